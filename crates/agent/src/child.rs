@@ -1,0 +1,92 @@
+//! A child process that does one thing that may block for ever, and can be given up.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::pipe::Pipe;
+use crate::sys::{Fork, exit_now, fork, now_ns};
+
+/// A running child and what it sends.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: Pid,
+    pub(crate) pipe: Pipe,
+}
+
+impl Child {
+    /// Forks a child that runs `work` with its end of a pipe and exits.
+    pub(crate) fn start(work: impl FnOnce(&Pipe)) -> Result<Self, Errno> {
+        let (ours, theirs) = Pipe::pair()?;
+        match fork()? {
+            Fork::Child => {
+                drop(ours);
+                work(&theirs);
+                exit_now(0)
+            }
+            Fork::Parent(pid) => {
+                drop(theirs);
+                Ok(Self { pid, pipe: ours })
+            }
+        }
+    }
+
+    /// Kills the child and reaps it if it dies at once. One that is stuck in the kernel stays until
+    /// its FUSE connection ends; process 1 of the pid namespace reaps it then.
+    pub(crate) fn give_up(&self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// Runs `work` in a child and returns its value, or `None` when the deadline passes first.
+///
+/// # Errors
+/// When no child can be made, or it dies without an answer (`ECHILD`).
+pub(crate) fn within<T: Serialize + DeserializeOwned>(
+    deadline_ms: u64,
+    work: impl FnOnce() -> T,
+) -> Result<Option<T>, Errno> {
+    let mut child = Child::start(|pipe| {
+        // A parent that has gone needs no answer.
+        let _ = pipe.send(&work());
+    })?;
+    let end = now_ns() + deadline_ms.saturating_mul(1_000_000);
+    loop {
+        if let Some(value) = child.pipe.next()? {
+            let _ = waitpid(child.pid, None);
+            return Ok(Some(value));
+        }
+        if child.pipe.is_closed() {
+            let _ = waitpid(child.pid, None);
+            return Err(Errno::ECHILD);
+        }
+        let left = end.saturating_sub(now_ns());
+        if left == 0 {
+            child.give_up();
+            return Ok(None);
+        }
+        wait_readable(&child.pipe, left)?;
+        child.pipe.fill(false)?;
+    }
+}
+
+fn wait_readable(pipe: &Pipe, nanoseconds: u64) -> Result<(), Errno> {
+    let mut descriptors = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut descriptors, timeout(nanoseconds)) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A poll timeout, rounded up to the next millisecond.
+pub(crate) fn timeout(nanoseconds: u64) -> PollTimeout {
+    let milliseconds = i32::try_from(nanoseconds.div_ceil(1_000_000)).unwrap_or(i32::MAX);
+    PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
+}

@@ -1,0 +1,295 @@
+//! The consumer: waits for the marker, then watches the mount.
+//!
+//! It looks when something has happened — a mount event, the end of the connection — and every
+//! second besides. It never touches the mount itself: each look is a child's, with a deadline, so
+//! that a dead daemon cannot take the consumer with it.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use propagation_core::marker::MARKER_FILE;
+use propagation_core::observation::Outcome;
+use propagation_core::protocol::{ProgramEvent, Seen};
+use serde::{Deserialize, Serialize};
+
+use crate::child::{Child, timeout};
+use crate::failure::errno_text;
+use crate::holder;
+use crate::look::{listing, look};
+use crate::mounts::Proc;
+use crate::reporter::{Reporter, timestamp};
+use crate::sys::now_ns;
+use crate::watch::MountWatch;
+
+/// How often it looks without having heard anything: what a hung daemon, or a lower filesystem
+/// that changes silently, is found by.
+const PERIOD_NS: u64 = 1_000_000_000;
+
+/// What a consumer is told.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    /// Where the FUSE mount is or will be.
+    pub mountpoint: String,
+    /// How long it waits for the marker, in milliseconds.
+    pub marker_ms: u64,
+    /// How long one look may take, in milliseconds.
+    pub probe_ms: u64,
+}
+
+/// A look with what the log shows of it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Looked {
+    seen: Seen,
+    listing: Vec<String>,
+    content: Vec<String>,
+}
+
+impl Consumer {
+    /// Watches until its node goes away; returns the exit code, 1 when watching is not possible.
+    pub fn run(&self, reporter: &Reporter) -> i32 {
+        match Watching::begin(self, reporter).and_then(Watching::go_on) {
+            Ok(()) => 0,
+            Err(errno) => {
+                reporter.log(format!("[{}] ERROR: {}", timestamp(), errno_text(errno)));
+                1
+            }
+        }
+    }
+}
+
+/// Where the consumer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The marker has not been seen yet.
+    Waiting,
+    /// The deadline for the marker has passed.
+    GaveUp,
+    /// The marker has been seen.
+    Ready,
+}
+
+struct Watching<'a> {
+    consumer: &'a Consumer,
+    reporter: &'a Reporter,
+    proc: Proc,
+    mounts: MountWatch,
+    stage: Stage,
+    give_up_at: u64,
+    next_look_at: u64,
+    look: Option<(Child, u64)>,
+    look_again: bool,
+    holder: Option<Child>,
+    last: Option<(String, Option<u64>)>,
+}
+
+impl<'a> Watching<'a> {
+    fn begin(consumer: &'a Consumer, reporter: &'a Reporter) -> Result<Self, Errno> {
+        let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
+        let mounts = MountWatch::open(&proc)?;
+        reporter.log(format!("Waiting for {} ({})", consumer.mountpoint, mounts.name()));
+        let now = now_ns();
+        Ok(Self {
+            consumer,
+            reporter,
+            proc,
+            mounts,
+            stage: Stage::Waiting,
+            give_up_at: now + consumer.marker_ms * 1_000_000,
+            next_look_at: now,
+            look: None,
+            look_again: false,
+            holder: None,
+            last: None,
+        })
+    }
+
+    fn go_on(mut self) -> Result<(), Errno> {
+        loop {
+            let now = now_ns();
+            self.pass_deadlines(now);
+            if self.look.is_none() && (self.look_again || now >= self.next_look_at) {
+                self.start_look(now)?;
+            }
+            if !self.wait()? {
+                return Ok(());
+            }
+            // Children that were given up end when their connection does.
+            while waitpid(None, Some(WaitPidFlag::WNOHANG))
+                .is_ok_and(|status| status.pid().is_some())
+            {}
+        }
+    }
+
+    fn start_look(&mut self, now: u64) -> Result<(), Errno> {
+        let proc = &self.proc;
+        let mountpoint = self.consumer.mountpoint.as_str();
+        let with_listing = self.stage != Stage::Ready;
+        let child = Child::start(|pipe| {
+            let seen = look(proc, mountpoint, MARKER_FILE, 0, None);
+            let (mut names, mut content) = (Vec::new(), Vec::new());
+            if with_listing && seen.outcome.is_ok() {
+                names = listing(mountpoint);
+                let marker = std::fs::read_to_string(format!("{mountpoint}/{MARKER_FILE}"));
+                content.extend(marker.unwrap_or_default().lines().map(ToOwned::to_owned));
+            }
+            let _ = pipe.send(&Looked { seen, listing: names, content });
+        })?;
+        self.look = Some((child, now + self.consumer.probe_ms * 1_000_000));
+        self.look_again = false;
+        self.next_look_at = now + PERIOD_NS;
+        Ok(())
+    }
+
+    fn pass_deadlines(&mut self, now: u64) {
+        if self.stage == Stage::Waiting && now >= self.give_up_at {
+            self.stage = Stage::GaveUp;
+            let seconds = self.consumer.marker_ms.div_ceil(1000);
+            self.reporter
+                .log(format!("ERROR: Producer marker never appeared after {seconds} seconds!"));
+            self.reporter.log(format!("Final {} contents:", self.consumer.mountpoint));
+            // The directory may be a dead mount by now: only a look that ended tells.
+            let last = self.last.as_ref().map_or("nothing was seen", |(class, _)| class.as_str());
+            self.reporter.log(format!("({last})"));
+        }
+        if let Some((child, deadline)) = &self.look
+            && now >= *deadline
+        {
+            child.give_up();
+            self.look = None;
+            let after_ms = self.consumer.probe_ms;
+            let took_ns = after_ms * 1_000_000;
+            self.saw(Looked {
+                seen: Seen {
+                    uid: 0,
+                    at_ns: now,
+                    took_ns,
+                    outcome: Outcome::Hang { after_ms },
+                    generation: None,
+                    mount: None,
+                },
+                listing: Vec::new(),
+                content: Vec::new(),
+            });
+        }
+    }
+
+    /// Sleeps until something happens. Returns `false` when the node has gone.
+    fn wait(&mut self) -> Result<bool, Errno> {
+        let mut wake_at = self.next_look_at;
+        if let Some((_, deadline)) = &self.look {
+            wake_at = *deadline;
+        }
+        if self.stage == Stage::Waiting {
+            wake_at = wake_at.min(self.give_up_at);
+        }
+        let mut descriptors = vec![PollFd::new(self.mounts.as_fd(), self.mounts.interest())];
+        // Without POLLIN: the node never writes to its programs, only its end is of interest.
+        let node = self.reporter.node().map(|pipe| {
+            descriptors.push(PollFd::new(pipe.as_fd(), PollFlags::empty()));
+            descriptors.len() - 1
+        });
+        let look = self.look.as_ref().map(|(child, _)| {
+            descriptors.push(PollFd::new(child.pipe.as_fd(), PollFlags::POLLIN));
+            descriptors.len() - 1
+        });
+        let holder = self.holder.as_ref().map(|child| {
+            descriptors.push(PollFd::new(child.pipe.as_fd(), PollFlags::POLLIN));
+            descriptors.len() - 1
+        });
+        match poll(&mut descriptors, timeout(wake_at.saturating_sub(now_ns()))) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let ready = |index: usize| descriptors[index].any().unwrap_or(false);
+        let mount_event = ready(0);
+        let node_gone = node.is_some_and(ready);
+        let looked = look.is_some_and(ready);
+        let held = holder.is_some_and(ready);
+        if node_gone {
+            return Ok(false);
+        }
+        if mount_event {
+            self.mounts.drain();
+            self.look_again = true;
+        }
+        if held {
+            self.take_held()?;
+        }
+        if looked {
+            self.take_look()?;
+        }
+        Ok(true)
+    }
+
+    fn take_look(&mut self) -> Result<(), Errno> {
+        let Some((child, _)) = &mut self.look else { return Ok(()) };
+        let open = child.pipe.fill(false)?;
+        if let Some(looked) = child.pipe.next::<Looked>()? {
+            let pid = child.pid;
+            self.look = None;
+            let _ = waitpid(pid, None);
+            self.saw(looked);
+        } else if !open {
+            self.look = None;
+        }
+        Ok(())
+    }
+
+    fn take_held(&mut self) -> Result<(), Errno> {
+        let Some(child) = &mut self.holder else { return Ok(()) };
+        let open = child.pipe.fill(false)?;
+        while let Some(seen) = child.pipe.next::<Seen>()? {
+            self.reporter.event(&ProgramEvent::Held { seen });
+            self.look_again = true;
+        }
+        if !open {
+            self.holder = None;
+        }
+        Ok(())
+    }
+
+    /// Takes note of a look: reports what is new, logs as the seed's consumer did.
+    fn saw(&mut self, looked: Looked) {
+        let Looked { seen, listing, content } = looked;
+        let ok = seen.outcome.is_ok();
+        let now = (seen.outcome.class().to_owned(), seen.generation);
+        let new = self.last.as_ref() != Some(&now);
+        let was_ok = self.last.as_ref().is_some_and(|(class, _)| class == "ok");
+        self.last = Some(now);
+        if ok && self.stage != Stage::Ready {
+            self.stage = Stage::Ready;
+            self.log_ready(&listing, &content);
+        }
+        match (self.stage, ok) {
+            (Stage::Ready, true) => {
+                self.reporter.log(format!("[{}] Mount is accessible", timestamp()));
+            }
+            (Stage::Ready, false) if was_ok => {
+                self.reporter.log(format!(
+                    "[{}] ERROR: Mount became inaccessible! ({})",
+                    timestamp(),
+                    seen.outcome
+                ));
+            }
+            _ => {}
+        }
+        if ok && self.holder.is_none() {
+            self.holder = holder::start(&self.consumer.mountpoint).ok();
+        }
+        if new {
+            self.reporter.event(&ProgramEvent::Saw { seen });
+        }
+    }
+
+    fn log_ready(&self, listing: &[String], content: &[String]) {
+        let log = |line: String| self.reporter.log(line);
+        log(format!("SUCCESS: Producer marker found at {}", timestamp()));
+        log(format!("=== Full {} Contents ===", self.consumer.mountpoint));
+        listing.iter().cloned().for_each(log);
+        log("=== Reading Producer Files ===".into());
+        content.iter().cloned().for_each(log);
+        log("[Consumer Ready]".into());
+    }
+}

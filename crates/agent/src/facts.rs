@@ -1,0 +1,169 @@
+//! Reading the facts of a node. Changes nothing.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::stat::Mode;
+use nix::sys::utsname::uname;
+use nix::unistd::Uid;
+use propagation_core::facts::{FuseConf, FuseDevice, HostFacts, PathState};
+use propagation_core::mountinfo::{MountPath, MountTable};
+
+use crate::failure::errno_name;
+use crate::fuse_mount::FUSERMOUNT3;
+use crate::mounts::{Proc, errno_of};
+
+/// Facts of the node that the calling process sees, for a bridge at `bridge`.
+///
+/// Looks at the bridge path itself, which may be a dead or hung mount: call it in a child that can
+/// be given up.
+pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
+    let names = uname().ok();
+    let name = |pick: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+        names.as_ref().map_or_else(String::new, |n| pick(n).to_string_lossy().into_owned())
+    };
+    let mapped_uids = mapped_uids();
+    HostFacts {
+        hostname: name(|n| n.nodename()),
+        kernel_release: name(|n| n.release()),
+        architecture: name(|n| n.machine()),
+        uid: Uid::effective().as_raw(),
+        user_namespace: mapped_uids < u64::from(u32::MAX),
+        mapped_uids,
+        fuse_device: fuse_device(),
+        fusermount3: first_existing(&FUSERMOUNT3),
+        fusermount: first_existing(&["/usr/bin/fusermount", "/bin/fusermount"]),
+        fuse_conf: fuse_conf("/etc/fuse.conf"),
+        bridge: path_state(Path::new(bridge)),
+        covering_mount: proc.mount_table().ok().and_then(|table| covering(&table, bridge)),
+        lsm: lsm(),
+        cgroup: cgroup().into(),
+        fanotify_mount_events: proc
+            .of_thread("ns/mnt")
+            .and_then(|namespace| crate::watch::fanotify(namespace.as_fd()))
+            .is_ok(),
+        open_files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default(),
+        max_mnt_namespaces: read_number("/proc/sys/user/max_mnt_namespaces"),
+        runtime: None,
+        kubelet: None,
+    }
+}
+
+fn covering(
+    table: &MountTable,
+    bridge: &str,
+) -> Option<propagation_core::mountinfo::MountEntry> {
+    table.covering(&MountPath::from(bridge)).cloned()
+}
+
+fn fuse_device() -> FuseDevice {
+    match open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(_) => FuseDevice::Usable,
+        Err(errno) => FuseDevice::Unusable { errno: errno_name(errno) },
+    }
+}
+
+fn first_existing(paths: &[&str]) -> Option<String> {
+    paths.iter().find(|path| Path::new(path).exists()).map(ToString::to_string)
+}
+
+fn fuse_conf(path: &str) -> FuseConf {
+    let content = fs::read_to_string(path).ok();
+    let user_allow_other = content.as_deref().is_some_and(allows_others);
+    FuseConf { path: path.into(), exists: content.is_some(), user_allow_other }
+}
+
+/// Whether fusermount3 would find the option: a line of its own, blanks around it allowed.
+fn allows_others(content: &str) -> bool {
+    content.lines().any(|line| line.trim() == "user_allow_other")
+}
+
+/// What is at a path, without following a symbolic link.
+fn path_state(path: &Path) -> PathState {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            let errno = errno_of(&error);
+            return match errno {
+                nix::errno::Errno::ENOENT => PathState::Missing,
+                errno => PathState::Error { errno: errno_name(errno) },
+            };
+        }
+    };
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        return PathState::Directory;
+    }
+    let what = if kind.is_symlink() {
+        let target = fs::read_link(path).unwrap_or_default();
+        format!("a symbolic link to {:?}", target.to_string_lossy())
+    } else if kind.is_file() {
+        "a regular file".to_owned()
+    } else {
+        "a special file".to_owned()
+    };
+    PathState::Other { what }
+}
+
+/// How many user ids exist in this user namespace.
+pub(crate) fn mapped_uids() -> u64 {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.lines()
+        .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
+        .sum::<u64>()
+        .max(1)
+}
+
+fn lsm() -> Vec<String> {
+    let text = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    text.trim().split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+fn cgroup() -> &'static str {
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let legacy = Path::new("/sys/fs/cgroup/memory").exists();
+    let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
+    match (unified, legacy, hybrid) {
+        (true, _, _) => "v2",
+        (false, true, true) => "hybrid",
+        (false, true, false) => "v1",
+        (false, false, _) => "none",
+    }
+}
+
+fn read_number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_uncommented_line_allows_others() {
+        assert!(allows_others("# x\nuser_allow_other\n"));
+        assert!(allows_others("  user_allow_other \nmount_max = 10"));
+        assert!(!allows_others("#user_allow_other\n"));
+        assert!(!allows_others("user_allow_others\n"));
+        assert!(!allows_others(""));
+    }
+
+    #[test]
+    fn kinds_of_paths_are_told_apart() {
+        let directory = std::env::temp_dir().join(format!("propagation-facts-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a scratch directory");
+        let file = directory.join("file");
+        fs::write(&file, "x").expect("a file");
+        let link = directory.join("link");
+        std::os::unix::fs::symlink(&directory, &link).expect("a link");
+        assert_eq!(path_state(&directory), PathState::Directory);
+        assert_eq!(path_state(&directory.join("none")), PathState::Missing);
+        assert!(matches!(path_state(&file), PathState::Other { what } if what == "a regular file"));
+        assert!(matches!(path_state(&link), PathState::Other { what } if what.contains("link to")));
+        assert!(matches!(path_state(&file.join("x")), PathState::Error { errno } if errno == "ENOTDIR"));
+        fs::remove_dir_all(&directory).expect("clean up");
+    }
+}

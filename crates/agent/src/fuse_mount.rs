@@ -1,0 +1,130 @@
+//! Making the FUSE mount: by mount(2) as root, through fusermount3 otherwise.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::unistd::{Gid, Uid};
+
+use crate::failure::errno_text;
+use crate::mounts::errno_of;
+use crate::pipe::Pipe;
+
+/// The filesystem type of the producer's mounts, as mountinfo shows it.
+pub const FS_TYPE: &str = "fuse.propagation";
+
+/// Where fusermount3 is looked for.
+pub(crate) const FUSERMOUNT3: [&str; 4] =
+    ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3", "/sbin/fusermount3"];
+
+/// Mounts at `path` and returns the descriptor on which the kernel sends requests.
+///
+/// # Errors
+/// In words, naming the call or the helper and what it said.
+pub(crate) fn mount_fuse(
+    path: &Path,
+    source: &str,
+    allow_other: bool,
+) -> Result<OwnedFd, String> {
+    if Uid::effective().is_root() {
+        mount_directly(path, source, allow_other)
+    } else {
+        mount_through_helper(path, source, allow_other)
+    }
+}
+
+fn mount_directly(path: &Path, source: &str, allow_other: bool) -> Result<OwnedFd, String> {
+    let device = open_device()?;
+    let mut options = format!(
+        "fd={},rootmode=40000,user_id={},group_id={}",
+        device.as_raw_fd(),
+        Uid::effective(),
+        Gid::effective()
+    );
+    if allow_other {
+        options.push_str(",allow_other");
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some(source), path, Some(FS_TYPE), flags, Some(options.as_str()))
+        .map_err(|errno| format!("mount(2) of {FS_TYPE} on {}: {}", path.display(), errno_text(errno)))?;
+    Ok(device)
+}
+
+fn open_device() -> Result<OwnedFd, String> {
+    let opened = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    opened.map(Into::into).map_err(|e| format!("open /dev/fuse: {}", errno_text(errno_of(&e))))
+}
+
+/// fusermount3 opens the device, mounts, and passes the descriptor over the socket that it finds in
+/// `_FUSE_COMMFD`.
+fn mount_through_helper(path: &Path, source: &str, allow_other: bool) -> Result<OwnedFd, String> {
+    let helper = FUSERMOUNT3
+        .iter()
+        .find(|helper| Path::new(helper).exists())
+        .ok_or("run fusermount3: No such file or directory (ENOENT)")?;
+    let (mut ours, theirs) = Pipe::pair().map_err(errno_text)?;
+    let mut options = format!("nosuid,nodev,fsname={source},subtype=propagation");
+    if allow_other {
+        options.push_str(",allow_other");
+    }
+    let socket = theirs.as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;
+    // The child finds the socket as its standard input: a number that exec keeps.
+    let mut child = Command::new(helper)
+        .args(["-o", &options, "--"])
+        .arg(path)
+        .env("_FUSE_COMMFD", "0")
+        .stdin(Stdio::from(socket))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("run {helper}: {}", errno_text(errno_of(&e))))?;
+    drop(theirs);
+    while ours.fill(true).map_err(errno_text)? {
+        if let Some(device) = ours.take_descriptor() {
+            let status = child.wait().map_err(|e| e.to_string())?;
+            return if status.success() {
+                Ok(device)
+            } else {
+                Err(format!("{helper} mounted and then exited with {status}"))
+            };
+        }
+    }
+    let mut words = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        // What the helper says is worth having even in part.
+        let _ = File::from(OwnedFd::from(stderr)).take(4096).read_to_string(&mut words);
+    }
+    let status = child.wait().map_err(|e| e.to_string())?;
+    let words = words.trim();
+    Err(if words.is_empty() {
+        format!("{helper} exited with {status} and said nothing")
+    } else {
+        words.to_owned()
+    })
+}
+
+/// Unmounts cleanly: first as if it were not in use, then lazily.
+pub(crate) fn unmount(path: &Path) -> Result<(), String> {
+    if Uid::effective().is_root() {
+        return match nix::mount::umount(path) {
+            Err(Errno::EBUSY) => crate::mounts::unmount_lazily(path),
+            result => result,
+        }
+        .map_err(|errno| format!("unmount {}: {}", path.display(), errno_text(errno)));
+    }
+    let helper = FUSERMOUNT3
+        .iter()
+        .find(|helper| Path::new(helper).exists())
+        .ok_or("run fusermount3: No such file or directory (ENOENT)")?;
+    let status = Command::new(helper)
+        .args(["-u", "-z", "--"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|e| format!("run {helper}: {}", errno_text(errno_of(&e))))?;
+    if status.success() { Ok(()) } else { Err(format!("{helper} -u exited with {status}")) }
+}

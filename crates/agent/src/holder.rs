@@ -1,0 +1,64 @@
+//! The held descriptor: a process that opens the marker once and keeps it.
+//!
+//! It sleeps in poll(2) on that descriptor. The kernel wakes it when the FUSE connection ends, and
+//! what it then reads is what every program with an open file gets. It has to be a process of its
+//! own: one with an open file on a FUSE mount must not fork and exec.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use propagation_core::marker::{MARKER_FILE, Marker};
+use propagation_core::observation::Outcome;
+use propagation_core::protocol::Seen;
+
+use crate::child::Child;
+use crate::failure::errno_name;
+use crate::pipe::Pipe;
+use crate::sys::now_ns;
+
+/// Starts a holder; it reports once, when its descriptor has ended, and exits.
+pub(crate) fn start(mountpoint: &str) -> Result<Child, Errno> {
+    Child::start(|pipe| hold(mountpoint, pipe))
+}
+
+fn hold(mountpoint: &str, pipe: &Pipe) {
+    let path = Path::new(mountpoint).join(MARKER_FILE);
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let Ok(file) = open(&path, flags, Mode::empty()) else { return };
+    loop {
+        // No events are asked for: only the end of the connection (POLLERR), or of the consumer.
+        let mut descriptors = [
+            PollFd::new(file.as_fd(), PollFlags::empty()),
+            PollFd::new(pipe.as_fd(), PollFlags::empty()),
+        ];
+        match poll(&mut descriptors, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(_) => return,
+            Ok(_) => {}
+        }
+        if descriptors[1].any().unwrap_or(true) {
+            return;
+        }
+        let started = now_ns();
+        let mut content = [0; 4096];
+        let result = nix::sys::uio::pread(&file, &mut content, 0);
+        let at_ns = now_ns();
+        let (outcome, generation) = match result {
+            Ok(length) => {
+                let marker = Marker::parse(&content[..length]);
+                (Outcome::Ok, marker.map(|marker| marker.generation))
+            }
+            Err(errno) => (Outcome::errno(errno_name(errno), "read"), None),
+        };
+        let ended = !outcome.is_ok();
+        let took_ns = at_ns - started;
+        let seen = Seen { uid: 0, at_ns, took_ns, outcome, generation, mount: None };
+        if pipe.send(&seen).is_err() || ended {
+            return;
+        }
+    }
+}

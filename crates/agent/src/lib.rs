@@ -1,0 +1,28 @@
+//! The agent: the one program that runs inside a container, simulated or real.
+//!
+//! `node` makes a simulated node and serves it ([`node`]); `producer` mounts the FUSE filesystem;
+//! `consumer` watches it; `probe` looks once and cannot hang; `facts` reads what a host is like.
+//! It has one thread wherever it touches namespaces, and no async runtime.
+#![cfg(target_os = "linux")]
+
+mod child;
+mod consumer;
+pub mod facts;
+mod failure;
+mod fuse_fs;
+mod fuse_mount;
+mod holder;
+mod look;
+mod mounts;
+pub mod node;
+mod pipe;
+pub mod probe;
+mod producer;
+mod reporter;
+mod sys;
+mod watch;
+
+pub use consumer::Consumer;
+pub use mounts::Proc;
+pub use producer::Producer;
+pub use reporter::Reporter;

@@ -1,0 +1,135 @@
+//! The agent's entry.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command line program
+
+#[cfg(target_os = "linux")]
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    std::process::exit(linux::run(&arguments));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("propagation-agent runs on Linux only");
+    std::process::exit(2);
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::BTreeMap;
+
+    use propagation_agent::{Consumer, Proc, Producer, Reporter, facts, node, probe};
+    use propagation_core::marker::Marker;
+
+    const USAGE: &str = "\
+usage: propagation-agent COMMAND [--NAME VALUE]...
+
+  node      be a simulated node (started by the local backend; socket on standard input)
+  producer  --volume DIR --mountpoint DIR --nonce TEXT [--generation N] [--started TIME]
+            [--source TEXT] [--no-allow-other]
+  consumer  --mountpoint DIR [--marker-ms N] [--probe-ms N]
+  probe     PATH [--timeout MS] [--sentinel FILE]
+            exit code: 0 ok, 10 stale, 11 hung, 12 empty, 13 not mounted, 1 other
+  facts     --bridge DIR
+  version";
+
+    /// Runs the command; returns the exit code.
+    pub(super) fn run(arguments: &[String]) -> i32 {
+        let Some((command, rest)) = arguments.split_first() else {
+            eprintln!("{USAGE}");
+            return 2;
+        };
+        let result = match command.as_str() {
+            "node" => return node::main(),
+            "version" => {
+                println!("propagation-agent {}", env!("CARGO_PKG_VERSION"));
+                return 0;
+            }
+            "producer" => Options::parse(rest, &["no-allow-other"]).and_then(|o| producer(&o)),
+            "consumer" => Options::parse(rest, &[]).and_then(|o| consumer(&o)),
+            "probe" => Options::parse(rest, &[]).and_then(|o| look(&o)),
+            "facts" => Options::parse(rest, &[]).and_then(|o| read_facts(&o)),
+            other => Err(format!("unknown command {other:?}")),
+        };
+        result.unwrap_or_else(|error| {
+            eprintln!("propagation-agent: {error}\n\n{USAGE}");
+            2
+        })
+    }
+
+    /// `--name value` pairs, flags without a value, and at most one bare word.
+    struct Options {
+        named: BTreeMap<String, String>,
+        bare: Option<String>,
+    }
+
+    impl Options {
+        fn parse(words: &[String], flags: &[&str]) -> Result<Self, String> {
+            let mut options = Self { named: BTreeMap::new(), bare: None };
+            let mut words = words.iter();
+            while let Some(word) = words.next() {
+                match word.strip_prefix("--") {
+                    Some(name) if flags.contains(&name) => {
+                        options.named.insert(name.into(), String::new());
+                    }
+                    Some(name) => {
+                        let value = words.next().ok_or(format!("--{name} needs a value"))?;
+                        options.named.insert(name.into(), value.clone());
+                    }
+                    None if options.bare.is_none() => options.bare = Some(word.clone()),
+                    None => return Err(format!("unexpected {word:?}")),
+                }
+            }
+            Ok(options)
+        }
+
+        fn text(&self, name: &str) -> Result<String, String> {
+            self.named.get(name).cloned().ok_or(format!("--{name} is missing"))
+        }
+
+        fn number(&self, name: &str, default: u64) -> Result<u64, String> {
+            let Some(value) = self.named.get(name) else { return Ok(default) };
+            value.parse().map_err(|_| format!("--{name} {value:?} is not a whole number"))
+        }
+    }
+
+    fn producer(options: &Options) -> Result<i32, String> {
+        let producer = Producer {
+            volume: options.text("volume")?,
+            mountpoint: options.text("mountpoint")?,
+            source: options.text("source").unwrap_or_else(|_| "propagation".into()),
+            marker: Marker {
+                started: options.text("started").unwrap_or_else(|_| "by-hand".into()),
+                generation: options.number("generation", 1)?,
+                nonce: options.text("nonce")?,
+            },
+            allow_other: !options.named.contains_key("no-allow-other"),
+        };
+        Ok(producer.run(&Reporter::to_stdout()))
+    }
+
+    fn consumer(options: &Options) -> Result<i32, String> {
+        let consumer = Consumer {
+            mountpoint: options.text("mountpoint")?,
+            marker_ms: options.number("marker-ms", 30_000)?,
+            probe_ms: options.number("probe-ms", 2_000)?,
+        };
+        Ok(consumer.run(&Reporter::to_stdout()))
+    }
+
+    fn look(options: &Options) -> Result<i32, String> {
+        let path = options.bare.as_ref().ok_or("the path is missing")?;
+        let sentinel = options.named.get("sentinel").map(String::as_str);
+        let found = probe::probe(path, options.number("timeout", 2_000)?, sentinel);
+        let (word, text) = found.words();
+        println!("{word}: {text}");
+        Ok(found.exit_code())
+    }
+
+    fn read_facts(options: &Options) -> Result<i32, String> {
+        let proc = Proc::open().map_err(|failure| failure.reason)?;
+        let facts = facts::read(&proc, &options.text("bridge")?);
+        let json = serde_json::to_string_pretty(&facts).map_err(|error| error.to_string())?;
+        println!("{json}");
+        Ok(0)
+    }
+}

@@ -1,0 +1,152 @@
+//! Mounting, in the words of mount(8).
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use propagation_core::mountinfo::MountTable;
+use propagation_core::plan::Propagation;
+use propagation_core::protocol::Failure;
+
+use crate::failure::{failure, system};
+
+const NONE: Option<&str> = None;
+
+/// Binds `source` on `target` with all its submounts.
+pub(crate) fn bind_recursive(source: &Path, target: &Path) -> Result<(), Errno> {
+    mount(Some(source), target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+}
+
+/// Binds `source` on `target` alone.
+pub(crate) fn bind(source: &Path, target: &Path) -> Result<(), Errno> {
+    mount(Some(source), target, NONE, MsFlags::MS_BIND, NONE)
+}
+
+/// Changes the propagation of the mount at `target` and of all below it.
+pub(crate) fn propagate_recursive(target: &Path, how: MsFlags) -> Result<(), Errno> {
+    mount(NONE, target, NONE, how | MsFlags::MS_REC, NONE)
+}
+
+/// Changes the propagation of the mount at `target` alone.
+pub(crate) fn propagate(target: &Path, how: MsFlags) -> Result<(), Errno> {
+    mount(NONE, target, NONE, how, NONE)
+}
+
+/// The kernel's flag for a volume's mode.
+pub(crate) fn flag_of(propagation: Propagation) -> MsFlags {
+    match propagation {
+        Propagation::None => MsFlags::MS_PRIVATE,
+        Propagation::HostToContainer => MsFlags::MS_SLAVE,
+        Propagation::Bidirectional => MsFlags::MS_SHARED,
+    }
+}
+
+/// Mounts a tmpfs.
+pub(crate) fn tmpfs(target: &Path, options: &str) -> Result<(), Errno> {
+    mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), Some(options))
+}
+
+/// Mounts procfs, or binds the one that is there where that is not allowed: a container that masks
+/// parts of /proc forbids a fresh one in a user namespace.
+pub(crate) fn proc(target: &Path) -> Result<(), Errno> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    match mount(Some("proc"), target, Some("proc"), flags, NONE) {
+        Err(Errno::EPERM) => bind_recursive(Path::new("/proc"), target),
+        result => result,
+    }
+}
+
+/// Makes everything below `target` read-only.
+pub(crate) fn read_only(target: &Path) -> Result<(), Errno> {
+    let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    crate::sys::make_read_only(&path)
+}
+
+/// Takes the topmost mount at `target` off the tree, whether it is in use or dead.
+pub(crate) fn unmount_lazily(target: &Path) -> Result<(), Errno> {
+    umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+}
+
+/// Makes the current directory the root and drops the old root, as runc does.
+pub(crate) fn pivot_into_current_directory() -> Result<(), Errno> {
+    let dot = Path::new(".");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let old_root = open("/", flags, Mode::empty())?;
+    nix::unistd::pivot_root(dot, dot)?;
+    // The old root now lies on top of the new one. Its unmounting must not travel to the host.
+    nix::unistd::fchdir(&old_root)?;
+    propagate_recursive(dot, MsFlags::MS_SLAVE)?;
+    umount2(dot, MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir("/")
+}
+
+/// A descriptor of /proc that stays valid whatever the current root becomes.
+#[derive(Debug)]
+pub struct Proc(OwnedFd);
+
+impl Proc {
+    /// Opens /proc of the current root.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open() -> Result<Self, Failure> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open("/proc", flags, Mode::empty()).map(Self).map_err(|e| system("open /proc", e))
+    }
+
+    /// Opens a file of the calling thread, such as `mountinfo` or `ns/mnt`.
+    pub(crate) fn of_thread(&self, name: &str) -> Result<OwnedFd, Errno> {
+        let path = format!("thread-self/{name}");
+        nix::fcntl::openat(
+            self.0.as_fd(),
+            path.as_str(),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+    }
+
+    /// The text of the calling thread's mountinfo: its namespace, its root.
+    pub(crate) fn mountinfo(&self) -> Result<Vec<u8>, Failure> {
+        let operation = "read /proc/thread-self/mountinfo";
+        let file = self.of_thread("mountinfo").map_err(|e| system(operation, e))?;
+        let mut text = Vec::with_capacity(4096);
+        File::from(file).read_to_end(&mut text).map_err(|error| {
+            failure(propagation_core::ErrorKind::Environment, operation, error.to_string(), None)
+        })?;
+        Ok(text)
+    }
+
+    /// The parsed mountinfo of the calling thread.
+    pub(crate) fn mount_table(&self) -> Result<MountTable, Failure> {
+        parse(&self.mountinfo()?)
+    }
+}
+
+/// Parses mountinfo.
+pub(crate) fn parse(text: &[u8]) -> Result<MountTable, Failure> {
+    MountTable::parse(text).map_err(|error| {
+        failure(
+            propagation_core::ErrorKind::Internal,
+            "parse mountinfo",
+            error.to_string(),
+            Some("report this line as a bug"),
+        )
+    })
+}
+
+/// Makes a directory and its parents.
+pub(crate) fn make_directory(path: &Path) -> Result<(), Errno> {
+    fs::create_dir_all(path).map_err(|e| errno_of(&e))
+}
+
+/// The errno of an I/O error; `EIO` for one that has none.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

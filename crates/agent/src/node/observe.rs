@@ -1,0 +1,204 @@
+//! Looking from many places: in children, because every look may hang.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::os::fd::AsFd;
+
+use nix::sched::{CloneFlags, setns};
+use propagation_core::ErrorKind;
+use propagation_core::marker::Marker;
+use propagation_core::observation::Outcome;
+use propagation_core::protocol::{Failure, Look, Place, Reply, Seen};
+
+use super::server::{Progress, Server};
+use crate::child::Child;
+use crate::failure::{errno_name, failure, system};
+use crate::look::look;
+use crate::sys::now_ns;
+
+/// More looks than this are shared out to two children: one for each core of a small machine.
+const SHARED_OUT: usize = 64;
+
+/// The most children at a time, once a look has hung and the rest get a child each.
+const MOST_CHILDREN: usize = 256;
+
+/// Looks that are being taken.
+pub(super) struct Observing {
+    looks: Vec<Look>,
+    /// Which look, as which user.
+    items: Vec<(usize, u32)>,
+    expect: Marker,
+    deadline_ms: u64,
+    seen: Vec<Option<Seen>>,
+    queue: VecDeque<Range<usize>>,
+    active: Vec<Active>,
+}
+
+struct Active {
+    child: Child,
+    left: Range<usize>,
+    deadline: u64,
+}
+
+impl Observing {
+    pub(super) fn begin(
+        server: &Server,
+        looks: Vec<Look>,
+        expect: Marker,
+        deadline_ms: u64,
+    ) -> Result<Self, Failure> {
+        for look in &looks {
+            server.namespace_of(&look.place)?;
+        }
+        let items: Vec<(usize, u32)> = looks
+            .iter()
+            .enumerate()
+            .flat_map(|(index, look)| look.uids.iter().map(move |uid| (index, *uid)))
+            .collect();
+        let count = items.len();
+        let queue = if count > SHARED_OUT {
+            VecDeque::from([0..count / 2, count / 2..count])
+        } else {
+            VecDeque::from([0..count])
+        };
+        let seen = vec![None; count];
+        let mut observing =
+            Self { looks, items, expect, deadline_ms, seen, queue, active: Vec::new() };
+        observing.start_children(server)?;
+        Ok(observing)
+    }
+
+    pub(super) fn children(&self) -> impl Iterator<Item = &Child> {
+        self.active.iter().map(|active| &active.child)
+    }
+
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.active.iter().map(|active| active.deadline).min()
+    }
+
+    pub(super) fn poll(&mut self, server: &mut Server, now: u64) -> Progress {
+        match self.advance(server, now) {
+            Err(failure) => {
+                self.active.iter().for_each(|active| active.child.give_up());
+                Progress::Finished(Err(failure))
+            }
+            Ok(()) if self.active.is_empty() && self.queue.is_empty() => {
+                let seen = std::mem::take(&mut self.seen).into_iter().flatten().collect();
+                Progress::Finished(Ok(Reply::Observed { seen }))
+            }
+            Ok(()) => Progress::Unfinished,
+        }
+    }
+
+    fn advance(&mut self, server: &Server, now: u64) -> Result<(), Failure> {
+        let mut active = std::mem::take(&mut self.active);
+        for one in &mut active {
+            self.take(one, now)?;
+        }
+        let (late, going): (Vec<_>, Vec<_>) = active
+            .into_iter()
+            .filter(|one| !one.left.is_empty())
+            .partition(|one| one.deadline <= now);
+        self.active = going;
+        for one in late {
+            self.hang(one, now);
+        }
+        self.start_children(server)
+    }
+
+    /// Takes what a child has seen so far.
+    fn take(&mut self, one: &mut Active, now: u64) -> Result<(), Failure> {
+        let failed = |errno| system("look from the actors", errno);
+        one.child.pipe.fill(false).map_err(failed)?;
+        while let Some(seen) = one.child.pipe.next::<Seen>().map_err(failed)? {
+            let Some(index) = one.left.next() else { break };
+            self.seen[index] = Some(seen);
+            one.deadline = now + self.deadline_ms * 1_000_000;
+        }
+        if one.child.pipe.is_closed() && !one.left.is_empty() {
+            let reason = "the child that looks died";
+            return Err(failure(ErrorKind::Internal, "look from the actors", reason, None));
+        }
+        Ok(())
+    }
+
+    /// The look that a child is at hangs; those after it get a child each, so that they hang, if
+    /// they do, at the same time.
+    fn hang(&mut self, mut one: Active, now: u64) {
+        one.child.give_up();
+        if let Some(index) = one.left.next() {
+            let uid = self.items[index].1;
+            let took_ns = self.deadline_ms * 1_000_000;
+            let outcome = Outcome::Hang { after_ms: self.deadline_ms };
+            self.seen[index] =
+                Some(Seen { uid, at_ns: now, took_ns, outcome, generation: None, mount: None });
+        }
+        self.queue.extend(one.left.map(|index| index..index + 1));
+    }
+
+    fn start_children(&mut self, server: &Server) -> Result<(), Failure> {
+        while self.active.len() < MOST_CHILDREN
+            && let Some(range) = self.queue.pop_front()
+        {
+            if range.is_empty() {
+                continue;
+            }
+            let child = Child::start(|pipe| {
+                for index in range.clone() {
+                    let seen = self.look_at(server, index);
+                    if pipe.send(&seen).is_err() {
+                        return;
+                    }
+                }
+            })
+            .map_err(|errno| system("start a child that looks", errno))?;
+            let deadline = now_ns() + self.deadline_ms * 1_000_000;
+            self.active.push(Active { child, left: range, deadline });
+        }
+        Ok(())
+    }
+
+    /// In a child: enters the place and looks.
+    fn look_at(&self, server: &Server, index: usize) -> Seen {
+        let (which, uid) = self.items[index];
+        let what = &self.looks[which];
+        let entered = server.namespace_of(&what.place).map_err(|failure| failure.reason).and_then(
+            |namespace| {
+                setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
+                    .map_err(|errno| format!("enter the mount namespace: {}", errno_name(errno)))
+            },
+        );
+        match entered {
+            Ok(()) => look(&server.proc, &what.directory, &what.file, uid, Some(&self.expect)),
+            Err(reason) => Seen {
+                uid,
+                at_ns: now_ns(),
+                took_ns: 0,
+                outcome: Outcome::Skipped { reason },
+                generation: None,
+                mount: None,
+            },
+        }
+    }
+}
+
+impl Server {
+    /// The mount namespace of a place.
+    pub(super) fn namespace_of(&self, place: &Place) -> Result<&std::os::fd::OwnedFd, Failure> {
+        match place {
+            Place::Node => Ok(&self.namespace),
+            Place::Container(id, replica) => self
+                .containers
+                .get(id)
+                .and_then(|container| container.namespace(*replica))
+                .ok_or_else(|| {
+                    failure(
+                        ErrorKind::InvalidInput,
+                        format!("look from container {id}, replica {replica}"),
+                        "there is no such container, or it has ended",
+                        None,
+                    )
+                }),
+        }
+    }
+}

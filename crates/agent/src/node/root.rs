@@ -1,0 +1,222 @@
+//! The root of a simulated node, assembled from what is needed. Nothing of the caller's is touched:
+//! all of it lives in the node's own mount namespace.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{chdir, sethostname};
+use propagation_core::plan::{BridgeState, Covering};
+use propagation_core::protocol::{Failure, NodeSetup};
+
+use crate::failure::system;
+use crate::mounts::{
+    bind, bind_recursive, errno_of, make_directory, pivot_into_current_directory, proc, propagate,
+    propagate_recursive, read_only, tmpfs,
+};
+
+/// Where the containers' root directory is on the node.
+pub(super) const IMAGE: &str = "/run/propagation/image";
+
+/// Devices that a node has.
+const DEVICES: [&str; 5] = ["null", "zero", "random", "urandom", "fuse"];
+
+/// Host directories with programs and their libraries.
+const HOST_TOOLS: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix"];
+
+/// Turns the calling process's new mount namespace into the node: private from the caller, a root
+/// of its own, everything shared as systemd leaves it.
+pub(super) fn enter(setup: &NodeSetup) -> Result<(), Failure> {
+    let spec = &setup.spec;
+    let step = |what: &str| {
+        let what = format!("build the node: {what}");
+        move |errno| system(what, errno)
+    };
+    propagate_recursive(Path::new("/"), MsFlags::MS_PRIVATE).map_err(step("make / private"))?;
+    let base = ["/tmp", "/mnt", "/run", "/var"].into_iter().map(Path::new).find(|p| p.is_dir());
+    let root = base.unwrap_or(Path::new("/"));
+    let mut options = String::from("mode=755");
+    if spec.disk_bytes > 0 {
+        options = format!("{options},size={}", spec.disk_bytes);
+    }
+    // The directory is covered in this namespace only.
+    let host = HostTrees::open(spec.without_host_tools)?;
+    tmpfs(root, &options).map_err(step("mount its root"))?;
+    chdir(root).map_err(step("enter its root"))?;
+    directories().map_err(|e| system("build the node: make directories", errno_of(&e)))?;
+    host.bind_here()?;
+    fs::create_dir_all("proc").map_err(|e| system("make proc", errno_of(&e)))?;
+    proc(Path::new("proc")).map_err(step("mount /proc"))?;
+    bind_recursive(Path::new("/sys"), Path::new("sys")).map_err(step("bind /sys"))?;
+    pivot_into_current_directory().map_err(step("change the root"))?;
+    // Naming needs a namespace of its own; without it the host's name stays, which hurts nobody.
+    if unshare(CloneFlags::CLONE_NEWUTS).is_ok() {
+        let _ = sethostname("propagation-node");
+    }
+    tmpfs(Path::new("/tmp"), "mode=1777").map_err(step("mount /tmp"))?;
+    files(setup).map_err(|e| system("build the node: write /etc", errno_of(&e)))?;
+    image(setup)?;
+    propagate_recursive(Path::new("/"), MsFlags::MS_SHARED).map_err(step("make / shared"))?;
+    covering(setup)?;
+    bridge(setup).map_err(|e| system("build the node: prepare the bridge path", errno_of(&e)))
+}
+
+/// Host directories that are bound into the node.
+struct HostTrees {
+    names: Vec<&'static str>,
+}
+
+impl HostTrees {
+    fn open(without_tools: bool) -> Result<Self, Failure> {
+        let tools: &[&'static str] = if without_tools { &[] } else { &HOST_TOOLS };
+        let names = tools.iter().copied().filter(|name| Path::new("/").join(name).exists());
+        Ok(Self { names: names.collect() })
+    }
+
+    fn bind_here(&self) -> Result<(), Failure> {
+        for name in &self.names {
+            let source = PathBuf::from("/").join(name);
+            // On most systems /bin, /lib and the like are links into /usr.
+            if let Ok(target) = fs::read_link(&source) {
+                symlink(target, name)
+                    .map_err(|e| system(format!("build the node: link {name}"), errno_of(&e)))?;
+                continue;
+            }
+            let failed = |errno| system(format!("build the node: bind /{name}"), errno);
+            make_directory(Path::new(name)).map_err(failed)?;
+            bind_recursive(&source, Path::new(name)).map_err(failed)?;
+            read_only(Path::new(name)).map_err(failed)?;
+        }
+        for name in DEVICES {
+            let source = PathBuf::from("/dev").join(name);
+            if !source.exists() {
+                continue;
+            }
+            let target = PathBuf::from("dev").join(name);
+            fs::write(&target, "")
+                .map_err(|e| system(format!("build the node: make dev/{name}"), errno_of(&e)))?;
+            bind(&source, &target)
+                .map_err(|errno| system(format!("build the node: bind /dev/{name}"), errno))?;
+        }
+        Ok(())
+    }
+}
+
+fn directories() -> std::io::Result<()> {
+    for name in ["dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var"] {
+        fs::create_dir(name)?;
+    }
+    Ok(())
+}
+
+/// The users that exist in nodes and containers, for programs that look up names.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+                      user:x:1000:1000:user:/tmp:/bin/sh\n\
+                      nobody:x:65534:65534:nobody:/:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n";
+
+fn files(setup: &NodeSetup) -> std::io::Result<()> {
+    etc(Path::new("/etc"), setup.spec.fuse_conf.as_deref())
+}
+
+fn etc(directory: &Path, fuse_conf: Option<&str>) -> std::io::Result<()> {
+    fs::write(directory.join("passwd"), PASSWD)?;
+    fs::write(directory.join("group"), GROUP)?;
+    symlink("/proc/self/mounts", directory.join("mtab"))?;
+    if let Some(content) = fuse_conf {
+        fs::write(directory.join("fuse.conf"), content)?;
+    }
+    Ok(())
+}
+
+/// The root directory of all containers: a mount of its own, as a container's overlay is.
+fn image(setup: &NodeSetup) -> Result<(), Failure> {
+    let image = Path::new(IMAGE);
+    let make = || -> std::io::Result<()> {
+        for name in ["dev", "etc", "mnt", "proc", "run", "tmp", "usr", "var"] {
+            fs::create_dir(image.join(name))?;
+        }
+        fs::set_permissions(image.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+        for name in HOST_TOOLS.iter().filter(|name| Path::new("/").join(name).is_symlink()) {
+            symlink(fs::read_link(Path::new("/").join(name))?, image.join(name))?;
+        }
+        etc(&image.join("etc"), setup.spec.container_fuse_conf.as_deref())
+    };
+    make_directory(image).map_err(|errno| system("build the node: make the image", errno))?;
+    tmpfs(image, "mode=755").map_err(|errno| system("build the node: mount the image", errno))?;
+    make().map_err(|e| system("build the node: fill the image", errno_of(&e)))
+}
+
+/// The mount that covers the bridge, with the propagation that was asked for.
+fn covering(setup: &NodeSetup) -> Result<(), Failure> {
+    let spec = &setup.spec;
+    if spec.covering == Covering::Shared && !spec.read_only {
+        return Ok(());
+    }
+    let failed = |errno| system("build the node: shape the covering mount", errno);
+    let top = covering_directory(&setup.bridge);
+    if top != Path::new("/") && top != Path::new("/tmp") {
+        make_directory(&top).map_err(failed)?;
+        tmpfs(&top, "mode=755").map_err(failed)?;
+    }
+    if spec.covering == Covering::Slave {
+        // A slave needs a master: a second mount of the same directory.
+        let master = Path::new("/run/propagation/master");
+        make_directory(master).map_err(failed)?;
+        bind(&top, master).map_err(failed)?;
+        propagate(&top, MsFlags::MS_SLAVE).map_err(failed)?;
+    } else if spec.covering == Covering::Private {
+        propagate(&top, MsFlags::MS_PRIVATE).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The top-level directory that the bridge lies in; the root itself when it lies in none.
+fn covering_directory(bridge: &str) -> PathBuf {
+    let mut parts = bridge.trim_start_matches('/').split('/');
+    match (parts.next(), parts.next()) {
+        (Some(first), Some(_)) => PathBuf::from("/").join(first),
+        _ => PathBuf::from("/"),
+    }
+}
+
+/// What the plan says is at the bridge path before the run.
+fn bridge(setup: &NodeSetup) -> std::io::Result<()> {
+    let path = Path::new(&setup.bridge);
+    if setup.spec.bridge != BridgeState::Missing {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    }
+    match setup.spec.bridge {
+        BridgeState::Missing => {}
+        BridgeState::Directory => fs::create_dir_all(path.join(&setup.mountpoint))?,
+        BridgeState::File => fs::write(path, "not a directory\n")?,
+        BridgeState::Symlink => {
+            fs::create_dir_all("/var/elsewhere")?;
+            symlink("/var/elsewhere", path)?;
+        }
+    }
+    if setup.spec.read_only {
+        let top = covering_directory(&setup.bridge);
+        read_only_alone(&top)?;
+    }
+    Ok(())
+}
+
+fn read_only_alone(path: &Path) -> std::io::Result<()> {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    nix::mount::mount(None::<&str>, path, None::<&str>, flags, None::<&str>).map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_covering_directory_is_the_top_one() {
+        assert_eq!(covering_directory("/tmp/fuse-test-bridge"), Path::new("/tmp"));
+        assert_eq!(covering_directory("/srv/a/b"), Path::new("/srv"));
+        assert_eq!(covering_directory("/bridge"), Path::new("/"));
+    }
+}

@@ -1,0 +1,306 @@
+//! The server's loop: requests in, answers and events out, children in between.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use propagation_core::ErrorKind;
+use propagation_core::program::ProgramState;
+use propagation_core::protocol::{
+    Call, Failure, Message, NodeSetup, Place, ProgramEvent, Reply, Request,
+};
+
+use super::observe::Observing;
+use super::programs::Container;
+use super::start::Starting;
+use crate::child::{Child, timeout};
+use crate::failure::{failure, system};
+use crate::mounts::Proc;
+use crate::pipe::Pipe;
+use crate::sys::now_ns;
+
+/// How long a call that touches the node's filesystem may take.
+const CALL_MS: u64 = 10_000;
+
+/// The state of a node.
+pub(super) struct Server {
+    pub(super) setup: NodeSetup,
+    pub(super) proc: Proc,
+    /// The node's own mount namespace, to come back to.
+    pub(super) namespace: OwnedFd,
+    pub(super) containers: BTreeMap<u32, Container>,
+    mapped_uids: u64,
+    signals: SignalFd,
+    jobs: Vec<Job>,
+    outbox: Vec<Message>,
+    keep: bool,
+}
+
+/// A request whose answer is being worked out by children.
+struct Job {
+    request: u64,
+    work: Work,
+}
+
+enum Work {
+    /// One child that sends the answer.
+    Call { child: Child, deadline: u64, operation: &'static str },
+    Start(Starting),
+    Observe(Observing),
+}
+
+/// What came of polling a job.
+pub(super) enum Progress {
+    Unfinished,
+    Finished(Result<Reply, Failure>),
+}
+
+impl Server {
+    pub(super) fn new(
+        setup: NodeSetup,
+        signals: SigSet,
+        mapped_uids: u64,
+    ) -> Result<Self, Failure> {
+        let proc = Proc::open()?;
+        let namespace =
+            proc.of_thread("ns/mnt").map_err(|e| system("open the node's mount namespace", e))?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&signals, flags)
+            .map_err(|errno| system("listen for ended children", errno))?;
+        Ok(Self {
+            setup,
+            proc,
+            namespace,
+            containers: BTreeMap::new(),
+            mapped_uids,
+            signals,
+            jobs: Vec::new(),
+            outbox: Vec::new(),
+            keep: false,
+        })
+    }
+
+    pub(super) fn mapped_uids(&self) -> u64 {
+        self.mapped_uids
+    }
+
+    /// Serves until the parent closes the socket.
+    pub(super) fn run(mut self, mut control: Pipe) -> Result<(), Errno> {
+        loop {
+            while let Some(request) = control.next::<Request>()? {
+                self.take(request);
+            }
+            self.work();
+            for message in self.outbox.drain(..) {
+                if control.send(&message).is_err() && !self.keep {
+                    return Ok(());
+                }
+            }
+            if control.is_closed() && !self.keep {
+                return Ok(());
+            }
+            let ready = self.wait(&control)?;
+            if ready.control {
+                control.fill(false)?;
+            }
+            if ready.signals {
+                while self.signals.read_signal()?.is_some() {}
+                self.reap();
+            }
+        }
+    }
+
+    /// Sleeps until a descriptor is ready or a deadline passes.
+    fn wait(&self, control: &Pipe) -> Result<Ready, Errno> {
+        let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut descriptors = vec![input(self.signals.as_fd())];
+        // A kept node whose parent has gone has nothing to hear.
+        let listens = !control.is_closed();
+        if listens {
+            descriptors.push(input(control.as_fd()));
+        }
+        let programs = self.containers.values().filter_map(Container::events);
+        descriptors.extend(programs.map(|pipe| input(pipe.as_fd())));
+        let children = self.jobs.iter().flat_map(|job| job.work.children());
+        descriptors.extend(children.map(|child| input(child.pipe.as_fd())));
+        let deadlines = self.jobs.iter().filter_map(|job| job.work.deadline());
+        let pending = self.containers.values().filter_map(Container::deadline);
+        let wake = deadlines.chain(pending).min();
+        let wait = wake.map_or(PollTimeout::NONE, |at| timeout(at.saturating_sub(now_ns())));
+        match poll(&mut descriptors, wait) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Ready { control: false, signals: false }),
+            Err(errno) => return Err(errno),
+        }
+        let any = |index: usize| descriptors[index].any().unwrap_or(false);
+        Ok(Ready { control: listens && any(1), signals: any(0) })
+    }
+
+    /// Takes what programs and children have sent, and gives up what is late.
+    fn work(&mut self) {
+        let now = now_ns();
+        for (id, container) in &mut self.containers {
+            let events = container.take_events();
+            self.outbox
+                .extend(events.into_iter().map(|event| Message::Event { container: *id, event }));
+            for (request, result) in container.late(now) {
+                self.outbox.push(Message::Answer { id: request, result });
+            }
+        }
+        let mut jobs = std::mem::take(&mut self.jobs);
+        jobs.retain_mut(|job| {
+            let progress = match &mut job.work {
+                Work::Call { child, deadline, operation } => {
+                    poll_call(child, *deadline, operation, now)
+                }
+                Work::Start(starting) => starting.poll(self, now),
+                Work::Observe(observing) => observing.poll(self, now),
+            };
+            match progress {
+                Progress::Unfinished => true,
+                Progress::Finished(result) => {
+                    self.answer(job.request, result);
+                    false
+                }
+            }
+        });
+        self.jobs.append(&mut jobs);
+    }
+
+    /// Collects ended and stopped children.
+    fn reap(&mut self) {
+        let flags = Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED);
+        while let Ok(status) = waitpid(None, flags) {
+            let (pid, state) = match status {
+                WaitStatus::Exited(pid, code) => (pid, Some(ProgramState::Exited { code })),
+                WaitStatus::Signaled(pid, signal, _) => {
+                    (pid, Some(ProgramState::Signaled { signal: signal.as_str().into() }))
+                }
+                WaitStatus::Stopped(pid, _) => (pid, None),
+                WaitStatus::StillAlive => return,
+                _ => continue,
+            };
+            let found = self.containers.iter_mut().find(|(_, c)| c.runs(pid));
+            let Some((id, container)) = found else { continue };
+            // What it said before it ended comes first.
+            let id = *id;
+            let mut events = container.take_events();
+            let answers = match state {
+                Some(state) => {
+                    events.push(ProgramEvent::Ended { state: state.clone() });
+                    container.ended(&state)
+                }
+                None => container.stopped(),
+            };
+            self.outbox
+                .extend(events.into_iter().map(|event| Message::Event { container: id, event }));
+            for (request, evidence) in answers {
+                self.answer(request, evidence);
+            }
+            self.containers.retain(|_, container| !container.is_removed());
+        }
+    }
+
+    pub(super) fn answer(&mut self, id: u64, result: Result<Reply, Failure>) {
+        self.outbox.push(Message::Answer { id, result });
+    }
+
+    fn take(&mut self, request: Request) {
+        let id = request.id;
+        let begun = match request.call {
+            Call::Start { containers, deadline_ms } => {
+                Starting::begin(self, containers, deadline_ms).map(Work::Start)
+            }
+            Call::Observe { looks, expect, deadline_ms } => {
+                Observing::begin(self, looks, expect, deadline_ms).map(Work::Observe)
+            }
+            Call::Mounts { place } => return self.answer_mounts(id, &place),
+            Call::Keep => {
+                self.keep = true;
+                return self.answer(id, Ok(Reply::Done));
+            }
+            Call::Inject { container, fault, deadline_ms } => {
+                return self.inject(id, container, fault, deadline_ms);
+            }
+            Call::Remove { container } => return self.remove(id, container),
+            call => self.call_in_child(call),
+        };
+        match begun {
+            Ok(work) => self.jobs.push(Job { request: id, work }),
+            Err(failure) => self.answer(id, Err(failure)),
+        }
+    }
+
+    /// Calls that touch the node's filesystem run in a child that can be given up.
+    fn call_in_child(&mut self, call: Call) -> Result<Work, Failure> {
+        let operation = match &call {
+            Call::Facts => "read the facts of the node",
+            Call::Apply { .. } => "change the node",
+            Call::Undo { .. } => "undo a change of the node",
+            Call::RebindHost => "re-bind on the node",
+            _ => "re-bind in a container",
+        };
+        let child = Child::start(|pipe| {
+            let result = self.carry_out(&call);
+            let _ = pipe.send(&result);
+        })
+        .map_err(|errno| system("start a child", errno))?;
+        Ok(Work::Call { child, deadline: now_ns() + CALL_MS * 1_000_000, operation })
+    }
+
+    fn answer_mounts(&mut self, id: u64, place: &Place) {
+        let result = self.mounts(place);
+        self.answer(id, result);
+    }
+}
+
+struct Ready {
+    control: bool,
+    signals: bool,
+}
+
+impl Work {
+    fn children(&self) -> Vec<&Child> {
+        match self {
+            Self::Call { child, .. } => vec![child],
+            Self::Start(starting) => vec![starting.child()],
+            Self::Observe(observing) => observing.children().collect(),
+        }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        match self {
+            Self::Call { deadline, .. } => Some(*deadline),
+            Self::Start(starting) => Some(starting.deadline()),
+            Self::Observe(observing) => observing.deadline(),
+        }
+    }
+}
+
+fn poll_call(child: &mut Child, deadline: u64, operation: &str, now: u64) -> Progress {
+    let failed = |reason: &str| {
+        Progress::Finished(Err(failure(ErrorKind::Environment, operation, reason, None)))
+    };
+    if child.pipe.fill(false).is_err() {
+        return failed("its child is out of reach");
+    }
+    match child.pipe.next::<Result<Reply, Failure>>() {
+        Ok(Some(result)) => Progress::Finished(result),
+        Err(_) => failed("its child sent something else"),
+        Ok(None) if child.pipe.is_closed() => failed("its child died"),
+        Ok(None) if now >= deadline => {
+            child.give_up();
+            Progress::Finished(Err(failure(
+                ErrorKind::Timeout,
+                operation,
+                format!("no answer in {CALL_MS} ms: a FUSE mount on the way hangs"),
+                Some("kill its daemon, or abort its connection in /sys/fs/fuse/connections"),
+            )))
+        }
+        Ok(None) => Progress::Unfinished,
+    }
+}

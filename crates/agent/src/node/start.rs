@@ -1,0 +1,162 @@
+//! Starting containers: made in a child, because looking at a volume's source may hang.
+
+use std::collections::VecDeque;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
+use propagation_core::ErrorKind;
+use propagation_core::program::StartRefused;
+use propagation_core::protocol::{ContainerSpec, Failure, Reply};
+
+use super::container;
+use super::programs::Container;
+use super::server::{Progress, Server};
+use crate::child::Child;
+use crate::failure::{failure, system};
+use crate::sys::now_ns;
+
+/// Containers that are being made, in order.
+pub(super) struct Starting {
+    waiting: VecDeque<ContainerSpec>,
+    refused: Vec<Option<StartRefused>>,
+    child: Child,
+    deadline_ms: u64,
+    deadline: u64,
+}
+
+/// What the child says of one container: how many descriptors it has sent before, or the refusal.
+type Made = Result<u32, StartRefused>;
+
+impl Starting {
+    pub(super) fn begin(
+        server: &Server,
+        containers: Vec<ContainerSpec>,
+        deadline_ms: u64,
+    ) -> Result<Self, Failure> {
+        check_descriptors(server, &containers)?;
+        let waiting = VecDeque::from(containers);
+        let child = make_in_child(server, &waiting)?;
+        Ok(Self {
+            waiting,
+            refused: Vec::new(),
+            child,
+            deadline_ms,
+            deadline: now_ns() + deadline_ms * 1_000_000,
+        })
+    }
+
+    pub(super) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    pub(super) fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    pub(super) fn poll(&mut self, server: &mut Server, now: u64) -> Progress {
+        match self.advance(server, now) {
+            Ok(()) if self.waiting.is_empty() => {
+                let refused = std::mem::take(&mut self.refused);
+                Progress::Finished(Ok(Reply::Started { refused }))
+            }
+            Ok(()) => Progress::Unfinished,
+            Err(failure) => {
+                self.child.give_up();
+                Progress::Finished(Err(failure))
+            }
+        }
+    }
+
+    fn advance(&mut self, server: &mut Server, now: u64) -> Result<(), Failure> {
+        let out_of_reach = |errno| system("make containers", errno);
+        self.child.pipe.fill(false).map_err(out_of_reach)?;
+        while let Some(made) = self.child.pipe.next::<Made>().map_err(out_of_reach)? {
+            let Some(spec) = self.waiting.pop_front() else { break };
+            self.deadline = now + self.deadline_ms * 1_000_000;
+            match made {
+                Err(refusal) => self.refused.push(Some(refusal)),
+                Ok(count) => {
+                    let namespaces: Vec<_> =
+                        (0..count).map_while(|_| self.child.pipe.take_descriptor()).collect();
+                    if namespaces.len() != count as usize {
+                        return Err(out_of_reach(Errno::EMFILE));
+                    }
+                    let id = spec.id;
+                    let source = format!("propagation-{}", server.setup.run_id);
+                    let container = Container::start(spec, namespaces, &source)?;
+                    server.containers.insert(id, container);
+                    self.refused.push(None);
+                }
+            }
+        }
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        if self.child.pipe.is_closed() {
+            return Err(out_of_reach(Errno::ECHILD));
+        }
+        if now >= self.deadline {
+            self.give_up_one(server)?;
+        }
+        Ok(())
+    }
+
+    /// The container that is being made hangs: it is refused, the others go on in a new child.
+    fn give_up_one(&mut self, server: &Server) -> Result<(), Failure> {
+        self.child.give_up();
+        if let Some(spec) = self.waiting.pop_front() {
+            self.refused.push(Some(StartRefused {
+                text: format!(
+                    "failed to stat {:?}: no answer in {} ms",
+                    spec.source, self.deadline_ms
+                ),
+                errno: Some("hang".into()),
+            }));
+        }
+        if !self.waiting.is_empty() {
+            self.child = make_in_child(server, &self.waiting)?;
+            self.deadline = now_ns() + self.deadline_ms * 1_000_000;
+        }
+        Ok(())
+    }
+}
+
+fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Child, Failure> {
+    Child::start(|pipe| {
+        for spec in specs {
+            let made: Made = container::create(spec, &server.proc, &server.namespace).and_then(
+                |namespaces| {
+                    let count = u32::try_from(namespaces.len()).unwrap_or(u32::MAX);
+                    pipe.send_descriptors(&namespaces).map(|()| count).map_err(|errno| {
+                        StartRefused {
+                            text: format!("hand over the mount namespaces: {errno}"),
+                            errno: Some(format!("{errno:?}")),
+                        }
+                    })
+                },
+            );
+            if pipe.send(&made).is_err() {
+                return;
+            }
+        }
+    })
+    .map_err(|errno| system("start a child that makes containers", errno))
+}
+
+/// Every mount view is a descriptor of the node, and of the child while it makes them.
+fn check_descriptors(server: &Server, containers: &[ContainerSpec]) -> Result<(), Failure> {
+    const RESERVE: u64 = 64;
+    let wanted: u64 = containers.iter().map(|spec| u64::from(spec.replicas)).sum();
+    let held: u64 =
+        server.containers.values().map(|container| u64::from(container.spec().replicas)).sum();
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
+    if held + wanted + RESERVE <= limit {
+        return Ok(());
+    }
+    Err(failure(
+        ErrorKind::Environment,
+        format!("start {wanted} mount views"),
+        format!("{} open descriptors are needed and {limit} are allowed", held + wanted + RESERVE),
+        Some("raise the hard limit (ulimit -Hn), or use fewer consumers"),
+    ))
+}

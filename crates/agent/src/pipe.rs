@@ -1,0 +1,185 @@
+//! Frames between the agent's own processes, with descriptors beside them.
+
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use propagation_core::protocol::{encode, frame_length};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The most descriptors that one message can carry (`SCM_MAX_FD` of the kernel).
+const DESCRIPTORS_PER_MESSAGE: usize = 253;
+
+/// One end of a stream of frames.
+#[derive(Debug)]
+pub struct Pipe {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+    /// How much of the buffer has been taken.
+    taken: usize,
+    descriptors: VecDeque<OwnedFd>,
+    closed: bool,
+}
+
+impl Pipe {
+    /// Two connected ends.
+    ///
+    /// # Errors
+    /// `EMFILE` at the limit of open descriptors.
+    pub fn pair() -> Result<(Self, Self), Errno> {
+        let (a, b) =
+            socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self::new(a), Self::new(b)))
+    }
+
+    /// Frames over an existing stream socket.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket, buffer: Vec::new(), taken: 0, descriptors: VecDeque::new(), closed: false }
+    }
+
+    /// Sends one value.
+    ///
+    /// # Errors
+    /// `EPIPE` when the other end is gone.
+    pub fn send<T: Serialize>(&self, value: &T) -> Result<(), Errno> {
+        let frame = encode(value).map_err(|_| Errno::EMSGSIZE)?;
+        self.send_bytes(&frame)
+    }
+
+    fn send_bytes(&self, mut bytes: &[u8]) -> Result<(), Errno> {
+        while !bytes.is_empty() {
+            match sendmsg::<()>(
+                self.socket.as_raw_fd(),
+                &[IoSlice::new(bytes)],
+                &[],
+                MsgFlags::MSG_NOSIGNAL,
+                None,
+            ) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends descriptors; the receiver gets them in order from [`Pipe::take_descriptor`].
+    ///
+    /// # Errors
+    /// `EPIPE` when the other end is gone, `ETOOMANYREFS` when too many are on their way.
+    pub fn send_descriptors(&self, descriptors: &[OwnedFd]) -> Result<(), Errno> {
+        for chunk in descriptors.chunks(DESCRIPTORS_PER_MESSAGE) {
+            let numbers: Vec<RawFd> = chunk.iter().map(AsRawFd::as_raw_fd).collect();
+            // An empty frame carries them: a stream needs at least one byte.
+            let frame = [0; 4];
+            sendmsg::<()>(
+                self.socket.as_raw_fd(),
+                &[IoSlice::new(&frame)],
+                &[ControlMessage::ScmRights(&numbers)],
+                MsgFlags::MSG_NOSIGNAL,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is there, waiting for something when `wait`. Returns `false` when the other end
+    /// has closed and everything has been read.
+    ///
+    /// # Errors
+    /// As recvmsg(2), but for an interrupted or empty read.
+    pub fn fill(&mut self, wait: bool) -> Result<bool, Errno> {
+        let mut chunk = vec![0; 64 * 1024];
+        let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_PER_MESSAGE]);
+        let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        if !wait {
+            flags |= MsgFlags::MSG_DONTWAIT;
+        }
+        let mut slices = [IoSliceMut::new(&mut chunk)];
+        let message =
+            match recvmsg::<()>(self.socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+                Ok(message) => message,
+                Err(Errno::EINTR | Errno::EAGAIN) => return Ok(true),
+                Err(Errno::ECONNRESET) => {
+                    self.closed = true;
+                    return Ok(false);
+                }
+                Err(errno) => return Err(errno),
+            };
+        let mut received = Vec::new();
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(numbers) = control {
+                received.extend(numbers);
+            }
+        }
+        let bytes = message.bytes;
+        self.descriptors.extend(received.into_iter().map(own));
+        self.buffer.extend_from_slice(&chunk[..bytes]);
+        self.closed = bytes == 0;
+        Ok(!self.closed)
+    }
+
+    /// The next whole value that has been read.
+    ///
+    /// # Errors
+    /// `EBADMSG` for a frame that is not what was expected.
+    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
+        while let Some(header) = self.buffer[self.taken..].first_chunk::<4>() {
+            let length = frame_length(*header).map_err(|_| Errno::EBADMSG)?;
+            let start = self.taken + 4;
+            let Some(body) = self.buffer.get(start..start + length) else { break };
+            let value = (length > 0).then(|| serde_json::from_slice(body));
+            self.taken = start + length;
+            if let Some(value) = value {
+                return value.map(Some).map_err(|_| Errno::EBADMSG);
+            }
+        }
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
+        Ok(None)
+    }
+
+    /// Waits for the next value; `None` when the other end has closed.
+    ///
+    /// # Errors
+    /// As [`Pipe::fill`] and [`Pipe::next`].
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
+        loop {
+            if let Some(value) = self.next()? {
+                return Ok(Some(value));
+            }
+            if !self.fill(true)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next descriptor that has been received.
+    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop_front()
+    }
+
+    /// Whether the other end has closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[allow(unsafe_code)] // receiving a descriptor is the one way to own a number
+fn own(number: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just installed this descriptor for us through SCM_RIGHTS, and recvmsg
+    // reports each one once.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}

@@ -1,0 +1,120 @@
+//! The probe: one look at a path that cannot hang, for liveness probes and for people.
+
+use std::fs;
+use std::path::Path;
+
+use propagation_core::marker::{MARKER_FILE, Marker};
+use propagation_core::mountinfo::MountPath;
+use serde::{Deserialize, Serialize};
+
+use crate::child::within;
+use crate::failure::{errno_name, errno_text};
+use crate::mounts::{Proc, errno_of};
+
+/// What a probe found; its number is the exit code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// A mount that answers, with its sentinel file where one was named.
+    Ok(String),
+    /// The daemon is gone: `ENOTCONN`, or another error from the mount.
+    Stale(String),
+    /// No answer within the deadline.
+    Hung(String),
+    /// The mount answers and is empty, or its sentinel is missing.
+    Empty(String),
+    /// No mount at the path.
+    NotMounted(String),
+    /// The path cannot be looked at for another reason.
+    Error(String),
+}
+
+impl Found {
+    /// 0 ok, 10 stale, 11 hung, 12 empty, 13 not mounted, 1 other errors.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Ok(_) => 0,
+            Self::Stale(_) => 10,
+            Self::Hung(_) => 11,
+            Self::Empty(_) => 12,
+            Self::NotMounted(_) => 13,
+            Self::Error(_) => 1,
+        }
+    }
+
+    /// The word and what was found.
+    pub fn words(&self) -> (&'static str, &str) {
+        match self {
+            Self::Ok(text) => ("ok", text),
+            Self::Stale(text) => ("stale", text),
+            Self::Hung(text) => ("hung", text),
+            Self::Empty(text) => ("empty", text),
+            Self::NotMounted(text) => ("not mounted", text),
+            Self::Error(text) => ("error", text),
+        }
+    }
+}
+
+/// Looks at `path` within `timeout_ms`. `sentinel` names a file that must be in it; without, the
+/// producer's marker or any other entry will do.
+pub fn probe(path: &str, timeout_ms: u64, sentinel: Option<&str>) -> Found {
+    match within(timeout_ms, || look_at(path, sentinel)) {
+        Ok(Some(found)) => found,
+        Ok(None) => Found::Hung(format!("no answer from {path} in {timeout_ms} ms")),
+        Err(errno) => Found::Error(format!("start a child: {}", errno_text(errno))),
+    }
+}
+
+fn look_at(path: &str, sentinel: Option<&str>) -> Found {
+    let table = Proc::open().and_then(|proc| proc.mount_table());
+    let mounted = match &table {
+        Ok(table) => {
+            let real = Path::new(path);
+            let absolute = std::path::absolute(real).unwrap_or_else(|_| real.to_owned());
+            table.at(&MountPath::from(absolute.as_path())).map(ToString::to_string)
+        }
+        Err(failure) => return Found::Error(format!("{}: {}", failure.operation, failure.reason)),
+    };
+    let Some(mount) = mounted else {
+        return match fs::symlink_metadata(path) {
+            Ok(_) => Found::NotMounted(format!("{path} lies on the filesystem around it")),
+            Err(error) => Found::Error(format!("{path}: {}", errno_text(errno_of(&error)))),
+        };
+    };
+    let result = match sentinel {
+        Some(name) => read_sentinel(&Path::new(path).join(name)),
+        None => first_entry(Path::new(path)),
+    };
+    match result {
+        Ok(Some(what)) => Found::Ok(format!("{path}: {what}")),
+        Ok(None) => Found::Empty(format!("{path} is mounted and empty: {mount}")),
+        Err(error) => {
+            let errno = errno_of(&error);
+            match errno {
+                nix::errno::Errno::ENOENT => {
+                    Found::Empty(format!("the sentinel is not in {path}: {mount}"))
+                }
+                errno => Found::Stale(format!("{path}: {}: {mount}", errno_name(errno))),
+            }
+        }
+    }
+}
+
+fn read_sentinel(path: &Path) -> std::io::Result<Option<String>> {
+    let content = fs::read(path)?;
+    Ok(Some(match Marker::parse(&content) {
+        Some(marker) => format!("marker of generation {}", marker.generation),
+        None => format!("{} bytes", content.len()),
+    }))
+}
+
+fn first_entry(path: &Path) -> std::io::Result<Option<String>> {
+    match read_sentinel(&path.join(MARKER_FILE)) {
+        Ok(found) => return Ok(found),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    match fs::read_dir(path)?.next() {
+        None => Ok(None),
+        Some(entry) => Ok(Some(format!("has {:?}", entry?.file_name()))),
+    }
+}

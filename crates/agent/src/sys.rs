@@ -1,0 +1,145 @@
+//! The system calls that no library wraps, and the only unsafe code of the agent.
+#![allow(unsafe_code)] // fork, clone and mount_setattr have no safe wrapper anywhere
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+/// What [`fork`] returns in which process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// In the new process.
+    Child,
+    /// In the old one, with the new one's id.
+    Parent(Pid),
+}
+
+/// Copies the calling process.
+///
+/// # Errors
+/// `EAGAIN` at the limit of processes, `ENOMEM`.
+pub fn fork() -> Result<Fork, Errno> {
+    clone(0)
+}
+
+/// Copies the calling process; the copy is process 1 of a new pid namespace, so that its death ends
+/// everything it has started.
+///
+/// # Errors
+/// As [`fork`]; `EPERM` without `CAP_SYS_ADMIN`, `ENOSPC` at the limit of pid namespaces.
+pub fn fork_into_pid_namespace() -> Result<Fork, Errno> {
+    clone(libc::CLONE_NEWPID)
+}
+
+fn clone(flags: libc::c_int) -> Result<Fork, Errno> {
+    let flags = libc::c_ulong::try_from(flags | libc::SIGCHLD).unwrap_or_default();
+    // SAFETY: without CLONE_VM this is fork: the child has its own copy of all memory, and the
+    // null arguments ask for no new stack and no thread ids. The agent has one thread wherever it
+    // forks (the FUSE thread is started after the last fork of a producer), so no lock can be
+    // held by a thread that the child does not have.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
+    match Errno::result(pid)? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)))),
+    }
+}
+
+/// Ends the process at once, without running destructors of the parent's copies.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes any value and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: RawFd) {
+    let first = libc::c_uint::try_from(first).unwrap_or(3);
+    // SAFETY: called in a forked child right before its own program begins, which owns no
+    // descriptor in that range; failing leaves them open, which is harmless.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+}
+
+/// Marks every descriptor from `first` on to be closed at the next exec.
+pub fn close_on_exec_from(first: RawFd) {
+    let first = libc::c_uint::try_from(first).unwrap_or(3);
+    // SAFETY: CLOSE_RANGE_CLOEXEC only sets a flag on descriptors.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+}
+
+/// Duplicates `descriptor` onto the number `target`, and keeps that number open at exec.
+///
+/// # Errors
+/// As dup2(2).
+pub fn duplicate_onto(descriptor: BorrowedFd<'_>, target: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: dup2 takes any two numbers. The target is one that the calling (just forked) child
+    // owns by convention: 0 to 3.
+    let result = unsafe { libc::dup2(descriptor.as_raw_fd(), target) };
+    Errno::result(result)?;
+    // SAFETY: dup2 made `target` an open descriptor, and nobody else in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(target) })
+}
+
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+#[derive(Default)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Makes the mount at `path`, and all below it, read-only, leaving other flags as they are.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.12; `EINVAL` when nothing is mounted there.
+pub fn make_read_only(path: &CStr) -> Result<(), Errno> {
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    let attributes = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    // SAFETY: the path is a NUL-terminated string and the struct has the size that is passed; both
+    // outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Sets the effective user and group of the calling process, keeping the saved ones, so that it can
+/// come back.
+///
+/// # Errors
+/// `EPERM` without the capability, `EINVAL` when the id does not exist in the user namespace.
+pub fn become_effectively(uid: u32, gid: u32) -> Result<(), Errno> {
+    const KEEP: u32 = u32::MAX;
+    // To come back, the user first: it gives the capability to set the group.
+    if uid == 0 {
+        // SAFETY: takes any numbers; the raw call changes this thread only, and the agent has one.
+        Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, KEEP, uid, KEEP) })?;
+        // SAFETY: as above.
+        Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, KEEP, gid, KEEP) })?;
+    } else {
+        // SAFETY: as above.
+        Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, KEEP, gid, KEEP) })?;
+        // SAFETY: as above.
+        Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, KEEP, uid, KEEP) })?;
+    }
+    Ok(())
+}
+
+/// The monotonic clock in nanoseconds: the same in every container of a node.
+pub fn now_ns() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .unwrap_or_else(|_| nix::sys::time::TimeSpec::new(0, 0));
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or_default()
+}

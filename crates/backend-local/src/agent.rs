@@ -1,0 +1,227 @@
+//! The connection to the agent that is the node: requests out, answers and events in.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use propagation_core::protocol::{
+    Call, Failure, Message, NodeSetup, PROTOCOL_VERSION, ProgramEvent, Reply, Request, encode,
+    frame_length,
+};
+use propagation_core::{Error, ErrorKind};
+use serde_json::from_slice;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::oneshot;
+
+/// Receives the events of all containers; runs in the reading task and must not block.
+pub(crate) type EventHandler = Box<dyn Fn(u32, ProgramEvent) + Send>;
+
+type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>>>;
+
+/// A running agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    waiting: Arc<Waiting>,
+    next_id: AtomicU64,
+    /// To close the socket at once, whoever still holds a half of it.
+    socket: StdStream,
+    process: Mutex<Option<Child>>,
+    pid: u32,
+}
+
+/// What the agent says when its node stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hello {
+    pub(crate) mapped_uids: u64,
+}
+
+impl Agent {
+    /// Starts an agent, lets it make itself a node, and waits until it stands.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Environment`] with the agent's own words when the machine does not allow it.
+    pub(crate) async fn start(
+        setup: &NodeSetup,
+        events: EventHandler,
+    ) -> Result<(Self, Hello), Error> {
+        let failed = |error: io::Error| {
+            Error::new(ErrorKind::Environment, "start the agent", error.to_string())
+        };
+        let (ours, theirs) = StdStream::pair().map_err(failed)?;
+        let process = propagation_agent_embed::command()
+            .map_err(failed)?
+            .args(["node", "--run-id", &setup.run_id])
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        let socket = ours.try_clone().map_err(failed)?;
+        let (reader, writer) = UnixStream::from_std(ours).map_err(failed)?.into_split();
+        let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(HashMap::new())));
+        let pid = process.id();
+        let agent = Self {
+            writer: tokio::sync::Mutex::new(writer),
+            waiting: Arc::clone(&waiting),
+            next_id: AtomicU64::new(0),
+            socket,
+            process: Mutex::new(Some(process)),
+            pid,
+        };
+        agent.send(setup).await?;
+        let mut reader = BufReader::with_capacity(64 * 1024, reader);
+        let hello = greet(&mut reader).await?;
+        tokio::spawn(read_all(reader, waiting, events));
+        Ok((agent, hello))
+    }
+
+    /// The agent's process id: the one that waits outside the node.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    async fn send<T: serde::Serialize>(&self, value: &T) -> Result<(), Error> {
+        let frame = encode(value).map_err(|error| {
+            Error::new(ErrorKind::Internal, "encode a request", error.to_string())
+        })?;
+        let mut writer = self.writer.lock().await;
+        writer.write_all(&frame).await.map_err(|_| disconnected())
+    }
+
+    /// Sends a call and waits for its answer. When the future is dropped the call may still be
+    /// carried out; its answer is thrown away.
+    pub(crate) async fn call(&self, call: Call) -> Result<Reply, Error> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        match lock(&self.waiting).as_mut() {
+            Some(waiting) => waiting.insert(id, sender),
+            None => return Err(disconnected()),
+        };
+        self.send(&Request { id, call }).await?;
+        match receiver.await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(failure)) => Err(error_of(failure)),
+            Err(_) => Err(disconnected()),
+        }
+    }
+
+    /// Closes the socket, on which the agent ends, and with it everything in the node.
+    pub(crate) fn close_socket(&self) {
+        // Fails only when it is closed already.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// The process, to be waited for. Only the first caller gets it.
+    pub(crate) fn take_process(&self) -> Option<Child> {
+        lock(&self.process).take()
+    }
+}
+
+impl Drop for Agent {
+    /// Best effort, for a node that was not closed: the agent ends because its socket closes, and
+    /// a thread waits for it so that no zombie stays.
+    fn drop(&mut self) {
+        self.close_socket();
+        if let Some(mut process) = self.take_process() {
+            // Without a thread the zombie goes when this process does.
+            let _ = std::thread::Builder::new()
+                .name("propagation-reap".into())
+                .spawn(move || process.wait());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn disconnected() -> Error {
+    Error::new(
+        ErrorKind::Disconnected,
+        "talk to the simulated node",
+        "its process has ended unexpectedly",
+    )
+    .with_fix("look for an out-of-memory kill (dmesg); clean up with `propagation clean`")
+}
+
+/// The error that a failure of the agent becomes.
+pub(crate) fn error_of(failure: Failure) -> Error {
+    let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
+    let error = Error::new(kind, failure.operation, failure.reason);
+    match failure.fix {
+        Some(fix) => error.with_fix(fix),
+        None => error,
+    }
+}
+
+async fn read_message(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Message>, Error> {
+    loop {
+        let mut header = [0; 4];
+        if reader.read_exact(&mut header).await.is_err() {
+            return Ok(None);
+        }
+        let length = frame_length(header)?;
+        if length == 0 {
+            continue;
+        }
+        let mut body = vec![0; length];
+        if reader.read_exact(&mut body).await.is_err() {
+            return Ok(None);
+        }
+        return from_slice(&body).map(Some).map_err(|error| other_version(&error.to_string()));
+    }
+}
+
+fn other_version(detail: &str) -> Error {
+    Error::new(ErrorKind::AgentVersion, "understand the agent", detail)
+        .with_fix("use the agent of the same release: rebuild, and unset PROPAGATION_AGENT_BINARY")
+}
+
+async fn greet(reader: &mut BufReader<OwnedReadHalf>) -> Result<Hello, Error> {
+    match read_message(reader).await? {
+        Some(Message::Hello { protocol, mapped_uids, .. }) if protocol == PROTOCOL_VERSION => {
+            Ok(Hello { mapped_uids })
+        }
+        Some(Message::Hello { protocol, agent, .. }) => Err(other_version(&format!(
+            "agent {agent} speaks protocol {protocol}, and this program {PROTOCOL_VERSION}"
+        ))),
+        Some(Message::CannotServe { failure }) => Err(error_of(failure)),
+        Some(_) => Err(other_version("it does not begin with a greeting")),
+        None => Err(disconnected()),
+    }
+}
+
+async fn read_all(
+    mut reader: BufReader<OwnedReadHalf>,
+    waiting: Arc<Waiting>,
+    events: EventHandler,
+) {
+    loop {
+        match read_message(&mut reader).await {
+            Ok(Some(Message::Answer { id, result })) => {
+                let sender = lock(&waiting).as_mut().and_then(|waiting| waiting.remove(&id));
+                if let Some(sender) = sender {
+                    // A caller that has gone does not want it.
+                    let _ = sender.send(result);
+                }
+            }
+            Ok(Some(Message::Event { container, event })) => events(container, event),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the agent sent something that is not a message");
+                break;
+            }
+        }
+    }
+    // Whoever still waits learns that no answer will come.
+    lock(&waiting).take();
+}

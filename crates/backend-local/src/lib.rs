@@ -1,0 +1,54 @@
+//! The local backend: a simulated node on the real kernel.
+//!
+//! A node is a process with mount, pid and uts namespaces of its own (and a user namespace when an
+//! ordinary user runs it), containers are mount namespaces made in the runtime's order, the
+//! producer serves a real FUSE mount. Everything is made by the agent, which this crate carries
+//! inside; the calling process enters no namespace, forks nothing and mounts nothing.
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
+//! use propagation_backend_local::LocalBackend;
+//! use propagation_core::{Plan, Runner};
+//!
+//! let report = Runner::new(Plan::default())?.run(&LocalBackend::new()).await?;
+//! println!("{}", report.verdict.summary);
+//! # Ok(()) }
+//! ```
+#![cfg(target_os = "linux")]
+
+mod agent;
+mod clean;
+mod facts;
+mod node;
+mod workload;
+
+use async_trait::async_trait;
+use propagation_core::{Backend, Error, Node, Plan, Run};
+
+pub use clean::{Leftover, leftovers, remove};
+pub use facts::host_facts;
+pub use node::LocalNode;
+
+/// Makes simulated nodes on this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalBackend {
+    _private: (),
+}
+
+impl LocalBackend {
+    /// A backend; touches nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+#[async_trait]
+impl Backend for LocalBackend {
+    fn name(&self) -> &str {
+        "local"
+    }
+
+    async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {
+        Ok(Box::new(LocalNode::open(plan, run).await?))
+    }
+}

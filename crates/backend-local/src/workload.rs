@@ -1,0 +1,205 @@
+//! A workload on a simulated node: one container, or its successor after a restart.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use propagation_core::marker::Marker;
+use propagation_core::observation::{Observation, Outcome};
+use propagation_core::plan::{Fault, WorkloadSpec};
+use propagation_core::program::{ProgramState, StartRefused};
+use propagation_core::protocol::{Call, Reply};
+use propagation_core::workload::{Until, WorkloadStatus};
+use propagation_core::{Error, ErrorKind, Workload};
+use tokio::sync::watch;
+
+use crate::node::{Shared, unexpected};
+
+/// What a container's program has reported so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Reported {
+    pub(crate) program: ProgramState,
+    pub(crate) mounted_at_us: Option<u64>,
+    pub(crate) failure: Option<String>,
+    pub(crate) seen: Option<Observation>,
+    pub(crate) held: Option<Outcome>,
+    pub(crate) log: Vec<String>,
+}
+
+impl Default for Reported {
+    fn default() -> Self {
+        Self {
+            program: ProgramState::Running,
+            mounted_at_us: None,
+            failure: None,
+            seen: None,
+            held: None,
+            log: Vec::new(),
+        }
+    }
+}
+
+impl Reported {
+    fn status(&self) -> WorkloadStatus {
+        WorkloadStatus {
+            program: self.program.clone(),
+            mounted_at_us: self.mounted_at_us,
+            failure: self.failure.clone(),
+            seen: self.seen.clone(),
+            held: self.held.clone(),
+        }
+    }
+}
+
+/// A handle on a workload.
+#[derive(Debug)]
+pub(crate) struct LocalWorkload {
+    shared: Arc<Shared>,
+    spec: WorkloadSpec,
+    current: Mutex<Current>,
+}
+
+/// The container that is the workload now.
+#[derive(Debug)]
+struct Current {
+    /// None once it has been stopped.
+    id: Option<u32>,
+    events: watch::Receiver<Reported>,
+    /// Log lines of the containers before it.
+    log_before: Vec<String>,
+}
+
+impl LocalWorkload {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        spec: WorkloadSpec,
+        id: u32,
+        events: watch::Receiver<Reported>,
+    ) -> Self {
+        let current = Current { id: Some(id), events, log_before: Vec::new() };
+        Self { shared, spec, current: Mutex::new(current) }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // No code that can panic runs under this lock.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn container(&self) -> Result<u32, Error> {
+        self.current().id.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("use the workload {:?}", self.spec.name),
+                "it has been stopped",
+            )
+        })
+    }
+
+    /// How long the agent may take for something that this workload's deadlines bound.
+    fn deadline_ms(&self) -> u64 {
+        self.shared.plan.deadlines.breakage_ms
+    }
+}
+
+#[async_trait]
+impl Workload for LocalWorkload {
+    fn spec(&self) -> &WorkloadSpec {
+        &self.spec
+    }
+
+    async fn status(&self) -> Result<WorkloadStatus, Error> {
+        Ok(self.current().events.borrow().status())
+    }
+
+    async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
+        let mut events = self.current().events.clone();
+        let met = events.wait_for(|reported| {
+            until.is_met_by(&reported.status())
+                || !matches!(reported.program, ProgramState::Running)
+        });
+        let met = async { met.await.map(|reported| reported.status()) };
+        match tokio::time::timeout(deadline, met).await {
+            Ok(Ok(status)) => Ok(status),
+            // The container is gone, or the node: what it said last stands.
+            Ok(Err(_)) => self.status().await,
+            Err(_) => {
+                let status = self.status().await?;
+                let seen = status.seen.map_or_else(
+                    || "nothing seen".to_owned(),
+                    |seen| format!("last seen {}", seen.outcome),
+                );
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("wait for {} of {}", words(&until), self.spec.name),
+                    format!("not in {} ms; {seen}; its program is {}", deadline.as_millis(), status.program),
+                ))
+            }
+        }
+    }
+
+    async fn inject(&self, fault: Fault) -> Result<String, Error> {
+        let container = self.container()?;
+        let call = Call::Inject { container, fault, deadline_ms: self.deadline_ms() };
+        match self.shared.agent.call(call).await? {
+            Reply::Injected { evidence } => Ok(evidence),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn restart(
+        &self,
+        marker: &Marker,
+        _recreate: bool,
+    ) -> Result<Result<(), StartRefused>, Error> {
+        // On a simulated node nothing outlives the container, so a new pod is a new container.
+        self.stop().await?;
+        let specs = std::slice::from_ref(&self.spec);
+        let mut started = self.shared.start_containers(specs, marker).await?;
+        Ok(match started.pop() {
+            Some(Ok((id, events))) => {
+                let mut current = self.current();
+                let before = std::mem::replace(&mut current.events, events);
+                current.log_before.extend(before.borrow().log.iter().cloned());
+                current.id = Some(id);
+                Ok(())
+            }
+            Some(Err(refusal)) => Err(refusal),
+            None => {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    format!("restart {:?}", self.spec.name),
+                    "the node answered for no container",
+                ));
+            }
+        })
+    }
+
+    async fn rebind(&self) -> Result<(), Error> {
+        let container = self.container()?;
+        let call = Call::RebindContainer { container, deadline_ms: self.deadline_ms() };
+        self.shared.agent.call(call).await.map(drop)
+    }
+
+    async fn log(&self) -> Result<Vec<String>, Error> {
+        let current = self.current();
+        let mut lines = current.log_before.clone();
+        lines.extend(current.events.borrow().log.iter().cloned());
+        Ok(lines)
+    }
+
+    async fn stop(&self) -> Result<(), Error> {
+        let Some(id) = self.current().id.take() else { return Ok(()) };
+        let result = self.shared.agent.call(Call::Remove { container: id }).await.map(drop);
+        self.shared.forget(id);
+        result
+    }
+}
+
+fn words(until: &Until) -> String {
+    match until {
+        Until::Mounted => "the mount".into(),
+        Until::SeesGeneration(generation) => format!("a look at generation {generation}"),
+        Until::SeesBreakage => "a look that fails".into(),
+        Until::Ended => "the end".into(),
+    }
+}

@@ -1,0 +1,328 @@
+//! The arguments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use propagation_core::plan::{
+    Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
+};
+
+/// Can a FUSE mount made in one container be used from another, what happens when its producer
+/// dies, and what brings it back? Answered with evidence.
+#[derive(Debug, Parser)]
+#[command(name = "propagation", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the five phases and give a verdict.
+    #[command(after_help = "Example:\n  propagation run --report ./result\n\n\
+        Exit status: 0 full_success, 3 partial_success, 4 fundamental_failure, 5 inconclusive,\n\
+        2 bad usage, 1 the tool failed, 130 interrupted.")]
+    Run(Box<RunOptions>),
+    /// Check whether this host can share FUSE mounts; starts and changes nothing.
+    #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\
+        Exit status: 0 everything in order, 5 something is not.")]
+    Doctor(DoctorOptions),
+    /// Look once at a mount, without ever hanging; for liveness probes.
+    #[command(after_help = "Example:\n  propagation probe /mnt/dfs --timeout 4s\n\n\
+        Exit status: 0 ok, 10 stale, 11 hung, 12 empty, 13 not mounted, 1 other.")]
+    Probe(ProbeOptions),
+    /// Render a saved report again.
+    #[command(after_help = "Example:\n  propagation report ./result/report.json --evidence")]
+    Report(ReportOptions),
+    /// Remove what dead runs have left behind.
+    #[command(after_help = "Example:\n  propagation clean --list\n  \
+        propagation clean --run-id 20261123t053012-ab12cd34")]
+    Clean(CleanOptions),
+    /// Print the JSON Schema of reports.
+    #[command(after_help = "Example:\n  propagation schema > report.schema.json")]
+    Schema,
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  propagation completions bash > \
+        /etc/bash_completion.d/propagation")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Where a plan is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendName {
+    /// A simulated node on this machine's kernel.
+    Local,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum FaultName {
+    /// SIGKILL, and the namespaces go.
+    Kill,
+    /// SIGTERM: a clean unmount.
+    Terminate,
+    /// SIGSTOP: the daemon hangs.
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum VolumeName {
+    /// The bridge; the FUSE mountpoint is a directory in it.
+    Bridge,
+    /// The FUSE mountpoint itself.
+    Mountpoint,
+    /// The directory above the bridge.
+    Ancestor,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum PropagationName {
+    /// rprivate
+    #[value(name = "None")]
+    None,
+    /// rslave
+    #[value(name = "HostToContainer")]
+    HostToContainer,
+    /// rshared
+    #[value(name = "Bidirectional")]
+    Bidirectional,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum CoveringName {
+    /// As systemd leaves `/`.
+    Shared,
+    /// Receives, does not send.
+    Slave,
+    /// As without systemd.
+    Private,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// Where to run.
+    #[arg(long, value_enum, default_value = "local")]
+    pub(crate) backend: BackendName,
+    /// The host directory that the workloads share.
+    #[arg(long, value_name = "PATH", default_value = "/tmp/fuse-test-bridge")]
+    pub(crate) bridge: String,
+    /// What happens to the producer.
+    #[arg(long, value_enum, default_value = "kill")]
+    fault: FaultName,
+    /// Which directory the consumers' volume is.
+    #[arg(long, value_enum, default_value = "bridge")]
+    volume: VolumeName,
+    /// Mount propagation of the consumers.
+    #[arg(long, value_enum, ignore_case = true, default_value = "HostToContainer")]
+    propagation: PropagationName,
+    /// How many consumers, half of them started before the mount.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    consumers: u32,
+    /// As which user the producer runs; others than 0 mount through fusermount3.
+    #[arg(long, value_name = "UID", default_value_t = 0)]
+    producer_uid: u32,
+    /// Mount without allow_other.
+    #[arg(long)]
+    no_allow_other: bool,
+    /// Propagation of the mount that covers the bridge on a simulated node.
+    #[arg(long, value_enum, default_value = "shared")]
+    covering: CoveringName,
+    /// Content of the containers' own /etc/fuse.conf on a simulated node.
+    #[arg(long, value_name = "TEXT")]
+    container_fuse_conf: Option<String>,
+    /// The run ends after this time at the latest.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
+    timeout: Duration,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// Write report.json and report.txt into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// Where the log of the run goes.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+    /// Leave everything standing at the end, to look at it.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Show the evidence of every check, not only of those that failed.
+    #[arg(long)]
+    pub(crate) evidence: bool,
+}
+
+impl RunOptions {
+    /// The plan that the options describe.
+    pub(crate) fn plan(&self) -> Plan {
+        let late = self.consumers.div_ceil(2);
+        let early = self.consumers - late;
+        let consumer = |name: &str, order, replicas| WorkloadSpec {
+            volume: self.volume(),
+            propagation: self.propagation(),
+            replicas,
+            ..WorkloadSpec::consumer(name, order)
+        };
+        let mut workloads = vec![WorkloadSpec { uid: self.producer_uid, ..WorkloadSpec::producer() }];
+        if early > 0 {
+            workloads.push(consumer("consumer-early", StartOrder::BeforeMount, early));
+        }
+        if late > 0 {
+            workloads.push(consumer("consumer-late", StartOrder::AfterMount, late));
+        }
+        workloads.push(WorkloadSpec::control());
+        let mut plan = Plan { workloads, ..Plan::default() };
+        plan.bridge.path.clone_from(&self.bridge);
+        plan.fault = match self.fault {
+            FaultName::Kill => Fault::Kill,
+            FaultName::Terminate => Fault::Terminate,
+            FaultName::Stop => Fault::Stop,
+        };
+        plan.allow_other = !self.no_allow_other;
+        plan.deadlines.run_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+        plan.node = NodeSpec {
+            covering: match self.covering {
+                CoveringName::Shared => Covering::Shared,
+                CoveringName::Slave => Covering::Slave,
+                CoveringName::Private => Covering::Private,
+            },
+            container_fuse_conf: self.container_fuse_conf.clone(),
+            ..NodeSpec::default()
+        };
+        plan
+    }
+
+    fn volume(&self) -> Volume {
+        match self.volume {
+            VolumeName::Bridge => Volume::Bridge,
+            VolumeName::Mountpoint => Volume::Mountpoint,
+            VolumeName::Ancestor => Volume::Ancestor,
+        }
+    }
+
+    fn propagation(&self) -> Propagation {
+        match self.propagation {
+            PropagationName::None => Propagation::None,
+            PropagationName::HostToContainer => Propagation::HostToContainer,
+            PropagationName::Bidirectional => Propagation::Bidirectional,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// The host directory that workloads are to share.
+    #[arg(long, value_name = "PATH", default_value = "/tmp/fuse-test-bridge")]
+    pub(crate) bridge: String,
+    /// As which user the producer will run.
+    #[arg(long, value_name = "UID", default_value_t = 0)]
+    pub(crate) producer_uid: u32,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// How long looking may take.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5s")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeOptions {
+    /// The mountpoint.
+    pub(crate) path: String,
+    /// How long an answer may take.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2s")]
+    pub(crate) timeout: Duration,
+    /// A file that must be readable in the mount.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sentinel: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// The report.json of a run.
+    pub(crate) file: PathBuf,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// Show the evidence of every check, not only of those that failed.
+    #[arg(long)]
+    pub(crate) evidence: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CleanOptions {
+    /// Only this run.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run_id: Option<String>,
+    /// Only say what is left.
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+/// `90s`, `2m`, `1500ms`, or a bare number of seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "write a whole number with a unit: 500ms, 30s, 5m".to_owned())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        _ => return Err(format!("unknown unit {unit:?}: use ms, s or m")),
+    };
+    match milliseconds {
+        Some(0) => Err("it must be longer than 0".into()),
+        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        None => Err("it is too long".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        for bad in ["", "s", "0s", "1h", "-1s", "99999999999999999999s", "18446744073709551615m"] {
+            assert!(parse_duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn consumers_are_split_between_early_and_late() {
+        let options = |words: &[&str]| {
+            let all = ["propagation", "run"].iter().chain(words);
+            match Arguments::try_parse_from(all).expect("valid").command {
+                Command::Run(options) => options.plan(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(options(&[]), Plan::default());
+        let plan = options(&["--consumers", "1001"]);
+        let replicas: Vec<u32> = plan.workloads.iter().map(|w| w.replicas).collect();
+        assert_eq!(replicas, [1, 500, 501, 1]);
+        let plan = options(&["--consumers", "1"]);
+        assert_eq!(plan.workloads.len(), 3);
+    }
+}

@@ -1,0 +1,38 @@
+//! `propagation clean`: removes what dead runs have left.
+
+use propagation_core::{Error, RunId};
+
+use crate::args::CleanOptions;
+use crate::exit::Exit;
+
+#[cfg(target_os = "linux")]
+pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
+    let wanted = options.run_id.as_deref().map(RunId::parse).transpose()?;
+    let mut found = propagation_backend_local::leftovers()?;
+    found.retain(|leftover| wanted.as_ref().is_none_or(|run_id| leftover.run_id == *run_id));
+    if found.is_empty() {
+        crate::output::text("nothing is left")?;
+        return Ok(Exit::Success);
+    }
+    let runtime = crate::runtime()?;
+    for leftover in found {
+        let count = leftover.processes.len();
+        if options.list {
+            crate::output::text(&format!("run {}: {count} processes", leftover.run_id))?;
+            continue;
+        }
+        runtime.block_on(propagation_backend_local::remove(&leftover.run_id))?;
+        crate::output::text(&format!(
+            "run {}: ended {count} processes, and with them its mounts and namespaces",
+            leftover.run_id
+        ))?;
+    }
+    Ok(Exit::Success)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
+    options.run_id.as_deref().map(RunId::parse).transpose()?;
+    crate::output::text("nothing is left: this system has no local runs")?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,43 @@
+//! Exit statuses.
+
+use std::io::Write;
+
+use propagation_core::{Error, ErrorKind, VerdictOutcome};
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0.
+    Success,
+    /// By the verdict of a run.
+    Verdict(VerdictOutcome),
+    /// 5: a check of the host failed.
+    NotInOrder,
+    /// 130: interrupted, everything cleaned up.
+    Interrupted,
+    /// What a probe found.
+    Probe(u8),
+}
+
+/// Prints an error as it should be read, and gives the status.
+pub(crate) fn report(result: Result<Exit, Error>) -> u8 {
+    match result {
+        Ok(Exit::Success) => 0,
+        Ok(Exit::Verdict(outcome)) => outcome.exit_code(),
+        Ok(Exit::NotInOrder) => 5,
+        Ok(Exit::Interrupted) => 130,
+        Ok(Exit::Probe(code)) => code,
+        Err(error) => {
+            // With standard error closed there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            if let Some(fix) = error.fix() {
+                let _ = writeln!(std::io::stderr(), "  fix: {fix}");
+            }
+            match error.kind() {
+                ErrorKind::InvalidInput => 2,
+                ErrorKind::Cancelled => 130,
+                _ => 1,
+            }
+        }
+    }
+}

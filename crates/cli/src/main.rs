@@ -1,0 +1,55 @@
+//! The command line: arguments to a plan, the plan to a backend, the report to the terminal.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command line program
+
+mod args;
+mod clean;
+mod doctor;
+mod exit;
+mod log;
+mod output;
+mod probe;
+mod progress;
+mod report;
+mod run;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Arguments, Command};
+use exit::Exit;
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    exit::report(dispatch(arguments)).into()
+}
+
+fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {
+    match arguments.command {
+        Command::Run(options) => run::main(&options),
+        Command::Doctor(options) => doctor::main(&options),
+        Command::Probe(options) => probe::main(&options),
+        Command::Report(options) => report::main(&options),
+        Command::Clean(options) => clean::main(&options),
+        Command::Schema => {
+            output::json(&propagation_core::Report::json_schema())?;
+            Ok(Exit::Success)
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "propagation", &mut script);
+            output::bytes(&script)?;
+            Ok(Exit::Success)
+        }
+    }
+}
+
+/// A runtime for one run: one thread is enough, everything heavy is the agent's.
+fn runtime() -> Result<tokio::runtime::Runtime, propagation_core::Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        propagation_core::Error::new(
+            propagation_core::ErrorKind::Environment,
+            "start the async runtime",
+            error.to_string(),
+        )
+    })
+}

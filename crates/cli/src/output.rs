@@ -1,0 +1,38 @@
+//! Results on standard output.
+
+use std::io::{self, IsTerminal, Write};
+
+use propagation_core::report::text::Colour;
+use propagation_core::{Error, ErrorKind};
+use serde_json::Value;
+
+/// Writes text and its end of line.
+pub(crate) fn text(text: &str) -> Result<(), Error> {
+    let mut line = text.trim_end().to_owned();
+    line.push('\n');
+    bytes(line.as_bytes())
+}
+
+/// Writes indented JSON.
+pub(crate) fn json(value: &Value) -> Result<(), Error> {
+    text(&format!("{value:#}"))
+}
+
+/// Writes bytes. A reader that has gone (`| head`) is not an error.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(ErrorKind::Environment, "write the result", error.to_string())
+                .with_fix("free space where standard output goes, or write elsewhere"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Colour on a terminal, unless `NO_COLOR` is set or the terminal is dumb.
+pub(crate) fn colour(stream: &impl IsTerminal) -> Colour {
+    let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if stream.is_terminal() && !forbidden { Colour::Ansi } else { Colour::Plain }
+}

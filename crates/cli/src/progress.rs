@@ -1,0 +1,95 @@
+//! Progress on standard error: one line for each phase; on a terminal a bar below them.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use propagation_core::Event;
+use propagation_core::report::text::{Colour, one_line, sign};
+
+use crate::log::Log;
+use crate::output;
+
+/// Shows and logs the events of a run.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    colour: Colour,
+    log: Log,
+}
+
+impl Progress {
+    /// Begins; the bar is drawn on a terminal only.
+    pub(crate) fn new(log: Log, phases: u64) -> Self {
+        let stderr = io::stderr();
+        let target = if stderr.is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(phases), target);
+        let style = ProgressStyle::with_template("{spinner} {pos}/{len} {msg} {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self { bar, colour: output::colour(&stderr), log }
+    }
+
+    /// Takes one event.
+    pub(crate) fn take(&self, event: &Event<'_>) {
+        match event {
+            Event::NodeReady { backend, node } => self.note(&format!("{backend} node {node} is ready")),
+            Event::PhaseStarted { phase } => {
+                self.bar.set_message((*phase).to_owned());
+                self.log.line(&format!("phase {phase} started"));
+            }
+            Event::Checked { phase, check } => {
+                let status = check.status.as_str();
+                let observed = one_line(&check.observed);
+                self.log.line(&format!("{phase} {} {status}: {observed}", check.id));
+                for line in &check.evidence {
+                    self.log.line(&format!("{phase} {} evidence: {}", check.id, one_line(line)));
+                }
+            }
+            Event::Observed(observation) => {
+                self.log.line(&format!("saw {}", one_line(&observation.to_string())));
+            }
+            Event::PhaseEnded(phase) => {
+                let status = phase.status.as_str();
+                self.bar.inc(1);
+                self.log.line(&format!("phase {} {status}", phase.id));
+                let mark = self.colour.paint(phase.status, sign(phase.status));
+                self.show(&format!("{mark} {} {status} ({:.1} ms)", phase.id, phase.duration_ms));
+            }
+            Event::Decided(verdict) => {
+                self.log.line(&format!("verdict {}: {}", verdict.outcome, one_line(&verdict.summary)));
+                self.bar.set_message("cleaning up");
+            }
+            Event::Cleaned(cleanup) => {
+                let lines = cleanup.undone.iter().chain(&cleanup.kept).chain(&cleanup.could_not);
+                lines.for_each(|line| self.log.line(&format!("cleanup: {}", one_line(line))));
+            }
+            _ => {}
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.log.line(text);
+        self.show(text);
+    }
+
+    fn show(&self, line: &str) {
+        if self.bar.is_hidden() {
+            eprintln!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+
+    /// Takes the bar away and says where the log is.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+        if let Some(path) = self.log.path() {
+            eprintln!("log: {}", path.display());
+        }
+    }
+}

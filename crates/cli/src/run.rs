@@ -1,0 +1,121 @@
+//! `propagation run`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use propagation_core::report::text::{self, Colour};
+use propagation_core::{Error, ErrorKind, Report, Runner};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{BackendName, Format, RunOptions};
+use crate::exit::Exit;
+use crate::log::Log;
+use crate::output;
+use crate::progress::Progress;
+
+pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
+    if let Some(directory) = &options.report {
+        make_report_directory(directory)?;
+    }
+    crate::runtime()?.block_on(run(options))
+}
+
+async fn run(options: &RunOptions) -> Result<Exit, Error> {
+    let cancellation = CancellationToken::new();
+    let interrupted = tokio::spawn(cancel_on_signal(cancellation.clone()));
+    let runner = Runner::new(options.plan())?
+        .with_cancellation(cancellation.clone())
+        .with_keep(options.keep);
+    let log = Log::open(options.log_dir.as_deref(), runner.run_id());
+    log.line(&format!("propagation {} run {}", env!("CARGO_PKG_VERSION"), runner.run_id()));
+    let progress = Arc::new(Progress::new(log, 5));
+    let sink = Arc::clone(&progress);
+    let runner = runner.with_events(Arc::new(move |event| sink.take(event)));
+    let result = match options.backend {
+        BackendName::Local => run_locally(runner).await,
+    };
+    progress.finish();
+    interrupted.abort();
+    let report = result?;
+    print(&report, options.format, options.evidence)?;
+    if let Some(directory) = &options.report {
+        save(&report, directory)?;
+    }
+    if cancellation.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
+    Ok(Exit::Verdict(report.verdict.outcome))
+}
+
+#[cfg(target_os = "linux")]
+async fn run_locally(runner: Runner) -> Result<Report, Error> {
+    runner.run(&propagation_backend_local::LocalBackend::new()).await
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn run_locally(_runner: Runner) -> Result<Report, Error> {
+    Err(crate::doctor::linux_only())
+}
+
+/// Cancels at the first SIGINT or SIGTERM. Everything is cleaned up before the program ends; were
+/// it killed instead, its node would end all the same.
+async fn cancel_on_signal(cancellation: CancellationToken) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut term) = signal(SignalKind::terminate()) else { return };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = term.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = tokio::signal::ctrl_c().await;
+    cancellation.cancel();
+}
+
+/// Prints a report on standard output.
+pub(crate) fn print(report: &Report, format: Format, evidence: bool) -> Result<(), Error> {
+    match format {
+        Format::Text => {
+            output::text(&text::render(report, output::colour(&io::stdout()), evidence))
+        }
+        Format::Json => output::text(&json(report)?),
+    }
+}
+
+fn json(report: &Report) -> Result<String, Error> {
+    report
+        .to_json()
+        .map_err(|error| Error::new(ErrorKind::Internal, "write the report", error.to_string()))
+}
+
+/// Before anything runs, so that a bad directory does not cost a run.
+fn make_report_directory(directory: &Path) -> Result<(), Error> {
+    fs::create_dir_all(directory).map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("make the report directory {}", directory.display()),
+            error.to_string(),
+        )
+        .with_fix("name a directory that can be written with --report")
+    })
+}
+
+fn save(report: &Report, directory: &Path) -> Result<(), Error> {
+    let write = |name: &str, content: &str| {
+        let path = directory.join(name);
+        fs::write(&path, content).map_err(|error| {
+            Error::new(
+                ErrorKind::Environment,
+                format!("write {}", path.display()),
+                error.to_string(),
+            )
+            .with_fix("free space, or name another directory with --report")
+        })
+    };
+    write("report.json", &json(report)?)?;
+    write("report.txt", &text::render(report, Colour::Plain, true))
+}

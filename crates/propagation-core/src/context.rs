@@ -1,0 +1,313 @@
+//! What a phase works with: the plan, the node, and everything recorded so far.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backend::Capabilities;
+use crate::error::Error;
+use crate::event::{Event, EventSink};
+use crate::facts::HostFacts;
+use crate::journal::{HostChange, Journal};
+use crate::marker::Marker;
+use crate::mountinfo::MountGraph;
+use crate::node::{Node, Probe, Target};
+use crate::observation::{Actor, Observation};
+use crate::plan::{Plan, WorkloadSpec};
+use crate::program::StartRefused;
+use crate::report::{Check, Measurements, PhaseReport, Status, WorkloadLog};
+use crate::run_id::random_hex;
+use crate::workload::Workload;
+
+/// The state of a run, handed from phase to phase.
+pub struct RunContext<'a> {
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// Where.
+    pub node: &'a dyn Node,
+    /// Facts of the node, once `host_setup` has read them.
+    pub facts: Option<HostFacts>,
+    /// What has been measured.
+    pub measurements: Measurements,
+    /// The mount graph, once it has been captured.
+    pub mount_graph: Option<MountGraph>,
+    /// When the fault happened, in microseconds of the run.
+    pub fault_at_us: Option<u64>,
+    started: Instant,
+    events: EventSink,
+    journal: Journal,
+    workloads: Vec<Arc<dyn Workload>>,
+    marker: Option<Marker>,
+    phases: Vec<PhaseReport>,
+    open_phase: bool,
+    timeline: Vec<Observation>,
+    could_read: BTreeSet<Actor>,
+}
+
+impl std::fmt::Debug for RunContext<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RunContext").field("phases", &self.phases).finish_non_exhaustive()
+    }
+}
+
+/// What is left of a context when the phases are over.
+pub(crate) struct Recorded {
+    pub(crate) phases: Vec<PhaseReport>,
+    pub(crate) measurements: Measurements,
+    pub(crate) timeline: Vec<Observation>,
+    pub(crate) mount_graph: Option<MountGraph>,
+    pub(crate) facts: Option<HostFacts>,
+    pub(crate) logs: Vec<WorkloadLog>,
+    pub(crate) journal: Journal,
+    pub(crate) workloads: Vec<Arc<dyn Workload>>,
+}
+
+impl<'a> RunContext<'a> {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        node: &'a dyn Node,
+        started: Instant,
+        events: EventSink,
+    ) -> Self {
+        Self {
+            plan,
+            node,
+            facts: None,
+            measurements: Measurements::default(),
+            mount_graph: None,
+            fault_at_us: None,
+            started,
+            events,
+            journal: Journal::default(),
+            workloads: Vec::new(),
+            marker: None,
+            phases: Vec::new(),
+            open_phase: false,
+            timeline: Vec::new(),
+            could_read: BTreeSet::new(),
+        }
+    }
+
+    /// What the node can be asked to do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.node.capabilities()
+    }
+
+    /// Records a check of the running phase.
+    pub fn check(&mut self, check: Check) {
+        if let Some(phase) = self.phases.last_mut() {
+            (self.events)(&Event::Checked { phase: &phase.id, check: &check });
+            phase.checks.push(check);
+        }
+    }
+
+    /// The checks of the running phase so far.
+    pub fn checks(&self) -> &[Check] {
+        self.phases.last().map_or(&[], |phase| &phase.checks)
+    }
+
+    /// Makes a change to the host, written to the journal first, so that the end of the run takes
+    /// it back. Call it only for what the facts say is not there.
+    ///
+    /// # Errors
+    /// As [`Node::apply`].
+    pub async fn change_host(&mut self, change: HostChange) -> Result<(), Error> {
+        let entry = self.journal.intend(change.clone());
+        let now = self.node.apply(&change).await?;
+        self.journal.made(entry, now);
+        Ok(())
+    }
+
+    /// Begins a new generation: a fresh nonce for the producer that starts next.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn next_generation(&mut self) -> Result<Marker, Error> {
+        let generation = self.marker.as_ref().map_or(1, |marker| marker.generation + 1);
+        let marker = Marker {
+            started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            generation,
+            nonce: random_hex(16)?,
+        };
+        self.marker = Some(marker.clone());
+        Ok(marker)
+    }
+
+    /// The marker that counts as fresh now.
+    ///
+    /// # Errors
+    /// When no generation has begun: a phase that looks before any producer was started.
+    pub fn marker(&self) -> Result<&Marker, Error> {
+        self.marker.as_ref().ok_or_else(|| {
+            Error::new(
+                crate::ErrorKind::Internal,
+                "look for the marker",
+                "no producer has been started in this run",
+            )
+        })
+    }
+
+    /// Starts workloads and keeps those that started; returns the refusals.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start(
+        &mut self,
+        specs: &[WorkloadSpec],
+    ) -> Result<Vec<(String, StartRefused)>, Error> {
+        let marker = self.marker()?.clone();
+        let results = self.node.start(specs, &marker).await?;
+        let mut refusals = Vec::new();
+        for (spec, result) in specs.iter().zip(results) {
+            match result {
+                Ok(workload) => self.workloads.push(workload),
+                Err(refusal) => refusals.push((spec.name.clone(), refusal)),
+            }
+        }
+        Ok(refusals)
+    }
+
+    /// The started workload called `name`.
+    pub fn workload(&self, name: &str) -> Option<Arc<dyn Workload>> {
+        self.workloads.iter().find(|workload| workload.spec().name == name).cloned()
+    }
+
+    /// All started workloads.
+    pub fn workloads(&self) -> &[Arc<dyn Workload>] {
+        &self.workloads
+    }
+
+    /// All replicas of a started workload.
+    pub fn actors_of(&self, spec: &WorkloadSpec) -> Vec<Actor> {
+        (0..spec.replicas).map(|replica| Actor::Workload { name: spec.name.clone(), replica }).collect()
+    }
+
+    /// Looks at the marker (or the plain file) from all actors, records what they saw, and returns
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Node::observe`].
+    pub async fn observe(
+        &mut self,
+        actors: &[Actor],
+        target: Target,
+        uids: &[u32],
+    ) -> Result<Vec<Observation>, Error> {
+        if actors.is_empty() {
+            return Ok(Vec::new());
+        }
+        let probe = Probe {
+            target,
+            expect: self.marker()?.clone(),
+            uids: uids.to_vec(),
+            deadline: self.plan.probe_deadline(),
+            step: self.phases.last().map_or_else(String::new, |phase| phase.id.clone()),
+        };
+        let seen = self.node.observe(actors, &probe).await?;
+        for observation in &seen {
+            self.record(observation.clone(), target);
+        }
+        Ok(seen)
+    }
+
+    /// Whether the actor has read a fresh marker at some time: only then can it lose it.
+    pub fn could_read(&self, actor: &Actor) -> bool {
+        self.could_read.contains(actor)
+    }
+
+    /// Ends the run of a phase with what the node's workloads have reported by themselves.
+    fn collect_reports(&mut self) {
+        let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
+        for mut observation in self.node.take_reports() {
+            observation.step.clone_from(&step);
+            self.record(observation, Target::Fuse);
+        }
+    }
+
+    fn record(&mut self, observation: Observation, target: Target) {
+        (self.events)(&Event::Observed(&observation));
+        if target == Target::Fuse && observation.outcome.is_ok() && observation.uid == 0 {
+            self.could_read.insert(observation.actor.clone());
+        }
+        self.timeline.push(observation);
+    }
+
+    pub(crate) fn has_passed(&self, id: &str) -> bool {
+        self.phases.iter().any(|phase| phase.id == id && phase.status == Status::Passed)
+    }
+
+    pub(crate) fn skip_phase(&mut self, id: &str, reason: &str) {
+        self.open(id, Status::Skipped, Some(reason.into()));
+        self.close_phase(None);
+    }
+
+    pub(crate) fn begin_phase(&mut self, id: &str) {
+        (self.events)(&Event::PhaseStarted { phase: id });
+        self.open(id, Status::Passed, None);
+    }
+
+    fn open(&mut self, id: &str, status: Status, reason: Option<String>) {
+        self.phases.push(PhaseReport {
+            id: id.into(),
+            status,
+            started_ms: self.started.elapsed().as_secs_f64() * 1e3,
+            duration_ms: 0.0,
+            reason,
+            checks: Vec::new(),
+        });
+        self.open_phase = true;
+    }
+
+    pub(crate) fn end_phase(&mut self, error: Option<Error>) {
+        self.collect_reports();
+        if let Some(phase) = self.phases.last_mut() {
+            match error {
+                Some(error) => {
+                    phase.status = Status::Errored;
+                    let fix = error.fix().map(|fix| format!(" ({fix})")).unwrap_or_default();
+                    phase.reason = Some(format!("{error}{fix}"));
+                }
+                None => phase.status = Status::of(&phase.checks),
+            }
+        }
+        self.close_phase(Some(self.started.elapsed().as_secs_f64() * 1e3));
+    }
+
+    /// Closes the phase that was given up in the middle, if one was.
+    pub(crate) fn end_cut_phase(&mut self, reason: Option<&str>) {
+        if let (true, Some(reason)) = (self.open_phase, reason) {
+            self.end_phase(Some(Error::new(crate::ErrorKind::Cancelled, "the phase", reason)));
+        }
+    }
+
+    fn close_phase(&mut self, now_ms: Option<f64>) {
+        self.open_phase = false;
+        if let Some(phase) = self.phases.last_mut() {
+            phase.duration_ms = now_ms.map_or(0.0, |now| now - phase.started_ms);
+            (self.events)(&Event::PhaseEnded(phase));
+        }
+    }
+
+    pub(crate) async fn finish(mut self) -> Recorded {
+        let mut logs = Vec::new();
+        for workload in &self.workloads {
+            // A log that cannot be read is not worth the run: the node's state says why.
+            if let Ok(lines) = workload.log().await
+                && !lines.is_empty()
+            {
+                logs.push(WorkloadLog { workload: workload.spec().name.clone(), lines });
+            }
+        }
+        self.timeline.sort_by_key(|observation| observation.at_us);
+        Recorded {
+            phases: self.phases,
+            measurements: self.measurements,
+            timeline: self.timeline,
+            mount_graph: self.mount_graph,
+            facts: self.facts,
+            logs,
+            journal: self.journal,
+            workloads: self.workloads,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What a run tells while it goes on.
+
+use std::sync::Arc;
+
+use crate::observation::Observation;
+use crate::report::{Check, Cleanup, PhaseReport};
+use crate::verdict::Verdict;
+
+/// What a run tells while it goes on.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The node stands.
+    NodeReady {
+        /// The backend's name.
+        backend: &'a str,
+        /// The node's name.
+        node: &'a str,
+    },
+    /// A phase begins.
+    PhaseStarted {
+        /// Its id.
+        phase: &'a str,
+    },
+    /// A check was decided.
+    Checked {
+        /// Its phase.
+        phase: &'a str,
+        /// The check.
+        check: &'a Check,
+    },
+    /// An observation was made.
+    Observed(&'a Observation),
+    /// A phase ended.
+    PhaseEnded(&'a PhaseReport),
+    /// The verdict, before cleaning up.
+    Decided(&'a Verdict),
+    /// Cleaning up ended.
+    Cleaned(&'a Cleanup),
+}
+
+/// Receives the events of a run, in the task that runs it: must not block.
+pub type EventSink = Arc<dyn Fn(&Event<'_>) + Send + Sync>;

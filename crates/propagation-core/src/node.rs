@@ -1,0 +1,132 @@
+//! The trait [`Node`]: a host on which workloads run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::backend::Capabilities;
+use crate::error::Error;
+use crate::facts::HostFacts;
+use crate::journal::HostChange;
+use crate::marker::Marker;
+use crate::mountinfo::MountTable;
+use crate::observation::{Actor, Observation};
+use crate::plan::WorkloadSpec;
+use crate::program::StartRefused;
+use crate::report::Cleanup;
+use crate::workload::Workload;
+
+/// Which path of an actor is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The FUSE mountpoint; the file looked for is the marker.
+    Fuse,
+    /// The bridge itself; the file looked for is the plain file of the producer.
+    Bridge,
+}
+
+/// One look at a file, to be done from every actor asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Where to look.
+    pub target: Target,
+    /// The marker of the expected generation; reading any other is `wrong_content`.
+    pub expect: Marker,
+    /// As which users to look; each gives an observation of its own.
+    pub uids: Vec<u32>,
+    /// How long one access may take.
+    pub deadline: Duration,
+    /// The phase or step that the observations belong to.
+    pub step: String,
+}
+
+/// A host that runs workloads: a real cluster node, or a simulated one.
+///
+/// A node is opened by its [`Backend`](crate::backend::Backend) and ends with [`Node::close`].
+/// All methods may be called from several tasks at once. Dropping a future of any method leaves
+/// the node usable: the operation may have happened or not, and [`Node::close`] undoes it either
+/// way.
+#[async_trait]
+pub trait Node: Send + Sync {
+    /// The node's name, as its backend knows it.
+    fn name(&self) -> &str;
+
+    /// What can be asked of this node. Constant for its life.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Microseconds since the run started, on the clock of this node's observations.
+    fn now_us(&self) -> u64;
+
+    /// Reads the facts of the node. Changes nothing; may be called at any time.
+    ///
+    /// # Errors
+    /// When the node cannot be reached. A fact that cannot be read is a value, not an error.
+    async fn facts(&self) -> Result<HostFacts, Error>;
+
+    /// Makes one change to the host. The caller has written it to its journal before.
+    ///
+    /// Idempotent: a change that is there already succeeds and returns `false`; `true` means that
+    /// it was made now and has to be undone. [`Node::close`] does not undo it, [`Node::undo`] does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the fix when the host does
+    /// not allow it.
+    async fn apply(&self, change: &HostChange) -> Result<bool, Error>;
+
+    /// Takes back one change that [`Node::apply`] made. Idempotent. Never removes what the run did
+    /// not make, and never deletes through a mount.
+    ///
+    /// # Errors
+    /// When the change is still in use, for example a directory on which something is mounted.
+    async fn undo(&self, change: &HostChange) -> Result<(), Error>;
+
+    /// Starts workloads, in the order given, and returns when each has been created or refused.
+    /// One refusal does not keep the others from starting.
+    ///
+    /// A started workload's program runs; that it is *ready* is waited for with
+    /// [`Workload::wait`]. With `generation` a producer is told which marker to serve.
+    ///
+    /// # Errors
+    /// When the node itself fails. That the runtime refuses a container is a result.
+    async fn start(
+        &self,
+        specs: &[WorkloadSpec],
+        marker: &Marker,
+    ) -> Result<Vec<Result<Arc<dyn Workload>, StartRefused>>, Error>;
+
+    /// Looks at a file from every actor in `actors`, as every user of the probe, and returns one
+    /// observation for each, in that order. Never blocks longer than the probe's deadline times a
+    /// small constant, however many actors hang.
+    ///
+    /// Precondition: the workloads of the actors have been started and not stopped.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or an actor is unknown. What the access gives, a hang
+    /// included, is a result.
+    async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error>;
+
+    /// Takes the observations that workloads' own programs have reported since the last call, in
+    /// the order of their times. Their `step` is empty.
+    fn take_reports(&self) -> Vec<Observation>;
+
+    /// The whole mount table that an actor sees.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or the actor is unknown.
+    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error>;
+
+    /// Binds the fresh mount at the bridge's mountpoint over itself on the node, so that it
+    /// travels to whoever listens there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without the capability
+    /// `rebind_host`; [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the errno
+    /// when the kernel refuses.
+    async fn rebind_host(&self) -> Result<(), Error>;
+
+    /// Stops every workload, removes everything the node made and, for a simulated node, the node
+    /// itself; for a run that is to be kept, leaves all of it and says how to remove it. Idempotent; says what was undone and what could not be. Does not fail: what could
+    /// not be undone is listed with the command that does it.
+    async fn close(&self) -> Cleanup;
+}

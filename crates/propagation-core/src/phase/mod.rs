@@ -1,0 +1,86 @@
+//! The phases: what is done and checked, in order.
+
+mod consumer;
+mod host_setup;
+mod producer;
+mod recovery;
+mod stale_mount;
+
+use async_trait::async_trait;
+
+pub use consumer::Consumer;
+pub use host_setup::{HostSetup, check_host};
+pub use producer::Producer;
+pub use recovery::Recovery;
+pub use stale_mount::StaleMount;
+
+use crate::context::RunContext;
+use crate::error::Error;
+use crate::observation::Observation;
+
+/// One phase of a run.
+///
+/// A phase acts through the [`RunContext`] only and records a [`Check`](crate::report::Check) for
+/// everything it finds; it calls no other phase. It fails when one of its checks failed.
+#[async_trait]
+pub trait Phase: Send + Sync {
+    /// Its name in reports, unique in the run: `host_setup`, …
+    fn id(&self) -> &str;
+
+    /// The phases that must have passed before this one makes sense. Otherwise it is skipped.
+    fn requires(&self) -> &[&str];
+
+    /// Carries it out.
+    ///
+    /// Precondition: every phase it requires has passed in this run. Afterwards its findings are in
+    /// the context. Not idempotent: a phase is run once. The future may be dropped at any await
+    /// when the run is cut short; what it started is then cleaned up by the runner.
+    ///
+    /// # Errors
+    /// When the tool could not do its work, so that nothing can be said. A finding is not an error.
+    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error>;
+}
+
+/// The five phases, in order.
+pub fn five() -> Vec<Box<dyn Phase>> {
+    vec![
+        Box::new(HostSetup),
+        Box::new(Producer),
+        Box::new(Consumer),
+        Box::new(StaleMount),
+        Box::new(Recovery),
+    ]
+}
+
+/// Counts observations by class, as `3 ok, 1 ENOTCONN`, and names who is not `ok` while they are
+/// few.
+fn tally(observations: &[&Observation]) -> String {
+    let mut classes: Vec<(&str, Vec<String>)> = Vec::new();
+    for observation in observations {
+        let class = observation.outcome.class();
+        let name = observation.actor.to_string();
+        match classes.iter_mut().find(|(known, _)| *known == class) {
+            Some((_, names)) => names.push(name),
+            None => classes.push((class, vec![name])),
+        }
+    }
+    let words: Vec<String> = classes
+        .iter()
+        .map(|(class, names)| match names.len() {
+            1..=4 => format!("{class}: {}", names.join(", ")),
+            count => format!("{class}: {count} actors"),
+        })
+        .collect();
+    if words.is_empty() { "nobody looked".into() } else { words.join("; ") }
+}
+
+/// The first few observations as evidence lines.
+fn evidence(observations: &[&Observation]) -> Vec<String> {
+    const SHOWN: usize = 8;
+    let mut lines: Vec<String> =
+        observations.iter().take(SHOWN).map(ToString::to_string).collect();
+    if observations.len() > SHOWN {
+        lines.push(format!("… and {} more in the timeline", observations.len() - SHOWN));
+    }
+    lines
+}

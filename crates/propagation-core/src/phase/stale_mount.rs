@@ -1,0 +1,218 @@
+//! Phase 4: a fault hits the producer. Who notices what, who survives?
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::consumer::readers;
+use super::producer::refused;
+use super::{Phase, evidence, tally};
+use crate::context::RunContext;
+use crate::error::{Error, ErrorKind};
+use crate::node::Target;
+use crate::observation::{Actor, Observation, Outcome};
+use crate::plan::{Fault, Role, StartOrder, WorkloadSpec};
+use crate::program::ProgramState;
+use crate::report::Check;
+use crate::workload::Until;
+
+/// Phase 4.
+#[derive(Debug, Clone, Copy)]
+pub struct StaleMount;
+
+#[async_trait]
+impl Phase for StaleMount {
+    fn id(&self) -> &str {
+        "stale_mount"
+    }
+
+    fn requires(&self) -> &[&str] {
+        &["consumer"]
+    }
+
+    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
+        let plan = context.plan;
+        let consumers = readers(context, plan);
+        if !inject(context).await? {
+            return Ok(());
+        }
+        notice(context, &consumers).await?;
+        breakage(context, &consumers).await?;
+        alive(context, &consumers).await?;
+        new_consumer(context).await
+    }
+}
+
+async fn inject(context: &mut RunContext<'_>) -> Result<bool, Error> {
+    let fault = context.plan.fault;
+    let producer = context.plan.producer().and_then(|spec| context.workload(&spec.name));
+    let Some(producer) = producer else {
+        context.check(Check::new("fault", false, "the fault is done", "there is no producer"));
+        return Ok(false);
+    };
+    if fault == Fault::Stop && !context.capabilities().stop_fault {
+        context.check(Check::skipped("fault", "the fault is done", "the node cannot stop daemons"));
+        return Ok(false);
+    }
+    context.fault_at_us = Some(context.node.now_us());
+    let proof = producer.inject(fault).await?;
+    context.check(
+        Check::new("fault", true, format!("the fault is done: {fault}"), "it is")
+            .with_evidence([proof]),
+    );
+    Ok(true)
+}
+
+/// The consumers' own programs notice it.
+async fn notice(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
+    let deadline = Duration::from_millis(context.plan.deadlines.breakage_ms);
+    let fault_at_us = context.fault_at_us.unwrap_or_default();
+    let mut words = Vec::new();
+    let mut all = true;
+    let mut last_us = None;
+    for spec in consumers {
+        let Some(workload) = context.workload(&spec.name) else { continue };
+        match workload.wait(Until::SeesBreakage, deadline).await {
+            Ok(status) => match &status.seen {
+                Some(seen) if !seen.outcome.is_ok() => {
+                    let after = seen.at_us.saturating_sub(fault_at_us);
+                    last_us = last_us.max(Some(after));
+                    words.push(format!(
+                        "{}: {} after {:.1} ms",
+                        spec.name,
+                        seen.outcome,
+                        after as f64 / 1e3
+                    ));
+                }
+                _ => {
+                    all = false;
+                    words.push(format!("{}: nothing; its program {}", spec.name, status.program));
+                }
+            },
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                all = false;
+                words.push(format!("{}: {error}", spec.name));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    context.measurements.fault_to_breakage_ms = last_us.map(|us| us as f64 / 1e3);
+    let check = Check::new(
+        "noticed",
+        all,
+        "the consumers' own programs notice that the mount is not usable",
+        words.join("; "),
+    )
+    .with_cause(
+        "a consumer goes on as if nothing had happened",
+        "let consumers check a sentinel file, not only that the directory is there",
+    );
+    context.check(check);
+    Ok(())
+}
+
+/// Everybody who could read before cannot now; nobody hangs.
+async fn breakage(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
+    let mut actors = vec![Actor::Node];
+    actors.extend(consumers.iter().flat_map(|spec| context.actors_of(spec)));
+    let controls: Vec<Actor> = context
+        .plan
+        .with_role(Role::Control)
+        .filter(|spec| context.workload(&spec.name).is_some())
+        .flat_map(|spec| context.actors_of(spec))
+        .collect();
+    actors.extend(controls);
+    let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
+    let losers: Vec<&Observation> =
+        seen.iter().filter(|o| context.could_read(&o.actor)).collect();
+    let broken = losers.iter().all(|o| !o.outcome.is_ok());
+    let check = Check::new(
+        "breakage_seen",
+        broken && !losers.is_empty(),
+        "every actor that could read the marker cannot now: breakage before recovery",
+        tally(&losers),
+    )
+    .with_evidence(evidence(&losers))
+    .with_cause(
+        "the mount outlived the fault: somebody else still holds its connection",
+        "look for a second holder of /dev/fuse (a keeper, a forked daemon)",
+    );
+    context.check(check);
+
+    let hung: Vec<&Observation> =
+        losers.iter().filter(|o| matches!(o.outcome, Outcome::Hang { .. })).copied().collect();
+    let check = Check::new(
+        "no_hang",
+        hung.is_empty(),
+        "accesses fail with an error; none blocks",
+        if hung.is_empty() { "none blocks".into() } else { tally(&hung) },
+    )
+    .with_evidence(evidence(&hung))
+    .with_cause(
+        "the daemon is alive and does not answer: its connection stays open and readers wait",
+        "kill the daemon, or write 1 to /sys/fs/fuse/connections/<minor>/abort",
+    );
+    context.check(check);
+    Ok(())
+}
+
+/// The consumers' processes survive.
+async fn alive(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
+    let mut dead = Vec::new();
+    for spec in consumers {
+        let Some(workload) = context.workload(&spec.name) else { continue };
+        let program = workload.status().await?.program;
+        if !matches!(program, ProgramState::Running | ProgramState::None) {
+            dead.push(format!("{}: {program}", spec.name));
+        }
+    }
+    let observed = if dead.is_empty() { "they run".to_owned() } else { dead.join("; ") };
+    let check = Check::new(
+        "consumers_alive",
+        dead.is_empty(),
+        "the consumers' processes go on running",
+        observed,
+    )
+    .with_cause(
+        "the consumer died of the stale mount instead of noticing it",
+        "handle ENOTCONN in the consumer, or let its restart policy bring it back",
+    );
+    context.check(check);
+    Ok(())
+}
+
+/// The name of the consumer that is started while the mount is stale.
+pub(super) const DURING_FAULT: &str = "consumer-during-fault";
+
+/// Whether the runtime starts another consumer now: it looks at the volume's source first.
+async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
+    let Some(model) = context.plan.with_role(Role::Consumer).next() else { return Ok(()) };
+    let spec = WorkloadSpec {
+        name: DURING_FAULT.into(),
+        order: StartOrder::AfterMount,
+        replicas: 1,
+        also_read_as: Vec::new(),
+        ..model.clone()
+    };
+    if let Some((name, refusal)) = context.start(std::slice::from_ref(&spec)).await?.first() {
+        let check = refused(name, refusal);
+        context.check(Check {
+            id: "new_consumer_starts".into(),
+            expected: "a consumer that starts now is started".into(),
+            ..check
+        });
+        return Ok(());
+    }
+    let seen = context.observe(&[Actor::workload(DURING_FAULT)], Target::Fuse, &[0]).await?;
+    let all: Vec<&Observation> = seen.iter().collect();
+    context.check(
+        Check::new(
+            "new_consumer_starts",
+            true,
+            "a consumer that starts now is started",
+            format!("it is, and sees {}", tally(&all)),
+        )
+        .with_evidence(evidence(&all)),
+    );
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! What becomes of a container: refused by the runtime, or its program runs and ends.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The runtime's refusal to create or start a container: a result of the experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{text}")]
+pub struct StartRefused {
+    /// The runtime's own words, such as `path "/x" is mounted on "/" but it is not a shared mount`.
+    pub text: String,
+    /// The errno under it, where there is one.
+    pub errno: Option<String>,
+}
+
+/// Whether the program of a workload runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ProgramState {
+    /// It runs.
+    Running,
+    /// It ended by itself.
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
+    /// A signal ended it.
+    Signaled {
+        /// The signal's name, such as `SIGKILL`.
+        signal: String,
+    },
+    /// The workload has no program, only a mount view.
+    None,
+}
+
+impl fmt::Display for ProgramState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running => formatter.write_str("running"),
+            Self::Exited { code } => write!(formatter, "exited with {code}"),
+            Self::Signaled { signal } => write!(formatter, "killed by {signal}"),
+            Self::None => formatter.write_str("no program"),
+        }
+    }
+}

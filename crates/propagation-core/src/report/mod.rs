@@ -1,0 +1,279 @@
+//! The report: the one data type that a run gives, of which every rendering is a pure function.
+
+pub mod text;
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::HostFacts;
+use crate::mountinfo::MountGraph;
+use crate::observation::Observation;
+use crate::plan::Plan;
+use crate::verdict::Verdict;
+
+/// Version of the report's shape. Grows when a field changes its meaning or goes away.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// How a check or a phase came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As expected.
+    Passed,
+    /// Not as expected.
+    Failed,
+    /// Not done, with a reason.
+    Skipped,
+    /// The tool failed, so nothing can be said.
+    Errored,
+}
+
+impl Status {
+    /// How a phase with these checks came out.
+    pub fn of(checks: &[Check]) -> Self {
+        if checks.iter().any(|check| check.status == Self::Failed) {
+            Self::Failed
+        } else {
+            Self::Passed
+        }
+    }
+
+    /// The word used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Errored => "errored",
+        }
+    }
+}
+
+/// One thing that was expected, and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Check {
+    /// Stable name within its phase, such as `propagation` or `existing_consumer:early`.
+    pub id: String,
+    /// How it came out.
+    pub status: Status,
+    /// What was expected, in words.
+    pub expected: String,
+    /// What was observed, in words.
+    pub observed: String,
+    /// What shows it: mountinfo lines, errnos, log lines, latencies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// Why it is not as expected, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl Check {
+    /// A check that came out as expected when `ok`.
+    pub fn new(
+        id: impl Into<String>,
+        ok: bool,
+        expected: impl Into<String>,
+        observed: impl Into<String>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            status: if ok { Status::Passed } else { Status::Failed },
+            expected: expected.into(),
+            observed: observed.into(),
+            evidence: Vec::new(),
+            cause: None,
+            fix: None,
+        }
+    }
+
+    /// A check that could not be done, because of `reason`.
+    pub fn skipped(
+        id: impl Into<String>,
+        expected: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self { status: Status::Skipped, ..Self::new(id, true, expected, reason) }
+    }
+
+    /// Adds evidence.
+    #[must_use]
+    pub fn with_evidence(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+        self.evidence.extend(evidence);
+        self
+    }
+
+    /// Adds cause and fix; kept only when the check failed.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<String>, fix: impl Into<String>) -> Self {
+        if self.status == Status::Failed {
+            self.cause = Some(cause.into());
+            self.fix = Some(fix.into());
+        }
+        self
+    }
+}
+
+/// One phase of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PhaseReport {
+    /// `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or a phase of one's own.
+    pub id: String,
+    /// How it came out: failed when a check failed.
+    pub status: Status,
+    /// When it began, in milliseconds since the start of the run.
+    pub started_ms: f64,
+    /// How long it took.
+    pub duration_ms: f64,
+    /// Why it was skipped or errored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its checks, in order.
+    pub checks: Vec<Check>,
+}
+
+impl PhaseReport {
+    /// The check called `id`.
+    pub fn check(&self, id: &str) -> Option<&Check> {
+        self.checks.iter().find(|check| check.id == id)
+    }
+}
+
+/// What the end of the run removed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Cleanup {
+    /// What was undone, in order.
+    pub undone: Vec<String>,
+    /// What could not be undone, each with how to do it by hand.
+    pub could_not: Vec<String>,
+    /// What was left on purpose, because it was asked for, with how to remove it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
+    /// How long it took.
+    pub duration_ms: f64,
+}
+
+/// A log of one workload, as `kubectl logs` would show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct WorkloadLog {
+    /// The workload.
+    pub workload: String,
+    /// Its lines.
+    pub lines: Vec<String>,
+}
+
+/// What was measured, in words that the verdict uses and numbers that programs use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Measurements {
+    /// From the producer's mount to each existing consumer's own first read of the marker.
+    #[serde(default)]
+    pub mount_to_visible_ms: Vec<f64>,
+    /// From the fault to the last consumer's notice of it.
+    #[serde(default)]
+    pub fault_to_breakage_ms: Option<f64>,
+    /// From the fault until every consumer read the new generation.
+    #[serde(default)]
+    pub fault_to_recovery_ms: Option<f64>,
+    /// From the new producer's mount until every consumer read the new generation.
+    #[serde(default)]
+    pub remount_to_fresh_read_ms: Option<f64>,
+    /// The smallest intervention that brought every consumer back.
+    #[serde(default)]
+    pub smallest_intervention: Option<crate::plan::Intervention>,
+}
+
+/// The result of one run.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Report {
+    /// [`SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// Version of the tool that wrote it.
+    pub tool_version: String,
+    /// The run.
+    pub run_id: String,
+    /// `local`, `k8s`, …
+    pub backend: String,
+    /// The node.
+    pub node: String,
+    /// When it started (RFC 3339, UTC).
+    pub started_at: String,
+    /// From the start to the verdict.
+    pub duration_ms: f64,
+    /// What follows from it.
+    pub verdict: Verdict,
+    /// The phases, in order.
+    pub phases: Vec<PhaseReport>,
+    /// What was measured.
+    pub measurements: Measurements,
+    /// All observations, in order of time.
+    pub timeline: Vec<Observation>,
+    /// Peer groups and master/slave edges at the end of the phase `consumer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_graph: Option<MountGraph>,
+    /// Facts of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<HostFacts>,
+    /// What was to be done.
+    pub plan: Plan,
+    /// What the workloads logged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<WorkloadLog>,
+    /// What was removed at the end.
+    pub cleanup: Cleanup,
+}
+
+impl Report {
+    /// The phase called `id`.
+    pub fn phase(&self, id: &str) -> Option<&PhaseReport> {
+        self.phases.iter().find(|phase| phase.id == id)
+    }
+
+    /// The JSON form, indented.
+    ///
+    /// # Errors
+    /// Never for a report of this crate; the signature follows `serde_json`.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self)
+    }
+
+    /// Reads a saved report.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when it is not JSON, not a
+    /// report, or of another schema version.
+    pub fn from_json(json: &[u8]) -> Result<Self, crate::Error> {
+        let refuse = |reason: String, fix: &str| {
+            crate::Error::new(crate::ErrorKind::InvalidInput, "read the report", reason)
+                .with_fix(fix)
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let version: Version = serde_json::from_slice(json).map_err(|error| {
+            refuse(
+                format!("it is not a report in JSON ({error})"),
+                "name the report.json that `propagation run --report DIR` wrote",
+            )
+        })?;
+        if version.schema_version != SCHEMA_VERSION {
+            return Err(refuse(
+                format!(
+                    "it has schema_version {}, and this program reads {SCHEMA_VERSION}",
+                    version.schema_version
+                ),
+                "render it with the release that wrote it",
+            ));
+        }
+        serde_json::from_slice(json).map_err(|error| {
+            refuse(format!("it is damaged: {error}"), "write it again with `propagation run`")
+        })
+    }
+
+    /// The JSON Schema of reports.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}

@@ -1,0 +1,175 @@
+//! The text rendering: what a person reads in a terminal.
+
+use std::fmt::Write;
+
+use super::{Check, PhaseReport, Report, Status};
+
+/// Whether to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// ANSI colours.
+    Ansi,
+    /// None.
+    Plain,
+}
+
+impl Colour {
+    /// `text` in the colour of a status.
+    pub fn paint(self, status: Status, text: &str) -> String {
+        let code = match status {
+            Status::Passed => "32",
+            Status::Failed | Status::Errored => "31",
+            Status::Skipped => "33",
+        };
+        self.wrap(code, text)
+    }
+
+    /// `text` in bold.
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Ansi => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            Self::Plain => text.to_owned(),
+        }
+    }
+}
+
+/// The sign of a status: `✓`, `✗`, `-`, `!`.
+pub fn sign(status: Status) -> &'static str {
+    match status {
+        Status::Passed => "✓",
+        Status::Failed => "✗",
+        Status::Skipped => "-",
+        Status::Errored => "!",
+    }
+}
+
+/// The whole report as text. Evidence is shown for checks that failed, or for all with `verbose`.
+pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
+    let mut out = String::new();
+    for (number, phase) in report.phases.iter().enumerate() {
+        write_phase(&mut out, number + 1, phase, colour, verbose);
+    }
+    write_measurements(&mut out, report);
+    write_verdict(&mut out, report, colour);
+    write_cleanup(&mut out, report);
+    out
+}
+
+// Writing to a String cannot fail, so the results of `write!` are dropped throughout.
+
+fn write_phase(out: &mut String, number: usize, phase: &PhaseReport, colour: Colour, all: bool) {
+    let status = colour.paint(phase.status, phase.status.as_str());
+    let title = colour.bold(&format!("Phase {number} {}", phase.id));
+    let _ = write!(out, "{title}: {status}");
+    match &phase.reason {
+        Some(reason) => {
+            let _ = writeln!(out, " ({})", one_line(reason));
+        }
+        None => {
+            let _ = writeln!(out, " in {:.1} ms", phase.duration_ms);
+        }
+    }
+    for check in &phase.checks {
+        write_check(out, check, colour, all);
+    }
+}
+
+fn write_check(out: &mut String, check: &Check, colour: Colour, all: bool) {
+    let mark = colour.paint(check.status, sign(check.status));
+    let _ = writeln!(out, "  {mark} {}: {}", check.id, one_line(&check.observed));
+    if check.status == Status::Failed {
+        let _ = writeln!(out, "      expected: {}", one_line(&check.expected));
+    }
+    if check.status == Status::Failed || all {
+        for line in &check.evidence {
+            let _ = writeln!(out, "      evidence: {}", one_line(line));
+        }
+    }
+    if let Some(cause) = &check.cause {
+        let _ = writeln!(out, "      cause: {}", one_line(cause));
+    }
+    if let Some(fix) = &check.fix {
+        let _ = writeln!(out, "      fix: {}", one_line(fix));
+    }
+}
+
+/// Text that may hold anything (a path, a log line) as one line without control characters.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+fn write_measurements(out: &mut String, report: &Report) {
+    let measured = &report.measurements;
+    let mut lines = Vec::new();
+    if !measured.mount_to_visible_ms.is_empty() {
+        let times: Vec<String> =
+            measured.mount_to_visible_ms.iter().map(|ms| format!("{ms:.1} ms")).collect();
+        lines.push(format!("mount to a consumer's own first read: {}", times.join(", ")));
+    }
+    for (what, value) in [
+        ("fault to the last consumer's notice", measured.fault_to_breakage_ms),
+        ("new mount to the last consumer's fresh read", measured.remount_to_fresh_read_ms),
+        ("fault to recovery", measured.fault_to_recovery_ms),
+    ] {
+        lines.extend(value.map(|ms| format!("{what}: {ms:.1} ms")));
+    }
+    if !lines.is_empty() {
+        let _ = writeln!(out, "\nMeasured");
+        for line in lines {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+}
+
+fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
+    let verdict = &report.verdict;
+    let status = match verdict.outcome {
+        crate::VerdictOutcome::FullSuccess => Status::Passed,
+        crate::VerdictOutcome::FundamentalFailure => Status::Failed,
+        _ => Status::Skipped,
+    };
+    let letter =
+        verdict.scenario_letter.map(|letter| format!(" (scenario {letter})")).unwrap_or_default();
+    let head = format!("Verdict: {}{letter}", verdict.outcome);
+    let _ = writeln!(out, "\n{}", colour.bold(&colour.paint(status, &head)));
+    let _ = writeln!(out, "  {}", one_line(&verdict.summary));
+    let _ = writeln!(out, "  Decision: {}", one_line(&verdict.decision));
+    let _ = writeln!(out, "  Next steps:");
+    for (number, step) in verdict.next_steps.iter().enumerate() {
+        let _ = writeln!(out, "    {}. {}", number + 1, one_line(step));
+    }
+    let _ = writeln!(out, "  Migration: {}", verdict.migration_timeline);
+    if let Some(probe) = &verdict.liveness_probe {
+        let _ = writeln!(out, "  Liveness probe for consumers:");
+        for line in probe.lines() {
+            let _ = writeln!(out, "    {line}");
+        }
+    }
+}
+
+fn write_cleanup(out: &mut String, report: &Report) {
+    let cleanup = &report.cleanup;
+    let _ = writeln!(
+        out,
+        "\nRun {} on {} node {}, {:.1} ms to the verdict, cleaned up in {:.1} ms",
+        report.run_id, report.backend, report.node, report.duration_ms, cleanup.duration_ms
+    );
+    for kept in &cleanup.kept {
+        let _ = writeln!(out, "  kept: {}", one_line(kept));
+    }
+    for failure in &cleanup.could_not {
+        let _ = writeln!(out, "  could not clean up: {}", one_line(failure));
+    }
+}

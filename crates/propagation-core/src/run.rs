@@ -1,0 +1,222 @@
+//! The entry: [`Runner::run`] takes a plan and a backend to a report.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::Backend;
+use crate::context::RunContext;
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, EventSink};
+use crate::journal::Journal;
+use crate::node::Node;
+use crate::phase::{self, Phase};
+use crate::plan::{Plan, Role};
+use crate::report::{Cleanup, Report, SCHEMA_VERSION};
+use crate::run_id::{Run, RunId};
+use crate::verdict;
+use crate::workload::Workload;
+
+/// Runs a plan on a backend.
+///
+/// ```
+/// # #[cfg(feature = "fake")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
+/// use propagation_core::{fake::FakeBackend, Plan, Runner};
+///
+/// let report = Runner::new(Plan::default())?.run(&FakeBackend::default()).await?;
+/// assert_eq!(report.verdict.scenario_letter, Some('A'));
+/// # Ok(()) }
+/// # #[cfg(not(feature = "fake"))] fn main() {}
+/// ```
+pub struct Runner {
+    plan: Plan,
+    phases: Vec<Box<dyn Phase>>,
+    run_id: RunId,
+    events: EventSink,
+    cancellation: CancellationToken,
+    keep: bool,
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Runner").field("run_id", &self.run_id).finish_non_exhaustive()
+    }
+}
+
+impl Runner {
+    /// A runner of the five phases.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when the plan cannot be run.
+    pub fn new(plan: Plan) -> Result<Self, Error> {
+        plan.validate()?;
+        Ok(Self {
+            plan,
+            phases: phase::five(),
+            run_id: RunId::generate()?,
+            events: Arc::new(|_| {}),
+            cancellation: CancellationToken::new(),
+            keep: false,
+        })
+    }
+
+    /// Other phases than the five, in this order.
+    #[must_use]
+    pub fn with_phases(mut self, phases: Vec<Box<dyn Phase>>) -> Self {
+        self.phases = phases;
+        self
+    }
+
+    /// A run id chosen by the caller.
+    #[must_use]
+    pub fn with_run_id(mut self, run_id: RunId) -> Self {
+        self.run_id = run_id;
+        self
+    }
+
+    /// Where the events go.
+    #[must_use]
+    pub fn with_events(mut self, events: EventSink) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// A token that ends the run early: the phase that runs is given up, everything is cleaned
+    /// up, and the verdict is `inconclusive`.
+    #[must_use]
+    pub fn with_cancellation(mut self, cancellation: CancellationToken) -> Self {
+        self.cancellation = cancellation;
+        self
+    }
+
+    /// Leaves everything standing at the end, for a person to look at; the report says how to
+    /// remove it.
+    #[must_use]
+    pub fn with_keep(mut self, keep: bool) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// The id that the run has.
+    pub fn run_id(&self) -> &RunId {
+        &self.run_id
+    }
+
+    /// Opens a node, runs the phases in order, decides, cleans up.
+    ///
+    /// A phase whose prerequisites did not pass is skipped. The node is closed whatever happens;
+    /// dropping the future instead leaves closing to the node's own best effort.
+    ///
+    /// # Errors
+    /// When no node can be opened, or the run is cancelled before there is one. A phase that
+    /// fails, errors or is cut short is part of the report.
+    pub async fn run(self, backend: &dyn Backend) -> Result<Report, Error> {
+        let Self { plan, phases, run_id, events, cancellation, keep } = self;
+        let started = Instant::now();
+        let run = Run { id: run_id.clone(), started, keep };
+        let started_at = jiff::Timestamp::now();
+        let node = tokio::select! {
+            biased;
+            () = cancellation.cancelled() => return Err(cancelled()),
+            node = backend.open(&plan, &run) => node?,
+        };
+        events(&Event::NodeReady { backend: backend.name(), node: node.name() });
+
+        let mut context = RunContext::new(&plan, &*node, started, events.clone());
+        let limit = Duration::from_millis(plan.deadlines.run_ms);
+        let cut_short = tokio::select! {
+            biased;
+            () = cancellation.cancelled() => Some("it was interrupted".to_owned()),
+            () = tokio::time::sleep(limit.saturating_sub(started.elapsed())) => {
+                Some(format!("it took longer than {} s", limit.as_secs_f64()))
+            }
+            () = run_phases(&phases, &mut context) => None,
+        };
+        context.end_cut_phase(cut_short.as_deref());
+        let done = context.finish().await;
+
+        let verdict = verdict::decide(&done.phases, &done.measurements, cut_short.as_deref());
+        events(&Event::Decided(&verdict));
+        let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+        let cleanup = if keep {
+            node.close().await
+        } else {
+            clean_up(&*node, &done.workloads, done.journal).await
+        };
+        events(&Event::Cleaned(&cleanup));
+
+        Ok(Report {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            run_id: run_id.as_str().into(),
+            backend: backend.name().into(),
+            node: node.name().into(),
+            started_at: started_at.to_string(),
+            duration_ms,
+            verdict,
+            phases: done.phases,
+            measurements: done.measurements,
+            timeline: done.timeline,
+            mount_graph: done.mount_graph,
+            environment: done.facts,
+            plan,
+            logs: done.logs,
+            cleanup,
+        })
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "open a node", "the run was interrupted")
+}
+
+async fn run_phases(phases: &[Box<dyn Phase>], context: &mut RunContext<'_>) {
+    for phase in phases {
+        let missing = phase.requires().iter().find(|id| !context.has_passed(id));
+        if let Some(missing) = missing {
+            context.skip_phase(phase.id(), &format!("{missing} did not pass"));
+            continue;
+        }
+        context.begin_phase(phase.id());
+        let result = phase.run(context).await;
+        context.end_phase(result.err());
+    }
+}
+
+/// Stops the workloads, undoes the journal, the last change first, and closes the node.
+async fn clean_up(
+    node: &dyn Node,
+    workloads: &[Arc<dyn Workload>],
+    mut journal: Journal,
+) -> Cleanup {
+    let started = Instant::now();
+    let mut cleanup = Cleanup::default();
+    // Producers first: a process that waits for a daemon which does not answer can end only when
+    // the daemon has.
+    let (producers, others): (Vec<_>, Vec<_>) =
+        workloads.iter().partition(|workload| workload.spec().role == Role::Producer);
+    for workload in producers.into_iter().chain(others) {
+        if let Err(error) = workload.stop().await {
+            cleanup.could_not.push(format!("stop {}: {error}", workload.spec().name));
+        }
+    }
+    let changes: Vec<_> = journal.to_undo().map(|(n, change)| (n, change.clone())).collect();
+    for (number, change) in changes {
+        match node.undo(&change).await {
+            Ok(()) => {
+                journal.undone(number);
+                cleanup.undone.push(format!("undid: {change}"));
+            }
+            Err(error) => cleanup.could_not.push(format!("undo {change}: {error}")),
+        }
+    }
+    let closed = node.close().await;
+    cleanup.undone.extend(closed.undone);
+    cleanup.could_not.extend(closed.could_not);
+    cleanup.kept.extend(closed.kept);
+    cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;
+    cleanup
+}

@@ -1,0 +1,243 @@
+//! The verdict: what follows from the phases.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Intervention;
+use crate::report::{Measurements, PhaseReport, Status};
+
+/// The four answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictOutcome {
+    /// It works, and existing consumers recover by themselves.
+    FullSuccess,
+    /// It works, and a dead producer needs an intervention.
+    PartialSuccess,
+    /// Mounts do not reach consumers, although host and producer are in order.
+    FundamentalFailure,
+    /// Nothing can be said about propagation.
+    Inconclusive,
+}
+
+impl VerdictOutcome {
+    /// The word used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FullSuccess => "full_success",
+            Self::PartialSuccess => "partial_success",
+            Self::FundamentalFailure => "fundamental_failure",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+
+    /// The exit status of the command line for it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::FullSuccess => 0,
+            Self::PartialSuccess => 3,
+            Self::FundamentalFailure => 4,
+            Self::Inconclusive => 5,
+        }
+    }
+}
+
+impl fmt::Display for VerdictOutcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The answer of a run, with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Verdict {
+    /// The answer.
+    pub outcome: VerdictOutcome,
+    /// The seed document's name for it: `A`, `B` or `C`; none when inconclusive.
+    pub scenario_letter: Option<char>,
+    /// One sentence.
+    pub summary: String,
+    /// What is decided by it.
+    pub decision: String,
+    /// What to do next, in order.
+    pub next_steps: Vec<String>,
+    /// How long migrating takes, going by it.
+    pub migration_timeline: String,
+    /// The liveness probe to add to consumers, as YAML, where one helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_probe: Option<String>,
+}
+
+/// Decides from the phases, in the order of the decision table: what cannot be trusted first, then
+/// the key question, then recovery.
+pub fn decide(
+    phases: &[PhaseReport],
+    measurements: &Measurements,
+    cut_short: Option<&str>,
+) -> Verdict {
+    if let Some(reason) = cut_short {
+        return inconclusive(
+            format!("The run was cut short: {reason}."),
+            vec!["Run it again and let it finish.".into()],
+        );
+    }
+    if let Some(phase) = phases.iter().find(|phase| phase.status == Status::Errored) {
+        let reason = phase.reason.as_deref().unwrap_or("the tool failed");
+        return inconclusive(
+            format!("The phase {} could not be carried out: {reason}.", phase.id),
+            vec!["Remove the cause named above and run it again.".into()],
+        );
+    }
+    let failed = |id: &str| {
+        phases.iter().find(|phase| phase.id == id && phase.status == Status::Failed)
+    };
+    if let Some(phase) = failed("host_setup") {
+        return inconclusive(
+            format!("The host is not set up to share FUSE mounts: {}.", first_cause(phase)),
+            fixes(phase),
+        );
+    }
+    if let Some(phase) = failed("producer") {
+        return inconclusive(
+            format!(
+                "The producer's mount did not reach the host: {}. This is configuration, not a \
+                 limit of FUSE.",
+                first_cause(phase)
+            ),
+            fixes(phase),
+        );
+    }
+    if let Some(phase) = failed("consumer") {
+        if phase.checks.iter().any(|c| c.id.starts_with("control:") && c.status == Status::Failed) {
+            return inconclusive(
+                "A control that must not see the mount sees it, so seeing it proves nothing."
+                    .into(),
+                fixes(phase),
+            );
+        }
+        return fundamental_failure(phase);
+    }
+    let trouble: Vec<&PhaseReport> =
+        ["stale_mount", "recovery"].into_iter().filter_map(failed).collect();
+    if trouble.is_empty() { full_success(measurements) } else { partial(&trouble, measurements) }
+}
+
+fn first_cause(phase: &PhaseReport) -> String {
+    let check = phase.checks.iter().find(|check| check.status == Status::Failed);
+    check.map_or_else(
+        || "no check says why".into(),
+        |check| {
+            let cause = check.cause.as_deref().unwrap_or(&check.observed);
+            cause.trim_end_matches('.').to_owned()
+        },
+    )
+}
+
+fn fixes(phase: &PhaseReport) -> Vec<String> {
+    let mut fixes: Vec<String> = Vec::new();
+    for fix in phase.checks.iter().filter_map(|check| check.fix.clone()) {
+        if !fixes.contains(&fix) {
+            fixes.push(fix);
+        }
+    }
+    fixes.push("Run it again.".into());
+    fixes
+}
+
+fn inconclusive(summary: String, next_steps: Vec<String>) -> Verdict {
+    Verdict {
+        outcome: VerdictOutcome::Inconclusive,
+        scenario_letter: None,
+        summary,
+        decision: "No decision: the experiment does not answer the question yet.".into(),
+        next_steps,
+        migration_timeline: "Open until a run is conclusive.".into(),
+        liveness_probe: None,
+    }
+}
+
+fn milliseconds(value: Option<f64>) -> String {
+    value.map_or_else(|| "an unmeasured time".into(), |ms| format!("{ms:.1} ms"))
+}
+
+fn full_success(measurements: &Measurements) -> Verdict {
+    Verdict {
+        outcome: VerdictOutcome::FullSuccess,
+        scenario_letter: Some('A'),
+        summary: format!(
+            "FUSE propagation works: consumers see the mount, notice its death, and read the \
+             fresh one {} after the producer serves again, with no intervention.",
+            milliseconds(measurements.remount_to_fresh_read_ms)
+        ),
+        decision: "FUSE propagation works here. It can replace an SMB/CIFS layer.".into(),
+        next_steps: vec![
+            "Test with a real consumer of yours on a second node.".into(),
+            "Measure throughput against the layer it would replace.".into(),
+            "Add a liveness probe to consumers all the same: open files do not recover.".into(),
+            "Plan the migration if performance is similar or better.".into(),
+        ],
+        migration_timeline: "1-2 weeks to roll out.".into(),
+        liveness_probe: None,
+    }
+}
+
+fn partial(trouble: &[&PhaseReport], measurements: &Measurements) -> Verdict {
+    let causes: Vec<String> =
+        trouble.iter().map(|phase| format!("{}: {}", phase.id, first_cause(phase))).collect();
+    let rescue = match measurements.smallest_intervention {
+        Some(Intervention::Wait) => "existing consumers come back by themselves".to_owned(),
+        Some(intervention) => format!("the smallest intervention that works is {intervention}"),
+        None => "no intervention that was tried brought the consumers back".to_owned(),
+    };
+    Verdict {
+        outcome: VerdictOutcome::PartialSuccess,
+        scenario_letter: Some('B'),
+        summary: format!(
+            "FUSE propagation works, but the producer's death needs care: {rescue} ({}).",
+            causes.join("; ")
+        ),
+        decision: "FUSE propagation works, but stale mounts need an intervention.".into(),
+        next_steps: vec![
+            "Add the liveness probe below to consumers: it notices a stale, hung or empty mount."
+                .into(),
+            "Let consumers mount the directory above the mountpoint with HostToContainer, so that \
+             a fresh mount reaches them by itself."
+                .into(),
+            "Accept a short interruption with automatic recovery, or keep the present layer."
+                .into(),
+        ],
+        migration_timeline: "1 week: add probes to existing pods.".into(),
+        liveness_probe: Some(LIVENESS_PROBE.into()),
+    }
+}
+
+fn fundamental_failure(phase: &PhaseReport) -> Verdict {
+    let mut next_steps = vec!["Write down this result; it is evidence, not an assumption.".into()];
+    next_steps.extend(phase.checks.iter().filter_map(|check| check.fix.clone()));
+    next_steps.push("Keep the present SMB/CIFS layer until a run says otherwise.".into());
+    Verdict {
+        outcome: VerdictOutcome::FundamentalFailure,
+        scenario_letter: Some('C'),
+        summary: format!(
+            "The producer's mount reaches the host and not its consumers: {}.",
+            first_cause(phase)
+        ),
+        decision: "FUSE propagation does not work in this set-up.".into(),
+        next_steps,
+        migration_timeline: "No change needed.".into(),
+        liveness_probe: None,
+    }
+}
+
+/// Restarts a consumer within 40 s of breakage: 3 failures, 10 s apart, 5 s each at the most. A
+/// container restart binds the volume anew, so it heals a consumer whose volume is the bridge or
+/// an ancestor; while the source itself is stale the start is refused until it is unmounted.
+const LIVENESS_PROBE: &str = "\
+livenessProbe:
+  exec:
+    command: [\"/propagation-agent\", \"probe\", \"/mnt/dfs\", \"--timeout\", \"4s\"]
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+";

@@ -1,0 +1,120 @@
+//! The trait [`Workload`]: one pod-like thing with a mount view of its own.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::Error;
+use crate::marker::Marker;
+use crate::observation::{Observation, Outcome};
+use crate::plan::{Fault, WorkloadSpec};
+use crate::program::{ProgramState, StartRefused};
+
+/// What is known of a workload from its own reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadStatus {
+    /// Its program.
+    pub program: ProgramState,
+    /// For a producer: when it mounted and served its generation, in microseconds of the run.
+    pub mounted_at_us: Option<u64>,
+    /// Why a producer could not mount, in its own words.
+    pub failure: Option<String>,
+    /// The last thing a consumer program saw by itself.
+    pub seen: Option<Observation>,
+    /// What the descriptor that it holds gave last.
+    pub held: Option<Outcome>,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Until {
+    /// A producer has mounted and answers.
+    Mounted,
+    /// The consumer's own program has read the marker of this generation.
+    SeesGeneration(u64),
+    /// The consumer's own program has noticed that the mount is not usable.
+    SeesBreakage,
+    /// The program has ended.
+    Ended,
+}
+
+impl Until {
+    /// Whether `status` meets the condition.
+    pub fn is_met_by(&self, status: &WorkloadStatus) -> bool {
+        let seen = status.seen.as_ref();
+        match self {
+            Self::Mounted => status.mounted_at_us.is_some(),
+            Self::SeesGeneration(generation) => seen
+                .is_some_and(|seen| seen.outcome.is_ok() && seen.generation == Some(*generation)),
+            Self::SeesBreakage => seen.is_some_and(|seen| !seen.outcome.is_ok()),
+            Self::Ended => !matches!(status.program, ProgramState::Running),
+        }
+    }
+}
+
+/// One pod-like thing on a node.
+///
+/// It lives from [`Node::start`](crate::node::Node::start) to [`Workload::stop`] or the node's
+/// close. All methods may be called from several tasks at once; dropping a future may leave the
+/// operation done or not done, never half done.
+#[async_trait]
+pub trait Workload: Send + Sync {
+    /// What it was started from.
+    fn spec(&self) -> &WorkloadSpec;
+
+    /// What is known of it now. Never blocks on the mount.
+    ///
+    /// # Errors
+    /// When the node cannot be reached.
+    async fn status(&self) -> Result<WorkloadStatus, Error>;
+
+    /// Waits until the condition is met and returns the status that met it. Returns early with
+    /// the status when the condition can no longer be met, because the program ended: the caller
+    /// checks with [`Until::is_met_by`]. Driven by the workload's own reports, not by polling.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) after `deadline`, with what was seen last.
+    async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error>;
+
+    /// Does the fault, and returns when it has provably happened: the processes are gone, or
+    /// stopped. The returned text is the evidence.
+    ///
+    /// After [`Fault::Kill`] and [`Fault::Terminate`] the workload is over; it can be started
+    /// again with [`Workload::restart`] or from its spec.
+    ///
+    /// # Errors
+    /// When the fault could not be done, for example because the program had ended before.
+    async fn inject(&self, fault: Fault) -> Result<String, Error>;
+
+    /// Ends its container, if it has one, and starts a new one, with a new mount namespace, new
+    /// binds and a producer's new marker. `recreate` makes the pod anew too, not only the container.
+    ///
+    /// # Errors
+    /// When the node fails; the runtime's refusal is the inner result.
+    async fn restart(
+        &self,
+        marker: &Marker,
+        recreate: bool,
+    ) -> Result<Result<(), StartRefused>, Error>;
+
+    /// Replaces the stale mount in the workload's own mount namespace by the node's fresh one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without the capability
+    /// `rebind_consumer`; [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the errno
+    /// when the kernel refuses.
+    async fn rebind(&self) -> Result<(), Error>;
+
+    /// The lines its program has logged so far, as `kubectl logs` shows them.
+    ///
+    /// # Errors
+    /// When the node cannot be reached.
+    async fn log(&self) -> Result<Vec<String>, Error>;
+
+    /// Ends it. Idempotent. Afterwards none of its processes and mounts is left; a mount that it
+    /// sent to the host may be.
+    ///
+    /// # Errors
+    /// When its processes could not be ended.
+    async fn stop(&self) -> Result<(), Error>;
+}
