@@ -1,7 +1,6 @@
 //! Reading the facts of a node. Changes nothing.
 
 use std::fs;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
@@ -41,10 +40,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         covering_mount: proc.mount_table().ok().and_then(|table| covering(&table, bridge)),
         lsm: lsm(),
         cgroup: cgroup().into(),
-        fanotify_mount_events: proc
-            .of_thread("ns/mnt")
-            .and_then(|namespace| crate::watch::fanotify(namespace.as_fd()))
-            .is_ok(),
+        fanotify_mount_events: crate::watch::has_fanotify(),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default(),
         max_mnt_namespaces: read_number("/proc/sys/user/max_mnt_namespaces"),
         runtime: None,
@@ -70,7 +66,8 @@ fn first_existing(paths: &[&str]) -> Option<String> {
     paths.iter().find(|path| Path::new(path).exists()).map(ToString::to_string)
 }
 
-fn fuse_conf(path: &str) -> FuseConf {
+/// What a `fuse.conf` says.
+pub(crate) fn fuse_conf(path: &str) -> FuseConf {
     let content = fs::read_to_string(path).ok();
     let user_allow_other = content.as_deref().is_some_and(allows_others);
     FuseConf { path: path.into(), exists: content.is_some(), user_allow_other }

@@ -94,7 +94,9 @@ impl Producer {
             })
             .map_err(|e| format!("start the FUSE thread: {e}"))?;
         if term.wait() == Ok(Signal::SIGTERM) {
-            unmount(mountpoint)?;
+            // Whoever still has a file open keeps the session alive; like every daemon this one
+            // exits all the same, and the connection ends with it.
+            return unmount(mountpoint);
         }
         match serving.join() {
             Ok(result) => result.map_err(|e| format!("serve: {e}")),

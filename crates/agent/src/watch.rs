@@ -58,24 +58,37 @@ impl AsFd for MountWatch {
     }
 }
 
-/// A fanotify descriptor that reports mounts attached to and detached from a mount namespace.
-#[allow(unsafe_code)] // nix knows neither FAN_REPORT_MNT nor FAN_MARK_MNTNS
-pub(crate) fn fanotify(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    use std::os::fd::{AsRawFd, FromRawFd};
+/// Whether the kernel can report mounts through fanotify. Marks nothing: closing a descriptor with
+/// a mark waits for the kernel's reaper, about 14 ms.
+pub(crate) fn has_fanotify() -> bool {
+    fanotify_group().is_ok()
+}
+
+/// A fanotify descriptor for mount events, without a mark.
+#[allow(unsafe_code)] // nix does not know FAN_REPORT_MNT
+fn fanotify_group() -> Result<OwnedFd, Errno> {
+    use std::os::fd::FromRawFd;
     const FAN_REPORT_MNT: libc::c_uint = 0x0000_4000;
-    const FAN_MARK_MNTNS: libc::c_uint = 0x0000_0110;
-    const FAN_MNT_ATTACH: u64 = 0x0100_0000;
-    const FAN_MNT_DETACH: u64 = 0x0200_0000;
     let flags = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | FAN_REPORT_MNT;
     // SAFETY: takes two numbers; an older kernel answers EINVAL.
     let number = Errno::result(unsafe { libc::fanotify_init(flags, 0) })?;
     // SAFETY: the call has just made this descriptor, and nobody else owns it.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A fanotify descriptor that reports mounts attached to and detached from a mount namespace.
+#[allow(unsafe_code)] // nix does not know FAN_MARK_MNTNS
+fn fanotify(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    use std::os::fd::AsRawFd;
+    const FAN_MARK_MNTNS: libc::c_uint = 0x0000_0110;
+    const FAN_MNT_ATTACH: u64 = 0x0100_0000;
+    const FAN_MNT_DETACH: u64 = 0x0200_0000;
+    let descriptor = fanotify_group()?;
     // SAFETY: both descriptors are open for the length of the call; a null path means that the
     // descriptor itself is marked.
     let result = unsafe {
         libc::fanotify_mark(
-            number,
+            descriptor.as_raw_fd(),
             libc::FAN_MARK_ADD | FAN_MARK_MNTNS,
             FAN_MNT_ATTACH | FAN_MNT_DETACH,
             namespace.as_raw_fd(),

@@ -12,6 +12,9 @@ pub enum HostChange {
     MakeDirectory {
         /// Absolute path.
         path: String,
+        /// The user and group that own it.
+        #[serde(default)]
+        owner: u32,
     },
     /// A line is added to a file; undone by taking out that line, and the file if it was made.
     AddLine {
@@ -25,7 +28,7 @@ pub enum HostChange {
 impl std::fmt::Display for HostChange {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::MakeDirectory { path } => write!(formatter, "make directory {path:?}"),
+            Self::MakeDirectory { path, .. } => write!(formatter, "make directory {path:?}"),
             Self::AddLine { path, line } => write!(formatter, "add line {line:?} to {path:?}"),
         }
     }
@@ -60,7 +63,7 @@ pub struct Entry {
 /// use propagation_core::journal::{HostChange, Journal};
 ///
 /// let mut journal = Journal::default();
-/// let directory = HostChange::MakeDirectory { path: "/tmp/fuse-test-bridge".into() };
+/// let directory = HostChange::MakeDirectory { path: "/tmp/fuse-test-bridge".into(), owner: 0 };
 /// let entry = journal.intend(directory.clone());
 /// journal.made(entry, true);
 /// assert_eq!(journal.to_undo().map(|(_, change)| change).collect::<Vec<_>>(), [&directory]);

@@ -13,6 +13,7 @@ use propagation_core::mountinfo::MountPath;
 use propagation_core::protocol::{Call, Failure, Place, Reply};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::root::IMAGE;
 use super::server::Server;
 use crate::facts;
 use crate::failure::{failure, system};
@@ -23,9 +24,13 @@ impl Server {
     /// Carries out a call that touches the node's filesystem; runs in a child.
     pub(super) fn carry_out(&self, call: &Call) -> Result<Reply, Failure> {
         match call {
-            Call::Facts => Ok(Reply::Facts {
-                facts: Box::new(facts::read(&self.proc, &self.setup.bridge)),
-            }),
+            Call::Facts => {
+                let mut facts = facts::read(&self.proc, &self.setup.bridge);
+                // fusermount3 runs in the producer's container and reads the file there.
+                facts.fuse_conf = facts::fuse_conf(&format!("{IMAGE}/etc/fuse.conf"));
+                facts.fuse_conf.path = "/etc/fuse.conf of the producer's container".into();
+                Ok(Reply::Facts { facts: Box::new(facts) })
+            }
             Call::Apply { change } => apply(change).map(|now| Reply::Applied { now }),
             Call::Undo { change } => self.undo(change).map(|()| Reply::Done),
             Call::RebindHost => self.rebind_host().map(|()| Reply::Done),
@@ -57,7 +62,7 @@ impl Server {
     /// has a mount, or anything in it, stays.
     fn undo(&self, change: &HostChange) -> Result<(), Failure> {
         match change {
-            HostChange::MakeDirectory { path } => {
+            HostChange::MakeDirectory { path, .. } => {
                 self.unmount_own(path)?;
                 remove_empty(path)
             }
@@ -144,12 +149,16 @@ fn to_nix(errno: rustix::io::Errno) -> Errno {
 fn apply(change: &HostChange) -> Result<bool, Failure> {
     let failed = |error: &std::io::Error| system(change.to_string(), errno_of(error));
     match change {
-        HostChange::MakeDirectory { path } => {
+        HostChange::MakeDirectory { path, owner } => {
             if let Some(parent) = Path::new(path).parent() {
                 fs::create_dir_all(parent).map_err(|e| failed(&e))?;
             }
             match fs::create_dir(path) {
-                Ok(()) => Ok(true),
+                Ok(()) => {
+                    std::os::unix::fs::chown(path, Some(*owner), Some(*owner))
+                        .map_err(|e| failed(&e))?;
+                    Ok(true)
+                }
                 Err(error) if error.kind() == IoKind::AlreadyExists => Ok(false),
                 Err(error) => Err(failed(&error)),
             }

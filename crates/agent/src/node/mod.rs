@@ -69,6 +69,8 @@ fn take_control() -> Result<Pipe, Failure> {
 /// Enters the namespaces. Returns the exit code in the process that waits outside, and nothing in
 /// the one that is the node.
 fn isolate() -> Result<Option<i32>, Failure> {
+    // Executed from memory, a process is called by the number of a descriptor.
+    let _ = prctl::set_name(c"propagation");
     // Away from the terminal: Ctrl-C is for the parent, which then closes the socket.
     let _ = setsid();
     if !Uid::effective().is_root() || !can_unshare() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::producer::refused;
-use super::{Phase, evidence, tally};
+use super::{NO_SECOND_USER, Phase, evidence, tally};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::mountinfo::{MountGraph, MountTable};
@@ -42,16 +42,17 @@ impl Phase for Consumer {
         }
         let tables = capture_tables(context).await?;
         for spec in plan.with_role(Role::Consumer) {
-            if context.workload(&spec.name).is_none() {
-                continue;
-            }
             own_program(context, spec).await?;
-            reads(context, spec).await?;
         }
+        let started: Vec<WorkloadSpec> = plan
+            .workloads
+            .iter()
+            .filter(|spec| spec.role != Role::Producer && context.workload(&spec.name).is_some())
+            .cloned()
+            .collect();
+        look_as_root(context, &started).await?;
+        look_as_others(context, &started).await?;
         slave_of_host(context, &tables);
-        for spec in plan.with_role(Role::Control) {
-            control(context, spec).await?;
-        }
         context.mount_graph = Some(MountGraph::build(tables));
         Ok(())
     }
@@ -121,52 +122,77 @@ async fn note_latency(
     Ok(())
 }
 
-/// Every replica reads the nonce, as root and as the other users.
-async fn reads(context: &mut RunContext<'_>, spec: &WorkloadSpec) -> Result<(), Error> {
-    let actors = context.actors_of(spec);
+/// Every replica of every consumer reads the nonce; no control does.
+async fn look_as_root(
+    context: &mut RunContext<'_>,
+    started: &[WorkloadSpec],
+) -> Result<(), Error> {
+    let actors: Vec<Actor> = started.iter().flat_map(|spec| context.actors_of(spec)).collect();
     let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
-    let as_root: Vec<&Observation> = seen.iter().collect();
-    let check = Check::new(
-        format!("reads:{}", spec.name),
-        as_root.iter().all(|o| o.outcome.is_ok()),
-        format!("{} ({}) reads the nonce", spec.name, spec.propagation),
-        tally(&as_root),
-    )
-    .with_evidence(evidence(&as_root))
-    .with_cause(why_not(spec), fix_for(spec));
-    context.check(check);
-
-    if spec.also_read_as.is_empty() {
-        return Ok(());
+    for spec in started {
+        let own = of_workload(&seen, spec);
+        let check = match spec.role {
+            Role::Control => control(spec, &own),
+            _ => Check::new(
+                format!("reads:{}", spec.name),
+                own.iter().all(|o| o.outcome.is_ok()),
+                format!("{} ({}) reads the nonce", spec.name, spec.propagation),
+                tally(&own),
+            )
+            .with_evidence(evidence(&own))
+            .with_cause(why_not(spec), fix_for(spec)),
+        };
+        context.check(check);
     }
-    let id = format!("reads_as_other:{}", spec.name);
-    let wanted = if context.plan.allow_other { "ok" } else { "EACCES" };
-    let expected = format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as);
-    if !context.capabilities().other_uids {
-        context.check(Check::skipped(
-            id,
-            expected,
-            "there is no second user in this node's user namespace: newuidmap and a range in \
-             /etc/subuid would give one",
-        ));
-        return Ok(());
-    }
-    let seen = context.observe(&actors[..1], Target::Fuse, &spec.also_read_as).await?;
-    let as_other: Vec<&Observation> = seen.iter().collect();
-    context.check(
-        Check::new(
-            id,
-            as_other.iter().all(|o| o.outcome.class() == wanted),
-            expected,
-            tally(&as_other),
-        )
-        .with_evidence(evidence(&as_other))
-        .with_cause(
-            "the FUSE mount lets only the mounting user in",
-            "mount with -o allow_other (and user_allow_other in fuse.conf when not root)",
-        ),
-    );
     Ok(())
+}
+
+/// The first replica of every consumer reads it as the other users too, or is kept out if there is
+/// no allow_other.
+async fn look_as_others(
+    context: &mut RunContext<'_>,
+    started: &[WorkloadSpec],
+) -> Result<(), Error> {
+    let asked: Vec<&WorkloadSpec> = started.iter().filter(|s| !s.also_read_as.is_empty()).collect();
+    let wanted = if context.plan.allow_other { "ok" } else { "EACCES" };
+    let expected = |spec: &WorkloadSpec| {
+        format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as)
+    };
+    let id = |spec: &WorkloadSpec| format!("reads_as_other:{}", spec.name);
+    if !context.capabilities().other_uids {
+        for spec in asked {
+            context.check(Check::skipped(id(spec), expected(spec), NO_SECOND_USER));
+        }
+        return Ok(());
+    }
+    let mut uids: Vec<u32> = asked.iter().flat_map(|s| s.also_read_as.iter().copied()).collect();
+    uids.sort_unstable();
+    uids.dedup();
+    let actors: Vec<Actor> = asked.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
+    let seen = context.observe(&actors, Target::Fuse, &uids).await?;
+    for spec in asked {
+        let mut own = of_workload(&seen, spec);
+        own.retain(|observation| spec.also_read_as.contains(&observation.uid));
+        let (cause, fix) = match own.iter().any(|o| o.outcome.class() == "EACCES") {
+            true => (
+                "the FUSE mount lets only the mounting user in",
+                "mount with -o allow_other (and user_allow_other in fuse.conf when not root)",
+            ),
+            false => (why_not(spec), fix_for(spec)),
+        };
+        let ok = own.iter().all(|o| o.outcome.class() == wanted);
+        let check = Check::new(id(spec), ok, expected(spec), tally(&own))
+            .with_evidence(evidence(&own))
+            .with_cause(cause, fix);
+        context.check(check);
+    }
+    Ok(())
+}
+
+fn of_workload<'a>(seen: &'a [Observation], spec: &WorkloadSpec) -> Vec<&'a Observation> {
+    seen.iter()
+        .filter(|o| matches!(&o.actor, Actor::Workload { name, .. } if *name == spec.name))
+        .collect()
 }
 
 /// The consumers' copies of the FUSE mount are slaves of the host's peer group, by mountinfo.
@@ -214,27 +240,18 @@ fn slave_of_host(context: &mut RunContext<'_>, tables: &[(String, MountTable)]) 
     context.check(check);
 }
 
-async fn control(context: &mut RunContext<'_>, spec: &WorkloadSpec) -> Result<(), Error> {
-    if context.workload(&spec.name).is_none() {
-        return Ok(());
-    }
-    let actors = context.actors_of(spec);
-    let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
-    let all: Vec<&Observation> = seen.iter().collect();
-    let blind = seen.iter().all(|o| matches!(o.outcome, Outcome::Absent));
-    let check = Check::new(
+fn control(spec: &WorkloadSpec, seen: &[&Observation]) -> Check {
+    Check::new(
         format!("control:{}", spec.name),
-        blind,
+        seen.iter().all(|o| matches!(o.outcome, Outcome::Absent)),
         format!("{} (None, started before the mount) does not see it", spec.name),
-        tally(&all),
+        tally(seen),
     )
-    .with_evidence(evidence(&all))
+    .with_evidence(evidence(seen))
     .with_cause(
         "a private mount view received the mount: the containers are not isolated from the host",
         "look for a runtime that leaves / shared in its containers",
-    );
-    context.check(check);
-    Ok(())
+    )
 }
 
 fn why_not(spec: &WorkloadSpec) -> &'static str {

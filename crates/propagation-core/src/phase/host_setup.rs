@@ -45,8 +45,10 @@ async fn make_bridge(context: &mut RunContext<'_>) -> Check {
     let bridge = &context.plan.bridge;
     let expected = format!("directory {:?} with {:?} in it", bridge.path, bridge.mountpoint);
     let paths = [bridge.path.clone(), bridge.fuse_path()];
+    // A producer that is not root writes into the one and mounts on the other.
+    let owner = producer_uid(context.plan);
     for path in paths {
-        if let Err(error) = context.change_host(HostChange::MakeDirectory { path }).await {
+        if let Err(error) = context.change_host(HostChange::MakeDirectory { path, owner }).await {
             return Check::new("bridge", false, expected, error.to_string()).with_cause(
                 error.reason().to_owned(),
                 error.fix().unwrap_or("make the directory by hand").to_owned(),
@@ -151,7 +153,7 @@ fn user_allow_other(facts: &HostFacts, plan: &Plan) -> Check {
     .with_cause(
         "fusermount3 refuses allow_other to users other than root unless user_allow_other is in \
          the fuse.conf of the mount namespace it runs in: for a producer in a pod, the pod's",
-        format!("echo user_allow_other >> {}", file.path),
+        format!("add a line `user_allow_other` to {}", file.path),
     )
 }
 

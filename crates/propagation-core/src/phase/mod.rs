@@ -52,6 +52,10 @@ pub fn five() -> Vec<Box<dyn Phase>> {
     ]
 }
 
+/// Why nothing can be read as a second user.
+const NO_SECOND_USER: &str = "there is no second user in this node's user namespace: newuidmap and \
+                              a range in /etc/subuid would give one";
+
 /// Counts observations by class, as `3 ok, 1 ENOTCONN`, and names who is not `ok` while they are
 /// few.
 fn tally(observations: &[&Observation]) -> String {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Phase, evidence, tally};
+use super::{NO_SECOND_USER, Phase, evidence, tally};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::node::Target;
@@ -194,12 +194,7 @@ fn allow_other(seen: &[Observation], asked_for: bool) -> Check {
         (format!("uid {OTHER_UID} is kept out (no allow_other)"), "EACCES")
     };
     if others.is_empty() {
-        return Check::skipped(
-            "allow_other",
-            expected,
-            "there is no second user in this node's user namespace: newuidmap and a range in \
-             /etc/subuid would give one",
-        );
+        return Check::skipped("allow_other", expected, NO_SECOND_USER);
     }
     if let Some(Outcome::Skipped { reason }) = others.first().map(|o| &o.outcome) {
         return Check::skipped("allow_other", expected, reason.clone());
