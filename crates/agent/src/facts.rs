@@ -1,6 +1,7 @@
 //! Reading the facts of a node. Changes nothing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
@@ -33,6 +34,8 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         user_namespace: mapped_uids < u64::from(u32::MAX),
         mapped_uids,
         fuse_device: fuse_device(),
+        fuse_device_for_all: fs::metadata("/dev/fuse")
+            .is_ok_and(|device| device.permissions().mode() & 0o006 == 0o006),
         fusermount3: first_existing(&FUSERMOUNT3),
         fusermount: first_existing(&["/usr/bin/fusermount", "/bin/fusermount"]),
         fuse_conf: fuse_conf("/etc/fuse.conf"),
@@ -73,9 +76,13 @@ pub(crate) fn fuse_conf(path: &str) -> FuseConf {
     FuseConf { path: path.into(), exists: content.is_some(), user_allow_other }
 }
 
-/// Whether fusermount3 would find the option: a line of its own, blanks around it allowed.
+/// Whether fusermount3 would find the option: a line of its own, blanks and a comment around it
+/// allowed. It ignores a last line without a newline ("missing newline at end of file").
 fn allows_others(content: &str) -> bool {
-    content.lines().any(|line| line.trim() == "user_allow_other")
+    content
+        .split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n'))
+        .any(|line| line.split('#').next().is_some_and(|word| word.trim() == "user_allow_other"))
 }
 
 /// What is at a path, without following a symbolic link.
@@ -143,6 +150,8 @@ mod tests {
     fn only_an_uncommented_line_allows_others() {
         assert!(allows_others("# x\nuser_allow_other\n"));
         assert!(allows_others("  user_allow_other \nmount_max = 10"));
+        assert!(allows_others("user_allow_other # for pods\n"));
+        assert!(!allows_others("user_allow_other"), "fusermount3 ignores a line without an end");
         assert!(!allows_others("#user_allow_other\n"));
         assert!(!allows_others("user_allow_others\n"));
         assert!(!allows_others(""));

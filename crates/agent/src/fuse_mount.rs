@@ -6,12 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{Gid, Uid};
 
 use crate::failure::errno_text;
-use crate::mounts::errno_of;
+use crate::mounts::{errno_of, unmount_lazily};
 use crate::pipe::Pipe;
 
 /// The filesystem type of the producer's mounts, as mountinfo shows it.
@@ -107,14 +106,11 @@ fn mount_through_helper(path: &Path, source: &str, allow_other: bool) -> Result<
     })
 }
 
-/// Unmounts cleanly: first as if it were not in use, then lazily.
+/// Takes the topmost mount off `path`, lazily: others may have files open in it, and it may be dead.
 pub(crate) fn unmount(path: &Path) -> Result<(), String> {
     if Uid::effective().is_root() {
-        return match nix::mount::umount(path) {
-            Err(Errno::EBUSY) => crate::mounts::unmount_lazily(path),
-            result => result,
-        }
-        .map_err(|errno| format!("unmount {}: {}", path.display(), errno_text(errno)));
+        return unmount_lazily(path)
+            .map_err(|errno| format!("unmount {}: {}", path.display(), errno_text(errno)));
     }
     let helper = FUSERMOUNT3
         .iter()

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::thread;
 
 use fuser::{Config, Session, SessionACL};
-use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid};
 use propagation_core::marker::{Marker, PLAIN_FILE};
@@ -15,7 +14,7 @@ use propagation_core::protocol::ProgramEvent;
 use crate::failure::errno_text;
 use crate::fuse_fs::MarkerFilesystem;
 use crate::fuse_mount::{FS_TYPE, mount_fuse, unmount};
-use crate::mounts::{Proc, errno_of, make_directory, unmount_lazily};
+use crate::mounts::{Proc, errno_of, make_directory};
 use crate::reporter::{Reporter, timestamp};
 use crate::sys::now_ns;
 
@@ -113,20 +112,12 @@ impl Producer {
     /// Takes dead mounts of an earlier generation off the mountpoint; returns how many. Only mounts
     /// of this program's own type are touched.
     fn clear_stale(&self, mountpoint: &Path) -> Result<usize, String> {
-        if !Uid::effective().is_root() {
-            return Ok(0);
-        }
         let proc = Proc::open().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
         let table = proc.mount_table().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
         let path = MountPath::from(self.mountpoint.as_str());
         let stale = table.stack_at(&path).iter().filter(|m| m.fs_type == FS_TYPE).count();
         for _ in 0..stale {
-            match unmount_lazily(mountpoint) {
-                Ok(()) | Err(Errno::EINVAL) => {}
-                Err(errno) => {
-                    return Err(format!("unmount {}: {}", self.mountpoint, errno_text(errno)));
-                }
-            }
+            unmount(mountpoint)?;
         }
         Ok(stale)
     }

@@ -49,6 +49,7 @@ impl Agent {
     /// [`ErrorKind::Environment`] with the agent's own words when the machine does not allow it.
     pub(crate) async fn start(
         setup: &NodeSetup,
+        keep: bool,
         events: EventHandler,
     ) -> Result<(Self, Hello), Error> {
         let failed = |error: io::Error| {
@@ -57,9 +58,11 @@ impl Agent {
         let (ours, theirs) = StdStream::pair().map_err(failed)?;
         let process = propagation_agent_embed::command()
             .map_err(failed)?
-            .args(["node", "--run-id", &setup.run_id])
+            .args(["node", "--run-id", &setup.run_id, "--parent", &crate::clean::own_identity()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            // A node that outlives the caller must not hold its standard error open.
+            .stderr(if keep { Stdio::null() } else { Stdio::inherit() })
             .spawn()
             .map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;

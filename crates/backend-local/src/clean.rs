@@ -18,45 +18,76 @@ pub struct Leftover {
     pub run_id: RunId,
     /// Its processes.
     pub processes: Vec<i32>,
+    /// Whether the program that started it still runs: then it is not left over but going on.
+    pub going_on: bool,
 }
 
 /// How long killed processes may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// What is left of runs on this machine, as far as the caller may see. A run that goes on right now
-/// is among them.
+/// The runs of which there are processes on this machine, as far as the caller may see: those that
+/// are left over, and those that go on right now.
 ///
 /// # Errors
 /// [`ErrorKind::Environment`] when /proc cannot be read.
 pub fn leftovers() -> Result<Vec<Leftover>, Error> {
     let failed =
         |error: std::io::Error| Error::new(ErrorKind::Environment, "read /proc", error.to_string());
-    let mut runs: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+    let mut runs: BTreeMap<String, (Vec<i32>, bool)> = BTreeMap::new();
     for entry in fs::read_dir("/proc").map_err(failed)?.filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         // A process that ends meanwhile has no command line any more.
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if let Some(run_id) = run_of(&command) {
-            runs.entry(run_id).or_default().push(pid);
+        if let Some((run_id, parent)) = run_of(&command) {
+            let (processes, going_on) = runs.entry(run_id).or_default();
+            processes.push(pid);
+            *going_on |= runs_still(&parent);
         }
     }
     Ok(runs
         .into_iter()
-        .filter_map(|(run_id, processes)| {
-            Some(Leftover { run_id: RunId::parse(&run_id).ok()?, processes })
+        .filter_map(|(run_id, (processes, going_on))| {
+            Some(Leftover { run_id: RunId::parse(&run_id).ok()?, processes, going_on })
         })
         .collect())
 }
 
-/// The run that an agent's command line belongs to.
-fn run_of(command: &[u8]) -> Option<String> {
-    let mut words = command.split(|byte| *byte == 0);
-    let ours = words.next()? == propagation_agent_embed::NAME.as_bytes()
-        && words.next()? == b"node"
-        && words.next()? == b"--run-id";
-    ours.then(|| words.next().map(|id| String::from_utf8_lossy(id).into_owned()))?
+/// The run that an agent's command line belongs to, and the identity of who started it.
+fn run_of(command: &[u8]) -> Option<(String, String)> {
+    let mut words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let mut expect = |word: &str| words.next().filter(|next| next == word).map(drop);
+    expect(propagation_agent_embed::NAME)?;
+    expect("node")?;
+    expect("--run-id")?;
+    let run_id = words.next()?.into_owned();
+    words.next().filter(|next| next == "--parent")?;
+    Some((run_id, words.next()?.into_owned()))
+}
+
+/// This process: its id and when it started. The id alone may be another's later.
+pub(crate) fn own_identity() -> String {
+    let pid = std::process::id();
+    format!("{pid}:{}", start_time(pid).unwrap_or_default())
+}
+
+/// Whether the process with this identity runs.
+fn runs_still(identity: &str) -> bool {
+    let parts = identity.split_once(':');
+    parts.is_some_and(|(pid, started)| {
+        pid.parse().ok().and_then(start_time).is_some_and(|time| time.to_string() == started)
+    })
+}
+
+/// When a process started, in clock ticks since boot: field 22 of proc(5)'s stat. None for one that
+/// has ended, reaped or not.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses and may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" { None } else { fields.nth(18)?.parse().ok() }
 }
 
 /// Removes what is left of a run: kills its processes and waits until they are gone, and with them
@@ -102,16 +133,21 @@ pub async fn remove(run_id: &RunId) -> Result<Vec<i32>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::run_of;
+    use super::{own_identity, run_of, runs_still};
 
     #[test]
     fn only_agents_are_found() {
-        assert_eq!(
-            run_of(b"propagation-agent\0node\0--run-id\x0020261123t053012-ab\0"),
-            Some("20261123t053012-ab".into())
-        );
-        assert_eq!(run_of(b"vi\0node\0--run-id\0x\0"), None);
+        let agent = b"propagation-agent\0node\0--run-id\x0020261123t053012-ab\0--parent\x007:9\0";
+        assert_eq!(run_of(agent), Some(("20261123t053012-ab".into(), "7:9".into())));
+        assert_eq!(run_of(b"vi\0node\0--run-id\0x\0--parent\0x\0"), None);
         assert_eq!(run_of(b"propagation-agent\0probe\0/x\0"), None);
         assert_eq!(run_of(b""), None);
+    }
+
+    #[test]
+    fn this_process_runs_and_another_start_does_not() {
+        assert!(runs_still(&own_identity()));
+        assert!(!runs_still(&format!("{}:1", std::process::id())));
+        assert!(!runs_still("nonsense"));
     }
 }

@@ -151,7 +151,7 @@ impl LocalNode {
         };
         let for_events = Arc::clone(&containers);
         let events = Box::new(move |id, event| for_events.take(id, event));
-        let (agent, hello) = Agent::start(&setup, events).await?;
+        let (agent, hello) = Agent::start(&setup, run.keep, events).await?;
         let shared = Arc::new(Shared {
             agent,
             plan: plan.clone(),

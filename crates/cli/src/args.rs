@@ -196,7 +196,8 @@ impl RunOptions {
                 CoveringName::Slave => Covering::Slave,
                 CoveringName::Private => Covering::Private,
             },
-            container_fuse_conf: self.container_fuse_conf.clone(),
+            // fusermount3 ignores a last line without an end.
+            container_fuse_conf: self.container_fuse_conf.as_ref().map(|text| format!("{text}\n")),
             ..NodeSpec::default()
         };
         plan
@@ -261,9 +262,12 @@ pub(crate) struct ReportOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanOptions {
-    /// Only this run.
+    /// Only this run, even if it goes on.
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
+    /// Also runs that go on right now.
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Only say what is left.
     #[arg(long)]
     pub(crate) list: bool,

@@ -9,7 +9,10 @@ use crate::exit::Exit;
 pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
     let wanted = options.run_id.as_deref().map(RunId::parse).transpose()?;
     let mut found = propagation_backend_local::leftovers()?;
-    found.retain(|leftover| wanted.as_ref().is_none_or(|run_id| leftover.run_id == *run_id));
+    found.retain(|leftover| match &wanted {
+        Some(run_id) => leftover.run_id == *run_id,
+        None => options.all || !leftover.going_on,
+    });
     if found.is_empty() {
         crate::output::text("nothing is left")?;
         return Ok(Exit::Success);

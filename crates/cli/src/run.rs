@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use propagation_core::report::text::{self, Colour};
 use propagation_core::{Error, ErrorKind, Report, Runner};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{BackendName, Format, RunOptions};
@@ -24,7 +25,7 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
 
 async fn run(options: &RunOptions) -> Result<Exit, Error> {
     let cancellation = CancellationToken::new();
-    let interrupted = tokio::spawn(cancel_on_signal(cancellation.clone()));
+    let interrupted = cancel_on_signal(cancellation.clone())?;
     let runner = Runner::new(options.plan())?
         .with_cancellation(cancellation.clone())
         .with_keep(options.keep);
@@ -60,20 +61,35 @@ async fn run_locally(_runner: Runner) -> Result<Report, Error> {
 }
 
 /// Cancels at the first SIGINT or SIGTERM. Everything is cleaned up before the program ends; were
-/// it killed instead, its node would end all the same.
-async fn cancel_on_signal(cancellation: CancellationToken) {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut term) = signal(SignalKind::terminate()) else { return };
+/// it killed instead, its node would end all the same. The signals are caught from the moment this
+/// returns.
+#[cfg(unix)]
+fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| {
+        signal(kind).map_err(|error| {
+            Error::new(ErrorKind::Environment, "listen for signals", error.to_string())
+        })
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    Ok(tokio::spawn(async move {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    let _ = tokio::signal::ctrl_c().await;
-    cancellation.cancel();
+        cancellation.cancel();
+    }))
+}
+
+/// Cancels at the first Ctrl-C.
+#[cfg(not(unix))]
+fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
+    Ok(tokio::spawn(async move {
+        // Without a handler the system ends the program, which ends its node.
+        let _ = tokio::signal::ctrl_c().await;
+        cancellation.cancel();
+    }))
 }
 
 /// Prints a report on standard output.

@@ -70,6 +70,8 @@ pub struct HostFacts {
     pub mapped_uids: u64,
     /// `/dev/fuse`.
     pub fuse_device: FuseDevice,
+    /// Whether the mode of `/dev/fuse` lets every user open it.
+    pub fuse_device_for_all: bool,
     /// Where `fusermount3` is.
     pub fusermount3: Option<String>,
     /// Where the older `fusermount` (FUSE 2) is.

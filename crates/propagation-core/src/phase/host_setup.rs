@@ -61,7 +61,7 @@ async fn make_bridge(context: &mut RunContext<'_>) -> Check {
 /// Judges facts: the checks of `host_setup`, without touching anything.
 pub fn check_host(facts: &HostFacts, plan: &Plan) -> Vec<Check> {
     vec![
-        fuse_device(facts),
+        fuse_device(facts, plan),
         fusermount(facts, plan),
         user_allow_other(facts, plan),
         covering_mount(facts, plan),
@@ -70,9 +70,17 @@ pub fn check_host(facts: &HostFacts, plan: &Plan) -> Vec<Check> {
     ]
 }
 
-fn fuse_device(facts: &HostFacts) -> Check {
+fn fuse_device(facts: &HostFacts, plan: &Plan) -> Check {
     let expected = "/dev/fuse opens for reading and writing";
     match &facts.fuse_device {
+        FuseDevice::Usable if producer_uid(plan) != 0 && !facts.fuse_device_for_all => {
+            Check::new("fuse_device", false, expected, "it opens for its owner only").with_cause(
+                "fusermount3 opens /dev/fuse as the producer's user, and its mode does not let \
+                 that user in",
+                "chmod 0666 /dev/fuse (a udev rule of the fuse3 package does it), or run the \
+                 producer as root",
+            )
+        }
         FuseDevice::Usable => Check::new("fuse_device", true, expected, "it does"),
         FuseDevice::Unusable { errno } => {
             let (cause, fix) = match errno.as_str() {

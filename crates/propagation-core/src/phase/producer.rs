@@ -87,6 +87,14 @@ pub(super) fn refused(name: &str, refusal: &StartRefused) -> Check {
                 "the volume's source is a FUSE mount whose daemon does not answer",
                 "continue or kill the daemon, or abort its connection in /sys/fs/fuse/connections",
             ),
+            Some("ENOSPC") => (
+                "the kernel's limit of mount namespaces or mounts is reached",
+                "raise /proc/sys/user/max_mnt_namespaces or /proc/sys/fs/mount-max",
+            ),
+            Some("EROFS") => (
+                "the volume's source does not exist and its filesystem is read-only",
+                "name a bridge on a writable filesystem",
+            ),
             _ => ("the runtime's own words are above", "remove what it names"),
         }
     };

@@ -1,0 +1,146 @@
+//! Nothing stays behind: after success, signals, a kill at any moment.
+
+mod support;
+
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, stdout, test};
+
+fn main() {
+    support::main(vec![
+        test("a_run_changes_nothing_on_the_machine", a_run),
+        test("a_failed_run_changes_nothing_either", a_failed_run),
+        test("sigint_and_sigterm_clean_up_and_give_130", signals),
+        test("killed_at_200_moments_leaves_nothing_that_clean_does_not_remove", killed),
+        test("keep_leaves_the_node_and_clean_removes_it", keep),
+        test("clean_refuses_what_is_not_a_run_id", bad_run_id),
+    ]);
+}
+
+fn unchanged(before: &Machine) -> TestResult {
+    let after = Machine::now();
+    if after == *before {
+        PASSED
+    } else {
+        Err(format!("the machine has changed\nbefore: {before:#?}\nafter: {after:#?}").into())
+    }
+}
+
+fn a_run() -> TestResult {
+    let before = Machine::now();
+    let scratch = scratch();
+    expect_code(&output(scratch.path(), &["run"]), 0)?;
+    unchanged(&before)
+}
+
+fn a_failed_run() -> TestResult {
+    let before = Machine::now();
+    let scratch = scratch();
+    for arguments in [["run", "--covering", "slave"], ["run", "--fault", "stop"]] {
+        output(scratch.path(), &arguments);
+        unchanged(&before)?;
+    }
+    PASSED
+}
+
+/// A run that would go on for half a minute: its consumers never see the mount.
+fn long_run(scratch: &std::path::Path) -> Child {
+    support::propagation(scratch, &["run", "--propagation", "None"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+fn signals() -> TestResult {
+    let before = Machine::now();
+    let scratch = scratch();
+    for signal in ["INT", "TERM"] {
+        let child = long_run(scratch.path());
+        wait_until("the node stands", || !support::agents().is_empty())?;
+        let pid = child.id().to_string();
+        std::process::Command::new("kill").args(["-s", signal, &pid]).status()?;
+        let result = child.wait_with_output()?;
+        expect_code(&result, 130)?;
+        unchanged(&before)?;
+    }
+    PASSED
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        if Instant::now() > end {
+            return Err(format!("not in 20 s: {what}; agents: {:?}", support::agents()));
+        }
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+/// A small generator, seeded anew each time: the moments differ from run to run and are printed.
+struct Moments(u64);
+
+impl Moments {
+    fn next_micros(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
+
+fn killed() -> TestResult {
+    let before = Machine::now();
+    let scratch = scratch();
+    let seed = u64::from(std::process::id()) * 0x9e37_79b9_7f4a_7c15 | 1;
+    let mut moments = Moments(seed);
+    for round in 0..200 {
+        let mut child = support::propagation(scratch.path(), &["run"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        // The pause is what is tested: a run takes about 60 ms from start to end.
+        let moment = Duration::from_micros(moments.next_micros(70_000));
+        thread::sleep(moment);
+        child.kill()?;
+        child.wait()?;
+        let cleaned = output(scratch.path(), &["clean"]);
+        expect_code(&cleaned, 0)?;
+        let after = Machine::now();
+        if after != before {
+            return Err(format!(
+                "round {round} (seed {seed}, killed after {moment:?}): {after:#?}, before {before:#?}"
+            )
+            .into());
+        }
+    }
+    expect_code(&output(scratch.path(), &["run"]), 0)?;
+    unchanged(&before)
+}
+
+fn keep() -> TestResult {
+    let before = Machine::now();
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--keep"]);
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "kept: ")?;
+    let listed = stdout(&output(scratch.path(), &["clean", "--list"]));
+    let run_id = listed
+        .strip_prefix("run ")
+        .and_then(|rest| rest.split(':').next())
+        .ok_or_else(|| format!("nothing was kept: {listed}"))?;
+    let cleaned = output(scratch.path(), &["clean", "--run-id", run_id]);
+    expect_code(&cleaned, 0)?;
+    expect_part(&stdout(&cleaned), run_id)?;
+    expect_part(&stdout(&output(scratch.path(), &["clean"])), "nothing is left")?;
+    unchanged(&before)
+}
+
+fn bad_run_id() -> TestResult {
+    let scratch = scratch();
+    expect_code(&output(scratch.path(), &["clean", "--run-id", "../etc"]), 2)?;
+    PASSED
+}

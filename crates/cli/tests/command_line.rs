@@ -1,0 +1,278 @@
+//! The command line as its users see it: exit statuses, formats, bad input.
+
+mod support;
+
+use std::fs;
+
+use support::{PASSED, TestResult, expect_code, expect_part, output, scratch, stderr, stdout, test};
+
+fn main() {
+    support::main(vec![
+        test("five_phases_give_full_success", five_phases),
+        test("json_is_a_report_that_renders_again", json_round_trip),
+        test("a_report_directory_gets_both_files", report_directory),
+        test("partial_success_is_3_and_names_the_intervention", partial_success),
+        test("a_private_covering_mount_is_5_with_the_fix", inconclusive),
+        test("a_stopped_daemon_is_a_hang_and_ends", stopped_daemon),
+        test("a_clean_unmount_is_told_from_a_crash", clean_unmount),
+        test("bad_bridges_are_2_with_the_fix", bad_bridges),
+        test("odd_bridges_work", odd_bridges),
+        test("a_misspelt_flag_gets_a_suggestion", misspelt),
+        test("every_help_has_an_example", help),
+        test("the_schema_is_json", schema),
+        test("completions_for_every_shell", completions),
+        test("a_damaged_report_is_2", damaged_report),
+        test("an_unwritable_report_directory_is_2_before_anything_runs", unwritable_report),
+        test("a_full_log_disk_is_a_warning", full_log),
+        test("a_closed_pipe_is_not_an_error", closed_pipe),
+        test("doctor_reads_this_host", doctor),
+        test("probe_tells_states_apart", probe),
+        test("no_color_without_a_terminal", no_colour),
+    ]);
+}
+
+fn five_phases() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run"]);
+    expect_code(&result, 0)?;
+    let text = stdout(&result);
+    for phase in ["host_setup", "producer", "consumer", "stale_mount", "recovery"] {
+        expect_part(&text, &format!("{phase}: passed"))?;
+    }
+    expect_part(&text, "Verdict: full_success (scenario A)")?;
+    expect_part(&stderr(&result), "log: ")?;
+    let logs: Vec<_> = fs::read_dir(scratch.path().join("propagation"))?.collect();
+    if logs.len() != 1 {
+        return Err(format!("{} log files", logs.len()).into());
+    }
+    let log = fs::read_to_string(logs[0].as_ref().expect("an entry").path())?;
+    expect_part(&log, "verdict full_success")?;
+    PASSED
+}
+
+fn json_round_trip() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--format", "json"]);
+    expect_code(&result, 0)?;
+    let saved = scratch.path().join("saved.json");
+    fs::write(&saved, &result.stdout)?;
+    let path = saved.to_str().expect("UTF-8");
+    let again = output(scratch.path(), &["report", path, "--format", "json"]);
+    expect_code(&again, 0)?;
+    let values: [serde_json::Value; 2] =
+        [&result.stdout, &again.stdout].map(|json| serde_json::from_slice(json).expect("JSON"));
+    if values[0] != values[1] {
+        return Err("the report changed on its way through `report`".into());
+    }
+    for field in ["schema_version", "run_id", "verdict", "phases", "timeline", "mount_graph", "cleanup"] {
+        if values[0].get(field).is_none_or(serde_json::Value::is_null) {
+            return Err(format!("the report has no {field}").into());
+        }
+    }
+    let schema = output(scratch.path(), &["schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout)?;
+    if let Err(error) = jsonschema::validate(&schema, &values[0]) {
+        return Err(format!("the report does not match the schema: {error}").into());
+    }
+    PASSED
+}
+
+fn report_directory() -> TestResult {
+    let scratch = scratch();
+    let directory = scratch.path().join("a/b");
+    expect_code(&output(scratch.path(), &["run", "--report", directory.to_str().expect("UTF-8")]), 0)?;
+    expect_part(&fs::read_to_string(directory.join("report.txt"))?, "Verdict: full_success")?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(directory.join("report.json"))?)?;
+    let logs = json["logs"].to_string();
+    for line in [
+        "SUCCESS: Producer marker found at ",
+        "=== Full /mnt/dfs Contents ===",
+        "=== Reading Producer Files ===",
+        "producer-started-",
+        "[Consumer Ready]",
+        "] Mount is accessible",
+        "] ERROR: Mount became inaccessible!",
+    ] {
+        expect_part(&logs, line)?;
+    }
+    PASSED
+}
+
+fn partial_success() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--volume", "mountpoint"]);
+    expect_code(&result, 3)?;
+    let text = stdout(&result);
+    expect_part(&text, "re-bind inside the consumer's mount namespace")?;
+    expect_part(&text, "transport endpoint is not connected")?;
+    expect_part(&text, "livenessProbe:")?;
+    PASSED
+}
+
+fn inconclusive() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--covering", "private"]);
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "mount --make-rshared /tmp")?;
+    PASSED
+}
+
+fn stopped_daemon() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--fault", "stop"]);
+    expect_code(&result, 3)?;
+    expect_part(&stdout(&result), "no_hang: hang: node, consumer-early, consumer-late")?;
+    PASSED
+}
+
+fn clean_unmount() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--fault", "terminate"]);
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "breakage_seen: absent: node, consumer-early, consumer-late")?;
+    PASSED
+}
+
+fn bad_bridges() -> TestResult {
+    let scratch = scratch();
+    for path in ["relative", "/", "/tmp/../x", "/tmp//x", "/proc/x", ""] {
+        let result = output(scratch.path(), &["run", "--bridge", path]);
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), "fix: ")?;
+    }
+    PASSED
+}
+
+fn odd_bridges() -> TestResult {
+    let scratch = scratch();
+    for path in ["/tmp/with space", "/tmp/new\nline", "/srv/deep/er/bridge", "/bridge", "/tmp/ü#\\\t"] {
+        let result = output(scratch.path(), &["run", "--bridge", path]);
+        expect_code(&result, 0)?;
+        if stdout(&result).contains('\t') {
+            return Err("a control character of the path reached the terminal".into());
+        }
+    }
+    PASSED
+}
+
+fn misspelt() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--brigde", "/tmp/x"]);
+    expect_code(&result, 2)?;
+    expect_part(&stderr(&result), "--bridge")?;
+    PASSED
+}
+
+fn help() -> TestResult {
+    let scratch = scratch();
+    for command in ["run", "doctor", "probe", "report", "clean", "schema", "completions"] {
+        let result = output(scratch.path(), &[command, "--help"]);
+        expect_code(&result, 0)?;
+        expect_part(&stdout(&result), &format!("Example:\n  propagation {command}"))?;
+    }
+    PASSED
+}
+
+fn schema() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["schema"]);
+    expect_code(&result, 0)?;
+    let schema: serde_json::Value = serde_json::from_slice(&result.stdout)?;
+    expect_part(&schema["title"].to_string(), "Report")?;
+    PASSED
+}
+
+fn completions() -> TestResult {
+    let scratch = scratch();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let result = output(scratch.path(), &["completions", shell]);
+        expect_code(&result, 0)?;
+        expect_part(&stdout(&result), "propagation")?;
+    }
+    PASSED
+}
+
+fn damaged_report() -> TestResult {
+    let scratch = scratch();
+    let path = scratch.path().join("r.json");
+    let name = path.to_str().expect("UTF-8");
+    for content in ["", "{", "[]", "{\"schema_version\": 99}", "{\"schema_version\": 1}"] {
+        fs::write(&path, content)?;
+        let result = output(scratch.path(), &["report", name]);
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), "fix: ")?;
+    }
+    expect_code(&output(scratch.path(), &["report", "/nonexistent.json"]), 2)?;
+    PASSED
+}
+
+fn unwritable_report() -> TestResult {
+    let scratch = scratch();
+    let file = scratch.path().join("file");
+    fs::write(&file, "")?;
+    let below = file.join("below");
+    let result = output(scratch.path(), &["run", "--report", below.to_str().expect("UTF-8")]);
+    expect_code(&result, 2)?;
+    expect_part(&stderr(&result), "--report")?;
+    PASSED
+}
+
+fn full_log() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--log-dir", "/dev/null/x"]);
+    expect_code(&result, 0)?;
+    expect_part(&stderr(&result), "warning: no log file")?;
+    PASSED
+}
+
+fn closed_pipe() -> TestResult {
+    let scratch = scratch();
+    let mut child = support::propagation(scratch.path(), &["schema"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    drop(child.stdout.take());
+    let result = child.wait_with_output()?;
+    expect_code(&result, 0)?;
+    PASSED
+}
+
+fn doctor() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["doctor", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&result.stdout)?;
+    let failed = json["checks"]
+        .as_array()
+        .ok_or("no checks")?
+        .iter()
+        .any(|check| check["status"] == "failed");
+    expect_code(&result, if failed { 5 } else { 0 })?;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    if json["facts"]["kernel_release"] != kernel.trim() {
+        return Err("doctor reports another kernel".into());
+    }
+    let text = output(scratch.path(), &["doctor"]);
+    expect_part(&stdout(&text), "covering_mount")?;
+    PASSED
+}
+
+fn probe() -> TestResult {
+    let scratch = scratch();
+    let path = scratch.path().to_str().expect("UTF-8").to_owned();
+    expect_code(&output(scratch.path(), &["probe", &path]), 13)?;
+    expect_code(&output(scratch.path(), &["probe", "/nonexistent"]), 1)?;
+    expect_code(&output(scratch.path(), &["probe", "/proc"]), 0)?;
+    expect_code(&output(scratch.path(), &["probe", "/proc", "--sentinel", "nothing-here"]), 12)?;
+    expect_code(&output(scratch.path(), &["probe", "/proc", "--timeout", "0s"]), 2)?;
+    PASSED
+}
+
+fn no_colour() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run"]);
+    if result.stdout.contains(&0x1b) || result.stderr.contains(&0x1b) {
+        return Err("escape sequences without a terminal".into());
+    }
+    PASSED
+}

@@ -1,0 +1,205 @@
+//! Hosts that lack something: ordinary users, no device, no namespaces, no room. Each is made in a
+//! private mount namespace, or a user namespace, of its own; the machine is not touched.
+
+mod support;
+
+use std::process::Output;
+
+use support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout, test};
+
+fn main() {
+    support::main(vec![
+        test("an_ordinary_user_gets_full_success", ordinary_user),
+        test("an_ordinary_user_with_subordinate_ids_reads_as_another_user", subordinate_ids),
+        test("a_device_that_is_not_permitted_says_which_mode", device_not_permitted),
+        test("no_device_says_load_the_module", no_device),
+        test("a_producer_that_is_not_root_mounts_through_fusermount3", through_fusermount),
+        test("user_allow_other_missing_is_named", no_user_allow_other),
+        test("no_fusermount3_is_named", no_fusermount),
+        test("user_namespaces_forbidden_names_the_switch", user_namespaces_forbidden),
+        test("too_few_mount_namespaces_is_clear", few_namespaces),
+        test("too_few_descriptors_is_clear", few_descriptors),
+        test("a_read_only_tmp_does_not_matter", read_only_tmp),
+        test("a_full_disk_for_the_report_is_clear", full_disk),
+        test("a_missing_kernel_call_is_named", missing_call),
+    ]);
+}
+
+/// Gives the private namespace a /dev/fuse that everybody may open.
+const OPEN_DEVICE: &str = "mknod -m 666 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse;";
+
+/// Runs what follows as uid 1000.
+const AS_USER: &str = "setpriv --reuid 1000 --regid 1000 --clear-groups";
+
+fn run(script: &str) -> Output {
+    support::in_private_namespace(script)
+}
+
+/// All of these need root to make the host that they need.
+fn needs_root() -> Option<TestResult> {
+    (!support::is_root()).then(|| skip("root", "only root can make such a host"))
+}
+
+macro_rules! needs_root {
+    () => {
+        if let Some(skipped) = needs_root() {
+            return skipped;
+        }
+    };
+}
+
+fn ordinary_user() -> TestResult {
+    needs_root!();
+    let result = run(&format!("{OPEN_DEVICE} exec {AS_USER} $PROPAGATION run"));
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "Verdict: full_success")?;
+    PASSED
+}
+
+fn subordinate_ids() -> TestResult {
+    needs_root!();
+    if !std::path::Path::new("/usr/bin/newuidmap").exists() {
+        return skip("newuidmap", "the package uidmap is not installed");
+    }
+    let result = run(&format!(
+        "{OPEN_DEVICE} echo 1000:200000:65536 > $SCRATCH/sub; \
+         for file in subuid subgid; do [ -e /etc/$file ] || touch /etc/$file; \
+         mount --bind $SCRATCH/sub /etc/$file; done; \
+         exec {AS_USER} $PROPAGATION run"
+    ));
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "reads_as_other:consumer-early: ok")?;
+    PASSED
+}
+
+fn device_not_permitted() -> TestResult {
+    needs_root!();
+    let result = run(&format!(
+        "mknod -m 600 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse; \
+         exec {AS_USER} $PROPAGATION run"
+    ));
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "open gives EACCES")?;
+    expect_part(&stdout(&result), "chmod 0666 /dev/fuse")?;
+    PASSED
+}
+
+fn no_device() -> TestResult {
+    needs_root!();
+    let result = run(
+        "mkdir $SCRATCH/dev; touch $SCRATCH/dev/null; mount --bind /dev/null $SCRATCH/dev/null; \
+         mount --rbind $SCRATCH/dev /dev; exec $PROPAGATION run",
+    );
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "open gives ENOENT")?;
+    expect_part(&stdout(&result), "modprobe fuse")?;
+    PASSED
+}
+
+fn through_fusermount() -> TestResult {
+    needs_root!();
+    if !std::path::Path::new("/usr/bin/fusermount3").exists() {
+        return skip("fusermount3", "the package fuse3 is not installed");
+    }
+    let result = run(&format!(
+        "{OPEN_DEVICE} exec $PROPAGATION run --producer-uid 1000 \
+         --container-fuse-conf user_allow_other"
+    ));
+    expect_code(&result, 0)?;
+    PASSED
+}
+
+fn no_user_allow_other() -> TestResult {
+    needs_root!();
+    let result = run(&format!("{OPEN_DEVICE} exec $PROPAGATION run --producer-uid 1000"));
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "add a line `user_allow_other`")?;
+    PASSED
+}
+
+fn no_fusermount() -> TestResult {
+    needs_root!();
+    let result = run(&format!(
+        "{OPEN_DEVICE} mkdir $SCRATCH/bin; mount --bind $SCRATCH/bin /usr/bin; \
+         exec $PROPAGATION run --producer-uid 1000 --container-fuse-conf user_allow_other"
+    ));
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "install the package fuse3")?;
+    PASSED
+}
+
+fn user_namespaces_forbidden() -> TestResult {
+    needs_root!();
+    // The limit belongs to a user namespace: one is made in which it is 0.
+    let result = run(
+        "exec unshare --user --map-root-user bash -euc \
+         'echo 0 > /proc/sys/user/max_user_namespaces; \
+         exec setpriv --bounding-set -all --inh-caps -all --no-new-privs $PROPAGATION run'",
+    );
+    expect_code(&result, 1)?;
+    expect_part(&stderr(&result), "make a user namespace")?;
+    expect_part(&stderr(&result), "user.max_user_namespaces")?;
+    PASSED
+}
+
+fn few_namespaces() -> TestResult {
+    needs_root!();
+    let result = run(
+        "exec unshare --user --map-root-user --mount bash -euc \
+         'echo 6 > /proc/sys/user/max_mnt_namespaces; exec $PROPAGATION run --consumers 100'",
+    );
+    if result.status.success() {
+        return Err("it succeeded with 6 namespaces".into());
+    }
+    let said = format!("{}{}", stdout(&result), stderr(&result));
+    expect_part(&said, "no space left on device")?;
+    expect_part(&said, "max_mnt_namespaces")?;
+    PASSED
+}
+
+fn few_descriptors() -> TestResult {
+    let result = run("ulimit -n 200; exec $PROPAGATION run --consumers 1000");
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "open descriptors are needed and 200 are allowed")?;
+    expect_part(&stdout(&result), "ulimit")?;
+    PASSED
+}
+
+fn read_only_tmp() -> TestResult {
+    needs_root!();
+    let result = run("cp $PROPAGATION /dev/shm/propagation-$$; mount -t tmpfs -o ro none /tmp; \
+         XDG_STATE_HOME=/tmp /dev/shm/propagation-$$ run && code=0 || code=$?; \
+         rm /dev/shm/propagation-$$; exit $code");
+    expect_code(&result, 0)?;
+    expect_part(&stderr(&result), "warning: no log file")?;
+    PASSED
+}
+
+fn full_disk() -> TestResult {
+    needs_root!();
+    let result = run("mkdir $SCRATCH/small; mount -t tmpfs -o size=8k none $SCRATCH/small; \
+         exec $PROPAGATION run --report $SCRATCH/small/report --log-dir $SCRATCH/small");
+    expect_code(&result, 1)?;
+    expect_part(&stderr(&result), "No space left on device")?;
+    expect_part(&stderr(&result), "fix: ")?;
+    // The verdict is printed all the same.
+    expect_part(&stdout(&result), "Verdict: full_success")?;
+    PASSED
+}
+
+fn missing_call() -> TestResult {
+    use std::os::unix::process::CommandExt;
+    let scratch = support::scratch();
+    let mut command = support::propagation(scratch.path(), &["run"]);
+    #[allow(unsafe_code)] // a filter can be installed only between fork and exec
+    // SAFETY: the closure makes two system calls and touches no memory that another thread could
+    // hold locked.
+    unsafe {
+        command.pre_exec(|| support::seccomp::answer_enosys(libc::SYS_mount_setattr));
+    }
+    let result = command.output()?;
+    expect_code(&result, 1)?;
+    expect_part(&stderr(&result), "ENOSYS")?;
+    expect_part(&stderr(&result), "Linux 5.12")?;
+    PASSED
+}

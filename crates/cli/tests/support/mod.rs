@@ -1,0 +1,175 @@
+//! What the tests of the command line share.
+#![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
+
+pub mod seccomp;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// The program under test.
+pub const PROPAGATION: &str = env!("CARGO_BIN_EXE_propagation");
+
+/// A test that may find out that it cannot be done here; `Completion::ignored_with` says why.
+pub type TestResult = Result<Completion, Failed>;
+
+/// A named test.
+pub fn test(name: &str, run: fn() -> TestResult) -> Trial {
+    Trial::ignorable_test(name, run)
+}
+
+/// Runs the tests one after the other (they look at the whole machine's processes and mounts),
+/// prints what was skipped and why, and exits with failure when nothing ran.
+pub fn main(tests: Vec<Trial>) {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let wanted = tests.len();
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    if arguments.filter.is_none() && !arguments.list && wanted == 0 {
+        eprintln!("no test ran");
+        std::process::exit(1);
+    }
+    conclusion.exit();
+}
+
+/// Passed.
+pub const PASSED: TestResult = Ok(Completion::Completed);
+
+/// Skipped because of `reason`, or failed where the environment is required: `PROPAGATION_REQUIRE`
+/// is `all` or names `what`.
+pub fn skip(what: &str, reason: &str) -> TestResult {
+    let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
+    if required.split(',').any(|name| name == what || name == "all") {
+        return Err(format!("{what} is required here: {reason}").into());
+    }
+    Ok(Completion::ignored_with(format!("{what}: {reason}")))
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+/// A command with its log in a scratch directory.
+pub fn propagation(scratch: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROPAGATION);
+    command.args(arguments).env("XDG_STATE_HOME", scratch).env_remove("NO_COLOR");
+    command
+}
+
+/// Runs it to the end.
+pub fn output(scratch: &Path, arguments: &[&str]) -> Output {
+    propagation(scratch, arguments).output().expect("the program starts")
+}
+
+/// Runs a shell script in a private mount namespace; `$PROPAGATION` is a copy of the program that
+/// every user can execute, `$SCRATCH` a directory that every user can write.
+pub fn in_private_namespace(script: &str) -> Output {
+    let scratch = scratch();
+    let program = scratch.path().join("propagation");
+    fs::copy(PROPAGATION, &program).expect("copy the program");
+    open_to_all(scratch.path());
+    open_to_all(&program);
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "bash", "-euc", script])
+        .env("PROPAGATION", &program)
+        .env("SCRATCH", scratch.path())
+        .env("XDG_STATE_HOME", scratch.path().join("state"))
+        .env("HOME", scratch.path())
+        .output()
+        .expect("unshare(1) of util-linux runs")
+}
+
+fn open_to_all(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("set the mode");
+}
+
+/// A directory that goes away.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("propagation-test").tempdir().expect("a scratch directory")
+}
+
+/// Standard output as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Standard error as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails with everything the program said unless it ended with `code`.
+pub fn expect_code(output: &Output, code: i32) -> Result<(), Failed> {
+    if output.status.code() == Some(code) {
+        return Ok(());
+    }
+    Err(format!(
+        "ended with {} instead of {code}\nstdout: {}\nstderr: {}",
+        output.status,
+        stdout(output),
+        stderr(output)
+    )
+    .into())
+}
+
+/// Fails unless `text` contains `part`.
+pub fn expect_part(text: &str, part: &str) -> Result<(), Failed> {
+    if text.contains(part) { Ok(()) } else { Err(format!("{part:?} is not in:\n{text}").into()) }
+}
+
+/// What must not change on the machine: its mounts, `/etc/fuse.conf`, the names in `/tmp`, and that
+/// no agent runs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Machine {
+    mounts: String,
+    fuse_conf: Option<Vec<u8>>,
+    temporary: Vec<PathBuf>,
+    agents: Vec<String>,
+}
+
+impl Machine {
+    /// As it is now. Files of other programs that come and go in `/tmp` would disturb: only names
+    /// that could be this program's count.
+    pub fn now() -> Self {
+        let mut temporary: Vec<PathBuf> = fs::read_dir("/tmp")
+            .expect("/tmp")
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                name.contains("fuse") || name == "propagation"
+            })
+            .collect();
+        temporary.sort();
+        Self {
+            mounts: fs::read_to_string("/proc/self/mountinfo").expect("mountinfo"),
+            fuse_conf: fs::read("/etc/fuse.conf").ok(),
+            temporary,
+            agents: agents(),
+        }
+    }
+}
+
+/// Command lines of the agents that this test's program started, or whose starter is dead. Other
+/// programs on the machine may be running their own.
+pub fn agents() -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("/proc");
+    processes
+        .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .filter(|command| command.starts_with(b"propagation-agent\0node\0"))
+        .map(|command| String::from_utf8_lossy(&command).replace('\0', " "))
+        .filter(|command| is_ours(command))
+        .collect()
+}
+
+fn is_ours(command: &str) -> bool {
+    let parent = command.split("--parent ").nth(1).and_then(|rest| rest.split(':').next());
+    let stat = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let Some(stat) = parent.and_then(stat) else { return true };
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let grandparent = after_name.split_whitespace().nth(1).unwrap_or_default();
+    grandparent == std::process::id().to_string()
+}
