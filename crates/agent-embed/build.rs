@@ -28,12 +28,15 @@ fn main() {
 fn build(out: &Path) -> PathBuf {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crates directory");
     let workspace = crates.parent().expect("the workspace");
-    for source in ["agent/src", "agent/Cargo.toml", "propagation-core/src", "propagation-core/Cargo.toml"] {
+    for source in
+        ["agent/src", "agent/Cargo.toml", "propagation-core/src", "propagation-core/Cargo.toml"]
+    {
         println!("cargo:rerun-if-changed={}", crates.join(source).display());
     }
     println!("cargo:rerun-if-changed={}", workspace.join("Cargo.toml").display());
     // OUT_DIR is <target>/<profile>/build/<package>/out.
-    let target_directory = out.ancestors().nth(4).expect("the target directory").join("static-agent");
+    let target_directory =
+        out.ancestors().nth(4).expect("the target directory").join("static-agent");
     let target = env::var("TARGET").expect("cargo sets TARGET");
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo

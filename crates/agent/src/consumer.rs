@@ -8,7 +8,10 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Uid;
 use propagation_core::marker::MARKER_FILE;
 use propagation_core::observation::Outcome;
 use propagation_core::protocol::{ProgramEvent, Seen};
@@ -47,7 +50,8 @@ struct Looked {
 }
 
 impl Consumer {
-    /// Watches until its node goes away; returns the exit code, 1 when watching is not possible.
+    /// Watches until SIGTERM, or until its node goes away; returns the exit code, 1 when watching is
+    /// not possible.
     pub fn run(&self, reporter: &Reporter) -> i32 {
         match Watching::begin(self, reporter).and_then(Watching::go_on) {
             Ok(()) => 0,
@@ -75,6 +79,8 @@ struct Watching<'a> {
     reporter: &'a Reporter,
     proc: Proc,
     mounts: MountWatch,
+    /// SIGTERM: process 1 of a pid namespace gets only the signals that it asks for.
+    term: SignalFd,
     stage: Stage,
     give_up_at: u64,
     next_look_at: u64,
@@ -88,6 +94,10 @@ impl<'a> Watching<'a> {
     fn begin(consumer: &'a Consumer, reporter: &'a Reporter) -> Result<Self, Errno> {
         let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
         let mounts = MountWatch::open(&proc)?;
+        let mut term = SigSet::empty();
+        term.add(Signal::SIGTERM);
+        term.thread_block()?;
+        let term = SignalFd::with_flags(&term, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         reporter.log(format!("Waiting for {} ({})", consumer.mountpoint, mounts.name()));
         let now = now_ns();
         Ok(Self {
@@ -95,6 +105,7 @@ impl<'a> Watching<'a> {
             reporter,
             proc,
             mounts,
+            term,
             stage: Stage::Waiting,
             give_up_at: now + consumer.marker_ms * 1_000_000,
             next_look_at: now,
@@ -127,7 +138,8 @@ impl<'a> Watching<'a> {
         let mountpoint = self.consumer.mountpoint.as_str();
         let with_listing = self.stage != Stage::Ready;
         let child = Child::start(|pipe| {
-            let seen = look(proc, mountpoint, MARKER_FILE, 0, None);
+            let uid = Uid::effective().as_raw();
+            let seen = look(proc, mountpoint, MARKER_FILE, uid, None);
             let (mut names, mut content) = (Vec::new(), Vec::new());
             if with_listing && seen.outcome.is_ok() {
                 names = listing(mountpoint);
@@ -162,7 +174,7 @@ impl<'a> Watching<'a> {
             let took_ns = after_ms * 1_000_000;
             self.saw(Looked {
                 seen: Seen {
-                    uid: 0,
+                    uid: Uid::effective().as_raw(),
                     at_ns: now,
                     took_ns,
                     outcome: Outcome::Hang { after_ms },
@@ -175,7 +187,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// Sleeps until something happens. Returns `false` when the node has gone.
+    /// Sleeps until something happens. Returns `false` when the node has gone or asks it to end.
     fn wait(&mut self) -> Result<bool, Errno> {
         let mut wake_at = self.next_look_at;
         if let Some((_, deadline)) = &self.look {
@@ -184,7 +196,10 @@ impl<'a> Watching<'a> {
         if self.stage == Stage::Waiting {
             wake_at = wake_at.min(self.give_up_at);
         }
-        let mut descriptors = vec![PollFd::new(self.mounts.as_fd(), self.mounts.interest())];
+        let mut descriptors = vec![
+            PollFd::new(self.mounts.as_fd(), self.mounts.interest()),
+            PollFd::new(self.term.as_fd(), PollFlags::POLLIN),
+        ];
         // Without POLLIN: the node never writes to its programs, only its end is of interest.
         let node = self.reporter.node().map(|pipe| {
             descriptors.push(PollFd::new(pipe.as_fd(), PollFlags::empty()));
@@ -204,10 +219,10 @@ impl<'a> Watching<'a> {
         }
         let ready = |index: usize| descriptors[index].any().unwrap_or(false);
         let mount_event = ready(0);
-        let node_gone = node.is_some_and(ready);
+        let to_end = ready(1) || node.is_some_and(ready);
         let looked = look.is_some_and(ready);
         let held = holder.is_some_and(ready);
-        if node_gone {
+        if to_end {
             return Ok(false);
         }
         if mount_event {
@@ -246,6 +261,7 @@ impl<'a> Watching<'a> {
         }
         if !open {
             self.holder = None;
+            self.look_again = true;
         }
         Ok(())
     }

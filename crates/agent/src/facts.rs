@@ -51,10 +51,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
     }
 }
 
-fn covering(
-    table: &MountTable,
-    bridge: &str,
-) -> Option<propagation_core::mountinfo::MountEntry> {
+fn covering(table: &MountTable, bridge: &str) -> Option<propagation_core::mountinfo::MountEntry> {
     table.covering(&MountPath::from(bridge)).cloned()
 }
 
@@ -159,7 +156,8 @@ mod tests {
 
     #[test]
     fn kinds_of_paths_are_told_apart() {
-        let directory = std::env::temp_dir().join(format!("propagation-facts-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("propagation-facts-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a scratch directory");
         let file = directory.join("file");
         fs::write(&file, "x").expect("a file");
@@ -169,7 +167,9 @@ mod tests {
         assert_eq!(path_state(&directory.join("none")), PathState::Missing);
         assert!(matches!(path_state(&file), PathState::Other { what } if what == "a regular file"));
         assert!(matches!(path_state(&link), PathState::Other { what } if what.contains("link to")));
-        assert!(matches!(path_state(&file.join("x")), PathState::Error { errno } if errno == "ENOTDIR"));
+        assert!(
+            matches!(path_state(&file.join("x")), PathState::Error { errno } if errno == "ENOTDIR")
+        );
         fs::remove_dir_all(&directory).expect("clean up");
     }
 }

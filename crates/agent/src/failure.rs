@@ -5,17 +5,17 @@ use propagation_core::ErrorKind;
 use propagation_core::protocol::Failure;
 
 /// The symbolic name of an errno: `ENOTCONN`.
-pub fn errno_name(errno: Errno) -> String {
+pub(crate) fn errno_name(errno: Errno) -> String {
     format!("{errno:?}")
 }
 
 /// The text of an errno with its name: `Transport endpoint is not connected (ENOTCONN)`.
-pub fn errno_text(errno: Errno) -> String {
+pub(crate) fn errno_text(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
 }
 
 /// The text that Go programs, and so container runtimes, print for an errno.
-pub fn go_errno_text(errno: Errno) -> String {
+pub(crate) fn go_errno_text(errno: Errno) -> String {
     // Go keeps a table of its own; these are the ones that a volume's source can give.
     match errno {
         Errno::ENOTCONN => "transport endpoint is not connected".into(),
@@ -34,7 +34,7 @@ pub fn go_errno_text(errno: Errno) -> String {
 }
 
 /// A failure of the machine: `operation` gave `errno`.
-pub fn system(operation: impl Into<String>, errno: Errno) -> Failure {
+pub(crate) fn system(operation: impl Into<String>, errno: Errno) -> Failure {
     Failure {
         kind: ErrorKind::Environment.as_str().into(),
         operation: operation.into(),
@@ -44,7 +44,7 @@ pub fn system(operation: impl Into<String>, errno: Errno) -> Failure {
 }
 
 /// A failure with a reason in words.
-pub fn failure(
+pub(crate) fn failure(
     kind: ErrorKind,
     operation: impl Into<String>,
     reason: impl Into<String>,

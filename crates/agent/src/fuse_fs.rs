@@ -13,8 +13,9 @@ use fuser::{
 };
 use propagation_core::marker::MARKER_FILE;
 
-/// How long the kernel may keep names and attributes. Content is never kept (direct I/O).
-const KEEP: Duration = Duration::from_secs(1);
+/// How long the kernel may keep names and attributes: not at all, or a stat(2) of a dead mount would
+/// succeed for a while. Content is never kept either (direct I/O).
+const KEEP: Duration = Duration::ZERO;
 
 /// The largest file a consumer can write: the filesystem lives in memory.
 const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
@@ -286,9 +287,12 @@ impl Filesystem for MarkerFilesystem {
         }
         let files = self.files();
         let dots = [".", ".."].map(|name| (INodeNo::ROOT, FileType::Directory, name));
-        let entries = dots.into_iter().chain(files.iter().enumerate().map(|(index, file)| {
-            (inode_of(index), FileType::RegularFile, file.name.as_str())
-        }));
+        let entries = dots.into_iter().chain(
+            files
+                .iter()
+                .enumerate()
+                .map(|(index, file)| (inode_of(index), FileType::RegularFile, file.name.as_str())),
+        );
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         for (position, (inode, kind, name)) in entries.enumerate().skip(skip) {
             if reply.add(inode, position as u64 + 1, kind, name) {

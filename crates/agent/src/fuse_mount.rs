@@ -14,7 +14,7 @@ use crate::mounts::{errno_of, unmount_lazily};
 use crate::pipe::Pipe;
 
 /// The filesystem type of the producer's mounts, as mountinfo shows it.
-pub const FS_TYPE: &str = "fuse.propagation";
+pub(crate) const FS_TYPE: &str = "fuse.propagation";
 
 /// Where fusermount3 is looked for.
 pub(crate) const FUSERMOUNT3: [&str; 4] =
@@ -24,11 +24,7 @@ pub(crate) const FUSERMOUNT3: [&str; 4] =
 ///
 /// # Errors
 /// In words, naming the call or the helper and what it said.
-pub(crate) fn mount_fuse(
-    path: &Path,
-    source: &str,
-    allow_other: bool,
-) -> Result<OwnedFd, String> {
+pub(crate) fn mount_fuse(path: &Path, source: &str, allow_other: bool) -> Result<OwnedFd, String> {
     if Uid::effective().is_root() {
         mount_directly(path, source, allow_other)
     } else {
@@ -48,8 +44,9 @@ fn mount_directly(path: &Path, source: &str, allow_other: bool) -> Result<OwnedF
         options.push_str(",allow_other");
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some(source), path, Some(FS_TYPE), flags, Some(options.as_str()))
-        .map_err(|errno| format!("mount(2) of {FS_TYPE} on {}: {}", path.display(), errno_text(errno)))?;
+    mount(Some(source), path, Some(FS_TYPE), flags, Some(options.as_str())).map_err(|errno| {
+        format!("mount(2) of {FS_TYPE} on {}: {}", path.display(), errno_text(errno))
+    })?;
     Ok(device)
 }
 

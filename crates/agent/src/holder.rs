@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
+use nix::unistd::Uid;
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::observation::Outcome;
 use propagation_core::protocol::Seen;
@@ -27,8 +28,16 @@ pub(crate) fn start(mountpoint: &str) -> Result<Child, Errno> {
 
 fn hold(mountpoint: &str, pipe: &Pipe) {
     let path = Path::new(mountpoint).join(MARKER_FILE);
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let Ok(file) = open(&path, flags, Mode::empty()) else { return };
+    let started = now_ns();
+    let file = match open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(file) => file,
+        Err(errno) => {
+            // The mount has ended between the consumer's look and this: news all the same.
+            let outcome = Outcome::errno(errno_name(errno), "open");
+            let _ = pipe.send(&seen(started, outcome, None));
+            return;
+        }
+    };
     loop {
         // No events are asked for: only the end of the connection (POLLERR), or of the consumer.
         let mut descriptors = [
@@ -45,9 +54,7 @@ fn hold(mountpoint: &str, pipe: &Pipe) {
         }
         let started = now_ns();
         let mut content = [0; 4096];
-        let result = nix::sys::uio::pread(&file, &mut content, 0);
-        let at_ns = now_ns();
-        let (outcome, generation) = match result {
+        let (outcome, generation) = match nix::sys::uio::pread(&file, &mut content, 0) {
             Ok(length) => {
                 let marker = Marker::parse(&content[..length]);
                 (Outcome::Ok, marker.map(|marker| marker.generation))
@@ -55,10 +62,14 @@ fn hold(mountpoint: &str, pipe: &Pipe) {
             Err(errno) => (Outcome::errno(errno_name(errno), "read"), None),
         };
         let ended = !outcome.is_ok();
-        let took_ns = at_ns - started;
-        let seen = Seen { uid: 0, at_ns, took_ns, outcome, generation, mount: None };
-        if pipe.send(&seen).is_err() || ended {
+        if pipe.send(&seen(started, outcome, generation)).is_err() || ended {
             return;
         }
     }
+}
+
+fn seen(started: u64, outcome: Outcome, generation: Option<u64>) -> Seen {
+    let at_ns = now_ns();
+    let uid = Uid::effective().as_raw();
+    Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation, mount: None }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::unistd::Uid;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountPath;
 use propagation_core::observation::{MountView, Outcome};
@@ -32,7 +33,8 @@ pub(crate) fn look(
         .mount_table()
         .ok()
         .and_then(|table| table.at(&MountPath::from(directory)).map(MountView::from));
-    let switch = uid != 0;
+    let own = Uid::effective().as_raw();
+    let switch = uid != own;
     let (outcome, generation) = if switch && let Err(errno) = become_effectively(uid, uid) {
         let reason = format!("cannot become uid {uid}: {}", errno_name(errno));
         (Outcome::Skipped { reason }, None)
@@ -41,7 +43,7 @@ pub(crate) fn look(
     };
     if switch {
         // Coming back to the saved user needs no capability and cannot fail.
-        let _ = become_effectively(0, 0);
+        let _ = become_effectively(own, own);
     }
     let at_ns = now_ns();
     Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation, mount }

@@ -147,6 +147,6 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Errno> {
 }
 
 /// The errno of an I/O error; `EIO` for one that has none.
-pub fn errno_of(error: &std::io::Error) -> Errno {
+pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -18,7 +18,7 @@ const DESCRIPTORS_PER_MESSAGE: usize = 253;
 
 /// One end of a stream of frames.
 #[derive(Debug)]
-pub struct Pipe {
+pub(crate) struct Pipe {
     socket: OwnedFd,
     buffer: Vec<u8>,
     /// How much of the buffer has been taken.
@@ -32,14 +32,14 @@ impl Pipe {
     ///
     /// # Errors
     /// `EMFILE` at the limit of open descriptors.
-    pub fn pair() -> Result<(Self, Self), Errno> {
+    pub(crate) fn pair() -> Result<(Self, Self), Errno> {
         let (a, b) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         Ok((Self::new(a), Self::new(b)))
     }
 
     /// Frames over an existing stream socket.
-    pub fn new(socket: OwnedFd) -> Self {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
         Self { socket, buffer: Vec::new(), taken: 0, descriptors: VecDeque::new(), closed: false }
     }
 
@@ -47,7 +47,7 @@ impl Pipe {
     ///
     /// # Errors
     /// `EPIPE` when the other end is gone.
-    pub fn send<T: Serialize>(&self, value: &T) -> Result<(), Errno> {
+    pub(crate) fn send<T: Serialize>(&self, value: &T) -> Result<(), Errno> {
         let frame = encode(value).map_err(|_| Errno::EMSGSIZE)?;
         self.send_bytes(&frame)
     }
@@ -73,7 +73,7 @@ impl Pipe {
     ///
     /// # Errors
     /// `EPIPE` when the other end is gone, `ETOOMANYREFS` when too many are on their way.
-    pub fn send_descriptors(&self, descriptors: &[OwnedFd]) -> Result<(), Errno> {
+    pub(crate) fn send_descriptors(&self, descriptors: &[OwnedFd]) -> Result<(), Errno> {
         for chunk in descriptors.chunks(DESCRIPTORS_PER_MESSAGE) {
             let numbers: Vec<RawFd> = chunk.iter().map(AsRawFd::as_raw_fd).collect();
             // An empty frame carries them: a stream needs at least one byte.
@@ -94,7 +94,7 @@ impl Pipe {
     ///
     /// # Errors
     /// As recvmsg(2), but for an interrupted or empty read.
-    pub fn fill(&mut self, wait: bool) -> Result<bool, Errno> {
+    pub(crate) fn fill(&mut self, wait: bool) -> Result<bool, Errno> {
         let mut chunk = vec![0; 64 * 1024];
         let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_PER_MESSAGE]);
         let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -129,7 +129,7 @@ impl Pipe {
     ///
     /// # Errors
     /// `EBADMSG` for a frame that is not what was expected.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
         while let Some(header) = self.buffer[self.taken..].first_chunk::<4>() {
             let length = frame_length(*header).map_err(|_| Errno::EBADMSG)?;
             let start = self.taken + 4;
@@ -149,7 +149,7 @@ impl Pipe {
     ///
     /// # Errors
     /// As [`Pipe::fill`] and [`Pipe::next`].
-    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
+    pub(crate) fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
         loop {
             if let Some(value) = self.next()? {
                 return Ok(Some(value));
@@ -161,12 +161,12 @@ impl Pipe {
     }
 
     /// The next descriptor that has been received.
-    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+    pub(crate) fn take_descriptor(&mut self) -> Option<OwnedFd> {
         self.descriptors.pop_front()
     }
 
     /// Whether the other end has closed.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 }

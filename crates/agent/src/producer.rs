@@ -70,7 +70,12 @@ impl Producer {
         let acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
         let session = Session::from_fd(filesystem, device, acl, Config::default())
             .map_err(|e| format!("answer FUSE_INIT: {e}"))?;
-        reporter.log(format!("[{}] Mounted {} (generation {})", timestamp(), self.mountpoint, self.marker.generation));
+        reporter.log(format!(
+            "[{}] Mounted {} (generation {})",
+            timestamp(),
+            self.mountpoint,
+            self.marker.generation
+        ));
         reporter.event(&ProgramEvent::Mounted { at_ns: mounted_at_ns });
         self.serve_until_term(session, &term, mountpoint)
     }

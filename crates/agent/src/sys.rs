@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 /// What [`fork`] returns in which process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fork {
+pub(crate) enum Fork {
     /// In the new process.
     Child,
     /// In the old one, with the new one's id.
@@ -20,7 +20,7 @@ pub enum Fork {
 ///
 /// # Errors
 /// `EAGAIN` at the limit of processes, `ENOMEM`.
-pub fn fork() -> Result<Fork, Errno> {
+pub(crate) fn fork() -> Result<Fork, Errno> {
     clone(0)
 }
 
@@ -29,7 +29,7 @@ pub fn fork() -> Result<Fork, Errno> {
 ///
 /// # Errors
 /// As [`fork`]; `EPERM` without `CAP_SYS_ADMIN`, `ENOSPC` at the limit of pid namespaces.
-pub fn fork_into_pid_namespace() -> Result<Fork, Errno> {
+pub(crate) fn fork_into_pid_namespace() -> Result<Fork, Errno> {
     clone(libc::CLONE_NEWPID)
 }
 
@@ -47,13 +47,13 @@ fn clone(flags: libc::c_int) -> Result<Fork, Errno> {
 }
 
 /// Ends the process at once, without running destructors of the parent's copies.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any value and does not return.
     unsafe { libc::_exit(code) }
 }
 
 /// Closes every descriptor from `first` on.
-pub fn close_from(first: RawFd) {
+pub(crate) fn close_from(first: RawFd) {
     let first = libc::c_uint::try_from(first).unwrap_or(3);
     // SAFETY: called in a forked child right before its own program begins, which owns no
     // descriptor in that range; failing leaves them open, which is harmless.
@@ -61,7 +61,7 @@ pub fn close_from(first: RawFd) {
 }
 
 /// Marks every descriptor from `first` on to be closed at the next exec.
-pub fn close_on_exec_from(first: RawFd) {
+pub(crate) fn close_on_exec_from(first: RawFd) {
     let first = libc::c_uint::try_from(first).unwrap_or(3);
     // SAFETY: CLOSE_RANGE_CLOEXEC only sets a flag on descriptors.
     unsafe {
@@ -73,7 +73,7 @@ pub fn close_on_exec_from(first: RawFd) {
 ///
 /// # Errors
 /// As dup2(2).
-pub fn duplicate_onto(descriptor: BorrowedFd<'_>, target: RawFd) -> Result<OwnedFd, Errno> {
+pub(crate) fn duplicate_onto(descriptor: BorrowedFd<'_>, target: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: dup2 takes any two numbers. The target is one that the calling (just forked) child
     // owns by convention: 0 to 3.
     let result = unsafe { libc::dup2(descriptor.as_raw_fd(), target) };
@@ -96,7 +96,7 @@ struct MountAttr {
 ///
 /// # Errors
 /// `ENOSYS` before Linux 5.12; `EINVAL` when nothing is mounted there.
-pub fn make_read_only(path: &CStr) -> Result<(), Errno> {
+pub(crate) fn make_read_only(path: &CStr) -> Result<(), Errno> {
     const MOUNT_ATTR_RDONLY: u64 = 1;
     let attributes = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
     // SAFETY: the path is a NUL-terminated string and the struct has the size that is passed; both
@@ -119,7 +119,7 @@ pub fn make_read_only(path: &CStr) -> Result<(), Errno> {
 ///
 /// # Errors
 /// `EPERM` without the capability, `EINVAL` when the id does not exist in the user namespace.
-pub fn become_effectively(uid: u32, gid: u32) -> Result<(), Errno> {
+pub(crate) fn become_effectively(uid: u32, gid: u32) -> Result<(), Errno> {
     const KEEP: u32 = u32::MAX;
     // To come back, the user first: it gives the capability to set the group.
     if uid == 0 {
@@ -137,7 +137,7 @@ pub fn become_effectively(uid: u32, gid: u32) -> Result<(), Errno> {
 }
 
 /// The monotonic clock in nanoseconds: the same in every container of a node.
-pub fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .unwrap_or_else(|_| nix::sys::time::TimeSpec::new(0, 0));
     let seconds = u64::try_from(time.tv_sec()).unwrap_or_default();

@@ -17,17 +17,23 @@ use serde_json::from_slice;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-/// Receives the events of all containers; runs in the reading task and must not block.
-pub(crate) type EventHandler = Box<dyn Fn(u32, ProgramEvent) + Send>;
+/// Receives the events of all containers, and the end of the agent. Called in the reading task, so
+/// must not block.
+pub(crate) struct Events {
+    pub(crate) each: Box<dyn Fn(u32, ProgramEvent) + Send>,
+    pub(crate) end: Box<dyn Fn() + Send>,
+}
 
 type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>>>;
 
 /// A running agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    /// Frames on their way to the task that writes them: a call that is dropped half-way must not
+    /// leave half a frame on the socket.
+    frames: mpsc::UnboundedSender<Vec<u8>>,
     waiting: Arc<Waiting>,
     next_id: AtomicU64,
     /// To close the socket at once, whoever still holds a half of it.
@@ -50,7 +56,7 @@ impl Agent {
     pub(crate) async fn start(
         setup: &NodeSetup,
         keep: bool,
-        events: EventHandler,
+        events: Events,
     ) -> Result<(Self, Hello), Error> {
         let failed = |error: io::Error| {
             Error::new(ErrorKind::Environment, "start the agent", error.to_string())
@@ -70,15 +76,17 @@ impl Agent {
         let (reader, writer) = UnixStream::from_std(ours).map_err(failed)?.into_split();
         let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(HashMap::new())));
         let pid = process.id();
+        let (frames, queue) = mpsc::unbounded_channel();
+        tokio::spawn(write_all(writer, queue));
         let agent = Self {
-            writer: tokio::sync::Mutex::new(writer),
+            frames,
             waiting: Arc::clone(&waiting),
             next_id: AtomicU64::new(0),
             socket,
             process: Mutex::new(Some(process)),
             pid,
         };
-        agent.send(setup).await?;
+        agent.send(setup)?;
         let mut reader = BufReader::with_capacity(64 * 1024, reader);
         let hello = greet(&mut reader).await?;
         tokio::spawn(read_all(reader, waiting, events));
@@ -90,12 +98,11 @@ impl Agent {
         self.pid
     }
 
-    async fn send<T: serde::Serialize>(&self, value: &T) -> Result<(), Error> {
+    fn send<T: serde::Serialize>(&self, value: &T) -> Result<(), Error> {
         let frame = encode(value).map_err(|error| {
             Error::new(ErrorKind::Internal, "encode a request", error.to_string())
         })?;
-        let mut writer = self.writer.lock().await;
-        writer.write_all(&frame).await.map_err(|_| disconnected())
+        self.frames.send(frame).map_err(|_| disconnected())
     }
 
     /// Sends a call and waits for its answer. When the future is dropped the call may still be
@@ -107,7 +114,7 @@ impl Agent {
             Some(waiting) => waiting.insert(id, sender),
             None => return Err(disconnected()),
         };
-        self.send(&Request { id, call }).await?;
+        self.send(&Request { id, call })?;
         match receiver.await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(failure)) => Err(error_of(failure)),
@@ -202,11 +209,16 @@ async fn greet(reader: &mut BufReader<OwnedReadHalf>) -> Result<Hello, Error> {
     }
 }
 
-async fn read_all(
-    mut reader: BufReader<OwnedReadHalf>,
-    waiting: Arc<Waiting>,
-    events: EventHandler,
-) {
+async fn write_all(mut writer: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(frame) = queue.recv().await {
+        if writer.write_all(&frame).await.is_err() {
+            // The agent has gone; whoever waits for an answer learns it from the reading side.
+            return;
+        }
+    }
+}
+
+async fn read_all(mut reader: BufReader<OwnedReadHalf>, waiting: Arc<Waiting>, events: Events) {
     loop {
         match read_message(&mut reader).await {
             Ok(Some(Message::Answer { id, result })) => {
@@ -216,7 +228,7 @@ async fn read_all(
                     let _ = sender.send(result);
                 }
             }
-            Ok(Some(Message::Event { container, event })) => events(container, event),
+            Ok(Some(Message::Event { container, event })) => (events.each)(container, event),
             Ok(Some(_)) => {}
             Ok(None) => break,
             Err(error) => {
@@ -225,6 +237,60 @@ async fn read_all(
             }
         }
     }
-    // Whoever still waits learns that no answer will come.
+    // Whoever still waits learns that nothing more will come.
     lock(&waiting).take();
+    (events.end)();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`greet`] makes of a first frame.
+    async fn greeted_with(frame: &[u8]) -> Result<Hello, Error> {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let (reader, _writer) = ours.into_split();
+        let (_reader, mut writer) = theirs.into_split();
+        writer.write_all(frame).await.expect("room in the socket");
+        drop(writer);
+        greet(&mut BufReader::new(reader)).await
+    }
+
+    fn hello(protocol: u32) -> Vec<u8> {
+        encode(&Message::Hello { protocol, agent: "9.9.9".into(), mapped_uids: 1 })
+            .expect("a frame")
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_another_version_is_refused() {
+        assert!(greeted_with(&hello(PROTOCOL_VERSION)).await.is_ok());
+        let error = greeted_with(&hello(PROTOCOL_VERSION + 1)).await.expect_err("another version");
+        assert_eq!(error.kind(), ErrorKind::AgentVersion);
+        assert!(error.reason().contains("agent 9.9.9 speaks protocol 2"), "{error}");
+        assert!(error.fix().is_some());
+    }
+
+    #[tokio::test]
+    async fn something_else_than_an_agent_is_refused() {
+        for frame in [&b"\xff\xff\xff\xff"[..], b"\x02\0\0\0{}", b"\x05\0\0\0hello"] {
+            let error = greeted_with(frame).await.expect_err("not a message");
+            assert_eq!(error.kind(), ErrorKind::AgentVersion, "{error}");
+        }
+        let error = greeted_with(b"").await.expect_err("nothing");
+        assert_eq!(error.kind(), ErrorKind::Disconnected);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_cannot_be_made_says_why() {
+        let failure = Failure {
+            kind: "environment".into(),
+            operation: "make a user namespace".into(),
+            reason: "No space left on device (ENOSPC)".into(),
+            fix: Some("raise user.max_user_namespaces".into()),
+        };
+        let frame = encode(&Message::CannotServe { failure }).expect("a frame");
+        let error = greeted_with(&frame).await.expect_err("it cannot serve");
+        assert_eq!(error.kind(), ErrorKind::Environment);
+        assert_eq!(error.fix(), Some("raise user.max_user_namespaces"));
+    }
 }

@@ -111,7 +111,9 @@ pub async fn remove(run_id: &RunId) -> Result<Vec<i32>, Error> {
                         format!("kill process {pid} of run {run_id}"),
                         format!("{} ({errno:?})", errno.desc()),
                     )
-                    .with_fix("run `propagation clean` as the user who started the run, or as root"));
+                    .with_fix(
+                        "run `propagation clean` as the user who started the run, or as root",
+                    ));
                 }
             }
             if !killed.contains(pid) {
@@ -124,7 +126,9 @@ pub async fn remove(run_id: &RunId) -> Result<Vec<i32>, Error> {
                 format!("end run {run_id}"),
                 format!("processes {:?} are stuck in the kernel", left.processes),
             )
-            .with_fix("abort their FUSE connection: echo 1 > /sys/fs/fuse/connections/<minor>/abort"));
+            .with_fix(
+                "abort their FUSE connection: echo 1 > /sys/fs/fuse/connections/<minor>/abort",
+            ));
         }
         // Ends of processes that are not one's children cannot be waited for; look again soon.
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -13,7 +13,8 @@ use propagation_core::{Error, ErrorKind};
 /// cannot run here.
 pub async fn host_facts(bridge: &str, deadline: Duration) -> Result<HostFacts, Error> {
     let bridge = bridge.to_owned();
-    let failed = |reason: String| Error::new(ErrorKind::Environment, "read the facts of this host", reason);
+    let failed =
+        |reason: String| Error::new(ErrorKind::Environment, "read the facts of this host", reason);
     let mut child = propagation_agent_embed::command()
         .map_err(|e| failed(e.to_string()))?
         .args(["facts", "--bridge", &bridge])

@@ -13,8 +13,8 @@ use propagation_core::marker::{MARKER_FILE, Marker, PLAIN_FILE};
 use propagation_core::mountinfo::MountTable;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::{Actor, Observation, Via};
-use propagation_core::plan::{OTHER_UID, Plan, WorkloadSpec};
-use propagation_core::program::StartRefused;
+use propagation_core::plan::{OTHER_UID, Plan, VolumePaths, WorkloadSpec};
+use propagation_core::program::{ProgramState, StartRefused};
 use propagation_core::protocol::{
     Call, ContainerSpec, Look, NodeSetup, Place, ProgramEvent, Reply, Seen,
 };
@@ -22,7 +22,7 @@ use propagation_core::report::Cleanup;
 use propagation_core::{Capabilities, Error, ErrorKind, Node, Run, Workload};
 use tokio::sync::watch;
 
-use crate::agent::{Agent, Hello};
+use crate::agent::{Agent, Events, Hello};
 use crate::workload::{LocalWorkload, Reported};
 
 /// How long the node's processes may take to end.
@@ -34,6 +34,8 @@ pub struct LocalNode {
     pub(crate) shared: Arc<Shared>,
     hello: Hello,
     run: Run,
+    /// What has been changed and not taken back: what was there before is never undone.
+    made: Mutex<Vec<HostChange>>,
 }
 
 /// What the node and its workloads share.
@@ -97,15 +99,36 @@ struct Containers {
 
 #[derive(Debug, Default)]
 struct ContainersState {
-    by_workload: HashMap<String, u32>,
+    by_workload: HashMap<String, (u32, VolumePaths)>,
     reported: HashMap<u32, (String, watch::Sender<Reported>)>,
     reports: Vec<Observation>,
+}
+
+impl ContainersState {
+    /// Whether a workload of this name runs. One whose program has ended gives its name free.
+    fn runs(&self, name: &str) -> bool {
+        let known = self.by_workload.get(name).and_then(|(id, _)| self.reported.get(id));
+        known.is_some_and(|(_, sender)| sender.borrow().program == ProgramState::Running)
+    }
 }
 
 impl Containers {
     fn lock(&self) -> MutexGuard<'_, ContainersState> {
         // No code that can panic runs under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The agent has ended, and every program with it.
+    fn end_all(&self) {
+        for (_, sender) in self.lock().reported.values() {
+            sender.send_if_modified(|reported| {
+                let runs = reported.program == ProgramState::Running;
+                if runs {
+                    reported.program = ProgramState::Signaled { signal: "SIGKILL".into() };
+                }
+                runs
+            });
+        }
     }
 
     /// Takes what a program reports. Runs in the task that reads from the agent.
@@ -149,8 +172,11 @@ impl LocalNode {
             bridge: plan.bridge.path.clone(),
             mountpoint: plan.bridge.mountpoint.clone(),
         };
-        let for_events = Arc::clone(&containers);
-        let events = Box::new(move |id, event| for_events.take(id, event));
+        let (each, end) = (Arc::clone(&containers), Arc::clone(&containers));
+        let events = Events {
+            each: Box::new(move |id, event| each.take(id, event)),
+            end: Box::new(move || end.end_all()),
+        };
         let (agent, hello) = Agent::start(&setup, run.keep, events).await?;
         let shared = Arc::new(Shared {
             agent,
@@ -159,7 +185,12 @@ impl LocalNode {
             containers,
             next_container: AtomicU32::new(0),
         });
-        Ok(Self { shared, hello, run: run.clone() })
+        Ok(Self { shared, hello, run: run.clone(), made: Mutex::default() })
+    }
+
+    fn made(&self) -> MutexGuard<'_, Vec<HostChange>> {
+        // No code that can panic runs under this lock.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,12 +223,27 @@ impl Shared {
                     Err(refusal)
                 }
                 None => {
-                    state.by_workload.insert(spec.name.clone(), id);
+                    let paths = spec.paths(&self.plan.bridge);
+                    state.by_workload.insert(spec.name.clone(), (id, paths));
                     Ok((id, receiver))
                 }
             });
         }
         Ok(started)
+    }
+
+    /// Every name is free and there once: two workloads of one name could not be told apart.
+    fn check_names(&self, specs: &[WorkloadSpec]) -> Result<(), Error> {
+        let state = self.containers.lock();
+        for (number, spec) in specs.iter().enumerate() {
+            let again = specs[..number].iter().any(|before| before.name == spec.name);
+            if again || state.runs(&spec.name) {
+                let subject = format!("start the workload {:?}", spec.name);
+                return Err(Error::new(ErrorKind::InvalidInput, subject, "its name is in use")
+                    .with_fix("stop the other one first, or use another name"));
+            }
+        }
+        Ok(())
     }
 
     fn container_spec(&self, spec: &WorkloadSpec, marker: &Marker) -> ContainerSpec {
@@ -225,15 +271,17 @@ impl Shared {
     pub(crate) fn forget(&self, id: u32) {
         let mut state = self.containers.lock();
         state.reported.remove(&id);
-        state.by_workload.retain(|_, known| *known != id);
+        state.by_workload.retain(|_, (known, _)| *known != id);
     }
 
-    fn place(&self, actor: &Actor) -> Result<Place, Error> {
+    /// Where an actor looks from, with the paths of its volume if it is a workload.
+    fn place(&self, actor: &Actor) -> Result<(Place, Option<VolumePaths>), Error> {
         match actor {
-            Actor::Node | Actor::Runtime => Ok(Place::Node),
+            Actor::Node | Actor::Runtime => Ok((Place::Node, None)),
             Actor::Workload { name, replica } => {
-                let id = self.containers.lock().by_workload.get(name).copied();
-                id.map(|id| Place::Container(id, *replica)).ok_or_else(|| unknown(actor))
+                let known = self.containers.lock().by_workload.get(name).cloned();
+                let (id, paths) = known.ok_or_else(|| unknown(actor))?;
+                Ok((Place::Container(id, *replica), Some(paths)))
             }
             Actor::HeldDescriptor { .. } => Err(unknown(actor)),
         }
@@ -241,26 +289,13 @@ impl Shared {
 
     /// Which directory and file an actor looks at.
     fn look(&self, actor: &Actor, probe: &Probe) -> Result<Look, Error> {
-        let place = self.place(actor)?;
-        let spec = match actor {
-            Actor::Workload { name, .. } => self.plan.workloads.iter().find(|w| w.name == *name),
-            _ => None,
-        };
-        // A workload that is not in the plan was modelled on the first consumer that is.
+        let (place, paths) = self.place(actor)?;
         let bridge = &self.plan.bridge;
-        let fallback = || {
-            self.plan.with_role(propagation_core::plan::Role::Consumer).next().map(|w| w.paths(bridge))
-        };
-        let paths = spec.map(|spec| spec.paths(bridge));
-        let (directory, file) = match (probe.target, actor) {
-            (Target::Fuse, Actor::Workload { .. }) => {
-                (paths.or_else(fallback).map(|paths| paths.fuse), MARKER_FILE)
-            }
-            (Target::Fuse, _) => (Some(bridge.fuse_path()), MARKER_FILE),
-            (Target::Bridge, Actor::Workload { .. }) => {
-                (paths.or_else(fallback).map(|paths| paths.destination), PLAIN_FILE)
-            }
-            (Target::Bridge, _) => {
+        let (directory, file) = match (probe.target, paths) {
+            (Target::Fuse, Some(paths)) => (Some(paths.fuse), MARKER_FILE),
+            (Target::Fuse, None) => (Some(bridge.fuse_path()), MARKER_FILE),
+            (Target::Bridge, Some(paths)) => (paths.bridge, PLAIN_FILE),
+            (Target::Bridge, None) => {
                 (self.plan.producer().map(|producer| producer.paths(bridge).source), PLAIN_FILE)
             }
         };
@@ -313,13 +348,23 @@ impl Node for LocalNode {
 
     async fn apply(&self, change: &HostChange) -> Result<bool, Error> {
         match self.shared.agent.call(Call::Apply { change: change.clone() }).await? {
-            Reply::Applied { now } => Ok(now),
+            Reply::Applied { now } => {
+                if now {
+                    self.made().push(change.clone());
+                }
+                Ok(now)
+            }
             other => Err(unexpected(&other)),
         }
     }
 
     async fn undo(&self, change: &HostChange) -> Result<(), Error> {
-        self.shared.agent.call(Call::Undo { change: change.clone() }).await.map(drop)
+        if !self.made().contains(change) {
+            return Ok(());
+        }
+        self.shared.agent.call(Call::Undo { change: change.clone() }).await?;
+        self.made().retain(|made| made != change);
+        Ok(())
     }
 
     async fn start(
@@ -327,6 +372,7 @@ impl Node for LocalNode {
         specs: &[WorkloadSpec],
         marker: &Marker,
     ) -> Result<Vec<Result<Arc<dyn Workload>, StartRefused>>, Error> {
+        self.shared.check_names(specs)?;
         let started = self.shared.start_containers(specs, marker).await?;
         let workloads = specs.iter().zip(started).map(|(spec, result)| {
             result.map(|(id, events)| {
@@ -356,15 +402,21 @@ impl Node for LocalNode {
     }
 
     fn take_reports(&self) -> Vec<Observation> {
-        std::mem::take(&mut self.shared.containers.lock().reports)
+        let mut reports = std::mem::take(&mut self.shared.containers.lock().reports);
+        reports.sort_by_key(|observation| observation.at_us);
+        reports
     }
 
     async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
-        let place = self.shared.place(actor)?;
+        let (place, _) = self.shared.place(actor)?;
         let reply = self.shared.agent.call(Call::Mounts { place }).await?;
         let Reply::Mounts { mountinfo } = reply else { return Err(unexpected(&reply)) };
         MountTable::parse(mountinfo.as_bytes()).map_err(|error| {
-            Error::new(ErrorKind::Internal, format!("read the mounts of {actor}"), error.to_string())
+            Error::new(
+                ErrorKind::Internal,
+                format!("read the mounts of {actor}"),
+                error.to_string(),
+            )
         })
     }
 
@@ -388,6 +440,7 @@ impl Node for LocalNode {
             return cleanup;
         }
         agent.close_socket();
+        self.shared.containers.end_all();
         if let Some(mut process) = agent.take_process() {
             let ended = tokio::task::spawn_blocking(move || process.wait());
             match tokio::time::timeout(CLOSE_WITHIN, ended).await {

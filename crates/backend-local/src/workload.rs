@@ -131,7 +131,11 @@ impl Workload for LocalWorkload {
                 Err(Error::new(
                     ErrorKind::Timeout,
                     format!("wait for {} of {}", words(&until), self.spec.name),
-                    format!("not in {} ms; {seen}; its program is {}", deadline.as_millis(), status.program),
+                    format!(
+                        "not in {} ms; {seen}; its program is {}",
+                        deadline.as_millis(),
+                        status.program
+                    ),
                 ))
             }
         }
@@ -191,7 +195,11 @@ impl Workload for LocalWorkload {
         let Some(id) = self.current().id.take() else { return Ok(()) };
         let result = self.shared.agent.call(Call::Remove { container: id }).await.map(drop);
         self.shared.forget(id);
-        result
+        match result {
+            // A node that has ended has taken the container with it.
+            Err(error) if error.kind() == ErrorKind::Disconnected => Ok(()),
+            result => result,
+        }
     }
 }
 

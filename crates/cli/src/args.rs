@@ -173,7 +173,8 @@ impl RunOptions {
             replicas,
             ..WorkloadSpec::consumer(name, order)
         };
-        let mut workloads = vec![WorkloadSpec { uid: self.producer_uid, ..WorkloadSpec::producer() }];
+        let mut workloads =
+            vec![WorkloadSpec { uid: self.producer_uid, ..WorkloadSpec::producer() }];
         if early > 0 {
             workloads.push(consumer("consumer-early", StartOrder::BeforeMount, early));
         }

@@ -2,12 +2,12 @@
 
 use std::io;
 
+use propagation_core::Error;
 use propagation_core::facts::HostFacts;
 use propagation_core::phase::check_host;
 use propagation_core::plan::{Bridge, Plan};
 use propagation_core::report::text::{one_line, sign};
 use propagation_core::report::{Check, Status};
-use propagation_core::Error;
 
 use crate::args::{DoctorOptions, Format};
 use crate::exit::Exit;

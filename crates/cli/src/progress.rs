@@ -37,7 +37,9 @@ impl Progress {
     /// Takes one event.
     pub(crate) fn take(&self, event: &Event<'_>) {
         match event {
-            Event::NodeReady { backend, node } => self.note(&format!("{backend} node {node} is ready")),
+            Event::NodeReady { backend, node } => {
+                self.note(&format!("{backend} node {node} is ready"))
+            }
             Event::PhaseStarted { phase } => {
                 self.bar.set_message((*phase).to_owned());
                 self.log.line(&format!("phase {phase} started"));
@@ -61,7 +63,11 @@ impl Progress {
                 self.show(&format!("{mark} {} {status} ({:.1} ms)", phase.id, phase.duration_ms));
             }
             Event::Decided(verdict) => {
-                self.log.line(&format!("verdict {}: {}", verdict.outcome, one_line(&verdict.summary)));
+                self.log.line(&format!(
+                    "verdict {}: {}",
+                    verdict.outcome,
+                    one_line(&verdict.summary)
+                ));
                 self.bar.set_message("cleaning up");
             }
             Event::Cleaned(cleanup) => {

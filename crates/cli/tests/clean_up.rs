@@ -6,7 +6,9 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, stdout, test};
+use support::{
+    Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, stdout, test,
+};
 
 fn main() {
     support::main(vec![
@@ -59,10 +61,11 @@ fn signals() -> TestResult {
     let scratch = scratch();
     for signal in ["INT", "TERM"] {
         let child = long_run(scratch.path());
-        wait_until("the node stands", || !support::agents().is_empty())?;
         let pid = child.id().to_string();
+        let stands = wait_until("the node stands", || !support::agents().is_empty());
         std::process::Command::new("kill").args(["-s", signal, &pid]).status()?;
         let result = child.wait_with_output()?;
+        stands?;
         expect_code(&result, 130)?;
         unchanged(&before)?;
     }
@@ -95,15 +98,16 @@ impl Moments {
 fn killed() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
-    let seed = u64::from(std::process::id()) * 0x9e37_79b9_7f4a_7c15 | 1;
+    let seed = (u64::from(std::process::id()) * 0x9e37_79b9_7f4a_7c15) | 1;
     let mut moments = Moments(seed);
     for round in 0..200 {
         let mut child = support::propagation(scratch.path(), &["run"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        // The pause is what is tested: a run takes about 60 ms from start to end.
         let moment = Duration::from_micros(moments.next_micros(70_000));
+        #[allow(clippy::disallowed_methods)]
+        // the pause is what is tested; a run takes about 60 ms
         thread::sleep(moment);
         child.kill()?;
         child.wait()?;

@@ -26,7 +26,8 @@ fn main() {
 }
 
 /// Gives the private namespace a /dev/fuse that everybody may open.
-const OPEN_DEVICE: &str = "mknod -m 666 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse;";
+const OPEN_DEVICE: &str =
+    "mknod -m 666 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse;";
 
 /// Runs what follows as uid 1000.
 const AS_USER: &str = "setpriv --reuid 1000 --regid 1000 --clear-groups";
@@ -68,7 +69,10 @@ fn subordinate_ids() -> TestResult {
          exec {AS_USER} $PROPAGATION run"
     ));
     expect_code(&result, 0)?;
-    expect_part(&stdout(&result), "reads_as_other:consumer-early: ok")?;
+    expect_part(
+        &stdout(&result),
+        "reads_as_other:consumer-early: as uid [1000], consumer-early: ok",
+    )?;
     PASSED
 }
 
@@ -131,11 +135,9 @@ fn no_fusermount() -> TestResult {
 fn user_namespaces_forbidden() -> TestResult {
     needs_root!();
     // The limit belongs to a user namespace: one is made in which it is 0.
-    let result = run(
-        "exec unshare --user --map-root-user bash -euc \
+    let result = run("exec unshare --user --map-root-user bash -euc \
          'echo 0 > /proc/sys/user/max_user_namespaces; \
-         exec setpriv --bounding-set -all --inh-caps -all --no-new-privs $PROPAGATION run'",
-    );
+         exec setpriv --bounding-set -all --inh-caps -all --no-new-privs $PROPAGATION run'");
     expect_code(&result, 1)?;
     expect_part(&stderr(&result), "make a user namespace")?;
     expect_part(&stderr(&result), "user.max_user_namespaces")?;
@@ -144,10 +146,8 @@ fn user_namespaces_forbidden() -> TestResult {
 
 fn few_namespaces() -> TestResult {
     needs_root!();
-    let result = run(
-        "exec unshare --user --map-root-user --mount bash -euc \
-         'echo 6 > /proc/sys/user/max_mnt_namespaces; exec $PROPAGATION run --consumers 100'",
-    );
+    let result = run("exec unshare --user --map-root-user --mount bash -euc \
+         'echo 6 > /proc/sys/user/max_mnt_namespaces; exec $PROPAGATION run --consumers 100'");
     if result.status.success() {
         return Err("it succeeded with 6 namespaces".into());
     }

@@ -179,7 +179,9 @@ impl<'a> RunContext<'a> {
 
     /// All replicas of a started workload.
     pub fn actors_of(&self, spec: &WorkloadSpec) -> Vec<Actor> {
-        (0..spec.replicas).map(|replica| Actor::Workload { name: spec.name.clone(), replica }).collect()
+        (0..spec.replicas)
+            .map(|replica| Actor::Workload { name: spec.name.clone(), replica })
+            .collect()
     }
 
     /// Looks at the marker (or the plain file) from all actors, records what they saw, and returns

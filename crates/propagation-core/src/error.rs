@@ -85,11 +85,7 @@ pub struct Error {
 
 impl Error {
     /// An error of `kind` while doing `operation` ("open /dev/fuse"), because of `reason`.
-    pub fn new(
-        kind: ErrorKind,
-        operation: impl Into<String>,
-        reason: impl Into<String>,
-    ) -> Self {
+    pub fn new(kind: ErrorKind, operation: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { kind, operation: operation.into(), reason: reason.into(), fix: None, source: None }
     }
 

@@ -119,6 +119,8 @@ pub struct VolumePaths {
     pub destination: String,
     /// Where the FUSE mount is, seen from the container.
     pub fuse: String,
+    /// Where the bridge is, seen from the container: nowhere when the volume is the mountpoint.
+    pub bridge: Option<String>,
 }
 
 /// One workload of a plan, or `replicas` equal ones.
@@ -219,11 +221,13 @@ impl WorkloadSpec {
                 source: bridge.path.clone(),
                 destination: "/mnt".into(),
                 fuse: format!("/mnt/{}", bridge.mountpoint),
+                bridge: Some("/mnt".into()),
             },
             Volume::Mountpoint => VolumePaths {
                 source: bridge.fuse_path(),
                 destination: format!("/mnt/{}", bridge.mountpoint),
                 fuse: format!("/mnt/{}", bridge.mountpoint),
+                bridge: None,
             },
             Volume::Ancestor => {
                 let (parent, name) = bridge.parent_and_name();
@@ -231,6 +235,7 @@ impl WorkloadSpec {
                     source: parent.into(),
                     destination: "/mnt".into(),
                     fuse: format!("/mnt/{name}/{}", bridge.mountpoint),
+                    bridge: Some(format!("/mnt/{name}")),
                 }
             }
         }
@@ -494,9 +499,13 @@ impl Plan {
 
     fn validate_bridge(&self) -> Result<(), Error> {
         let path = self.bridge.path.as_str();
-        let refuse = |reason: &str, fix: &str| Err(invalid(format!("bridge {path:?}"), reason, fix));
+        let refuse =
+            |reason: &str, fix: &str| Err(invalid(format!("bridge {path:?}"), reason, fix));
         if !path.starts_with('/') {
-            return refuse("is not an absolute path", "write it from the root: /tmp/fuse-test-bridge");
+            return refuse(
+                "is not an absolute path",
+                "write it from the root: /tmp/fuse-test-bridge",
+            );
         }
         if path.contains('\0') || self.bridge.mountpoint.contains('\0') {
             return refuse("contains a NUL byte", "remove it: no path can contain one");
@@ -527,7 +536,8 @@ impl Plan {
             );
         }
         let name = self.bridge.mountpoint.as_str();
-        if name.is_empty() || name == "." || name == ".." || name.contains('/') || name.len() > 255 {
+        if name.is_empty() || name == "." || name == ".." || name.contains('/') || name.len() > 255
+        {
             return Err(invalid(
                 format!("mountpoint {name:?}"),
                 "is not the name of one directory in the bridge",
@@ -580,11 +590,7 @@ fn validate_workload(workload: &WorkloadSpec) -> Result<(), Error> {
     }
 }
 
-fn invalid(
-    subject: impl Into<String>,
-    reason: impl Into<String>,
-    fix: impl Into<String>,
-) -> Error {
+fn invalid(subject: impl Into<String>, reason: impl Into<String>, fix: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, subject, reason).with_fix(fix)
 }
 
@@ -604,8 +610,18 @@ mod tests {
     #[test]
     fn bridges_that_cannot_be_are_refused_with_a_fix() {
         let long = format!("/tmp/{}", "x".repeat(256));
-        for path in ["", "bridge", "./x", "/tmp/../x", "/tmp//x", "/tmp/x/", "/", "/proc/x", &long, "/tmp/\0"]
-        {
+        for path in [
+            "",
+            "bridge",
+            "./x",
+            "/tmp/../x",
+            "/tmp//x",
+            "/tmp/x/",
+            "/",
+            "/proc/x",
+            &long,
+            "/tmp/\0",
+        ] {
             let error = with_bridge(path).validate().expect_err(path);
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path:?}");
             assert!(error.fix().is_some(), "{path:?}");

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
@@ -198,9 +199,12 @@ async fn clean_up(
     // the daemon has.
     let (producers, others): (Vec<_>, Vec<_>) =
         workloads.iter().partition(|workload| workload.spec().role == Role::Producer);
-    for workload in producers.into_iter().chain(others) {
-        if let Err(error) = workload.stop().await {
-            cleanup.could_not.push(format!("stop {}: {error}", workload.spec().name));
+    for group in [producers, others] {
+        let stops = group.iter().map(|workload| workload.stop());
+        for (workload, result) in group.iter().zip(join_all(stops).await) {
+            if let Err(error) = result {
+                cleanup.could_not.push(format!("stop {}: {error}", workload.spec().name));
+            }
         }
     }
     let changes: Vec<_> = journal.to_undo().map(|(n, change)| (n, change.clone())).collect();

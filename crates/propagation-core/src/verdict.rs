@@ -89,9 +89,8 @@ pub fn decide(
             vec!["Remove the cause named above and run it again.".into()],
         );
     }
-    let failed = |id: &str| {
-        phases.iter().find(|phase| phase.id == id && phase.status == Status::Failed)
-    };
+    let failed =
+        |id: &str| phases.iter().find(|phase| phase.id == id && phase.status == Status::Failed);
     if let Some(phase) = failed("host_setup") {
         return inconclusive(
             format!("The host is not set up to share FUSE mounts: {}.", first_cause(phase)),

@@ -73,6 +73,16 @@ impl Server {
     fn unmount_own(&self, path: &str) -> Result<(), Failure> {
         let target = MountPath::from(path);
         let table = self.proc.mount_table()?;
+        let in_use = self.containers.values().any(super::programs::Container::serves);
+        if in_use && table.at(&target).is_some_and(propagation_core::mountinfo::MountEntry::is_fuse)
+        {
+            return Err(failure(
+                ErrorKind::Environment,
+                format!("remove {path:?}"),
+                "a producer serves a mount on it",
+                Some("stop the producer first"),
+            ));
+        }
         for mount in table.stack_at(&target).iter().rev() {
             if mount.fs_type != FS_TYPE {
                 let reason = format!("{} is mounted on it and is not this run's", mount.fs_type);
@@ -97,7 +107,12 @@ impl Server {
         let spec = self.containers.get(&id).map(super::programs::Container::spec);
         let Some(spec) = spec else {
             let words = format!("re-bind in container {id}");
-            return Err(failure(ErrorKind::InvalidInput, words, "there is no such container", None));
+            return Err(failure(
+                ErrorKind::InvalidInput,
+                words,
+                "there is no such container",
+                None,
+            ));
         };
         let fresh = format!("{}/{}", self.setup.bridge, self.setup.mountpoint);
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -72,8 +72,9 @@ fn check_covering(spec: &ContainerSpec, proc: &Proc) -> Result<(), StartRefused>
         Propagation::Bidirectional => "a shared mount",
     };
     // The runtime resolves links in the source before it looks.
-    let source = fs::canonicalize(&spec.source)
-        .map_err(|e| refused(&format!("failed to resolve symlink {:?}", spec.source), errno_of(&e)))?;
+    let source = fs::canonicalize(&spec.source).map_err(|e| {
+        refused(&format!("failed to resolve symlink {:?}", spec.source), errno_of(&e))
+    })?;
     let table = proc.mount_table().map_err(|failure| StartRefused {
         text: format!("{}: {}", failure.operation, failure.reason),
         errno: None,
@@ -133,6 +134,9 @@ fn enter(spec: &ContainerSpec) -> Result<(), StartRefused> {
     let source = Path::new(&spec.source);
     mount_into(root, source, &spec.destination, flag_of(spec.propagation))?;
     chdir(root).map_err(step("enter the rootfs"))?;
+    // `/` stays private, as with runc 1.1.15 to 1.2.6 and 1.3.0. Older ones leave it a slave of the
+    // rootfs' mount, newer ones and crun share it in a group of its own for Bidirectional. No volume
+    // can tell (backend-local/tests/side_by_side/roots.rs).
     pivot_into_current_directory().map_err(step("pivot_root"))
 }
 
@@ -144,7 +148,10 @@ fn mount_into(
 ) -> Result<(), StartRefused> {
     let target: PathBuf = root.join(destination.trim_start_matches('/'));
     let failed = |errno| {
-        refused(&format!("error mounting {:?} to rootfs at {destination:?}", source.display()), errno)
+        refused(
+            &format!("error mounting {:?} to rootfs at {destination:?}", source.display()),
+            errno,
+        )
     };
     make_directory(&target).map_err(failed)?;
     bind_recursive(source, &target).map_err(failed)?;

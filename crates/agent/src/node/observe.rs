@@ -56,11 +56,8 @@ impl Observing {
             .flat_map(|(index, look)| look.uids.iter().map(move |uid| (index, *uid)))
             .collect();
         let count = items.len();
-        let queue = if count > SHARED_OUT {
-            VecDeque::from([0..count / 2, count / 2..count])
-        } else {
-            VecDeque::from([0..count])
-        };
+        let shares = if count > SHARED_OUT { 2 } else { 1 };
+        let queue = (0..shares).map(|n| n * count / shares..(n + 1) * count / shares).collect();
         let seen = vec![None; count];
         let mut observing =
             Self { looks, items, expect, deadline_ms, seen, queue, active: Vec::new() };

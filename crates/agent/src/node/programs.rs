@@ -95,6 +95,11 @@ impl Container {
         self.program.as_ref().is_some_and(|program| program.running && program.pid == pid)
     }
 
+    /// Whether it is a producer whose program runs.
+    pub(super) fn serves(&self) -> bool {
+        self.spec.role == Role::Producer && self.program.as_ref().is_some_and(|p| p.running)
+    }
+
     pub(super) fn is_removed(&self) -> bool {
         self.removed && self.program.as_ref().is_none_or(|program| !program.running)
     }

@@ -48,7 +48,11 @@ struct Job {
 
 enum Work {
     /// One child that sends the answer.
-    Call { child: Child, deadline: u64, operation: &'static str },
+    Call {
+        child: Child,
+        deadline: u64,
+        operation: &'static str,
+    },
     Start(Starting),
     Observe(Observing),
 }

@@ -124,8 +124,8 @@ impl Starting {
 fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Child, Failure> {
     Child::start(|pipe| {
         for spec in specs {
-            let made: Made = container::create(spec, &server.proc, &server.namespace).and_then(
-                |namespaces| {
+            let made: Made =
+                container::create(spec, &server.proc, &server.namespace).and_then(|namespaces| {
                     let count = u32::try_from(namespaces.len()).unwrap_or(u32::MAX);
                     pipe.send_descriptors(&namespaces).map(|()| count).map_err(|errno| {
                         StartRefused {
@@ -133,8 +133,7 @@ fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Chi
                             errno: Some(format!("{errno:?}")),
                         }
                     })
-                },
-            );
+                });
             if pipe.send(&made).is_err() {
                 return;
             }

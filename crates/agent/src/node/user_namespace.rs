@@ -25,12 +25,13 @@ pub(super) fn enter() -> Result<(), Failure> {
     let ranges = sub_range("/etc/subuid", uid).zip(sub_range("/etc/subgid", uid));
     // The helper that maps has to stay outside.
     let mapper = ranges.and_then(|ranges| Mapper::start(uid, gid, ranges).ok());
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| refused(errno))?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(refused)?;
     if mapper.is_some_and(Mapper::map) {
         return Ok(());
     }
     let write = |path: &str, text: String| {
-        fs::write(path, text).map_err(|e| system(format!("write {path}"), crate::mounts::errno_of(&e)))
+        fs::write(path, text)
+            .map_err(|e| system(format!("write {path}"), crate::mounts::errno_of(&e)))
     };
     write("/proc/self/setgroups", "deny".into())?;
     write("/proc/self/uid_map", format!("0 {uid} 1"))?;
@@ -48,9 +49,8 @@ pub(super) fn check_powers() -> Result<(), Failure> {
 
 /// Which switch forbids it.
 fn refused(errno: Errno) -> Failure {
-    let is = |path: &str, value: &str| {
-        fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
-    };
+    let is =
+        |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
     let fix = if is("/proc/sys/user/max_user_namespaces", "0") {
         "sysctl -w user.max_user_namespaces=10000 (it is 0), or run as root"
     } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
@@ -109,7 +109,15 @@ impl Mapper {
                 let run = |program: &str, own: u32, (start, count): (u32, u32)| {
                     let count = count.min(RANGE).to_string();
                     Command::new(program)
-                        .args([&target, "0", &own.to_string(), "1", "1", &start.to_string(), &count])
+                        .args([
+                            &target,
+                            "0",
+                            &own.to_string(),
+                            "1",
+                            "1",
+                            &start.to_string(),
+                            &count,
+                        ])
                         .stdin(Stdio::null())
                         .stdout(Stdio::null())
                         .stderr(Stdio::null())

@@ -1,5 +1,6 @@
 //! What the tests of the command line share.
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
+#![allow(clippy::print_stderr)] // a test binary's own main
 
 pub mod seccomp;
 

@@ -27,8 +27,7 @@ pub fn answer_enosys(call: libc::c_long) -> io::Result<()> {
     }
     // SAFETY: the program points to a filter of the length it gives, and both live through the
     // call, which copies them.
-    let result = unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-    };
+    let result =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -81,7 +81,7 @@ async fn own_program(context: &mut RunContext<'_>, spec: &WorkloadSpec) -> Resul
             let words = match (&status.seen, met) {
                 (Some(seen), true) => {
                     note_latency(context, spec, seen.at_us).await?;
-                    "found".to_owned()
+                    format!("its own program read generation {generation}")
                 }
                 (Some(seen), false) => format!("{}; its program {}", seen.outcome, status.program),
                 (None, _) => format!("nothing seen; its program {}", status.program),
@@ -123,10 +123,7 @@ async fn note_latency(
 }
 
 /// Every replica of every consumer reads the nonce; no control does.
-async fn look_as_root(
-    context: &mut RunContext<'_>,
-    started: &[WorkloadSpec],
-) -> Result<(), Error> {
+async fn look_as_root(context: &mut RunContext<'_>, started: &[WorkloadSpec]) -> Result<(), Error> {
     let actors: Vec<Actor> = started.iter().flat_map(|spec| context.actors_of(spec)).collect();
     let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
     for spec in started {
@@ -155,9 +152,8 @@ async fn look_as_others(
 ) -> Result<(), Error> {
     let asked: Vec<&WorkloadSpec> = started.iter().filter(|s| !s.also_read_as.is_empty()).collect();
     let wanted = if context.plan.allow_other { "ok" } else { "EACCES" };
-    let expected = |spec: &WorkloadSpec| {
-        format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as)
-    };
+    let expected =
+        |spec: &WorkloadSpec| format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as);
     let id = |spec: &WorkloadSpec| format!("reads_as_other:{}", spec.name);
     if !context.capabilities().other_uids {
         for spec in asked {
@@ -181,7 +177,8 @@ async fn look_as_others(
             false => (why_not(spec), fix_for(spec)),
         };
         let ok = own.iter().all(|o| o.outcome.class() == wanted);
-        let check = Check::new(id(spec), ok, expected(spec), tally(&own))
+        let observed = format!("as uid {:?}, {}", spec.also_read_as, tally(&own));
+        let check = Check::new(id(spec), ok, expected(spec), observed)
             .with_evidence(evidence(&own))
             .with_cause(cause, fix);
         context.check(check);
@@ -222,7 +219,11 @@ fn slave_of_host(context: &mut RunContext<'_>, tables: &[(String, MountTable)]) 
         }
     }
     let observed = if not_slaves.is_empty() {
-        "they are".to_owned()
+        format!(
+            "{} on device {}",
+            names(&slaves),
+            host.map_or_else(String::new, |m| m.device.to_string())
+        )
     } else {
         format!("not: {}", not_slaves.join(", "))
     };
@@ -252,6 +253,10 @@ fn control(spec: &WorkloadSpec, seen: &[&Observation]) -> Check {
         "a private mount view received the mount: the containers are not isolated from the host",
         "look for a runtime that leaves / shared in its containers",
     )
+}
+
+fn names(specs: &[&WorkloadSpec]) -> String {
+    specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn why_not(spec: &WorkloadSpec) -> &'static str {

@@ -55,7 +55,12 @@ async fn make_bridge(context: &mut RunContext<'_>) -> Check {
             );
         }
     }
-    Check::new("bridge", true, expected, "made for this run, removed at its end")
+    Check::new(
+        "bridge",
+        true,
+        expected,
+        format!("{:?} made for this run, removed at its end", bridge.path),
+    )
 }
 
 /// Judges facts: the checks of `host_setup`, without touching anything.
@@ -81,7 +86,7 @@ fn fuse_device(facts: &HostFacts, plan: &Plan) -> Check {
                  producer as root",
             )
         }
-        FuseDevice::Usable => Check::new("fuse_device", true, expected, "it does"),
+        FuseDevice::Usable => Check::new("fuse_device", true, expected, expected),
         FuseDevice::Unusable { errno } => {
             let (cause, fix) = match errno.as_str() {
                 "ENOENT" => (
@@ -125,7 +130,7 @@ fn fusermount(facts: &HostFacts, plan: &Plan) -> Check {
             "fusermount",
             true,
             "not needed: a producer with uid 0 mounts with mount(2)",
-            found,
+            format!("{found}; not needed, a producer with uid 0 mounts with mount(2)"),
         );
     }
     let expected = "fusermount3 is there: a producer that is not root mounts through it";
@@ -143,13 +148,16 @@ fn user_allow_other(facts: &HostFacts, plan: &Plan) -> Check {
         (true, true) => format!("user_allow_other is in {}", file.path),
         (true, false) => format!("user_allow_other is not in {}", file.path),
     };
-    if producer_uid(plan) == 0 || !plan.allow_other {
+    if !plan.allow_other {
+        return Check::new("user_allow_other", true, "not needed without allow_other", found);
+    }
+    if producer_uid(plan) == 0 {
         return Check::new(
             "user_allow_other",
             true,
             "not needed: fusermount asks for it only when a user other than root mounts with \
              allow_other",
-            found,
+            format!("{found}; not needed, uid 0 is exempt"),
         );
     }
     Check::new(
@@ -175,9 +183,8 @@ fn covering_mount(facts: &HostFacts, plan: &Plan) -> Check {
         );
     };
     let propagation = mount.propagation();
-    let found = format!("it lies on {}, which is {propagation}", mount.mount_point);
-    let shared =
-        matches!(propagation, MountPropagation::Shared | MountPropagation::SlaveAndShared);
+    let found = format!("{bridge:?} lies on {}, which is {propagation}", mount.mount_point);
+    let shared = matches!(propagation, MountPropagation::Shared | MountPropagation::SlaveAndShared);
     let cause = match propagation {
         MountPropagation::Slave => {
             "a slave receives mounts and sends none: a Bidirectional container is refused"
@@ -197,17 +204,21 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Check {
     let path = &plan.bridge.path;
     let expected = format!("{path:?} is a directory");
     match &facts.bridge {
-        PathState::Directory => Check::new("bridge", true, expected, "it is"),
+        PathState::Directory => Check::new("bridge", true, expected.clone(), expected),
         PathState::Missing => Check {
             status: Status::Passed,
-            ..Check::new("bridge", true, expected, "it does not exist yet; a run makes it")
+            ..Check::new(
+                "bridge",
+                true,
+                expected,
+                format!("{path:?} does not exist yet; a run makes it"),
+            )
         },
-        PathState::Other { what } => {
-            Check::new("bridge", false, expected, format!("it is {what}")).with_cause(
+        PathState::Other { what } => Check::new("bridge", false, expected, format!("it is {what}"))
+            .with_cause(
                 format!("{path:?} is {what}, and a volume has to be a directory"),
                 "name another bridge with --bridge, or move what is there out of the way",
-            )
-        }
+            ),
         PathState::Error { errno } => {
             let (cause, fix) = if errno == "ENOTCONN" {
                 (

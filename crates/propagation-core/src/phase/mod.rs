@@ -56,7 +56,7 @@ pub fn five() -> Vec<Box<dyn Phase>> {
 const NO_SECOND_USER: &str = "there is no second user in this node's user namespace: newuidmap and \
                               a range in /etc/subuid would give one";
 
-/// Counts observations by class, as `3 ok, 1 ENOTCONN`, and names who is not `ok` while they are
+/// Who saw what, as `node, consumer-early: ok; consumer-late: ENOTCONN`; names them while they are
 /// few.
 fn tally(observations: &[&Observation]) -> String {
     let mut classes: Vec<(&str, Vec<String>)> = Vec::new();
@@ -71,8 +71,8 @@ fn tally(observations: &[&Observation]) -> String {
     let words: Vec<String> = classes
         .iter()
         .map(|(class, names)| match names.len() {
-            1..=4 => format!("{class}: {}", names.join(", ")),
-            count => format!("{class}: {count} actors"),
+            1..=4 => format!("{}: {class}", names.join(", ")),
+            count => format!("{count} actors: {class}"),
         })
         .collect();
     if words.is_empty() { "nobody looked".into() } else { words.join("; ") }
@@ -81,8 +81,7 @@ fn tally(observations: &[&Observation]) -> String {
 /// The first few observations as evidence lines.
 fn evidence(observations: &[&Observation]) -> Vec<String> {
     const SHOWN: usize = 8;
-    let mut lines: Vec<String> =
-        observations.iter().take(SHOWN).map(ToString::to_string).collect();
+    let mut lines: Vec<String> = observations.iter().take(SHOWN).map(ToString::to_string).collect();
     if observations.len() > SHOWN {
         lines.push(format!("… and {} more in the timeline", observations.len() - SHOWN));
     }

@@ -47,8 +47,7 @@ impl Phase for Producer {
         }
         let plain = context.observe(&[Actor::Node], Target::Bridge, &[0]).await?;
         context.check(sharing(&plain));
-        let uids: &[u32] =
-            if context.capabilities().other_uids { &[0, OTHER_UID] } else { &[0] };
+        let uids: &[u32] = if context.capabilities().other_uids { &[0, OTHER_UID] } else { &[0] };
         let fuse = context.observe(&[Actor::Node], Target::Fuse, uids).await?;
         context.check(propagation(&fuse));
         let allow_other = allow_other(&fuse, plan.allow_other);
@@ -111,7 +110,7 @@ pub(super) async fn mounted(context: &mut RunContext<'_>) -> Result<bool, Error>
     };
     let deadline = Duration::from_millis(context.plan.deadlines.marker_ms);
     let (observed, served) = match producer.wait(Until::Mounted, deadline).await {
-        Ok(status) if status.mounted_at_us.is_some() => ("it does".to_owned(), true),
+        Ok(status) if status.mounted_at_us.is_some() => (expected.to_owned(), true),
         Ok(status) => {
             let words = status.failure.unwrap_or_else(|| format!("it {}", status.program));
             (words, false)
@@ -159,7 +158,7 @@ fn sharing(seen: &[Observation]) -> Check {
         "sharing",
         seen.iter().all(|o| o.outcome.is_ok()),
         "a plain file that the producer wrote into the volume shows on the host",
-        tally(&all),
+        format!("its plain file, {}", tally(&all)),
     )
     .with_evidence(evidence(&all))
     .with_cause(
@@ -188,7 +187,7 @@ fn propagation(seen: &[Observation]) -> Check {
         "propagation",
         in_table && read && !as_root.is_empty(),
         "the FUSE mount is in the host's mount table and its marker reads back the nonce",
-        tally(&as_root),
+        format!("its FUSE mount, {}", tally(&as_root)),
     )
     .with_evidence(evidence(&as_root))
     .with_cause(cause, "use mountPropagation: Bidirectional, privileged, on a shared mount")
@@ -208,10 +207,9 @@ fn allow_other(seen: &[Observation], asked_for: bool) -> Check {
         return Check::skipped("allow_other", expected, reason.clone());
     }
     let ok = others.iter().all(|o| o.outcome.class() == wanted);
-    Check::new("allow_other", ok, expected, tally(&others))
-        .with_evidence(evidence(&others))
-        .with_cause(
-            "the mount lets only the mounting user in",
-            "mount with -o allow_other (and user_allow_other in fuse.conf when not root)",
-        )
+    let observed = format!("as uid {OTHER_UID}, {}", tally(&others));
+    Check::new("allow_other", ok, expected, observed).with_evidence(evidence(&others)).with_cause(
+        "the mount lets only the mounting user in",
+        "mount with -o allow_other (and user_allow_other in fuse.conf when not root)",
+    )
 }

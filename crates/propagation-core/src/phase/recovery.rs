@@ -32,7 +32,11 @@ impl Phase for Recovery {
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
         let consumers = readers(context, context.plan);
         if context.fault_at_us.is_none() {
-            context.check(Check::skipped("producer_restarts", "a new generation", "no fault was done"));
+            context.check(Check::skipped(
+                "producer_restarts",
+                "a new generation",
+                "no fault was done",
+            ));
             return Ok(());
         }
         if !restart_producer(context).await? || !node_is_fresh(context).await? {
@@ -92,7 +96,7 @@ async fn climb(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Resu
     }
     context.measurements.smallest_intervention = works;
     let observed = match works {
-        Some(Intervention::Wait) => "they do, with no intervention".to_owned(),
+        Some(Intervention::Wait) => "every consumer, with no intervention".to_owned(),
         Some(intervention) => format!("only after {intervention}"),
         None => "not with any intervention that was tried".to_owned(),
     };
@@ -126,7 +130,9 @@ async fn intervene(
     let capabilities = context.capabilities();
     match intervention {
         Intervention::Wait => Ok(Ok(())),
-        Intervention::RebindHost if !capabilities.rebind_host => Ok(Err("not possible here".into())),
+        Intervention::RebindHost if !capabilities.rebind_host => {
+            Ok(Err("not possible here".into()))
+        }
         Intervention::RebindHost => possible(context.node.rebind_host().await),
         Intervention::RebindConsumer if !capabilities.rebind_consumer => {
             Ok(Err("not possible here".into()))
@@ -160,7 +166,10 @@ fn possible(result: Result<(), Error>) -> Result<Result<(), String>, Error> {
     match result {
         Ok(()) => Ok(Ok(())),
         Err(error)
-            if matches!(error.kind(), ErrorKind::Environment | ErrorKind::Unsupported | ErrorKind::Timeout) =>
+            if matches!(
+                error.kind(),
+                ErrorKind::Environment | ErrorKind::Unsupported | ErrorKind::Timeout
+            ) =>
         {
             Ok(Err(error.to_string()))
         }
@@ -198,10 +207,7 @@ async fn all_fresh(
 }
 
 /// Times from the fault and from the new mount to the last consumer's own fresh read.
-async fn note_times(
-    context: &mut RunContext<'_>,
-    consumers: &[WorkloadSpec],
-) -> Result<(), Error> {
+async fn note_times(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
     let mut last_us = None;
     for spec in consumers {
         if let Some(workload) = context.workload(&spec.name) {

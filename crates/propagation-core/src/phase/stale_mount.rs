@@ -57,7 +57,7 @@ async fn inject(context: &mut RunContext<'_>) -> Result<bool, Error> {
     context.fault_at_us = Some(context.node.now_us());
     let proof = producer.inject(fault).await?;
     context.check(
-        Check::new("fault", true, format!("the fault is done: {fault}"), "it is")
+        Check::new("fault", true, format!("the fault is done: {fault}"), fault.to_string())
             .with_evidence([proof]),
     );
     Ok(true)
@@ -123,8 +123,7 @@ async fn breakage(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> R
         .collect();
     actors.extend(controls);
     let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
-    let losers: Vec<&Observation> =
-        seen.iter().filter(|o| context.could_read(&o.actor)).collect();
+    let losers: Vec<&Observation> = seen.iter().filter(|o| context.could_read(&o.actor)).collect();
     let broken = losers.iter().all(|o| !o.outcome.is_ok());
     let check = Check::new(
         "breakage_seen",
@@ -145,7 +144,7 @@ async fn breakage(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> R
         "no_hang",
         hung.is_empty(),
         "accesses fail with an error; none blocks",
-        if hung.is_empty() { "none blocks".into() } else { tally(&hung) },
+        if hung.is_empty() { "no access blocks".into() } else { tally(&hung) },
     )
     .with_evidence(evidence(&hung))
     .with_cause(
@@ -166,7 +165,7 @@ async fn alive(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Resu
             dead.push(format!("{}: {program}", spec.name));
         }
     }
-    let observed = if dead.is_empty() { "they run".to_owned() } else { dead.join("; ") };
+    let observed = if dead.is_empty() { "all run".to_owned() } else { dead.join("; ") };
     let check = Check::new(
         "consumers_alive",
         dead.is_empty(),
@@ -210,7 +209,7 @@ async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
             "new_consumer_starts",
             true,
             "a consumer that starts now is started",
-            format!("it is, and sees {}", tally(&all)),
+            format!("it starts; {}", tally(&all)),
         )
         .with_evidence(evidence(&all)),
     );

@@ -1,0 +1,231 @@
+//! Plans and odd nodes through the library: what a program that embeds the backend sees.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use propagation_backend_local::LocalBackend;
+use propagation_core::plan::{
+    BridgeState, Covering, Intervention, NodeSpec, Propagation, StartOrder, Volume, WorkloadSpec,
+};
+use propagation_core::report::{Check, Status};
+use propagation_core::{Error, ErrorKind, Phase, Plan, Report, RunContext, Runner, VerdictOutcome};
+use tokio_util::sync::CancellationToken;
+
+async fn run(plan: Plan) -> Report {
+    let runner = Runner::new(plan).expect("a valid plan");
+    runner.run(&LocalBackend::new()).await.expect("a node")
+}
+
+fn with_node(node: NodeSpec) -> Plan {
+    Plan { node, ..Plan::default() }
+}
+
+fn failed<'a>(report: &'a Report, phase: &str, check: &str) -> &'a Check {
+    let phase = report.phase(phase).expect("the phase ran");
+    let check = phase.check(check).unwrap_or_else(|| panic!("no check {check}: {phase:#?}"));
+    assert_eq!(check.status, Status::Failed, "{check:#?}");
+    assert!(check.cause.is_some() && check.fix.is_some(), "{check:#?}");
+    check
+}
+
+#[tokio::test]
+async fn what_is_at_the_bridge_path_is_named() {
+    for (state, words) in
+        [(BridgeState::File, "a regular file"), (BridgeState::Symlink, "a symbolic link to")]
+    {
+        let report = run(with_node(NodeSpec { bridge: state, ..NodeSpec::default() })).await;
+        assert_eq!(report.verdict.outcome, VerdictOutcome::Inconclusive);
+        assert!(failed(&report, "host_setup", "bridge").observed.contains(words));
+    }
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_there_is_used_and_stays() {
+    let node = NodeSpec { bridge: BridgeState::Directory, ..NodeSpec::default() };
+    let report = run(with_node(node)).await;
+    assert_eq!(report.verdict.outcome, VerdictOutcome::FullSuccess);
+    let undone = report.cleanup.undone.iter().filter(|line| line.contains("directory")).count();
+    assert_eq!(undone, 0, "what was there before is not removed: {:?}", report.cleanup);
+}
+
+#[tokio::test]
+async fn a_bridge_that_was_made_is_removed() {
+    let report = run(Plan::default()).await;
+    assert_eq!(report.cleanup.could_not, Vec::<String>::new());
+    let undone = report.cleanup.undone.iter().filter(|line| line.contains("directory")).count();
+    assert_eq!(undone, 2, "{:?}", report.cleanup);
+}
+
+#[tokio::test]
+async fn a_read_only_filesystem_is_named() {
+    let report = run(with_node(NodeSpec { read_only: true, ..NodeSpec::default() })).await;
+    assert_eq!(report.verdict.outcome, VerdictOutcome::Inconclusive);
+    assert!(failed(&report, "host_setup", "bridge").observed.contains("EROFS"));
+}
+
+#[tokio::test]
+async fn a_node_without_room_is_an_error_with_the_fix() {
+    let plan = with_node(NodeSpec { disk_bytes: 4096, ..NodeSpec::default() });
+    let runner = Runner::new(plan).expect("a valid plan");
+    let error = runner.run(&LocalBackend::new()).await.expect_err("no room for a root");
+    assert_eq!(error.kind(), ErrorKind::Environment);
+    assert!(error.to_string().contains("ENOSPC"), "{error}");
+    assert!(error.fix().is_some());
+}
+
+#[tokio::test]
+async fn a_covering_mount_that_does_not_propagate_is_named() {
+    for covering in [Covering::Private, Covering::Slave] {
+        let report = run(with_node(NodeSpec { covering, ..NodeSpec::default() })).await;
+        assert_eq!(report.verdict.outcome, VerdictOutcome::Inconclusive);
+        let fix = failed(&report, "host_setup", "covering_mount").fix.clone().expect("a fix");
+        assert!(fix.contains("mount --make-rshared /tmp"), "{fix}");
+    }
+}
+
+#[tokio::test]
+async fn the_table_of_consumers_holds() {
+    // (volume, propagation, order) -> the smallest intervention after clean unmount and mount.
+    let cases = [
+        (Volume::Bridge, Propagation::HostToContainer, StartOrder::BeforeMount, Intervention::Wait),
+        (Volume::Bridge, Propagation::HostToContainer, StartOrder::AfterMount, Intervention::Wait),
+        (
+            Volume::Ancestor,
+            Propagation::HostToContainer,
+            StartOrder::AfterMount,
+            Intervention::Wait,
+        ),
+        (
+            Volume::Mountpoint,
+            Propagation::HostToContainer,
+            StartOrder::BeforeMount,
+            Intervention::Wait,
+        ),
+        (
+            Volume::Mountpoint,
+            Propagation::HostToContainer,
+            StartOrder::AfterMount,
+            Intervention::RebindConsumer,
+        ),
+        (Volume::Bridge, Propagation::None, StartOrder::AfterMount, Intervention::RebindConsumer),
+        (Volume::Bridge, Propagation::Bidirectional, StartOrder::AfterMount, Intervention::Wait),
+    ];
+    for (volume, propagation, order, smallest) in cases {
+        let consumer =
+            WorkloadSpec { volume, propagation, ..WorkloadSpec::consumer("consumer", order) };
+        let mut plan = Plan {
+            workloads: vec![WorkloadSpec::producer(), consumer, WorkloadSpec::control()],
+            ..Plan::default()
+        };
+        plan.deadlines.recovery_ms = 300;
+        let report = run(plan).await;
+        assert_eq!(
+            report.measurements.smallest_intervention,
+            Some(smallest),
+            "{volume:?} {propagation} {order:?}: {:#?}",
+            report.phase("recovery")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_private_consumer_that_is_early_never_sees_it() {
+    let mut plan = Plan::default();
+    plan.workloads[1].propagation = Propagation::None;
+    plan.deadlines.marker_ms = 500;
+    let report = run(plan).await;
+    assert_eq!(report.verdict.outcome, VerdictOutcome::FundamentalFailure);
+    failed(&report, "consumer", "reads:consumer-early");
+    let log = report.logs.iter().find(|log| log.workload == "consumer-early").expect("its log");
+    assert!(
+        log.lines
+            .iter()
+            .any(|line| line.starts_with("ERROR: Producer marker never appeared after")),
+        "{:#?}",
+        log.lines
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_run_is_inconclusive_and_cleaned_up() {
+    let mut plan = Plan::default();
+    plan.workloads[1].propagation = Propagation::None;
+    let cancellation = CancellationToken::new();
+    let trigger = cancellation.clone();
+    let runner = Runner::new(plan)
+        .expect("a valid plan")
+        .with_cancellation(cancellation)
+        .with_events(Arc::new(move |event| {
+            // In the middle of a phase that would wait for half a minute.
+            if matches!(event, propagation_core::Event::PhaseStarted { phase: "consumer" }) {
+                trigger.cancel();
+            }
+        }));
+    let report = runner.run(&LocalBackend::new()).await.expect("a report");
+    assert_eq!(report.verdict.outcome, VerdictOutcome::Inconclusive);
+    assert!(report.verdict.summary.contains("interrupted"), "{}", report.verdict.summary);
+    assert_eq!(report.cleanup.could_not, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_dropped_run_ends_its_node() {
+    let runner = Runner::new(Plan::default()).expect("a valid plan");
+    let run_id = runner.run_id().clone();
+    let ready = CancellationToken::new();
+    let signal = ready.clone();
+    let runner = runner.with_events(Arc::new(move |event| {
+        if matches!(event, propagation_core::Event::NodeReady { .. }) {
+            signal.cancel();
+        }
+    }));
+    let backend = LocalBackend::new();
+    tokio::select! {
+        _ = runner.run(&backend) => panic!("it finished before it could be dropped"),
+        () = ready.cancelled() => {}
+    }
+    wait_until_gone(&run_id).await;
+}
+
+/// A phase with a bug.
+struct Panics;
+
+#[async_trait]
+impl Phase for Panics {
+    fn id(&self) -> &str {
+        "panics"
+    }
+
+    fn requires(&self) -> &[&str] {
+        &[]
+    }
+
+    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
+        context.next_generation()?;
+        context.start(&[WorkloadSpec::control()]).await?;
+        panic!("a bug in a phase");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_phase_ends_the_node() {
+    let runner =
+        Runner::new(Plan::default()).expect("a valid plan").with_phases(vec![Box::new(Panics)]);
+    let run_id = runner.run_id().clone();
+    let result = tokio::spawn(async move { runner.run(&LocalBackend::new()).await }).await;
+    assert!(result.expect_err("it panicked").is_panic());
+    wait_until_gone(&run_id).await;
+}
+
+async fn wait_until_gone(run_id: &propagation_core::RunId) {
+    let gone = async {
+        while propagation_backend_local::leftovers()
+            .expect("/proc")
+            .iter()
+            .any(|leftover| leftover.run_id == *run_id)
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(20);
+    tokio::time::timeout(limit, gone).await.expect("the node ends by itself");
+}

@@ -1,0 +1,53 @@
+//! The cases, by subject. Each is one sentence of the contract; the function's name is it in short.
+
+mod changes;
+mod cleanup;
+mod failure;
+mod lifecycle;
+mod observation;
+mod programs;
+mod propagation;
+mod recovery;
+mod verdict;
+
+use propagation_core::plan::{Propagation, StartOrder, Volume, WorkloadSpec};
+
+use crate::case::Case;
+
+/// All cases, in the order of a run.
+pub(crate) fn all() -> impl Iterator<Item = Case> {
+    [
+        lifecycle::CASES,
+        changes::CASES,
+        programs::CASES,
+        observation::CASES,
+        propagation::CASES,
+        failure::CASES,
+        recovery::CASES,
+        cleanup::CASES,
+        verdict::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+/// A consumer with the bridge as its volume, started before the mount.
+fn early() -> WorkloadSpec {
+    WorkloadSpec::consumer("early", StartOrder::BeforeMount)
+}
+
+/// A consumer with the bridge as its volume, started after the mount.
+fn late() -> WorkloadSpec {
+    WorkloadSpec::consumer("late", StartOrder::AfterMount)
+}
+
+/// A consumer of another propagation or volume.
+fn consumer(
+    name: &str,
+    order: StartOrder,
+    propagation: Propagation,
+    volume: Volume,
+) -> WorkloadSpec {
+    WorkloadSpec { propagation, volume, ..WorkloadSpec::consumer(name, order) }
+}

@@ -1,0 +1,174 @@
+//! Coming back: restarts and re-binds.
+
+use std::sync::Arc;
+
+use propagation_core::observation::Actor;
+use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
+use propagation_core::program::ProgramState;
+use propagation_core::workload::Until;
+use propagation_core::{Error, ErrorKind, Workload};
+
+use super::{consumer, early, late};
+use crate::case::{Need, cases};
+use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::lab::{Lab, Stage, of};
+
+cases! {
+    a_restarted_producer_serves_the_new_generation,
+    a_producer_that_serves_can_be_restarted,
+    a_restarted_consumer_binds_anew,
+    a_recreated_consumer_binds_anew,
+    a_refused_restart_can_be_tried_again,
+    re_binding_in_a_consumer_heals_it needs RebindConsumer,
+    re_binding_on_the_host_travels needs RebindHost,
+    what_is_not_declared_is_refused,
+}
+
+async fn a_restarted_producer_serves_the_new_generation(lab: &Lab) -> Checked {
+    let stage = Stage::set(lab, lab.plan_of(&[early()])).await?;
+    let consumer = stage.start_one(&early()).await?;
+    let producer = stage.serve().await?;
+    let first = producer.status().await?.mounted_at_us;
+    stage.inject(&*producer, Fault::Kill).await?;
+    let over = stage.node.now_us();
+    stage.serve_again(&*producer, 2).await?;
+    let status = producer.status().await?;
+    ensure_eq!(status.program, ProgramState::Running, "the program of the second generation");
+    ensure!(
+        status.mounted_at_us > first && status.mounted_at_us >= Some(over),
+        "it mounted at {:?}, and at {first:?} before",
+        status.mounted_at_us
+    );
+    for observation in stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 2, "new").await? {
+        ensure_eq!(observation.generation, Some(2), "the generation read by {}", observation.actor);
+    }
+    let wanted = [(Actor::Node, "wrong_content"), (of("early"), "wrong_content")];
+    stage.expect(&wanted, 1, "asked for the old generation").await?;
+    stage.until(&*consumer, Until::SeesGeneration(2)).await.map(drop)
+}
+
+async fn a_producer_that_serves_can_be_restarted(lab: &Lab) -> Checked {
+    let stage = Stage::set(lab, lab.plan_of(&[early()])).await?;
+    stage.start_one(&early()).await?;
+    let producer = stage.serve().await?;
+    for generation in [2, 3] {
+        stage.serve_again(&*producer, generation).await?;
+        let wanted = [(Actor::Node, "ok"), (of("early"), "ok")];
+        stage.expect(&wanted, generation, "restarted without a fault").await?;
+    }
+    let path = stage.plan.bridge.fuse_path();
+    let table = stage.node.mount_table(&Actor::Node).await?;
+    let stack = table.stack_at(&path.as_str().into()).len();
+    ensure_eq!(stack, 1, "mounts on the mountpoint after two restarts");
+    Ok(())
+}
+
+/// A consumer that holds a dead mount, and the producer's second generation on the node.
+async fn stale(lab: &Lab) -> Result<(Stage, Arc<dyn Workload>, WorkloadSpec), Failure> {
+    let mode = Propagation::HostToContainer;
+    let spec = consumer("stale", StartOrder::AfterMount, mode, Volume::Mountpoint);
+    let stage = Stage::set(lab, lab.plan_of(std::slice::from_ref(&spec))).await?;
+    let producer = stage.serve().await?;
+    let consumer = stage.start_one(&spec).await?;
+    stage.until(&*consumer, Until::SeesGeneration(1)).await?;
+    stage.inject(&*producer, Fault::Kill).await?;
+    stage.serve_again(&*producer, 2).await?;
+    let wanted = [(Actor::Node, "ok"), (of("stale"), "ENOTCONN")];
+    stage.expect(&wanted, 2, "before anything is done for the consumer").await?;
+    Ok((stage, consumer, spec))
+}
+
+async fn a_restarted_consumer_binds_anew(lab: &Lab) -> Checked {
+    started_anew(lab, false).await
+}
+
+async fn a_recreated_consumer_binds_anew(lab: &Lab) -> Checked {
+    started_anew(lab, true).await
+}
+
+async fn started_anew(lab: &Lab, recreate: bool) -> Checked {
+    let (stage, consumer, spec) = stale(lab).await?;
+    consumer.restart(&stage.marker(2), recreate).await??;
+    stage.until(&*consumer, Until::SeesGeneration(2)).await?;
+    stage.expect(&[(of("stale"), "ok")], 2, "started anew").await?;
+    ensure_eq!(consumer.spec(), &spec, "what it was started from");
+    let again = consumer.status().await?;
+    ensure_eq!(again.program, ProgramState::Running, "its program");
+    Ok(())
+}
+
+async fn a_refused_restart_can_be_tried_again(lab: &Lab) -> Checked {
+    let mode = Propagation::HostToContainer;
+    let spec = consumer("at-mountpoint", StartOrder::AfterMount, mode, Volume::Mountpoint);
+    let stage = Stage::set(lab, lab.plan_of(std::slice::from_ref(&spec))).await?;
+    let producer = stage.serve().await?;
+    let consumer = stage.start_one(&spec).await?;
+    stage.inject(&*producer, Fault::Kill).await?;
+    let Err(refusal) = consumer.restart(&stage.marker(2), false).await? else {
+        return Err(Failure::new("it was restarted on a dead source"));
+    };
+    ensure_eq!(refusal.errno.as_deref(), Some("ENOTCONN"), "the errno of {refusal}");
+    let status = consumer.wait(Until::Ended, lab.soon).await?;
+    ensure!(Until::Ended.is_met_by(&status), "it runs although its restart was refused");
+    stage.serve_again(&*producer, 2).await?;
+    consumer.restart(&stage.marker(2), false).await??;
+    stage.until(&*consumer, Until::SeesGeneration(2)).await?;
+    stage.expect(&[(of("at-mountpoint"), "ok")], 2, "tried again").await?;
+    Ok(())
+}
+
+async fn re_binding_in_a_consumer_heals_it(lab: &Lab) -> Checked {
+    let (stage, consumer, _) = stale(lab).await?;
+    consumer.rebind().await?;
+    stage.expect(&[(of("stale"), "ok"), (Actor::Node, "ok")], 2, "bound anew").await?;
+    let status = stage.until(&*consumer, Until::SeesGeneration(2)).await?;
+    ensure_eq!(status.program, ProgramState::Running, "its program, never restarted");
+    Ok(())
+}
+
+async fn re_binding_on_the_host_travels(lab: &Lab) -> Checked {
+    let stage = Stage::set(lab, lab.plan_of(&[early(), late()])).await?;
+    stage.start_one(&early()).await?;
+    stage.serve().await?;
+    stage.start_one(&late()).await?;
+    let host = stage.plan.bridge.fuse_path();
+    let places =
+        [(Actor::Node, host.as_str()), (of("early"), "/mnt/dfs"), (of("late"), "/mnt/dfs")];
+    stage.node.rebind_host().await?;
+    for (actor, path) in &places {
+        let table = stage.node.mount_table(actor).await?;
+        let stack = table.stack_at(&(*path).into());
+        ensure_eq!(stack.len(), 2, "mounts of {actor} at {path}");
+        ensure_eq!(stack[1].device, stack[0].device, "their superblocks");
+    }
+    let wanted = places.map(|(actor, _)| (actor, "ok"));
+    stage.expect(&wanted, 1, "with the mount bound over itself").await?;
+    Ok(())
+}
+
+async fn what_is_not_declared_is_refused(lab: &Lab) -> Checked {
+    let stage = Stage::set(lab, lab.plan_of(&[early()])).await?;
+    let capabilities = stage.node.capabilities();
+    let tested = [Need::RebindHost, Need::RebindConsumer, Need::StopFault];
+    if tested.iter().all(|need| need.is_met_by(capabilities)) {
+        return Err(Failure::skip("the node declares every capability that can be refused"));
+    }
+    let consumer = stage.start_one(&early()).await?;
+    let producer = stage.serve().await?;
+    let refused = |result: Result<(), Error>, need: Need| {
+        let kind = result.err().map(|error| error.kind());
+        ensure_eq!(kind, Some(ErrorKind::Unsupported), "the answer without {need}");
+        Ok::<(), Failure>(())
+    };
+    if !capabilities.rebind_host {
+        refused(stage.node.rebind_host().await, Need::RebindHost)?;
+    }
+    if !capabilities.rebind_consumer {
+        refused(consumer.rebind().await, Need::RebindConsumer)?;
+    }
+    if !capabilities.stop_fault {
+        refused(producer.inject(Fault::Stop).await.map(drop), Need::StopFault)?;
+    }
+    stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 1, "after the refusals").await?;
+    Ok(())
+}

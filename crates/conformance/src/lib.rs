@@ -1,0 +1,46 @@
+//! One set of cases that every backend of `propagation` has to pass.
+//!
+//! The cases know the traits [`Backend`](propagation_core::Backend),
+//! [`Node`](propagation_core::Node) and [`Workload`](propagation_core::Workload) and nothing else:
+//! what a node cannot do it says in its capabilities, and the cases that need it are skipped. Each
+//! case opens nodes of its own, has a deadline of its own, and its nodes are closed whatever
+//! happens.
+//!
+//! A backend runs the suite in a test without a harness:
+//!
+//! ```
+//! use propagation_conformance::{Suite, run_suites};
+//! use propagation_core::fake::FakeBackend;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     # let _ = || -> std::process::ExitCode {
+//!     run_suites(vec![Suite::new(FakeBackend::default())])
+//!     # }; std::process::ExitCode::SUCCESS
+//! }
+//! ```
+//!
+//! # Skips
+//!
+//! A skip has a type and a reason ([`Skip`]); it is printed with the case and counted. Where
+//! nothing may be left out, name the backend in `PROPAGATION_REQUIRE` (`PROPAGATION_REQUIRE=local`,
+//! `PROPAGATION_REQUIRE=fake,local`, `PROPAGATION_REQUIRE=all`): an absent environment is then a
+//! failure, and so is every skip that the suite has not declared acceptable
+//! ([`Suite::accepting_without`]). A suite in which no case runs although its environment is there
+//! fails.
+//!
+//! # Reading order
+//!
+//! `suite` (what a backend is given to the cases with), `skip`, `case` (one case and what it
+//! needs), `lab` (what a case works with), `cases` (the cases, by subject).
+
+mod case;
+mod cases;
+mod failure;
+mod lab;
+mod skip;
+mod suite;
+mod watchdog;
+
+pub use case::Need;
+pub use skip::{REQUIRE, Skip};
+pub use suite::{CaseOutcome, Suite, run_suites};

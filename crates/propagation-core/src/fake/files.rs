@@ -1,0 +1,129 @@
+//! Ordinary files of the model, and paths as text.
+
+use std::collections::BTreeMap;
+
+/// What a path of a filesystem is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum File {
+    /// A directory and the user who owns it.
+    Directory(u32),
+    /// A regular file with its content.
+    Regular(String),
+    /// A symbolic link to a directory elsewhere.
+    Symlink(String),
+}
+
+/// The files of an ordinary filesystem, by their paths in it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Files {
+    files: BTreeMap<String, File>,
+    /// Whether nothing can be changed any more.
+    pub(super) read_only: bool,
+}
+
+impl Files {
+    /// A filesystem with these directories, owned by root.
+    pub(super) fn with_directories(names: &[&str]) -> Self {
+        let directory = |name: &&str| (join("/", name), File::Directory(0));
+        Self { files: names.iter().map(directory).collect(), read_only: false }
+    }
+
+    pub(super) fn get(&self, path: &str) -> Option<&File> {
+        match path {
+            "/" => Some(&File::Directory(0)),
+            path => self.files.get(path),
+        }
+    }
+
+    /// Puts a file at a path.
+    ///
+    /// # Errors
+    /// The errno's name.
+    pub(super) fn put(&mut self, path: &str, file: File) -> Result<(), &'static str> {
+        if self.read_only {
+            return Err("EROFS");
+        }
+        self.files.insert(path.into(), file);
+        Ok(())
+    }
+
+    /// Makes a directory and its parents; `false` when it was there.
+    ///
+    /// # Errors
+    /// The errno's name.
+    pub(super) fn make_directory(&mut self, path: &str, owner: u32) -> Result<bool, &'static str> {
+        match self.get(path) {
+            Some(File::Directory(_) | File::Symlink(_)) => return Ok(false),
+            Some(File::Regular(_)) => return Err("EEXIST"),
+            None => {}
+        }
+        let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent);
+        if matches!(self.get(parent), Some(File::Regular(_))) {
+            return Err("ENOTDIR");
+        }
+        if !parent.is_empty() {
+            self.make_directory(parent, 0)?;
+        }
+        self.put(path, File::Directory(owner))?;
+        Ok(true)
+    }
+
+    /// Removes a file or an empty directory. One that is not there is removed already.
+    ///
+    /// # Errors
+    /// The errno's name.
+    pub(super) fn remove(&mut self, path: &str) -> Result<(), &'static str> {
+        if self.files.keys().any(|other| other != path && below(other, path).is_some()) {
+            return Err("ENOTEMPTY");
+        }
+        if self.read_only && self.files.contains_key(path) {
+            return Err("EROFS");
+        }
+        self.files.remove(path);
+        Ok(())
+    }
+}
+
+/// A path below a directory.
+pub(super) fn join(directory: &str, inside: &str) -> String {
+    match (directory, inside.trim_start_matches('/')) {
+        (directory, "") => directory.into(),
+        ("/", inside) => format!("/{inside}"),
+        (directory, inside) => format!("{directory}/{inside}"),
+    }
+}
+
+/// What of `path` lies below `directory`: empty when they are the same, none when it lies outside.
+pub(super) fn below<'path>(path: &'path str, directory: &str) -> Option<&'path str> {
+    let rest = path.strip_prefix(directory.trim_end_matches('/'))?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_below_a_directory_are_told_from_their_neighbours() {
+        assert_eq!(below("/a/b", "/a"), Some("b"));
+        assert_eq!(below("/a", "/a"), Some(""));
+        assert_eq!(below("/a", "/"), Some("a"));
+        assert_eq!(below("/ab", "/a"), None);
+        assert_eq!(join("/", "a"), "/a");
+        assert_eq!(join("/a", ""), "/a");
+        assert_eq!(join("/a", "b/c"), "/a/b/c");
+    }
+
+    #[test]
+    fn directories_are_made_with_their_parents_and_removed_when_empty() {
+        let mut files = Files::default();
+        assert_eq!(files.make_directory("/a/b", 7), Ok(true));
+        assert_eq!(files.make_directory("/a/b", 0), Ok(false));
+        assert_eq!(files.get("/a/b"), Some(&File::Directory(7)));
+        assert_eq!(files.remove("/a"), Err("ENOTEMPTY"));
+        assert_eq!(files.remove("/a/b"), Ok(()));
+        assert_eq!(files.remove("/a/b"), Ok(()));
+        files.read_only = true;
+        assert_eq!(files.make_directory("/c", 0), Err("EROFS"));
+    }
+}

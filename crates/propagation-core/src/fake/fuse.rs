@@ -1,0 +1,56 @@
+//! FUSE connections: what an access through one gives.
+
+use crate::marker::{MARKER_FILE, Marker};
+
+/// Whether the daemon of a connection answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Daemon {
+    /// It answers.
+    Serves,
+    /// It is alive and does not answer.
+    Stopped,
+    /// It is gone, and the connection with it, for everybody who holds the superblock.
+    Gone,
+}
+
+/// One FUSE connection.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) daemon: Daemon,
+    pub(super) marker: Marker,
+    /// Who mounted it.
+    pub(super) owner: u32,
+    /// Whether others are let in.
+    pub(super) allow_other: bool,
+}
+
+/// Why an access gives no content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// The call fails with this errno.
+    Errno(&'static str),
+    /// The call does not return.
+    Hang,
+}
+
+impl Connection {
+    /// What an access of `uid` meets, whatever the file: the kernel checks who asks before it asks
+    /// the daemon, and root is no exception.
+    pub(super) fn enter(&self, uid: u32) -> Result<(), Denied> {
+        match self.daemon {
+            _ if !self.allow_other && uid != self.owner => Err(Denied::Errno("EACCES")),
+            Daemon::Serves => Ok(()),
+            Daemon::Stopped => Err(Denied::Hang),
+            Daemon::Gone => Err(Denied::Errno("ENOTCONN")),
+        }
+    }
+
+    /// The content of a file of the mount.
+    pub(super) fn read(&self, path: &str, uid: u32) -> Result<String, Denied> {
+        self.enter(uid)?;
+        match path.trim_start_matches('/') {
+            MARKER_FILE => Ok(self.marker.render()),
+            _ => Err(Denied::Errno("ENOENT")),
+        }
+    }
+}

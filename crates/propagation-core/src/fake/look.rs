@@ -1,0 +1,177 @@
+//! Looking: what reading a file from somewhere gives.
+
+use super::files::{File, join};
+use super::fuse::Denied;
+use super::kernel::{Content, Namespace};
+use super::world::World;
+use crate::error::{Error, ErrorKind};
+use crate::marker::{MARKER_FILE, Marker, PLAIN_FILE};
+use crate::mountinfo::MountPath;
+use crate::node::{Probe, Target};
+use crate::observation::{Actor, MountView, Observation, Outcome, Via};
+use crate::plan::WorkloadSpec;
+
+/// What one look gives.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    pub(super) outcome: Outcome,
+    pub(super) generation: Option<u64>,
+    pub(super) mount: Option<MountView>,
+}
+
+/// From where, and at what.
+#[derive(Debug, Clone)]
+struct View {
+    namespace: Namespace,
+    /// The directory, or why it cannot be seen from there.
+    directory: Result<String, String>,
+}
+
+impl World {
+    /// One observation for every actor and user, in that order.
+    pub(super) fn observe(
+        &self,
+        actors: &[Actor],
+        probe: &Probe,
+    ) -> Result<Vec<Observation>, Error> {
+        let views: Vec<View> =
+            actors.iter().map(|actor| self.view(actor, probe.target)).collect::<Result<_, _>>()?;
+        let file = match probe.target {
+            Target::Fuse => MARKER_FILE,
+            Target::Bridge => PLAIN_FILE,
+        };
+        let deadline_ms = u64::try_from(probe.deadline.as_millis()).unwrap_or(u64::MAX);
+        let mut seen = Vec::with_capacity(actors.len() * probe.uids.len());
+        for (actor, view) in actors.iter().zip(views) {
+            for &uid in &probe.uids {
+                let look = match &view.directory {
+                    Err(reason) => skipped(reason.clone()),
+                    Ok(_) if uid != 0 && !self.settings.capabilities.other_uids => {
+                        skipped(format!("cannot become uid {uid}: EINVAL"))
+                    }
+                    Ok(directory) => {
+                        let at = (view.namespace, directory.as_str());
+                        self.look(at, file, uid, Some(&probe.expect), deadline_ms)
+                    }
+                };
+                seen.push(self.observation(actor.clone(), Via::Probe, &probe.step, uid, look));
+            }
+        }
+        Ok(seen)
+    }
+
+    /// An observation made now.
+    pub(super) fn observation(
+        &self,
+        actor: Actor,
+        via: Via,
+        step: &str,
+        uid: u32,
+        look: Look,
+    ) -> Observation {
+        let Look { outcome, generation, mount } = look;
+        let (step, at_us) = (step.into(), self.now_us());
+        Observation { actor, step, at_us, took_us: 0, uid, via, outcome, generation, mount }
+    }
+
+    /// Reads a file of a directory of a namespace. With `expect` any other marker is wrong; without,
+    /// every whole marker is `ok`.
+    pub(super) fn look(
+        &self,
+        at: (Namespace, &str),
+        file: &str,
+        uid: u32,
+        expect: Option<&Marker>,
+        deadline_ms: u64,
+    ) -> Look {
+        let (namespace, directory) = at;
+        let table = self.kernel.table(namespace);
+        let mount = table.at(&MountPath::from(directory)).map(MountView::from);
+        let fuse = mount.as_ref().is_some_and(|mount| mount.fs_type.starts_with("fuse"));
+        let wrong = |detail: String| Outcome::WrongContent { detail };
+        let (outcome, generation) = match self.read(namespace, &join(directory, file), uid) {
+            Ok(content) => judge(&content, expect),
+            Err(Denied::Hang) => (Outcome::Hang { after_ms: deadline_ms }, None),
+            Err(Denied::Errno("ENOENT")) if fuse => {
+                (wrong("the mount is there and the marker is not in it".into()), None)
+            }
+            Err(Denied::Errno("ENOENT")) => (Outcome::Absent, None),
+            Err(Denied::Errno(name)) => (Outcome::errno(name, "open"), None),
+        };
+        Look { outcome, generation, mount }
+    }
+
+    fn read(&self, namespace: Namespace, path: &str, uid: u32) -> Result<String, Denied> {
+        let absent = Denied::Errno("ENOENT");
+        let place = self.kernel.walk(namespace, path).ok_or(absent)?;
+        match &self.kernel.superblock(place.superblock).ok_or(absent)?.content {
+            Content::Fuse(connection) => connection.read(&place.directory, uid),
+            Content::Lower(files) => match files.get(&place.directory) {
+                Some(File::Regular(content)) => Ok(content.clone()),
+                Some(_) => Err(Denied::Errno("EISDIR")),
+                None => Err(absent),
+            },
+        }
+    }
+
+    /// The namespace that an actor looks from, and its workload if it is one.
+    pub(super) fn place_of(
+        &self,
+        actor: &Actor,
+    ) -> Result<(Namespace, Option<&WorkloadSpec>), Error> {
+        let unknown = || {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("look from {actor}"),
+                "no such workload runs on this node",
+            )
+        };
+        match actor {
+            Actor::Node | Actor::Runtime => Ok((self.node, None)),
+            Actor::Workload { name, replica } => {
+                let record = self.running(name).ok_or_else(unknown)?;
+                let namespaces = record.namespaces();
+                let namespace = namespaces.get(*replica as usize).ok_or_else(unknown)?;
+                Ok((*namespace, Some(record.spec())))
+            }
+            Actor::HeldDescriptor { .. } => Err(unknown()),
+        }
+    }
+
+    fn view(&self, actor: &Actor, target: Target) -> Result<View, Error> {
+        let (namespace, spec) = self.place_of(actor)?;
+        let bridge = &self.plan.bridge;
+        let directory = match (target, spec) {
+            (Target::Fuse, None) => Ok(bridge.fuse_path()),
+            (Target::Bridge, None) => Ok(bridge.path.clone()),
+            (Target::Fuse, Some(spec)) => Ok(spec.paths(bridge).fuse),
+            (Target::Bridge, Some(spec)) => spec
+                .paths(bridge)
+                .bridge
+                .ok_or_else(|| format!("the volume of {} does not contain the bridge", spec.name)),
+        };
+        Ok(View { namespace, directory })
+    }
+}
+
+fn skipped(reason: String) -> Look {
+    Look { outcome: Outcome::Skipped { reason }, generation: None, mount: None }
+}
+
+fn judge(content: &str, expect: Option<&Marker>) -> (Outcome, Option<u64>) {
+    let Some(marker) = Marker::parse(content.as_bytes()) else {
+        let detail = format!("{} bytes that are not a marker", content.len());
+        return (Outcome::WrongContent { detail }, None);
+    };
+    let generation = Some(marker.generation);
+    match expect {
+        Some(expected) if marker.nonce != expected.nonce => {
+            let detail = match (marker.generation, expected.generation) {
+                (found, wanted) if found == wanted => "the nonce of another run".into(),
+                (found, wanted) => format!("the marker of generation {found}, not {wanted}"),
+            };
+            (Outcome::WrongContent { detail }, generation)
+        }
+        _ => (Outcome::Ok, generation),
+    }
+}

@@ -1,0 +1,264 @@
+//! The handles: a fake node and its workloads, over one shared state.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::Settings;
+use super::runtime::Reported;
+use super::world::World;
+use crate::backend::Capabilities;
+use crate::error::{Error, ErrorKind};
+use crate::facts::HostFacts;
+use crate::journal::HostChange;
+use crate::marker::Marker;
+use crate::mountinfo::MountTable;
+use crate::node::{Node, Probe};
+use crate::observation::{Actor, Observation};
+use crate::plan::{Fault, Plan, WorkloadSpec};
+use crate::program::{ProgramState, StartRefused};
+use crate::report::Cleanup;
+use crate::run_id::Run;
+use crate::workload::{Until, Workload, WorkloadStatus};
+
+/// A node in memory.
+#[derive(Debug)]
+pub(super) struct FakeNode {
+    shared: Arc<Shared>,
+    run: Run,
+}
+
+#[derive(Debug)]
+struct Shared {
+    capabilities: Capabilities,
+    patience: Duration,
+    world: Mutex<World>,
+}
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        // A panic under the lock fails the test that caused it; the others have their own node.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What every call does first: as on a real node, others get their turn before it is carried
+    /// out, and it is not carried out when its future is dropped meanwhile.
+    async fn call(&self) -> Result<MutexGuard<'_, World>, Error> {
+        let_others().await;
+        let world = self.world();
+        if world.closed {
+            return Err(Error::new(
+                ErrorKind::Disconnected,
+                "talk to the fake node",
+                "it has been closed",
+            ));
+        }
+        Ok(world)
+    }
+}
+
+/// Returns at the second look, so that other tasks get their turn.
+async fn let_others() {
+    let mut looked = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut looked, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+impl FakeNode {
+    pub(super) fn new(plan: &Plan, run: &Run, settings: Settings) -> Self {
+        let shared = Shared {
+            capabilities: settings.capabilities,
+            patience: settings.patience,
+            world: Mutex::new(World::new(plan, settings, run.started)),
+        };
+        Self { shared: Arc::new(shared), run: run.clone() }
+    }
+
+    fn workload(&self, spec: &WorkloadSpec, number: u32) -> Option<Arc<dyn Workload>> {
+        let events = self.shared.world().workloads.get(&number)?.reported.subscribe();
+        let (shared, spec) = (Arc::clone(&self.shared), spec.clone());
+        Some(Arc::new(FakeWorkload { shared, spec, number, events }))
+    }
+}
+
+fn unsupported(operation: &str, capability: &str) -> Error {
+    let reason = format!("the node has not the capability `{capability}`");
+    Error::new(ErrorKind::Unsupported, operation, reason)
+}
+
+#[async_trait]
+impl Node for FakeNode {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.shared.capabilities
+    }
+
+    fn now_us(&self) -> u64 {
+        self.shared.world().now_us()
+    }
+
+    async fn facts(&self) -> Result<HostFacts, Error> {
+        Ok(self.shared.call().await?.facts())
+    }
+
+    async fn apply(&self, change: &HostChange) -> Result<bool, Error> {
+        self.shared.call().await?.apply(change)
+    }
+
+    async fn undo(&self, change: &HostChange) -> Result<(), Error> {
+        self.shared.call().await?.undo(change)
+    }
+
+    async fn start(
+        &self,
+        specs: &[WorkloadSpec],
+        marker: &Marker,
+    ) -> Result<Vec<Result<Arc<dyn Workload>, StartRefused>>, Error> {
+        let started = self.shared.call().await?.start(specs, marker)?;
+        let handles = specs.iter().zip(started).filter_map(|(spec, started)| match started {
+            Ok(number) => self.workload(spec, number).map(Ok),
+            Err(refusal) => Some(Err(refusal)),
+        });
+        Ok(handles.collect())
+    }
+
+    async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error> {
+        self.shared.call().await?.observe(actors, probe)
+    }
+
+    fn take_reports(&self) -> Vec<Observation> {
+        std::mem::take(&mut self.shared.world().reports)
+    }
+
+    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
+        let world = self.shared.call().await?;
+        let (namespace, _) = world.place_of(actor)?;
+        Ok(world.kernel.table(namespace))
+    }
+
+    async fn rebind_host(&self) -> Result<(), Error> {
+        if !self.shared.capabilities.rebind_host {
+            return Err(unsupported("re-bind on the host", "rebind_host"));
+        }
+        self.shared.call().await?.rebind_host()
+    }
+
+    async fn close(&self) -> Cleanup {
+        let started = Instant::now();
+        let mut cleanup = Cleanup::default();
+        let Ok(mut world) = self.shared.call().await else { return cleanup };
+        let run_id = &self.run.id;
+        if self.run.keep {
+            cleanup.kept.push(format!(
+                "the fake node of run {run_id}: it lives in this process and goes with it"
+            ));
+            return cleanup;
+        }
+        let numbers: Vec<u32> = world.workloads.keys().copied().collect();
+        for number in numbers {
+            world.end(number, killed());
+        }
+        world.closed = true;
+        cleanup.undone.push(format!("ended the fake node of run {run_id} with its workloads"));
+        cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;
+        cleanup
+    }
+}
+
+fn killed() -> ProgramState {
+    ProgramState::Signaled { signal: "SIGKILL".into() }
+}
+
+/// A handle on a workload of a fake node.
+#[derive(Debug)]
+struct FakeWorkload {
+    shared: Arc<Shared>,
+    spec: WorkloadSpec,
+    number: u32,
+    events: watch::Receiver<Reported>,
+}
+
+#[async_trait]
+impl Workload for FakeWorkload {
+    fn spec(&self) -> &WorkloadSpec {
+        &self.spec
+    }
+
+    async fn status(&self) -> Result<WorkloadStatus, Error> {
+        let_others().await;
+        Ok(self.events.borrow().status.clone())
+    }
+
+    async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
+        let mut events = self.events.clone();
+        let met = events.wait_for(|reported| {
+            until.is_met_by(&reported.status) || reported.status.program != ProgramState::Running
+        });
+        let met = async { met.await.map(|reported| reported.status.clone()) };
+        match tokio::time::timeout(deadline.min(self.shared.patience), met).await {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(_)) => self.status().await,
+            Err(_) => {
+                let status = self.status().await?;
+                let seen = status.seen.map_or_else(
+                    || "nothing seen".to_owned(),
+                    |seen| format!("last seen {}", seen.outcome),
+                );
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("wait for {until:?} of {}", self.spec.name),
+                    format!(
+                        "not in {} ms; {seen}; its program is {}",
+                        deadline.as_millis(),
+                        status.program
+                    ),
+                ))
+            }
+        }
+    }
+
+    async fn inject(&self, fault: Fault) -> Result<String, Error> {
+        self.shared.call().await?.inject(self.number, fault)
+    }
+
+    async fn restart(
+        &self,
+        marker: &Marker,
+        _recreate: bool,
+    ) -> Result<Result<(), StartRefused>, Error> {
+        // Nothing outlives the container here, so a new pod is a new container.
+        self.shared.call().await?.restart(self.number, marker)
+    }
+
+    async fn rebind(&self) -> Result<(), Error> {
+        if !self.shared.capabilities.rebind_consumer {
+            return Err(unsupported("re-bind in a consumer", "rebind_consumer"));
+        }
+        self.shared.call().await?.rebind(self.number)
+    }
+
+    async fn log(&self) -> Result<Vec<String>, Error> {
+        let_others().await;
+        Ok(self.events.borrow().log.clone())
+    }
+
+    async fn stop(&self) -> Result<(), Error> {
+        // A node that has been closed has stopped it.
+        if let Ok(mut world) = self.shared.call().await {
+            world.end(self.number, killed());
+        }
+        Ok(())
+    }
+}

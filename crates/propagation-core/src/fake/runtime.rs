@@ -1,0 +1,316 @@
+//! The container runtime's part of the model: creating, ending and re-binding containers, with the
+//! checks of containerd and in its words.
+
+use tokio::sync::watch;
+
+use super::fuse::{Daemon, Denied};
+use super::kernel::{Content, Namespace};
+use super::program::Program;
+use super::world::{World, refused};
+use crate::error::{Error, ErrorKind};
+use crate::marker::Marker;
+use crate::mountinfo::{MountPath, MountPropagation};
+use crate::plan::{Fault, Propagation, Role, WorkloadSpec};
+use crate::program::{ProgramState, StartRefused};
+use crate::workload::WorkloadStatus;
+
+/// What a workload has reported so far.
+#[derive(Debug, Clone)]
+pub(super) struct Reported {
+    pub(super) status: WorkloadStatus,
+    pub(super) log: Vec<String>,
+}
+
+/// A workload that has been started at some time.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) spec: WorkloadSpec,
+    pub(super) container: Option<Container>,
+    pub(super) reported: watch::Sender<Reported>,
+}
+
+/// The container that is a workload now.
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) namespaces: Vec<Namespace>,
+    pub(super) program: Program,
+    /// Its processes have been stopped by a signal.
+    pub(super) stopped: bool,
+}
+
+/// What is known of a program that has just been started.
+fn fresh_status() -> WorkloadStatus {
+    WorkloadStatus {
+        program: ProgramState::Running,
+        mounted_at_us: None,
+        failure: None,
+        seen: None,
+        held: None,
+    }
+}
+
+impl Record {
+    fn new(spec: WorkloadSpec) -> Self {
+        let reported = Reported { status: fresh_status(), log: Vec::new() };
+        Self { spec, container: None, reported: watch::Sender::new(reported) }
+    }
+
+    pub(super) fn spec(&self) -> &WorkloadSpec {
+        &self.spec
+    }
+
+    pub(super) fn namespaces(&self) -> &[Namespace] {
+        self.container.as_ref().map_or(&[], |container| &container.namespaces)
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.container.is_some() && self.reported.borrow().status.program == ProgramState::Running
+    }
+}
+
+impl World {
+    /// The workload that runs under a name.
+    pub(super) fn running(&self, name: &str) -> Option<&Record> {
+        self.workloads
+            .values()
+            .find(|record| record.spec.name == name && record.container.is_some())
+    }
+
+    /// Starts workloads in order; the number of each that was made.
+    pub(super) fn start(
+        &mut self,
+        specs: &[WorkloadSpec],
+        marker: &Marker,
+    ) -> Result<Vec<Result<u32, StartRefused>>, Error> {
+        for (position, spec) in specs.iter().enumerate() {
+            let twice = specs[..position].iter().any(|other| other.name == spec.name);
+            if twice || self.running(&spec.name).is_some() {
+                let operation = format!("start {:?}", spec.name);
+                let reason = "a workload of that name runs already";
+                return Err(Error::new(ErrorKind::InvalidInput, operation, reason)
+                    .with_fix("stop it first, or use another name"));
+            }
+            if spec.replicas > 1 && !self.settings.capabilities.replicas {
+                let operation = format!("start {} replicas of {:?}", spec.replicas, spec.name);
+                let reason = "the node has not the capability `replicas`";
+                return Err(Error::new(ErrorKind::Unsupported, operation, reason));
+            }
+        }
+        let mut started = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let number = self.workloads.keys().next_back().map_or(0, |last| last + 1);
+            let mut record = Record::new(spec.clone());
+            started.push(self.create(&mut record, marker).map(|()| number));
+            if record.container.is_some() {
+                self.workloads.insert(number, record);
+                self.settle();
+            }
+        }
+        Ok(started)
+    }
+
+    /// Makes the container of a workload and starts its program.
+    fn create(&mut self, record: &mut Record, marker: &Marker) -> Result<(), StartRefused> {
+        let spec = &record.spec;
+        let paths = spec.paths(&self.plan.bridge);
+        self.check_source(&paths.source)?;
+        self.check_covering(spec, &paths.source)?;
+        let mut namespaces = Vec::new();
+        for _ in 0..spec.replicas {
+            let namespace = self.kernel.add_namespace(self.image);
+            let foreign = self.settings.user_namespaces;
+            let (from, to) = ((self.node, &*paths.source), (namespace, &*paths.destination));
+            self.kernel.bind_volume(from, to, spec.propagation, foreign);
+            namespaces.push(namespace);
+        }
+        let program = Program::default();
+        record.container = Some(Container { namespaces, program, stopped: false });
+        record.reported.send_modify(|reported| reported.status = fresh_status());
+        self.begin(record, marker);
+        Ok(())
+    }
+
+    /// containerd stats the source of a volume, and makes a directory where there is nothing.
+    fn check_source(&mut self, source: &str) -> Result<(), StartRefused> {
+        let place = self.kernel.walk(self.node, source);
+        let superblock = place.and_then(|place| self.kernel.superblock(place.superblock));
+        let refused = |text: String, errno: &str| StartRefused { text, errno: Some(errno.into()) };
+        if let Some(Content::Fuse(connection)) = superblock.map(|superblock| &superblock.content) {
+            return connection.enter(0).map_err(|denied| match denied {
+                Denied::Errno(errno) => {
+                    let words = go_words(errno);
+                    refused(format!("failed to stat {source:?}: stat {source}: {words}"), errno)
+                }
+                Denied::Hang => refused(
+                    format!(
+                        "failed to stat {source:?}: no answer in {} ms",
+                        self.plan.deadlines.probe_ms
+                    ),
+                    "hang",
+                ),
+            });
+        }
+        let made = match self.files(source) {
+            Some((files, path)) => files.make_directory(&path, 0).map(drop),
+            None => Ok(()),
+        };
+        made.map_err(|errno| {
+            let words = go_words(errno);
+            refused(format!("failed to mkdir {source:?}: mkdir {source}: {words}"), errno)
+        })
+    }
+
+    /// containerd refuses a volume whose covering mount does not propagate as its mode needs.
+    fn check_covering(&self, spec: &WorkloadSpec, source: &str) -> Result<(), StartRefused> {
+        let words = match spec.propagation {
+            Propagation::None => return Ok(()),
+            Propagation::HostToContainer => "a shared or slave mount",
+            Propagation::Bidirectional => "a shared mount",
+        };
+        let table = self.kernel.table(self.node);
+        let Some(mount) = table.covering(&MountPath::from(source)) else { return Ok(()) };
+        let fits = match mount.propagation() {
+            MountPropagation::Shared | MountPropagation::SlaveAndShared => true,
+            MountPropagation::Slave => spec.propagation == Propagation::HostToContainer,
+            MountPropagation::Private | MountPropagation::Unbindable => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        let at = mount.mount_point.to_string_lossy();
+        let text = format!("path {source:?} is mounted on {at:?} but it is not {words}");
+        Err(StartRefused { text, errno: None })
+    }
+
+    pub(super) fn inject(&mut self, number: u32, fault: Fault) -> Result<String, Error> {
+        let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
+        let name = record.spec.name.clone();
+        let stopped = record.container.as_ref().is_some_and(|container| container.stopped);
+        if !record.runs() {
+            let operation = format!("{fault}: {name}");
+            return Err(Error::new(ErrorKind::Environment, operation, "its program has ended"));
+        }
+        match fault {
+            Fault::Stop if !self.settings.capabilities.stop_fault => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("stop {name}"),
+                "the node has not the capability `stop_fault`",
+            )),
+            Fault::Stop => {
+                self.stop_processes(number);
+                Ok(format!("the processes of {name} on the fake node are stopped"))
+            }
+            Fault::Terminate if stopped => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("terminate {name}"),
+                "its processes are stopped and take no signal but SIGKILL",
+            )),
+            Fault::Terminate => {
+                self.unmount_own(number);
+                let state = self.state_after_term(number);
+                self.end(number, state.clone());
+                Ok(format!("the program of {name} on the fake node {state}"))
+            }
+            Fault::Kill => {
+                let state = ProgramState::Signaled { signal: "SIGKILL".into() };
+                self.end(number, state.clone());
+                Ok(format!("the program of {name} on the fake node: {state}"))
+            }
+        }
+    }
+
+    /// Only the producer handles SIGTERM.
+    fn state_after_term(&self, number: u32) -> ProgramState {
+        match self.workloads.get(&number).map(|record| record.spec.role) {
+            Some(Role::Producer) => ProgramState::Exited { code: 0 },
+            _ => ProgramState::Signaled { signal: "SIGTERM".into() },
+        }
+    }
+
+    fn stop_processes(&mut self, number: u32) {
+        if let Some(container) =
+            self.workloads.get_mut(&number).and_then(|record| record.container.as_mut())
+        {
+            container.stopped = true;
+        }
+        self.set_daemon(number, Daemon::Stopped);
+        self.settle();
+    }
+
+    /// Ends a container: its processes, and the namespaces with them.
+    pub(super) fn end(&mut self, number: u32, state: ProgramState) {
+        self.set_daemon(number, Daemon::Gone);
+        let Some(record) = self.workloads.get_mut(&number) else { return };
+        let Some(container) = record.container.take() else { return };
+        for namespace in container.namespaces {
+            self.kernel.end_namespace(namespace);
+        }
+        record.reported.send_modify(|reported| {
+            if reported.status.program == ProgramState::Running {
+                reported.status.program = state;
+            }
+        });
+        self.settle();
+    }
+
+    pub(super) fn restart(
+        &mut self,
+        number: u32,
+        marker: &Marker,
+    ) -> Result<Result<(), StartRefused>, Error> {
+        self.end(number, ProgramState::Signaled { signal: "SIGKILL".into() });
+        let Some(mut record) = self.workloads.remove(&number) else { return Err(never_started()) };
+        let created = self.create(&mut record, marker);
+        self.workloads.insert(number, record);
+        self.settle();
+        Ok(created)
+    }
+
+    /// Puts a copy of the node's fresh mount where a workload's stale one is.
+    pub(super) fn rebind(&mut self, number: u32) -> Result<(), Error> {
+        let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
+        let path = record.spec.paths(&self.plan.bridge).fuse;
+        let namespaces = record.namespaces().to_vec();
+        if namespaces.is_empty() {
+            let operation = format!("re-bind in {:?}", record.spec.name);
+            return Err(Error::new(ErrorKind::InvalidInput, operation, "it has ended"));
+        }
+        let fresh = self.plan.bridge.fuse_path();
+        for namespace in namespaces {
+            let table = self.kernel.table(namespace);
+            if table.at(&path.as_str().into()).is_some_and(crate::mountinfo::MountEntry::is_fuse) {
+                self.kernel.unmount(namespace, &path);
+            }
+            self.kernel.bind((self.node, &fresh), (namespace, &path));
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Binds the mount at the bridge's mountpoint over itself on the node.
+    pub(super) fn rebind_host(&mut self) -> Result<(), Error> {
+        let path = self.plan.bridge.fuse_path();
+        if self.kernel.walk(self.node, &path).is_none() {
+            return Err(refused(format!("bind {path:?} over itself"), "ENOENT"));
+        }
+        self.kernel.bind((self.node, &path), (self.node, &path));
+        self.settle();
+        Ok(())
+    }
+}
+
+fn never_started() -> Error {
+    Error::new(ErrorKind::Internal, "find a workload", "the node has never started it")
+}
+
+/// The words that Go programs, and so container runtimes, have for an errno.
+fn go_words(errno: &str) -> &str {
+    match errno {
+        "ENOTCONN" => "transport endpoint is not connected",
+        "EACCES" => "permission denied",
+        "EROFS" => "read-only file system",
+        "ENOTDIR" => "not a directory",
+        "EEXIST" => "file exists",
+        other => other,
+    }
+}

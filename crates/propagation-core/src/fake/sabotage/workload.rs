@@ -1,0 +1,135 @@
+//! A workload that breaks its contract.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Sabotage, Saboteur};
+use crate::error::{Error, ErrorKind};
+use crate::marker::Marker;
+use crate::observation::Outcome;
+use crate::plan::{Fault, WorkloadSpec};
+use crate::program::StartRefused;
+use crate::workload::{Until, Workload, WorkloadStatus};
+
+pub(super) struct SabotagedWorkload {
+    inner: Arc<dyn Workload>,
+    saboteur: Arc<Saboteur>,
+}
+
+impl SabotagedWorkload {
+    pub(super) fn new(inner: Arc<dyn Workload>, saboteur: Arc<Saboteur>) -> Self {
+        Self { inner, saboteur }
+    }
+
+    fn does(&self, sabotage: Sabotage) -> bool {
+        self.saboteur.does(sabotage)
+    }
+
+    fn bend(&self, mut status: WorkloadStatus) -> WorkloadStatus {
+        if self.does(Sabotage::HeldDescriptorRecovers) && status.held.is_some() {
+            status.held = Some(Outcome::Ok);
+        }
+        status
+    }
+}
+
+fn timeout(operation: &str) -> Error {
+    Error::new(ErrorKind::Timeout, operation, "sabotaged")
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Workload for SabotagedWorkload {
+    fn spec(&self) -> &WorkloadSpec {
+        self.inner.spec()
+    }
+
+    async fn status(&self) -> Result<WorkloadStatus, Error> {
+        self.inner.status().await.map(|status| self.bend(status))
+    }
+
+    async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
+        let now = self.inner.status().await?;
+        if self.does(Sabotage::WaitGivesUpAtOnce) && !until.is_met_by(&now) {
+            return Err(timeout("wait"));
+        }
+        let waited = self.inner.wait(until.clone(), deadline).await;
+        match waited {
+            Err(error)
+                if error.kind() == ErrorKind::Timeout
+                    && self.does(Sabotage::WaitIgnoresDeadline) =>
+            {
+                std::future::pending().await
+            }
+            Ok(status) if self.does(Sabotage::WaitMissesTheEnd) && !until.is_met_by(&status) => {
+                let never = std::future::pending::<()>();
+                // Ends with the deadline, as a wait does that has missed what it waits for.
+                let _ = tokio::time::timeout(deadline, never).await;
+                Err(timeout("wait"))
+            }
+            waited => waited.map(|status| self.bend(status)),
+        }
+    }
+
+    async fn inject(&self, fault: Fault) -> Result<String, Error> {
+        if self.does(Sabotage::InjectDoesNothing) {
+            return Ok("sabotaged: nothing was done".into());
+        }
+        let call = self.saboteur.begin()?;
+        let done = self.inner.inject(fault).await;
+        call.over();
+        match done {
+            Err(_) if self.does(Sabotage::InjectsIntoTheDead) => Ok("sabotaged".into()),
+            done => done,
+        }
+    }
+
+    async fn restart(
+        &self,
+        marker: &Marker,
+        recreate: bool,
+    ) -> Result<Result<(), StartRefused>, Error> {
+        if self.does(Sabotage::RestartDoesNothing) {
+            return Ok(Ok(()));
+        }
+        let first = self.saboteur.memory().first_marker.clone();
+        let marker = match first {
+            Some(first) if self.does(Sabotage::RestartKeepsOldMarker) => first,
+            _ => marker.clone(),
+        };
+        let call = self.saboteur.begin()?;
+        let done = self.inner.restart(&marker, recreate).await;
+        call.over();
+        done
+    }
+
+    async fn rebind(&self) -> Result<(), Error> {
+        if self.does(Sabotage::RebindDoesNothing) {
+            return Ok(());
+        }
+        let call = self.saboteur.begin()?;
+        let done = self.inner.rebind().await;
+        call.over();
+        done
+    }
+
+    async fn log(&self) -> Result<Vec<String>, Error> {
+        if self.does(Sabotage::LogsNothing) { Ok(Vec::new()) } else { self.inner.log().await }
+    }
+
+    async fn stop(&self) -> Result<(), Error> {
+        if self.does(Sabotage::StopDoesNothing) {
+            return Ok(());
+        }
+        let ended =
+            !self.inner.status().await.is_ok_and(|status| {
+                matches!(status.program, crate::program::ProgramState::Running)
+            });
+        if ended && self.does(Sabotage::StopNotIdempotent) {
+            return Err(Error::new(ErrorKind::Environment, "stop", "it has ended already"));
+        }
+        self.inner.stop().await
+    }
+}
