@@ -37,6 +37,29 @@ impl Child {
         }
     }
 
+    /// Forks a child that answers each request with what `work` makes of it, until the parent's end
+    /// of the pipe closes.
+    pub(crate) fn serve<Q: DeserializeOwned, A: Serialize>(
+        work: impl Fn(Q) -> A,
+    ) -> Result<Self, Errno> {
+        let (ours, mut theirs) = Pipe::pair()?;
+        match fork()? {
+            Fork::Child => {
+                drop(ours);
+                while let Ok(Some(request)) = theirs.receive() {
+                    if theirs.send(&work(request)).is_err() {
+                        break;
+                    }
+                }
+                exit_now(0)
+            }
+            Fork::Parent(pid) => {
+                drop(theirs);
+                Ok(Self { pid, pipe: ours })
+            }
+        }
+    }
+
     /// Kills the child and reaps it if it dies at once. One that is stuck in the kernel stays until
     /// its FUSE connection ends; process 1 of the pid namespace reaps it then.
     pub(crate) fn give_up(&self) {

@@ -49,6 +49,19 @@ struct Looked {
     content: Vec<String>,
 }
 
+/// One look, with the names and the content for the log when they are wanted.
+fn look_once(proc: &Proc, mountpoint: &str, with_content: bool) -> Looked {
+    let uid = Uid::effective().as_raw();
+    let seen = look(proc, mountpoint, MARKER_FILE, uid, None);
+    let (mut names, mut content) = (Vec::new(), Vec::new());
+    if with_content && seen.outcome.is_ok() {
+        names = listing(mountpoint);
+        let marker = std::fs::read_to_string(format!("{mountpoint}/{MARKER_FILE}"));
+        content.extend(marker.unwrap_or_default().lines().map(ToOwned::to_owned));
+    }
+    Looked { seen, listing: names, content }
+}
+
 impl Consumer {
     /// Watches until SIGTERM, or until its node goes away; returns the exit code, 1 when watching is
     /// not possible.
@@ -84,7 +97,10 @@ struct Watching<'a> {
     stage: Stage,
     give_up_at: u64,
     next_look_at: u64,
-    look: Option<(Child, u64)>,
+    /// The child that looks, kept from look to look.
+    looker: Option<Child>,
+    /// When the look that goes on has to have ended.
+    look_until: Option<u64>,
     look_again: bool,
     holder: Option<Child>,
     last: Option<(String, Option<u64>)>,
@@ -109,7 +125,8 @@ impl<'a> Watching<'a> {
             stage: Stage::Waiting,
             give_up_at: now + consumer.marker_ms * 1_000_000,
             next_look_at: now,
-            look: None,
+            looker: None,
+            look_until: None,
             look_again: false,
             holder: None,
             last: None,
@@ -120,7 +137,7 @@ impl<'a> Watching<'a> {
         loop {
             let now = now_ns();
             self.pass_deadlines(now);
-            if self.look.is_none() && (self.look_again || now >= self.next_look_at) {
+            if self.look_until.is_none() && (self.look_again || now >= self.next_look_at) {
                 self.start_look(now)?;
             }
             if !self.wait()? {
@@ -133,22 +150,17 @@ impl<'a> Watching<'a> {
         }
     }
 
+    /// Asks the looking child for a look. It is made at the first one, and again when one hung.
     fn start_look(&mut self, now: u64) -> Result<(), Errno> {
-        let proc = &self.proc;
-        let mountpoint = self.consumer.mountpoint.as_str();
-        let with_listing = self.stage != Stage::Ready;
-        let child = Child::start(|pipe| {
-            let uid = Uid::effective().as_raw();
-            let seen = look(proc, mountpoint, MARKER_FILE, uid, None);
-            let (mut names, mut content) = (Vec::new(), Vec::new());
-            if with_listing && seen.outcome.is_ok() {
-                names = listing(mountpoint);
-                let marker = std::fs::read_to_string(format!("{mountpoint}/{MARKER_FILE}"));
-                content.extend(marker.unwrap_or_default().lines().map(ToOwned::to_owned));
-            }
-            let _ = pipe.send(&Looked { seen, listing: names, content });
-        })?;
-        self.look = Some((child, now + self.consumer.probe_ms * 1_000_000));
+        if self.looker.is_none() {
+            let (proc, mountpoint) = (&self.proc, self.consumer.mountpoint.as_str());
+            self.looker =
+                Some(Child::serve(|with_content: bool| look_once(proc, mountpoint, with_content))?);
+        }
+        if let Some(looker) = &self.looker {
+            looker.pipe.send(&(self.stage != Stage::Ready))?;
+        }
+        self.look_until = Some(now + self.consumer.probe_ms * 1_000_000);
         self.look_again = false;
         self.next_look_at = now + PERIOD_NS;
         Ok(())
@@ -165,11 +177,11 @@ impl<'a> Watching<'a> {
             let last = self.last.as_ref().map_or("nothing was seen", |(class, _)| class.as_str());
             self.reporter.log(format!("({last})"));
         }
-        if let Some((child, deadline)) = &self.look
-            && now >= *deadline
-        {
-            child.give_up();
-            self.look = None;
+        if self.look_until.is_some_and(|until| now >= until) {
+            if let Some(looker) = self.looker.take() {
+                looker.give_up();
+            }
+            self.look_until = None;
             let after_ms = self.consumer.probe_ms;
             let took_ns = after_ms * 1_000_000;
             self.saw(Looked {
@@ -189,10 +201,7 @@ impl<'a> Watching<'a> {
 
     /// Sleeps until something happens. Returns `false` when the node has gone or asks it to end.
     fn wait(&mut self) -> Result<bool, Errno> {
-        let mut wake_at = self.next_look_at;
-        if let Some((_, deadline)) = &self.look {
-            wake_at = *deadline;
-        }
+        let mut wake_at = self.look_until.unwrap_or(self.next_look_at);
         if self.stage == Stage::Waiting {
             wake_at = wake_at.min(self.give_up_at);
         }
@@ -205,7 +214,7 @@ impl<'a> Watching<'a> {
             descriptors.push(PollFd::new(pipe.as_fd(), PollFlags::empty()));
             descriptors.len() - 1
         });
-        let look = self.look.as_ref().map(|(child, _)| {
+        let look = self.looker.as_ref().map(|child| {
             descriptors.push(PollFd::new(child.pipe.as_fd(), PollFlags::POLLIN));
             descriptors.len() - 1
         });
@@ -239,15 +248,15 @@ impl<'a> Watching<'a> {
     }
 
     fn take_look(&mut self) -> Result<(), Errno> {
-        let Some((child, _)) = &mut self.look else { return Ok(()) };
-        let open = child.pipe.fill(false)?;
-        if let Some(looked) = child.pipe.next::<Looked>()? {
-            let pid = child.pid;
-            self.look = None;
-            let _ = waitpid(pid, None);
+        let Some(looker) = &mut self.looker else { return Ok(()) };
+        let open = looker.pipe.fill(false)?;
+        if let Some(looked) = looker.pipe.next::<Looked>()? {
+            self.look_until = None;
             self.saw(looked);
         } else if !open {
-            self.look = None;
+            // It died: somebody killed it. The next look makes another.
+            self.looker = None;
+            self.look_until = None;
         }
         Ok(())
     }

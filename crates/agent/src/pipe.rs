@@ -13,6 +13,9 @@ use propagation_core::protocol::{encode, frame_length};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// How much is read at a time.
+const CHUNK_BYTES: usize = 4096;
+
 /// The most descriptors that one message can carry (`SCM_MAX_FD` of the kernel).
 const DESCRIPTORS_PER_MESSAGE: usize = 253;
 
@@ -95,7 +98,17 @@ impl Pipe {
     /// # Errors
     /// As recvmsg(2), but for an interrupted or empty read.
     pub(crate) fn fill(&mut self, wait: bool) -> Result<bool, Errno> {
-        let mut chunk = vec![0; 64 * 1024];
+        let mut read = self.fill_once(wait)?;
+        while read == CHUNK_BYTES {
+            read = self.fill_once(false)?;
+        }
+        Ok(!self.closed)
+    }
+
+    /// Reads one chunk; returns how much came.
+    fn fill_once(&mut self, wait: bool) -> Result<usize, Errno> {
+        // On the stack and small: every page that is written after a fork is a fault.
+        let mut chunk = [0; CHUNK_BYTES];
         let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_PER_MESSAGE]);
         let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
         if !wait {
@@ -105,10 +118,10 @@ impl Pipe {
         let message =
             match recvmsg::<()>(self.socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
                 Ok(message) => message,
-                Err(Errno::EINTR | Errno::EAGAIN) => return Ok(true),
+                Err(Errno::EINTR | Errno::EAGAIN) => return Ok(0),
                 Err(Errno::ECONNRESET) => {
                     self.closed = true;
-                    return Ok(false);
+                    return Ok(0);
                 }
                 Err(errno) => return Err(errno),
             };
@@ -122,7 +135,7 @@ impl Pipe {
         self.descriptors.extend(received.into_iter().map(own));
         self.buffer.extend_from_slice(&chunk[..bytes]);
         self.closed = bytes == 0;
-        Ok(!self.closed)
+        Ok(bytes)
     }
 
     /// The next whole value that has been read.
