@@ -73,6 +73,12 @@ async fn measure(backend: &dyn Backend) -> Result<(), Error> {
     for check in &own.checks {
         println!("{}: {}: {}", report.backend, check.id, check.observed);
     }
+    if own.status == Status::Skipped {
+        // A machine without FUSE has nothing to measure; the fake always has.
+        println!("{}: {}", report.backend, report.verdict.summary);
+        assert_ne!(report.backend, "fake");
+        return Ok(());
+    }
     assert_eq!(own.status, Status::Passed, "{own:?}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use propagation_core::protocol::{
     Call, Failure, Message, NodeSetup, PROTOCOL_VERSION, ProgramEvent, Reply, Request, encode,
@@ -18,6 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::shared::lock;
 
 /// Receives the events of all containers, and the end of the agent. Called in the reading task, so
 /// must not block.
@@ -146,11 +148,6 @@ impl Drop for Agent {
                 .spawn(move || process.wait());
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that can panic runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn disconnected() -> Error {

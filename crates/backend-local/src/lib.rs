@@ -18,8 +18,10 @@
 
 mod agent;
 mod clean;
+mod containers;
 mod facts;
 mod node;
+mod shared;
 mod workload;
 
 use async_trait::async_trait;

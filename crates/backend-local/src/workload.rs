@@ -1,6 +1,6 @@
 //! A workload on a simulated node: one container, or its successor after a restart.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use propagation_core::workload::{Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
 use tokio::sync::watch;
 
-use crate::node::{Shared, unexpected};
+use crate::shared::{Shared, finished, lock, unexpected};
 
 /// What a container's program has reported so far.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl Reported {
 pub(crate) struct LocalWorkload {
     shared: Arc<Shared>,
     spec: WorkloadSpec,
-    current: Mutex<Current>,
+    current: Arc<Mutex<Current>>,
 }
 
 /// The container that is the workload now.
@@ -77,12 +77,11 @@ impl LocalWorkload {
         events: watch::Receiver<Reported>,
     ) -> Self {
         let current = Current { id: Some(id), events, log_before: Vec::new() };
-        Self { shared, spec, current: Mutex::new(current) }
+        Self { shared, spec, current: Arc::new(Mutex::new(current)) }
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
-        // No code that can panic runs under this lock.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current)
     }
 
     fn container(&self) -> Result<u32, Error> {
@@ -155,27 +154,15 @@ impl Workload for LocalWorkload {
         marker: &Marker,
         _recreate: bool,
     ) -> Result<Result<(), StartRefused>, Error> {
-        // On a simulated node nothing outlives the container, so a new pod is a new container.
-        self.stop().await?;
-        let specs = std::slice::from_ref(&self.spec);
-        let mut started = self.shared.start_containers(specs, marker).await?;
-        Ok(match started.pop() {
-            Some(Ok((id, events))) => {
-                let mut current = self.current();
-                let before = std::mem::replace(&mut current.events, events);
-                current.log_before.extend(before.borrow().log.iter().cloned());
-                current.id = Some(id);
-                Ok(())
-            }
-            Some(Err(refusal)) => Err(refusal),
-            None => {
-                return Err(Error::new(
-                    ErrorKind::Internal,
-                    format!("restart {:?}", self.spec.name),
-                    "the node answered for no container",
-                ));
-            }
-        })
+        // On a simulated node nothing outlives the container, so a new pod is a new container. In a
+        // task of its own: a caller that does not wait leaves no workload half restarted.
+        let (shared, current) = (Arc::clone(&self.shared), Arc::clone(&self.current));
+        let (spec, marker) = (self.spec.clone(), marker.clone());
+        finished(tokio::spawn(async move {
+            stop(&shared, &current).await?;
+            start_again(&shared, &current, spec, &marker).await
+        }))
+        .await
     }
 
     async fn rebind(&self) -> Result<(), Error> {
@@ -192,14 +179,44 @@ impl Workload for LocalWorkload {
     }
 
     async fn stop(&self) -> Result<(), Error> {
-        let Some(id) = self.current().id.take() else { return Ok(()) };
-        let result = self.shared.agent.call(Call::Remove { container: id }).await.map(drop);
-        self.shared.forget(id);
-        match result {
-            // A node that has ended has taken the container with it.
-            Err(error) if error.kind() == ErrorKind::Disconnected => Ok(()),
-            result => result,
+        stop(&self.shared, &self.current).await
+    }
+}
+
+/// Ends the container that is the workload now, if there is one.
+async fn stop(shared: &Shared, current: &Mutex<Current>) -> Result<(), Error> {
+    let Some(id) = lock(current).id.take() else { return Ok(()) };
+    let result = shared.agent.call(Call::Remove { container: id }).await.map(drop);
+    shared.forget(id);
+    match result {
+        // A node that has ended has taken the container with it.
+        Err(error) if error.kind() == ErrorKind::Disconnected => Ok(()),
+        result => result,
+    }
+}
+
+/// Starts a container for a workload that has none.
+async fn start_again(
+    shared: &Shared,
+    current: &Mutex<Current>,
+    spec: WorkloadSpec,
+    marker: &Marker,
+) -> Result<Result<(), StartRefused>, Error> {
+    let name = spec.name.clone();
+    match shared.start_containers(&[spec], marker).await?.pop() {
+        Some(Ok((id, events))) => {
+            let mut current = lock(current);
+            let before = std::mem::replace(&mut current.events, events);
+            current.log_before.extend(before.borrow().log.iter().cloned());
+            current.id = Some(id);
+            Ok(Ok(()))
         }
+        Some(Err(refusal)) => Ok(Err(refusal)),
+        None => Err(Error::new(
+            ErrorKind::Internal,
+            format!("restart {name:?}"),
+            "the node answered for no container",
+        )),
     }
 }
 

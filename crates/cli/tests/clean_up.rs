@@ -63,9 +63,10 @@ fn signals() -> TestResult {
         let child = long_run(scratch.path());
         let pid = child.id().to_string();
         let stands = wait_until("the node stands", || !support::agents().is_empty());
-        std::process::Command::new("kill").args(["-s", signal, &pid]).status()?;
+        let sent = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
         let result = child.wait_with_output()?;
         stands?;
+        sent?;
         expect_code(&result, 130)?;
         unchanged(&before)?;
     }

@@ -9,7 +9,7 @@ use propagation_core::Capabilities;
 use crate::failure::Checked;
 use crate::lab::Lab;
 
-/// What a case can need of a node beyond the traits: one declared capability.
+/// What a case can need beyond the traits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Need {
@@ -25,24 +25,37 @@ pub enum Need {
     StopFault,
     /// [`Capabilities::replicas`].
     Replicas,
-    /// [`Capabilities::real_kernel`].
-    RealKernel,
+    /// By the node's facts: users who are not root can mount. fusermount3 is there, and the mode of
+    /// `/dev/fuse` lets everybody open it.
+    Fusermount3,
+    /// The suite was told how to remove a node that is kept
+    /// ([`Suite::with_remover`](crate::Suite::with_remover)).
+    Remover,
+}
+
+/// What a suite and its nodes have for the cases.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) fusermount3: bool,
+    pub(crate) remover: bool,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ShapeNode,
         Self::RebindHost,
         Self::RebindConsumer,
         Self::OtherUids,
         Self::StopFault,
         Self::Replicas,
-        Self::RealKernel,
+        Self::Fusermount3,
+        Self::Remover,
     ];
 
-    /// Whether the capabilities meet it.
-    pub fn is_met_by(self, capabilities: Capabilities) -> bool {
+    pub(crate) fn is_met_by(self, offer: &Offer) -> bool {
+        let capabilities = offer.capabilities;
         match self {
             Self::ShapeNode => capabilities.shape_node,
             Self::RebindHost => capabilities.rebind_host,
@@ -50,7 +63,8 @@ impl Need {
             Self::OtherUids => capabilities.other_uids,
             Self::StopFault => capabilities.stop_fault,
             Self::Replicas => capabilities.replicas,
-            Self::RealKernel => capabilities.real_kernel,
+            Self::Fusermount3 => offer.fusermount3,
+            Self::Remover => offer.remover,
         }
     }
 }
@@ -64,7 +78,8 @@ impl fmt::Display for Need {
             Self::OtherUids => "capability other_uids",
             Self::StopFault => "capability stop_fault",
             Self::Replicas => "capability replicas",
-            Self::RealKernel => "capability real_kernel",
+            Self::Fusermount3 => "fusermount3, and a /dev/fuse that every user can open",
+            Self::Remover => "a way to remove what is kept",
         })
     }
 }

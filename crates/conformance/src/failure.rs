@@ -12,7 +12,7 @@ use crate::skip::Skip;
 pub(crate) enum Failure {
     /// The backend does not keep the contract.
     Broken(String),
-    /// The case cannot be done on this node.
+    /// There is nothing to be tested on this node.
     Skipped(Skip),
 }
 
@@ -21,9 +21,9 @@ impl Failure {
         Self::Broken(words.to_string())
     }
 
-    /// The case cannot be done here.
-    pub(crate) fn skip(reason: impl fmt::Display) -> Self {
-        Self::Skipped(Skip::Unfit { reason: reason.to_string() })
+    /// There is nothing to be tested on this node.
+    pub(crate) fn not_applicable(reason: impl fmt::Display) -> Self {
+        Self::Skipped(Skip::NotApplicable { reason: reason.to_string() })
     }
 }
 

@@ -39,6 +39,8 @@ mod failure;
 mod lab;
 mod skip;
 mod suite;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 
 pub use case::Need;

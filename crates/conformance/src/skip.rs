@@ -16,10 +16,10 @@ pub enum Skip {
         /// What is missing.
         reason: String,
     },
-    /// The node does not declare a capability that the case needs.
+    /// What the case needs is not there.
     Lacks(Need),
-    /// The case itself found that it cannot be done on this node.
-    Unfit {
+    /// There is nothing to be tested on this node; acceptable everywhere.
+    NotApplicable {
         /// Why not.
         reason: String,
     },
@@ -30,7 +30,7 @@ impl fmt::Display for Skip {
         match self {
             Self::Absent { reason } => write!(formatter, "environment absent: {reason}"),
             Self::Lacks(need) => write!(formatter, "requires {need}"),
-            Self::Unfit { reason } => write!(formatter, "not applicable: {reason}"),
+            Self::NotApplicable { reason } => write!(formatter, "not applicable: {reason}"),
         }
     }
 }
@@ -46,7 +46,7 @@ impl Required {
         Self::parse(&std::env::var(REQUIRE).unwrap_or_default())
     }
 
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let words = text.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty());
         Self { names: words.map(ToOwned::to_owned).collect() }
     }

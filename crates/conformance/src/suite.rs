@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_core::facts::FuseDevice;
-use propagation_core::{Backend, Capabilities, ErrorKind, RunId};
+use propagation_core::{Backend, ErrorKind, RunId};
 
-use crate::case::{Case, Need};
+use crate::case::{Case, Need, Offer};
 use crate::cases;
 use crate::failure::Failure;
 use crate::lab::{Lab, Remover};
@@ -23,7 +23,7 @@ type Afterwards = Arc<dyn Fn(&RunId) -> Result<(), String> + Send + Sync>;
 pub struct Suite {
     name: String,
     backend: Arc<dyn Backend>,
-    required: Required,
+    pub(crate) required: Required,
     accepted: Vec<Need>,
     case_deadline: Duration,
     soon: Duration,
@@ -52,7 +52,7 @@ pub enum CaseOutcome {
 /// What opening a node gave.
 #[derive(Debug, Clone)]
 enum Environment {
-    Present(Capabilities),
+    Present(Offer),
     Absent(String),
     Broken(String),
 }
@@ -68,13 +68,18 @@ impl Environment {
             }
             Err(error) => return Self::Broken(error.to_string()),
         };
-        match node.facts().await.map(|facts| facts.fuse_device) {
-            Ok(FuseDevice::Usable) => Self::Present(node.capabilities()),
-            Ok(FuseDevice::Unusable { errno }) => {
-                Self::Absent(format!("a node opens, and its /dev/fuse gives {errno}"))
-            }
-            Err(error) => Self::Broken(error.to_string()),
+        let facts = match node.facts().await {
+            Ok(facts) => facts,
+            Err(error) => return Self::Broken(error.to_string()),
+        };
+        if let FuseDevice::Unusable { errno } = facts.fuse_device {
+            return Self::Absent(format!("a node opens, and its /dev/fuse gives {errno}"));
         }
+        Self::Present(Offer {
+            capabilities: node.capabilities(),
+            fusermount3: facts.fusermount3.is_some() && facts.fuse_device_for_all,
+            remover: lab.remover.is_some(),
+        })
     }
 }
 
@@ -101,8 +106,7 @@ impl Suite {
         self
     }
 
-    /// Declares that nodes of this backend may lack a capability even where the backend is
-    /// required.
+    /// Declares that these may be missing even where the backend is required.
     #[must_use]
     pub fn accepting_without(mut self, needs: impl IntoIterator<Item = Need>) -> Self {
         self.accepted.extend(needs);
@@ -167,7 +171,7 @@ impl Suite {
     }
 
     /// In libtest's words; a skip that is not acceptable here is a failure.
-    fn told(&self, outcome: CaseOutcome) -> Result<Completion, Failed> {
+    pub(crate) fn told(&self, outcome: CaseOutcome) -> Result<Completion, Failed> {
         match outcome {
             CaseOutcome::Passed => Ok(Completion::Completed),
             CaseOutcome::Failed(words) => Err(words.into()),
@@ -185,7 +189,7 @@ impl Suite {
             && match skip {
                 Skip::Absent { .. } => true,
                 Skip::Lacks(need) => !self.accepted.contains(need),
-                Skip::Unfit { .. } => false,
+                Skip::NotApplicable { .. } => false,
             }
     }
 
@@ -194,8 +198,8 @@ impl Suite {
         match self.environment() {
             Environment::Absent(reason) => CaseOutcome::Skipped(Skip::Absent { reason }),
             Environment::Broken(reason) => CaseOutcome::Failed(reason),
-            Environment::Present(capabilities) => {
-                let fits = |case: &Case| case.needs.iter().all(|need| need.is_met_by(capabilities));
+            Environment::Present(offer) => {
+                let fits = |case: &Case| case.needs.iter().all(|need| need.is_met_by(&offer));
                 match cases::all().filter(fits).count() {
                     0 => CaseOutcome::Failed("no case runs with these capabilities".into()),
                     _ => CaseOutcome::Passed,
@@ -207,8 +211,9 @@ impl Suite {
     fn environment(&self) -> Environment {
         let backend = Arc::clone(&self.backend);
         let (deadline, soon) = (self.case_deadline, self.soon);
+        let remover = self.remover.clone();
         let open = move || async move {
-            let lab = Lab::new(backend, soon, None);
+            let lab = Lab::new(backend, soon, remover);
             let looked = tokio::time::timeout(deadline, Environment::of(&lab)).await;
             let environment = looked
                 .unwrap_or_else(|_| Environment::Broken("opening a node does not end".into()));
@@ -220,12 +225,12 @@ impl Suite {
     }
 
     fn outcome_of(&self, case: &Case) -> CaseOutcome {
-        let capabilities = match self.environment() {
-            Environment::Present(capabilities) => capabilities,
+        let offer = match self.environment() {
+            Environment::Present(offer) => offer,
             Environment::Absent(reason) => return CaseOutcome::Skipped(Skip::Absent { reason }),
             Environment::Broken(reason) => return CaseOutcome::Failed(reason),
         };
-        if let Some(need) = case.needs.iter().find(|need| !need.is_met_by(capabilities)) {
+        if let Some(need) = case.needs.iter().find(|need| !need.is_met_by(&offer)) {
             return CaseOutcome::Skipped(Skip::Lacks(*need));
         }
         let (suite, case) = (self.clone(), *case);
@@ -246,12 +251,30 @@ impl Suite {
         });
         let runs = lab.close().await.map_err(Failure::Broken);
         done?;
-        for run in runs? {
-            if let Some(look) = &self.afterwards {
-                look(&run).map_err(Failure::Broken)?;
+        if let Some(look) = &self.afterwards {
+            for run in runs? {
+                gone(&**look, &run).await.map_err(Failure::Broken)?;
             }
+        } else {
+            runs?;
         }
         Ok(())
+    }
+}
+
+/// Looks until nothing is left: what was dropped, and not closed, ends by itself and a little later.
+async fn gone(
+    look: &(dyn Fn(&RunId) -> Result<(), String> + Send + Sync),
+    run: &RunId,
+) -> Result<(), String> {
+    const WITHIN: Duration = Duration::from_secs(5);
+    const AGAIN_AFTER: Duration = Duration::from_millis(10);
+    let started = Instant::now();
+    loop {
+        match look(run) {
+            Err(_) if started.elapsed() < WITHIN => tokio::time::sleep(AGAIN_AFTER).await,
+            looked => return looked,
+        }
     }
 }
 

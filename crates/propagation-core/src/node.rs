@@ -99,7 +99,9 @@ pub trait Node: Send + Sync {
     /// observation for each, in that order. Never blocks longer than the probe's deadline times a
     /// small constant, however many actors hang.
     ///
-    /// Precondition: the workloads of the actors have been started and not stopped.
+    /// Precondition: the workloads of the actors have been started and not stopped. An actor that
+    /// has no such path (the bridge, seen by a workload whose volume is the mountpoint) gives
+    /// `skipped`.
     ///
     /// # Errors
     /// When the node cannot be reached or an actor is unknown. What the access gives, a hang

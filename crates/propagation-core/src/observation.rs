@@ -134,7 +134,8 @@ pub enum Via {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
 pub struct MountView {
-    /// Device number of the superblock: a new FUSE connection always has a new one.
+    /// Device number of the superblock. While a dead one is still referenced a new connection has
+    /// another; once it is gone its number may come back.
     pub device: DeviceId,
     /// The root of the mount inside that superblock.
     pub root: MountPath,

@@ -119,7 +119,23 @@ pub fn decide(
     }
     let trouble: Vec<&PhaseReport> =
         ["stale_mount", "recovery"].into_iter().filter_map(failed).collect();
-    if trouble.is_empty() { full_success(measurements) } else { partial(&trouble, measurements) }
+    if !trouble.is_empty() {
+        return partial(&trouble, measurements);
+    }
+    if let Some(missing) = FIVE.iter().find(|id| !passed(phases, id)) {
+        return inconclusive(
+            format!("The phase {missing} did not run, so nothing follows for recovery."),
+            vec!["Run all five phases.".into()],
+        );
+    }
+    full_success(measurements)
+}
+
+/// The phases that a success needs. Phases of one's own may come beside them.
+const FIVE: [&str; 5] = ["host_setup", "producer", "consumer", "stale_mount", "recovery"];
+
+fn passed(phases: &[PhaseReport], id: &str) -> bool {
+    phases.iter().any(|phase| phase.id == id && phase.status == Status::Passed)
 }
 
 fn first_cause(phase: &PhaseReport) -> String {
@@ -240,3 +256,87 @@ livenessProbe:
   timeoutSeconds: 5
   failureThreshold: 3
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Check;
+
+    /// Five phases that passed, but for those named.
+    fn phases(not_passed: &[(&str, Status)]) -> Vec<PhaseReport> {
+        FIVE.iter()
+            .map(|id| {
+                let found = not_passed.iter().find(|(name, _)| name == id);
+                let status = found.map_or(Status::Passed, |(_, status)| *status);
+                let check = Check::new("c", status != Status::Failed, "expected", "observed")
+                    .with_cause(format!("cause of {id}"), format!("fix of {id}"));
+                PhaseReport {
+                    id: (*id).into(),
+                    status,
+                    started_ms: 0.0,
+                    duration_ms: 1.0,
+                    reason: None,
+                    checks: vec![check],
+                }
+            })
+            .collect()
+    }
+
+    fn outcome(not_passed: &[(&str, Status)]) -> VerdictOutcome {
+        decide(&phases(not_passed), &Measurements::default(), None).outcome
+    }
+
+    #[test]
+    fn the_decision_table() {
+        use Status::{Errored, Failed, Skipped};
+        use VerdictOutcome::{FullSuccess, FundamentalFailure, Inconclusive, PartialSuccess};
+        assert_eq!(outcome(&[]), FullSuccess);
+        assert_eq!(outcome(&[("stale_mount", Failed)]), PartialSuccess);
+        assert_eq!(outcome(&[("recovery", Failed)]), PartialSuccess);
+        let later = [("stale_mount", Skipped), ("recovery", Skipped)];
+        assert_eq!(outcome(&[&[("consumer", Failed)], &later[..]].concat()), FundamentalFailure);
+        for first in ["host_setup", "producer"] {
+            assert_eq!(outcome(&[(first, Failed)]), Inconclusive);
+        }
+        for id in FIVE {
+            assert_eq!(outcome(&[(id, Errored)]), Inconclusive, "{id} errored");
+        }
+    }
+
+    #[test]
+    fn a_positive_control_makes_the_consumers_phase_inconclusive() {
+        let mut phases = phases(&[("consumer", Status::Failed)]);
+        phases[2].checks.push(Check::new("control:control", false, "blind", "it sees it"));
+        let verdict = decide(&phases, &Measurements::default(), None);
+        assert_eq!(verdict.outcome, VerdictOutcome::Inconclusive);
+        assert!(verdict.summary.contains("control"));
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_says_nothing() {
+        let verdict = decide(&phases(&[]), &Measurements::default(), Some("it was interrupted"));
+        assert_eq!(verdict.outcome, VerdictOutcome::Inconclusive);
+        assert_eq!(verdict.scenario_letter, None);
+    }
+
+    #[test]
+    fn phases_that_never_ran_are_no_success() {
+        assert_eq!(
+            decide(&[], &Measurements::default(), None).outcome,
+            VerdictOutcome::Inconclusive
+        );
+        assert_eq!(outcome(&[("recovery", Status::Skipped)]), VerdictOutcome::Inconclusive);
+    }
+
+    #[test]
+    fn partial_success_names_the_intervention_and_gives_the_probe() {
+        let measurements = Measurements {
+            smallest_intervention: Some(Intervention::RestartConsumer),
+            ..Measurements::default()
+        };
+        let verdict = decide(&phases(&[("recovery", Status::Failed)]), &measurements, None);
+        assert_eq!(verdict.scenario_letter, Some('B'));
+        assert!(verdict.summary.contains("restart of the consumer's container"));
+        assert!(verdict.liveness_probe.is_some_and(|yaml| yaml.starts_with("livenessProbe:")));
+    }
+}

@@ -201,7 +201,13 @@ fn apply(change: &HostChange) -> Result<bool, Failure> {
 /// Removes a directory if it is empty. One that is not there is removed already. The plain file of
 /// the producer goes first.
 fn remove_empty(path: &str) -> Result<(), Failure> {
-    let _ = fs::remove_file(Path::new(path).join(propagation_core::marker::PLAIN_FILE));
+    let plain = propagation_core::marker::PLAIN_FILE;
+    let others = fs::read_dir(path)
+        .is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != plain)));
+    if others {
+        return Err(system(format!("remove {path:?}"), Errno::ENOTEMPTY));
+    }
+    let _ = fs::remove_file(Path::new(path).join(plain));
     match fs::remove_dir(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == IoKind::NotFound => Ok(()),

@@ -2,6 +2,7 @@
 
 use propagation_core::facts::PathState;
 use propagation_core::journal::HostChange;
+use propagation_core::node::{Probe, Target};
 use propagation_core::observation::Actor;
 use propagation_core::plan::{BridgeState, Fault, NodeSpec, Plan};
 
@@ -102,6 +103,10 @@ async fn a_directory_in_use_is_not_removed(lab: &Lab) -> Checked {
         ensure!(!error.reason().is_empty(), "an error without a reason: {error:?}");
     }
     stage.expect(&[(Actor::Node, "ok")], 1, "after undoing was refused").await?;
+    let probe = Probe { target: Target::Bridge, ..stage.probe(1) };
+    for observation in stage.node.observe(&[Actor::Node], &probe).await? {
+        ensure!(observation.outcome.is_ok(), "the plain file, after that: {observation}");
+    }
     Ok(())
 }
 

@@ -29,7 +29,7 @@ cases! {
     a_look_dropped_while_it_hangs_leaves_the_node_usable needs StopFault,
     a_dropped_opening_leaves_nothing,
     everything_undone_leaves_the_host_as_it_was,
-    a_kept_node_stays_and_says_how_to_remove_it,
+    a_kept_node_stays_and_says_how_to_remove_it needs Remover,
 }
 
 fn ended(program: &ProgramState) -> bool {
@@ -234,7 +234,7 @@ async fn stop_all(workloads: &[Arc<dyn Workload>]) -> Checked {
 
 async fn a_kept_node_stays_and_says_how_to_remove_it(lab: &Lab) -> Checked {
     let Some(remover) = &lab.remover else {
-        return Err(Failure::skip("the suite was not told how to remove what is kept"));
+        return Err(Failure::new("a case that needs a remover was started without"));
     };
     let plan = lab.plan_of(&[early()]);
     let (node, run) = lab.open_kept(&plan).await?;

@@ -23,7 +23,7 @@ cases! {
     volumes_may_be_at_the_mountpoint_or_above_the_bridge,
     groups_are_those_of_the_modes,
     replicas_are_views_of_their_own needs Replicas,
-    another_user_mounts_through_fusermount3 needs ShapeNode OtherUids,
+    another_user_mounts_through_fusermount3 needs ShapeNode OtherUids Fusermount3,
     after_a_clean_replacement,
     after_a_crash_and_a_replacement,
 }
@@ -152,13 +152,6 @@ async fn another_user_mounts_through_fusermount3(lab: &Lab) -> Checked {
         let node = NodeSpec { container_fuse_conf: conf, ..NodeSpec::default() };
         let plan = Plan { node, workloads: vec![producer.clone()], ..lab.plan() };
         let stage = Stage::set(lab, plan).await?;
-        let facts = stage.node.facts().await?;
-        if facts.fusermount3.is_none() {
-            return Err(Failure::skip("fusermount3 is not installed on the node"));
-        }
-        if !facts.fuse_device_for_all {
-            return Err(Failure::skip("the mode of /dev/fuse keeps all users out but root"));
-        }
         let workload = stage.start_one(&producer).await?;
         let status = workload.wait(Until::Mounted, lab.soon).await?;
         if mounts {

@@ -68,19 +68,31 @@ impl Files {
         Ok(true)
     }
 
-    /// Removes a file or an empty directory. One that is not there is removed already.
+    /// Removes a file. One that is not there is removed already.
     ///
     /// # Errors
     /// The errno's name.
     pub(super) fn remove(&mut self, path: &str) -> Result<(), &'static str> {
-        if self.files.keys().any(|other| other != path && below(other, path).is_some()) {
-            return Err("ENOTEMPTY");
-        }
         if self.read_only && self.files.contains_key(path) {
             return Err("EROFS");
         }
         self.files.remove(path);
         Ok(())
+    }
+
+    /// Removes a directory that holds nothing but, at most, the file `own`, and that file. One that
+    /// is not there is removed already.
+    ///
+    /// # Errors
+    /// The errno's name; nothing is removed then.
+    pub(super) fn remove_directory(&mut self, path: &str, own: &str) -> Result<(), &'static str> {
+        let own = join(path, own);
+        let inside = |other: &str| below(other, path).is_some_and(|inside| !inside.is_empty());
+        if self.files.keys().any(|other| inside(other) && *other != own) {
+            return Err("ENOTEMPTY");
+        }
+        self.remove(&own)?;
+        self.remove(path)
     }
 }
 
@@ -120,9 +132,13 @@ mod tests {
         assert_eq!(files.make_directory("/a/b", 7), Ok(true));
         assert_eq!(files.make_directory("/a/b", 0), Ok(false));
         assert_eq!(files.get("/a/b"), Some(&File::Directory(7)));
-        assert_eq!(files.remove("/a"), Err("ENOTEMPTY"));
-        assert_eq!(files.remove("/a/b"), Ok(()));
-        assert_eq!(files.remove("/a/b"), Ok(()));
+        let _ = files.put("/a/own", File::Regular("x".into()));
+        assert_eq!(files.remove_directory("/a", "own"), Err("ENOTEMPTY"));
+        assert!(files.get("/a/own").is_some(), "refused, and half done");
+        assert_eq!(files.remove_directory("/a/b", "own"), Ok(()));
+        assert_eq!(files.remove_directory("/a", "own"), Ok(()));
+        assert_eq!(files.remove_directory("/a", "own"), Ok(()));
+        assert!(files.get("/a/own").is_none());
         files.read_only = true;
         assert_eq!(files.make_directory("/c", 0), Err("EROFS"));
     }

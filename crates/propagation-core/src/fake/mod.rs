@@ -37,14 +37,17 @@
 //! To see whether a test notices a backend that breaks its contract, break one of its rules with
 //! [`FakeBackend::with_sabotage`].
 //!
-//! Reading order: `kernel` and `kernel/travel`, `fuse`, `files`, `world`, `runtime`, `program`,
-//! `look`, `node`, `sabotage`.
+//! Reading order: `kernel` and `kernel/travel`, `fuse`, `files`; `world`, `runtime`, `program`,
+//! `producer`, `consumer`, `fault`; `look`; `node`; `sabotage`.
 
+mod consumer;
+mod fault;
 mod files;
 mod fuse;
 mod kernel;
 mod look;
 mod node;
+mod producer;
 mod program;
 mod runtime;
 mod sabotage;
@@ -129,7 +132,7 @@ impl FakeBackend {
     }
 
     /// Other capabilities. What is left out is refused with
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    /// [`ErrorKind::Unsupported`].
     #[must_use]
     pub fn with_capabilities(mut self, capabilities: Capabilities) -> Self {
         self.settings.capabilities = capabilities;

@@ -1,16 +1,16 @@
-//! The container runtime's part of the model: creating, ending and re-binding containers, with the
-//! checks of containerd and in its words.
+//! The container runtime's part of the model: creating, restarting and re-binding containers, with
+//! the checks of containerd and in its words.
 
 use tokio::sync::watch;
 
-use super::fuse::{Daemon, Denied};
+use super::fuse::Denied;
 use super::kernel::{Content, Namespace};
 use super::program::Program;
 use super::world::{World, refused};
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountPropagation};
-use crate::plan::{Fault, Propagation, Role, WorkloadSpec};
+use crate::plan::{Propagation, WorkloadSpec};
 use crate::program::{ProgramState, StartRefused};
 use crate::workload::WorkloadStatus;
 
@@ -182,77 +182,6 @@ impl World {
         Err(StartRefused { text, errno: None })
     }
 
-    pub(super) fn inject(&mut self, number: u32, fault: Fault) -> Result<String, Error> {
-        let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
-        let name = record.spec.name.clone();
-        let stopped = record.container.as_ref().is_some_and(|container| container.stopped);
-        if !record.runs() {
-            let operation = format!("{fault}: {name}");
-            return Err(Error::new(ErrorKind::Environment, operation, "its program has ended"));
-        }
-        match fault {
-            Fault::Stop if !self.settings.capabilities.stop_fault => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("stop {name}"),
-                "the node has not the capability `stop_fault`",
-            )),
-            Fault::Stop => {
-                self.stop_processes(number);
-                Ok(format!("the processes of {name} on the fake node are stopped"))
-            }
-            Fault::Terminate if stopped => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("terminate {name}"),
-                "its processes are stopped and take no signal but SIGKILL",
-            )),
-            Fault::Terminate => {
-                self.unmount_own(number);
-                let state = self.state_after_term(number);
-                self.end(number, state.clone());
-                Ok(format!("the program of {name} on the fake node {state}"))
-            }
-            Fault::Kill => {
-                let state = ProgramState::Signaled { signal: "SIGKILL".into() };
-                self.end(number, state.clone());
-                Ok(format!("the program of {name} on the fake node: {state}"))
-            }
-        }
-    }
-
-    /// Only the producer handles SIGTERM.
-    fn state_after_term(&self, number: u32) -> ProgramState {
-        match self.workloads.get(&number).map(|record| record.spec.role) {
-            Some(Role::Producer) => ProgramState::Exited { code: 0 },
-            _ => ProgramState::Signaled { signal: "SIGTERM".into() },
-        }
-    }
-
-    fn stop_processes(&mut self, number: u32) {
-        if let Some(container) =
-            self.workloads.get_mut(&number).and_then(|record| record.container.as_mut())
-        {
-            container.stopped = true;
-        }
-        self.set_daemon(number, Daemon::Stopped);
-        self.settle();
-    }
-
-    /// Ends a container: its processes, and the namespaces with them.
-    pub(super) fn end(&mut self, number: u32, state: ProgramState) {
-        self.set_daemon(number, Daemon::Gone);
-        let Some(record) = self.workloads.get_mut(&number) else { return };
-        let Some(container) = record.container.take() else { return };
-        for namespace in container.namespaces {
-            self.kernel.end_namespace(namespace);
-        }
-        record.reported.send_modify(|reported| {
-            if reported.status.program == ProgramState::Running {
-                reported.status.program = state;
-            }
-        });
-        self.settle();
-    }
-
     pub(super) fn restart(
         &mut self,
         number: u32,
@@ -299,7 +228,7 @@ impl World {
     }
 }
 
-fn never_started() -> Error {
+pub(super) fn never_started() -> Error {
     Error::new(ErrorKind::Internal, "find a workload", "the node has never started it")
 }
 

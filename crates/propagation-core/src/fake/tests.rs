@@ -159,7 +159,8 @@ async fn run(plan: Plan, backend: &FakeBackend) -> Report {
 
 #[tokio::test]
 async fn verdicts_are_those_of_the_real_kernel() {
-    let cases: [(&str, fn(&mut Plan), VerdictOutcome, Option<Intervention>); 9] = [
+    type Case = (&'static str, fn(&mut Plan), VerdictOutcome, Option<Intervention>);
+    let cases: [Case; 9] = [
         ("default", |_| {}, VerdictOutcome::FullSuccess, Some(Intervention::Wait)),
         (
             "mountpoint",

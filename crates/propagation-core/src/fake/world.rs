@@ -217,8 +217,7 @@ impl World {
                 self.take_off_dead_mounts(path)?;
                 let (files, path) = self.files(path).ok_or_else(|| failed("EBUSY"))?;
                 // What the producer wrote goes with the directory that was made for it.
-                files.remove(&join(&path, PLAIN_FILE)).map_err(failed)?;
-                files.remove(&path).map_err(failed)?;
+                files.remove_directory(&path, PLAIN_FILE).map_err(failed)?;
             }
             HostChange::AddLine { path, line } => {
                 let (files, path) = self.files(path).ok_or_else(|| failed("ENOTCONN"))?;

@@ -173,3 +173,33 @@ fn write_cleanup(out: &mut String, report: &Report) {
         let _ = writeln!(out, "  could not clean up: {}", one_line(failure));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_cannot_reach_the_terminal() {
+        let hostile = "a\u{1b}[2Jb\nc\td\u{7}e\u{9b}f";
+        assert_eq!(one_line(hostile), "a\\u{1b}[2Jb\\nc\\td\\u{7}e\\u{9b}f");
+        let check = Check::new("c", false, hostile, hostile)
+            .with_evidence([hostile.to_owned()])
+            .with_cause(hostile, hostile);
+        let mut out = String::new();
+        write_check(&mut out, &check, Colour::Plain, true);
+        assert!(out.chars().all(|c| c == '\n' || !c.is_control()), "{out:?}");
+        assert_eq!(out.lines().count(), 5, "{out}");
+    }
+
+    #[test]
+    fn evidence_is_shown_for_failures_or_when_asked_for() {
+        let check = |ok| Check::new("c", ok, "e", "o").with_evidence(["proof".to_owned()]);
+        for (ok, all, shown) in
+            [(true, false, false), (true, true, true), (false, false, true), (false, true, true)]
+        {
+            let mut out = String::new();
+            write_check(&mut out, &check(ok), Colour::Plain, all);
+            assert_eq!(out.contains("proof"), shown, "ok {ok}, all {all}");
+        }
+    }
+}

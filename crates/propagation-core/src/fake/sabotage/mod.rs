@@ -4,6 +4,7 @@
 //! A suite that passes on a backend is worth something only if it fails on these.
 
 mod node;
+mod spoil;
 mod workload;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
