@@ -16,6 +16,7 @@ fn main() {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::collections::BTreeMap;
+    use std::io::Write;
 
     use propagation_agent::{Consumer, Proc, Producer, Reporter, facts, node, probe};
     use propagation_core::marker::Marker;
@@ -121,7 +122,10 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
         let sentinel = options.named.get("sentinel").map(String::as_str);
         let found = probe::probe(path, options.number("timeout", 2_000)?, sentinel);
         let (word, text) = found.words();
-        println!("{word}: {text}");
+        // What a mount calls itself may hold anything; nobody may listen.
+        let line: String =
+            text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let _ = writeln!(std::io::stdout(), "{word}: {line}");
         Ok(found.exit_code())
     }
 

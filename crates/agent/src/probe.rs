@@ -1,6 +1,8 @@
 //! The probe: one look at a path that cannot hang, for liveness probes and for people.
 
 use std::fs;
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use propagation_core::marker::{MARKER_FILE, Marker};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::child::within;
 use crate::failure::{errno_name, errno_text};
 use crate::mounts::{Proc, errno_of};
+use crate::sys::duplicate_onto;
 
 /// What a probe found; its number is the exit code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,10 +60,25 @@ impl Found {
 /// Looks at `path` within `timeout_ms`. `sentinel` names a file that must be in it; without, the
 /// producer's marker or any other entry will do.
 pub fn probe(path: &str, timeout_ms: u64, sentinel: Option<&str>) -> Found {
-    match within(timeout_ms, || look_at(path, sentinel)) {
+    let looking = || {
+        release_standard_streams();
+        look_at(path, sentinel)
+    };
+    match within(timeout_ms, looking) {
         Ok(Some(found)) => found,
         Ok(None) => Found::Hung(format!("no answer from {path} in {timeout_ms} ms")),
         Err(errno) => Found::Error(format!("start a child: {}", errno_text(errno))),
+    }
+}
+
+/// A child that hangs must not hold the pipes of whoever reads what the probe says.
+fn release_standard_streams() {
+    if let Ok(null) = fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+        for number in 0..3 {
+            if let Ok(stream) = duplicate_onto(null.as_fd(), number) {
+                std::mem::forget(stream);
+            }
+        }
     }
 }
 
@@ -68,8 +86,10 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
     let table = Proc::open().and_then(|proc| proc.mount_table());
     let mounted = match &table {
         Ok(table) => {
-            let real = Path::new(path);
-            let absolute = std::path::absolute(real).unwrap_or_else(|_| real.to_owned());
+            // Links are followed as every program follows them; a dead mount does not resolve.
+            let absolute = fs::canonicalize(path)
+                .or_else(|_| std::path::absolute(path))
+                .unwrap_or_else(|_| path.into());
             table.at(&MountPath::from(absolute.as_path())).map(ToString::to_string)
         }
         Err(failure) => return Found::Error(format!("{}: {}", failure.operation, failure.reason)),
@@ -100,7 +120,8 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
 }
 
 fn read_sentinel(path: &Path) -> std::io::Result<Option<String>> {
-    let content = fs::read(path)?;
+    let mut content = Vec::new();
+    fs::File::open(path)?.take(4096).read_to_end(&mut content)?;
     Ok(Some(match Marker::parse(&content) {
         Some(marker) => format!("marker of generation {}", marker.generation),
         None => format!("{} bytes", content.len()),

@@ -87,13 +87,12 @@ impl Producer {
         term: &SigSet,
         mountpoint: &Path,
     ) -> Result<(), String> {
-        let main = nix::sys::pthread::pthread_self();
         let serving = thread::Builder::new()
             .name("fuse".into())
             .spawn(move || {
                 let result = session.run();
                 // Wakes the main thread: the mount has gone by somebody else's hand.
-                let _ = nix::sys::pthread::pthread_kill(main, Signal::SIGUSR1);
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGUSR1);
                 result
             })
             .map_err(|e| format!("start the FUSE thread: {e}"))?;

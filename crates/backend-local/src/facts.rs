@@ -24,19 +24,18 @@ pub async fn host_facts(bridge: &str, deadline: Duration) -> Result<HostFacts, E
         .map_err(|e| failed(e.to_string()))?;
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let stdout = child.stdout.take();
-    let read = tokio::task::spawn_blocking(move || {
+    let read = move || {
         let mut text = String::new();
         if let Some(mut stdout) = stdout {
             std::io::Read::read_to_string(&mut stdout, &mut text)?;
         }
         child.wait()?;
         Ok::<_, std::io::Error>(text)
-    });
-    match tokio::time::timeout(deadline, read).await {
-        Ok(Ok(Ok(json))) => serde_json::from_str(&json).map_err(|e| failed(e.to_string())),
-        Ok(Ok(Err(error))) => Err(failed(error.to_string())),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => {
+    };
+    match crate::shared::within(deadline, read).await {
+        Some(Ok(json)) => serde_json::from_str(&json).map_err(|e| failed(e.to_string())),
+        Some(Err(error)) => Err(failed(error.to_string())),
+        None => {
             // It ends when the mount that holds it does; the kill is remembered until then.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             Err(Error::new(

@@ -19,7 +19,7 @@ use propagation_core::{Capabilities, Error, ErrorKind, Node, Run, Workload};
 
 use crate::agent::{Agent, Events, Hello};
 use crate::containers::{Clock, Containers};
-use crate::shared::{Shared, finished, lock, unexpected};
+use crate::shared::{Shared, finished, lock, unexpected, within};
 use crate::workload::LocalWorkload;
 
 /// How long the node's processes may take to end.
@@ -204,9 +204,8 @@ impl Node for LocalNode {
         agent.close_socket();
         self.shared.containers.end_all();
         if let Some(mut process) = agent.take_process() {
-            let ended = tokio::task::spawn_blocking(move || process.wait());
-            match tokio::time::timeout(CLOSE_WITHIN, ended).await {
-                Ok(Ok(Ok(_))) => cleanup.undone.push(format!(
+            match within(CLOSE_WITHIN, move || process.wait()).await {
+                Some(Ok(_)) => cleanup.undone.push(format!(
                     "ended the node of run {run_id} with its processes, mounts and namespaces"
                 )),
                 _ => cleanup.could_not.push(format!(

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use propagation_core::marker::{MARKER_FILE, Marker, PLAIN_FILE};
 use propagation_core::node::{Probe, Target};
@@ -10,7 +11,7 @@ use propagation_core::plan::{Plan, VolumePaths, WorkloadSpec};
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Call, ContainerSpec, Look, Place, Reply};
 use propagation_core::{Error, ErrorKind};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
@@ -144,6 +145,21 @@ impl Shared {
 /// Locks what only short code without panics holds.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What `work`, which may block for ever, gives within a time; none when it passes first. The thread
+/// is its own: a runtime waits for the threads of its pool when it ends.
+pub(crate) async fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    let started = std::thread::Builder::new().name("propagation-wait".into()).spawn(move || {
+        // Nobody waits any more: the result is not wanted.
+        let _ = sender.send(work());
+    });
+    started.ok()?;
+    tokio::time::timeout(limit, receiver).await.ok()?.ok()
 }
 
 /// What a task gave that goes on when its caller does not wait.

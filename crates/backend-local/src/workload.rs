@@ -186,12 +186,16 @@ impl Workload for LocalWorkload {
 /// Ends the container that is the workload now, if there is one.
 async fn stop(shared: &Shared, current: &Mutex<Current>) -> Result<(), Error> {
     let Some(id) = lock(current).id.take() else { return Ok(()) };
-    let result = shared.agent.call(Call::Remove { container: id }).await.map(drop);
-    shared.forget(id);
-    match result {
+    match shared.agent.call(Call::Remove { container: id }).await {
         // A node that has ended has taken the container with it.
-        Err(error) if error.kind() == ErrorKind::Disconnected => Ok(()),
-        result => result,
+        Err(error) if error.kind() != ErrorKind::Disconnected => {
+            lock(current).id = Some(id);
+            Err(error)
+        }
+        _ => {
+            shared.forget(id);
+            Ok(())
+        }
     }
 }
 

@@ -128,7 +128,8 @@ pub(crate) struct RunOptions {
     #[arg(long, value_enum, ignore_case = true, default_value = "HostToContainer")]
     propagation: PropagationName,
     /// How many consumers, half of them started before the mount.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..))]
     consumers: u32,
     /// As which user the producer runs; others than 0 mount through fusermount3.
     #[arg(long, value_name = "UID", default_value_t = 0)]

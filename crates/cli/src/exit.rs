@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use propagation_core::report::text::one_line;
 use propagation_core::{Error, ErrorKind, VerdictOutcome};
 
 /// How the program ends.
@@ -29,9 +30,9 @@ pub(crate) fn report(result: Result<Exit, Error>) -> u8 {
         Ok(Exit::Probe(code)) => code,
         Err(error) => {
             // With standard error closed there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&error.to_string()));
             if let Some(fix) = error.fix() {
-                let _ = writeln!(std::io::stderr(), "  fix: {fix}");
+                let _ = writeln!(std::io::stderr(), "  fix: {}", one_line(fix));
             }
             match error.kind() {
                 ErrorKind::InvalidInput => 2,

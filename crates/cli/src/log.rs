@@ -23,7 +23,11 @@ impl Log {
         let file = match opened {
             Ok(file) => Some(Mutex::new(file)),
             Err(error) => {
-                eprintln!("warning: no log file: {}: {error}", path.display());
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "warning: no log file: {}: {error}",
+                    path.display()
+                );
                 None
             }
         };

@@ -1,6 +1,6 @@
 //! Progress on standard error: one line for each phase; on a terminal a bar below them.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -85,7 +85,7 @@ impl Progress {
 
     fn show(&self, line: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{line}");
+            say(line);
         } else {
             self.bar.println(line);
         }
@@ -95,7 +95,12 @@ impl Progress {
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
         if let Some(path) = self.log.path() {
-            eprintln!("log: {}", path.display());
+            say(&format!("log: {}", one_line(&path.display().to_string())));
         }
     }
+}
+
+/// A line on standard error. With nobody there to read it the run goes on.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

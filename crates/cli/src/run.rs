@@ -79,6 +79,12 @@ fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, E
             _ = terminate.recv() => {}
         }
         cancellation.cancel();
+        // A second one does not wait for the cleaning: the node ends with this process anyway.
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
     }))
 }
 

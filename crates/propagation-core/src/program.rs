@@ -14,6 +14,14 @@ pub struct StartRefused {
     pub errno: Option<String>,
 }
 
+impl StartRefused {
+    /// Whether the machine ran out of something, which says nothing about the experiment.
+    pub fn is_for_lack_of_resources(&self) -> bool {
+        const LACKS: [&str; 6] = ["ENOSPC", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "ETOOMANYREFS"];
+        self.errno.as_deref().is_some_and(|errno| LACKS.contains(&errno))
+    }
+}
+
 /// Whether the program of a workload runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

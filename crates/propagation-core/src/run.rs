@@ -119,15 +119,16 @@ impl Runner {
         let started = Instant::now();
         let run = Run { id: run_id.clone(), started, keep };
         let started_at = jiff::Timestamp::now();
+        let limit = Duration::from_millis(plan.deadlines.run_ms);
         let node = tokio::select! {
             biased;
             () = cancellation.cancelled() => return Err(cancelled()),
+            () = tokio::time::sleep(limit) => return Err(too_late(limit)),
             node = backend.open(&plan, &run) => node?,
         };
         events(&Event::NodeReady { backend: backend.name(), node: node.name() });
 
         let mut context = RunContext::new(&plan, &*node, started, events.clone());
-        let limit = Duration::from_millis(plan.deadlines.run_ms);
         let cut_short = tokio::select! {
             biased;
             () = cancellation.cancelled() => Some("it was interrupted".to_owned()),
@@ -168,6 +169,12 @@ impl Runner {
             cleanup,
         })
     }
+}
+
+fn too_late(limit: Duration) -> Error {
+    let reason = format!("not in {} s, the time for the whole run", limit.as_secs_f64());
+    Error::new(ErrorKind::Timeout, "open a node", reason)
+        .with_fix("give it more time with --timeout; look for a hung mount on this machine")
 }
 
 fn cancelled() -> Error {

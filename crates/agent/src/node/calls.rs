@@ -116,41 +116,28 @@ impl Server {
         };
         let fresh = format!("{}/{}", self.setup.bridge, self.setup.mountpoint);
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(rustix::fs::CWD, &fresh, flags)
-            .map_err(|e| system(format!("copy the mount at {fresh:?}"), to_nix(e)))?;
-        for replica in 0..spec.replicas {
-            let namespace = self.namespace_of(&Place::Container(id, replica))?;
+        let enter = |namespace: &std::os::fd::OwnedFd| {
             setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
-                .map_err(|errno| system("enter the container's mount namespace", errno))?;
-            self.replace_stale(&spec.fuse_path, &tree, replica)?;
+                .map_err(|errno| system("enter a mount namespace", errno))
+        };
+        for replica in 0..spec.replicas {
+            // A mount can be copied only in its own namespace.
+            enter(&self.namespace)?;
+            let tree = open_tree(rustix::fs::CWD, &fresh, flags)
+                .map_err(|e| system(format!("copy the mount at {fresh:?}"), to_nix(e)))?;
+            enter(self.namespace_of(&Place::Container(id, replica))?)?;
+            self.replace_stale(&spec.fuse_path, &tree)?;
         }
         Ok(())
     }
 
-    fn replace_stale(
-        &self,
-        path: &str,
-        tree: &std::os::fd::OwnedFd,
-        replica: u32,
-    ) -> Result<(), Failure> {
+    fn replace_stale(&self, path: &str, tree: &std::os::fd::OwnedFd) -> Result<(), Failure> {
         let table = self.proc.mount_table()?;
         let stale = table.at(&MountPath::from(path)).is_some_and(|mount| mount.is_fuse());
         if stale {
             unmount_lazily(Path::new(path))
                 .map_err(|errno| system(format!("unmount the stale {path:?}"), errno))?;
         }
-        let again;
-        let tree = if replica == 0 {
-            tree
-        } else {
-            // A detached tree can be attached once; the others get copies of their own.
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_EMPTY_PATH;
-            again = open_tree(tree, "", flags)
-                .map_err(|e| system("copy the fresh mount", to_nix(e)))?;
-            &again
-        };
         move_mount(tree, "", rustix::fs::CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(|e| system(format!("mount the fresh copy on {path:?}"), to_nix(e)))
     }

@@ -71,6 +71,8 @@ fn take_control() -> Result<Pipe, Failure> {
 fn isolate() -> Result<Option<i32>, Failure> {
     // Executed from memory, a process is called by the number of a descriptor.
     let _ = prctl::set_name(c"propagation");
+    // The caller's directory is not to be held by a node that is kept.
+    let _ = nix::unistd::chdir("/");
     // Away from the terminal: Ctrl-C is for the parent, which then closes the socket.
     let _ = setsid();
     if !Uid::effective().is_root() || !can_unshare() {

@@ -75,10 +75,7 @@ impl Observing {
 
     pub(super) fn poll(&mut self, server: &mut Server, now: u64) -> Progress {
         match self.advance(server, now) {
-            Err(failure) => {
-                self.active.iter().for_each(|active| active.child.give_up());
-                Progress::Finished(Err(failure))
-            }
+            Err(failure) => Progress::Finished(Err(failure)),
             Ok(()) if self.active.is_empty() && self.queue.is_empty() => {
                 let seen = std::mem::take(&mut self.seen).into_iter().flatten().collect();
                 Progress::Finished(Ok(Reply::Observed { seen }))
@@ -89,8 +86,9 @@ impl Observing {
 
     fn advance(&mut self, server: &Server, now: u64) -> Result<(), Failure> {
         let mut active = std::mem::take(&mut self.active);
-        for one in &mut active {
-            self.take(one, now)?;
+        if let Err(failure) = active.iter_mut().try_for_each(|one| self.take(one, now)) {
+            active.iter().for_each(|one| one.child.give_up());
+            return Err(failure);
         }
         let (late, going): (Vec<_>, Vec<_>) = active
             .into_iter()

@@ -36,13 +36,9 @@ impl Starting {
         check_descriptors(server, &containers)?;
         let waiting = VecDeque::from(containers);
         let child = make_in_child(server, &waiting)?;
-        Ok(Self {
-            waiting,
-            refused: Vec::new(),
-            child,
-            deadline_ms,
-            deadline: now_ns() + deadline_ms * 1_000_000,
-        })
+        let mut starting = Self { waiting, refused: Vec::new(), child, deadline_ms, deadline: 0 };
+        starting.deadline = starting.next_deadline();
+        Ok(starting)
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -51,6 +47,14 @@ impl Starting {
 
     pub(super) fn deadline(&self) -> u64 {
         self.deadline
+    }
+
+    /// When the container that is made next has to be there: every replica takes its time.
+    fn next_deadline(&self) -> u64 {
+        const REPLICA_MS: u64 = 5;
+        let replicas = self.waiting.front().map_or(0, |spec| u64::from(spec.replicas));
+        let allowed_ms = self.deadline_ms.saturating_add(replicas * REPLICA_MS);
+        now_ns().saturating_add(allowed_ms.saturating_mul(1_000_000))
     }
 
     pub(super) fn poll(&mut self, server: &mut Server, now: u64) -> Progress {
@@ -72,7 +76,7 @@ impl Starting {
         self.child.pipe.fill(false).map_err(out_of_reach)?;
         while let Some(made) = self.child.pipe.next::<Made>().map_err(out_of_reach)? {
             let Some(spec) = self.waiting.pop_front() else { break };
-            self.deadline = now + self.deadline_ms * 1_000_000;
+            self.deadline = self.next_deadline();
             match made {
                 Err(refusal) => self.refused.push(Some(refusal)),
                 Ok(count) => {
@@ -115,7 +119,7 @@ impl Starting {
         }
         if !self.waiting.is_empty() {
             self.child = make_in_child(server, &self.waiting)?;
-            self.deadline = now_ns() + self.deadline_ms * 1_000_000;
+            self.deadline = self.next_deadline();
         }
         Ok(())
     }

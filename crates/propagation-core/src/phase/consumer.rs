@@ -38,6 +38,12 @@ impl Phase for Consumer {
             .cloned()
             .collect();
         for (name, refusal) in context.start(&late).await? {
+            if refusal.is_for_lack_of_resources() {
+                // Says nothing about propagation.
+                let operation = format!("start {name}");
+                return Err(Error::new(ErrorKind::Environment, operation, refusal.text)
+                    .with_fix("raise the limit, or use fewer consumers"));
+            }
             context.check(refused(&name, &refusal));
         }
         let tables = capture_tables(context).await?;
@@ -169,6 +175,10 @@ async fn look_as_others(
     for spec in asked {
         let mut own = of_workload(&seen, spec);
         own.retain(|observation| spec.also_read_as.contains(&observation.uid));
+        if let Some(Outcome::Skipped { reason }) = own.first().map(|o| &o.outcome) {
+            context.check(Check::skipped(id(spec), expected(spec), reason.clone()));
+            continue;
+        }
         let (cause, fix) = match own.iter().any(|o| o.outcome.class() == "EACCES") {
             true => (
                 "the FUSE mount lets only the mounting user in",

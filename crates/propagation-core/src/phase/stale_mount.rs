@@ -74,7 +74,7 @@ async fn notice(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Res
         let Some(workload) = context.workload(&spec.name) else { continue };
         match workload.wait(Until::SeesBreakage, deadline).await {
             Ok(status) => match &status.seen {
-                Some(seen) if !seen.outcome.is_ok() => {
+                Some(seen) if !seen.outcome.is_ok() && seen.at_us >= fault_at_us => {
                     let after = seen.at_us.saturating_sub(fault_at_us);
                     last_us = last_us.max(Some(after));
                     words.push(format!(

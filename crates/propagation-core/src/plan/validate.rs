@@ -32,6 +32,13 @@ impl Plan {
                 "keep one workload with role producer",
             ));
         }
+        if self.with_role(Role::Consumer).next().is_none() {
+            return Err(invalid(
+                "workloads",
+                "no consumer, so nothing can be said about one",
+                "add a workload with role consumer",
+            ));
+        }
         Ok(())
     }
 

@@ -28,10 +28,12 @@ pub enum Status {
 }
 
 impl Status {
-    /// How a phase with these checks came out.
+    /// How a phase with these checks came out: skipped when nothing was checked.
     pub fn of(checks: &[Check]) -> Self {
         if checks.iter().any(|check| check.status == Self::Failed) {
             Self::Failed
+        } else if checks.iter().all(|check| check.status == Self::Skipped) {
+            Self::Skipped
         } else {
             Self::Passed
         }

@@ -63,7 +63,7 @@ pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
 
 fn write_phase(out: &mut String, number: usize, phase: &PhaseReport, colour: Colour, all: bool) {
     let status = colour.paint(phase.status, phase.status.as_str());
-    let title = colour.bold(&format!("Phase {number} {}", phase.id));
+    let title = colour.bold(&format!("Phase {number} {}", one_line(&phase.id)));
     let _ = write!(out, "{title}: {status}");
     match &phase.reason {
         Some(reason) => {
@@ -80,7 +80,7 @@ fn write_phase(out: &mut String, number: usize, phase: &PhaseReport, colour: Col
 
 fn write_check(out: &mut String, check: &Check, colour: Colour, all: bool) {
     let mark = colour.paint(check.status, sign(check.status));
-    let _ = writeln!(out, "  {mark} {}: {}", check.id, one_line(&check.observed));
+    let _ = writeln!(out, "  {mark} {}: {}", one_line(&check.id), one_line(&check.observed));
     if check.status == Status::Failed {
         let _ = writeln!(out, "      expected: {}", one_line(&check.expected));
     }
@@ -150,11 +150,11 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     for (number, step) in verdict.next_steps.iter().enumerate() {
         let _ = writeln!(out, "    {}. {}", number + 1, one_line(step));
     }
-    let _ = writeln!(out, "  Migration: {}", verdict.migration_timeline);
+    let _ = writeln!(out, "  Migration: {}", one_line(&verdict.migration_timeline));
     if let Some(probe) = &verdict.liveness_probe {
         let _ = writeln!(out, "  Liveness probe for consumers:");
         for line in probe.lines() {
-            let _ = writeln!(out, "    {line}");
+            let _ = writeln!(out, "    {}", one_line(line));
         }
     }
 }
@@ -164,7 +164,11 @@ fn write_cleanup(out: &mut String, report: &Report) {
     let _ = writeln!(
         out,
         "\nRun {} on {} node {}, {:.1} ms to the verdict, cleaned up in {:.1} ms",
-        report.run_id, report.backend, report.node, report.duration_ms, cleanup.duration_ms
+        one_line(&report.run_id),
+        one_line(&report.backend),
+        one_line(&report.node),
+        report.duration_ms,
+        cleanup.duration_ms
     );
     for kept in &cleanup.kept {
         let _ = writeln!(out, "  kept: {}", one_line(kept));
