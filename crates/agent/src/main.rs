@@ -28,7 +28,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
   producer  --volume DIR --mountpoint DIR --nonce TEXT [--generation N] [--started TIME]
             [--source TEXT] [--no-allow-other]
   consumer  --mountpoint DIR [--marker-ms N] [--probe-ms N]
-  probe     PATH [--timeout MS] [--sentinel FILE]
+  probe     PATH [--timeout TIME] [--sentinel FILE]
             exit code: 0 ok, 10 stale, 11 hung, 12 empty, 13 not mounted, 1 other
   facts     --bridge DIR
   version";
@@ -93,6 +93,20 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
         }
     }
 
+    impl Options {
+        /// A time: `500ms`, `4s`, or a bare number of milliseconds.
+        fn milliseconds(&self, name: &str, default: u64) -> Result<u64, String> {
+            let Some(text) = self.named.get(name) else { return Ok(default) };
+            let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+                (Some(number), _) => (number, 1),
+                (None, Some(number)) => (number, 1_000),
+                (None, None) => (text.as_str(), 1),
+            };
+            let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+            value.ok_or_else(|| format!("--{name} {text:?} is not a time such as 500ms or 4s"))
+        }
+    }
+
     fn producer(options: &Options) -> Result<i32, String> {
         let producer = Producer {
             volume: options.text("volume")?,
@@ -120,7 +134,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
     fn look(options: &Options) -> Result<i32, String> {
         let path = options.bare.as_ref().ok_or("the path is missing")?;
         let sentinel = options.named.get("sentinel").map(String::as_str);
-        let found = probe::probe(path, options.number("timeout", 2_000)?, sentinel);
+        let found = probe::probe(path, options.milliseconds("timeout", 2_000)?, sentinel);
         let (word, text) = found.words();
         // What a mount calls itself may hold anything; nobody may listen.
         let line: String =

@@ -30,7 +30,9 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(phases), target);
         let style = ProgressStyle::with_template("{spinner} {pos}/{len} {msg} {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(100));
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
         Self { bar, colour: output::colour(&stderr), log }
     }
 

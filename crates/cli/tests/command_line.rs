@@ -274,6 +274,13 @@ fn probe() -> TestResult {
     expect_code(&output(scratch.path(), &["probe", "/proc"]), 0)?;
     expect_code(&output(scratch.path(), &["probe", "/proc", "--sentinel", "nothing-here"]), 12)?;
     expect_code(&output(scratch.path(), &["probe", "/proc", "--timeout", "0s"]), 2)?;
+    // As the liveness probe of the verdict calls the agent.
+    let agent = |timeout: &str| {
+        propagation_agent_embed::command()?.args(["probe", "/proc", "--timeout", timeout]).output()
+    };
+    expect_code(&agent("4s")?, 0)?;
+    expect_code(&agent("500ms")?, 0)?;
+    expect_code(&agent("4h")?, 2)?;
     PASSED
 }
 

@@ -231,6 +231,11 @@ impl Server {
                 return self.inject(id, container, fault, deadline_ms);
             }
             Call::Remove { container } => return self.remove(id, container),
+            // Without a container no FUSE daemon lives on the node, and nothing can hang.
+            call if self.containers.is_empty() && self.jobs.is_empty() => {
+                let result = self.carry_out(&call);
+                return self.answer(id, result);
+            }
             call => self.call_in_child(call),
         };
         match begun {
