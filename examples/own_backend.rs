@@ -132,9 +132,9 @@ impl Node for RecordedNode {
         self.inner.take_reports()
     }
 
-    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
-        let what = format!("mount table of {actor}");
-        self.recording.of(what, self.inner.mount_table(actor)).await
+    async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {
+        let what = format!("mount tables of {} actors", actors.len());
+        self.recording.of(what, self.inner.mount_tables(actors)).await
     }
 
     async fn rebind_host(&self) -> Result<(), Error> {

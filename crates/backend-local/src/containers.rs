@@ -1,6 +1,6 @@
 //! The containers of a node and what their programs have reported, on the clock of the run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,8 @@ pub(crate) struct ContainersState {
     pub(crate) by_workload: HashMap<String, (u32, VolumePaths)>,
     pub(crate) reported: HashMap<u32, (String, watch::Sender<Reported>)>,
     pub(crate) reports: Vec<Observation>,
+    /// Names of workloads that have been stopped.
+    pub(crate) stopped: HashSet<String>,
 }
 
 impl ContainersState {

@@ -169,17 +169,25 @@ impl Node for LocalNode {
         reports
     }
 
-    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
-        let (place, _) = self.shared.place(actor)?;
-        let reply = self.shared.agent.call(Call::Mounts { place }).await?;
+    async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {
+        let place = |actor| match self.shared.has_been_stopped(actor) {
+            true => Ok(None),
+            false => self.shared.place(actor).map(|(place, _)| Some(place)),
+        };
+        let places = actors.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let call = Call::Mounts { places: places.iter().flatten().cloned().collect() };
+        let reply = self.shared.agent.call(call).await?;
         let Reply::Mounts { mountinfo } = reply else { return Err(unexpected(&reply)) };
-        MountTable::parse(mountinfo.as_bytes()).map_err(|error| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("read the mounts of {actor}"),
-                error.to_string(),
-            )
-        })
+        let mut mountinfo = mountinfo.into_iter();
+        let parse = |(actor, place): (&Actor, &Option<_>)| {
+            let text = place.as_ref().and_then(|_| mountinfo.next()).flatten();
+            let parsed = text.map(|text| MountTable::parse(text.as_bytes())).transpose();
+            parsed.map_err(|error| {
+                let operation = format!("read the mounts of {actor}");
+                Error::new(ErrorKind::Internal, operation, error.to_string())
+            })
+        };
+        actors.iter().zip(&places).map(parse).collect()
     }
 
     async fn rebind_host(&self) -> Result<(), Error> {

@@ -105,7 +105,16 @@ impl Shared {
     pub(crate) fn forget(&self, id: u32) {
         let mut state = self.containers.lock();
         state.reported.remove(&id);
-        state.by_workload.retain(|_, (known, _)| *known != id);
+        let stopped = state.by_workload.extract_if(|_, (known, _)| *known == id);
+        let stopped: Vec<String> = stopped.map(|(name, _)| name).collect();
+        state.stopped.extend(stopped);
+    }
+
+    /// Whether an actor is a workload that has been stopped and not started again.
+    pub(crate) fn has_been_stopped(&self, actor: &Actor) -> bool {
+        let Actor::Workload { name, .. } = actor else { return false };
+        let state = self.containers.lock();
+        !state.by_workload.contains_key(name) && state.stopped.contains(name)
     }
 
     /// Where an actor looks from, with the paths of its volume if it is a workload.

@@ -12,7 +12,7 @@ use propagation_core::node::{Probe, Target};
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{Deadlines, Fault, Plan, WorkloadSpec};
 use propagation_core::workload::{Until, WorkloadStatus};
-use propagation_core::{Backend, Error, Node, Run, RunId, Workload};
+use propagation_core::{Backend, Error, Node, NodeExt, Run, RunId, Workload};
 
 use crate::failure::{Failure, ensure};
 

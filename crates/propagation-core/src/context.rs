@@ -15,7 +15,7 @@ use crate::node::{Node, Probe, Target};
 use crate::observation::{Actor, Observation};
 use crate::plan::{Plan, WorkloadSpec};
 use crate::program::StartRefused;
-use crate::report::{Check, Measurements, PhaseReport, Status, WorkloadLog};
+use crate::report::{ActorTable, Capture, Check, Measurements, PhaseReport, Status, WorkloadLog};
 use crate::run_id::random_hex;
 use crate::workload::Workload;
 
@@ -42,6 +42,7 @@ pub struct RunContext<'a> {
     open_phase: bool,
     timeline: Vec<Observation>,
     could_read: BTreeSet<Actor>,
+    captures: Vec<Capture>,
 }
 
 impl std::fmt::Debug for RunContext<'_> {
@@ -56,6 +57,7 @@ pub(crate) struct Recorded {
     pub(crate) measurements: Measurements,
     pub(crate) timeline: Vec<Observation>,
     pub(crate) mount_graph: Option<MountGraph>,
+    pub(crate) captures: Vec<Capture>,
     pub(crate) facts: Option<HostFacts>,
     pub(crate) logs: Vec<WorkloadLog>,
     pub(crate) journal: Journal,
@@ -85,6 +87,7 @@ impl<'a> RunContext<'a> {
             open_phase: false,
             timeline: Vec::new(),
             could_read: BTreeSet::new(),
+            captures: Vec::new(),
         }
     }
 
@@ -212,6 +215,28 @@ impl<'a> RunContext<'a> {
         Ok(seen)
     }
 
+    /// Takes the mount tables of the node and of the first replica of every workload that runs; the
+    /// runner does so at the end of every phase.
+    ///
+    /// # Errors
+    /// As [`Node::mount_tables`].
+    pub async fn capture(&mut self) -> Result<&Capture, Error> {
+        let workloads = self.workloads.iter().map(|w| Actor::workload(w.spec().name.clone()));
+        let mut actors: Vec<Actor> = std::iter::once(Actor::Node).chain(workloads).collect();
+        let mut seen = BTreeSet::new();
+        actors.retain(|actor| seen.insert(actor.clone()));
+        let tables = self.node.mount_tables(&actors).await?;
+        let tables = actors.into_iter().zip(tables);
+        let tables =
+            tables.filter_map(|(actor, table)| table.map(|table| ActorTable { actor, table }));
+        let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
+        let capture = Capture { step, at_us: self.node.now_us(), tables: tables.collect() };
+        // A phase that has taken its tables itself has them once.
+        self.captures.retain(|before| before.step != capture.step);
+        self.captures.push(capture);
+        Ok(&self.captures[self.captures.len() - 1])
+    }
+
     /// Whether the actor has read a fresh marker at some time: only then can it lose it.
     pub fn could_read(&self, actor: &Actor) -> bool {
         self.could_read.contains(actor)
@@ -306,6 +331,7 @@ impl<'a> RunContext<'a> {
             measurements: self.measurements,
             timeline: self.timeline,
             mount_graph: self.mount_graph,
+            captures: self.captures,
             facts: self.facts,
             logs,
             journal: self.journal,

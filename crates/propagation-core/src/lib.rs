@@ -56,7 +56,7 @@ pub use {
     backend::{Backend, Capabilities},
     context::RunContext,
     event::Event,
-    node::Node,
+    node::{Node, NodeExt},
     phase::Phase,
     report::Report,
     run::Runner,

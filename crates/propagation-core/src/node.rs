@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::backend::Capabilities;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::facts::HostFacts;
 use crate::journal::HostChange;
 use crate::marker::Marker;
@@ -112,11 +112,13 @@ pub trait Node: Send + Sync {
     /// the order of their times. Their `step` is empty.
     fn take_reports(&self) -> Vec<Observation>;
 
-    /// The whole mount table that an actor sees.
+    /// The whole mount tables that actors see, in the order of `actors`; `None` for a workload that
+    /// has ended, and its mount namespace with it. Enters namespaces and reads `/proc`; never touches
+    /// a FUSE daemon, so it cannot hang.
     ///
     /// # Errors
-    /// When the node cannot be reached or the actor is unknown.
-    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error>;
+    /// When the node cannot be reached or an actor is unknown.
+    async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error>;
 
     /// Binds the fresh mount at the bridge's mountpoint over itself on the node, so that it
     /// travels to whoever listens there.
@@ -132,3 +134,21 @@ pub trait Node: Send + Sync {
     /// not be undone is listed with the command that does it.
     async fn close(&self) -> Cleanup;
 }
+
+/// What callers of a node need and implementors do not write.
+#[async_trait]
+pub trait NodeExt: Node {
+    /// The whole mount table that one actor sees.
+    ///
+    /// # Errors
+    /// As [`Node::mount_tables`], and when the actor has ended.
+    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
+        let mut tables = self.mount_tables(std::slice::from_ref(actor)).await?;
+        tables.pop().flatten().ok_or_else(|| {
+            let operation = format!("read the mounts of {actor}");
+            Error::new(ErrorKind::InvalidInput, operation, "it has ended")
+        })
+    }
+}
+
+impl<T: Node + ?Sized> NodeExt for T {}

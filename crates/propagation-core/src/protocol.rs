@@ -148,10 +148,10 @@ pub enum Call {
         /// How long one access may take.
         deadline_ms: u64,
     },
-    /// Read a whole mount table.
+    /// Read whole mount tables.
     Mounts {
         /// Whose.
-        place: Place,
+        places: Vec<Place>,
     },
     /// Do a fault to a container.
     Inject {
@@ -218,8 +218,8 @@ pub enum Reply {
     },
     /// For [`Call::Mounts`].
     Mounts {
-        /// The lines of mountinfo.
-        mountinfo: String,
+        /// The lines of mountinfo, one text for each place, in order; `None` where it is gone.
+        mountinfo: Vec<Option<String>>,
     },
     /// For [`Call::Inject`].
     Injected {

@@ -163,6 +163,7 @@ impl Runner {
             measurements: done.measurements,
             timeline: done.timeline,
             mount_graph: done.mount_graph,
+            captures: done.captures,
             environment: done.facts,
             plan,
             logs: done.logs,
@@ -189,7 +190,10 @@ async fn run_phases(phases: &[Box<dyn Phase>], context: &mut RunContext<'_>) {
             continue;
         }
         context.begin_phase(phase.id());
-        let result = phase.run(context).await;
+        let mut result = phase.run(context).await;
+        if result.is_ok() {
+            result = context.capture().await.map(drop);
+        }
         context.end_phase(result.err());
     }
 }

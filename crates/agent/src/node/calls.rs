@@ -46,16 +46,21 @@ impl Server {
         }
     }
 
-    /// The mount table of a place: entering it and reading /proc never touches a FUSE daemon.
-    pub(super) fn mounts(&self, place: &Place) -> Result<Reply, Failure> {
+    /// The mount tables of places: entering them and reading /proc never touches a FUSE daemon.
+    pub(super) fn mounts(&self, places: &[Place]) -> Result<Reply, Failure> {
         let enter = |namespace: &std::os::fd::OwnedFd| {
             setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
                 .map_err(|errno| system("enter a mount namespace", errno))
         };
-        enter(self.namespace_of(place)?)?;
-        let text = self.proc.mountinfo();
+        let read = |place: &Place| {
+            let Ok(namespace) = self.namespace_of(place) else { return Ok(None) };
+            enter(namespace)?;
+            let text = self.proc.mountinfo()?;
+            Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+        };
+        let mountinfo: Result<_, Failure> = places.iter().map(read).collect();
         enter(&self.namespace)?;
-        Ok(Reply::Mounts { mountinfo: String::from_utf8_lossy(&text?).into_owned() })
+        Ok(Reply::Mounts { mountinfo: mountinfo? })
     }
 
     /// Unmounts what the run has mounted on a directory, then removes it. A directory that still

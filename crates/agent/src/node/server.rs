@@ -10,9 +10,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use propagation_core::ErrorKind;
 use propagation_core::program::ProgramState;
-use propagation_core::protocol::{
-    Call, Failure, Message, NodeSetup, Place, ProgramEvent, Reply, Request,
-};
+use propagation_core::protocol::{Call, Failure, Message, NodeSetup, ProgramEvent, Reply, Request};
 
 use super::observe::Observing;
 use super::programs::Container;
@@ -222,7 +220,10 @@ impl Server {
             Call::Observe { looks, expect, deadline_ms } => {
                 Observing::begin(self, looks, expect, deadline_ms).map(Work::Observe)
             }
-            Call::Mounts { place } => return self.answer_mounts(id, &place),
+            Call::Mounts { places } => {
+                let result = self.mounts(&places);
+                return self.answer(id, result);
+            }
             Call::Keep => {
                 self.keep = true;
                 return self.answer(id, Ok(Reply::Done));
@@ -259,11 +260,6 @@ impl Server {
         })
         .map_err(|errno| system("start a child", errno))?;
         Ok(Work::Call { child, deadline: now_ns() + CALL_MS * 1_000_000, operation })
-    }
-
-    fn answer_mounts(&mut self, id: u64, place: &Place) {
-        let result = self.mounts(place);
-        self.answer(id, result);
     }
 }
 

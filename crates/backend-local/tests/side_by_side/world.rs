@@ -13,7 +13,7 @@ use propagation_core::observation::Actor;
 use propagation_core::plan::WorkloadSpec;
 use propagation_core::program::StartRefused;
 use propagation_core::workload::Until;
-use propagation_core::{Node, Run, RunId, Workload};
+use propagation_core::{Node, NodeExt, Run, RunId, Workload};
 
 use super::case::{Case, REPLICAS, SUBJECT};
 use super::inside::{Step, act};

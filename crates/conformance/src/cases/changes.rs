@@ -1,5 +1,6 @@
 //! Changes to the host: made once, taken back exactly.
 
+use propagation_core::NodeExt;
 use propagation_core::facts::PathState;
 use propagation_core::journal::HostChange;
 use propagation_core::node::{Probe, Target};

@@ -11,7 +11,7 @@ use propagation_core::observation::Actor;
 use propagation_core::plan::{Fault, Plan, WorkloadSpec};
 use propagation_core::program::ProgramState;
 use propagation_core::workload::Until;
-use propagation_core::{ErrorKind, Node, Run, RunId, Workload};
+use propagation_core::{ErrorKind, Node, NodeExt, Run, RunId, Workload};
 
 use super::{early, late};
 use crate::case::cases;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use propagation_core::ErrorKind;
 use propagation_core::facts::PathState;
 use propagation_core::mountinfo::MountPropagation;
 use propagation_core::observation::Actor;
@@ -10,6 +9,7 @@ use propagation_core::plan::{
     BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
 };
 use propagation_core::workload::Until;
+use propagation_core::{ErrorKind, NodeExt};
 
 use super::{consumer, early, late};
 use crate::case::cases;

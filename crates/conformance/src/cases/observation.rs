@@ -1,10 +1,10 @@
 //! Looking: who, as whom, at what, when.
 
-use propagation_core::ErrorKind;
 use propagation_core::marker::Marker;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::{Actor, MountView, Via};
 use propagation_core::plan::{OTHER_UID, Plan, Propagation, StartOrder, Volume, WorkloadSpec};
+use propagation_core::{ErrorKind, NodeExt};
 
 use super::{consumer, early, late};
 use crate::case::cases;

@@ -6,7 +6,7 @@ use propagation_core::observation::Actor;
 use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
 use propagation_core::program::ProgramState;
 use propagation_core::workload::Until;
-use propagation_core::{Error, ErrorKind, Workload};
+use propagation_core::{Error, ErrorKind, NodeExt, Workload};
 
 use super::{consumer, early, late};
 use crate::case::{Need, cases};

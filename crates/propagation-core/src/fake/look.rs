@@ -114,6 +114,12 @@ impl World {
         }
     }
 
+    /// Whether an actor is a workload that was started and has ended.
+    pub(super) fn has_ended(&self, actor: &Actor) -> bool {
+        let Actor::Workload { name, .. } = actor else { return false };
+        self.running(name).is_none() && self.workloads.values().any(|r| r.spec.name == *name)
+    }
+
     /// The namespace that an actor looks from, and its workload if it is one.
     pub(super) fn place_of(
         &self,

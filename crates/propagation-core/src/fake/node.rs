@@ -142,10 +142,16 @@ impl Node for FakeNode {
         std::mem::take(&mut self.shared.world().reports)
     }
 
-    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
+    async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {
         let world = self.shared.call().await?;
-        let (namespace, _) = world.place_of(actor)?;
-        Ok(world.kernel.table(namespace))
+        let table = |actor| {
+            if world.has_ended(actor) {
+                return Ok(None);
+            }
+            let (namespace, _) = world.place_of(actor)?;
+            Ok(Some(world.kernel.table(namespace)))
+        };
+        actors.iter().map(table).collect()
     }
 
     async fn rebind_host(&self) -> Result<(), Error> {

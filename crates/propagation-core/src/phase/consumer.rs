@@ -8,11 +8,10 @@ use super::producer::refused;
 use super::{NO_SECOND_USER, Phase, evidence, tally};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
-use crate::mountinfo::{MountGraph, MountTable};
 use crate::node::Target;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Plan, Propagation, Role, StartOrder, WorkloadSpec};
-use crate::report::Check;
+use crate::report::{Capture, Check};
 use crate::workload::Until;
 
 /// Phase 3.
@@ -46,7 +45,7 @@ impl Phase for Consumer {
             }
             context.check(refused(&name, &refusal));
         }
-        let tables = capture_tables(context).await?;
+        let capture = context.capture().await?.clone();
         for spec in plan.with_role(Role::Consumer) {
             own_program(context, spec).await?;
         }
@@ -58,21 +57,10 @@ impl Phase for Consumer {
             .collect();
         look_as_root(context, &started).await?;
         look_as_others(context, &started).await?;
-        slave_of_host(context, &tables);
-        context.mount_graph = Some(MountGraph::build(tables));
+        slave_of_host(context, &capture);
+        context.mount_graph = Some(capture.graph());
         Ok(())
     }
-}
-
-/// Mount tables of the node and of the first replica of every workload.
-async fn capture_tables(context: &RunContext<'_>) -> Result<Vec<(String, MountTable)>, Error> {
-    let mut tables = vec![("node".to_owned(), context.node.mount_table(&Actor::Node).await?)];
-    for workload in context.workloads() {
-        let name = &workload.spec().name;
-        let table = context.node.mount_table(&Actor::workload(name.clone())).await?;
-        tables.push((name.clone(), table));
-    }
-    Ok(tables)
 }
 
 /// The consumer's own program finds the marker.
@@ -203,10 +191,10 @@ fn of_workload<'a>(seen: &'a [Observation], spec: &WorkloadSpec) -> Vec<&'a Obse
 }
 
 /// The consumers' copies of the FUSE mount are slaves of the host's peer group, by mountinfo.
-fn slave_of_host(context: &mut RunContext<'_>, tables: &[(String, MountTable)]) {
+fn slave_of_host(context: &mut RunContext<'_>, capture: &Capture) {
     let plan = context.plan;
-    let table = |name: &str| tables.iter().find(|(label, _)| label == name).map(|(_, t)| t);
-    let Some(node) = table("node") else { return };
+    let table = |name: &str| capture.table(&Actor::workload(name));
+    let Some(node) = capture.table(&Actor::Node) else { return };
     let host = node.at(&plan.bridge.fuse_path().as_str().into());
     let slaves: Vec<&WorkloadSpec> = plan
         .with_role(Role::Consumer)

@@ -5,8 +5,8 @@ pub mod text;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::HostFacts;
-use crate::mountinfo::MountGraph;
-use crate::observation::Observation;
+use crate::mountinfo::{MountGraph, MountTable};
+use crate::observation::{Actor, Observation};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
 
@@ -186,6 +186,39 @@ pub struct Measurements {
     pub smallest_intervention: Option<crate::plan::Intervention>,
 }
 
+/// The mount tables of all actors at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Capture {
+    /// The phase or step at whose end it was taken.
+    pub step: String,
+    /// When, in microseconds since the start of the run.
+    pub at_us: u64,
+    /// Who saw which mounts: the node, the runtime where it has a namespace of its own, the first
+    /// replica of every workload that runs.
+    pub tables: Vec<ActorTable>,
+}
+
+/// The mount table of one actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ActorTable {
+    /// Whose.
+    pub actor: Actor,
+    /// Its mounts.
+    pub table: MountTable,
+}
+
+impl Capture {
+    /// The table of an actor.
+    pub fn table(&self, actor: &Actor) -> Option<&MountTable> {
+        self.tables.iter().find(|one| one.actor == *actor).map(|one| &one.table)
+    }
+
+    /// The graph of all tables; its namespaces are called as the actors are displayed.
+    pub fn graph(&self) -> MountGraph {
+        MountGraph::build(self.tables.iter().map(|one| (one.actor.to_string(), one.table.clone())))
+    }
+}
+
 /// The result of one run.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Report {
@@ -214,6 +247,9 @@ pub struct Report {
     /// Peer groups and master/slave edges at the end of the phase `consumer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_graph: Option<MountGraph>,
+    /// The mount tables of all actors at the end of every phase.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<Capture>,
     /// Facts of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<HostFacts>,

@@ -131,16 +131,15 @@ impl Node for SabotagedNode {
         }
     }
 
-    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
+    async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {
         let call = self.saboteur.begin()?;
-        let actors = self.keep_together(std::slice::from_ref(actor));
-        let actor = match actors.first() {
-            Some(actor) if !self.does(Sabotage::ShowsTheNodesTable) => actor,
-            _ => &Actor::Node,
-        };
-        let table = self.inner.mount_table(actor).await;
+        let mut actors = self.keep_together(actors);
+        if self.does(Sabotage::ShowsTheNodesTable) {
+            actors.fill(Actor::Node);
+        }
+        let tables = self.inner.mount_tables(&actors).await;
         call.over();
-        table
+        tables
     }
 
     async fn rebind_host(&self) -> Result<(), Error> {
