@@ -18,9 +18,9 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{Fault, WorkloadSpec};
-use propagation_core::program::StartRefused;
-use propagation_core::report::Cleanup;
-use propagation_core::workload::{Until, WorkloadStatus};
+use propagation_core::program::{Executed, LoadReport, StartRefused};
+use propagation_core::report::{Cleanup, Usage};
+use propagation_core::workload::{Restart, Until, WorkloadStatus};
 use propagation_core::{
     Backend, Capabilities, Error, Node, Plan, Run, Runner, VerdictOutcome, Workload,
 };
@@ -65,6 +65,10 @@ struct Recorder<B> {
 impl<B: Backend> Backend for Recorder<B> {
     fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    fn refuses(&self, plan: &Plan) -> Option<String> {
+        self.inner.refuses(plan)
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {
@@ -137,8 +141,26 @@ impl Node for RecordedNode {
         self.recording.of(what, self.inner.mount_tables(actors)).await
     }
 
-    async fn rebind_host(&self) -> Result<(), Error> {
-        self.recording.of("re-bind on the host", self.inner.rebind_host()).await
+    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
+        self.recording.of("re-bind on the host", self.inner.rebind_host(deduplicate)).await
+    }
+
+    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
+        self.recording.of("unmount on the host", self.inner.unmount(lazy)).await
+    }
+
+    async fn execute(
+        &self,
+        actor: &Actor,
+        command: &[String],
+        deadline: Duration,
+    ) -> Result<Executed, Error> {
+        let what = format!("run {command:?} in {actor}");
+        self.recording.of(what, self.inner.execute(actor, command, deadline)).await
+    }
+
+    async fn usage(&self) -> Result<Usage, Error> {
+        self.recording.of("usage", self.inner.usage()).await
     }
 
     async fn close(&self) -> Cleanup {
@@ -174,7 +196,7 @@ impl Workload for RecordedWorkload {
         self.recording.of(what, self.inner.wait(until, deadline)).await
     }
 
-    async fn inject(&self, fault: Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
         let what = format!("{} ({fault})", self.named("fault on"));
         self.recording.of(what, self.inner.inject(fault)).await
     }
@@ -182,10 +204,18 @@ impl Workload for RecordedWorkload {
     async fn restart(
         &self,
         marker: &Marker,
-        recreate: bool,
+        restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error> {
         let what = format!("{} with generation {}", self.named("restart"), marker.generation);
-        self.recording.of(what, self.inner.restart(marker, recreate)).await
+        self.recording.of(what, self.inner.restart(marker, restart)).await
+    }
+
+    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+        self.recording.of(self.named("hand over"), self.inner.hand_over(marker)).await
+    }
+
+    async fn load(&self) -> Result<Option<LoadReport>, Error> {
+        self.recording.of(self.named("load of"), self.inner.load()).await
     }
 
     async fn rebind(&self) -> Result<(), Error> {

@@ -37,6 +37,22 @@ impl Child {
         }
     }
 
+    /// Forks a child that becomes a program of its own, with its end of a pipe.
+    pub(crate) fn start_with_pipe(enter: impl FnOnce(Pipe)) -> Result<Self, Errno> {
+        let (ours, theirs) = Pipe::pair()?;
+        match fork()? {
+            Fork::Child => {
+                drop(ours);
+                enter(theirs);
+                exit_now(0)
+            }
+            Fork::Parent(pid) => {
+                drop(theirs);
+                Ok(Self { pid, pipe: ours })
+            }
+        }
+    }
+
     /// Forks a child that answers each request with what `work` makes of it, until the parent's end
     /// of the pipe closes.
     pub(crate) fn serve<Q: DeserializeOwned, A: Serialize>(

@@ -13,14 +13,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Uid;
 use propagation_core::marker::MARKER_FILE;
-use propagation_core::observation::Outcome;
+use propagation_core::observation::{Access, Outcome};
 use propagation_core::protocol::{ProgramEvent, Seen};
 use serde::{Deserialize, Serialize};
 
 use crate::child::{Child, timeout};
 use crate::failure::errno_text;
 use crate::holder;
-use crate::look::{listing, look};
+use crate::look::{Spot, listing, look};
 use crate::mounts::Proc;
 use crate::reporter::{Reporter, timestamp};
 use crate::sys::now_ns;
@@ -52,7 +52,7 @@ struct Looked {
 /// One look, with the names and the content for the log when they are wanted.
 fn look_once(proc: &Proc, mountpoint: &str, with_content: bool) -> Looked {
     let uid = Uid::effective().as_raw();
-    let seen = look(proc, mountpoint, MARKER_FILE, uid, None);
+    let seen = look(proc, Spot::in_mount(mountpoint, MARKER_FILE), Access::Read, uid, None);
     let (mut names, mut content) = (Vec::new(), Vec::new());
     if with_content && seen.outcome.is_ok() {
         names = listing(mountpoint);

@@ -2,7 +2,8 @@
 //! access tells whether the daemon lives.
 
 use std::ffi::OsStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -23,6 +24,30 @@ const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 /// The most files in the directory.
 const MAX_FILES: usize = 1024;
 
+/// How the daemon answers; told by faults, read at every request.
+#[derive(Debug, Default)]
+pub(crate) struct Behaviour {
+    /// Every answer comes this much later, in milliseconds.
+    pub(crate) delay_ms: AtomicU64,
+    /// Every answer is this error; 0 is none.
+    pub(crate) errno: AtomicI32,
+}
+
+impl Behaviour {
+    /// Waits as told, and returns the error that is to be answered.
+    fn before_an_answer(&self) -> Result<(), Errno> {
+        let delay_ms = self.delay_ms.load(Ordering::Relaxed);
+        if delay_ms > 0 {
+            // The pause is the fault.
+            let _ = nix::poll::poll(&mut [], crate::child::timeout(delay_ms * 1_000_000));
+        }
+        match self.errno.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            errno => Err(Errno::from_i32(errno)),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct File {
     name: String,
@@ -31,11 +56,21 @@ struct File {
     writable: bool,
 }
 
-/// One directory of files in memory. The inode number of the file at index `i` is `i + 2`, so that
-/// a successor that serves the same files knows the numbers the kernel holds.
+/// The directory in the root that has the marker too, for volumes with a subPath.
+pub(crate) const SUBDIRECTORY: &str = "sub";
+
+/// The inode number of that directory, and of the marker in it.
+const SUBDIRECTORY_INODE: INodeNo = INodeNo(1 << 32);
+const SUBMARKER_INODE: INodeNo = INodeNo((1 << 32) + 1);
+
+/// One directory of files in memory, and one in it with the marker. The inode number of the file at
+/// index `i` is `i + 2`, so that a successor that serves the same files knows the numbers the kernel
+/// holds.
 #[derive(Debug)]
 pub(crate) struct MarkerFilesystem {
-    files: Mutex<Vec<File>>,
+    /// None where a file has been removed.
+    files: Mutex<Vec<Option<File>>>,
+    behaviour: Arc<Behaviour>,
     owner: (u32, u32),
     started: SystemTime,
 }
@@ -43,28 +78,51 @@ pub(crate) struct MarkerFilesystem {
 impl MarkerFilesystem {
     /// A filesystem with a marker of the given content and an empty writable file, owned by
     /// `owner` (user and group).
-    pub(crate) fn new(marker: String, owner: (u32, u32)) -> Self {
+    pub(crate) fn new(marker: String, owner: (u32, u32), behaviour: Arc<Behaviour>) -> Self {
         let now = SystemTime::now();
-        let file = |name: &str, content: Vec<u8>, writable| File {
-            name: name.into(),
-            content,
-            modified: now,
-            writable,
+        let file = |name: &str, content: Vec<u8>, writable| {
+            Some(File { name: name.into(), content, modified: now, writable })
         };
         let files = vec![
             file(MARKER_FILE, marker.into_bytes(), false),
             file("scratch.txt", Vec::new(), true),
         ];
-        Self { files: Mutex::new(files), owner, started: now }
+        Self { files: Mutex::new(files), behaviour, owner, started: now }
     }
 
-    fn files(&self) -> MutexGuard<'_, Vec<File>> {
+    fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
         // A panic while the lock was held leaves files as they are: each change is one assignment.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn directory(&self) -> FileAttr {
-        self.attributes(INodeNo::ROOT, FileType::Directory, 0o755, 0, self.started)
+    fn directory(&self, inode: INodeNo) -> FileAttr {
+        // Everybody may make files in it: what a consumer may do is not what is tested.
+        self.attributes(inode, FileType::Directory, 0o777, 0, self.started)
+    }
+
+    /// The attributes of what has a name in a directory.
+    fn find(&self, parent: INodeNo, name: &OsStr) -> Option<FileAttr> {
+        let files = self.files();
+        if parent == SUBDIRECTORY_INODE {
+            let marker = files.first()?.as_ref()?;
+            return (name == MARKER_FILE).then(|| self.file(SUBMARKER_INODE, marker));
+        }
+        if name == SUBDIRECTORY {
+            return Some(self.directory(SUBDIRECTORY_INODE));
+        }
+        let mut there = files.iter().enumerate().filter_map(|(i, file)| Some((i, file.as_ref()?)));
+        let (index, file) = there.find(|(_, file)| name == file.name.as_str())?;
+        Some(self.file(inode_of(index), file))
+    }
+
+    /// The attributes of anything.
+    fn attributes_of(&self, inode: INodeNo) -> Option<FileAttr> {
+        if inode == INodeNo::ROOT || inode == SUBDIRECTORY_INODE {
+            return Some(self.directory(inode));
+        }
+        let files = self.files();
+        let file = files.get(index_of(inode)?)?.as_ref()?;
+        Some(self.file(inode, file))
     }
 
     fn file(&self, inode: INodeNo, file: &File) -> FileAttr {
@@ -105,28 +163,35 @@ fn inode_of(index: usize) -> INodeNo {
     INodeNo(index as u64 + 2)
 }
 
+/// Where the content of a file is; the marker in the subdirectory is the one in the root.
 fn index_of(inode: INodeNo) -> Option<usize> {
+    if inode == SUBMARKER_INODE {
+        return Some(0);
+    }
     usize::try_from(inode.0.checked_sub(2)?).ok()
+}
+
+/// Answers with the error that a fault has told the daemon to give.
+macro_rules! answer_or {
+    ($filesystem:expr, $reply:expr) => {
+        if let Err(errno) = $filesystem.behaviour.before_an_answer() {
+            return $reply.error(errno);
+        }
+    };
 }
 
 impl Filesystem for MarkerFilesystem {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let files = self.files();
-        let found = files.iter().position(|file| name == file.name.as_str());
-        match found {
-            Some(index) if parent == INodeNo::ROOT => {
-                let attributes = self.file(inode_of(index), &files[index]);
-                reply.entry(&KEEP, &attributes, Generation(0));
-            }
-            _ => reply.error(Errno::ENOENT),
+        answer_or!(self, reply);
+        match self.find(parent, name) {
+            Some(attributes) => reply.entry(&KEEP, &attributes, Generation(0)),
+            None => reply.error(Errno::ENOENT),
         }
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        if ino == INodeNo::ROOT {
-            return reply.attr(&KEEP, &self.directory());
-        }
-        match index_of(ino).and_then(|index| self.files().get(index).map(|f| self.file(ino, f))) {
+        answer_or!(self, reply);
+        match self.attributes_of(ino) {
             Some(attributes) => reply.attr(&KEEP, &attributes),
             None => reply.error(Errno::ENOENT),
         }
@@ -150,8 +215,10 @@ impl Filesystem for MarkerFilesystem {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        answer_or!(self, reply);
         let mut files = self.files();
-        let Some(file) = index_of(ino).and_then(|index| files.get_mut(index)) else {
+        let index = index_of(ino);
+        let Some(file) = index.and_then(|index| files.get_mut(index)?.as_mut()) else {
             return reply.error(Errno::EPERM);
         };
         if let Some(size) = size {
@@ -168,8 +235,11 @@ impl Filesystem for MarkerFilesystem {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        answer_or!(self, reply);
         match index_of(ino) {
-            Some(index) if index < self.files().len() => reply.opened(FileHandle(0), OPENED),
+            Some(index) if self.files().get(index).is_some_and(Option::is_some) => {
+                reply.opened(FileHandle(0), OPENED);
+            }
             _ => reply.error(Errno::ENOENT),
         }
     }
@@ -184,20 +254,36 @@ impl Filesystem for MarkerFilesystem {
         _flags: i32,
         reply: ReplyCreate,
     ) {
+        answer_or!(self, reply);
         let Some(name) = name.to_str() else { return reply.error(Errno::EILSEQ) };
         let mut files = self.files();
-        if parent != INodeNo::ROOT || files.len() >= MAX_FILES {
+        let free = files.iter().position(Option::is_none).unwrap_or(files.len());
+        if parent != INodeNo::ROOT || free >= MAX_FILES {
             return reply.error(Errno::ENOSPC);
         }
-        files.push(File {
-            name: name.into(),
-            content: Vec::new(),
-            modified: SystemTime::now(),
-            writable: true,
-        });
-        let index = files.len() - 1;
-        let attributes = self.file(inode_of(index), &files[index]);
+        let modified = SystemTime::now();
+        let file = File { name: name.into(), content: Vec::new(), modified, writable: true };
+        let attributes = self.file(inode_of(free), &file);
+        if free == files.len() {
+            files.push(Some(file));
+        } else {
+            files[free] = Some(file);
+        }
         reply.created(&KEEP, &attributes, Generation(0), FileHandle(0), OPENED);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer_or!(self, reply);
+        let mut files = self.files();
+        let named = |file: &Option<File>| file.as_ref().is_some_and(|f| name == f.name.as_str());
+        match files.iter().position(named).filter(|_| parent == INodeNo::ROOT) {
+            Some(index) if files[index].as_ref().is_some_and(|file| file.writable) => {
+                files[index] = None;
+                reply.ok();
+            }
+            Some(_) => reply.error(Errno::EACCES),
+            None => reply.error(Errno::ENOENT),
+        }
     }
 
     fn read(
@@ -211,8 +297,9 @@ impl Filesystem for MarkerFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        answer_or!(self, reply);
         let files = self.files();
-        let Some(file) = index_of(ino).and_then(|index| files.get(index)) else {
+        let Some(file) = index_of(ino).and_then(|index| files.get(index)?.as_ref()) else {
             return reply.error(Errno::ENOENT);
         };
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.content.len());
@@ -232,8 +319,10 @@ impl Filesystem for MarkerFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        answer_or!(self, reply);
         let mut files = self.files();
-        let Some(file) = index_of(ino).and_then(|index| files.get_mut(index)) else {
+        let index = index_of(ino);
+        let Some(file) = index.and_then(|index| files.get_mut(index)?.as_mut()) else {
             return reply.error(Errno::ENOENT);
         };
         if !file.writable {
@@ -271,6 +360,7 @@ impl Filesystem for MarkerFilesystem {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        answer_or!(self, reply);
         reply.ok();
     }
 
@@ -282,19 +372,23 @@ impl Filesystem for MarkerFilesystem {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        if ino != INodeNo::ROOT {
+        answer_or!(self, reply);
+        let dots = [".", ".."].map(|name| (ino, FileType::Directory, name.to_owned()));
+        let mut entries = Vec::from(dots);
+        if ino == SUBDIRECTORY_INODE {
+            entries.push((SUBMARKER_INODE, FileType::RegularFile, MARKER_FILE.to_owned()));
+        } else if ino == INodeNo::ROOT {
+            let files = self.files();
+            let there = files.iter().enumerate().filter_map(|(i, file)| Some((i, file.as_ref()?)));
+            entries.extend(
+                there.map(|(i, file)| (inode_of(i), FileType::RegularFile, file.name.clone())),
+            );
+            entries.push((SUBDIRECTORY_INODE, FileType::Directory, SUBDIRECTORY.to_owned()));
+        } else {
             return reply.error(Errno::ENOTDIR);
         }
-        let files = self.files();
-        let dots = [".", ".."].map(|name| (INodeNo::ROOT, FileType::Directory, name));
-        let entries = dots.into_iter().chain(
-            files
-                .iter()
-                .enumerate()
-                .map(|(index, file)| (inode_of(index), FileType::RegularFile, file.name.as_str())),
-        );
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (position, (inode, kind, name)) in entries.enumerate().skip(skip) {
+        for (position, (inode, kind, name)) in entries.into_iter().enumerate().skip(skip) {
             if reply.add(inode, position as u64 + 1, kind, name) {
                 break;
             }
@@ -303,12 +397,13 @@ impl Filesystem for MarkerFilesystem {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        answer_or!(self, reply);
         let files = self.files();
-        let used: usize = files.iter().map(|file| file.content.len()).sum();
+        let used: usize = files.iter().flatten().map(|file| file.content.len()).sum();
         let blocks = (MAX_FILES * MAX_FILE_BYTES / 4096) as u64;
         let free = blocks - used.div_ceil(4096) as u64;
         let inodes = MAX_FILES as u64;
-        let free_inodes = inodes - files.len() as u64;
+        let free_inodes = inodes - files.iter().flatten().count() as u64;
         reply.statfs(blocks, free, free, inodes, free_inodes, 4096, 255, 4096);
     }
 

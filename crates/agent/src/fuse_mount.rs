@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{Gid, Uid};
+use propagation_core::plan::FuseSpec;
 
 use crate::failure::errno_text;
 use crate::mounts::{errno_of, unmount_lazily};
@@ -20,19 +21,36 @@ pub(crate) const FS_TYPE: &str = "fuse.propagation";
 pub(crate) const FUSERMOUNT3: [&str; 4] =
     ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3", "/sbin/fusermount3"];
 
+/// How to mount.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// What the mount calls its source.
+    source: String,
+    allow_other: bool,
+    read_only: bool,
+}
+
+impl Options {
+    /// As a plan says.
+    pub(crate) fn of(fuse: &FuseSpec, source: &str) -> Self {
+        let (allow_other, read_only) = (fuse.allow_other, fuse.read_only);
+        Self { source: source.to_owned(), allow_other, read_only }
+    }
+}
+
 /// Mounts at `path` and returns the descriptor on which the kernel sends requests.
 ///
 /// # Errors
 /// In words, naming the call or the helper and what it said.
-pub(crate) fn mount_fuse(path: &Path, source: &str, allow_other: bool) -> Result<OwnedFd, String> {
+pub(crate) fn mount_fuse(path: &Path, options: &Options) -> Result<OwnedFd, String> {
     if Uid::effective().is_root() {
-        mount_directly(path, source, allow_other)
+        mount_directly(path, options)
     } else {
-        mount_through_helper(path, source, allow_other)
+        mount_through_helper(path, options)
     }
 }
 
-fn mount_directly(path: &Path, source: &str, allow_other: bool) -> Result<OwnedFd, String> {
+fn mount_directly(path: &Path, how: &Options) -> Result<OwnedFd, String> {
     let device = open_device()?;
     let mut options = format!(
         "fd={},rootmode=40000,user_id={},group_id={}",
@@ -40,13 +58,14 @@ fn mount_directly(path: &Path, source: &str, allow_other: bool) -> Result<OwnedF
         Uid::effective(),
         Gid::effective()
     );
-    if allow_other {
+    if how.allow_other {
         options.push_str(",allow_other");
     }
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some(source), path, Some(FS_TYPE), flags, Some(options.as_str())).map_err(|errno| {
-        format!("mount(2) of {FS_TYPE} on {}: {}", path.display(), errno_text(errno))
-    })?;
+    let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    flags.set(MsFlags::MS_RDONLY, how.read_only);
+    mount(Some(how.source.as_str()), path, Some(FS_TYPE), flags, Some(options.as_str())).map_err(
+        |errno| format!("mount(2) of {FS_TYPE} on {}: {}", path.display(), errno_text(errno)),
+    )?;
     Ok(device)
 }
 
@@ -57,14 +76,17 @@ fn open_device() -> Result<OwnedFd, String> {
 
 /// fusermount3 opens the device, mounts, and passes the descriptor over the socket that it finds in
 /// `_FUSE_COMMFD`.
-fn mount_through_helper(path: &Path, source: &str, allow_other: bool) -> Result<OwnedFd, String> {
+fn mount_through_helper(path: &Path, how: &Options) -> Result<OwnedFd, String> {
     let helper = FUSERMOUNT3
         .iter()
         .find(|helper| Path::new(helper).exists())
         .ok_or("run fusermount3: No such file or directory (ENOENT)")?;
     let (mut ours, theirs) = Pipe::pair().map_err(errno_text)?;
-    let mut options = format!("nosuid,nodev,fsname={source},subtype=propagation");
-    if allow_other {
+    let mut options = format!("nosuid,nodev,fsname={},subtype=propagation", how.source);
+    if how.read_only {
+        options.push_str(",ro");
+    }
+    if how.allow_other {
         options.push_str(",allow_other");
     }
     let socket = theirs.as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;

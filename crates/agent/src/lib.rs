@@ -12,6 +12,7 @@ mod failure;
 mod fuse_fs;
 mod fuse_mount;
 mod holder;
+mod load;
 mod look;
 mod mounts;
 pub mod node;
@@ -19,7 +20,10 @@ mod pipe;
 pub mod probe;
 mod producer;
 mod reporter;
+mod run_program;
+mod supervisor;
 mod sys;
+mod take_over;
 mod watch;
 
 pub use consumer::Consumer;

@@ -1,6 +1,7 @@
 //! One look at the mount, as an ordinary program would access it. May block for ever: call it in a
 //! child that can be given up.
 
+use std::fs;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -9,22 +10,40 @@ use nix::sys::stat::Mode;
 use nix::unistd::Uid;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountPath;
-use propagation_core::observation::{MountView, Outcome};
+use propagation_core::observation::{Access, MountView, Outcome};
 use propagation_core::protocol::Seen;
 
 use crate::failure::errno_name;
-use crate::mounts::Proc;
+use crate::mounts::{Proc, errno_of};
 use crate::sys::{become_effectively, now_ns};
 
 /// The longest marker that is read, in bytes.
 const MARKER_BYTES: usize = 4096;
 
-/// Looks at `file` in `directory` of the current namespace as `uid`. With `expect` any other marker
-/// is `wrong_content`; without, every whole marker is `ok`.
+/// Where to look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    /// The directory.
+    pub(crate) directory: &'a str,
+    /// The file in it.
+    pub(crate) file: &'a str,
+    /// Where the mount that is looked for has its mount point.
+    pub(crate) mount_point: &'a str,
+}
+
+impl<'a> Spot<'a> {
+    /// A file of a mount.
+    pub(crate) fn in_mount(mountpoint: &'a str, file: &'a str) -> Self {
+        Self { directory: mountpoint, file, mount_point: mountpoint }
+    }
+}
+
+/// Looks at a spot of the current namespace as `uid`. With `expect` any other marker is
+/// `wrong_content`; without, every whole marker is `ok`.
 pub(crate) fn look(
     proc: &Proc,
-    directory: &str,
-    file: &str,
+    spot: Spot<'_>,
+    access: Access,
     uid: u32,
     expect: Option<&Marker>,
 ) -> Seen {
@@ -32,14 +51,22 @@ pub(crate) fn look(
     let mount = proc
         .mount_table()
         .ok()
-        .and_then(|table| table.at(&MountPath::from(directory)).map(MountView::from));
+        .and_then(|table| table.at(&MountPath::from(spot.mount_point)).map(MountView::from));
     let own = Uid::effective().as_raw();
     let switch = uid != own;
     let (outcome, generation) = if switch && let Err(errno) = become_effectively(uid, uid) {
         let reason = format!("cannot become uid {uid}: {}", errno_name(errno));
         (Outcome::Skipped { reason }, None)
     } else {
-        judge(read(&Path::new(directory).join(file)), mount.as_ref(), expect)
+        let directory = Path::new(spot.directory);
+        let mount = mount.as_ref();
+        match access {
+            Access::Read | Access::Held => judge(read(&directory.join(spot.file)), mount, expect),
+            Access::List => (judge_names(names(directory), spot.file, mount), None),
+            Access::Stat => (judge_call("stat", stat(directory), mount), None),
+            Access::Statfs => (judge_call("statfs", statfs(directory), mount), None),
+            Access::Write => (judge_write(write(directory), mount), None),
+        }
     };
     if switch {
         // Coming back to the saved user needs no capability and cannot fail.
@@ -49,10 +76,10 @@ pub(crate) fn look(
     Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation, mount }
 }
 
-/// What reading a file gave: its content, or the call that failed.
-type Access = Result<Vec<u8>, (&'static str, Errno)>;
+/// What an access gave, or the call that failed.
+type Answer<T> = Result<T, (&'static str, Errno)>;
 
-fn read(path: &Path) -> Access {
+fn read(path: &Path) -> Answer<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = open(path, flags, Mode::empty()).map_err(|errno| ("open", errno))?;
     let mut content = vec![0; MARKER_BYTES];
@@ -61,22 +88,94 @@ fn read(path: &Path) -> Access {
     Ok(content)
 }
 
+fn names(directory: &Path) -> Answer<Vec<String>> {
+    let entries = fs::read_dir(directory).map_err(|error| ("open", errno_of(&error)))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| ("readdir", errno_of(&error)))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+fn stat(directory: &Path) -> Answer<()> {
+    fs::metadata(directory).map(drop).map_err(|error| ("stat", errno_of(&error)))
+}
+
+fn statfs(directory: &Path) -> Answer<()> {
+    nix::sys::statfs::statfs(directory).map(drop).map_err(|errno| ("statfs", errno))
+}
+
+/// Makes a file, writes a line into it, and removes it again.
+fn write(directory: &Path) -> Answer<()> {
+    let path = directory.join(format!(".propagation-write-{}", std::process::id()));
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let file = open(&path, flags, Mode::from_bits_truncate(0o600)).map_err(|e| ("open", e))?;
+    let written = nix::unistd::write(&file, b"written\n").map_err(|errno| ("write", errno));
+    drop(file);
+    // A file that cannot be removed says so at the next look: it is there already.
+    let removed = nix::unistd::unlink(&path).map_err(|errno| ("unlink", errno));
+    written?;
+    removed
+}
+
+fn is_fuse(mount: Option<&MountView>) -> bool {
+    mount.is_some_and(|mount| mount.fs_type.starts_with("fuse"))
+}
+
+/// A call on the directory that says nothing of its content: what is no mount is `absent`.
+fn judge_call(call: &str, result: Answer<()>, mount: Option<&MountView>) -> Outcome {
+    match result {
+        Ok(()) if is_fuse(mount) => Outcome::Ok,
+        Ok(()) | Err((_, Errno::ENOENT)) => Outcome::Absent,
+        Err((_, errno)) => Outcome::errno(errno_name(errno), call),
+    }
+}
+
+fn judge_write(result: Answer<()>, mount: Option<&MountView>) -> Outcome {
+    match result {
+        Ok(()) if is_fuse(mount) => Outcome::Ok,
+        Ok(()) => Outcome::Lower,
+        Err((_, Errno::ENOENT)) if !is_fuse(mount) => Outcome::Absent,
+        Err((call, errno)) => Outcome::errno(errno_name(errno), call),
+    }
+}
+
+fn judge_names(result: Answer<Vec<String>>, file: &str, mount: Option<&MountView>) -> Outcome {
+    match result {
+        Ok(names) if names.iter().any(|name| name == file) => Outcome::Ok,
+        Ok(names) if is_fuse(mount) => Outcome::WrongContent {
+            detail: match names.len() {
+                0 => "the mount is there and lists nothing".into(),
+                count => format!("the mount lists {count} names, and not the marker"),
+            },
+        },
+        Ok(_) | Err((_, Errno::ENOENT)) => Outcome::Absent,
+        Err((call, errno)) => Outcome::errno(errno_name(errno), call),
+    }
+}
+
 fn judge(
-    access: Access,
+    access: Answer<Vec<u8>>,
     mount: Option<&MountView>,
     expect: Option<&Marker>,
 ) -> (Outcome, Option<u64>) {
-    let wrong = |detail: String| Outcome::WrongContent { detail };
-    let fuse = mount.is_some_and(|mount| mount.fs_type.starts_with("fuse"));
     let content = match access {
         Ok(content) => content,
-        Err((_, Errno::ENOENT)) if fuse => {
-            return (wrong("the mount is there and the marker is not in it".into()), None);
+        Err((_, Errno::ENOENT)) if is_fuse(mount) => {
+            let detail = "the mount is there and the marker is not in it".into();
+            return (Outcome::WrongContent { detail }, None);
         }
         Err((_, Errno::ENOENT)) => return (Outcome::Absent, None),
         Err((call, errno)) => return (Outcome::errno(errno_name(errno), call), None),
     };
-    let Some(marker) = Marker::parse(&content) else {
+    judge_content(&content, expect)
+}
+
+/// Whether what was read is the marker that is expected.
+pub(crate) fn judge_content(content: &[u8], expect: Option<&Marker>) -> (Outcome, Option<u64>) {
+    let wrong = |detail: String| Outcome::WrongContent { detail };
+    let Some(marker) = Marker::parse(content) else {
         return (wrong(format!("{} bytes that are not a marker", content.len())), None);
     };
     let generation = Some(marker.generation);
@@ -98,7 +197,7 @@ fn judge(
 
 /// Names and attributes of the files in a directory, as `ls -l` shows them; for the consumer's log.
 pub(crate) fn listing(directory: &str) -> Vec<String> {
-    let entries = match std::fs::read_dir(directory) {
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => return vec![format!("ls: {directory}: {error}")],
     };
@@ -116,7 +215,7 @@ pub(crate) fn listing(directory: &str) -> Vec<String> {
     lines
 }
 
-fn describe(metadata: &std::fs::Metadata, name: &str) -> String {
+fn describe(metadata: &fs::Metadata, name: &str) -> String {
     use std::os::unix::fs::MetadataExt;
     let kind = if metadata.is_dir() { 'd' } else { '-' };
     let mode = metadata.mode();
@@ -137,7 +236,7 @@ mod tests {
         Marker { started: "t".into(), generation, nonce: nonce.into() }
     }
 
-    fn class(access: Access, mount: Option<&MountView>) -> String {
+    fn class(access: Answer<Vec<u8>>, mount: Option<&MountView>) -> String {
         judge(access, mount, Some(&marker(2, "new"))).0.class().to_owned()
     }
 

@@ -20,6 +20,7 @@ mod linux {
 
     use propagation_agent::{Consumer, Proc, Producer, Reporter, facts, node, probe};
     use propagation_core::marker::Marker;
+    use propagation_core::plan::FuseSpec;
 
     const USAGE: &str = "\
 usage: propagation-agent COMMAND [--NAME VALUE]...
@@ -117,7 +118,10 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
                 generation: options.number("generation", 1)?,
                 nonce: options.text("nonce")?,
             },
-            allow_other: !options.named.contains_key("no-allow-other"),
+            fuse: FuseSpec {
+                allow_other: !options.named.contains_key("no-allow-other"),
+                ..FuseSpec::default()
+            },
         };
         Ok(producer.run(&Reporter::to_stdout()))
     }

@@ -112,6 +112,32 @@ impl Proc {
         )
     }
 
+    /// Reads a file of it, such as `self/uid_map`.
+    pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::openat(self.0.as_fd(), name, flags, Mode::empty())?;
+        let mut content = Vec::new();
+        File::from(file).read_to_end(&mut content).map_err(|error| errno_of(&error))?;
+        Ok(content)
+    }
+
+    /// Writes a file of it, in one call.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Errno> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::openat(self.0.as_fd(), name, flags, Mode::empty())?;
+        nix::unistd::write(&file, content).map(drop)
+    }
+
+    /// The names in a directory of it.
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = nix::fcntl::openat(self.0.as_fd(), name, flags, Mode::empty())?;
+        let entries = rustix::fs::Dir::read_from(&directory)
+            .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+        let names = entries.filter_map(Result::ok);
+        Ok(names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    }
+
     /// The text of the calling thread's mountinfo: its namespace, its root.
     pub(crate) fn mountinfo(&self) -> Result<Vec<u8>, Failure> {
         let operation = "read /proc/thread-self/mountinfo";

@@ -1,22 +1,31 @@
 //! The producer: writes a plain file into its volume, mounts the marker filesystem on a directory
 //! of it, serves until it is told to end.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use fuser::{Config, Session, SessionACL};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Uid};
 use propagation_core::marker::{Marker, PLAIN_FILE};
 use propagation_core::mountinfo::MountPath;
-use propagation_core::protocol::ProgramEvent;
+use propagation_core::plan::{FuseSpec, Stale};
+use propagation_core::protocol::{ProgramCommand, ProgramEvent};
 
 use crate::failure::errno_text;
-use crate::fuse_fs::MarkerFilesystem;
-use crate::fuse_mount::{FS_TYPE, mount_fuse, unmount};
+use crate::fuse_fs::{Behaviour, MarkerFilesystem};
+use crate::fuse_mount::{FS_TYPE, Options, mount_fuse, unmount};
 use crate::mounts::{Proc, errno_of, make_directory};
+use crate::pipe::Pipe;
 use crate::reporter::{Reporter, timestamp};
 use crate::sys::now_ns;
+use crate::take_over;
 
 /// What a producer is told.
 #[derive(Debug, Clone)]
@@ -29,8 +38,16 @@ pub struct Producer {
     pub source: String,
     /// What it serves.
     pub marker: Marker,
-    /// Whether the mount lets other users in.
-    pub allow_other: bool,
+    /// How.
+    pub fuse: FuseSpec,
+}
+
+/// How serving came to its end.
+enum End {
+    /// SIGTERM, or somebody else unmounted.
+    Asked,
+    /// The fault that lets a daemon end by itself.
+    Fault,
 }
 
 impl Producer {
@@ -38,7 +55,8 @@ impl Producer {
     /// 1 when it could not mount.
     pub fn run(&self, reporter: &Reporter) -> i32 {
         match self.serve(reporter) {
-            Ok(()) => 0,
+            Ok(End::Asked) => 0,
+            Ok(End::Fault) => 1,
             Err(text) => {
                 reporter.log(format!("[{}] ERROR: {text}", timestamp()));
                 reporter.event(&ProgramEvent::Failed { text });
@@ -47,29 +65,69 @@ impl Producer {
         }
     }
 
-    fn serve(&self, reporter: &Reporter) -> Result<(), String> {
+    fn serve(&self, reporter: &Reporter) -> Result<End, String> {
         let mountpoint = Path::new(&self.mountpoint);
-        // SIGTERM is waited for; it has to be blocked before the FUSE thread starts.
-        let mut term = SigSet::empty();
-        term.add(Signal::SIGTERM);
-        term.add(Signal::SIGUSR1);
-        term.thread_block().map_err(|e| format!("block SIGTERM: {}", errno_text(e)))?;
-
+        let signals = block_signals()?;
         self.write_plain_file()?;
-        let cleared = self.clear_stale(mountpoint)?;
-        if cleared > 0 {
-            reporter.log(format!("[{}] Unmounted {cleared} stale mount(s)", timestamp()));
+        let over_stale = self.handle_stale(mountpoint, reporter)?;
+        // What a dead mount lies on is a directory, and asking for it would fail.
+        if !over_stale {
+            make_directory(mountpoint)
+                .map_err(|e| format!("make {}: {}", self.mountpoint, errno_text(e)))?;
         }
-        make_directory(mountpoint)
-            .map_err(|e| format!("make {}: {}", self.mountpoint, errno_text(e)))?;
-        let device = mount_fuse(mountpoint, &self.source, self.allow_other)?;
+        let options = Options::of(&self.fuse, &self.source);
+        let device = mount_fuse(mountpoint, &options)?;
         let mounted_at_ns = now_ns();
 
+        let behaviour = Arc::new(Behaviour::default());
+        let filesystem = self.filesystem(&behaviour);
+        let session = if self.fuse.keeper {
+            let kept = take_over::keep(&device)?;
+            let (session, init) = take_over::first(device, filesystem, self.acl())?;
+            reporter.give(kept, &init);
+            session
+        } else {
+            Session::from_fd(filesystem, device, self.acl(), Config::default())
+                .map_err(|e| format!("answer FUSE_INIT: {e}"))?
+        };
+        self.go_on(session, &behaviour, signals, mounted_at_ns, reporter)
+    }
+
+    /// Serves a connection that was kept; returns the exit code.
+    pub(crate) fn take_over(&self, device: OwnedFd, init: &[u8], reporter: &Reporter) -> i32 {
+        let serve = || {
+            let signals = block_signals()?;
+            let behaviour = Arc::new(Behaviour::default());
+            let filesystem = self.filesystem(&behaviour);
+            let session = take_over::successor(device, init, filesystem, self.acl())?;
+            self.go_on(session, &behaviour, signals, now_ns(), reporter)
+        };
+        match serve() {
+            Ok(_) => 0,
+            Err(text) => {
+                reporter.event(&ProgramEvent::Failed { text });
+                1
+            }
+        }
+    }
+
+    fn acl(&self) -> SessionACL {
+        if self.fuse.allow_other { SessionACL::All } else { SessionACL::Owner }
+    }
+
+    fn filesystem(&self, behaviour: &Arc<Behaviour>) -> MarkerFilesystem {
         let owner = (Uid::effective().as_raw(), Gid::effective().as_raw());
-        let filesystem = MarkerFilesystem::new(self.marker.render(), owner);
-        let acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
-        let session = Session::from_fd(filesystem, device, acl, Config::default())
-            .map_err(|e| format!("answer FUSE_INIT: {e}"))?;
+        MarkerFilesystem::new(self.marker.render(), owner, Arc::clone(behaviour))
+    }
+
+    fn go_on(
+        &self,
+        session: Session<MarkerFilesystem>,
+        behaviour: &Behaviour,
+        signals: SignalFd,
+        mounted_at_ns: u64,
+        reporter: &Reporter,
+    ) -> Result<End, String> {
         reporter.log(format!(
             "[{}] Mounted {} (generation {})",
             timestamp(),
@@ -77,16 +135,6 @@ impl Producer {
             self.marker.generation
         ));
         reporter.event(&ProgramEvent::Mounted { at_ns: mounted_at_ns });
-        self.serve_until_term(session, &term, mountpoint)
-    }
-
-    /// Runs the session in a thread of its own and waits for SIGTERM, or for the session to end.
-    fn serve_until_term(
-        &self,
-        session: Session<MarkerFilesystem>,
-        term: &SigSet,
-        mountpoint: &Path,
-    ) -> Result<(), String> {
         let serving = thread::Builder::new()
             .name("fuse".into())
             .spawn(move || {
@@ -96,14 +144,14 @@ impl Producer {
                 result
             })
             .map_err(|e| format!("start the FUSE thread: {e}"))?;
-        if term.wait() == Ok(Signal::SIGTERM) {
+        match wait(signals, behaviour, reporter)? {
             // Whoever still has a file open keeps the session alive; like every daemon this one
             // exits all the same, and the connection ends with it.
-            return unmount(mountpoint);
-        }
-        match serving.join() {
-            Ok(result) => result.map_err(|e| format!("serve: {e}")),
-            Err(_) => Err("the FUSE thread panicked".into()),
+            Some(end) => unmount(Path::new(&self.mountpoint)).map(|()| end),
+            None => match serving.join() {
+                Ok(result) => result.map(|()| End::Asked).map_err(|e| format!("serve: {e}")),
+                Err(_) => Err("the FUSE thread panicked".into()),
+            },
         }
     }
 
@@ -113,16 +161,110 @@ impl Producer {
             .map_err(|e| format!("write {}: {}", path.display(), errno_text(errno_of(&e))))
     }
 
-    /// Takes dead mounts of an earlier generation off the mountpoint; returns how many. Only mounts
-    /// of this program's own type are touched.
-    fn clear_stale(&self, mountpoint: &Path) -> Result<usize, String> {
+    /// Does with dead mounts of an earlier generation what it was told to do with them; returns whether
+    /// there are some left. Only mounts of this program's own type are touched.
+    fn handle_stale(&self, mountpoint: &Path, reporter: &Reporter) -> Result<bool, String> {
+        if self.fuse.stale == Stale::Fail {
+            let looked = std::fs::metadata(mountpoint).map_err(|e| errno_of(&e));
+            return match looked {
+                Ok(_) | Err(Errno::ENOENT) => Ok(false),
+                Err(errno) => Err(format!("stat {}: {}", self.mountpoint, errno_text(errno))),
+            };
+        }
         let proc = Proc::open().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
         let table = proc.mount_table().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
         let path = MountPath::from(self.mountpoint.as_str());
         let stale = table.stack_at(&path).iter().filter(|m| m.fs_type == FS_TYPE).count();
+        if stale == 0 {
+            return Ok(false);
+        }
+        if self.fuse.stale == Stale::Stack {
+            reporter.log(format!("[{}] Mounting over {stale} stale mount(s)", timestamp()));
+            return Ok(true);
+        }
         for _ in 0..stale {
             unmount(mountpoint)?;
         }
-        Ok(stale)
+        reporter.log(format!("[{}] Unmounted {stale} stale mount(s)", timestamp()));
+        Ok(false)
     }
+}
+
+/// Blocks the signals that are waited for; this has to be done before the FUSE thread starts.
+fn block_signals() -> Result<SignalFd, String> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGUSR1);
+    signals.thread_block().map_err(|e| format!("block SIGTERM: {}", errno_text(e)))?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|e| format!("listen for SIGTERM: {}", errno_text(e)))
+}
+
+/// Waits until the daemon is to end, and obeys what the node says meanwhile; `None` when the session
+/// has ended by itself.
+fn wait(
+    signals: SignalFd,
+    behaviour: &Behaviour,
+    reporter: &Reporter,
+) -> Result<Option<End>, String> {
+    let failed = |errno| format!("wait for the end: {}", errno_text(errno));
+    let node = reporter.node().map(|pipe| pipe.as_fd().try_clone_to_owned());
+    let mut commands = node.and_then(Result::ok).map(Pipe::new);
+    loop {
+        let ready = {
+            let mut descriptors = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            descriptors
+                .extend(commands.iter().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+            match poll(&mut descriptors, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(failed(errno)),
+            }
+            [0, 1].map(|n| descriptors.get(n).and_then(PollFd::any).unwrap_or(false))
+        };
+        if ready[0]
+            && let Some(signal) = signals.read_signal().map_err(failed)?
+        {
+            let term = signal.ssi_signo == Signal::SIGTERM as u32;
+            return Ok(term.then_some(End::Asked));
+        }
+        let Some(pipe) = commands.as_mut().filter(|_| ready[1]) else { continue };
+        let open = pipe.fill(false).map_err(failed)?;
+        while let Some(command) = pipe.next::<ProgramCommand>().map_err(failed)? {
+            let evidence = match command {
+                ProgramCommand::Exit => return Ok(Some(End::Fault)),
+                ProgramCommand::Slow { delay_ms } => {
+                    behaviour.delay_ms.store(delay_ms, Ordering::Relaxed);
+                    format!("the daemon waits {delay_ms} ms before every answer")
+                }
+                ProgramCommand::Errors { errno } => {
+                    behaviour.errno.store(errno, Ordering::Relaxed);
+                    match errno {
+                        0 => "the daemon answers again".to_owned(),
+                        errno => format!("the daemon answers {:?}", Errno::from_raw(errno)),
+                    }
+                }
+                ProgramCommand::UseMemory => use_memory(),
+                ProgramCommand::Signal { .. } | ProgramCommand::StartDaemon { .. } => {
+                    "this is no supervisor".to_owned()
+                }
+            };
+            reporter.event(&ProgramEvent::Obeyed { evidence });
+        }
+        if !open {
+            commands = None;
+        }
+    }
+}
+
+/// Uses memory until the kernel kills the process, or there is plainly no limit.
+fn use_memory() -> String {
+    const STEP_BYTES: usize = 1 << 20;
+    const MOST_STEPS: usize = 256;
+    let mut used = Vec::new();
+    for step in 0..MOST_STEPS {
+        // Every page is written, so that it counts.
+        used.push(vec![u8::try_from(step % 251).unwrap_or(1) | 1; STEP_BYTES]);
+    }
+    format!("used {} MiB and was not killed", used.len())
 }

@@ -2,6 +2,7 @@
 //! when it was started by hand or by a kubelet.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 
 use propagation_core::protocol::ProgramEvent;
 
@@ -32,6 +33,15 @@ impl Reporter {
     /// Logs one line.
     pub(crate) fn log(&self, line: impl Into<String>) {
         self.event(&ProgramEvent::Log { line: line.into() });
+    }
+
+    /// Gives the node a descriptor to keep, with the FUSE_INIT request of its connection.
+    pub(crate) fn give(&self, kept: OwnedFd, init: &[u8]) {
+        let Some(pipe) = &self.node else { return };
+        let init = init.iter().map(|byte| format!("{byte:02x}")).collect();
+        if pipe.send_descriptors(&[kept]).is_ok() {
+            self.event(&ProgramEvent::Kept { init });
+        }
     }
 
     /// Reports an event. A node that has gone ends the program anyway, so a failure is dropped.

@@ -82,6 +82,28 @@ pub(crate) fn duplicate_onto(descriptor: BorrowedFd<'_>, target: RawFd) -> Resul
     Ok(unsafe { OwnedFd::from_raw_fd(target) })
 }
 
+/// Duplicates `descriptor` onto the first free number from `least` on; closed at exec.
+///
+/// # Errors
+/// `EMFILE`, `EINVAL` when `least` is above the limit.
+pub(crate) fn duplicate_above(descriptor: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd, Errno> {
+    let number = nix::fcntl::fcntl(descriptor, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(least))?;
+    // SAFETY: the call has just made this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Takes over the descriptor with a number that the process was started with.
+///
+/// # Errors
+/// `EBADF` when there is none.
+pub(crate) fn adopt(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: F_GETFD only asks whether the number is open.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: it is open, and the forked program owns everything it was started with; each number is
+    // adopted once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// `struct mount_attr` of linux/mount.h.
 #[repr(C)]
 #[derive(Default)]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
-use propagation_core::observation::{Actor, Observation, Outcome, Via};
+use propagation_core::observation::{Access, Actor, Observation, Outcome, Via};
 use propagation_core::plan::VolumePaths;
 use propagation_core::program::ProgramState;
 use propagation_core::protocol::{ProgramEvent, Seen};
@@ -62,6 +62,7 @@ impl Clock {
             took_us: seen.took_ns / 1_000,
             uid: seen.uid,
             via,
+            access: Access::Read,
             outcome: seen.outcome,
             generation: seen.generation,
             mount: seen.mount,
@@ -129,8 +130,12 @@ impl Containers {
             }
             ProgramEvent::Held { seen } => {
                 reported.held = Some(seen.outcome.clone());
-                report = Some(clock.observation(held, Via::Watch, "", seen));
+                let made = clock.observation(held, Via::Watch, "", seen);
+                report = Some(Observation { access: Access::Held, ..made });
             }
+            ProgramEvent::DaemonEnded { .. } => reported.mounted_at_us = None,
+            // These two are for the node alone.
+            ProgramEvent::Obeyed { .. } | ProgramEvent::Kept { .. } => {}
             ProgramEvent::Log { line } => reported.log.push(line),
             ProgramEvent::Ended { state } => reported.program = state,
         });

@@ -50,6 +50,12 @@ impl Backend for LocalBackend {
         "local"
     }
 
+    fn refuses(&self, plan: &Plan) -> Option<String> {
+        let engine = &plan.node.runtime.engine;
+        (!plan.node.runtime.is_builtin())
+            .then(|| format!("containers by {engine} are not made on a simulated node yet"))
+    }
+
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {
         Ok(Box::new(LocalNode::open(plan, run).await?))
     }

@@ -12,9 +12,9 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation, Via};
 use propagation_core::plan::{OTHER_UID, Plan, WorkloadSpec};
-use propagation_core::program::StartRefused;
+use propagation_core::program::{Executed, StartRefused};
 use propagation_core::protocol::{Call, Look, NodeSetup, Reply};
-use propagation_core::report::Cleanup;
+use propagation_core::report::{Cleanup, Usage};
 use propagation_core::{Capabilities, Error, ErrorKind, Node, Run, Workload};
 
 use crate::agent::{Agent, Events, Hello};
@@ -128,7 +128,7 @@ impl Node for LocalNode {
         marker: &Marker,
     ) -> Result<Vec<Result<Arc<dyn Workload>, StartRefused>>, Error> {
         self.shared.check_names(specs)?;
-        let started = self.shared.start_containers(specs, marker).await?;
+        let started = self.shared.start_containers(specs, marker, true).await?;
         let workloads = specs.iter().zip(started).map(|(spec, result)| {
             result.map(|(id, events)| {
                 let shared = Arc::clone(&self.shared);
@@ -143,6 +143,7 @@ impl Node for LocalNode {
             actors.iter().map(|actor| self.shared.look(actor, probe)).collect::<Result<_, _>>()?;
         let call = Call::Observe {
             looks: looks.iter().flatten().cloned().collect(),
+            access: probe.access,
             expect: probe.expect.clone(),
             deadline_ms: u64::try_from(probe.deadline.as_millis()).unwrap_or(u64::MAX),
         };
@@ -157,7 +158,8 @@ impl Node for LocalNode {
                     Some(_) => seen.next().ok_or_else(|| unexpected(&Reply::Done))?,
                     None => clock.nothing_there(*uid),
                 };
-                observations.push(clock.observation(actor.clone(), Via::Probe, &probe.step, one));
+                let made = clock.observation(actor.clone(), Via::Probe, &probe.step, one);
+                observations.push(Observation { access: probe.access, ..made });
             }
         }
         Ok(observations)
@@ -190,8 +192,36 @@ impl Node for LocalNode {
         actors.iter().zip(&places).map(parse).collect()
     }
 
-    async fn rebind_host(&self) -> Result<(), Error> {
-        self.shared.agent.call(Call::RebindHost).await.map(drop)
+    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
+        self.shared.agent.call(Call::RebindHost { deduplicate }).await.map(drop)
+    }
+
+    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
+        self.shared.agent.call(Call::Unmount { lazy }).await.map(drop)
+    }
+
+    async fn execute(
+        &self,
+        actor: &Actor,
+        command: &[String],
+        deadline: Duration,
+    ) -> Result<Executed, Error> {
+        let (place, _) = self.shared.place(actor)?;
+        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let call = Call::Execute { place, command: command.to_vec(), deadline_ms };
+        match self.shared.agent.call(call).await? {
+            Reply::Executed { executed } => Ok(executed),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn usage(&self) -> Result<Usage, Error> {
+        match self.shared.agent.call(Call::Usage).await? {
+            Reply::Usage { blocked_processes, fuse_connections } => {
+                Ok(Usage { blocked_processes, fuse_connections })
+            }
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn close(&self) -> Cleanup {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use propagation_core::marker::{MARKER_FILE, Marker, PLAIN_FILE};
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::Actor;
-use propagation_core::plan::{Plan, VolumePaths, WorkloadSpec};
-use propagation_core::program::StartRefused;
-use propagation_core::protocol::{Call, ContainerSpec, Look, Place, Reply};
+use propagation_core::plan::{Plan, Volume, VolumePaths, WorkloadSpec};
+use propagation_core::program::{ProgramState, StartRefused};
+use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
 use propagation_core::{Error, ErrorKind};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -35,9 +35,10 @@ impl Shared {
         &self,
         specs: &[WorkloadSpec],
         marker: &Marker,
+        fresh_pods: bool,
     ) -> Result<Vec<Result<(u32, watch::Receiver<Reported>), StartRefused>>, Error> {
         let containers: Vec<ContainerSpec> =
-            specs.iter().map(|spec| self.container_spec(spec, marker)).collect();
+            specs.iter().map(|spec| self.container_spec(spec, marker, fresh_pods)).collect();
         let ids: Vec<u32> = containers.iter().map(|container| container.id).collect();
         let mut receivers = Vec::new();
         for (spec, id) in specs.iter().zip(&ids) {
@@ -80,24 +81,61 @@ impl Shared {
         Ok(())
     }
 
-    fn container_spec(&self, spec: &WorkloadSpec, marker: &Marker) -> ContainerSpec {
-        let paths = spec.paths(&self.plan.bridge);
+    fn container_spec(
+        &self,
+        spec: &WorkloadSpec,
+        marker: &Marker,
+        fresh_pod: bool,
+    ) -> ContainerSpec {
+        let plan = &self.plan;
+        let paths = spec.paths(&plan.bridge);
+        let experiment = Bind {
+            source: paths.source,
+            destination: paths.destination,
+            propagation: spec.propagation,
+        };
+        let extra = spec.volumes.iter().map(|volume| Bind {
+            source: plan.fill_paths(&volume.source),
+            destination: volume.destination.clone(),
+            propagation: volume.propagation,
+        });
+        let fuse = plan.fuse_of(spec);
+        // A user of its own mounts through fusermount3; programs of a scenario need theirs.
+        let tools = spec.uid != 0 || !fuse.is_builtin() || plan.runs_programs_in(&spec.name);
         ContainerSpec {
             id: self.next_container.fetch_add(1, Ordering::Relaxed),
             name: spec.name.clone(),
             role: spec.role,
-            propagation: spec.propagation,
             privileged: spec.privileged(),
-            source: paths.source,
-            destination: paths.destination,
+            capabilities: spec.capabilities.clone(),
+            volumes: std::iter::once(experiment).chain(extra).collect(),
+            sub_path: spec.sub_path.clone(),
+            fresh_pod,
             fuse_path: paths.fuse,
+            host: spec.host,
+            user_namespace: spec.user_namespace,
+            made_in: if spec.outside_runtime || spec.host { Place::Node } else { Place::Runtime },
+            tools,
             uid: spec.uid,
             program: true,
             replicas: spec.replicas,
             marker: marker.clone(),
-            marker_ms: self.plan.deadlines.marker_ms,
-            probe_ms: self.plan.deadlines.probe_ms,
-            allow_other: self.plan.allow_other,
+            marker_ms: plan.deadlines.marker_ms,
+            probe_ms: plan.deadlines.probe_ms,
+            fuse: fuse.clone(),
+            supervised: spec.supervised,
+            readers: spec.readers,
+            writers: spec.writers,
+        }
+    }
+
+    /// A producer is about to serve again in the container it has.
+    pub(crate) fn begins_again(&self, id: u32) {
+        if let Some((_, sender)) = self.containers.lock().reported.get(&id) {
+            sender.send_modify(|reported| {
+                reported.program = ProgramState::Running;
+                (reported.mounted_at_us, reported.failure) = (None, None);
+            });
         }
     }
 
@@ -120,7 +158,8 @@ impl Shared {
     /// Where an actor looks from, with the paths of its volume if it is a workload.
     pub(crate) fn place(&self, actor: &Actor) -> Result<(Place, Option<VolumePaths>), Error> {
         match actor {
-            Actor::Node | Actor::Runtime => Ok((Place::Node, None)),
+            Actor::Node => Ok((Place::Node, None)),
+            Actor::Runtime => Ok((Place::Runtime, None)),
             Actor::Workload { name, replica } => {
                 let known = self.containers.lock().by_workload.get(name).cloned();
                 let (id, paths) = known.ok_or_else(|| unknown(actor))?;
@@ -134,6 +173,12 @@ impl Shared {
     pub(crate) fn look(&self, actor: &Actor, probe: &Probe) -> Result<Option<Look>, Error> {
         let (place, paths) = self.place(actor)?;
         let bridge = &self.plan.bridge;
+        let is_file = match actor {
+            Actor::Workload { name, .. } => {
+                self.plan.workload(name).is_some_and(|spec| spec.volume == Volume::File)
+            }
+            _ => false,
+        };
         let (directory, file) = match (probe.target, paths) {
             (Target::Fuse, Some(paths)) => (Some(paths.fuse), MARKER_FILE),
             (Target::Fuse, None) => (Some(bridge.fuse_path()), MARKER_FILE),
@@ -144,6 +189,10 @@ impl Shared {
         };
         Ok(directory.map(|directory| Look {
             place,
+            mount_point: match is_file {
+                true => format!("{directory}/{file}"),
+                false => directory.clone(),
+            },
             directory,
             file: file.into(),
             uids: probe.uids.clone(),

@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use propagation_core::marker::Marker;
 use propagation_core::observation::{Observation, Outcome};
-use propagation_core::plan::{Fault, WorkloadSpec};
-use propagation_core::program::{ProgramState, StartRefused};
+use propagation_core::plan::{Fault, FuseSpec, Stale, WorkloadSpec};
+use propagation_core::program::{LoadReport, ProgramState, StartRefused};
 use propagation_core::protocol::{Call, Reply};
-use propagation_core::workload::{Until, WorkloadStatus};
+use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
 use tokio::sync::watch;
 
@@ -94,6 +94,19 @@ impl LocalWorkload {
         })
     }
 
+    /// Starts the daemon under its supervisor again, in the same container.
+    async fn restart_daemon(
+        &self,
+        marker: &Marker,
+        stale: Option<Stale>,
+    ) -> Result<Result<(), StartRefused>, Error> {
+        let container = self.container()?;
+        self.shared.begins_again(container);
+        let call = Call::StartDaemon { container, marker: marker.clone(), stale };
+        self.shared.agent.call(call).await?;
+        Ok(Ok(()))
+    }
+
     /// How long the agent may take for something that this workload's deadlines bound.
     fn deadline_ms(&self) -> u64 {
         self.shared.plan.deadlines.breakage_ms
@@ -113,7 +126,10 @@ impl Workload for LocalWorkload {
     async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
         let mut events = self.current().events.clone();
         let met = events.wait_for(|reported| {
-            until.is_met_by(&reported.status())
+            // Under a supervisor a program goes on that could not mount.
+            let failed = until == Until::Mounted && reported.failure.is_some();
+            failed
+                || until.is_met_by(&reported.status())
                 || !matches!(reported.program, ProgramState::Running)
         });
         let met = async { met.await.map(|reported| reported.status()) };
@@ -140,8 +156,9 @@ impl Workload for LocalWorkload {
         }
     }
 
-    async fn inject(&self, fault: Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
         let container = self.container()?;
+        let fault = fault.clone();
         let call = Call::Inject { container, fault, deadline_ms: self.deadline_ms() };
         match self.shared.agent.call(call).await? {
             Reply::Injected { evidence } => Ok(evidence),
@@ -152,17 +169,38 @@ impl Workload for LocalWorkload {
     async fn restart(
         &self,
         marker: &Marker,
-        _recreate: bool,
+        restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error> {
-        // On a simulated node nothing outlives the container, so a new pod is a new container. In a
-        // task of its own: a caller that does not wait leaves no workload half restarted.
+        if restart.scope == RestartScope::Daemon {
+            return self.restart_daemon(marker, restart.stale).await;
+        }
+        // In a task of its own: a workload that is being restarted is not left half way.
         let (shared, current) = (Arc::clone(&self.shared), Arc::clone(&self.current));
-        let (spec, marker) = (self.spec.clone(), marker.clone());
+        let (mut spec, marker) = (self.spec.clone(), marker.clone());
+        if let Some(stale) = restart.stale {
+            spec.fuse = Some(FuseSpec { stale, ..self.shared.plan.fuse_of(&spec).clone() });
+        }
+        let fresh_pod = restart.scope == RestartScope::Pod;
         finished(tokio::spawn(async move {
             stop(&shared, &current).await?;
-            start_again(&shared, &current, spec, &marker).await
+            start_again(&shared, &current, spec, &marker, fresh_pod).await
         }))
         .await
+    }
+
+    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+        let container = self.container()?;
+        self.shared.begins_again(container);
+        let call = Call::HandOver { container, marker: marker.clone() };
+        self.shared.agent.call(call).await.map(drop)
+    }
+
+    async fn load(&self) -> Result<Option<LoadReport>, Error> {
+        let container = self.container()?;
+        match self.shared.agent.call(Call::Load { container }).await? {
+            Reply::Load { load } => Ok(load),
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn rebind(&self) -> Result<(), Error> {
@@ -205,9 +243,10 @@ async fn start_again(
     current: &Mutex<Current>,
     spec: WorkloadSpec,
     marker: &Marker,
+    fresh_pod: bool,
 ) -> Result<Result<(), StartRefused>, Error> {
     let name = spec.name.clone();
-    match shared.start_containers(&[spec], marker).await?.pop() {
+    match shared.start_containers(&[spec], marker, fresh_pod).await?.pop() {
         Some(Ok((id, events))) => {
             let mut current = lock(current);
             let before = std::mem::replace(&mut current.events, events);

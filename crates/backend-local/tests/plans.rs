@@ -111,8 +111,11 @@ async fn the_table_of_consumers_holds() {
         (Volume::Bridge, Propagation::Bidirectional, StartOrder::AfterMount, Intervention::Wait),
     ];
     for (volume, propagation, order, smallest) in cases {
-        let consumer =
-            WorkloadSpec { volume, propagation, ..WorkloadSpec::consumer("consumer", order) };
+        let consumer = WorkloadSpec {
+            volume: volume.clone(),
+            propagation,
+            ..WorkloadSpec::consumer("consumer", order)
+        };
         let mut plan = Plan {
             workloads: vec![WorkloadSpec::producer(), consumer, WorkloadSpec::control()],
             ..Plan::default()

@@ -22,7 +22,8 @@ pub(crate) enum Command {
     /// Run the five phases and give a verdict.
     #[command(after_help = "Example:\n  propagation run --report ./result\n\n\
         Exit status: 0 full_success, 3 partial_success, 4 fundamental_failure, 5 inconclusive,\n\
-        2 bad usage, 1 the tool failed, 130 interrupted.")]
+        2 bad usage, 1 the tool failed, 130 interrupted; with --scenario 0 everything as expected,\n\
+        6 something else happened than a scenario expects.")]
     Run(Box<RunOptions>),
     /// Check whether this host can share FUSE mounts; starts and changes nothing.
     #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\
@@ -115,6 +116,16 @@ pub(crate) struct RunOptions {
     /// Where to run.
     #[arg(long, value_enum, default_value = "local")]
     pub(crate) backend: BackendName,
+    /// A scenario file, or a directory of them, instead of the five phases as the options below shape
+    /// them. Its name may be repeated.
+    #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["bridge", "fault", "volume",
+          "propagation", "consumers", "producer_uid", "no_allow_other", "covering",
+          "container_fuse_conf"])]
+    pub(crate) scenario: Vec<PathBuf>,
+    /// How many scenarios run at a time.
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "scenario",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: u16,
     /// The host directory that the workloads share.
     #[arg(long, value_name = "PATH", default_value = "/tmp/fuse-test-bridge")]
     pub(crate) bridge: String,
@@ -190,7 +201,7 @@ impl RunOptions {
             FaultName::Terminate => Fault::Terminate,
             FaultName::Stop => Fault::Stop,
         };
-        plan.allow_other = !self.no_allow_other;
+        plan.fuse.allow_other = !self.no_allow_other;
         plan.deadlines.run_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
         plan.node = NodeSpec {
             covering: match self.covering {

@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Verdict(VerdictOutcome),
     /// 5: a check of the host failed.
     NotInOrder,
+    /// 6: something else happened than a scenario expects.
+    Unexpected,
     /// 130: interrupted, everything cleaned up.
     Interrupted,
     /// What a probe found.
@@ -26,6 +28,7 @@ pub(crate) fn report(result: Result<Exit, Error>) -> u8 {
         Ok(Exit::Success) => 0,
         Ok(Exit::Verdict(outcome)) => outcome.exit_code(),
         Ok(Exit::NotInOrder) => 5,
+        Ok(Exit::Unexpected) => 6,
         Ok(Exit::Interrupted) => 130,
         Ok(Exit::Probe(code)) => code,
         Err(error) => {

@@ -11,6 +11,7 @@ mod probe;
 mod progress;
 mod report;
 mod run;
+mod scenario;
 
 use clap::{CommandFactory, Parser};
 

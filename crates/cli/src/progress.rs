@@ -16,6 +16,8 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     colour: Colour,
     log: Log,
+    /// Whether nothing is shown.
+    quiet: bool,
 }
 
 impl Progress {
@@ -33,7 +35,13 @@ impl Progress {
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(100));
         }
-        Self { bar, colour: output::colour(&stderr), log }
+        Self { bar, colour: output::colour(&stderr), log, quiet: false }
+    }
+
+    /// Only logs: for one of many runs.
+    pub(crate) fn quiet(log: Log) -> Self {
+        let bar = ProgressBar::hidden();
+        Self { bar, colour: Colour::Plain, log, quiet: true }
     }
 
     /// Takes one event.
@@ -86,6 +94,9 @@ impl Progress {
     }
 
     fn show(&self, line: &str) {
+        if self.quiet {
+            return;
+        }
         if self.bar.is_hidden() {
             say(line);
         } else {

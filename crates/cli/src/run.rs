@@ -20,6 +20,9 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     if let Some(directory) = &options.report {
         make_report_directory(directory)?;
     }
+    if !options.scenario.is_empty() {
+        return crate::scenario::main(options);
+    }
     crate::runtime()?.block_on(run(options))
 }
 
@@ -42,7 +45,7 @@ async fn run(options: &RunOptions) -> Result<Exit, Error> {
     let report = result?;
     print(&report, options.format, options.evidence)?;
     if let Some(directory) = &options.report {
-        save(&report, directory)?;
+        save(&report, directory, "report")?;
     }
     if cancellation.is_cancelled() {
         return Ok(Exit::Interrupted);
@@ -51,12 +54,12 @@ async fn run(options: &RunOptions) -> Result<Exit, Error> {
 }
 
 #[cfg(target_os = "linux")]
-async fn run_locally(runner: Runner) -> Result<Report, Error> {
+pub(crate) async fn run_locally(runner: Runner) -> Result<Report, Error> {
     runner.run(&propagation_backend_local::LocalBackend::new()).await
 }
 
 #[cfg(not(target_os = "linux"))]
-async fn run_locally(_runner: Runner) -> Result<Report, Error> {
+pub(crate) async fn run_locally(_runner: Runner) -> Result<Report, Error> {
     Err(crate::doctor::linux_only())
 }
 
@@ -64,7 +67,7 @@ async fn run_locally(_runner: Runner) -> Result<Report, Error> {
 /// it killed instead, its node would end all the same. The signals are caught from the moment this
 /// returns.
 #[cfg(unix)]
-fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
+pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| {
         signal(kind).map_err(|error| {
@@ -90,7 +93,7 @@ fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, E
 
 /// Cancels at the first Ctrl-C.
 #[cfg(not(unix))]
-fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
+pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
     Ok(tokio::spawn(async move {
         // Without a handler the system ends the program, which ends its node.
         let _ = tokio::signal::ctrl_c().await;
@@ -108,7 +111,7 @@ pub(crate) fn print(report: &Report, format: Format, evidence: bool) -> Result<(
     }
 }
 
-fn json(report: &Report) -> Result<String, Error> {
+pub(crate) fn json(report: &Report) -> Result<String, Error> {
     report
         .to_json()
         .map_err(|error| Error::new(ErrorKind::Internal, "write the report", error.to_string()))
@@ -126,9 +129,9 @@ fn make_report_directory(directory: &Path) -> Result<(), Error> {
     })
 }
 
-fn save(report: &Report, directory: &Path) -> Result<(), Error> {
-    let write = |name: &str, content: &str| {
-        let path = directory.join(name);
+pub(crate) fn save(report: &Report, directory: &Path, name: &str) -> Result<(), Error> {
+    let write = |extension: &str, content: &str| {
+        let path = directory.join(format!("{name}.{extension}"));
         fs::write(&path, content).map_err(|error| {
             Error::new(
                 ErrorKind::Environment,
@@ -138,6 +141,6 @@ fn save(report: &Report, directory: &Path) -> Result<(), Error> {
             .with_fix("free space, or name another directory with --report")
         })
     };
-    write("report.json", &json(report)?)?;
-    write("report.txt", &text::render(report, Colour::Plain, true))
+    write("json", &json(report)?)?;
+    write("txt", &text::render(report, Colour::Plain, true))
 }

@@ -9,9 +9,9 @@ use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::{MountEntry, MountTable};
 use propagation_core::node::{Probe, Target};
-use propagation_core::observation::{Actor, Observation};
+use propagation_core::observation::{Access, Actor, Observation};
 use propagation_core::plan::{Deadlines, Fault, Plan, WorkloadSpec};
-use propagation_core::workload::{Until, WorkloadStatus};
+use propagation_core::workload::{RestartScope, Until, WorkloadStatus};
 use propagation_core::{Backend, Error, Node, NodeExt, Run, RunId, Workload};
 
 use crate::failure::{Failure, ensure};
@@ -183,7 +183,7 @@ impl Stage {
         producer: &dyn Workload,
         generation: u64,
     ) -> Result<(), Failure> {
-        producer.restart(&self.marker(generation), false).await??;
+        producer.restart(&self.marker(generation), RestartScope::Container.into()).await??;
         self.until(producer, Until::Mounted).await.map(drop)
     }
 
@@ -193,7 +193,7 @@ impl Stage {
         workload: &dyn Workload,
         fault: Fault,
     ) -> Result<(), Failure> {
-        let evidence = workload.inject(fault).await?;
+        let evidence = workload.inject(&fault).await?;
         ensure!(!evidence.trim().is_empty(), "{fault}: it is done, and nothing shows it");
         Ok(())
     }
@@ -213,6 +213,7 @@ impl Stage {
     /// A probe at the FUSE mount, as root, for a generation.
     pub(crate) fn probe(&self, generation: u64) -> Probe {
         Probe {
+            access: Access::Read,
             target: Target::Fuse,
             expect: self.marker(generation),
             uids: vec![0],

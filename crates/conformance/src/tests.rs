@@ -76,6 +76,10 @@ impl Backend for Endless {
         "endless"
     }
 
+    fn refuses(&self, _plan: &Plan) -> Option<String> {
+        None
+    }
+
     async fn open(&self, _plan: &Plan, _run: &Run) -> Result<Box<dyn Node>, Error> {
         std::future::pending().await
     }

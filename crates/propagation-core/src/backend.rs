@@ -34,6 +34,10 @@ pub trait Backend: Send + Sync {
     /// Its name in reports: `local`, `k8s`, …
     fn name(&self) -> &str;
 
+    /// Why this backend cannot carry out the plan as it is written; `None` when it can. Said before
+    /// anything is touched, so that a scenario is skipped and never silently something else.
+    fn refuses(&self, plan: &Plan) -> Option<String>;
+
     /// Opens a node for the run: connects to a real one, or makes a simulated one as
     /// [`Plan::node`] says. Precondition: the plan is valid. The node carries the run id in all it
     /// makes, so that a later clean-up finds it from nothing else. When the future is dropped,

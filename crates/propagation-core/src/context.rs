@@ -1,6 +1,6 @@
 //! What a phase works with: the plan, the node, and everything recorded so far.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,12 +10,14 @@ use crate::event::{Event, EventSink};
 use crate::facts::HostFacts;
 use crate::journal::{HostChange, Journal};
 use crate::marker::Marker;
-use crate::mountinfo::MountGraph;
+use crate::mountinfo::{MountGraph, MountPath, MountTable};
 use crate::node::{Node, Probe, Target};
-use crate::observation::{Actor, Observation};
+use crate::observation::{Access, Actor, Observation};
 use crate::plan::{Plan, WorkloadSpec};
 use crate::program::StartRefused;
-use crate::report::{ActorTable, Capture, Check, Measurements, PhaseReport, Status, WorkloadLog};
+use crate::report::{
+    ActorTable, Capture, Check, Measurements, PhaseReport, Status, Usage, WorkloadLog,
+};
 use crate::run_id::random_hex;
 use crate::workload::Workload;
 
@@ -43,6 +45,16 @@ pub struct RunContext<'a> {
     timeline: Vec<Observation>,
     could_read: BTreeSet<Actor>,
     captures: Vec<Capture>,
+    /// Why the last start of a workload was refused; none once it has started.
+    refusals: BTreeMap<String, StartRefused>,
+    /// Why a producer could not mount when it was started last.
+    mount_failures: BTreeMap<String, String>,
+    /// Workloads that could not start or mount since this was asked last, and why.
+    failures: Vec<(String, String)>,
+    /// Actors of which a held descriptor has been opened.
+    holding: BTreeSet<Actor>,
+    /// Why the rest of a scenario makes no sense.
+    gave_up: Option<String>,
 }
 
 impl std::fmt::Debug for RunContext<'_> {
@@ -88,6 +100,11 @@ impl<'a> RunContext<'a> {
             timeline: Vec::new(),
             could_read: BTreeSet::new(),
             captures: Vec::new(),
+            refusals: BTreeMap::new(),
+            mount_failures: BTreeMap::new(),
+            failures: Vec::new(),
+            holding: BTreeSet::new(),
+            gave_up: None,
         }
     }
 
@@ -163,11 +180,79 @@ impl<'a> RunContext<'a> {
         let mut refusals = Vec::new();
         for (spec, result) in specs.iter().zip(results) {
             match result {
-                Ok(workload) => self.workloads.push(workload),
-                Err(refusal) => refusals.push((spec.name.clone(), refusal)),
+                Ok(workload) => {
+                    self.note_start(&spec.name, None);
+                    self.workloads.retain(|before| before.spec().name != spec.name);
+                    self.workloads.push(workload);
+                }
+                Err(refusal) => {
+                    self.note_start(&spec.name, Some(refusal.clone()));
+                    refusals.push((spec.name.clone(), refusal));
+                }
             }
         }
         Ok(refusals)
+    }
+
+    /// Notes how the last start of a workload came out.
+    pub(crate) fn note_start(&mut self, name: &str, refused: Option<StartRefused>) {
+        self.mount_failures.remove(name);
+        self.holding.remove(&Actor::workload(name));
+        if let Some(refusal) = &refused {
+            self.failures.push((name.to_owned(), refusal.text.clone()));
+        }
+        match refused {
+            Some(refusal) => self.refusals.insert(name.to_owned(), refusal),
+            None => self.refusals.remove(name),
+        };
+    }
+
+    /// Notes whether a producer that was started has mounted.
+    pub(crate) fn note_mount(&mut self, name: &str, failure: Option<String>) {
+        self.failures.extend(failure.clone().map(|words| (name.to_owned(), words)));
+        match failure {
+            Some(words) => self.mount_failures.insert(name.to_owned(), words),
+            None => self.mount_failures.remove(name),
+        };
+    }
+
+    /// Notes that a workload has been stopped: it can be started again under its name.
+    pub(crate) fn note_stopped(&mut self, name: &str) {
+        self.note_start(name, None);
+        self.workloads.retain(|workload| workload.spec().name != name);
+    }
+
+    /// Takes what could not start or mount since this was asked last.
+    pub(crate) fn take_failures(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.failures)
+    }
+
+    /// Why the last start of a workload was refused, if it was.
+    pub fn refusal(&self, name: &str) -> Option<&StartRefused> {
+        self.refusals.get(name)
+    }
+
+    /// Why a producer could not mount when it was started last, if it could not.
+    pub fn mount_failure(&self, name: &str) -> Option<&str> {
+        self.mount_failures.get(name).map(String::as_str)
+    }
+
+    /// Whether a workload has been started, and its last start was not refused.
+    pub fn runs(&self, name: &str) -> bool {
+        self.workload(name).is_some() && !self.refusals.contains_key(name)
+    }
+
+    /// Ends the scenario: the steps that follow are skipped, with this reason.
+    pub(crate) fn give_up(&mut self, reason: String) {
+        self.gave_up.get_or_insert(reason);
+    }
+
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.gave_up.is_some()
+    }
+
+    pub(crate) fn gave_up(&self) -> Option<&str> {
+        self.gave_up.as_deref()
     }
 
     /// The started workload called `name`.
@@ -198,11 +283,26 @@ impl<'a> RunContext<'a> {
         target: Target,
         uids: &[u32],
     ) -> Result<Vec<Observation>, Error> {
+        self.observe_by(Access::Read, actors, target, uids).await
+    }
+
+    /// As [`RunContext::observe`], by another access than reading.
+    ///
+    /// # Errors
+    /// As [`Node::observe`].
+    pub async fn observe_by(
+        &mut self,
+        access: Access,
+        actors: &[Actor],
+        target: Target,
+        uids: &[u32],
+    ) -> Result<Vec<Observation>, Error> {
         if actors.is_empty() {
             return Ok(Vec::new());
         }
         let probe = Probe {
             target,
+            access,
             expect: self.marker()?.clone(),
             uids: uids.to_vec(),
             deadline: self.plan.probe_deadline(),
@@ -210,19 +310,25 @@ impl<'a> RunContext<'a> {
         };
         let seen = self.node.observe(actors, &probe).await?;
         for observation in &seen {
+            if access == Access::Held && observation.outcome.is_ok() {
+                self.holding.insert(observation.actor.clone());
+            }
             self.record(observation.clone(), target);
         }
         Ok(seen)
     }
 
-    /// Takes the mount tables of the node and of the first replica of every workload that runs; the
-    /// runner does so at the end of every phase.
+    /// Takes the mount tables of the node, of the runtime where it is apart, and of the first replica
+    /// of every workload that runs; the runner does so at the end of every phase that has not.
     ///
     /// # Errors
     /// As [`Node::mount_tables`].
     pub async fn capture(&mut self) -> Result<&Capture, Error> {
-        let workloads = self.workloads.iter().map(|w| Actor::workload(w.spec().name.clone()));
-        let mut actors: Vec<Actor> = std::iter::once(Actor::Node).chain(workloads).collect();
+        let mut actors = vec![Actor::Node];
+        if self.plan.node.runtime.is_apart() {
+            actors.push(Actor::Runtime);
+        }
+        actors.extend(self.workloads.iter().map(|w| Actor::workload(w.spec().name.clone())));
         let mut seen = BTreeSet::new();
         actors.retain(|actor| seen.insert(actor.clone()));
         let tables = self.node.mount_tables(&actors).await?;
@@ -230,16 +336,64 @@ impl<'a> RunContext<'a> {
         let tables =
             tables.filter_map(|(actor, table)| table.map(|table| ActorTable { actor, table }));
         let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
-        let capture = Capture { step, at_us: self.node.now_us(), tables: tables.collect() };
-        // A phase that has taken its tables itself has them once.
+        let (at_us, usage) = (self.node.now_us(), Usage::default());
+        let capture = Capture { step, at_us, tables: tables.collect(), usage };
+        // Of several of one phase the last one counts.
         self.captures.retain(|before| before.step != capture.step);
         self.captures.push(capture);
         Ok(&self.captures[self.captures.len() - 1])
     }
 
+    /// As [`RunContext::capture`], with what the node's processes are doing.
+    pub(crate) async fn capture_with_usage(&mut self) -> Result<(), Error> {
+        let usage = self.node.usage().await?;
+        self.capture().await?;
+        if let Some(capture) = self.captures.last_mut() {
+            capture.usage = usage;
+        }
+        Ok(())
+    }
+
+    /// Whether the running phase has taken the mount tables already.
+    pub(crate) fn has_captured(&self) -> bool {
+        let step = self.phases.last().map(|phase| phase.id.as_str());
+        self.captures.last().map(|capture| capture.step.as_str()) == step
+    }
+
+    /// Those whose mount tables were taken last.
+    pub(crate) fn captured_actors(&self) -> Vec<Actor> {
+        let tables = self.captures.last().map_or(&[][..], |capture| &capture.tables);
+        tables.iter().map(|one| one.actor.clone()).collect()
+    }
+
+    /// The mount table of an actor as it was taken before the last time, and the last time.
+    pub(crate) fn last_two_tables(
+        &self,
+        actor: &Actor,
+    ) -> (Option<&MountTable>, Option<&MountTable>) {
+        let mut newest_first = self.captures.iter().rev();
+        let now = newest_first.next().and_then(|capture| capture.table(actor));
+        (newest_first.next().and_then(|capture| capture.table(actor)), now)
+    }
+
+    /// Where the FUSE mount is or would be, as an actor has it.
+    pub(crate) fn fuse_path_of(&self, actor: &Actor) -> MountPath {
+        let bridge = &self.plan.bridge;
+        let spec = match actor {
+            Actor::Workload { name, .. } => self.plan.workload(name),
+            _ => None,
+        };
+        spec.map_or_else(|| bridge.fuse_path(), |spec| spec.paths(bridge).fuse).as_str().into()
+    }
+
     /// Whether the actor has read a fresh marker at some time: only then can it lose it.
     pub fn could_read(&self, actor: &Actor) -> bool {
         self.could_read.contains(actor)
+    }
+
+    /// Whether a descriptor has been opened from the actor and is kept.
+    pub(crate) fn holds(&self, actor: &Actor) -> bool {
+        self.holding.contains(actor)
     }
 
     /// Ends the run of a phase with what the node's workloads have reported by themselves.
@@ -253,7 +407,8 @@ impl<'a> RunContext<'a> {
 
     fn record(&mut self, observation: Observation, target: Target) {
         (self.events)(&Event::Observed(&observation));
-        if target == Target::Fuse && observation.outcome.is_ok() && observation.uid == 0 {
+        let reads = target == Target::Fuse && observation.access == Access::Read;
+        if reads && observation.outcome.is_ok() && observation.uid == 0 {
             self.could_read.insert(observation.actor.clone());
         }
         self.timeline.push(observation);

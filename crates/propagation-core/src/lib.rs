@@ -24,6 +24,7 @@ pub mod observation;
 pub mod plan;
 pub mod program;
 pub mod protocol;
+pub mod suggest;
 
 #[cfg(feature = "run")]
 pub mod backend;
@@ -43,6 +44,10 @@ pub mod report;
 pub mod run;
 #[cfg(feature = "run")]
 pub mod run_id;
+#[cfg(feature = "run")]
+pub mod scenario;
+#[cfg(feature = "run")]
+pub mod step;
 #[cfg(feature = "run")]
 pub mod verdict;
 #[cfg(feature = "run")]

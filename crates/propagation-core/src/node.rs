@@ -11,10 +11,10 @@ use crate::facts::HostFacts;
 use crate::journal::HostChange;
 use crate::marker::Marker;
 use crate::mountinfo::MountTable;
-use crate::observation::{Actor, Observation};
+use crate::observation::{Access, Actor, Observation};
 use crate::plan::WorkloadSpec;
-use crate::program::StartRefused;
-use crate::report::Cleanup;
+use crate::program::{Executed, StartRefused};
+use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
 
 /// Which path of an actor is looked at.
@@ -31,6 +31,8 @@ pub enum Target {
 pub struct Probe {
     /// Where to look.
     pub target: Target,
+    /// What to do there.
+    pub access: Access,
     /// The marker of the expected generation; reading any other is `wrong_content`.
     pub expect: Marker,
     /// As which users to look; each gives an observation of its own.
@@ -121,13 +123,39 @@ pub trait Node: Send + Sync {
     async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error>;
 
     /// Binds the fresh mount at the bridge's mountpoint over itself on the node, so that it
-    /// travels to whoever listens there.
+    /// travels to whoever listens there. With `deduplicate` the layers that are there are taken off
+    /// before, but for the fresh one.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without the capability
     /// `rebind_host`; [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the errno
     /// when the kernel refuses.
-    async fn rebind_host(&self) -> Result<(), Error>;
+    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error>;
+
+    /// Unmounts the topmost mount at the bridge's mountpoint on the node, as umount(8) does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the errno when the kernel
+    /// refuses: `EBUSY` without `lazy` while it is in use, `EINVAL` when nothing is mounted there.
+    async fn unmount(&self, lazy: bool) -> Result<(), Error>;
+
+    /// Runs a program in the mount namespace of an actor, to its end; when `deadline` passes it is
+    /// killed. The first 64 KiB of what it prints are kept.
+    ///
+    /// # Errors
+    /// When it cannot be started there. How it ends is a result.
+    async fn execute(
+        &self,
+        actor: &Actor,
+        command: &[String],
+        deadline: Duration,
+    ) -> Result<Executed, Error>;
+
+    /// What the node's processes and FUSE connections are doing right now.
+    ///
+    /// # Errors
+    /// When the node cannot be reached. A figure that cannot be read is none.
+    async fn usage(&self) -> Result<Usage, Error>;
 
     /// Stops every workload, removes everything the node made and, for a simulated node, the node
     /// itself; for a run that is to be kept, leaves all of it and says how to remove it. Idempotent; says what was undone and what could not be. Does not fail: what could

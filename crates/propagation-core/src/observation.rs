@@ -57,6 +57,8 @@ pub enum Outcome {
     Ok,
     /// No mount there: the marker is missing and the path lies on the lower filesystem.
     Absent,
+    /// A write landed on the filesystem beneath the mountpoint, where nobody looks for it.
+    Lower,
     /// Something was read, or is missing from a mount that is there, that is not the marker of the
     /// expected generation.
     WrongContent {
@@ -88,12 +90,13 @@ impl Outcome {
         Self::Errno { name: name.into(), call: call.into() }
     }
 
-    /// The class by which two observations are compared: `ok`, `absent`, `wrong_content`, the
+    /// The class by which two observations are compared: `ok`, `absent`, `lower`, `wrong_content`, the
     /// errno's name, `hang` or `skipped`.
     pub fn class(&self) -> &str {
         match self {
             Self::Ok => "ok",
             Self::Absent => "absent",
+            Self::Lower => "lower",
             Self::WrongContent { .. } => "wrong_content",
             Self::Errno { name, .. } => name,
             Self::Hang { .. } => "hang",
@@ -110,11 +113,53 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ok | Self::Absent => formatter.write_str(self.class()),
+            Self::Ok | Self::Absent | Self::Lower => formatter.write_str(self.class()),
             Self::WrongContent { detail } => write!(formatter, "wrong content ({detail})"),
             Self::Errno { name, call } => write!(formatter, "{name} from {call}"),
             Self::Hang { after_ms } => write!(formatter, "hang (no answer in {after_ms} ms)"),
             Self::Skipped { reason } => write!(formatter, "skipped ({reason})"),
+        }
+    }
+}
+
+/// What an actor does to find out what it sees.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Opens the marker and reads it.
+    #[default]
+    Read,
+    /// Lists the directory: the marker must be among the names.
+    List,
+    /// stat(2) of the directory: what a health check by exit code alone sees.
+    Stat,
+    /// statfs(2) of the directory, as `df` does.
+    Statfs,
+    /// Makes a file, writes into it and removes it; `lower` when it landed beneath the mount.
+    Write,
+    /// Reads through a descriptor that was opened when the actor could first read.
+    Held,
+}
+
+impl Access {
+    /// Whether it is the usual one, reading.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+    fn is_read(&self) -> bool {
+        *self == Self::Read
+    }
+
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Stat => "stat",
+            Self::Statfs => "df",
+            Self::Write => "write",
+            Self::Held => "held",
         }
     }
 }
@@ -193,6 +238,9 @@ pub struct Observation {
     pub uid: u32,
     /// Whether the runner asked or the workload noticed by itself.
     pub via: Via,
+    /// What it did.
+    #[serde(default, skip_serializing_if = "Access::is_read")]
+    pub access: Access,
     /// What it saw.
     pub outcome: Outcome,
     /// The generation it read, where it read a marker.
@@ -205,7 +253,11 @@ pub struct Observation {
 
 impl fmt::Display for Observation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} as uid {}: {}", self.actor, self.uid, self.outcome)?;
+        write!(formatter, "{} as uid {}", self.actor, self.uid)?;
+        if self.access != Access::Read {
+            write!(formatter, " ({})", self.access.as_str())?;
+        }
+        write!(formatter, ": {}", self.outcome)?;
         if let Some(mount) = &self.mount {
             write!(formatter, "; {mount}")?;
         }

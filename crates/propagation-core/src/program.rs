@@ -22,6 +22,40 @@ impl StartRefused {
     }
 }
 
+/// How a program ended that was run in an actor's mount namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Executed {
+    /// How it ended; `None` when its time passed and it was killed.
+    pub state: Option<ProgramState>,
+    /// What it printed, standard output and standard error together.
+    pub output: String,
+}
+
+impl Executed {
+    /// Its exit code, if it ended by itself.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.state {
+            Some(ProgramState::Exited { code }) => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// What the readers and writers of a workload have met since they were asked last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+pub struct LoadReport {
+    /// How many operations have ended.
+    pub operations: u64,
+    /// How many of them failed.
+    pub failed: u64,
+    /// The errno of the last one that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_errno: Option<String>,
+    /// The longest that one operation took, those that go on counted, in microseconds.
+    pub longest_us: u64,
+}
+
 /// Whether the program of a workload runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

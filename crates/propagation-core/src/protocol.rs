@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::facts::HostFacts;
 use crate::journal::HostChange;
 use crate::marker::Marker;
-use crate::observation::{MountView, Outcome};
-use crate::plan::{Fault, NodeSpec, Propagation, Role};
-use crate::program::{ProgramState, StartRefused};
+use crate::observation::{Access, MountView, Outcome};
+use crate::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
+use crate::program::{Executed, LoadReport, ProgramState, StartRefused};
 
 /// Version of the messages; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
@@ -39,6 +39,17 @@ pub struct NodeSetup {
     pub mountpoint: String,
 }
 
+/// A bind into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Host directory or file.
+    pub source: String,
+    /// Where it is in the container.
+    pub destination: String,
+    /// Propagation of the volume.
+    pub propagation: Propagation,
+}
+
 /// A container to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -48,16 +59,26 @@ pub struct ContainerSpec {
     pub name: String,
     /// What its program does.
     pub role: Role,
-    /// Propagation of its volume.
-    pub propagation: Propagation,
-    /// Whether it gets the node's devices.
+    /// Whether it gets the node's devices and all capabilities.
     pub privileged: bool,
-    /// Host directory of its volume.
-    pub source: String,
-    /// Where the volume is in the container.
-    pub destination: String,
+    /// Capabilities beside the default ones, if it is not privileged.
+    pub capabilities: Vec<String>,
+    /// Its volumes, in the order in which they are bound; the first is the one experimented with.
+    pub volumes: Vec<Bind>,
+    /// The part of the first volume that the kubelet binds for it.
+    pub sub_path: Option<String>,
+    /// Whether the kubelet's bind for the subPath is made anew: the pod is.
+    pub fresh_pod: bool,
     /// Where the FUSE mount is or will be in the container.
     pub fuse_path: String,
+    /// Whether it is no container but a process of the node.
+    pub host: bool,
+    /// Whether it has a user namespace of its own.
+    pub user_namespace: bool,
+    /// From where it is made.
+    pub made_in: Place,
+    /// Whether host programs are in it.
+    pub tools: bool,
     /// As which user its program runs.
     pub uid: u32,
     /// Whether its program runs (the first replica) or it is a mount view only.
@@ -66,20 +87,28 @@ pub struct ContainerSpec {
     pub replicas: u32,
     /// What a producer serves.
     pub marker: Marker,
-    /// How long a consumer waits for the marker.
+    /// How long a consumer waits for the marker, and a producer for an external daemon's mount.
     pub marker_ms: u64,
     /// How long one of its accesses may take.
     pub probe_ms: u64,
-    /// Whether a producer's mount lets other users in.
-    pub allow_other: bool,
+    /// The filesystem that a producer serves.
+    pub fuse: FuseSpec,
+    /// Whether a supervisor outlives a producer's daemon.
+    pub supervised: bool,
+    /// How many processes read all the time.
+    pub readers: u32,
+    /// How many processes write all the time.
+    pub writers: u32,
 }
 
 /// One place to look from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// The node's own mount namespace.
     Node,
+    /// The runtime's, where it has one of its own.
+    Runtime,
     /// A container's, by its number and replica.
     Container(u32, u32),
 }
@@ -93,6 +122,8 @@ pub struct Look {
     pub directory: String,
     /// The file in it.
     pub file: String,
+    /// Where the mount that is looked for has its mount point: the directory, or the file itself.
+    pub mount_point: String,
     /// As which users.
     pub uids: Vec<u32>,
 }
@@ -143,6 +174,8 @@ pub enum Call {
     Observe {
         /// What to look at.
         looks: Vec<Look>,
+        /// What to do there.
+        access: Access,
         /// The marker that counts as fresh.
         expect: Marker,
         /// How long one access may take.
@@ -170,7 +203,47 @@ pub enum Call {
     /// Stay when the socket closes.
     Keep,
     /// Bind the fresh mount over the mountpoint on the node.
-    RebindHost,
+    RebindHost {
+        /// Whether the layers that are there are taken off before.
+        deduplicate: bool,
+    },
+    /// Unmount the topmost mount at the mountpoint on the node.
+    Unmount {
+        /// Whether it may be in use.
+        lazy: bool,
+    },
+    /// Run a program.
+    Execute {
+        /// In whose mount namespace.
+        place: Place,
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// How long it may run.
+        deadline_ms: u64,
+    },
+    /// Say what processes and connections are doing.
+    Usage,
+    /// Start the daemon under a supervisor again.
+    StartDaemon {
+        /// In which container.
+        container: u32,
+        /// What it serves.
+        marker: Marker,
+        /// What it does with dead mounts, if not what it was told first.
+        stale: Option<Stale>,
+    },
+    /// Let a successor take over the descriptor that is kept for a container.
+    HandOver {
+        /// Whose.
+        container: u32,
+        /// What it serves.
+        marker: Marker,
+    },
+    /// Say what the readers and writers of a container have met.
+    Load {
+        /// Whose.
+        container: u32,
+    },
     /// Bind the fresh mount over the stale one inside a container.
     RebindContainer {
         /// Which.
@@ -220,6 +293,23 @@ pub enum Reply {
     Mounts {
         /// The lines of mountinfo, one text for each place, in order; `None` where it is gone.
         mountinfo: Vec<Option<String>>,
+    },
+    /// For [`Call::Execute`].
+    Executed {
+        /// How it ended and what it printed.
+        executed: Executed,
+    },
+    /// For [`Call::Usage`].
+    Usage {
+        /// Processes in uninterruptible sleep.
+        blocked_processes: Option<u64>,
+        /// FUSE connections.
+        fuse_connections: Option<u64>,
+    },
+    /// For [`Call::Load`].
+    Load {
+        /// None when it has no readers and writers.
+        load: Option<LoadReport>,
     },
     /// For [`Call::Inject`].
     Injected {
@@ -271,10 +361,57 @@ pub enum ProgramEvent {
         /// The line.
         line: String,
     },
+    /// A command has been carried out.
+    Obeyed {
+        /// What proves it.
+        evidence: String,
+    },
+    /// The daemon under a supervisor ended.
+    DaemonEnded {
+        /// How.
+        state: ProgramState,
+    },
+    /// The descriptor that a keeper is to hold comes with this message.
+    Kept {
+        /// The body of the kernel's FUSE_INIT request, in hexadecimal: a successor answers it again.
+        init: String,
+    },
     /// It ended.
     Ended {
         /// How.
         state: ProgramState,
+    },
+}
+
+/// What the node tells the program of a producer's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum ProgramCommand {
+    /// Answer every request this much later.
+    Slow {
+        /// Milliseconds; 0 ends it.
+        delay_ms: u64,
+    },
+    /// Answer every request with an error.
+    Errors {
+        /// Its number; 0 ends it.
+        errno: i32,
+    },
+    /// Unmount and exit.
+    Exit,
+    /// Use up memory.
+    UseMemory,
+    /// Send a signal to the daemon.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// Start the daemon again.
+    StartDaemon {
+        /// What it serves.
+        marker: Marker,
+        /// What it does with dead mounts.
+        stale: Stale,
     },
 }
 

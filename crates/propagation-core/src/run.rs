@@ -13,10 +13,11 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventSink};
 use crate::journal::Journal;
 use crate::node::Node;
-use crate::phase::{self, Phase};
+use crate::phase::Phase;
 use crate::plan::{Plan, Role};
 use crate::report::{Cleanup, Report, SCHEMA_VERSION};
 use crate::run_id::{Run, RunId};
+use crate::step;
 use crate::verdict;
 use crate::workload::Workload;
 
@@ -48,15 +49,15 @@ impl fmt::Debug for Runner {
 }
 
 impl Runner {
-    /// A runner of the five phases.
+    /// A runner of the steps of a plan: of the five phases, unless it says otherwise.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when the plan cannot be run.
     pub fn new(plan: Plan) -> Result<Self, Error> {
         plan.validate()?;
         Ok(Self {
+            phases: step::phases(&plan),
             plan,
-            phases: phase::five(),
             run_id: RunId::generate()?,
             events: Arc::new(|_| {}),
             cancellation: CancellationToken::new(),
@@ -64,7 +65,7 @@ impl Runner {
         })
     }
 
-    /// Other phases than the five, in this order.
+    /// Other phases than those of the plan's steps, in this order.
     #[must_use]
     pub fn with_phases(mut self, phases: Vec<Box<dyn Phase>>) -> Self {
         self.phases = phases;
@@ -120,6 +121,11 @@ impl Runner {
         let run = Run { id: run_id.clone(), started, keep };
         let started_at = jiff::Timestamp::now();
         let limit = Duration::from_millis(plan.deadlines.run_ms);
+        if let Some(reason) = backend.refuses(&plan) {
+            let operation = format!("run this plan on the backend {}", backend.name());
+            return Err(Error::new(ErrorKind::Unsupported, operation, reason)
+                .with_fix("use another backend, or leave out what is named"));
+        }
         let node = tokio::select! {
             biased;
             () = cancellation.cancelled() => return Err(cancelled()),
@@ -140,7 +146,11 @@ impl Runner {
         context.end_cut_phase(cut_short.as_deref());
         let done = context.finish().await;
 
-        let verdict = verdict::decide(&done.phases, &done.measurements, cut_short.as_deref());
+        let verdict = if plan.is_five_phases() {
+            verdict::decide(&done.phases, &done.measurements, cut_short.as_deref())
+        } else {
+            step::verdict(&plan, &done.phases, &done.timeline, cut_short.as_deref())
+        };
         events(&Event::Decided(&verdict));
         let duration_ms = started.elapsed().as_secs_f64() * 1e3;
         let cleanup = if keep {
@@ -189,9 +199,13 @@ async fn run_phases(phases: &[Box<dyn Phase>], context: &mut RunContext<'_>) {
             context.skip_phase(phase.id(), &format!("{missing} did not pass"));
             continue;
         }
+        if let Some(reason) = context.gave_up().map(ToOwned::to_owned) {
+            context.skip_phase(phase.id(), &reason);
+            continue;
+        }
         context.begin_phase(phase.id());
         let mut result = phase.run(context).await;
-        if result.is_ok() {
+        if result.is_ok() && !context.has_captured() {
             result = context.capture().await.map(drop);
         }
         context.end_phase(result.err());

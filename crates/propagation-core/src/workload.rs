@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use crate::error::Error;
 use crate::marker::Marker;
 use crate::observation::{Observation, Outcome};
-use crate::plan::{Fault, WorkloadSpec};
-use crate::program::{ProgramState, StartRefused};
+use crate::plan::{Fault, Stale, WorkloadSpec};
+use crate::program::{LoadReport, ProgramState, StartRefused};
 
 /// What is known of a workload from its own reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,32 @@ pub struct WorkloadStatus {
     pub seen: Option<Observation>,
     /// What the descriptor that it holds gave last.
     pub held: Option<Outcome>,
+}
+
+/// How much of a workload is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartScope {
+    /// The daemon under a supervisor that has outlived it, in the same container.
+    Daemon,
+    /// The container, in its pod.
+    Container,
+    /// The pod.
+    Pod,
+}
+
+/// How a workload is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// How much of it.
+    pub scope: RestartScope,
+    /// What a producer does with dead mounts, if not what its specification says.
+    pub stale: Option<Stale>,
+}
+
+impl From<RestartScope> for Restart {
+    fn from(scope: RestartScope) -> Self {
+        Self { scope, stale: None }
+    }
 }
 
 /// What to wait for.
@@ -84,18 +110,33 @@ pub trait Workload: Send + Sync {
     ///
     /// # Errors
     /// When the fault could not be done, for example because the program had ended before.
-    async fn inject(&self, fault: Fault) -> Result<String, Error>;
+    async fn inject(&self, fault: &Fault) -> Result<String, Error>;
 
-    /// Ends its container, if it has one, and starts a new one, with a new mount namespace, new
-    /// binds and a producer's new marker. `recreate` makes the pod anew too, not only the container.
+    /// Starts it again, with a producer's new marker: its daemon only, its container with a new
+    /// mount namespace and new binds, or its whole pod. What runs of it is ended before.
     ///
     /// # Errors
     /// When the node fails; the runtime's refusal is the inner result.
     async fn restart(
         &self,
         marker: &Marker,
-        recreate: bool,
+        restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error>;
+
+    /// Lets a successor take over the `/dev/fuse` descriptor that a keeper has held since the
+    /// producer mounted; the mount goes on with the new marker, and requests that the dead daemon had
+    /// taken are sent again. Returns when the successor serves. For producers with a keeper whose
+    /// daemon has ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where nothing is kept.
+    async fn hand_over(&self, marker: &Marker) -> Result<(), Error>;
+
+    /// What its readers and writers have met since this was asked last; `None` when it has none.
+    ///
+    /// # Errors
+    /// When the node cannot be reached.
+    async fn load(&self) -> Result<Option<LoadReport>, Error>;
 
     /// Replaces the stale mount in the workload's own mount namespace by the node's fresh one.
     ///

@@ -1,24 +1,27 @@
 //! The calls that are carried out at once: facts, changes, re-binds.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind as IoKind;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MntFlags, MsFlags, umount2};
 use propagation_core::ErrorKind;
 use propagation_core::journal::HostChange;
-use propagation_core::mountinfo::MountPath;
-use propagation_core::protocol::{Call, Failure, Place, Reply};
+use propagation_core::mountinfo::{MountEntry, MountPath, MountTable};
+use propagation_core::protocol::{Call, ContainerSpec, Failure, Place, Reply};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::faults::CONNECTIONS;
 use super::root::IMAGE;
 use super::server::Server;
+use super::view::View;
 use crate::facts;
 use crate::failure::{failure, system};
-use crate::fuse_mount::FS_TYPE;
-use crate::mounts::{bind, errno_of, unmount_lazily};
+use crate::mounts::{bind, errno_of, propagate, unmount_lazily};
+use crate::run_program;
 
 impl Server {
     /// Carries out a call that touches the node's filesystem; runs in a child.
@@ -33,7 +36,13 @@ impl Server {
             }
             Call::Apply { change } => apply(change).map(|now| Reply::Applied { now }),
             Call::Undo { change } => self.undo(change).map(|()| Reply::Done),
-            Call::RebindHost => self.rebind_host().map(|()| Reply::Done),
+            Call::RebindHost { deduplicate } => {
+                self.rebind_host(*deduplicate).map(|()| Reply::Done)
+            }
+            Call::Unmount { lazy } => self.unmount(*lazy).map(|()| Reply::Done),
+            Call::Execute { place, command, deadline_ms } => {
+                self.execute(place, command, *deadline_ms)
+            }
             Call::RebindContainer { container, .. } => {
                 self.rebind_container(*container).map(|()| Reply::Done)
             }
@@ -48,19 +57,71 @@ impl Server {
 
     /// The mount tables of places: entering them and reading /proc never touches a FUSE daemon.
     pub(super) fn mounts(&self, places: &[Place]) -> Result<Reply, Failure> {
-        let enter = |namespace: &std::os::fd::OwnedFd| {
-            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
-                .map_err(|errno| system("enter a mount namespace", errno))
-        };
-        let read = |place: &Place| {
-            let Ok(namespace) = self.namespace_of(place) else { return Ok(None) };
-            enter(namespace)?;
-            let text = self.proc.mountinfo()?;
-            Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+        let read = |place: &Place| match self.view_of(place) {
+            Ok(view) => self.mountinfo_of(view).map(Some),
+            Err(_) => Ok(None),
         };
         let mountinfo: Result<_, Failure> = places.iter().map(read).collect();
-        enter(&self.namespace)?;
         Ok(Reply::Mounts { mountinfo: mountinfo? })
+    }
+
+    fn mountinfo_of(&self, view: &View) -> Result<String, Failure> {
+        let enter = |view: &View| {
+            view.enter_mounts().map_err(|errno| system("enter a mount namespace", errno))
+        };
+        enter(view)?;
+        let text = self.proc.mountinfo();
+        enter(&self.view)?;
+        Ok(String::from_utf8_lossy(&text?).into_owned())
+    }
+
+    /// The parsed mount table of a view.
+    pub(super) fn table_of(&self, view: &View) -> Result<MountTable, Failure> {
+        crate::mounts::parse(self.mountinfo_of(view)?.as_bytes())
+    }
+
+    /// What processes and connections are doing; a figure that cannot be read is none.
+    pub(super) fn usage(&self) -> Reply {
+        let names = self.proc.list(".").ok();
+        let blocked = |names: Vec<String>| {
+            let pids = names.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+            let stuck = pids.filter(|pid| {
+                let stat = self.proc.read(&format!("{pid}/stat")).unwrap_or_default();
+                // After the name, which stands in brackets and may hold anything.
+                let text = String::from_utf8_lossy(&stat);
+                text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
+            });
+            stuck.count() as u64
+        };
+        let connections = fs::read_dir(CONNECTIONS).ok();
+        let fuse_connections = connections.map(|entries| entries.count() as u64);
+        Reply::Usage { blocked_processes: names.map(blocked), fuse_connections }
+    }
+
+    /// Runs a program in the mount namespace of a place.
+    fn execute(
+        &self,
+        place: &Place,
+        command: &[String],
+        deadline_ms: u64,
+    ) -> Result<Reply, Failure> {
+        let words = format!("run {}", command.join(" "));
+        let failed = |errno| system(words.clone(), errno);
+        self.view_of(place)?.enter().map_err(failed)?;
+        let executed = run_program::run(command, &BTreeMap::new(), deadline_ms).map_err(failed)?;
+        Ok(Reply::Executed { executed })
+    }
+
+    /// Unmounts the topmost mount at the mountpoint.
+    fn unmount(&self, lazy: bool) -> Result<(), Failure> {
+        let path = self.fuse_path();
+        let mut flags = MntFlags::UMOUNT_NOFOLLOW;
+        flags.set(MntFlags::MNT_DETACH, lazy);
+        umount2(Path::new(&path), flags).map_err(|errno| system(format!("unmount {path:?}"), errno))
+    }
+
+    fn fuse_path(&self) -> String {
+        format!("{}/{}", self.setup.bridge, self.setup.mountpoint)
     }
 
     /// Unmounts what the run has mounted on a directory, then removes it. A directory that still
@@ -89,7 +150,8 @@ impl Server {
             ));
         }
         for mount in table.stack_at(&target).iter().rev() {
-            if mount.fs_type != FS_TYPE {
+            // On a simulated node every mount under the bridge is the run's; others are no FUSE.
+            if !mount.is_fuse() {
                 let reason = format!("{} is mounted on it and is not this run's", mount.fs_type);
                 let words = format!("remove {path:?}");
                 return Err(failure(ErrorKind::Environment, words, reason, None));
@@ -100,14 +162,29 @@ impl Server {
         Ok(())
     }
 
-    /// Binds the mount at the bridge's mountpoint over itself.
-    fn rebind_host(&self) -> Result<(), Failure> {
-        let path = format!("{}/{}", self.setup.bridge, self.setup.mountpoint);
-        bind(Path::new(&path), Path::new(&path))
-            .map_err(|errno| system(format!("bind {path:?} over itself"), errno))
+    /// Binds the mount at the bridge's mountpoint over itself; with `deduplicate` in the place of all
+    /// layers that are there.
+    fn rebind_host(&self, deduplicate: bool) -> Result<(), Failure> {
+        let path = self.fuse_path();
+        let target = Path::new(&path);
+        let failed = |errno| system(format!("bind {path:?} over itself"), errno);
+        if !deduplicate {
+            return bind(target, target).map_err(failed);
+        }
+        let fresh = copy_of_mount(&path)?;
+        let layers = self.proc.mount_table()?.stack_at(&MountPath::from(path.as_str())).len();
+        for _ in 0..layers {
+            unmount_lazily(target).map_err(failed)?;
+        }
+        move_mount(&fresh, "", rustix::fs::CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(|errno| failed(to_nix(errno)))?;
+        // A copy of a shared mount is a member of its group, and a moved one stays it; one whose
+        // group has gone with the layers is made shared like every mount of the node.
+        propagate(target, MsFlags::MS_SHARED).map_err(failed)
     }
 
-    /// Takes a copy of the node's fresh mount and puts it where the container's stale one is.
+    /// Takes a copy of the node's fresh mount and puts it where the container's stale one is. The part
+    /// of the filesystem that the stale mount showed is the part that the copy shows.
     fn rebind_container(&self, id: u32) -> Result<(), Failure> {
         let spec = self.containers.get(&id).map(super::programs::Container::spec);
         let Some(spec) = spec else {
@@ -119,33 +196,58 @@ impl Server {
                 None,
             ));
         };
-        let fresh = format!("{}/{}", self.setup.bridge, self.setup.mountpoint);
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let enter = |namespace: &std::os::fd::OwnedFd| {
-            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
-                .map_err(|errno| system("enter a mount namespace", errno))
-        };
         for replica in 0..spec.replicas {
+            let view = self.view_of(&Place::Container(id, replica))?;
+            let stale = self.stale_mount(spec, view)?;
+            let enter = |view: &View| {
+                view.enter_mounts().map_err(|errno| system("enter a mount namespace", errno))
+            };
             // A mount can be copied only in its own namespace.
-            enter(&self.namespace)?;
-            let tree = open_tree(rustix::fs::CWD, &fresh, flags)
-                .map_err(|e| system(format!("copy the mount at {fresh:?}"), to_nix(e)))?;
-            enter(self.namespace_of(&Place::Container(id, replica))?)?;
-            self.replace_stale(&spec.fuse_path, &tree)?;
+            enter(&self.view)?;
+            let part = stale
+                .as_ref()
+                .map_or_else(|| "/".into(), |stale| stale.root.to_string_lossy().into_owned());
+            let tree = copy_of_mount(self.fresh_part(&part).trim_end_matches('/'))?;
+            enter(view)?;
+            let path = stale.as_ref().map_or_else(
+                || spec.fuse_path.clone(),
+                |stale| stale.mount_point.to_string_lossy().into_owned(),
+            );
+            if stale.is_some() {
+                unmount_lazily(Path::new(&path))
+                    .map_err(|errno| system(format!("unmount the stale {path:?}"), errno))?;
+            }
+            move_mount(&tree, "", rustix::fs::CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .map_err(|e| system(format!("mount the fresh copy on {path:?}"), to_nix(e)))?;
         }
         Ok(())
     }
 
-    fn replace_stale(&self, path: &str, tree: &std::os::fd::OwnedFd) -> Result<(), Failure> {
-        let table = self.proc.mount_table()?;
-        let stale = table.at(&MountPath::from(path)).is_some_and(|mount| mount.is_fuse());
-        if stale {
-            unmount_lazily(Path::new(path))
-                .map_err(|errno| system(format!("unmount the stale {path:?}"), errno))?;
-        }
-        move_mount(tree, "", rustix::fs::CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(|e| system(format!("mount the fresh copy on {path:?}"), to_nix(e)))
+    /// The FUSE mount that a container holds at its mountpoint, or as its volume.
+    fn stale_mount(
+        &self,
+        spec: &ContainerSpec,
+        view: &View,
+    ) -> Result<Option<MountEntry>, Failure> {
+        let table = self.table_of(view)?;
+        let places = [spec.fuse_path.as_str(), spec.volumes[0].destination.as_str()];
+        let found = places.iter().find_map(|place| {
+            table.at(&MountPath::from(*place)).filter(|mount| mount.is_fuse()).cloned()
+        });
+        Ok(found)
     }
+
+    /// Where a part of the fresh filesystem is on the node.
+    fn fresh_part(&self, part: &str) -> String {
+        format!("{}{}", self.fuse_path(), part)
+    }
+}
+
+/// A detached copy of the mount, or of the part of it, at a path of the current namespace.
+fn copy_of_mount(path: &str) -> Result<OwnedFd, Failure> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(rustix::fs::CWD, path, flags)
+        .map_err(|e| system(format!("copy the mount at {path:?}"), to_nix(e)))
 }
 
 fn to_nix(errno: rustix::io::Errno) -> Errno {

@@ -4,39 +4,50 @@
 //! of runc (`prepareRoot`, `mountToRootfs`, `pivotRoot`).
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::chdir;
-use propagation_core::mountinfo::{MountPath, MountPropagation};
+use propagation_core::mountinfo::MountPath;
 use propagation_core::plan::Propagation;
 use propagation_core::program::StartRefused;
-use propagation_core::protocol::ContainerSpec;
+use propagation_core::protocol::{Bind, ContainerSpec};
 
 use super::root::IMAGE;
+use super::sub_path::{self, SUB_PATHS};
+use super::view::{View, carries, enter_user_namespace, finished};
 use crate::failure::{errno_name, go_errno_text};
 use crate::mounts::{
     Proc, bind_recursive, errno_of, flag_of, make_directory, pivot_into_current_directory,
     propagate, propagate_recursive,
 };
 
-/// Makes the mount namespaces of one container spec, one for each replica, and returns to the
-/// node's. Runs in a child that can be given up: the volume's source may hang.
+/// Devices that every container has, from the node.
+const PLAIN_DEVICES: [&str; 4] = ["null", "zero", "random", "urandom"];
+
+/// Makes the mount namespaces of one container spec, one for each replica, and returns to `base`,
+/// from which it is made. A kubelet that `heals` renews the bind of a subPath that is dead. Runs in a child that can be given up: a volume's source may hang.
 pub(super) fn create(
     spec: &ContainerSpec,
     proc: &Proc,
-    node: &OwnedFd,
-) -> Result<Vec<OwnedFd>, StartRefused> {
-    check_source(spec)?;
-    check_covering(spec, proc)?;
-    let made = build(spec, proc);
-    let back = setns(node.as_fd(), CloneFlags::CLONE_NEWNS);
-    let namespaces = made?;
-    back.map_err(|errno| refused("return to the node's mount namespace", errno))?;
-    Ok(namespaces)
+    base: &View,
+    heals: bool,
+) -> Result<Vec<View>, StartRefused> {
+    let volume = experiment(spec, proc, heals)?;
+    for bind in std::iter::once(&volume).chain(&spec.volumes[1..]) {
+        check_source(&bind.source)?;
+        check_covering(bind, proc)?;
+    }
+    let made = build(spec, &volume, proc, base);
+    if base.user.is_none() && !spec.user_namespace {
+        let back = base.enter_mounts();
+        let views = made?;
+        back.map_err(|errno| refused("return to the runtime's mount namespace", errno))?;
+        return Ok(views);
+    }
+    made
 }
 
 fn refused(operation: &str, errno: Errno) -> StartRefused {
@@ -46,9 +57,19 @@ fn refused(operation: &str, errno: Errno) -> StartRefused {
     }
 }
 
+/// The volume that is experimented with: with a subPath it is the kubelet's own bind.
+fn experiment(spec: &ContainerSpec, proc: &Proc, heals: bool) -> Result<Bind, StartRefused> {
+    let volume = spec.volumes[0].clone();
+    let Some(sub_path) = &spec.sub_path else { return Ok(volume) };
+    check_source(&volume.source)?;
+    let own = Path::new(SUB_PATHS).join(&spec.name);
+    let source = Path::new(&volume.source).join(sub_path);
+    sub_path::bind(&source, &own, spec.fresh_pod, heals, proc)?;
+    Ok(Bind { source: own.to_string_lossy().into_owned(), ..volume })
+}
+
 /// containerd stats the source of a volume, and makes a directory where there is nothing.
-fn check_source(spec: &ContainerSpec) -> Result<(), StartRefused> {
-    let source = &spec.source;
+fn check_source(source: &str) -> Result<(), StartRefused> {
     match fs::metadata(source) {
         Ok(_) => Ok(()),
         Err(error) => {
@@ -65,15 +86,13 @@ fn check_source(spec: &ContainerSpec) -> Result<(), StartRefused> {
 }
 
 /// containerd looks up the mount that the source lies on and refuses what cannot propagate.
-fn check_covering(spec: &ContainerSpec, proc: &Proc) -> Result<(), StartRefused> {
-    let words = match spec.propagation {
-        Propagation::None => return Ok(()),
-        Propagation::HostToContainer => "a shared or slave mount",
-        Propagation::Bidirectional => "a shared mount",
-    };
+fn check_covering(bind: &Bind, proc: &Proc) -> Result<(), StartRefused> {
+    if bind.propagation == Propagation::None {
+        return Ok(());
+    }
     // The runtime resolves links in the source before it looks.
-    let source = fs::canonicalize(&spec.source).map_err(|e| {
-        refused(&format!("failed to resolve symlink {:?}", spec.source), errno_of(&e))
+    let source = fs::canonicalize(&bind.source).map_err(|e| {
+        refused(&format!("failed to resolve symlink {:?}", bind.source), errno_of(&e))
     })?;
     let table = proc.mount_table().map_err(|failure| StartRefused {
         text: format!("{}: {}", failure.operation, failure.reason),
@@ -82,44 +101,47 @@ fn check_covering(spec: &ContainerSpec, proc: &Proc) -> Result<(), StartRefused>
     let Some(mount) = table.covering(&MountPath::from(source.as_path())) else {
         return Ok(());
     };
-    let fits = match mount.propagation() {
-        MountPropagation::Shared | MountPropagation::SlaveAndShared => true,
-        MountPropagation::Slave => spec.propagation == Propagation::HostToContainer,
-        _ => false,
-    };
-    if fits {
-        return Ok(());
-    }
+    let Err(words) = carries(mount.propagation(), bind.propagation) else { return Ok(()) };
     let mount_point = mount.mount_point.to_string_lossy();
     Err(StartRefused {
-        text: format!("path {:?} is mounted on {mount_point:?} but it is not {words}", spec.source),
+        text: format!("path {:?} is mounted on {mount_point:?} but it is not {words}", bind.source),
         errno: None,
     })
 }
 
-fn build(spec: &ContainerSpec, proc: &Proc) -> Result<Vec<OwnedFd>, StartRefused> {
-    enter(spec)?;
-    let own = || proc.of_thread("ns/mnt").map_err(|errno| refused("open the namespace", errno));
-    let mut namespaces = vec![own()?];
+fn build(
+    spec: &ContainerSpec,
+    volume: &Bind,
+    proc: &Proc,
+    base: &View,
+) -> Result<Vec<View>, StartRefused> {
+    if spec.user_namespace {
+        enter_user_namespace(proc).map_err(|errno| refused("make the user namespace", errno))?;
+    }
+    enter(spec, volume)?;
+    let with_user = spec.user_namespace || base.user.is_some();
+    let own = || finished(proc, with_user).map_err(|errno| refused("open the namespace", errno));
+    let mut views = vec![own()?];
     for _ in 1..spec.replicas {
         // A copy of the finished namespace has the same propagation graph as one built from the
         // beginning: a slave's copy is a slave of the same master, a private mount's is private, a
         // shared mount's is a peer.
         unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| refused("unshare", errno))?;
-        namespaces.push(own()?);
+        views.push(own()?);
     }
-    Ok(namespaces)
+    Ok(views)
 }
 
 /// Unshares, makes `/` a slave (or leaves it shared) before any bind, binds, pivots.
-fn enter(spec: &ContainerSpec) -> Result<(), StartRefused> {
+fn enter(spec: &ContainerSpec, volume: &Bind) -> Result<(), StartRefused> {
     let root = Path::new(IMAGE);
     let step = |what: &'static str| move |errno| refused(what, errno);
     unshare(CloneFlags::CLONE_NEWNS).map_err(step("unshare the mount namespace"))?;
     // containerd asks for the root's propagation by the strongest of the volumes'.
-    let root_propagation = match spec.propagation {
-        Propagation::Bidirectional => MsFlags::MS_SHARED,
-        _ => MsFlags::MS_SLAVE,
+    let shares = |bind: &Bind| bind.propagation == Propagation::Bidirectional;
+    let root_propagation = match spec.volumes.iter().any(shares) {
+        true => MsFlags::MS_SHARED,
+        false => MsFlags::MS_SLAVE,
     };
     propagate_recursive(Path::new("/"), root_propagation).map_err(step("propagation of /"))?;
     propagate(root, MsFlags::MS_PRIVATE).map_err(step("propagation of the rootfs' parent"))?;
@@ -127,12 +149,19 @@ fn enter(spec: &ContainerSpec) -> Result<(), StartRefused> {
     mount_into(root, Path::new("/proc"), "/proc", MsFlags::MS_PRIVATE)?;
     if spec.privileged {
         mount_into(root, Path::new("/dev"), "/dev", MsFlags::MS_PRIVATE)?;
+    } else if spec.tools {
+        for name in PLAIN_DEVICES {
+            let device = format!("/dev/{name}");
+            mount_into(root, Path::new(&device), &device, MsFlags::MS_PRIVATE)?;
+        }
     }
-    if spec.uid != 0 {
+    if spec.tools {
         mount_into(root, Path::new("/usr"), "/usr", MsFlags::MS_PRIVATE)?;
     }
-    let source = Path::new(&spec.source);
-    mount_into(root, source, &spec.destination, flag_of(spec.propagation))?;
+    for bind in std::iter::once(volume).chain(&spec.volumes[1..]) {
+        let source = Path::new(&bind.source);
+        mount_into(root, source, &bind.destination, flag_of(bind.propagation))?;
+    }
     chdir(root).map_err(step("enter the rootfs"))?;
     // `/` stays private, as with runc 1.1.15 to 1.2.6 and 1.3.0. Older ones leave it a slave of the
     // rootfs' mount, newer ones and crun share it in a group of its own for Bidirectional. No volume
@@ -153,7 +182,13 @@ fn mount_into(
             errno,
         )
     };
-    make_directory(&target).map_err(failed)?;
+    if source.is_dir() {
+        make_directory(&target).map_err(failed)?;
+    } else if !target.exists() {
+        // A file is mounted on a file.
+        target.parent().map_or(Ok(()), make_directory).map_err(failed)?;
+        fs::write(&target, "").map_err(|e| failed(errno_of(&e)))?;
+    }
     bind_recursive(source, &target).map_err(failed)?;
     propagate_recursive(&target, propagation).map_err(failed)
 }

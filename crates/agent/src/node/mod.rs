@@ -8,13 +8,19 @@
 //! which one may lie, runs in a child with a deadline.
 
 mod calls;
+mod capabilities;
 mod container;
+mod faults;
+mod hold;
+mod memory_limit;
 mod observe;
 mod programs;
 mod root;
 mod server;
 mod start;
+mod sub_path;
 mod user_namespace;
+mod view;
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};

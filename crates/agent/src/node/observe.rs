@@ -2,18 +2,17 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::os::fd::AsFd;
 
-use nix::sched::{CloneFlags, setns};
 use propagation_core::ErrorKind;
 use propagation_core::marker::Marker;
-use propagation_core::observation::Outcome;
+use propagation_core::observation::{Access, Outcome};
 use propagation_core::protocol::{Failure, Look, Place, Reply, Seen};
 
 use super::server::{Progress, Server};
+use super::view::View;
 use crate::child::Child;
 use crate::failure::{errno_name, failure, system};
-use crate::look::look;
+use crate::look::{Spot, look};
 use crate::sys::now_ns;
 
 /// More looks than this are shared out to two children: one for each core of a small machine.
@@ -27,6 +26,7 @@ pub(super) struct Observing {
     looks: Vec<Look>,
     /// Which look, as which user.
     items: Vec<(usize, u32)>,
+    access: Access,
     expect: Marker,
     deadline_ms: u64,
     seen: Vec<Option<Seen>>,
@@ -44,11 +44,13 @@ impl Observing {
     pub(super) fn begin(
         server: &Server,
         looks: Vec<Look>,
+        access: Access,
         expect: Marker,
         deadline_ms: u64,
     ) -> Result<Self, Failure> {
+        let mut apart = false;
         for look in &looks {
-            server.namespace_of(&look.place)?;
+            apart |= server.view_of(&look.place)?.user.is_some();
         }
         let items: Vec<(usize, u32)> = looks
             .iter()
@@ -56,11 +58,16 @@ impl Observing {
             .flat_map(|(index, look)| look.uids.iter().map(move |uid| (index, *uid)))
             .collect();
         let count = items.len();
-        let shares = if count > SHARED_OUT { 2 } else { 1 };
+        let shares = match count {
+            // A child that has entered a user namespace looks nowhere else.
+            _ if apart => count.max(1),
+            count if count > SHARED_OUT => 2,
+            _ => 1,
+        };
         let queue = (0..shares).map(|n| n * count / shares..(n + 1) * count / shares).collect();
         let seen = vec![None; count];
         let mut observing =
-            Self { looks, items, expect, deadline_ms, seen, queue, active: Vec::new() };
+            Self { looks, items, access, expect, deadline_ms, seen, queue, active: Vec::new() };
         observing.start_children(server)?;
         Ok(observing)
     }
@@ -157,14 +164,20 @@ impl Observing {
     fn look_at(&self, server: &Server, index: usize) -> Seen {
         let (which, uid) = self.items[index];
         let what = &self.looks[which];
-        let entered = server.namespace_of(&what.place).map_err(|failure| failure.reason).and_then(
-            |namespace| {
-                setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
+        let entered =
+            server.view_of(&what.place).map_err(|failure| failure.reason).and_then(|view| {
+                view.enter()
                     .map_err(|errno| format!("enter the mount namespace: {}", errno_name(errno)))
-            },
-        );
+            });
         match entered {
-            Ok(()) => look(&server.proc, &what.directory, &what.file, uid, Some(&self.expect)),
+            Ok(()) => {
+                let spot = Spot {
+                    directory: &what.directory,
+                    file: &what.file,
+                    mount_point: &what.mount_point,
+                };
+                look(&server.proc, spot, self.access, uid, Some(&self.expect))
+            }
             Err(reason) => Seen {
                 uid,
                 at_ns: now_ns(),
@@ -178,22 +191,23 @@ impl Observing {
 }
 
 impl Server {
-    /// The mount namespace of a place.
-    pub(super) fn namespace_of(&self, place: &Place) -> Result<&std::os::fd::OwnedFd, Failure> {
+    /// The mount view of a place.
+    pub(super) fn view_of(&self, place: &Place) -> Result<&View, Failure> {
         match place {
-            Place::Node => Ok(&self.namespace),
-            Place::Container(id, replica) => self
-                .containers
-                .get(id)
-                .and_then(|container| container.namespace(*replica))
-                .ok_or_else(|| {
-                    failure(
-                        ErrorKind::InvalidInput,
-                        format!("look from container {id}, replica {replica}"),
-                        "there is no such container, or it has ended",
-                        None,
-                    )
-                }),
+            Place::Node => Ok(&self.view),
+            Place::Runtime => Ok(self.runtime.as_ref().unwrap_or(&self.view)),
+            Place::Container(id, replica) => {
+                self.containers.get(id).and_then(|container| container.view(*replica)).ok_or_else(
+                    || {
+                        failure(
+                            ErrorKind::InvalidInput,
+                            format!("look from container {id}, replica {replica}"),
+                            "there is no such container, or it has ended",
+                            None,
+                        )
+                    },
+                )
+            }
         }
     }
 }

@@ -157,9 +157,10 @@ fn covering(setup: &NodeSetup) -> Result<(), Failure> {
     }
     let failed = |errno| system("build the node: shape the covering mount", errno);
     let top = covering_directory(&setup.bridge);
-    if top != Path::new("/") && top != Path::new("/tmp") {
+    let own = spec.covering == Covering::Tmpfs;
+    if top != Path::new("/") && (own || top != Path::new("/tmp")) {
         make_directory(&top).map_err(failed)?;
-        tmpfs(&top, "mode=755").map_err(failed)?;
+        tmpfs(&top, "mode=1777").map_err(failed)?;
     }
     if spec.covering == Covering::Slave {
         // A slave needs a master: a second mount of the same directory.

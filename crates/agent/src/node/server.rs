@@ -1,7 +1,7 @@
 //! The server's loop: requests in, answers and events out, children in between.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,12 +9,19 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use propagation_core::ErrorKind;
+use propagation_core::marker::Marker;
+use propagation_core::observation::Access;
+use propagation_core::plan::Stale;
 use propagation_core::program::ProgramState;
-use propagation_core::protocol::{Call, Failure, Message, NodeSetup, ProgramEvent, Reply, Request};
+use propagation_core::protocol::{
+    Call, Failure, Message, NodeSetup, Place, ProgramCommand, ProgramEvent, Reply, Request,
+};
 
+use super::hold::{Holder, Holding};
 use super::observe::Observing;
 use super::programs::Container;
 use super::start::Starting;
+use super::view::{View, make_runtime};
 use crate::child::{Child, timeout};
 use crate::failure::{failure, system};
 use crate::mounts::Proc;
@@ -29,7 +36,11 @@ pub(super) struct Server {
     pub(super) setup: NodeSetup,
     pub(super) proc: Proc,
     /// The node's own mount namespace, to come back to.
-    pub(super) namespace: OwnedFd,
+    pub(super) view: View,
+    /// The runtime's, where it has one of its own.
+    pub(super) runtime: Option<View>,
+    /// Processes that keep a descriptor, by where they have opened it.
+    pub(super) holders: BTreeMap<Place, Holder>,
     pub(super) containers: BTreeMap<u32, Container>,
     mapped_uids: u64,
     signals: SignalFd,
@@ -53,6 +64,7 @@ enum Work {
     },
     Start(Starting),
     Observe(Observing),
+    Hold(Holding),
 }
 
 /// What came of polling a job.
@@ -68,15 +80,18 @@ impl Server {
         mapped_uids: u64,
     ) -> Result<Self, Failure> {
         let proc = Proc::open()?;
-        let namespace =
-            proc.of_thread("ns/mnt").map_err(|e| system("open the node's mount namespace", e))?;
+        let view =
+            View::current(&proc).map_err(|e| system("open the node's mount namespace", e))?;
+        let runtime = make_runtime(&setup.spec.runtime, &proc)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&signals, flags)
             .map_err(|errno| system("listen for ended children", errno))?;
         Ok(Self {
             setup,
             proc,
-            namespace,
+            view,
+            runtime,
+            holders: BTreeMap::new(),
             containers: BTreeMap::new(),
             mapped_uids,
             signals,
@@ -127,7 +142,7 @@ impl Server {
         }
         let programs = self.containers.values().filter_map(Container::events);
         descriptors.extend(programs.map(|pipe| input(pipe.as_fd())));
-        let children = self.jobs.iter().flat_map(|job| job.work.children());
+        let children = self.jobs.iter().flat_map(|job| job.work.children(self));
         descriptors.extend(children.map(|child| input(child.pipe.as_fd())));
         let deadlines = self.jobs.iter().filter_map(|job| job.work.deadline());
         let pending = self.containers.values().filter_map(Container::deadline);
@@ -146,10 +161,10 @@ impl Server {
     fn work(&mut self) {
         let now = now_ns();
         for (id, container) in &mut self.containers {
-            let events = container.take_events();
+            let (events, answers) = container.take_events();
             self.outbox
                 .extend(events.into_iter().map(|event| Message::Event { container: *id, event }));
-            for (request, result) in container.late(now) {
+            for (request, result) in answers.into_iter().chain(container.late(now)) {
                 self.outbox.push(Message::Answer { id: request, result });
             }
         }
@@ -161,6 +176,7 @@ impl Server {
                 }
                 Work::Start(starting) => starting.poll(self, now),
                 Work::Observe(observing) => observing.poll(self, now),
+                Work::Hold(holding) => holding.poll(self, now),
             };
             match progress {
                 Progress::Unfinished => true,
@@ -175,14 +191,16 @@ impl Server {
 
     /// Collects ended and stopped children.
     fn reap(&mut self) {
-        let flags = Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED);
+        let flags = Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED);
         while let Ok(status) = waitpid(None, flags) {
-            let (pid, state) = match status {
-                WaitStatus::Exited(pid, code) => (pid, Some(ProgramState::Exited { code })),
+            let (pid, news) = match status {
+                WaitStatus::Exited(pid, code) => (pid, News::Ended(ProgramState::Exited { code })),
                 WaitStatus::Signaled(pid, signal, _) => {
-                    (pid, Some(ProgramState::Signaled { signal: signal.as_str().into() }))
+                    let signal = signal.as_str().into();
+                    (pid, News::Ended(ProgramState::Signaled { signal }))
                 }
-                WaitStatus::Stopped(pid, _) => (pid, None),
+                WaitStatus::Stopped(pid, _) => (pid, News::Stopped),
+                WaitStatus::Continued(pid) => (pid, News::Continued),
                 WaitStatus::StillAlive => return,
                 _ => continue,
             };
@@ -190,14 +208,15 @@ impl Server {
             let Some((id, container)) = found else { continue };
             // What it said before it ended comes first.
             let id = *id;
-            let mut events = container.take_events();
-            let answers = match state {
-                Some(state) => {
+            let (mut events, mut answers) = container.take_events();
+            answers.extend(match news {
+                News::Ended(state) => {
                     events.push(ProgramEvent::Ended { state: state.clone() });
                     container.ended(&state)
                 }
-                None => container.stopped(),
-            };
+                News::Stopped => container.stopped(false),
+                News::Continued => container.stopped(true),
+            });
             self.outbox
                 .extend(events.into_iter().map(|event| Message::Event { container: id, event }));
             for (request, evidence) in answers {
@@ -217,8 +236,11 @@ impl Server {
             Call::Start { containers, deadline_ms } => {
                 Starting::begin(self, containers, deadline_ms).map(Work::Start)
             }
-            Call::Observe { looks, expect, deadline_ms } => {
-                Observing::begin(self, looks, expect, deadline_ms).map(Work::Observe)
+            Call::Observe { looks, access: Access::Held, expect, deadline_ms } => {
+                Holding::begin(self, &looks, &expect, deadline_ms).map(Work::Hold)
+            }
+            Call::Observe { looks, access, expect, deadline_ms } => {
+                Observing::begin(self, looks, access, expect, deadline_ms).map(Work::Observe)
             }
             Call::Mounts { places } => {
                 let result = self.mounts(&places);
@@ -229,9 +251,25 @@ impl Server {
                 return self.answer(id, Ok(Reply::Done));
             }
             Call::Inject { container, fault, deadline_ms } => {
-                return self.inject(id, container, fault, deadline_ms);
+                return self.inject(id, container, &fault, deadline_ms);
             }
             Call::Remove { container } => return self.remove(id, container),
+            Call::Usage => {
+                let usage = self.usage();
+                return self.answer(id, Ok(usage));
+            }
+            Call::StartDaemon { container, marker, stale } => {
+                let started = self.start_daemon(container, marker, stale);
+                return self.answer(id, started.map(|()| Reply::Done));
+            }
+            Call::HandOver { container, marker } => {
+                let handed = self.container(container).and_then(|c| c.hand_over(&marker));
+                return self.answer(id, handed.map(|()| Reply::Done));
+            }
+            Call::Load { container } => {
+                let load = self.container(container).map(Container::load);
+                return self.answer(id, load.map(|load| Reply::Load { load }));
+            }
             // Without a container no FUSE daemon lives on the node, and nothing can hang.
             call if self.containers.is_empty() && self.jobs.is_empty() => {
                 let result = self.carry_out(&call);
@@ -251,16 +289,61 @@ impl Server {
             Call::Facts => "read the facts of the node",
             Call::Apply { .. } => "change the node",
             Call::Undo { .. } => "undo a change of the node",
-            Call::RebindHost => "re-bind on the node",
+            Call::RebindHost { .. } => "re-bind on the node",
+            Call::Unmount { .. } => "unmount on the node",
+            Call::Execute { .. } => "run a program",
             _ => "re-bind in a container",
+        };
+        // A program has its own deadline, which passes first.
+        let allowed_ms = match &call {
+            Call::Execute { deadline_ms, .. } => deadline_ms.saturating_add(CALL_MS),
+            _ => CALL_MS,
         };
         let child = Child::start(|pipe| {
             let result = self.carry_out(&call);
             let _ = pipe.send(&result);
         })
         .map_err(|errno| system("start a child", errno))?;
-        Ok(Work::Call { child, deadline: now_ns() + CALL_MS * 1_000_000, operation })
+        let deadline = now_ns() + allowed_ms.saturating_mul(1_000_000);
+        Ok(Work::Call { child, deadline, operation })
     }
+
+    /// A container by its number.
+    fn container(&mut self, id: u32) -> Result<&mut Container, Failure> {
+        self.containers.get_mut(&id).ok_or_else(|| {
+            let reason = "there is no such container, or it has ended";
+            failure(ErrorKind::InvalidInput, format!("use container {id}"), reason, None)
+        })
+    }
+
+    fn start_daemon(
+        &mut self,
+        id: u32,
+        marker: Marker,
+        stale: Option<Stale>,
+    ) -> Result<(), Failure> {
+        let container = self.container(id)?;
+        let stale = stale.unwrap_or(container.spec().fuse.stale);
+        container.tell(&ProgramCommand::StartDaemon { marker, stale })
+    }
+
+    /// Ends the processes that keep descriptors open in a container.
+    pub(super) fn end_holders(&mut self, id: u32) {
+        self.holders.retain(|place, holder| {
+            let goes = matches!(place, Place::Container(of, _) if *of == id);
+            if goes {
+                holder.end();
+            }
+            !goes
+        });
+    }
+}
+
+/// What has become of a child.
+enum News {
+    Ended(ProgramState),
+    Stopped,
+    Continued,
 }
 
 struct Ready {
@@ -269,8 +352,9 @@ struct Ready {
 }
 
 impl Work {
-    fn children(&self) -> Vec<&Child> {
+    fn children<'a>(&'a self, server: &'a Server) -> Vec<&'a Child> {
         match self {
+            Self::Hold(holding) => holding.children(server),
             Self::Call { child, .. } => vec![child],
             Self::Start(starting) => vec![starting.child()],
             Self::Observe(observing) => observing.children().collect(),
@@ -282,6 +366,7 @@ impl Work {
             Self::Call { deadline, .. } => Some(*deadline),
             Self::Start(starting) => Some(starting.deadline()),
             Self::Observe(observing) => observing.deadline(),
+            Self::Hold(holding) => Some(holding.deadline()),
         }
     }
 }

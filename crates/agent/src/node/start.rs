@@ -6,11 +6,12 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use propagation_core::ErrorKind;
 use propagation_core::program::StartRefused;
-use propagation_core::protocol::{ContainerSpec, Failure, Reply};
+use propagation_core::protocol::{ContainerSpec, Failure, Place, Reply};
 
 use super::container;
 use super::programs::Container;
 use super::server::{Progress, Server};
+use super::view::View;
 use crate::child::Child;
 use crate::failure::{failure, system};
 use crate::sys::now_ns;
@@ -22,6 +23,8 @@ pub(super) struct Starting {
     child: Child,
     deadline_ms: u64,
     deadline: u64,
+    /// How many containers the child has answered for.
+    made: usize,
 }
 
 /// What the child says of one container: how many descriptors it has sent before, or the refusal.
@@ -36,7 +39,8 @@ impl Starting {
         check_descriptors(server, &containers)?;
         let waiting = VecDeque::from(containers);
         let child = make_in_child(server, &waiting)?;
-        let mut starting = Self { waiting, refused: Vec::new(), child, deadline_ms, deadline: 0 };
+        let mut starting =
+            Self { waiting, refused: Vec::new(), child, deadline_ms, deadline: 0, made: 0 };
         starting.deadline = starting.next_deadline();
         Ok(starting)
     }
@@ -76,18 +80,26 @@ impl Starting {
         self.child.pipe.fill(false).map_err(out_of_reach)?;
         while let Some(made) = self.child.pipe.next::<Made>().map_err(out_of_reach)? {
             let Some(spec) = self.waiting.pop_front() else { break };
+            self.made += 1;
             self.deadline = self.next_deadline();
             match made {
                 Err(refusal) => self.refused.push(Some(refusal)),
                 Ok(count) => {
-                    let namespaces: Vec<_> =
-                        (0..count).map_while(|_| self.child.pipe.take_descriptor()).collect();
-                    if namespaces.len() != count as usize {
-                        return Err(out_of_reach(Errno::EMFILE));
+                    let with_user = has_user_namespace(server, &spec);
+                    let pipe = &mut self.child.pipe;
+                    let mut views = Vec::new();
+                    for _ in 0..count {
+                        let mount = pipe.take_descriptor();
+                        let user = if with_user { pipe.take_descriptor() } else { None };
+                        let whole = user.is_some() == with_user;
+                        let Some(mount) = mount.filter(|_| whole) else {
+                            return Err(out_of_reach(Errno::EMFILE));
+                        };
+                        views.push(View { mount, user });
                     }
                     let id = spec.id;
                     let source = format!("propagation-{}", server.setup.run_id);
-                    let container = Container::start(spec, namespaces, &source)?;
+                    let container = Container::start(spec, views, &source)?;
                     server.containers.insert(id, container);
                     self.refused.push(None);
                 }
@@ -97,7 +109,13 @@ impl Starting {
             return Ok(());
         }
         if self.child.pipe.is_closed() {
-            return Err(out_of_reach(Errno::ECHILD));
+            if self.made == 0 {
+                return Err(out_of_reach(Errno::ECHILD));
+            }
+            // A child that has entered a user namespace makes no other container.
+            self.child = make_in_child(server, &self.waiting)?;
+            self.made = 0;
+            self.deadline = self.next_deadline();
         }
         if now >= self.deadline {
             self.give_up_one(server)?;
@@ -112,7 +130,7 @@ impl Starting {
             self.refused.push(Some(StartRefused {
                 text: format!(
                     "failed to stat {:?}: no answer in {} ms",
-                    spec.source, self.deadline_ms
+                    spec.volumes[0].source, self.deadline_ms
                 ),
                 errno: Some("hang".into()),
             }));
@@ -125,25 +143,54 @@ impl Starting {
     }
 }
 
+/// Whether a container's mount namespace belongs to another user namespace than the node's.
+fn has_user_namespace(server: &Server, spec: &ContainerSpec) -> bool {
+    let base = server.view_of(&spec.made_in);
+    spec.user_namespace || (!spec.host && base.is_ok_and(|view| view.user.is_some()))
+}
+
 fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Child, Failure> {
     Child::start(|pipe| {
         for spec in specs {
-            let made: Made =
-                container::create(spec, &server.proc, &server.namespace).and_then(|namespaces| {
-                    let count = u32::try_from(namespaces.len()).unwrap_or(u32::MAX);
-                    pipe.send_descriptors(&namespaces).map(|()| count).map_err(|errno| {
-                        StartRefused {
-                            text: format!("hand over the mount namespaces: {errno}"),
-                            errno: Some(format!("{errno:?}")),
-                        }
-                    })
-                });
-            if pipe.send(&made).is_err() {
+            let made: Made = make(server, spec).and_then(|views| {
+                let count = u32::try_from(views.len()).unwrap_or(u32::MAX);
+                let descriptors: Vec<_> =
+                    views.into_iter().flat_map(View::into_descriptors).collect();
+                pipe.send_descriptors(&descriptors).map(|()| count).map_err(|errno| StartRefused {
+                    text: format!("hand over the mount namespaces: {errno}"),
+                    errno: Some(format!("{errno:?}")),
+                })
+            });
+            if pipe.send(&made).is_err() || has_user_namespace(server, spec) {
                 return;
             }
         }
     })
     .map_err(|errno| system("start a child that makes containers", errno))
+}
+
+/// In a child: makes the views of one workload, and returns to the node.
+fn make(server: &Server, spec: &ContainerSpec) -> Result<Vec<View>, StartRefused> {
+    let refused = |errno: Errno| StartRefused {
+        text: format!("enter the runtime's mount namespace: {errno}"),
+        errno: Some(format!("{errno:?}")),
+    };
+    if spec.host {
+        return server.view.share().map(|view| vec![view]).map_err(refused);
+    }
+    let base = server
+        .view_of(&spec.made_in)
+        .map_err(|failure| StartRefused { text: failure.reason, errno: None })?;
+    let apart = spec.made_in != Place::Node;
+    if apart {
+        base.enter().map_err(refused)?;
+    }
+    let heals = server.setup.spec.kubelet_heals_sub_path;
+    let views = container::create(spec, &server.proc, base, heals)?;
+    if apart && !has_user_namespace(server, spec) {
+        server.view.enter_mounts().map_err(refused)?;
+    }
+    Ok(views)
 }
 
 /// Every mount view is a descriptor of the node, and of the child while it makes them.

@@ -102,8 +102,6 @@ impl Case {
     /// The container that is compared.
     pub(super) fn subject(self) -> WorkloadSpec {
         WorkloadSpec {
-            name: SUBJECT.into(),
-            role: Role::Consumer,
             propagation: self.mode,
             volume: match self.shape {
                 Shape::MountpointLate | Shape::MountpointEarly => Volume::Mountpoint,
@@ -111,9 +109,8 @@ impl Case {
                 Shape::BridgeLate | Shape::BridgeEarly | Shape::Nested => Volume::Bridge,
             },
             order: if self.is_late() { StartOrder::AfterMount } else { StartOrder::BeforeMount },
-            uid: 0,
-            also_read_as: Vec::new(),
             replicas: REPLICAS,
+            ..WorkloadSpec::new(SUBJECT, Role::Consumer)
         }
     }
 
@@ -158,6 +155,7 @@ impl fmt::Display for Case {
             Covering::Shared => "shared",
             Covering::Slave => "slave",
             Covering::Private => "private",
+            Covering::Tmpfs => "tmpfs",
         };
         write!(formatter, "{covering} host: {shape}: {}", self.mode)
     }

@@ -28,7 +28,7 @@ enum Host {
 /// The mount that covers the bridge.
 fn covering(case: Case) -> Host {
     match case.covering {
-        Covering::Shared => Host::Shared(COVERING.into()),
+        Covering::Shared | Covering::Tmpfs => Host::Shared(COVERING.into()),
         Covering::Slave => Host::Slave(MASTER.into()),
         Covering::Private => Host::Private,
     }
@@ -37,7 +37,7 @@ fn covering(case: Case) -> Host {
 /// A submount: a mount made below a shared one is shared, below any other private.
 fn submount(case: Case, at: &str) -> Host {
     match case.covering {
-        Covering::Shared => Host::Shared(at.into()),
+        Covering::Shared | Covering::Tmpfs => Host::Shared(at.into()),
         Covering::Slave | Covering::Private => Host::Private,
     }
 }
@@ -117,7 +117,7 @@ fn directory_of_covering(case: Case) -> Mount {
     let of = match case.covering {
         // The covering mount and its master show the same filesystem.
         Covering::Slave => format!("{MASTER}{below} = {COVERING}{below}"),
-        Covering::Shared | Covering::Private => format!("{COVERING}{below}"),
+        _ => format!("{COVERING}{below}"),
     };
     Mount { at: paths.destination, on: "/".into(), of, fs_type: "tmpfs".into(), group, master }
 }

@@ -159,7 +159,7 @@ async fn dropped_futures_leave_the_node_usable(lab: &Lab) -> Checked {
     stage.start_one(&late()).await?;
     let wanted = [(Actor::Node, "ok"), (of("early"), "ok"), (of("late"), "ok")];
     stage.expect(&wanted, 1, "after nine dropped futures").await?;
-    give_up(producer.inject(Fault::Kill)).await;
+    give_up(producer.inject(&Fault::Kill)).await;
     give_up(producer.stop()).await;
     producer.stop().await?;
     stage.expect(&[(of("early"), "ENOTCONN")], 1, "after a dropped stop").await?;

@@ -6,7 +6,7 @@ use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Outcome};
 use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
 use propagation_core::program::ProgramState;
-use propagation_core::workload::Until;
+use propagation_core::workload::{RestartScope, Until};
 
 use super::{consumer, early, late};
 use crate::case::cases;
@@ -106,11 +106,11 @@ async fn a_fault_on_what_has_ended_is_an_error(lab: &Lab) -> Checked {
     let producer = stage.serve().await?;
     stage.inject(&*producer, Fault::Kill).await?;
     for fault in [Fault::Kill, Fault::Terminate] {
-        let again = producer.inject(fault).await;
+        let again = producer.inject(&fault).await;
         ensure!(again.is_err(), "{fault} of a producer that is dead: {again:?}");
     }
     producer.stop().await?;
-    let again = producer.inject(Fault::Kill).await;
+    let again = producer.inject(&Fault::Kill).await;
     ensure!(again.is_err(), "a kill of a producer that was stopped: {again:?}");
     Ok(())
 }
@@ -121,10 +121,10 @@ async fn consumers_can_be_killed_and_terminated(lab: &Lab) -> Checked {
     for (spec, fault) in [(early(), Fault::Kill), (late(), Fault::Terminate)] {
         let consumer = stage.start_one(&spec).await?;
         stage.until(&*consumer, Until::SeesGeneration(1)).await?;
-        stage.inject(&*consumer, fault).await?;
+        stage.inject(&*consumer, fault.clone()).await?;
         let program = stage.until(&*consumer, Until::Ended).await?.program;
         ensure!(program != ProgramState::None, "after {fault} its program is {program}");
-        consumer.restart(&stage.marker(1), false).await??;
+        consumer.restart(&stage.marker(1), RestartScope::Container.into()).await??;
         stage.until(&*consumer, Until::SeesGeneration(1)).await?;
     }
     stage.expect(&[(Actor::Node, "ok"), (of("late"), "ok")], 1, "after its consumers").await?;

@@ -167,7 +167,8 @@ async fn a_workload_need_not_be_in_the_plan(lab: &Lab) -> Checked {
     let stage = Stage::set(lab, lab.plan_of(&[early()])).await?;
     stage.serve().await?;
     for volume in [Volume::Bridge, Volume::Mountpoint, Volume::Ancestor] {
-        let spec = consumer("guest", StartOrder::AfterMount, Propagation::HostToContainer, volume);
+        let spec =
+            consumer("guest", StartOrder::AfterMount, Propagation::HostToContainer, volume.clone());
         let guest = stage.start_one(&spec).await?;
         let when = format!("a workload with volume {volume:?} that is not in the plan");
         stage.expect(&[(of("guest"), "ok")], 1, &when).await?;

@@ -3,7 +3,7 @@
 use propagation_core::marker::Marker;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::{Actor, MountView, Via};
-use propagation_core::plan::{OTHER_UID, Plan, Propagation, StartOrder, Volume, WorkloadSpec};
+use propagation_core::plan::{OTHER_UID, Propagation, StartOrder, Volume, WorkloadSpec};
 use propagation_core::{ErrorKind, NodeExt};
 
 use super::{consumer, early, late};
@@ -189,7 +189,8 @@ async fn a_view_is_what_the_mount_table_says(lab: &Lab) -> Checked {
 
 async fn users_are_let_in_or_kept_out(lab: &Lab) -> Checked {
     for (allow_other, class) in [(true, "ok"), (false, "EACCES")] {
-        let plan = Plan { allow_other, ..lab.plan_of(&[early()]) };
+        let mut plan = lab.plan_of(&[early()]);
+        plan.fuse.allow_other = allow_other;
         let stage = Stage::set(lab, plan).await?;
         stage.start_one(&early()).await?;
         stage.serve().await?;

@@ -138,7 +138,7 @@ async fn waiting_ends_when_it_happens(lab: &Lab) -> Checked {
         for _ in 0..16 {
             tokio::task::yield_now().await;
         }
-        producer.inject(Fault::Kill).await
+        producer.inject(&Fault::Kill).await
     };
     let (waited, injected) = tokio::join!(consumer.wait(Until::SeesBreakage, lab.soon), fault);
     injected?;
@@ -157,7 +157,7 @@ async fn waiting_ends_with_the_program(lab: &Lab) -> Checked {
     let started = Instant::now();
     let (waited, injected) = tokio::join!(
         consumer.wait(Until::SeesGeneration(NEVER), lab.soon),
-        consumer.inject(Fault::Kill),
+        consumer.inject(&Fault::Kill),
     );
     injected?;
     for status in [waited?, consumer.wait(Until::SeesGeneration(NEVER), lab.soon).await?] {

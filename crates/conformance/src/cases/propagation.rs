@@ -203,7 +203,7 @@ async fn replace(lab: &Lab, fault: Fault, gap: [&'static str; 4]) -> Checked {
         specs.iter().map(|spec| of(&spec.name)).zip(classes).collect()
     };
     stage.expect(&with(["ok"; 4]), 1, "before the fault").await?;
-    stage.inject(&*producer, fault).await?;
+    stage.inject(&*producer, fault.clone()).await?;
     stage.expect(&with(gap), 1, &format!("in the gap ({fault})")).await?;
     stage.serve_again(&*producer, 2).await?;
     stage.expect(&with(AFTER), 2, "after the replacement").await?;

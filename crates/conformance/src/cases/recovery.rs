@@ -5,7 +5,7 @@ use std::sync::Arc;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
 use propagation_core::program::ProgramState;
-use propagation_core::workload::Until;
+use propagation_core::workload::{RestartScope, Until};
 use propagation_core::{Error, ErrorKind, NodeExt, Workload};
 
 use super::{consumer, early, late};
@@ -79,16 +79,16 @@ async fn stale(lab: &Lab) -> Result<(Stage, Arc<dyn Workload>, WorkloadSpec), Fa
 }
 
 async fn a_restarted_consumer_binds_anew(lab: &Lab) -> Checked {
-    started_anew(lab, false).await
+    started_anew(lab, RestartScope::Container).await
 }
 
 async fn a_recreated_consumer_binds_anew(lab: &Lab) -> Checked {
-    started_anew(lab, true).await
+    started_anew(lab, RestartScope::Pod).await
 }
 
-async fn started_anew(lab: &Lab, recreate: bool) -> Checked {
+async fn started_anew(lab: &Lab, scope: RestartScope) -> Checked {
     let (stage, consumer, spec) = stale(lab).await?;
-    consumer.restart(&stage.marker(2), recreate).await??;
+    consumer.restart(&stage.marker(2), scope.into()).await??;
     stage.until(&*consumer, Until::SeesGeneration(2)).await?;
     stage.expect(&[(of("stale"), "ok")], 2, "started anew").await?;
     ensure_eq!(consumer.spec(), &spec, "what it was started from");
@@ -104,14 +104,15 @@ async fn a_refused_restart_can_be_tried_again(lab: &Lab) -> Checked {
     let producer = stage.serve().await?;
     let consumer = stage.start_one(&spec).await?;
     stage.inject(&*producer, Fault::Kill).await?;
-    let Err(refusal) = consumer.restart(&stage.marker(2), false).await? else {
+    let Err(refusal) = consumer.restart(&stage.marker(2), RestartScope::Container.into()).await?
+    else {
         return Err(Failure::new("it was restarted on a dead source"));
     };
     ensure_eq!(refusal.errno.as_deref(), Some("ENOTCONN"), "the errno of {refusal}");
     let status = consumer.wait(Until::Ended, lab.soon).await?;
     ensure!(Until::Ended.is_met_by(&status), "it runs although its restart was refused");
     stage.serve_again(&*producer, 2).await?;
-    consumer.restart(&stage.marker(2), false).await??;
+    consumer.restart(&stage.marker(2), RestartScope::Container.into()).await??;
     stage.until(&*consumer, Until::SeesGeneration(2)).await?;
     stage.expect(&[(of("at-mountpoint"), "ok")], 2, "tried again").await?;
     Ok(())
@@ -134,7 +135,7 @@ async fn re_binding_on_the_host_travels(lab: &Lab) -> Checked {
     let host = stage.plan.bridge.fuse_path();
     let places =
         [(Actor::Node, host.as_str()), (of("early"), "/mnt/dfs"), (of("late"), "/mnt/dfs")];
-    stage.node.rebind_host().await?;
+    stage.node.rebind_host(false).await?;
     for (actor, path) in &places {
         let table = stage.node.mount_table(actor).await?;
         let stack = table.stack_at(&(*path).into());
@@ -161,13 +162,13 @@ async fn what_is_not_declared_is_refused(lab: &Lab) -> Checked {
         Ok::<(), Failure>(())
     };
     if !capabilities.rebind_host {
-        refused(stage.node.rebind_host().await, Need::RebindHost)?;
+        refused(stage.node.rebind_host(false).await, Need::RebindHost)?;
     }
     if !capabilities.rebind_consumer {
         refused(consumer.rebind().await, Need::RebindConsumer)?;
     }
     if !capabilities.stop_fault {
-        refused(producer.inject(Fault::Stop).await.map(drop), Need::StopFault)?;
+        refused(producer.inject(&Fault::Stop).await.map(drop), Need::StopFault)?;
     }
     stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 1, "after the refusals").await?;
     Ok(())

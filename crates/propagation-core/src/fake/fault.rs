@@ -8,7 +8,7 @@ use crate::plan::{Fault, Role};
 use crate::program::ProgramState;
 
 impl World {
-    pub(super) fn inject(&mut self, number: u32, fault: Fault) -> Result<String, Error> {
+    pub(super) fn inject(&mut self, number: u32, fault: &Fault) -> Result<String, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let name = record.spec.name.clone();
         let stopped = record.container.as_ref().is_some_and(|container| container.stopped);
@@ -16,31 +16,54 @@ impl World {
             let operation = format!("{fault}: {name}");
             return Err(Error::new(ErrorKind::Environment, operation, "its program has ended"));
         }
+        let said = |words: &str| Ok(format!("the program of {name} on the fake node {words}"));
         match fault {
             Fault::Stop if !self.settings.capabilities.stop_fault => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("stop {name}"),
                 "the node has not the capability `stop_fault`",
             )),
+            Fault::Unmount | Fault::LazyUnmount => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("{fault}: {name}"),
+                "this is done to the node and not to a workload",
+            )),
             Fault::Stop => {
-                self.stop_processes(number);
-                Ok(format!("the processes of {name} on the fake node are stopped"))
+                self.stop_processes(number, true);
+                said("is stopped")
             }
-            Fault::Terminate if stopped => Err(Error::new(
+            Fault::Continue => {
+                self.stop_processes(number, false);
+                said("goes on")
+            }
+            Fault::Abort => {
+                self.set_daemon(number, Daemon::Gone);
+                self.settle();
+                said("has lost its connection")
+            }
+            Fault::Slow(_) => said("answers later"),
+            Fault::Errors(errno) => {
+                self.set_daemon(number, Daemon::answering(errno));
+                self.settle();
+                said("answers with an error")
+            }
+            Fault::Terminate | Fault::Exit if stopped => Err(Error::new(
                 ErrorKind::Timeout,
                 format!("terminate {name}"),
                 "its processes are stopped and take no signal but SIGKILL",
             )),
-            Fault::Terminate => {
-                self.unmount_own(number);
+            Fault::Terminate | Fault::Exit | Fault::Delete => {
+                if !stopped {
+                    self.unmount_own(number);
+                }
                 let state = self.state_after_term(number);
                 self.end(number, state.clone());
-                Ok(format!("the program of {name} on the fake node {state}"))
+                said(&state.to_string())
             }
-            Fault::Kill => {
+            Fault::Kill | Fault::KillParent | Fault::Oom => {
                 let state = ProgramState::Signaled { signal: "SIGKILL".into() };
                 self.end(number, state.clone());
-                Ok(format!("the program of {name} on the fake node: {state}"))
+                said(&state.to_string())
             }
         }
     }
@@ -53,13 +76,14 @@ impl World {
         }
     }
 
-    fn stop_processes(&mut self, number: u32) {
+    fn stop_processes(&mut self, number: u32, stopped: bool) {
         if let Some(container) =
             self.workloads.get_mut(&number).and_then(|record| record.container.as_mut())
         {
-            container.stopped = true;
+            container.stopped = stopped;
         }
-        self.set_daemon(number, Daemon::Stopped);
+        let daemon = if stopped { Daemon::Stopped } else { Daemon::Serves };
+        self.set_daemon(number, daemon);
         self.settle();
     }
 

@@ -9,8 +9,22 @@ pub(super) enum Daemon {
     Serves,
     /// It is alive and does not answer.
     Stopped,
+    /// It answers every request with this error.
+    Fails(&'static str),
     /// It is gone, and the connection with it, for everybody who holds the superblock.
     Gone,
+}
+
+impl Daemon {
+    /// A daemon that was told to answer with an errno; `0` ends that.
+    pub(super) fn answering(errno: &str) -> Self {
+        const MODELLED: [&str; 6] = ["EIO", "EACCES", "ENOENT", "ESTALE", "EAGAIN", "ENOSPC"];
+        match MODELLED.into_iter().find(|known| *known == errno) {
+            _ if errno == "0" => Self::Serves,
+            Some(errno) => Self::Fails(errno),
+            None => Self::Fails("EIO"),
+        }
+    }
 }
 
 /// One FUSE connection.
@@ -40,6 +54,7 @@ impl Connection {
         match self.daemon {
             _ if !self.allow_other && uid != self.owner => Err(Denied::Errno("EACCES")),
             Daemon::Serves => Ok(()),
+            Daemon::Fails(errno) => Err(Denied::Errno(errno)),
             Daemon::Stopped => Err(Denied::Hang),
             Daemon::Gone => Err(Denied::Errno("ENOTCONN")),
         }

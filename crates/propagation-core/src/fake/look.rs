@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::marker::{MARKER_FILE, Marker, PLAIN_FILE};
 use crate::mountinfo::MountPath;
 use crate::node::{Probe, Target};
-use crate::observation::{Actor, MountView, Observation, Outcome, Via};
+use crate::observation::{Access, Actor, MountView, Observation, Outcome, Via};
 use crate::plan::WorkloadSpec;
 
 /// What one look gives.
@@ -54,7 +54,9 @@ impl World {
                         self.look(at, file, uid, Some(&probe.expect), deadline_ms)
                     }
                 };
-                seen.push(self.observation(actor.clone(), Via::Probe, &probe.step, uid, look));
+                let access = probe.access;
+                let made = self.observation(actor.clone(), Via::Probe, &probe.step, uid, look);
+                seen.push(Observation { access, ..made });
             }
         }
         Ok(seen)
@@ -71,7 +73,8 @@ impl World {
     ) -> Observation {
         let Look { outcome, generation, mount } = look;
         let (step, at_us) = (step.into(), self.now_us());
-        Observation { actor, step, at_us, took_us: 0, uid, via, outcome, generation, mount }
+        let (took_us, access) = (0, Access::Read);
+        Observation { actor, step, at_us, took_us, uid, via, access, outcome, generation, mount }
     }
 
     /// Reads a file of a directory of a namespace. With `expect` any other marker is wrong; without,

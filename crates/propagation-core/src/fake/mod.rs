@@ -65,7 +65,7 @@ use crate::backend::{Backend, Capabilities};
 use crate::error::{Error, ErrorKind};
 use crate::facts::FuseDevice;
 use crate::node::Node;
-use crate::plan::{NodeSpec, Plan};
+use crate::plan::{Action, NodeSpec, Plan, Step, Volume, WorkloadSpec};
 use crate::run_id::Run;
 
 /// Makes nodes in memory.
@@ -177,10 +177,48 @@ impl FakeBackend {
     }
 }
 
+/// What of a plan the model does not know.
+fn not_modelled(plan: &Plan) -> Option<&'static str> {
+    let any = |fits: fn(&WorkloadSpec) -> bool| plan.workloads.iter().any(fits);
+    let runtime = &plan.node.runtime;
+    [
+        (!runtime.is_builtin(), "other container runtimes"),
+        (runtime.is_apart(), "runtime with a namespace of its own"),
+        (any(|w| w.host), "processes of the node itself"),
+        (any(|w| w.user_namespace), "user namespace of a single workload"),
+        (any(|w| w.outside_runtime), "second runtime"),
+        (any(|w| w.supervised), "supervisors"),
+        (any(|w| w.sub_path.is_some()), "subPath"),
+        (any(|w| !w.volumes.is_empty()), "further volumes"),
+        (any(|w| w.readers + w.writers > 0), "load"),
+        (
+            any(|w| !matches!(w.volume, Volume::Bridge | Volume::Mountpoint | Volume::Ancestor)),
+            "volumes that are files or other directories",
+        ),
+        (plan.workloads.iter().any(|w| !plan.fuse_of(w).is_builtin()), "external daemons"),
+        (plan.workloads.iter().any(|w| plan.fuse_of(w).keeper), "kept descriptors"),
+        (uses_programs(&plan.steps), "programs"),
+    ]
+    .into_iter()
+    .find_map(|(there, what)| there.then_some(what))
+}
+
+fn uses_programs(steps: &[Step]) -> bool {
+    steps.iter().any(|step| match &step.action {
+        Action::Execute { .. } => true,
+        Action::Repeat { steps, .. } => uses_programs(steps),
+        _ => false,
+    })
+}
+
 #[async_trait]
 impl Backend for FakeBackend {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn refuses(&self, plan: &Plan) -> Option<String> {
+        not_modelled(plan).map(|what| format!("the model has no {what}"))
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

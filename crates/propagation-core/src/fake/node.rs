@@ -19,10 +19,10 @@ use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
 use crate::plan::{Fault, Plan, WorkloadSpec};
-use crate::program::{ProgramState, StartRefused};
-use crate::report::Cleanup;
+use crate::program::{Executed, LoadReport, ProgramState, StartRefused};
+use crate::report::{Cleanup, Usage};
 use crate::run_id::Run;
-use crate::workload::{Until, Workload, WorkloadStatus};
+use crate::workload::{Restart, Until, Workload, WorkloadStatus};
 
 /// A node in memory.
 #[derive(Debug)]
@@ -154,11 +154,30 @@ impl Node for FakeNode {
         actors.iter().map(table).collect()
     }
 
-    async fn rebind_host(&self) -> Result<(), Error> {
+    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
         if !self.shared.capabilities.rebind_host {
             return Err(unsupported("re-bind on the host", "rebind_host"));
         }
-        self.shared.call().await?.rebind_host()
+        self.shared.call().await?.rebind_host(deduplicate)
+    }
+
+    async fn unmount(&self, _lazy: bool) -> Result<(), Error> {
+        self.shared.call().await?.unmount_on_node()
+    }
+
+    async fn execute(
+        &self,
+        _actor: &Actor,
+        _command: &[String],
+        _deadline: Duration,
+    ) -> Result<Executed, Error> {
+        let reason = "there are no programs on a fake node";
+        Err(Error::new(ErrorKind::Unsupported, "run a program", reason))
+    }
+
+    async fn usage(&self) -> Result<Usage, Error> {
+        drop(self.shared.call().await?);
+        Ok(Usage::default())
     }
 
     async fn close(&self) -> Cleanup {
@@ -235,17 +254,26 @@ impl Workload for FakeWorkload {
         }
     }
 
-    async fn inject(&self, fault: Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
         self.shared.call().await?.inject(self.number, fault)
     }
 
     async fn restart(
         &self,
         marker: &Marker,
-        _recreate: bool,
+        restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error> {
         // Nothing outlives the container here, so a new pod is a new container.
-        self.shared.call().await?.restart(self.number, marker)
+        self.shared.call().await?.restart(self.number, marker, restart.stale)
+    }
+
+    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+        self.shared.call().await?.hand_over(self.number, marker)
+    }
+
+    async fn load(&self) -> Result<Option<LoadReport>, Error> {
+        let_others().await;
+        Ok(None)
     }
 
     async fn rebind(&self) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use super::world::{FUSERMOUNT3, World};
 use crate::error::{Error, ErrorKind};
 use crate::facts::FuseDevice;
 use crate::marker::{Marker, PLAIN_FILE};
+use crate::plan::Stale;
 
 /// The filesystem type of a producer's mount.
 const FS_TYPE: &str = "fuse.propagation";
@@ -22,7 +23,14 @@ impl World {
         let stale = self.kernel.table(namespace);
         let stale = stale.stack_at(&paths.fuse.as_str().into());
         let stale = stale.iter().filter(|mount| mount.fs_type == FS_TYPE).count();
-        if record.spec.uid == 0 && stale > 0 {
+        let how = record.stale.unwrap_or(self.plan.fuse_of(&record.spec).stale);
+        if how == Stale::Fail && stale > 0 {
+            return Err(format!(
+                "stat {}: Transport endpoint is not connected (ENOTCONN)",
+                paths.fuse
+            ));
+        }
+        if record.spec.uid == 0 && how == Stale::Unmount && stale > 0 {
             for _ in 0..stale {
                 self.kernel.unmount(namespace, &paths.fuse);
             }
@@ -31,7 +39,7 @@ impl World {
         }
         self.may_mount(record.spec.uid)?;
         let uid = record.spec.uid;
-        let allow_other = self.plan.allow_other;
+        let allow_other = self.plan.fuse_of(&record.spec).allow_other;
         let options = if allow_other { ",allow_other" } else { "" };
         let superblock = self.kernel.add_superblock(Superblock {
             fs_type: FS_TYPE,
@@ -90,7 +98,7 @@ impl World {
         if let FuseDevice::Unusable { errno } = &self.settings.fuse_device {
             return Err(format!("open /dev/fuse: {errno}"));
         }
-        if uid != 0 && self.plan.allow_other && !self.fuse_conf().user_allow_other {
+        if uid != 0 && self.plan.fuse.allow_other && !self.fuse_conf().user_allow_other {
             return Err(format!(
                 "{FUSERMOUNT3}: option allow_other only allowed if 'user_allow_other' is set in \
                  /etc/fuse.conf"

@@ -10,7 +10,7 @@ use super::world::{World, refused};
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountPropagation};
-use crate::plan::{Propagation, WorkloadSpec};
+use crate::plan::{Propagation, Stale, WorkloadSpec};
 use crate::program::{ProgramState, StartRefused};
 use crate::workload::WorkloadStatus;
 
@@ -27,6 +27,8 @@ pub(super) struct Record {
     pub(super) spec: WorkloadSpec,
     pub(super) container: Option<Container>,
     pub(super) reported: watch::Sender<Reported>,
+    /// What a producer does with dead mounts at this start, if not what its specification says.
+    pub(super) stale: Option<Stale>,
 }
 
 /// The container that is a workload now.
@@ -52,7 +54,7 @@ fn fresh_status() -> WorkloadStatus {
 impl Record {
     fn new(spec: WorkloadSpec) -> Self {
         let reported = Reported { status: fresh_status(), log: Vec::new() };
-        Self { spec, container: None, reported: watch::Sender::new(reported) }
+        Self { spec, container: None, reported: watch::Sender::new(reported), stale: None }
     }
 
     pub(super) fn spec(&self) -> &WorkloadSpec {
@@ -186,9 +188,11 @@ impl World {
         &mut self,
         number: u32,
         marker: &Marker,
+        stale: Option<Stale>,
     ) -> Result<Result<(), StartRefused>, Error> {
         self.end(number, ProgramState::Signaled { signal: "SIGKILL".into() });
         let Some(mut record) = self.workloads.remove(&number) else { return Err(never_started()) };
+        record.stale = stale;
         let created = self.create(&mut record, marker);
         self.workloads.insert(number, record);
         self.settle();
@@ -216,15 +220,44 @@ impl World {
         Ok(())
     }
 
-    /// Binds the mount at the bridge's mountpoint over itself on the node.
-    pub(super) fn rebind_host(&mut self) -> Result<(), Error> {
+    /// Binds the mount at the bridge's mountpoint over itself on the node, after taking off the layers
+    /// that are under the fresh one.
+    pub(super) fn rebind_host(&mut self, deduplicate: bool) -> Result<(), Error> {
         let path = self.plan.bridge.fuse_path();
+        if deduplicate {
+            let table = self.kernel.table(self.node);
+            let layers = table.stack_at(&path.as_str().into()).len();
+            if layers > 1 {
+                self.kernel.keep_only_the_top(self.node, &path);
+            }
+        }
         if self.kernel.walk(self.node, &path).is_none() {
             return Err(refused(format!("bind {path:?} over itself"), "ENOENT"));
         }
         self.kernel.bind((self.node, &path), (self.node, &path));
         self.settle();
         Ok(())
+    }
+}
+
+impl World {
+    /// Takes the topmost mount off the node's mountpoint.
+    pub(super) fn unmount_on_node(&mut self) -> Result<(), Error> {
+        let path = self.plan.bridge.fuse_path();
+        if self.kernel.table(self.node).at(&path.as_str().into()).is_none() {
+            return Err(refused(format!("unmount {path:?}"), "EINVAL"));
+        }
+        self.kernel.unmount(self.node, &path);
+        self.settle();
+        Ok(())
+    }
+
+    /// A successor serves the connection whose descriptor was kept.
+    pub(super) fn hand_over(&mut self, number: u32, _marker: &Marker) -> Result<(), Error> {
+        let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
+        let operation = format!("hand over the mount of {}", record.spec.name);
+        let reason = "descriptors that are kept are not modelled";
+        Err(Error::new(ErrorKind::Unsupported, operation, reason))
     }
 }
 

@@ -145,7 +145,7 @@ async fn look_as_others(
     started: &[WorkloadSpec],
 ) -> Result<(), Error> {
     let asked: Vec<&WorkloadSpec> = started.iter().filter(|s| !s.also_read_as.is_empty()).collect();
-    let wanted = if context.plan.allow_other { "ok" } else { "EACCES" };
+    let wanted = if context.plan.fuse.allow_other { "ok" } else { "EACCES" };
     let expected =
         |spec: &WorkloadSpec| format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as);
     let id = |spec: &WorkloadSpec| format!("reads_as_other:{}", spec.name);

@@ -148,7 +148,7 @@ fn user_allow_other(facts: &HostFacts, plan: &Plan) -> Check {
         (true, true) => format!("user_allow_other is in {}", file.path),
         (true, false) => format!("user_allow_other is not in {}", file.path),
     };
-    if !plan.allow_other {
+    if !plan.fuse.allow_other {
         return Check::new("user_allow_other", true, "not needed without allow_other", found);
     }
     if producer_uid(plan) == 0 {

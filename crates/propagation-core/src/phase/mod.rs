@@ -17,6 +17,7 @@ pub use stale_mount::StaleMount;
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::observation::Observation;
+use crate::plan::PhaseName;
 
 /// One phase of a run.
 ///
@@ -43,13 +44,18 @@ pub trait Phase: Send + Sync {
 
 /// The five phases, in order.
 pub fn five() -> Vec<Box<dyn Phase>> {
-    vec![
-        Box::new(HostSetup),
-        Box::new(Producer),
-        Box::new(Consumer),
-        Box::new(StaleMount),
-        Box::new(Recovery),
-    ]
+    PhaseName::ALL.map(named).into()
+}
+
+/// One of the five phases.
+pub fn named(name: PhaseName) -> Box<dyn Phase> {
+    match name {
+        PhaseName::HostSetup => Box::new(HostSetup),
+        PhaseName::Producer => Box::new(Producer),
+        PhaseName::Consumer => Box::new(Consumer),
+        PhaseName::StaleMount => Box::new(StaleMount),
+        PhaseName::Recovery => Box::new(Recovery),
+    }
 }
 
 /// Why nothing can be read as a second user.

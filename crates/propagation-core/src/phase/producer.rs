@@ -50,7 +50,7 @@ impl Phase for Producer {
         let uids: &[u32] = if context.capabilities().other_uids { &[0, OTHER_UID] } else { &[0] };
         let fuse = context.observe(&[Actor::Node], Target::Fuse, uids).await?;
         context.check(propagation(&fuse));
-        let allow_other = allow_other(&fuse, plan.allow_other);
+        let allow_other = allow_other(&fuse, plan.fuse.allow_other);
         context.check(allow_other);
         Ok(())
     }

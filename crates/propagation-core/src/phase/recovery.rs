@@ -13,7 +13,7 @@ use crate::node::Target;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Intervention, WorkloadSpec};
 use crate::report::Check;
-use crate::workload::{Until, Workload};
+use crate::workload::{RestartScope, Until, Workload};
 
 /// Phase 5.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ async fn restart_producer(context: &mut RunContext<'_>) -> Result<bool, Error> {
     else {
         return Ok(false);
     };
-    if let Err(refusal) = producer.restart(&marker, false).await? {
+    if let Err(refusal) = producer.restart(&marker, RestartScope::Container.into()).await? {
         let check = refused("producer", &refusal);
         context.check(Check { id: "producer_restarts".into(), ..check });
         return Ok(false);
@@ -133,7 +133,7 @@ async fn intervene(
         Intervention::RebindHost if !capabilities.rebind_host => {
             Ok(Err("not possible here".into()))
         }
-        Intervention::RebindHost => possible(context.node.rebind_host().await),
+        Intervention::RebindHost => possible(context.node.rebind_host(false).await),
         Intervention::RebindConsumer if !capabilities.rebind_consumer => {
             Ok(Err("not possible here".into()))
         }
@@ -149,10 +149,13 @@ async fn intervene(
         }
         Intervention::RestartConsumer | Intervention::RecreateConsumer => {
             let marker = context.marker()?.clone();
-            let recreate = intervention == Intervention::RecreateConsumer;
+            let scope = match intervention {
+                Intervention::RecreateConsumer => RestartScope::Pod,
+                _ => RestartScope::Container,
+            };
             for spec in consumers {
                 let Some(workload) = context.workload(&spec.name) else { continue };
-                if let Err(refusal) = workload.restart(&marker, recreate).await? {
+                if let Err(refusal) = workload.restart(&marker, scope.into()).await? {
                     return Ok(Err(format!("{}: {refusal}", spec.name)));
                 }
             }

@@ -44,13 +44,13 @@ impl Phase for StaleMount {
 }
 
 async fn inject(context: &mut RunContext<'_>) -> Result<bool, Error> {
-    let fault = context.plan.fault;
+    let fault = &context.plan.fault;
     let producer = context.plan.producer().and_then(|spec| context.workload(&spec.name));
     let Some(producer) = producer else {
         context.check(Check::new("fault", false, "the fault is done", "there is no producer"));
         return Ok(false);
     };
-    if fault == Fault::Stop && !context.capabilities().stop_fault {
+    if *fault == Fault::Stop && !context.capabilities().stop_fault {
         context.check(Check::skipped("fault", "the fault is done", "the node cannot stop daemons"));
         return Ok(false);
     }

@@ -1,83 +1,29 @@
 //! What a run is to do: the node, the workloads on it, the fault, the recovery.
 
+mod expect;
+mod fault;
+mod fuse;
 mod node;
+mod step;
+mod step_problems;
 mod validate;
 mod workload;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use node::{BridgeState, Covering, NodeSpec};
+pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, Subject, is_outcome};
+pub use fault::{Fault, Intervention, Repair};
+pub use fuse::{FuseSpec, MarkerPlace, Stale};
+pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
+pub use step::{Action, Names, PhaseName, Step};
+use step_problems::step_problems;
+pub use validate::Problem;
 pub use workload::{
-    Bridge, OTHER_UID, Propagation, Role, StartOrder, Volume, VolumePaths, WorkloadSpec,
+    Bridge, ExtraVolume, OTHER_UID, Propagation, Role, StartOrder, Volume, VolumePaths,
+    WorkloadSpec,
 };
-
-/// What happens to the producer in phase 4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Fault {
-    /// SIGKILL to every process of the workload, then its namespaces go: an out-of-memory kill, or
-    /// a pod whose grace period has ended.
-    #[default]
-    Kill,
-    /// SIGTERM: the daemon unmounts cleanly and exits.
-    Terminate,
-    /// SIGSTOP: the daemon is alive and does not answer.
-    Stop,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Kill => "kill (SIGKILL, namespaces torn down)",
-            Self::Terminate => "terminate (SIGTERM, clean unmount)",
-            Self::Stop => "stop (SIGSTOP, the daemon hangs)",
-        })
-    }
-}
-
-/// A rung of the recovery ladder, from the smallest to the largest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Intervention {
-    /// Nothing: the consumer recovers by itself.
-    Wait,
-    /// Bind the fresh mount over the mountpoint on the node.
-    RebindHost,
-    /// Bind the fresh mount over the stale one inside the consumer's mount namespace.
-    RebindConsumer,
-    /// Restart the consumer's container.
-    RestartConsumer,
-    /// Delete the consumer's pod and create it again.
-    RecreateConsumer,
-}
-
-impl Intervention {
-    /// All rungs, smallest first.
-    pub const LADDER: [Self; 5] = [
-        Self::Wait,
-        Self::RebindHost,
-        Self::RebindConsumer,
-        Self::RestartConsumer,
-        Self::RecreateConsumer,
-    ];
-}
-
-impl fmt::Display for Intervention {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Wait => "nothing (it recovers by itself)",
-            Self::RebindHost => "re-bind on the host",
-            Self::RebindConsumer => "re-bind inside the consumer's mount namespace",
-            Self::RestartConsumer => "restart of the consumer's container",
-            Self::RecreateConsumer => "recreation of the consumer's pod",
-        })
-    }
-}
 
 /// How long is waited for what. All in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,63 +57,83 @@ impl Default for Deadlines {
     }
 }
 
-/// One experiment.
+/// How sure a scenario is of what it expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// Its source says so.
+    Reported,
+    /// It follows from what its source says.
+    Inferred,
+}
+
+/// One experiment: what a scenario file describes, and what a run carries out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Plan {
+    /// A short name, unique among the scenarios of a directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it shows, in one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Where it was reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// How sure its expectations are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
+    /// What a reader should know, such as where the kernel contradicts the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// The shared directory.
-    #[serde(default)]
     pub bridge: Bridge,
     /// What the node is like, where the backend can choose.
-    #[serde(default)]
     pub node: NodeSpec,
+    /// The FUSE filesystem that producers serve.
+    pub fuse: FuseSpec,
     /// Who takes part.
     pub workloads: Vec<WorkloadSpec>,
-    /// What happens to the producer.
-    #[serde(default)]
+    /// What is done, in order; the five phases by default.
+    pub steps: Vec<Step>,
+    /// What happens to the producer in the phase `stale_mount`.
     pub fault: Fault,
-    /// Which interventions are tried, smallest first.
-    #[serde(default = "whole_ladder")]
+    /// Which interventions the phase `recovery` tries, smallest first.
     pub recovery: Vec<Intervention>,
     /// How long is waited.
-    #[serde(default)]
     pub deadlines: Deadlines,
-    /// Whether the FUSE mount lets other users in.
-    #[serde(default = "yes")]
-    pub allow_other: bool,
-}
-
-fn whole_ladder() -> Vec<Intervention> {
-    Intervention::LADDER.to_vec()
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Default for Plan {
     /// The five phases of the seed: a producer, an early and a late consumer and a control.
     fn default() -> Self {
         Self {
+            name: None,
+            title: None,
+            source: None,
+            confidence: None,
+            note: None,
             bridge: Bridge::default(),
             node: NodeSpec::default(),
+            fuse: FuseSpec::default(),
             workloads: vec![
                 WorkloadSpec::producer(),
                 WorkloadSpec::consumer("consumer-early", StartOrder::BeforeMount),
                 WorkloadSpec::consumer("consumer-late", StartOrder::AfterMount),
                 WorkloadSpec::control(),
             ],
+            steps: PhaseName::ALL.map(|phase| Action::Phase(phase).into()).into(),
             fault: Fault::default(),
-            recovery: whole_ladder(),
+            recovery: Intervention::LADDER.to_vec(),
             deadlines: Deadlines::default(),
-            allow_other: true,
         }
     }
 }
 
 impl Plan {
-    /// The producer. A valid plan has exactly one.
+    /// The first producer.
     pub fn producer(&self) -> Option<&WorkloadSpec> {
         self.workloads.iter().find(|workload| workload.role == Role::Producer)
     }
@@ -175,6 +141,46 @@ impl Plan {
     /// The workloads with a role, in the order of the plan.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &WorkloadSpec> {
         self.workloads.iter().filter(move |workload| workload.role == role)
+    }
+
+    /// The workload called `name`.
+    pub fn workload(&self, name: &str) -> Option<&WorkloadSpec> {
+        self.workloads.iter().find(|workload| workload.name == name)
+    }
+
+    /// The filesystem that a workload serves, if it is a producer.
+    pub fn fuse_of<'a>(&'a self, workload: &'a WorkloadSpec) -> &'a FuseSpec {
+        workload.fuse.as_ref().unwrap_or(&self.fuse)
+    }
+
+    /// Whether the five phases are among its steps, from which a verdict follows.
+    pub fn is_five_phases(&self) -> bool {
+        let has =
+            |name: &PhaseName| self.steps.iter().any(|step| step.action == Action::Phase(*name));
+        PhaseName::ALL.iter().all(has)
+    }
+
+    /// Whether a step runs a program in a workload's mount namespace.
+    pub fn runs_programs_in(&self, name: &str) -> bool {
+        fn any(steps: &[Step], name: &str) -> bool {
+            steps.iter().any(|step| match &step.action {
+                Action::Execute { inside, .. } => inside == name,
+                Action::Repeat { steps, .. } => any(steps, name),
+                _ => false,
+            })
+        }
+        any(&self.steps, name)
+    }
+
+    /// Whether any step says what must be seen.
+    pub fn has_expectations(&self) -> bool {
+        fn any(steps: &[Step]) -> bool {
+            steps.iter().any(|step| match &step.action {
+                Action::Repeat { steps, .. } => !step.expect.is_empty() || any(steps),
+                _ => !step.expect.is_empty(),
+            })
+        }
+        any(&self.steps)
     }
 
     /// The deadline for one access.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How the mount that covers the bridge is made on a simulated node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Covering {
@@ -14,6 +14,67 @@ pub enum Covering {
     Slave,
     /// Private, as on a host without systemd.
     Private,
+    /// A tmpfs of its own, shared, as `/run` and `/tmp` often are.
+    Tmpfs,
+}
+
+/// In which mount namespace the container runtime lives on a simulated node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeNamespace {
+    /// The node's own.
+    #[default]
+    Host,
+    /// One of its own, whose mounts are peers of the node's: mounts travel both ways.
+    Shared,
+    /// One of its own, whose mounts are slaves of the node's: it refuses Bidirectional volumes.
+    Slave,
+    /// One of its own, whose mounts are slaves of the node's and shared among its containers, as a
+    /// node in a container or a service with `MountFlags=slave` has it: mounts made below it do not
+    /// reach the node.
+    SlaveShared,
+    /// One of its own, cut off from the node's.
+    Private,
+}
+
+/// The container runtime of a simulated node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeSpec {
+    /// What makes the containers: `builtin`, `runc`, `crun`, or the path of an OCI runtime.
+    pub engine: String,
+    /// In which mount namespace it lives.
+    pub namespace: RuntimeNamespace,
+    /// Whether it lives in a user namespace of its own, as rootless engines do: its mount namespace
+    /// then holds slaves of the node's mounts.
+    pub user_namespace: bool,
+}
+
+impl RuntimeSpec {
+    /// The engine that is built in.
+    pub const BUILTIN: &'static str = "builtin";
+
+    /// Whether it has a mount namespace that is not the node's.
+    pub fn is_apart(&self) -> bool {
+        self.namespace != RuntimeNamespace::Host || self.user_namespace
+    }
+
+    /// Whether containers are made by the built-in engine.
+    pub fn is_builtin(&self) -> bool {
+        self.engine == Self::BUILTIN
+    }
+}
+
+impl Default for RuntimeSpec {
+    fn default() -> Self {
+        Self {
+            engine: Self::BUILTIN.into(),
+            namespace: RuntimeNamespace::default(),
+            user_namespace: false,
+        }
+    }
 }
 
 /// What a simulated node is like. A real node is what it is: its backend checks that it can be
@@ -37,6 +98,11 @@ pub struct NodeSpec {
     pub disk_bytes: u64,
     /// Whether the filesystem that holds the bridge is read-only.
     pub read_only: bool,
+    /// The container runtime.
+    pub runtime: RuntimeSpec,
+    /// Whether the kubelet takes off and re-makes the bind of a subPath that is dead when a container
+    /// restarts (Kubernetes 1.36 does, older ones do not).
+    pub kubelet_heals_sub_path: bool,
 }
 
 /// What is at the bridge path of a simulated node before the run.

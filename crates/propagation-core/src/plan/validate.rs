@@ -1,142 +1,328 @@
 //! Whether a plan can be run at all.
 
-use super::{Plan, Propagation, Role, StartOrder, WorkloadSpec};
+use std::collections::BTreeSet;
+
+use super::{
+    Action, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec, step_problems,
+};
 use crate::error::{Error, ErrorKind};
+
+/// Something in a plan that keeps it from being run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as in `workloads[1].propagation`.
+    pub at: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl Problem {
+    pub(super) fn new(
+        at: impl Into<String>,
+        reason: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { at: at.into(), reason: reason.into(), fix: fix.into() }
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::new(ErrorKind::InvalidInput, problem.at, problem.reason).with_fix(problem.fix)
+    }
+}
 
 impl Plan {
     /// Checks that the plan can be run at all, before anything is touched.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a bridge that is not a clean absolute path, a mountpoint
-    /// that is not one name, names that are not unique DNS labels, no producer or several, a
-    /// producer that is not Bidirectional, a control that could see the mount.
+    /// [`ErrorKind::InvalidInput`] with the first of [`Plan::problems`].
     pub fn validate(&self) -> Result<(), Error> {
-        self.validate_bridge()?;
-        let mut names: Vec<&str> = self.workloads.iter().map(|w| w.name.as_str()).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(invalid(
-                format!("workload {:?}", pair[0]),
-                "the name is used twice",
-                "give every workload its own name",
-            ));
+        match self.problems().into_iter().next() {
+            None => Ok(()),
+            Some(problem) => Err(problem.into()),
         }
-        for workload in &self.workloads {
-            validate_workload(workload)?;
+    }
+
+    /// Everything that keeps the plan from being run: a bridge that is not a clean absolute path, a
+    /// mountpoint that is not one name, names that are not unique DNS labels, Bidirectional without
+    /// privileged, a control that could see the mount, steps and expectations about somebody who
+    /// does not take part, …
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        problems.extend(self.bridge_problem());
+        problems.extend(self.engine_problem());
+        let mut names = BTreeSet::new();
+        for (index, workload) in self.workloads.iter().enumerate() {
+            let at = format!("workloads[{index}]");
+            if !names.insert(&workload.name) {
+                problems.push(Problem::new(
+                    format!("{at}.name"),
+                    format!("the name {:?} is used twice", workload.name),
+                    "give every workload its own name",
+                ));
+            }
+            problems.extend(self.workload_problem(&at, workload));
+        }
+        problems.extend(self.roles_problem());
+        problems.extend(step_problems(self));
+        problems
+    }
+
+    /// The five phases are about one producer and at least one consumer.
+    fn roles_problem(&self) -> Option<Problem> {
+        let phases = |step: &Step| matches!(step.action, Action::Phase(_));
+        if !self.steps.iter().any(phases) {
+            return None;
         }
         let producers = self.with_role(Role::Producer).count();
         if producers != 1 {
-            return Err(invalid(
+            return Some(Problem::new(
                 "workloads",
-                format!("{producers} producers, and exactly 1 is needed"),
+                format!("{producers} producers, and the five phases need exactly 1"),
                 "keep one workload with role producer",
             ));
         }
+        let sends =
+            |spec: &WorkloadSpec| spec.host || spec.propagation == Propagation::Bidirectional;
+        if let Some(producer) = self.producer().filter(|spec| !sends(spec)) {
+            return Some(Problem::new(
+                "workloads",
+                format!(
+                    "a producer with {} cannot send its mount to the host",
+                    producer.propagation
+                ),
+                "use Bidirectional for the producer",
+            ));
+        }
         if self.with_role(Role::Consumer).next().is_none() {
-            return Err(invalid(
+            return Some(Problem::new(
                 "workloads",
                 "no consumer, so nothing can be said about one",
                 "add a workload with role consumer",
             ));
         }
-        Ok(())
+        None
     }
 
-    fn validate_bridge(&self) -> Result<(), Error> {
-        let path = self.bridge.path.as_str();
-        let refuse =
-            |reason: &str, fix: &str| Err(invalid(format!("bridge {path:?}"), reason, fix));
-        if !path.starts_with('/') {
-            return refuse(
-                "is not an absolute path",
-                "write it from the root: /tmp/fuse-test-bridge",
-            );
-        }
-        if path.contains('\0') || self.bridge.mountpoint.contains('\0') {
-            return refuse("contains a NUL byte", "remove it: no path can contain one");
-        }
-        if path.len() > 4000 {
-            return refuse("is longer than a path can be (4,095 bytes)", "use a shorter path");
-        }
-        let mut parts = path[1..].split('/');
-        if parts.any(|part| part.is_empty() || part == "." || part == "..") {
-            return refuse(
-                "has an empty, `.` or `..` component",
-                "write the path without `//`, `.`, `..` and without a slash at the end",
-            );
-        }
-        if let Some(long) = path[1..].split('/').find(|part| part.len() > 255) {
-            return refuse(
-                &format!("has a component of {} bytes, and 255 is the most", long.len()),
-                "use shorter names",
-            );
-        }
-        if ["/proc", "/sys", "/dev"]
-            .iter()
-            .any(|top| path == *top || path.starts_with(&format!("{top}/")))
-        {
-            return refuse(
-                "lies on a kernel filesystem",
-                "use a directory on a disk or tmpfs, such as /tmp/fuse-test-bridge",
-            );
-        }
+    fn engine_problem(&self) -> Option<Problem> {
+        let engine = &self.node.runtime.engine;
+        let known = ["builtin", "runc", "crun"];
+        (!known.contains(&engine.as_str()) && !engine.starts_with('/')).then(|| {
+            Problem::new(
+                "node.runtime.engine",
+                format!("{engine:?} is no runtime"),
+                "use builtin, runc, crun, or the absolute path of an OCI runtime",
+            )
+        })
+    }
+
+    fn bridge_problem(&self) -> Option<Problem> {
         let name = self.bridge.mountpoint.as_str();
+        if self.bridge.path.contains('\0') || name.contains('\0') {
+            let fix = "remove it: no path can contain one";
+            return Some(Problem::new("bridge", "contains a NUL byte", fix));
+        }
+        if let Some(problem) = path_problem("bridge.path", &self.bridge.path) {
+            return Some(problem);
+        }
         if name.is_empty() || name == "." || name == ".." || name.contains('/') || name.len() > 255
         {
-            return Err(invalid(
-                format!("mountpoint {name:?}"),
-                "is not the name of one directory in the bridge",
+            return Some(Problem::new(
+                "bridge.mountpoint",
+                format!("{name:?} is not the name of one directory in the bridge"),
                 "use a single name such as dfs",
             ));
         }
-        Ok(())
+        None
+    }
+
+    fn workload_problem(&self, at: &str, workload: &WorkloadSpec) -> Option<Problem> {
+        let problem = |key: &str, reason: &str, fix: &str| {
+            Some(Problem::new(format!("{at}.{key}"), reason, fix))
+        };
+        if !is_label(&workload.name) {
+            return problem(
+                "name",
+                &format!("{:?} is not a DNS label", workload.name),
+                "use 1 to 63 of a-z, 0-9 and -, not starting or ending with -",
+            );
+        }
+        if ["all", "node", "runtime", "run"].contains(&workload.name.as_str()) {
+            let reason = format!("{:?} has a meaning of its own in steps", workload.name);
+            return problem("name", &reason, "use another name");
+        }
+        if workload.replicas == 0 {
+            return problem("replicas", "0 replicas", "use 1 or more, or leave the workload out");
+        }
+        if workload.propagation == Propagation::Bidirectional && !workload.privileged() {
+            return problem(
+                "privileged",
+                "Bidirectional mount propagation is available only to privileged containers: the \
+                 API server refuses it otherwise",
+                "leave out `privileged: false`, or use HostToContainer",
+            );
+        }
+        let role = match workload.role {
+            Role::Producer if workload.replicas != 1 => {
+                problem("replicas", "several replicas of a producer", "use 1 replica")
+            }
+            Role::Producer if workload.readers + workload.writers > 0 => problem(
+                "readers",
+                "readers and writers in a producer: a process that uses the mount it serves \
+                 deadlocks",
+                "give them to a consumer",
+            ),
+            Role::Control
+                if workload.propagation != Propagation::None
+                    || workload.order != StartOrder::BeforeMount =>
+            {
+                problem(
+                    "propagation",
+                    "a control must be None and start before the mount: started later it copies \
+                     the mount with its first bind",
+                    "use propagation None and order before_mount, or role consumer",
+                )
+            }
+            Role::Consumer | Role::Control if workload.fuse.is_some() || workload.supervised => {
+                let reason = "only a producer serves a filesystem";
+                problem("role", reason, "leave out `fuse` and `supervised`, or use role producer")
+            }
+            _ => None,
+        };
+        role.or_else(|| self.volume_problem(at, workload))
+            .or_else(|| self.fuse_problem(at, workload))
+    }
+
+    fn volume_problem(&self, at: &str, workload: &WorkloadSpec) -> Option<Problem> {
+        if let Volume::Path(path) = &workload.volume
+            && let Some(problem) = path_problem(&format!("{at}.volume.path"), path)
+        {
+            return Some(problem);
+        }
+        let relative = |path: &str| {
+            !path.is_empty()
+                && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+        };
+        if let Some(path) = workload.sub_path.as_deref() {
+            let at = format!("{at}.sub_path");
+            if !relative(path) {
+                let reason = format!("{path:?} is not a clean relative path");
+                let fix =
+                    "write it from the volume down, without `.`, `..` and a slash at its ends";
+                return Some(Problem::new(at, reason, fix));
+            }
+            if workload.host || workload.volume == Volume::File {
+                let reason = "there is no directory to take a part of";
+                return Some(Problem::new(
+                    at,
+                    reason,
+                    "use a container with a directory as volume",
+                ));
+            }
+        }
+        for (number, volume) in workload.volumes.iter().enumerate() {
+            let at = format!("{at}.volumes[{number}]");
+            let source = self.fill_paths(&volume.source);
+            let problem = path_problem(&format!("{at}.source"), &source)
+                .or_else(|| absolute_problem(&format!("{at}.destination"), &volume.destination));
+            if problem.is_some() {
+                return problem;
+            }
+            if volume.propagation == Propagation::Bidirectional && !workload.privileged() {
+                return Some(Problem::new(
+                    format!("{at}.propagation"),
+                    "Bidirectional mount propagation is available only to privileged containers",
+                    "add `privileged: true` to the workload",
+                ));
+            }
+        }
+        None
+    }
+
+    fn fuse_problem(&self, at: &str, workload: &WorkloadSpec) -> Option<Problem> {
+        if workload.role != Role::Producer {
+            return None;
+        }
+        let fuse = self.fuse_of(workload);
+        let at = if workload.fuse.is_some() { format!("{at}.fuse") } else { "fuse".into() };
+        if fuse.keeper && !fuse.is_builtin() {
+            return Some(Problem::new(
+                format!("{at}.keeper"),
+                "only the built-in filesystem gives its descriptor to a keeper",
+                "leave out `keeper`, or `command`",
+            ));
+        }
+        let empty = fuse.prepare.iter().position(Vec::is_empty);
+        empty.map(|index| {
+            let reason = "there is no program in it";
+            Problem::new(
+                format!("{at}.prepare[{index}]"),
+                reason,
+                "write a program and its arguments",
+            )
+        })
+    }
+
+    /// Puts the paths of the node in the place of `{bridge}` and `{mountpoint}`.
+    pub fn fill_paths(&self, text: &str) -> String {
+        text.replace("{mountpoint}", &self.bridge.fuse_path())
+            .replace("{bridge}", &self.bridge.path)
     }
 }
 
-fn validate_workload(workload: &WorkloadSpec) -> Result<(), Error> {
-    let subject = format!("workload {:?}", workload.name);
-    let name = &workload.name;
-    let label = !name.is_empty()
+fn is_label(name: &str) -> bool {
+    !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
-        && !name.ends_with('-');
-    if !label {
-        return Err(invalid(
-            subject,
-            "the name is not a DNS label",
-            "use 1 to 63 of a-z, 0-9 and -, not starting or ending with -",
-        ));
-    }
-    if workload.replicas == 0 {
-        return Err(invalid(subject, "0 replicas", "use 1 or more, or leave the workload out"));
-    }
-    match workload.role {
-        Role::Producer if workload.propagation != Propagation::Bidirectional => Err(invalid(
-            subject,
-            format!("a producer with {} cannot send its mount to the host", workload.propagation),
-            "use Bidirectional for the producer",
-        )),
-        Role::Producer if workload.replicas != 1 => {
-            Err(invalid(subject, "several replicas of a producer", "use 1 replica"))
-        }
-        Role::Control
-            if workload.propagation != Propagation::None
-                || workload.order != StartOrder::BeforeMount =>
-        {
-            Err(invalid(
-                subject,
-                "a control must be None and start before the mount: started later it copies the \
-                 mount with its first bind",
-                "use propagation None and order before_mount",
-            ))
-        }
-        _ => Ok(()),
-    }
+        && !name.ends_with('-')
 }
 
-fn invalid(subject: impl Into<String>, reason: impl Into<String>, fix: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidInput, subject, reason).with_fix(fix)
+fn absolute_problem(at: &str, path: &str) -> Option<Problem> {
+    let refuse =
+        |reason: &str, fix: &str| Some(Problem::new(at, format!("{path:?} {reason}"), fix));
+    if !path.starts_with('/') {
+        return refuse("is not an absolute path", "write it from the root: /tmp/fuse-test-bridge");
+    }
+    if path.contains('\0') {
+        return refuse("contains a NUL byte", "remove it: no path can contain one");
+    }
+    if path.len() > 4000 {
+        return refuse("is longer than a path can be (4,095 bytes)", "use a shorter path");
+    }
+    if path[1..].split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        return refuse(
+            "has an empty, `.` or `..` component",
+            "write the path without `//`, `.`, `..` and without a slash at the end",
+        );
+    }
+    if let Some(long) = path[1..].split('/').find(|part| part.len() > 255) {
+        return refuse(
+            &format!("has a component of {} bytes, and 255 is the most", long.len()),
+            "use shorter names",
+        );
+    }
+    None
+}
+
+/// A path that directories are made under.
+fn path_problem(at: &str, path: &str) -> Option<Problem> {
+    absolute_problem(at, path).or_else(|| {
+        let kernels = ["/proc", "/sys", "/dev"]
+            .iter()
+            .any(|top| path == *top || path.starts_with(&format!("{top}/")));
+        kernels.then(|| {
+            let reason = format!("{path:?} lies on a kernel filesystem");
+            Problem::new(
+                at,
+                reason,
+                "use a directory on a disk or tmpfs, such as /tmp/fuse-test-bridge",
+            )
+        })
+    })
 }
 
 #[cfg(test)]

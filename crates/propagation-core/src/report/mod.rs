@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::verdict::Verdict;
 
 /// Version of the report's shape. Grows when a field changes its meaning or goes away.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// How a check or a phase came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -186,6 +186,18 @@ pub struct Measurements {
     pub smallest_intervention: Option<crate::plan::Intervention>,
 }
 
+/// What the processes and FUSE connections of a node are doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Usage {
+    /// Processes of the node in uninterruptible sleep (state D).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_processes: Option<u64>,
+    /// FUSE connections that the kernel has, where fusectl is mounted; those of others on the same
+    /// kernel are among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuse_connections: Option<u64>,
+}
+
 /// The mount tables of all actors at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Capture {
@@ -196,6 +208,9 @@ pub struct Capture {
     /// Who saw which mounts: the node, the runtime where it has a namespace of its own, the first
     /// replica of every workload that runs.
     pub tables: Vec<ActorTable>,
+    /// What else was going on, for the steps of a scenario.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 /// The mount table of one actor.
@@ -262,7 +277,52 @@ pub struct Report {
     pub cleanup: Cleanup,
 }
 
+/// How what a scenario expects came out.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub struct Expectations {
+    /// As expected.
+    pub met: u64,
+    /// Not as expected, or a step that failed although nobody expected it to.
+    pub unmet: u64,
+    /// Not looked at, with a reason in the report.
+    pub skipped: u64,
+}
+
+impl Expectations {
+    /// Counts the checks of phases.
+    pub fn of(phases: &[PhaseReport]) -> Self {
+        let mut count = Self::default();
+        for phase in phases {
+            let expects =
+                |check: &&Check| check.id.starts_with("expect:") || check.id.starts_with("done");
+            for check in phase.checks.iter().filter(expects) {
+                match check.status {
+                    Status::Passed => count.met += 1,
+                    Status::Failed | Status::Errored => count.unmet += 1,
+                    Status::Skipped => count.skipped += 1,
+                }
+            }
+            if phase.status == Status::Skipped && phase.checks.is_empty() {
+                count.skipped += 1;
+            }
+        }
+        count
+    }
+
+    /// How many there are.
+    pub fn all(self) -> u64 {
+        self.met + self.unmet + self.skipped
+    }
+}
+
 impl Report {
+    /// How what the scenario expects came out.
+    pub fn expectations(&self) -> Expectations {
+        Expectations::of(&self.phases)
+    }
+
     /// The phase called `id`.
     pub fn phase(&self, id: &str) -> Option<&PhaseReport> {
         self.phases.iter().find(|phase| phase.id == id)

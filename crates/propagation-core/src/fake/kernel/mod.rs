@@ -202,6 +202,17 @@ impl Kernel {
         }
     }
 
+    /// Takes off the mounts that lie under the topmost one at a path: that one goes too, and is bound
+    /// again.
+    pub(super) fn keep_only_the_top(&mut self, namespace: Namespace, path: &str) {
+        let Some(top) = self.walk(namespace, path) else { return };
+        let layers = self.table(namespace).stack_at(&path.into()).len();
+        for _ in 0..layers {
+            self.unmount(namespace, path);
+        }
+        self.mount(namespace, path, top.superblock);
+    }
+
     /// The mount table of a namespace.
     pub(super) fn table(&self, namespace: Namespace) -> MountTable {
         self.of(namespace).map(|(id, mount)| self.entry(id, mount)).collect()

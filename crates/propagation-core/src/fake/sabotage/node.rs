@@ -1,6 +1,7 @@
 //! A node that breaks its contract.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -14,8 +15,8 @@ use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
 use crate::plan::WorkloadSpec;
-use crate::program::StartRefused;
-use crate::report::Cleanup;
+use crate::program::{Executed, StartRefused};
+use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
 
 /// What starting gives.
@@ -142,14 +143,31 @@ impl Node for SabotagedNode {
         tables
     }
 
-    async fn rebind_host(&self) -> Result<(), Error> {
+    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
         if self.does(Sabotage::RebindDoesNothing) {
             return Ok(());
         }
         let call = self.saboteur.begin()?;
-        let done = self.inner.rebind_host().await;
+        let done = self.inner.rebind_host(deduplicate).await;
         call.over();
         done
+    }
+
+    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
+        self.inner.unmount(lazy).await
+    }
+
+    async fn execute(
+        &self,
+        actor: &Actor,
+        command: &[String],
+        deadline: Duration,
+    ) -> Result<Executed, Error> {
+        self.inner.execute(actor, command, deadline).await
+    }
+
+    async fn usage(&self) -> Result<Usage, Error> {
+        self.inner.usage().await
     }
 
     async fn close(&self) -> Cleanup {

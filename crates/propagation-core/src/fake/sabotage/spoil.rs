@@ -158,6 +158,7 @@ impl SabotagedNode {
 
 fn made_up(actor: &Actor, probe: &Probe, at_us: u64) -> Observation {
     Observation {
+        access: probe.access,
         actor: actor.clone(),
         step: probe.step.clone(),
         at_us,

@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::observation::Outcome;
 use crate::plan::{Fault, WorkloadSpec};
-use crate::program::StartRefused;
-use crate::workload::{Until, Workload, WorkloadStatus};
+use crate::program::{LoadReport, StartRefused};
+use crate::workload::{Restart, Until, Workload, WorkloadStatus};
 
 pub(super) struct SabotagedWorkload {
     inner: Arc<dyn Workload>,
@@ -73,7 +73,7 @@ impl Workload for SabotagedWorkload {
         }
     }
 
-    async fn inject(&self, fault: Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
         if self.does(Sabotage::InjectDoesNothing) {
             return Ok("sabotaged: nothing was done".into());
         }
@@ -89,7 +89,7 @@ impl Workload for SabotagedWorkload {
     async fn restart(
         &self,
         marker: &Marker,
-        recreate: bool,
+        restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error> {
         if self.does(Sabotage::RestartDoesNothing) {
             return Ok(Ok(()));
@@ -100,9 +100,17 @@ impl Workload for SabotagedWorkload {
             _ => marker.clone(),
         };
         let call = self.saboteur.begin()?;
-        let done = self.inner.restart(&marker, recreate).await;
+        let done = self.inner.restart(&marker, restart).await;
         call.over();
         done
+    }
+
+    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+        self.inner.hand_over(marker).await
+    }
+
+    async fn load(&self) -> Result<Option<LoadReport>, Error> {
+        self.inner.load().await
     }
 
     async fn rebind(&self) -> Result<(), Error> {

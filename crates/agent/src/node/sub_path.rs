@@ -1,0 +1,69 @@
+//! What the kubelet does for a volume with a subPath: a bind of its own, made when the pod starts, that
+//! the runtime then binds into the container.
+
+use std::fs;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use propagation_core::mountinfo::MountPath;
+use propagation_core::program::StartRefused;
+
+use crate::failure::{errno_name, go_errno_text};
+use crate::mounts::{Proc, bind_recursive, errno_of, make_directory, propagate, unmount_lazily};
+
+/// Where the kubelet's binds are on the node, one directory for each pod.
+pub(super) const SUB_PATHS: &str = "/run/propagation/volume-subpaths";
+
+/// Binds `source` on `target`, unless something is mounted there already: the kubelet goes by the
+/// mount table and does not ask whether the mount lives, unless it is one that `heals`. A new pod gets
+/// a new bind.
+pub(super) fn bind(
+    source: &Path,
+    target: &Path,
+    fresh_pod: bool,
+    heals: bool,
+    proc: &Proc,
+) -> Result<(), StartRefused> {
+    let refused = |errno: Errno| StartRefused {
+        text: format!(
+            "failed to prepare subPath for volumeMount: {}: {}",
+            source.display(),
+            go_errno_text(errno)
+        ),
+        errno: Some(errno_name(errno)),
+    };
+    let path = MountPath::from(target);
+    let mounted = || {
+        let table = proc.mount_table().map_err(|failure| StartRefused {
+            text: format!("{}: {}", failure.operation, failure.reason),
+            errno: None,
+        })?;
+        Ok(table.stack_at(&path).len())
+    };
+    let there = mounted()?;
+    let dead = || fs::metadata(target).is_err();
+    if there > 0 && !fresh_pod && !(heals && dead()) {
+        return Ok(());
+    }
+    for _ in 0..there {
+        unmount_lazily(target).map_err(refused)?;
+    }
+    let is_file = match fs::metadata(source) {
+        Ok(metadata) => metadata.is_file(),
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
+            make_directory(source).map_err(refused)?;
+            false
+        }
+        Err(error) => return Err(refused(errno_of(&error))),
+    };
+    if is_file {
+        target.parent().map_or(Ok(()), make_directory).map_err(refused)?;
+        fs::write(target, "").map_err(|error| refused(errno_of(&error)))?;
+    } else {
+        make_directory(target).map_err(refused)?;
+    }
+    bind_recursive(source, target).map_err(refused)?;
+    // The kubelet's mount is a member of the node's groups, as every bind on a shared mount is.
+    propagate(target, MsFlags::MS_SHARED).map_err(refused)
+}

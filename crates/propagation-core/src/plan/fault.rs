@@ -1,0 +1,185 @@
+//! What can happen to a producer, and what can be done about it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What happens to a workload, usually the producer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// SIGKILL to the daemon. Where it is process 1 of its container, as usual, the container's
+    /// namespaces go with it; under a supervisor the container stays.
+    #[default]
+    Kill,
+    /// SIGTERM: the daemon unmounts cleanly and exits.
+    Terminate,
+    /// The pod is deleted: SIGTERM, SIGKILL when that takes too long, and its namespaces go.
+    Delete,
+    /// The daemon takes its mount off by itself and exits, as on an error of its own.
+    Exit,
+    /// SIGKILL to process 1 of the container: the supervisor dies, and its children with it.
+    KillParent,
+    /// SIGSTOP: the daemon is alive and does not answer.
+    Stop,
+    /// SIGCONT: it answers again.
+    Continue,
+    /// The connection is aborted through fusectl; the daemon lives.
+    Abort,
+    /// The daemon answers every request this much later, in milliseconds (0 ends it). Built-in
+    /// filesystem only.
+    Slow(u64),
+    /// The daemon answers every request with this error, such as `EIO` (`0` ends it). Built-in
+    /// filesystem only.
+    Errors(String),
+    /// Somebody unmounts on the node (umount(8)).
+    Unmount,
+    /// Somebody unmounts lazily on the node (`umount --lazy`).
+    LazyUnmount,
+    /// The daemon outgrows the memory limit of its control group and the kernel kills it.
+    Oom,
+}
+
+impl Fault {
+    /// Whether it is done to the node's mount table and not to the workload.
+    pub fn is_on_the_node(&self) -> bool {
+        matches!(self, Self::Unmount | Self::LazyUnmount)
+    }
+
+    /// Whether the daemon is expected to be gone afterwards.
+    pub fn ends_the_daemon(&self) -> bool {
+        matches!(
+            self,
+            Self::Kill | Self::Terminate | Self::Delete | Self::Exit | Self::KillParent | Self::Oom
+        )
+    }
+
+    /// Whether everything that follows from it follows at once, so that consumers can be waited for.
+    pub fn breaks_the_mount(&self) -> bool {
+        !matches!(self, Self::Continue | Self::Slow(_) | Self::LazyUnmount | Self::Unmount)
+            && !matches!(self, Self::Errors(errno) if errno == "0")
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self {
+            Self::Kill => "kill (SIGKILL to the daemon)",
+            Self::Terminate => "terminate (SIGTERM, clean unmount)",
+            Self::Delete => "delete (SIGTERM, then the namespaces are torn down)",
+            Self::Exit => "exit (the daemon unmounts and ends by itself)",
+            Self::KillParent => "kill_parent (SIGKILL to process 1 of the container)",
+            Self::Stop => "stop (SIGSTOP, the daemon hangs)",
+            Self::Continue => "continue (SIGCONT)",
+            Self::Abort => "abort (fusectl ends the connection)",
+            Self::Slow(0) => "slow ends (the daemon answers at once again)",
+            Self::Slow(delay_ms) => {
+                return write!(formatter, "slow (the daemon answers {delay_ms} ms later)");
+            }
+            Self::Errors(errno) if errno == "0" => "errors end (the daemon answers again)",
+            Self::Errors(errno) => return write!(formatter, "errors (the daemon answers {errno})"),
+            Self::Unmount => "unmount on the node",
+            Self::LazyUnmount => "lazy unmount on the node",
+            Self::Oom => "oom (the daemon outgrows its memory limit)",
+        };
+        formatter.write_str(words)
+    }
+}
+
+/// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet; the
+/// default scenario tries the rungs of [`Intervention`] instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Repair {
+    /// Nothing.
+    None,
+    /// The dead mount is unmounted on the node (umount(8), refused while it is in use), then the
+    /// producer starts again.
+    UnmountMount,
+    /// The dead mount is unmounted lazily on the node, then the producer starts again.
+    LazyUnmountMount,
+    /// The producer starts again and mounts on top of what is there.
+    MountOnTop,
+    /// The producer starts again as it is told to: see the key `stale` of `fuse`.
+    Remount,
+    /// Bind the fresh mount over the mountpoint on the node: one more layer each time.
+    RebindHost,
+    /// As `rebind_host`, after the layers that are there have been taken off.
+    RebindHostDeduplicated,
+    /// Put a copy of the node's fresh mount where the stale one is, inside each consumer's own mount
+    /// namespace.
+    RebindConsumer,
+    /// A successor takes over the `/dev/fuse` descriptor that a keeper holds: the same mount goes on.
+    HandOver,
+    /// The consumers' liveness probe is asked; whose probe fails is restarted, container only.
+    LivenessProbe,
+    /// The consumers' containers are restarted in place.
+    RestartConsumer,
+    /// The consumers' pods are deleted and made again.
+    RecreateConsumer,
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::None => "none",
+            Self::UnmountMount => "unmount_mount (umount on the node, then the producer starts)",
+            Self::LazyUnmountMount => {
+                "lazy_unmount_mount (umount --lazy on the node, then the producer starts)"
+            }
+            Self::MountOnTop => "mount_on_top (the producer mounts over what is there)",
+            Self::Remount => "remount (the producer starts again)",
+            Self::RebindHost => "rebind_host (the fresh mount is bound over itself on the node)",
+            Self::RebindHostDeduplicated => {
+                "rebind_host_deduplicated (as rebind_host, after taking old layers off)"
+            }
+            Self::RebindConsumer => "rebind_consumer (inside the consumers' mount namespaces)",
+            Self::HandOver => "hand_over (a successor takes the kept /dev/fuse descriptor)",
+            Self::LivenessProbe => "liveness_probe (restart of those whose probe fails)",
+            Self::RestartConsumer => "restart_consumer (container only)",
+            Self::RecreateConsumer => "recreate_consumer (the whole pod)",
+        })
+    }
+}
+
+/// A rung of the recovery ladder of the phase `recovery`, from the smallest to the largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Intervention {
+    /// Nothing: the consumer recovers by itself.
+    Wait,
+    /// Bind the fresh mount over the mountpoint on the node.
+    RebindHost,
+    /// Bind the fresh mount over the stale one inside the consumer's mount namespace.
+    RebindConsumer,
+    /// Restart the consumer's container.
+    RestartConsumer,
+    /// Delete the consumer's pod and create it again.
+    RecreateConsumer,
+}
+
+impl Intervention {
+    /// All rungs, smallest first.
+    pub const LADDER: [Self; 5] = [
+        Self::Wait,
+        Self::RebindHost,
+        Self::RebindConsumer,
+        Self::RestartConsumer,
+        Self::RecreateConsumer,
+    ];
+}
+
+impl fmt::Display for Intervention {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Wait => "nothing (it recovers by itself)",
+            Self::RebindHost => "re-bind on the host",
+            Self::RebindConsumer => "re-bind inside the consumer's mount namespace",
+            Self::RestartConsumer => "restart of the consumer's container",
+            Self::RecreateConsumer => "recreation of the consumer's pod",
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! Whether the steps of a plan make sense for those who take part.
+
+use super::expect::{Aspect, Expected, OUTCOME_WORDS, Subject, is_outcome};
+use super::fault::{Fault, Repair};
+use super::step::{Action, Names, Step};
+use super::validate::Problem;
+use super::{Plan, Role};
+use crate::suggest::nearest;
+
+/// The most steps that are done, repetitions counted.
+const MOST_STEPS: u64 = 10_000;
+
+/// What is wrong with the steps.
+pub(super) fn step_problems(plan: &Plan) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if plan.steps.is_empty() {
+        let fix = "leave out `steps` for the five phases, or write `- start: all`";
+        problems.push(Problem::new("steps", "there is no step", fix));
+    }
+    walk(plan, "steps", &plan.steps, 1, false, &mut problems);
+    problems
+}
+
+fn walk(
+    plan: &Plan,
+    at: &str,
+    steps: &[Step],
+    rounds: u64,
+    repeated: bool,
+    problems: &mut Vec<Problem>,
+) {
+    for (index, step) in steps.iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        problems.extend(action_problem(plan, &at, step, repeated));
+        problems.extend(step.on.iter().filter_map(|names| {
+            names_problem(plan, &format!("{at}.on"), names, &wanted_by(&step.action))
+        }));
+        for (key, expected) in &step.expect {
+            problems.extend(expectation_problem(plan, &at, key, expected));
+        }
+        if let Action::Repeat { times, steps } = &step.action {
+            let rounds = rounds.saturating_mul(u64::from(*times));
+            if rounds.saturating_mul(steps.len() as u64) > MOST_STEPS {
+                let reason = format!("more than {MOST_STEPS} steps");
+                problems.push(Problem::new(format!("{at}.repeat"), reason, "repeat less often"));
+            }
+            walk(plan, &format!("{at}.steps"), steps, rounds, true, problems);
+        }
+    }
+}
+
+/// The roles that a fault or a repair can be about.
+fn wanted_by(action: &Action) -> Vec<Role> {
+    match action {
+        Action::Repair(
+            Repair::RebindConsumer
+            | Repair::LivenessProbe
+            | Repair::RestartConsumer
+            | Repair::RecreateConsumer,
+        ) => vec![Role::Consumer, Role::Control],
+        Action::Repair(_) => vec![Role::Producer],
+        _ => vec![Role::Producer, Role::Consumer, Role::Control],
+    }
+}
+
+fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<Problem> {
+    let every = [Role::Producer, Role::Consumer, Role::Control];
+    let names =
+        |key: &str, names: &Names| names_problem(plan, &format!("{at}.{key}"), names, &every);
+    match &step.action {
+        Action::Phase(_) if repeated => Some(Problem::new(
+            format!("{at}.phase"),
+            "the five phases are run once",
+            "move it out of `repeat`, or use start, fault and repair",
+        )),
+        Action::Start(who) => names("start", who),
+        Action::Stop(who) => names("stop", who),
+        Action::Restart(who) => names("restart", who),
+        Action::Recreate(who) => names("recreate", who),
+        Action::Fault(fault) => fault_problem(plan, at, step, fault),
+        Action::Repair(repair) => repair_problem(plan, at, *repair),
+        Action::Execute { command, .. } if command.is_empty() => {
+            let reason = "there is no program in it";
+            let fix = "write a program and its arguments: [umount, --lazy, \"{mountpoint}\"]";
+            Some(Problem::new(format!("{at}.run"), reason, fix))
+        }
+        Action::Execute { inside, .. } => actor_problem(plan, &format!("{at}.in"), inside, false),
+        Action::Wait(_) if step.expect.is_empty() => Some(Problem::new(
+            format!("{at}.wait_ms"),
+            "nothing is expected, so there is nothing to wait for",
+            "add `expect`, or use pause_ms",
+        )),
+        Action::Repeat { times: 0, .. } => {
+            Some(Problem::new(format!("{at}.repeat"), "0 times", "use 1 or more"))
+        }
+        _ => None,
+    }
+}
+
+fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Problem> {
+    let at = format!("{at}.fault");
+    if let Fault::Errors(errno) = fault
+        && errno != "0"
+        && !(errno.starts_with('E') && is_outcome(errno))
+    {
+        let reason = format!("{errno:?} is no errno");
+        return Some(Problem::new(at, reason, "use a name such as EIO, or \"0\" to end it"));
+    }
+    let served = match step.on.as_ref().map(Names::as_slice) {
+        Some([name]) => plan.workload(name),
+        _ => plan.producer(),
+    };
+    let Some(served) = served else {
+        let fix = "add a workload with role producer, or say whom with `on`";
+        return Some(Problem::new(at, "there is no producer to do it to", fix));
+    };
+    let builtin_only = matches!(fault, Fault::Slow(_) | Fault::Errors(_));
+    (builtin_only && !plan.fuse_of(served).is_builtin()).then(|| {
+        let reason = "only the built-in filesystem can be told to be slow or to fail";
+        Problem::new(at, reason, "leave out `command`, or use stop")
+    })
+}
+
+fn repair_problem(plan: &Plan, at: &str, repair: Repair) -> Option<Problem> {
+    let keeps = |plan: &Plan| plan.with_role(Role::Producer).any(|spec| plan.fuse_of(spec).keeper);
+    (repair == Repair::HandOver && !keeps(plan)).then(|| {
+        Problem::new(
+            format!("{at}.repair"),
+            "nobody keeps the descriptor that is to be handed over",
+            "add `keeper: true` to `fuse`",
+        )
+    })
+}
+
+fn names_problem(plan: &Plan, at: &str, names: &Names, roles: &[Role]) -> Option<Problem> {
+    if names.is_all() {
+        return None;
+    }
+    if names.as_slice().is_empty() {
+        return Some(Problem::new(at, "nobody is named", "name a workload, or write all"));
+    }
+    names.as_slice().iter().find_map(|name| match plan.workload(name) {
+        None => actor_problem(plan, at, name, false).or_else(|| {
+            Some(Problem::new(at, format!("{name:?} is no workload"), "name a workload"))
+        }),
+        Some(spec) if !roles.contains(&spec.role) => Some(Problem::new(
+            at,
+            format!("{name:?} has not the role that this is done to"),
+            "name another workload",
+        )),
+        Some(_) => None,
+    })
+}
+
+/// Whether an actor is a workload of the plan, `node` or `runtime`; in expectations also `run`, what the
+/// step itself did.
+fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Problem> {
+    let fixed = ["node", "runtime"];
+    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == "run") {
+        return None;
+    }
+    let known = plan.workloads.iter().map(|workload| workload.name.as_str());
+    let known: Vec<&str> = known.chain(fixed).collect();
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("use one of {}", known.join(", ")),
+    };
+    Some(Problem::new(at, format!("nobody is called {name:?}"), hint))
+}
+
+fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) -> Option<Problem> {
+    let at = format!("{at}.expect.{key}");
+    let subject = match Subject::parse(key) {
+        Ok(subject) => subject,
+        Err(reason) => {
+            return Some(Problem::new(at, reason, "write ACTOR, ACTOR.ASPECT or ACTOR@UID.ASPECT"));
+        }
+    };
+    if let Some(problem) = actor_problem(plan, &at, &subject.actor, true) {
+        return Some(problem);
+    }
+    if let Some(word) = expected.outcome.iter().find(|word| !is_outcome(word)) {
+        let hint = match nearest(word, OUTCOME_WORDS) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("use an errno such as ENOTCONN, or {}", OUTCOME_WORDS.join(", ")),
+        };
+        return Some(Problem::new(at, format!("{word:?} is no outcome"), hint));
+    }
+    let about_a_program = subject.aspect == Aspect::Program || subject.aspect == Aspect::Log;
+    if about_a_program && plan.workload(&subject.actor).is_none() {
+        let reason = format!("{} has no program of the run", subject.actor);
+        return Some(Problem::new(at, reason, "name a workload"));
+    }
+    if *expected == Expected::default() {
+        return Some(Problem::new(at, "nothing is expected", "write an outcome such as ok"));
+    }
+    None
+}

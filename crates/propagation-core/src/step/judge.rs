@@ -1,0 +1,288 @@
+//! Comparing what was seen with what a step expects. Pure: everything is in the arguments.
+
+use std::collections::BTreeMap;
+
+use super::act::{Done, actor};
+use super::look::access_of;
+use crate::context::RunContext;
+use crate::mountinfo::MountTable;
+use crate::observation::{Actor, Observation, Outcome};
+use crate::plan::{Aspect, Device, Expected, Step, Subject};
+use crate::program::{LoadReport, ProgramState};
+use crate::report::Check;
+
+/// What was seen after a step.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    pub(super) observations: Vec<Observation>,
+    pub(super) programs: BTreeMap<String, ProgramState>,
+    pub(super) logs: BTreeMap<String, Vec<String>>,
+    pub(super) loads: BTreeMap<String, LoadReport>,
+}
+
+/// One check for everything that is expected; and one for an action that failed although nobody
+/// expected it to.
+pub(super) fn judge(
+    context: &RunContext<'_>,
+    step: &Step,
+    done: &Done,
+    sight: &Sight,
+) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if !step.expect.contains_key("run")
+        && let Done::Failed(words) = done
+    {
+        let expected = "the step can be done";
+        checks.push(Check::new("done", false, expected, words.clone()).with_cause(
+            "the words above",
+            "expect it with `run: {text: …}`, or mend the scenario",
+        ));
+    }
+    for (key, expected) in &step.expect {
+        let id = format!("expect:{key}");
+        let Ok(subject) = Subject::parse(key) else { continue };
+        checks.push(if subject.actor == "run" {
+            judge_run(id, done, expected)
+        } else {
+            judge_actor(context, id, &subject, expected, sight)
+        });
+    }
+    checks
+}
+
+/// A check for every workload that could not start or mount, although the step expects nothing of it.
+pub(super) fn unexpected(step: &Step, failures: Vec<(String, String)>) -> Vec<Check> {
+    let expected = |name: &str| {
+        step.expect.keys().any(|key| Subject::parse(key).is_ok_and(|subject| subject.actor == name))
+    };
+    let failed = failures.into_iter().filter(|(name, _)| !expected(name));
+    failed
+        .map(|(name, words)| {
+            let expected = format!("{name} starts, and mounts if it is a producer");
+            Check::new(format!("done:{name}"), false, expected, words).with_cause(
+                "the words above",
+                "expect it with create_error or mount_error, or mend the scenario",
+            )
+        })
+        .collect()
+}
+
+/// What is expected, in words.
+fn words(expected: &Expected) -> String {
+    let mut words = Vec::new();
+    if !expected.outcome.is_empty() {
+        words.push(expected.outcome.join(" or "));
+    }
+    let mut say = |name: &str, value: Option<String>| {
+        words.extend(value.map(|value| format!("{name} {value}")));
+    };
+    say("layers", expected.layers.map(|n| n.to_string()));
+    say("mounts added", expected.mounts_added.map(|n| n.to_string()));
+    say("FUSE mounts", expected.fuse_mounts.map(|n| n.to_string()));
+    say("propagation", expected.propagation.clone());
+    say("device", expected.device.map(|device| format!("{device:?}").to_lowercase()));
+    say("text", expected.text.as_ref().map(|text| format!("{text:?}")));
+    say("exit code", expected.exit.map(|code| code.to_string()));
+    say("failed operations at most", expected.failed_at_most.map(|n| n.to_string()));
+    words.join(", ")
+}
+
+fn judge_run(id: String, done: &Done, expected: &Expected) -> Check {
+    let (class, text, exit) = match done {
+        Done::Ok => ("ok".to_owned(), String::new(), None),
+        Done::Failed(words) => ("error".to_owned(), words.clone(), None),
+        Done::Ran(ran) => {
+            let class = match (&ran.state, ran.exit_code()) {
+                (None, _) => "hang",
+                (_, Some(0)) => "ok",
+                _ => "error",
+            };
+            (class.to_owned(), ran.output.clone(), ran.exit_code())
+        }
+    };
+    let errno = |word: &String| word.starts_with('E') && text.contains(word.as_str());
+    let outcome = expected.outcome.is_empty()
+        || expected.outcome.iter().any(|word| *word == class || errno(word));
+    let said = expected.text.as_ref().is_none_or(|part| text.contains(part.as_str()));
+    let exited = expected.exit.is_none_or(|code| exit == Some(code));
+    let code = exit.map(|code| format!(" with exit code {code}")).unwrap_or_default();
+    let observed = format!("{class}{code}{}", tail(&text));
+    Check::new(id, outcome && said && exited, words(expected), observed)
+}
+
+/// The end of what was said, short enough for a line.
+fn tail(text: &str) -> String {
+    const SHOWN: usize = 200;
+    let text = text.trim();
+    let from = text.char_indices().rev().nth(SHOWN - 1).map_or(0, |(index, _)| index);
+    if text.is_empty() { String::new() } else { format!(": {}", &text[from..]) }
+}
+
+fn judge_actor(
+    context: &RunContext<'_>,
+    id: String,
+    subject: &Subject,
+    expected: &Expected,
+    sight: &Sight,
+) -> Check {
+    let who = actor(&subject.actor);
+    let mut observed = Vec::new();
+    let mut evidence = Vec::new();
+    let mut met = true;
+
+    let seen = access_of(subject.aspect).and_then(|access| {
+        let fits = |o: &&Observation| o.actor == who && o.access == access && o.uid == subject.uid;
+        sight.observations.iter().rev().find(fits)
+    });
+    let said = said(context, subject, sight);
+    if let Some(Outcome::Skipped { reason }) = seen.map(|o| &o.outcome)
+        && !expected.outcome.iter().any(|word| word == "skipped")
+    {
+        return Check::skipped(id, words(expected), reason.clone());
+    }
+    if !expected.outcome.is_empty() {
+        let class = class(context, subject, seen, sight);
+        met &= expected.outcome.iter().any(|word| matches(word, &class, seen));
+        observed.push(seen.map_or(class, |o| o.outcome.to_string()));
+    }
+    evidence.extend(seen.map(ToString::to_string));
+    if let Some(part) = &expected.text {
+        met &= said.contains(part.as_str());
+        observed.push(format!("said {:?}", tail(&said)));
+    }
+    if let Some(most) = expected.failed_at_most {
+        let load = sight.loads.get(&subject.actor).cloned().unwrap_or_default();
+        met &= load.failed <= most && load.operations > 0;
+        observed.push(format!(
+            "{} of {} operations failed{}, the longest took {:.1} ms",
+            load.failed,
+            load.operations,
+            load.last_errno.map(|errno| format!(" ({errno})")).unwrap_or_default(),
+            load.longest_us as f64 / 1e3
+        ));
+    }
+    met &= judge_mounts(context, &who, expected, &mut observed, &mut evidence);
+    let observed = if observed.is_empty() { "nothing".into() } else { observed.join("; ") };
+    Check::new(id, met, words(expected), observed).with_evidence(evidence)
+}
+
+/// The outcome that counts for a subject: what it saw, or why it could see nothing.
+fn class(
+    context: &RunContext<'_>,
+    subject: &Subject,
+    seen: Option<&Observation>,
+    sight: &Sight,
+) -> String {
+    match subject.aspect {
+        Aspect::Program => return program_class(sight.programs.get(&subject.actor)),
+        Aspect::Load => {
+            let load = sight.loads.get(&subject.actor);
+            return match load {
+                Some(load) if load.failed == 0 => "ok".into(),
+                Some(load) => load.last_errno.clone().unwrap_or_else(|| "error".into()),
+                None => "skipped".into(),
+            };
+        }
+        _ => {}
+    }
+    if context.refusal(&subject.actor).is_some() {
+        return "create_error".into();
+    }
+    if subject.aspect == Aspect::Read && context.mount_failure(&subject.actor).is_some() {
+        return "mount_error".into();
+    }
+    match seen {
+        Some(observation) => observation.outcome.class().to_owned(),
+        None => program_class(sight.programs.get(&subject.actor)),
+    }
+}
+
+fn program_class(program: Option<&ProgramState>) -> String {
+    match program {
+        Some(ProgramState::Running) => "running".into(),
+        Some(ProgramState::Signaled { signal }) => signal.clone(),
+        _ => "exited".into(),
+    }
+}
+
+/// Whether a word of an expectation describes what was seen.
+fn matches(word: &str, class: &str, seen: Option<&Observation>) -> bool {
+    let outcome = seen.map(|o| &o.outcome);
+    match word {
+        "not_ok" => class != "ok",
+        "error" => class.starts_with('E'),
+        "exited" => class == "exited" || class.starts_with("SIG"),
+        "old" => class == "wrong_content" && seen.is_some_and(|o| o.generation.is_some()),
+        "empty" => match outcome {
+            Some(Outcome::Absent) => true,
+            Some(Outcome::WrongContent { .. }) => seen.is_some_and(|o| o.generation.is_none()),
+            _ => false,
+        },
+        word => word == class,
+    }
+}
+
+/// Everything that the subject has said in words.
+fn said(context: &RunContext<'_>, subject: &Subject, sight: &Sight) -> String {
+    if subject.aspect == Aspect::Log {
+        return sight.logs.get(&subject.actor).map(|lines| lines.join("\n")).unwrap_or_default();
+    }
+    let refusal = context.refusal(&subject.actor).map(|refusal| refusal.text.clone());
+    let failure = context.mount_failure(&subject.actor).map(ToOwned::to_owned);
+    refusal.into_iter().chain(failure).collect::<Vec<_>>().join("\n")
+}
+
+/// What is expected of mount tables.
+fn judge_mounts(
+    context: &RunContext<'_>,
+    who: &Actor,
+    expected: &Expected,
+    observed: &mut Vec<String>,
+    evidence: &mut Vec<String>,
+) -> bool {
+    let path = context.fuse_path_of(who);
+    let (before, now) = context.last_two_tables(who);
+    let mut met = true;
+    let mut compare = |ok: bool, words: String| {
+        met &= ok;
+        observed.push(words);
+    };
+    let stack = now.map(|table| table.stack_at(&path)).unwrap_or_default();
+    if let Some(layers) = expected.layers {
+        compare(stack.len() as u64 == layers, format!("{} layers", stack.len()));
+        evidence.extend(stack.iter().map(ToString::to_string));
+    }
+    if let Some(count) = expected.fuse_mounts {
+        let there = now.map_or(0, |table| table.fuse_mounts().count());
+        compare(there as u64 == count, format!("{there} FUSE mounts"));
+    }
+    if let Some(added) = expected.mounts_added {
+        let count = |table: Option<&MountTable>| {
+            table.map_or(0, |table| i64::try_from(table.entries().len()).unwrap_or(i64::MAX))
+        };
+        let there = count(now) - count(before);
+        compare(there == added, format!("{there} mounts added ({} now)", count(now)));
+    }
+    if let Some(propagation) = &expected.propagation {
+        let there = stack.last().map_or_else(|| "no mount".into(), |m| m.propagation().to_string());
+        compare(there == *propagation, there);
+    }
+    if let Some(device) = expected.device {
+        let (_, node) = context.last_two_tables(&Actor::Node);
+        let node_path = context.fuse_path_of(&Actor::Node);
+        let theirs = node.and_then(|table| table.at(&node_path)).map(|mount| mount.device);
+        let own = stack.last().map(|mount| mount.device);
+        let same = own.is_some() && own == theirs;
+        let name = |device: Option<_>| {
+            device.map_or_else(
+                || "none".into(),
+                |device: crate::mountinfo::DeviceId| device.to_string(),
+            )
+        };
+        compare(
+            same == (device == Device::Same),
+            format!("device {}, the node's {}", name(own), name(theirs)),
+        );
+    }
+    met
+}

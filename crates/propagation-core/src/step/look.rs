@@ -1,0 +1,149 @@
+//! Letting every actor look after a step.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::act::{Done, actor};
+use super::judge::{Sight, judge, unexpected};
+use crate::context::RunContext;
+use crate::error::Error;
+use crate::node::Target;
+use crate::observation::{Access, Actor, Observation};
+use crate::plan::{Action, Aspect, Step, Subject};
+
+/// How often a step that waits looks again: nothing tells of everything that can be waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Looks from every actor and records a check for everything that is expected.
+pub(super) async fn and_judge(
+    context: &mut RunContext<'_>,
+    step: &Step,
+    done: &Done,
+) -> Result<(), Error> {
+    let sight = look(context, step).await?;
+    let failures = context.take_failures();
+    let mut checks = unexpected(step, failures);
+    checks.extend(judge(context, step, done, &sight));
+    for check in checks {
+        context.check(check);
+    }
+    Ok(())
+}
+
+/// Looks again and again until everything is as expected, or the time has passed.
+pub(super) async fn until_expected(
+    context: &mut RunContext<'_>,
+    step: &Step,
+    limit_ms: u64,
+) -> Result<(), Error> {
+    let end = Instant::now() + Duration::from_millis(limit_ms);
+    loop {
+        let sight = look(context, step).await?;
+        let checks = judge(context, step, &Done::Ok, &sight);
+        let met = checks.iter().all(|check| check.status != crate::report::Status::Failed);
+        if met || Instant::now() >= end {
+            for check in checks {
+                context.check(check);
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Captures the mount tables, reads the marker from everywhere, and does what else is expected.
+async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error> {
+    context.capture_with_usage().await?;
+    let present: Vec<Actor> = context.captured_actors();
+    let mut sight = Sight::default();
+    if context.marker().is_err() {
+        return Ok(sight);
+    }
+    let subjects: Vec<Subject> =
+        step.expect.keys().filter_map(|key| Subject::parse(key).ok()).collect();
+    let seen = context.observe(&present, Target::Fuse, &[0]).await?;
+    let readers: BTreeSet<Actor> =
+        seen.iter().filter(|o| o.outcome.is_ok()).map(|o| o.actor.clone()).collect();
+    sight.observations.extend(seen);
+
+    for (access, uid) in wanted(&subjects) {
+        let actors: Vec<Actor> = subjects
+            .iter()
+            .filter(|subject| subject.uid == uid && access_of(subject.aspect) == Some(access))
+            .map(|subject| actor(&subject.actor))
+            .filter(|actor| present.contains(actor))
+            .collect();
+        let seen = context.observe_by(access, &actors, Target::Fuse, &[uid]).await?;
+        sight.observations.extend(seen);
+    }
+    hold(context, &readers, &sight.observations).await?;
+    for subject in subjects.iter().filter(|subject| subject.aspect == Aspect::Load) {
+        if let Some(workload) = context.workload(&subject.actor) {
+            let load = workload.load().await?;
+            sight.loads.extend(load.map(|load| (subject.actor.clone(), load)));
+        }
+    }
+    let about_programs =
+        |subject: &&Subject| matches!(subject.aspect, Aspect::Program | Aspect::Log | Aspect::Read);
+    for subject in subjects.iter().filter(about_programs) {
+        if let Some(workload) = context.workload(&subject.actor) {
+            let status = workload.status().await?;
+            sight.programs.insert(subject.actor.clone(), status.program);
+            if subject.aspect == Aspect::Log {
+                sight.logs.insert(subject.actor.clone(), workload.log().await?);
+            }
+        }
+    }
+    Ok(sight)
+}
+
+/// Which accesses as which users are expected to give something, beside reading as root.
+fn wanted(subjects: &[Subject]) -> BTreeSet<(Access, u32)> {
+    subjects
+        .iter()
+        .filter_map(|subject| Some((access_of(subject.aspect)?, subject.uid)))
+        .filter(|wanted| *wanted != (Access::Read, 0))
+        .collect()
+}
+
+pub(super) fn access_of(aspect: Aspect) -> Option<Access> {
+    match aspect {
+        Aspect::Read => Some(Access::Read),
+        Aspect::List => Some(Access::List),
+        Aspect::Stat => Some(Access::Stat),
+        Aspect::Statfs => Some(Access::Statfs),
+        Aspect::Write => Some(Access::Write),
+        Aspect::Held => Some(Access::Held),
+        Aspect::Load | Aspect::Program | Aspect::Log => None,
+    }
+}
+
+/// Opens a descriptor from every actor of which a held one is expected anywhere in the scenario, as
+/// soon as it can read.
+async fn hold(
+    context: &mut RunContext<'_>,
+    readers: &BTreeSet<Actor>,
+    seen: &[Observation],
+) -> Result<(), Error> {
+    let mut names = BTreeSet::new();
+    holders(&context.plan.steps, &mut names);
+    let just_held =
+        |actor: &Actor| seen.iter().any(|o| o.actor == *actor && o.access == Access::Held);
+    let actors: Vec<Actor> = names
+        .iter()
+        .map(|name| actor(name))
+        .filter(|actor| readers.contains(actor) && !just_held(actor) && !context.holds(actor))
+        .collect();
+    context.observe_by(Access::Held, &actors, Target::Fuse, &[0]).await?;
+    Ok(())
+}
+
+fn holders(steps: &[Step], names: &mut BTreeSet<String>) {
+    for step in steps {
+        let subjects = step.expect.keys().filter_map(|key| Subject::parse(key).ok());
+        names.extend(subjects.filter(|s| s.aspect == Aspect::Held).map(|s| s.actor));
+        if let Action::Repeat { steps, .. } = &step.action {
+            holders(steps, names);
+        }
+    }
+}

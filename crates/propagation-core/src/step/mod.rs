@@ -1,0 +1,124 @@
+//! Steps: what a scenario does, one after the other, and what must then be seen.
+//!
+//! A step is a [`Phase`] like the five, which are steps too. It does one thing (`act`, `repair`), lets
+//! every actor look (`look`), and compares what was seen with what is expected (`judge`).
+
+mod act;
+mod judge;
+mod look;
+mod repair;
+mod verdict;
+
+use async_trait::async_trait;
+
+use crate::context::RunContext;
+use crate::error::Error;
+use crate::phase::{self, Phase};
+use crate::plan::{Action, Plan, Step};
+
+pub use verdict::verdict;
+
+/// The phases that carry out the steps of a plan, in order, repetitions unrolled.
+pub fn phases(plan: &Plan) -> Vec<Box<dyn Phase>> {
+    let mut phases: Vec<Box<dyn Phase>> = Vec::new();
+    unroll(&plan.steps, "", "", &mut phases);
+    phases
+}
+
+/// Appends the phases of `steps`. The number of a step is `before` and its own; its round `after`.
+fn unroll(steps: &[Step], before: &str, after: &str, phases: &mut Vec<Box<dyn Phase>>) {
+    for (index, step) in steps.iter().enumerate() {
+        let number = format!("{before}{}", index + 1);
+        match &step.action {
+            Action::Phase(name) => {
+                phases.push(Box::new(PhaseStep { inner: phase::named(*name), step: step.clone() }));
+            }
+            Action::Repeat { times, steps } => {
+                for round in 1..=*times {
+                    unroll(steps, &format!("{number}."), &format!("{after}#{round}"), phases);
+                }
+                if !step.expect.is_empty() {
+                    let id = format!("{number}-{}{after}", step.name.as_deref().unwrap_or("after"));
+                    let step = Step { action: Action::Observe, ..step.clone() };
+                    phases.push(Box::new(OneStep { id, step }));
+                }
+            }
+            action => {
+                let name = step.name.clone().unwrap_or_else(|| word(action).to_owned());
+                let id = format!("{number}-{name}{after}");
+                phases.push(Box::new(OneStep { id, step: step.clone() }));
+            }
+        }
+    }
+}
+
+/// What an action is called where the scenario gives it no name.
+fn word(action: &Action) -> &'static str {
+    match action {
+        Action::Phase(name) => name.as_str(),
+        Action::Start(_) => "start",
+        Action::Stop(_) => "stop",
+        Action::Restart(_) => "restart",
+        Action::Recreate(_) => "recreate",
+        Action::Fault(_) => "fault",
+        Action::Repair(_) => "repair",
+        Action::Execute { .. } => "run",
+        Action::Observe => "observe",
+        Action::Wait(_) => "wait",
+        Action::Pause(_) => "pause",
+        Action::Repeat { .. } => "repeat",
+    }
+}
+
+/// A step that does one thing.
+struct OneStep {
+    id: String,
+    step: Step,
+}
+
+#[async_trait]
+impl Phase for OneStep {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn requires(&self) -> &[&str] {
+        &[]
+    }
+
+    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
+        let done = act::act(context, &self.step).await?;
+        if context.has_given_up() {
+            return Ok(());
+        }
+        match self.step.action {
+            Action::Wait(limit_ms) => look::until_expected(context, &self.step, limit_ms).await,
+            _ => look::and_judge(context, &self.step, &done).await,
+        }
+    }
+}
+
+/// One of the five phases, with what a scenario expects of it.
+struct PhaseStep {
+    inner: Box<dyn Phase>,
+    step: Step,
+}
+
+#[async_trait]
+impl Phase for PhaseStep {
+    fn id(&self) -> &str {
+        self.inner.id()
+    }
+
+    fn requires(&self) -> &[&str] {
+        self.inner.requires()
+    }
+
+    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
+        self.inner.run(context).await?;
+        if self.step.expect.is_empty() {
+            return Ok(());
+        }
+        look::and_judge(context, &self.step, &act::Done::Ok).await
+    }
+}

@@ -1,0 +1,152 @@
+//! Repairs: what operators, CSI drivers and kubelets do about a dead mount.
+
+use super::act::{Done, done_or, is_finding, restart_of, restart_one, specs, until_mounted};
+use crate::context::RunContext;
+use crate::error::Error;
+use crate::facts::PathState;
+use crate::journal::HostChange;
+use crate::node::Target;
+use crate::observation::{Actor, Observation};
+use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
+use crate::report::Check;
+use crate::workload::RestartScope;
+
+/// Makes the directories that the workloads share, once, through the journal.
+pub(super) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Error> {
+    if context.facts.is_some() {
+        return Ok(());
+    }
+    let facts = context.node.facts().await?;
+    let missing = matches!(facts.bridge, PathState::Missing);
+    context.facts = Some(facts);
+    if missing {
+        let bridge = &context.plan.bridge;
+        let owner = context.plan.producer().map_or(0, |spec| spec.uid);
+        for path in [bridge.path.clone(), bridge.fuse_path()] {
+            context.change_host(HostChange::MakeDirectory { path, owner }).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn repair(
+    context: &mut RunContext<'_>,
+    how: Repair,
+    on: Option<&Names>,
+    stale: Option<Stale>,
+) -> Result<Done, Error> {
+    let done = match how {
+        Repair::None => Ok(Done::Ok),
+        Repair::UnmountMount | Repair::LazyUnmountMount => {
+            let unmounted = context.node.unmount(how == Repair::LazyUnmountMount).await;
+            let words = finding(unmounted)?;
+            start_producers(context, on, stale).await?;
+            Ok(done_or(words.into_iter().collect()))
+        }
+        Repair::MountOnTop => start_producers(context, on, Some(Stale::Stack)).await,
+        Repair::Remount => start_producers(context, on, stale).await,
+        Repair::RebindHost | Repair::RebindHostDeduplicated => {
+            let bound = context.node.rebind_host(how == Repair::RebindHostDeduplicated).await;
+            Ok(done_or(finding(bound)?.into_iter().collect()))
+        }
+        Repair::RebindConsumer => rebind_consumers(context, on).await,
+        Repair::HandOver => hand_over(context, on).await,
+        Repair::LivenessProbe => probe_and_restart(context, on).await,
+        Repair::RestartConsumer => restart_consumers(context, on, RestartScope::Container).await,
+        Repair::RecreateConsumer => restart_consumers(context, on, RestartScope::Pod).await,
+    }?;
+    let words = how.to_string();
+    context.check(Check::new("repair", true, format!("the repair is done: {words}"), words));
+    Ok(done)
+}
+
+fn finding(result: Result<(), Error>) -> Result<Option<String>, Error> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(error) if is_finding(&error) => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Starts producers again: the daemon alone under a supervisor that lives, the container otherwise.
+async fn start_producers(
+    context: &mut RunContext<'_>,
+    on: Option<&Names>,
+    stale: Option<Stale>,
+) -> Result<Done, Error> {
+    let first = context.plan.producer().map(|spec| Names::One(spec.name.clone()));
+    let names = on.cloned().or(first);
+    for spec in specs(context, names.as_ref(), |spec| spec.role == Role::Producer) {
+        let scope = match spec.supervised && context.runs(&spec.name) {
+            true => RestartScope::Daemon,
+            false => RestartScope::Container,
+        };
+        restart_one(context, &spec, restart_of(scope, stale)).await?;
+    }
+    Ok(Done::Ok)
+}
+
+/// The consumers and controls that run and are meant.
+fn consumers(context: &RunContext<'_>, on: Option<&Names>) -> Vec<WorkloadSpec> {
+    let runs = |spec: &WorkloadSpec| spec.role == Role::Consumer && context.runs(&spec.name);
+    specs(context, on, runs)
+}
+
+async fn rebind_consumers(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<Done, Error> {
+    let mut words = Vec::new();
+    for spec in consumers(context, on) {
+        let Some(workload) = context.workload(&spec.name) else { continue };
+        let failed = finding(workload.rebind().await)?;
+        words.extend(failed.map(|reason| format!("{}: {reason}", spec.name)));
+    }
+    Ok(done_or(words))
+}
+
+async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<Done, Error> {
+    let keeps =
+        |spec: &WorkloadSpec| spec.role == Role::Producer && context.plan.fuse_of(spec).keeper;
+    let mut words = Vec::new();
+    for spec in specs(context, on, keeps) {
+        let marker = context.next_generation()?;
+        let Some(workload) = context.workload(&spec.name) else { continue };
+        let failed = finding(workload.hand_over(&marker).await)?;
+        words.extend(failed.map(|reason| format!("{}: {reason}", spec.name)));
+        until_mounted(context, &spec.name).await?;
+    }
+    Ok(done_or(words))
+}
+
+/// What a kubelet does with a liveness probe that fails: it restarts that container.
+async fn probe_and_restart(
+    context: &mut RunContext<'_>,
+    on: Option<&Names>,
+) -> Result<Done, Error> {
+    let consumers = consumers(context, on);
+    let actors: Vec<Actor> =
+        consumers.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
+    let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
+    let failing = |seen: &&Observation| !seen.outcome.is_ok();
+    let failing: Vec<Actor> = seen.iter().filter(failing).map(|o| o.actor.clone()).collect();
+    let restarted =
+        consumers.iter().filter(|spec| failing.contains(&Actor::workload(spec.name.clone())));
+    let mut words = Vec::new();
+    for spec in restarted {
+        restart_one(context, spec, RestartScope::Container.into()).await?;
+        words.push(spec.name.clone());
+    }
+    let observed = if words.is_empty() { "none".into() } else { words.join(", ") };
+    let expected = "containers whose liveness probe fails are restarted";
+    context.check(Check::new("restarted", true, expected, observed));
+    Ok(Done::Ok)
+}
+
+async fn restart_consumers(
+    context: &mut RunContext<'_>,
+    on: Option<&Names>,
+    scope: RestartScope,
+) -> Result<Done, Error> {
+    for spec in consumers(context, on) {
+        restart_one(context, &spec, scope.into()).await?;
+    }
+    Ok(Done::Ok)
+}

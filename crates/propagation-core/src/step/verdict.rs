@@ -1,0 +1,111 @@
+//! The verdict of a scenario that is not the five phases: what became of its consumers, and whether it was
+//! as expected. Pure.
+
+use crate::observation::{Access, Actor, Observation};
+use crate::plan::{Action, Plan, Repair, Role, Step};
+use crate::report::{Expectations, PhaseReport, Status};
+use crate::verdict::{Verdict, VerdictOutcome};
+
+/// Decides from what consumers saw last, and says how many expectations are met.
+pub fn verdict(
+    plan: &Plan,
+    phases: &[PhaseReport],
+    timeline: &[Observation],
+    cut_short: Option<&str>,
+) -> Verdict {
+    let errored = phases.iter().find(|phase| phase.status == Status::Errored);
+    let expectations = Expectations::of(phases);
+    let (outcome, words) = if let Some(reason) = cut_short {
+        (VerdictOutcome::Inconclusive, format!("the run was cut short: {reason}"))
+    } else if let Some(phase) = errored {
+        let reason = phase.reason.as_deref().unwrap_or("the tool failed");
+        let words = format!("the step {} could not be carried out: {reason}", phase.id);
+        (VerdictOutcome::Inconclusive, words)
+    } else {
+        consumers(plan, timeline)
+    };
+    let met = match expectations.all() {
+        0 => "Nothing was expected".to_owned(),
+        all => format!("{} of {all} expectations are met", expectations.met),
+    };
+    let letter = match outcome {
+        VerdictOutcome::FullSuccess => Some('A'),
+        VerdictOutcome::PartialSuccess => Some('B'),
+        VerdictOutcome::FundamentalFailure => Some('C'),
+        VerdictOutcome::Inconclusive => None,
+    };
+    Verdict {
+        outcome,
+        scenario_letter: letter,
+        summary: format!("{met}; {words}."),
+        decision: match expectations.unmet {
+            0 => "The scenario shows what it says.".into(),
+            _ => "The scenario does not show what it says: the kernel did something else.".into(),
+        },
+        next_steps: match expectations.unmet {
+            0 => Vec::new(),
+            _ => vec!["Look at the checks that failed; the kernel is right.".into()],
+        },
+        migration_timeline: "A scenario decides nothing about a migration.".into(),
+        liveness_probe: None,
+    }
+}
+
+/// What became of the consumers.
+fn consumers(plan: &Plan, timeline: &[Observation]) -> (VerdictOutcome, String) {
+    let reads = |o: &&Observation| o.access == Access::Read && o.uid == 0;
+    let of = |actor: &Actor| timeline.iter().filter(reads).filter(|o| o.actor == *actor).collect();
+    let mut lost = Vec::new();
+    let mut readers = 0;
+    for spec in plan.with_role(Role::Consumer) {
+        let seen: Vec<&Observation> = of(&Actor::workload(spec.name.clone()));
+        if seen.iter().any(|o| o.outcome.is_ok()) {
+            readers += 1;
+            if seen.last().is_some_and(|o| !o.outcome.is_ok()) {
+                lost.push(spec.name.as_str());
+            }
+        }
+    }
+    let node: Vec<&Observation> = of(&Actor::Node);
+    if readers == 0 {
+        return match node.iter().any(|o| o.outcome.is_ok()) {
+            true => {
+                let words = "the node could read the marker and no consumer ever did".into();
+                (VerdictOutcome::FundamentalFailure, words)
+            }
+            false => (VerdictOutcome::Inconclusive, "nobody ever read the marker".into()),
+        };
+    }
+    if !lost.is_empty() {
+        let words = format!("at the end {} cannot read what they could", lost.join(", "));
+        return (VerdictOutcome::PartialSuccess, words);
+    }
+    match helped(&plan.steps) {
+        true => {
+            let words = "every consumer reads at the end, after an intervention".to_owned();
+            (VerdictOutcome::PartialSuccess, words)
+        }
+        false => {
+            let words = "every consumer reads at the end, with no intervention".to_owned();
+            (VerdictOutcome::FullSuccess, words)
+        }
+    }
+}
+
+/// Whether a step helps consumers, beyond starting the producer again.
+fn helped(steps: &[Step]) -> bool {
+    steps.iter().any(|step| match &step.action {
+        Action::Restart(_) | Action::Recreate(_) => true,
+        Action::Repair(repair) => !matches!(
+            repair,
+            Repair::None
+                | Repair::UnmountMount
+                | Repair::LazyUnmountMount
+                | Repair::MountOnTop
+                | Repair::Remount
+                | Repair::HandOver
+        ),
+        Action::Repeat { steps, .. } => helped(steps),
+        _ => false,
+    })
+}
