@@ -1,6 +1,16 @@
 //! The report: the one data type that a run gives, of which every rendering is a pure function.
 
+pub mod graph;
+pub mod html;
+pub mod junit;
+pub mod markdown;
+pub mod reproduce;
 pub mod text;
+pub mod timeline;
+pub mod words;
+
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
