@@ -221,6 +221,15 @@ impl<'a> RunContext<'a> {
     /// # Errors
     /// As [`Node::mount_tables`].
     pub async fn capture(&mut self) -> Result<&Capture, Error> {
+        let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
+        self.capture_as(step).await
+    }
+
+    /// As [`capture`](Self::capture), in the middle of a phase and under a name of its own.
+    ///
+    /// # Errors
+    /// As [`Node::mount_tables`].
+    pub async fn capture_as(&mut self, step: impl Into<String>) -> Result<&Capture, Error> {
         let workloads = self.workloads.iter().map(|w| Actor::workload(w.spec().name.clone()));
         let mut actors: Vec<Actor> = std::iter::once(Actor::Node).chain(workloads).collect();
         let mut seen = BTreeSet::new();
@@ -229,8 +238,8 @@ impl<'a> RunContext<'a> {
         let tables = actors.into_iter().zip(tables);
         let tables =
             tables.filter_map(|(actor, table)| table.map(|table| ActorTable { actor, table }));
-        let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
-        let capture = Capture { step, at_us: self.node.now_us(), tables: tables.collect() };
+        let capture =
+            Capture { step: step.into(), at_us: self.node.now_us(), tables: tables.collect() };
         // A phase that has taken its tables itself has them once.
         self.captures.retain(|before| before.step != capture.step);
         self.captures.push(capture);

@@ -137,7 +137,7 @@ pub struct Mark {
 /// The rows of all actors, with what happened between.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timeline {
-    /// In the order in which the actors were first observed.
+    /// The node first, then workloads as they were first observed, then held descriptors.
     pub rows: Vec<Row>,
     /// How many rows were left out, beyond [`MOST_LINES`].
     pub rows_left_out: usize,
@@ -202,9 +202,15 @@ fn rows(observations: &[Observation], end_us: u64) -> Vec<Row> {
         let other_uid = (first_uid[actor] != uid).then_some(uid);
         let states = looks.iter().filter_map(|o| Some((o.step.as_str(), State::of(&o.outcome)?)));
         let states: Vec<_> = states.collect();
-        // That another user reads it too is a check of its phase, not worth a row.
-        if other_uid.is_some() && states.iter().all(|(_, state)| *state == State::Ok) {
-            continue;
+        // That another user sees the same is a check of its phase, not worth a row.
+        if other_uid.is_some() {
+            let first = &seen[&(actor, first_uid[actor])];
+            let same = |(step, state): &(&str, State)| {
+                first.iter().any(|o| o.step == *step && State::of(&o.outcome) == Some(*state))
+            };
+            if states.iter().all(same) {
+                continue;
+            }
         }
         let kind = match actor {
             Actor::Workload { name, .. } => format!("{name} {other_uid:?}"),
@@ -219,6 +225,11 @@ fn rows(observations: &[Observation], end_us: u64) -> Vec<Row> {
             }
         }
     }
+    rows.sort_by_key(|row| match row.actor {
+        Actor::Node | Actor::Runtime => 0,
+        Actor::Workload { .. } => 1,
+        Actor::HeldDescriptor { .. } => 2,
+    });
     rows
 }
 

@@ -195,7 +195,7 @@ fn standing(
         Some(_) => match seen.filter(|seen| !seen.outcome.is_ok()) {
             // Without the mount under it, what was seen was the time before the mount came.
             Some(seen) if seen.mount.as_ref().is_some_and(|mount| mount.device == fresh) => {
-                Standing::Broken(format!("the mount is there and dead: {}", seen.outcome))
+                Standing::Dead(format!("its daemon does not answer: {}", seen.outcome))
             }
             _ => deaf(view, host, graph).map_or(Standing::Good, Standing::Deaf),
         },

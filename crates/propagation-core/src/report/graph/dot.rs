@@ -15,7 +15,7 @@ pub fn render(picture: &Picture) -> String {
         let colour = match card.standing {
             Standing::Good => "darkgreen",
             Standing::Deaf(_) => "darkorange",
-            Standing::Broken(_) => "red",
+            Standing::Dead(_) | Standing::Broken(_) => "red",
             Standing::Nothing => "gray",
         };
         let _ = writeln!(out, "  subgraph cluster_{place} {{");

@@ -125,7 +125,9 @@ pub enum Standing {
     Good,
     /// It has the mount, and will not hear of the next one; why.
     Deaf(String),
-    /// It should have the mount and has not, or a dead one; why.
+    /// It has the mount that is served, whose daemon does not answer; what it saw.
+    Dead(String),
+    /// It should have the mount and has not, or that of an earlier connection; why.
     Broken(String),
     /// There is no FUSE mount to have.
     Nothing,
@@ -135,7 +137,7 @@ impl Standing {
     /// Why it is not good.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Deaf(reason) | Self::Broken(reason) => Some(reason),
+            Self::Deaf(reason) | Self::Dead(reason) | Self::Broken(reason) => Some(reason),
             Self::Good | Self::Nothing => None,
         }
     }
@@ -175,14 +177,20 @@ impl Picture {
     }
 }
 
-/// The capture whose picture says most: the last one with a broken link, or else that at the end of
-/// the phase `consumer`, or else the last.
+/// The capture whose picture says most: the last one with a broken link, or else the first in which
+/// an actor will not hear of the next mount, or else that at the end of the phase `consumer`.
 pub fn telling(report: &Report) -> Option<&Capture> {
     let captures = &report.captures;
+    let has = |capture: &&Capture, wanted: fn(&Standing) -> bool| {
+        Picture::of(report, capture).cards.iter().any(|card| wanted(&card.standing))
+    };
     captures
         .iter()
         .rev()
-        .find(|capture| Picture::of(report, capture).is_broken())
+        .find(|capture| has(capture, |standing| matches!(standing, Standing::Broken(_))))
+        .or_else(|| {
+            captures.iter().find(|c| has(c, |standing| matches!(standing, Standing::Deaf(_))))
+        })
         .or_else(|| captures.iter().find(|capture| capture.step == "consumer"))
         .or(captures.last())
 }

@@ -5,16 +5,16 @@ use maud::{Markup, PreEscaped, html};
 use super::{Card, CardMount, Link, LinkKind, Part, Picture, Standing, text};
 use crate::report::words::short;
 
-const CARD_WIDTH: u32 = 304;
-const GAP: u32 = 104;
+const CARD_WIDTH: u32 = 296;
+const GAP: u32 = 84;
 const MARGIN: u32 = 10;
 const HEAD: u32 = 34;
 const REASON_LINE: u32 = 16;
 const ROW: u32 = 44;
 const BETWEEN: u32 = 22;
 /// As many characters as fit into a card's width in its monospaced and its text font.
-const FITS_MONO: usize = 37;
-const FITS_TEXT: usize = 45;
+const FITS_MONO: usize = 35;
+const FITS_TEXT: usize = 43;
 
 /// Colours for a file of its own; inside the HTML report its style sheet has them.
 const STYLE: &str = include_str!("svg.css");
@@ -110,6 +110,7 @@ fn card_box(card: &Card, place: Place) -> Markup {
     let class = match card.standing {
         Standing::Good => "card good",
         Standing::Deaf(_) => "card deaf",
+        Standing::Dead(_) => "card dead",
         Standing::Broken(_) => "card broken",
         Standing::Nothing => "card nothing",
     };
@@ -152,9 +153,9 @@ fn row(mount: &CardMount, left: u32, top: u32) -> Markup {
     };
     let path = mount.mount_point.to_string();
     let filesystem = mount.filesystem();
-    let mut facts = format!("{} · {}", middle_cut(&short(&filesystem), 26), mount.propagation());
+    let mut facts = format!("{} · {}", middle_cut(&short(&filesystem), 24), mount.propagation());
     if mount.hidden {
-        facts.push_str(" · hidden");
+        facts.push_str(" · covered");
     }
     html! {
         g class=(class) {
@@ -174,9 +175,9 @@ fn line(picture: &Picture, places: &[Place], link: &Link) -> Markup {
     };
     let (from, to) = (end(link.from), end(link.to));
     let (from_x, to_x, bend) = if to.0 >= from.0 {
-        (from.0 + CARD_WIDTH - 6, to.0 + 6, 1)
+        (from.0 + CARD_WIDTH, to.0, 1)
     } else {
-        (from.0 + 6, to.0 + CARD_WIDTH - 6, -1)
+        (from.0, to.0 + CARD_WIDTH, -1)
     };
     let same_column = to.0 == from.0;
     let (from_x, to_x) = if same_column { (from_x, from_x) } else { (from_x, to_x) };

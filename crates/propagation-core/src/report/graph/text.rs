@@ -20,6 +20,7 @@ pub(super) fn sign(standing: &Standing) -> &'static str {
     match standing {
         Standing::Good => "✓",
         Standing::Deaf(_) => "!",
+        Standing::Dead(_) => "†",
         Standing::Broken(_) => "✗",
         Standing::Nothing => "-",
     }
@@ -102,7 +103,7 @@ impl Picture {
             )?;
         }
         if mount.hidden {
-            formatter.write_str("  (hidden under the next)")?;
+            formatter.write_str("  (covered by the next)")?;
         }
         writeln!(formatter)
     }

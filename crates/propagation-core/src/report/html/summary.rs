@@ -28,12 +28,20 @@ pub(super) fn banner(report: &Report) -> Markup {
             p class="decision" { strong { "Decision: " } (shown(&verdict.decision)) }
             dl class="facts" {
                 (fact("Node", html! { (shown(&report.node)) " (" (shown(&report.backend)) ")" }))
-                (fact("Started", html! { time { (shown(&report.started_at)) } }))
+                (fact("Started", html! { time { (shown(&to_the_second(&report.started_at))) } }))
                 (fact("Took", html! { (duration(report.duration_ms)) }))
                 (fact("Run", html! { code { (shown(&report.run_id)) } }))
             }
             (measured(report))
         }
+    }
+}
+
+/// A timestamp without the parts of its second; anything else as it is.
+fn to_the_second(timestamp: &str) -> String {
+    match timestamp.split_once('.') {
+        Some((second, rest)) if rest.ends_with('Z') => format!("{second}Z"),
+        _ => timestamp.to_owned(),
     }
 }
 
