@@ -185,6 +185,10 @@ fn standing(
             None => Standing::Good,
         };
     }
+    if let Some(volume) = view.volume().filter(|v| view.part == Part::Host && v.shared.is_none()) {
+        let (at, how) = (&volume.mount_point, volume.propagation());
+        return Standing::Broken(format!("{at} is {how}: no mount made in a container reaches it"));
+    }
     let Some(fresh) = fresh else { return Standing::Nothing };
     match fuse {
         None => Standing::Broken(why_absent(view)),
