@@ -71,8 +71,10 @@ fn junit_schema() -> TestResult {
     fs::write(&second, &printed.stdout)?;
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/junit.xsd");
     for file in [directory.join("junit.xml"), second] {
-        let checked =
-            Command::new("xmllint").args(["--noout", "--schema"]).args([&schema, &file]).output()?;
+        let checked = Command::new("xmllint")
+            .args(["--noout", "--schema"])
+            .args([&schema, &file])
+            .output()?;
         expect_code(&checked, 0)?;
     }
     let json: Value = serde_json::from_slice(&fs::read(directory.join("report.json"))?)?;
@@ -109,7 +111,8 @@ fn graphviz() -> TestResult {
 fn reproduce() -> TestResult {
     let scratch = scratch();
     let bridge = "/tmp/it's a bridge";
-    let options = ["--bridge", bridge, "--fault", "terminate", "--consumers", "3", "--timeout", "90s"];
+    let options =
+        ["--bridge", bridge, "--fault", "terminate", "--consumers", "3", "--timeout", "90s"];
     let directory = run(scratch.path(), &options, 0)?;
     let text = fs::read_to_string(directory.join("report.txt"))?;
     let command = text.lines().find_map(|line| line.strip_prefix("Reproduce: propagation "));
@@ -150,7 +153,11 @@ fn expect_quiet(page: &Chromium) -> Result<(), libtest_mimic::Failed> {
     if foreign.is_empty() { Ok(()) } else { Err(format!("it asks for {foreign:?}").into()) }
 }
 
-fn expect_value(page: &mut Chromium, script: &str, wanted: &Value) -> Result<(), libtest_mimic::Failed> {
+fn expect_value(
+    page: &mut Chromium,
+    script: &str,
+    wanted: &Value,
+) -> Result<(), libtest_mimic::Failed> {
     let found = page.evaluate(script)?;
     if found == *wanted { Ok(()) } else { Err(format!("{script}: {found}, not {wanted}").into()) }
 }
@@ -169,8 +176,14 @@ fn page_content() -> TestResult {
         ("document.querySelectorAll('h1').length", json!(1)),
         ("document.querySelectorAll('main section').length >= 7", json!(true)),
         ("document.querySelectorAll('header, nav, main, footer').length", json!(4)),
-        ("[...document.querySelectorAll('table')].every(t => t.caption && t.querySelector('th'))", json!(true)),
-        ("[...document.querySelectorAll('svg[role=img]')].every(s => s.getAttribute('aria-label'))", json!(true)),
+        (
+            "[...document.querySelectorAll('table')].every(t => t.caption && t.querySelector('th'))",
+            json!(true),
+        ),
+        (
+            "[...document.querySelectorAll('svg[role=img]')].every(s => s.getAttribute('aria-label'))",
+            json!(true),
+        ),
         ("document.querySelectorAll('svg.timeline .bar.stale').length > 0", json!(true)),
         ("document.querySelectorAll('svg.timeline .mark').length", json!(3)),
         ("document.querySelectorAll('svg.mounts .missing').length > 0", json!(true)),
@@ -189,7 +202,10 @@ fn page_content() -> TestResult {
              ids.filter((id, n) => ids.indexOf(id) !== n) })()",
             json!([]),
         ),
-        ("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))", json!(true)),
+        (
+            "[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))",
+            json!(true),
+        ),
     ] {
         expect_value(&mut page, script, &wanted)?;
     }
@@ -248,7 +264,8 @@ fn page_looks() -> TestResult {
     let wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
     page.emulate("screen", "light")?;
     for width in [1280, 390] {
-        let size = json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        let size =
+            json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
         page.call("Emulation.setDeviceMetricsOverride", size)?;
         expect_value(&mut page, wide, &json!(true))?;
     }
@@ -337,7 +354,17 @@ fn hostile_json(file: &Path) -> Result<Vec<u8>, libtest_mimic::Failed> {
         |\u{202e}\u{1b}[31m\u{0}\r\n\u{fffe}</pre></style></svg><a href=\"javascript:alert(3)\">";
     let mut json: Value = serde_json::from_slice(&fs::read(file)?)?;
     let mut pointers = Vec::new();
-    for field in ["run_id", "node", "started_at", "verdict", "phases", "logs", "cleanup", "diagnosis", "environment"] {
+    for field in [
+        "run_id",
+        "node",
+        "started_at",
+        "verdict",
+        "phases",
+        "logs",
+        "cleanup",
+        "diagnosis",
+        "environment",
+    ] {
         if let Some(value) = json.get(field) {
             strings(value, format!("/{field}"), &mut pointers);
         }
@@ -359,7 +386,10 @@ fn strings(value: &Value, at: String, found: &mut Vec<String>) {
     match value {
         Value::String(_) => found.push(at),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(n, item)| strings(item, format!("{at}/{n}"), found));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(n, item)| strings(item, format!("{at}/{n}"), found));
         }
         Value::Object(fields) => {
             fields.iter().for_each(|(name, field)| strings(field, format!("{at}/{name}"), found));

@@ -176,7 +176,8 @@ impl Chromium {
     /// The addresses that were asked for.
     pub fn requests(&self) -> Vec<String> {
         let sent = self.events.iter().filter(|e| e["method"] == "Network.requestWillBeSent");
-        sent.map(|e| e["params"]["request"]["url"].as_str().unwrap_or_default().to_owned()).collect()
+        sent.map(|e| e["params"]["request"]["url"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 }
 

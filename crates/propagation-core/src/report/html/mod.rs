@@ -26,8 +26,7 @@ const STYLE: &str = include_str!("style.css");
 const GRAPH_STYLE: &str = include_str!("../graph/svg.css");
 
 /// Nothing may be loaded or run; the style is in the page.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// The whole report as an HTML file.
 pub fn render(report: &Report) -> String {
