@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use propagation_core::consumer_log::ConsumerLine;
 use propagation_core::protocol::ProgramEvent;
 
 use crate::pipe::Pipe;
@@ -32,6 +33,11 @@ impl Reporter {
     /// Logs one line.
     pub(crate) fn log(&self, line: impl Into<String>) {
         self.event(&ProgramEvent::Log { line: line.into() });
+    }
+
+    /// Logs one of the lines that a consumer has.
+    pub(crate) fn log_line(&self, line: ConsumerLine<'_>) {
+        self.log(line.to_string());
     }
 
     /// Reports an event. A node that has gone ends the program anyway, so a failure is dropped.
