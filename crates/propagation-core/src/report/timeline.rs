@@ -137,7 +137,7 @@ pub struct Mark {
 /// The rows of all actors, with what happened between.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timeline {
-    /// The node first, then workloads as they were first observed, then held descriptors.
+    /// The node first, then workloads by name, then held descriptors.
     pub rows: Vec<Row>,
     /// How many rows were left out, beyond [`MOST_LINES`].
     pub rows_left_out: usize,
@@ -225,11 +225,13 @@ fn rows(observations: &[Observation], end_us: u64) -> Vec<Row> {
             }
         }
     }
-    rows.sort_by_key(|row| match row.actor {
+    let kind = |actor: &Actor| match actor {
         Actor::Node | Actor::Runtime => 0,
         Actor::Workload { .. } => 1,
         Actor::HeldDescriptor { .. } => 2,
-    });
+    };
+    // Who was observed first differs from run to run.
+    rows.sort_by(|a, b| (kind(&a.actor), &a.actor, a.uid).cmp(&(kind(&b.actor), &b.actor, b.uid)));
     rows
 }
 
