@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Uid;
+use propagation_core::consumer_log::ConsumerLine;
 use propagation_core::marker::MARKER_FILE;
 use propagation_core::observation::{Access, Outcome};
 use propagation_core::protocol::{ProgramEvent, Seen};
@@ -69,7 +70,8 @@ impl Consumer {
         match Watching::begin(self, reporter).and_then(Watching::go_on) {
             Ok(()) => 0,
             Err(errno) => {
-                reporter.log(format!("[{}] ERROR: {}", timestamp(), errno_text(errno)));
+                let error = errno_text(errno);
+                reporter.log_line(ConsumerLine::Failed { at: &timestamp(), error: &error });
                 1
             }
         }
@@ -114,7 +116,8 @@ impl<'a> Watching<'a> {
         term.add(Signal::SIGTERM);
         term.thread_block()?;
         let term = SignalFd::with_flags(&term, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        reporter.log(format!("Waiting for {} ({})", consumer.mountpoint, mounts.name()));
+        let mountpoint = consumer.mountpoint.as_str();
+        reporter.log_line(ConsumerLine::Waiting { mountpoint, watch: mounts.name() });
         let now = now_ns();
         Ok(Self {
             consumer,
@@ -169,13 +172,13 @@ impl<'a> Watching<'a> {
     fn pass_deadlines(&mut self, now: u64) {
         if self.stage == Stage::Waiting && now >= self.give_up_at {
             self.stage = Stage::GaveUp;
-            let seconds = self.consumer.marker_ms.div_ceil(1000);
-            self.reporter
-                .log(format!("ERROR: Producer marker never appeared after {seconds} seconds!"));
-            self.reporter.log(format!("Final {} contents:", self.consumer.mountpoint));
+            let seconds = self.consumer.marker_ms.div_ceil(1000).to_string();
+            let mountpoint = self.consumer.mountpoint.as_str();
+            self.reporter.log_line(ConsumerLine::NeverAppeared { seconds: &seconds });
+            self.reporter.log_line(ConsumerLine::FinalContents { mountpoint });
             // The directory may be a dead mount by now: only a look that ended tells.
-            let last = self.last.as_ref().map_or("nothing was seen", |(class, _)| class.as_str());
-            self.reporter.log(format!("({last})"));
+            let class = self.last.as_ref().map_or("nothing was seen", |(class, _)| class.as_str());
+            self.reporter.log_line(ConsumerLine::LastSeen { class });
         }
         if self.look_until.is_some_and(|until| now >= until) {
             if let Some(looker) = self.looker.take() {
@@ -289,14 +292,12 @@ impl<'a> Watching<'a> {
         }
         match (self.stage, ok) {
             (Stage::Ready, true) => {
-                self.reporter.log(format!("[{}] Mount is accessible", timestamp()));
+                self.reporter.log_line(ConsumerLine::Accessible { at: &timestamp() });
             }
             (Stage::Ready, false) if was_ok => {
-                self.reporter.log(format!(
-                    "[{}] ERROR: Mount became inaccessible! ({})",
-                    timestamp(),
-                    seen.outcome
-                ));
+                let outcome = seen.outcome.to_string();
+                let line = ConsumerLine::Inaccessible { at: &timestamp(), outcome: &outcome };
+                self.reporter.log_line(line);
             }
             _ => {}
         }
@@ -309,12 +310,12 @@ impl<'a> Watching<'a> {
     }
 
     fn log_ready(&self, listing: &[String], content: &[String]) {
-        let log = |line: String| self.reporter.log(line);
-        log(format!("SUCCESS: Producer marker found at {}", timestamp()));
-        log(format!("=== Full {} Contents ===", self.consumer.mountpoint));
-        listing.iter().cloned().for_each(log);
-        log("=== Reading Producer Files ===".into());
-        content.iter().cloned().for_each(log);
-        log("[Consumer Ready]".into());
+        let (reporter, mountpoint) = (self.reporter, self.consumer.mountpoint.as_str());
+        reporter.log_line(ConsumerLine::Found { at: &timestamp() });
+        reporter.log_line(ConsumerLine::Contents { mountpoint });
+        listing.iter().for_each(|line| reporter.log(line));
+        reporter.log_line(ConsumerLine::Reading);
+        content.iter().for_each(|line| reporter.log(line));
+        reporter.log_line(ConsumerLine::Ready);
     }
 }

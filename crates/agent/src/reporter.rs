@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
+use propagation_core::consumer_log::ConsumerLine;
 use propagation_core::protocol::ProgramEvent;
 
 use crate::pipe::Pipe;
@@ -42,6 +43,11 @@ impl Reporter {
         if pipe.send_descriptors(&[kept]).is_ok() {
             self.event(&ProgramEvent::Kept { init });
         }
+    }
+
+    /// Logs one of the lines that a consumer has.
+    pub(crate) fn log_line(&self, line: ConsumerLine<'_>) {
+        self.log(line.to_string());
     }
 
     /// Reports an event. A node that has gone ends the program anyway, so a failure is dropped.

@@ -34,7 +34,8 @@ pub(crate) enum Command {
         Exit status: 0 ok, 10 stale, 11 hung, 12 empty, 13 not mounted, 1 other.")]
     Probe(ProbeOptions),
     /// Render a saved report again.
-    #[command(after_help = "Example:\n  propagation report ./result/report.json --evidence")]
+    #[command(after_help = "Example:\n  propagation report ./result/report.json --evidence\n  \
+        propagation report ./result/report.json --format html > report.html")]
     Report(ReportOptions),
     /// Remove what dead runs have left behind.
     #[command(after_help = "Example:\n  propagation clean --list\n  \
@@ -59,6 +60,25 @@ pub(crate) enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For people, in a terminal.
+    Text,
+    /// For programs: everything that was recorded.
+    Json,
+    /// For an issue or a wiki: the filled results template.
+    Markdown,
+    /// For people, in a browser: one file with timeline and mount graph.
+    Html,
+    /// For CI systems: JUnit XML, a test case for each check.
+    Junit,
+    /// The mount graph alone, for Graphviz.
+    Dot,
+    /// The mount graph alone, as a picture.
+    Svg,
 }
 
 /// Where a plan is run.
@@ -159,8 +179,8 @@ pub(crate) struct RunOptions {
     timeout: Duration,
     /// How the result is printed.
     #[arg(long, value_enum, default_value = "text")]
-    pub(crate) format: Format,
-    /// Write report.json and report.txt into this directory.
+    pub(crate) format: ReportFormat,
+    /// Write the report in every format, and the log, into this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
     /// Where the log of the run goes.
@@ -267,7 +287,7 @@ pub(crate) struct ReportOptions {
     pub(crate) file: PathBuf,
     /// How it is printed.
     #[arg(long, value_enum, default_value = "text")]
-    pub(crate) format: Format,
+    pub(crate) format: ReportFormat,
     /// Show the evidence of every check, not only of those that failed.
     #[arg(long)]
     pub(crate) evidence: bool,

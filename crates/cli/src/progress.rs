@@ -1,6 +1,7 @@
 //! Progress on standard error: one line for each phase; on a terminal a bar below them.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -86,6 +87,11 @@ impl Progress {
             }
             _ => {}
         }
+    }
+
+    /// Where the log is, if there is one.
+    pub(crate) fn log_path(&self) -> Option<&Path> {
+        self.log.path()
     }
 
     fn note(&self, text: &str) {

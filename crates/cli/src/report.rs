@@ -1,12 +1,17 @@
-//! `propagation report`: renders a saved report again.
+//! `propagation report`, and how a report is printed and saved.
 
 use std::fs;
+use std::io;
+use std::path::Path;
 
+use propagation_core::report::graph::{self, Picture};
+use propagation_core::report::text::{self, Colour};
+use propagation_core::report::{html, junit, markdown};
 use propagation_core::{Error, ErrorKind, Report};
 
-use crate::args::ReportOptions;
+use crate::args::{ReportFormat, ReportOptions};
 use crate::exit::Exit;
-use crate::run;
+use crate::output;
 
 pub(crate) fn main(options: &ReportOptions) -> Result<Exit, Error> {
     let path = &options.file;
@@ -15,6 +20,62 @@ pub(crate) fn main(options: &ReportOptions) -> Result<Exit, Error> {
             .with_fix("name the report.json that `propagation run --report DIR` wrote")
     })?;
     let report = Report::from_json(&json)?;
-    run::print(&report, options.format, options.evidence)?;
+    print(&report, options.format, options.evidence)?;
     Ok(Exit::Verdict(report.verdict.outcome))
+}
+
+/// Prints a report on standard output.
+pub(crate) fn print(report: &Report, format: ReportFormat, evidence: bool) -> Result<(), Error> {
+    let rendered = match format {
+        ReportFormat::Text => text::render(report, output::colour(&io::stdout()), evidence),
+        ReportFormat::Json => json(report)?,
+        ReportFormat::Markdown => markdown::render(report),
+        ReportFormat::Html => html::render(report),
+        ReportFormat::Junit => junit::render(report),
+        ReportFormat::Dot => graph::dot::render(&picture(report)?),
+        ReportFormat::Svg => graph::svg::standalone(&picture(report)?),
+    };
+    output::text(&rendered)
+}
+
+/// Writes a report in every format for people and programs, and the log of its run, into a
+/// directory.
+pub(crate) fn save(report: &Report, directory: &Path, log: Option<&Path>) -> Result<(), Error> {
+    let failed = |path: &Path, error: &io::Error| {
+        Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
+            .with_fix("free space, or name another directory with --report")
+    };
+    for (name, content) in [
+        ("report.json", json(report)?),
+        ("report.txt", text::render(report, Colour::Plain, true)),
+        ("report.md", markdown::render(report)),
+        ("report.html", html::render(report)),
+        ("junit.xml", junit::render(report)),
+    ] {
+        let path = directory.join(name);
+        fs::write(&path, content).map_err(|error| failed(&path, &error))?;
+    }
+    if let Some(log) = log {
+        let path = directory.join("run.log");
+        fs::copy(log, &path).map_err(|error| failed(&path, &error))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn json(report: &Report) -> Result<String, Error> {
+    report
+        .to_json()
+        .map_err(|error| Error::new(ErrorKind::Internal, "write the report", error.to_string()))
+}
+
+fn picture(report: &Report) -> Result<Picture, Error> {
+    let capture = graph::telling(report).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            "draw the mount graph",
+            "the report has no mount tables",
+        )
+        .with_fix("run it again: reports have them when a phase of the run came to its end")
+    })?;
+    Ok(Picture::of(report, capture))
 }

@@ -1,20 +1,18 @@
 //! `propagation run`.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use propagation_core::report::text::{self, Colour};
 use propagation_core::{Error, ErrorKind, Report, Runner};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{BackendName, Format, RunOptions};
+use crate::args::{BackendName, RunOptions};
 use crate::exit::Exit;
 use crate::log::Log;
-use crate::output;
 use crate::progress::Progress;
+use crate::report;
 
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     if let Some(directory) = &options.report {
@@ -43,9 +41,9 @@ async fn run(options: &RunOptions) -> Result<Exit, Error> {
     progress.finish();
     interrupted.abort();
     let report = result?;
-    print(&report, options.format, options.evidence)?;
+    report::print(&report, options.format, options.evidence)?;
     if let Some(directory) = &options.report {
-        save(&report, directory, "report")?;
+        report::save(&report, directory, progress.log_path())?;
     }
     if cancellation.is_cancelled() {
         return Ok(Exit::Interrupted);
@@ -101,24 +99,8 @@ pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHa
     }))
 }
 
-/// Prints a report on standard output.
-pub(crate) fn print(report: &Report, format: Format, evidence: bool) -> Result<(), Error> {
-    match format {
-        Format::Text => {
-            output::text(&text::render(report, output::colour(&io::stdout()), evidence))
-        }
-        Format::Json => output::text(&json(report)?),
-    }
-}
-
-pub(crate) fn json(report: &Report) -> Result<String, Error> {
-    report
-        .to_json()
-        .map_err(|error| Error::new(ErrorKind::Internal, "write the report", error.to_string()))
-}
-
 /// Before anything runs, so that a bad directory does not cost a run.
-fn make_report_directory(directory: &Path) -> Result<(), Error> {
+pub(crate) fn make_report_directory(directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|error| {
         Error::new(
             ErrorKind::InvalidInput,
@@ -127,20 +109,4 @@ fn make_report_directory(directory: &Path) -> Result<(), Error> {
         )
         .with_fix("name a directory that can be written with --report")
     })
-}
-
-pub(crate) fn save(report: &Report, directory: &Path, name: &str) -> Result<(), Error> {
-    let write = |extension: &str, content: &str| {
-        let path = directory.join(format!("{name}.{extension}"));
-        fs::write(&path, content).map_err(|error| {
-            Error::new(
-                ErrorKind::Environment,
-                format!("write {}", path.display()),
-                error.to_string(),
-            )
-            .with_fix("free space, or name another directory with --report")
-        })
-    };
-    write("json", &json(report)?)?;
-    write("txt", &text::render(report, Colour::Plain, true))
 }

@@ -10,11 +10,12 @@ use propagation_core::report::{Expectations, Status};
 use propagation_core::{Error, ErrorKind, Plan, Report, Runner, scenario};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{BackendName, Format, RunOptions};
+use crate::args::{BackendName, ReportFormat, RunOptions};
 use crate::exit::Exit;
 use crate::log::Log;
 use crate::output;
-use crate::run::{cancel_on_signal, json, print, run_locally, save};
+use crate::report::{json, print, save};
+use crate::run::{cancel_on_signal, make_report_directory, run_locally};
 
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     let plans = read(&options.scenario)?;
@@ -68,20 +69,21 @@ async fn run(options: &RunOptions, plans: Vec<Plan>) -> Result<Exit, Error> {
     while let Some(done) = results.next().await {
         let done = done?;
         if let (Ok(report), Some(directory)) = (&done.result, &options.report) {
-            let name = if only_one { "report" } else { done.name.as_str() };
-            save(report, directory, name)?;
+            let own = if only_one { directory.clone() } else { directory.join(&done.name) };
+            make_report_directory(&own)?;
+            save(report, &own, None)?;
         }
         count.add(&done.result);
         match done.result {
             Ok(report) if only_one => print(&report, options.format, options.evidence)?,
-            Ok(report) if options.format == Format::Json => reports.push(json(&report)?),
+            Ok(report) if options.format == ReportFormat::Json => reports.push(json(&report)?),
             result => output::text(&line(&done.name, &result, options.evidence))?,
         }
     }
     interrupted.abort();
-    if options.format == Format::Json && !only_one {
+    if options.format == ReportFormat::Json && !only_one {
         output::text(&format!("[\n{}\n]", reports.join(",\n")))?;
-    } else if options.format == Format::Text {
+    } else if options.format == ReportFormat::Text {
         output::text(&count.words())?;
     }
     if cancellation.is_cancelled() {

@@ -324,6 +324,15 @@ impl<'a> RunContext<'a> {
     /// # Errors
     /// As [`Node::mount_tables`].
     pub async fn capture(&mut self) -> Result<&Capture, Error> {
+        let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
+        self.capture_as(step).await
+    }
+
+    /// As [`capture`](Self::capture), in the middle of a phase and under a name of its own.
+    ///
+    /// # Errors
+    /// As [`Node::mount_tables`].
+    pub async fn capture_as(&mut self, step: impl Into<String>) -> Result<&Capture, Error> {
         let mut actors = vec![Actor::Node];
         if self.plan.node.runtime.is_apart() {
             actors.push(Actor::Runtime);
@@ -335,10 +344,9 @@ impl<'a> RunContext<'a> {
         let tables = actors.into_iter().zip(tables);
         let tables =
             tables.filter_map(|(actor, table)| table.map(|table| ActorTable { actor, table }));
-        let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
         let (at_us, usage) = (self.node.now_us(), Usage::default());
-        let capture = Capture { step, at_us, tables: tables.collect(), usage };
-        // Of several of one phase the last one counts.
+        let capture = Capture { step: step.into(), at_us, tables: tables.collect(), usage };
+        // Of several of one name the last one counts.
         self.captures.retain(|before| before.step != capture.step);
         self.captures.push(capture);
         Ok(&self.captures[self.captures.len() - 1])

@@ -15,6 +15,7 @@
 //!
 //! Without the default feature `run` the crate has only what the agent needs and no async runtime.
 
+pub mod consumer_log;
 pub mod error;
 pub mod facts;
 pub mod journal;
@@ -30,6 +31,8 @@ pub mod suggest;
 pub mod backend;
 #[cfg(feature = "run")]
 pub mod context;
+#[cfg(feature = "run")]
+pub mod diagnosis;
 #[cfg(feature = "run")]
 pub mod event;
 #[cfg(feature = "fake")]

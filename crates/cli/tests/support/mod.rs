@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
 #![allow(clippy::print_stderr)] // a test binary's own main
 
+pub mod chromium;
 pub mod seccomp;
 
 use std::fs;

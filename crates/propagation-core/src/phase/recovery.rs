@@ -75,11 +75,20 @@ async fn node_is_fresh(context: &mut RunContext<'_>) -> Result<bool, Error> {
     Ok(fresh)
 }
 
+/// The name of the capture that is taken when waiting has not helped.
+const BEFORE_HELP: &str = "recovery, before any help";
+
 /// Tries the interventions in order until every consumer reads the new generation.
 async fn climb(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
     let mut tried = Vec::new();
     let mut works = None;
+    let mut broken_seen = false;
     for intervention in context.plan.recovery.clone() {
+        if intervention != Intervention::Wait && !broken_seen {
+            // The help changes the mount tables: what is broken shows only before it.
+            context.capture_as(BEFORE_HELP).await?;
+            broken_seen = true;
+        }
         if let Err(words) = intervene(context, intervention, consumers).await? {
             tried.push(format!("{intervention}: {words}"));
             continue;

@@ -1,9 +1,20 @@
 //! The report: the one data type that a run gives, of which every rendering is a pure function.
 
+pub mod graph;
+pub mod html;
+pub mod junit;
+pub mod markdown;
+pub mod reproduce;
 pub mod text;
+pub mod timeline;
+pub mod words;
+
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::Cause;
 use crate::facts::HostFacts;
 use crate::mountinfo::{MountGraph, MountTable};
 use crate::observation::{Actor, Observation};
@@ -253,6 +264,9 @@ pub struct Report {
     pub duration_ms: f64,
     /// What follows from it.
     pub verdict: Verdict,
+    /// Why it came out so, the most likely and most severe cause first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnosis: Vec<Cause>,
     /// The phases, in order.
     pub phases: Vec<PhaseReport>,
     /// What was measured.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Check, PhaseReport, Report, Status};
+pub use super::words::one_line;
+use super::{Check, PhaseReport, Report, Status, reproduce};
 
 /// Whether to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,7 @@ pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
     }
     write_measurements(&mut out, report);
     write_verdict(&mut out, report, colour);
+    write_causes(&mut out, report, colour, verbose);
     write_cleanup(&mut out, report);
     out
 }
@@ -95,19 +97,6 @@ fn write_check(out: &mut String, check: &Check, colour: Colour, all: bool) {
     if let Some(fix) = &check.fix {
         let _ = writeln!(out, "      fix: {}", one_line(fix));
     }
-}
-
-/// Text that may hold anything (a path, a log line) as one line without control characters.
-pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
 }
 
 fn write_measurements(out: &mut String, report: &Report) {
@@ -159,6 +148,31 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     }
 }
 
+fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
+    if report.diagnosis.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", colour.bold("Why"));
+    for (number, cause) in report.diagnosis.iter().enumerate() {
+        let title = colour.bold(&one_line(&cause.title));
+        let _ = writeln!(out, "  {}. {title} ({}, {})", number + 1, cause.id, cause.confidence);
+        if number == 0 || all {
+            for line in &cause.evidence {
+                let _ = writeln!(out, "      evidence: {}", one_line(line));
+            }
+        }
+        let _ = writeln!(out, "      fix: {}", one_line(&cause.fix.words));
+        for line in cause.fix.text.lines() {
+            let _ = writeln!(out, "        {}", one_line(line));
+        }
+        for (what, words) in [("verify", &cause.verify), ("source", &cause.source)] {
+            if !words.is_empty() {
+                let _ = writeln!(out, "      {what}: {}", one_line(words));
+            }
+        }
+    }
+}
+
 fn write_cleanup(out: &mut String, report: &Report) {
     let cleanup = &report.cleanup;
     let _ = writeln!(
@@ -170,6 +184,9 @@ fn write_cleanup(out: &mut String, report: &Report) {
         report.duration_ms,
         cleanup.duration_ms
     );
+    if let Some(command) = reproduce::command(&report.plan) {
+        let _ = writeln!(out, "Reproduce: {}", one_line(&command));
+    }
     for kept in &cleanup.kept {
         let _ = writeln!(out, "  kept: {}", one_line(kept));
     }

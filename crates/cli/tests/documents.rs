@@ -1,0 +1,269 @@
+//! The documents are true: every command in `docs/` is run, and what they show is what it printed.
+//!
+//! A block of commands has the line `<!-- run -->` above it, or `<!-- run: cluster -->` when it needs
+//! one; a block that follows under `<!-- output -->` is its standard output. With `BLESS=1` the
+//! outputs and the generated parts are written anew.
+
+mod support;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libtest_mimic::{Failed, Trial};
+use propagation_core::consumer_log::ConsumerLine;
+use regex::Regex;
+use support::{PASSED, PROPAGATION, TestResult, is_root, skip};
+
+fn main() {
+    let mut tests = vec![
+        Trial::ignorable_test("the_consumer_log_is_explained", consumer_log),
+        Trial::ignorable_test("links_lead_somewhere", links),
+    ];
+    for name in documents() {
+        let title = |what: &str| format!("{what}_of_{}", name.replace('-', "_"));
+        let (plain, cluster) = (name.clone(), name.clone());
+        tests.push(Trial::ignorable_test(title("commands"), move || commands(&plain)));
+        if read(&name).is_ok_and(|text| text.contains("<!-- run: cluster -->")) {
+            tests.push(Trial::ignorable_test(title("cluster_commands"), move || {
+                cluster_commands(&cluster)
+            }));
+        }
+    }
+    support::main(tests);
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+}
+
+fn documents() -> Vec<String> {
+    let files = fs::read_dir(directory()).expect("docs");
+    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> =
+        names.filter_map(|name| name.strip_suffix(".md").map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+fn read(name: &str) -> Result<String, Failed> {
+    Ok(fs::read_to_string(directory().join(format!("{name}.md")))?)
+}
+
+fn blessing() -> bool {
+    std::env::var_os("BLESS").is_some_and(|value| value == "1")
+}
+
+/// Where a block of commands runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Here,
+    Cluster,
+}
+
+/// A block of commands and what is shown of it.
+#[derive(Debug)]
+struct Block {
+    place: Where,
+    commands: String,
+    /// The first line of the output and the one after its last, where one is shown.
+    output: Option<(usize, usize)>,
+}
+
+/// The blocks of a document. Commands that nobody runs are an error.
+fn blocks(text: &str) -> Result<Vec<Block>, Failed> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut place = None;
+    let mut shows = false;
+    let mut index = 0;
+    while index < lines.len() {
+        let line = lines[index];
+        index += 1;
+        match line {
+            "<!-- run -->" => place = Some(Where::Here),
+            "<!-- run: cluster -->" => place = Some(Where::Cluster),
+            "<!-- output -->" => shows = true,
+            _ if line.starts_with("```") && line.len() > 3 => {
+                let end = (index..lines.len()).find(|&end| lines[end] == "```");
+                let end = end.ok_or_else(|| format!("line {index}: the block has no end"))?;
+                if line == "```sh" {
+                    let place = place.take();
+                    let place =
+                        place.ok_or_else(|| format!("line {index}: nobody runs this block"))?;
+                    let commands = lines[index..end].join("\n");
+                    blocks.push(Block { place, commands, output: None });
+                } else if std::mem::take(&mut shows) {
+                    let block = blocks.last_mut().ok_or("an output without commands")?;
+                    block.output = Some((index, end));
+                }
+                index = end + 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(blocks)
+}
+
+fn commands(name: &str) -> TestResult {
+    if !is_root() {
+        return skip("root", "the commands run in a mount namespace with an /etc of its own");
+    }
+    let text = read(name)?;
+    let blocks: Vec<Block> =
+        blocks(&text)?.into_iter().filter(|block| block.place == Where::Here).collect();
+    let outputs = run_all(name, &blocks)?;
+    compare(name, &text, &blocks, &outputs)
+}
+
+fn cluster_commands(name: &str) -> TestResult {
+    if std::env::var_os("KUBECONFIG").is_none_or(|value| value.is_empty()) {
+        return skip("cluster", "KUBECONFIG names none");
+    }
+    let text = read(name)?;
+    let blocks: Vec<Block> =
+        blocks(&text)?.into_iter().filter(|block| block.place == Where::Cluster).collect();
+    let outputs = run_all(&format!("{name}-cluster"), &blocks)?;
+    compare(name, &text, &blocks, &outputs)
+}
+
+/// Runs the blocks one after the other in one scratch directory. They see an `/etc` and a `/tmp` of
+/// their own, and no processes but theirs.
+fn run_all(name: &str, blocks: &[Block]) -> Result<Vec<String>, Failed> {
+    let scratch = tempfile::Builder::new()
+        .prefix(&format!("documents-{name}"))
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let at = |file: String| scratch.path().join(file);
+    let mut script = String::from(
+        "set -eu\nmkdir work home\ncp -a /etc etc\nmount --bind etc /etc\nmount -t tmpfs tmp /tmp\n\
+         mount --make-shared /tmp\ncd work\n",
+    );
+    for (index, block) in blocks.iter().enumerate() {
+        fs::write(at(format!("{index}.sh")), &block.commands)?;
+        let _ = writeln!(
+            script,
+            "status=0; timeout 180 bash ../{index}.sh > ../{index}.out 2> ../{index}.err || status=$?\n\
+             echo $status > ../{index}.status"
+        );
+    }
+    let programs = Path::new(PROPAGATION).parent().ok_or("the program is in a directory")?;
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let ran = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"])
+        .args(["bash", "-c", &script])
+        .current_dir(scratch.path())
+        .env("PATH", path)
+        .env("HOME", at("home".into()))
+        .env_remove("XDG_STATE_HOME")
+        .env_remove("NO_COLOR")
+        .output()?;
+    support::expect_code(&ran, 0)?;
+    let mut outputs = Vec::new();
+    for (index, block) in blocks.iter().enumerate() {
+        let file = |kind: &str| fs::read_to_string(at(format!("{index}.{kind}")));
+        let (status, output) = (file("status")?, file("out")?);
+        if status.trim() != "0" {
+            let commands = &block.commands;
+            let error = file("err")?;
+            return Err(
+                format!("{name}: exit status {status}of\n{commands}\n{output}{error}").into()
+            );
+        }
+        outputs.push(output);
+    }
+    Ok(outputs)
+}
+
+fn compare(name: &str, text: &str, blocks: &[Block], outputs: &[String]) -> TestResult {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut wrong = Vec::new();
+    let mut blessed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+    for (block, output) in blocks.iter().zip(outputs).rev() {
+        let Some((first, end)) = block.output else { continue };
+        let shown = lines[first..end].join("\n");
+        if steady(&shown) != steady(output) {
+            wrong.push(format!(
+                "{}\nshows\n{}\nand printed\n{}",
+                block.commands,
+                steady(&shown),
+                steady(output)
+            ));
+        }
+        blessed.splice(first..end, output.trim_end().lines().map(str::to_owned));
+    }
+    if wrong.is_empty() {
+        return PASSED;
+    }
+    if blessing() {
+        fs::write(directory().join(format!("{name}.md")), blessed.join("\n") + "\n")?;
+        return PASSED;
+    }
+    wrong.push("BLESS=1 writes the outputs anew".into());
+    Err(wrong.join("\n\n").into())
+}
+
+/// An output without what differs from run to run and from machine to machine.
+fn steady(output: &str) -> String {
+    let filters = [
+        (r"\d{8}t\d{6}-[0-9a-f]{8}", "<run>"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<timestamp>"),
+        (r"\b\d+ min \d+ s\b|\b\d+(\.\d+)? (ms|s)\b", "<time>"),
+        // A dead or missing mount may be glimpsed before the fresh one is there.
+        (r" → (empty \(absent\)|stale \([^)]*\)) at <time>( → ok)", "$2"),
+        (r"(\d+ \d+ )?\b\d+:\d+\b", "<device>"),
+        (r"\b(shared|master)(:)\d+|\b(group)( )\d+", "$1$3$2$4<group>"),
+        (r"nonce=[0-9a-f]+", "nonce=<nonce>"),
+        (r"Linux \S+ (x86_64|aarch64)", "Linux <release>"),
+        (r"fanotify mount events|poll on mountinfo", "<how it watches>"),
+        (r"security modules: .*", "security modules: <some>"),
+        (r"cgroup (v1|v2|hybrid|none)", "cgroup <version>"),
+        (r"process \d+|\d+ processes", "<processes>"),
+    ];
+    let mut text = output.trim().to_owned();
+    for (pattern, name) in filters {
+        let pattern = Regex::new(pattern).expect("a regular expression");
+        text = pattern.replace_all(&text, name).into_owned();
+    }
+    // How often a consumer looked in vain or with success differs.
+    let mut lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    lines.dedup();
+    lines.join("\n")
+}
+
+/// The table of a consumer's log lines, from the strings that the agent prints.
+fn consumer_log() -> TestResult {
+    let mut table = String::from("\n| line | meaning |\n|---|---|\n");
+    for line in ConsumerLine::ALL {
+        let _ = writeln!(table, "| `{line}` | {} |", line.meaning());
+    }
+    let text = read("test-plan")?;
+    let (start, end) = ("<!-- generated: consumer log -->\n", "\n<!-- end -->");
+    let (before, rest) = text.split_once(start).ok_or("no generated part")?;
+    let (found, after) = rest.split_once(&end[1..]).ok_or("the generated part has no end")?;
+    let wanted = format!("{table}\n");
+    if found == wanted {
+        return PASSED;
+    }
+    if blessing() {
+        let text = format!("{before}{start}{wanted}{}{after}", &end[1..]);
+        fs::write(directory().join("test-plan.md"), text)?;
+        return PASSED;
+    }
+    Err(format!("the table is another; BLESS=1 writes it anew:\n{wanted}").into())
+}
+
+/// Files beside the documents that they link to.
+fn links() -> TestResult {
+    let link = Regex::new(r"\]\(([^)#]+)(#[^)]*)?\)").expect("a regular expression");
+    for name in documents() {
+        let text = read(&name)?;
+        for found in link.captures_iter(&text) {
+            let target = &found[1];
+            if !target.contains("://") && !directory().join(target).exists() {
+                return Err(format!("{name}.md leads to {target}, which is not there").into());
+            }
+        }
+    }
+    PASSED
+}

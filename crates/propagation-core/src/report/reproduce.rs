@@ -1,0 +1,149 @@
+//! The command that does the same run again.
+
+use crate::plan::{
+    Bridge, Covering, Deadlines, Fault, FuseSpec, NodeSpec, Plan, Propagation, Role, Volume,
+    WorkloadSpec,
+};
+
+/// The command line of `propagation run` that has this plan, for a POSIX shell. None when the plan
+/// says more than the options can; it is in `report.json` then, as `plan`.
+pub fn command(plan: &Plan) -> Option<String> {
+    Some(arguments(plan)?.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+}
+
+/// The words of [`command`], not quoted.
+pub fn arguments(plan: &Plan) -> Option<Vec<String>> {
+    let consumer = plan.with_role(Role::Consumer).next()?;
+    let producer = plan.producer()?;
+    let consumers: u32 = plan.with_role(Role::Consumer).map(|workload| workload.replicas).sum();
+    let mut words = vec!["propagation".to_owned(), "run".to_owned()];
+    let mut option = |name: &str, value: String, default: String| {
+        if value != default {
+            words.extend([name.to_owned(), value]);
+        }
+    };
+    option("--bridge", plan.bridge.path.clone(), Bridge::default().path);
+    option("--fault", fault(&plan.fault)?.into(), "kill".into());
+    option("--volume", volume(&consumer.volume)?.into(), "bridge".into());
+    let usual = Propagation::HostToContainer.to_string();
+    option("--propagation", consumer.propagation.to_string(), usual);
+    option("--consumers", consumers.to_string(), "2".into());
+    option("--producer-uid", producer.uid.to_string(), "0".into());
+    option("--covering", covering(plan.node.covering)?.into(), "shared".into());
+    let usual = Deadlines::default().run_ms;
+    option("--timeout", format!("{}ms", plan.deadlines.run_ms), format!("{usual}ms"));
+    if let Some(text) = &plan.node.container_fuse_conf {
+        // The option adds the end of the line.
+        words.extend(["--container-fuse-conf".into(), text.strip_suffix('\n')?.to_owned()]);
+    }
+    if !plan.fuse.allow_other {
+        words.push("--no-allow-other".into());
+    }
+    (*plan == as_the_options_make_it(plan, consumer, producer, consumers)).then_some(words)
+}
+
+/// The plan that those options describe, which is this plan unless it says more.
+fn as_the_options_make_it(
+    plan: &Plan,
+    consumer: &WorkloadSpec,
+    producer: &WorkloadSpec,
+    consumers: u32,
+) -> Plan {
+    use crate::plan::StartOrder::{AfterMount, BeforeMount};
+    let late = consumers.div_ceil(2);
+    let sides =
+        [("consumer-early", BeforeMount, consumers - late), ("consumer-late", AfterMount, late)];
+    let mut workloads = vec![WorkloadSpec { uid: producer.uid, ..WorkloadSpec::producer() }];
+    workloads.extend(sides.into_iter().filter(|side| side.2 > 0).map(|(name, order, replicas)| {
+        WorkloadSpec {
+            volume: consumer.volume.clone(),
+            propagation: consumer.propagation,
+            replicas,
+            ..WorkloadSpec::consumer(name, order)
+        }
+    }));
+    workloads.push(WorkloadSpec::control());
+    Plan {
+        bridge: Bridge { path: plan.bridge.path.clone(), ..Bridge::default() },
+        workloads,
+        fault: plan.fault.clone(),
+        fuse: FuseSpec { allow_other: plan.fuse.allow_other, ..FuseSpec::default() },
+        deadlines: Deadlines { run_ms: plan.deadlines.run_ms, ..Deadlines::default() },
+        node: NodeSpec {
+            covering: plan.node.covering,
+            container_fuse_conf: plan.node.container_fuse_conf.clone(),
+            ..NodeSpec::default()
+        },
+        ..Plan::default()
+    }
+}
+
+fn fault(fault: &Fault) -> Option<&'static str> {
+    match fault {
+        Fault::Kill => Some("kill"),
+        Fault::Terminate => Some("terminate"),
+        Fault::Stop => Some("stop"),
+        // Only a scenario can name the others.
+        _ => None,
+    }
+}
+
+fn volume(volume: &Volume) -> Option<&'static str> {
+    match volume {
+        Volume::Bridge => Some("bridge"),
+        Volume::Mountpoint => Some("mountpoint"),
+        Volume::Ancestor => Some("ancestor"),
+        // Only a scenario can name the others.
+        _ => None,
+    }
+}
+
+fn covering(covering: Covering) -> Option<&'static str> {
+    match covering {
+        Covering::Shared => Some("shared"),
+        Covering::Slave => Some("slave"),
+        Covering::Private => Some("private"),
+        // Only a scenario can name the others.
+        _ => None,
+    }
+}
+
+/// A word as a POSIX shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_plan_needs_no_option() {
+        assert_eq!(command(&Plan::default()).as_deref(), Some("propagation run"));
+    }
+
+    #[test]
+    fn what_differs_is_said() {
+        let mut plan = Plan { fault: Fault::Stop, ..Plan::default() };
+        plan.fuse.allow_other = false;
+        plan.bridge.path = "/tmp/it's here".into();
+        plan.node.covering = Covering::Private;
+        let expected = r"propagation run --bridge '/tmp/it'\''s here' --fault stop --covering private --no-allow-other";
+        assert_eq!(command(&plan).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_plan_that_says_more_than_the_options_has_no_command() {
+        let mut plan = Plan::default();
+        plan.workloads[1].uid = 7;
+        assert_eq!(command(&plan), None);
+        let mut plan = Plan::default();
+        plan.recovery.pop();
+        assert_eq!(command(&plan), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! Text that may hold anything — a path, a log line — made fit to be shown.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// As much of one string as a rendering shows; the whole of it is in `report.json`. Longer than any
+/// path (4,095 bytes), so that only logs and hostile input are cut.
+pub const LONGEST: usize = 4_200;
+
+/// As many lines of evidence, logs or observations as a rendering shows in one place.
+pub const MOST_LINES: usize = 200;
+
+/// Text as one line in which everything can be seen: control characters, direction overrides and
+/// characters without width are written as Rust escapes.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_invisible) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if !is_invisible(character) {
+            line.push(character);
+        } else if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.extend(character.escape_unicode());
+        }
+    }
+    Cow::Owned(line)
+}
+
+/// As [`one_line`], cut after [`LONGEST`] characters with the number of those left out.
+pub fn short(text: &str) -> Cow<'_, str> {
+    // A string of few bytes has few characters.
+    if text.len() <= LONGEST {
+        return one_line(text);
+    }
+    let Some((end, _)) = text.char_indices().nth(LONGEST) else { return one_line(text) };
+    let mut line = one_line(&text[..end]).into_owned();
+    let _ = write!(line, "… ({} more characters)", text[end..].chars().count());
+    Cow::Owned(line)
+}
+
+/// The first [`MOST_LINES`] of the lines, and how many are left out.
+pub fn first_lines<T>(lines: &[T]) -> (&[T], usize) {
+    let shown = lines.len().min(MOST_LINES);
+    (&lines[..shown], lines.len() - shown)
+}
+
+/// Whether a character has no sign of its own, changes the direction of text, or is not allowed in
+/// XML 1.0.
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A duration in the unit that suits it: `0.4 ms`, `27.7 ms`, `4.03 s`, `2 min 5 s`.
+pub fn duration(ms: f64) -> String {
+    if ms < 1_000.0 {
+        format!("{ms:.1} ms")
+    } else if ms < 60_000.0 {
+        format!("{:.2} s", ms / 1e3)
+    } else {
+        let seconds = (ms / 1e3).round();
+        format!("{} min {} s", (seconds / 60.0).floor(), seconds % 60.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_can_be_seen() {
+        assert_eq!(
+            one_line("a\u{1b}[2Jb\nc\td\u{7}e\u{9b}f"),
+            "a\\u{1b}[2Jb\\nc\\td\\u{7}e\\u{9b}f"
+        );
+        assert_eq!(
+            one_line("x\u{202e}y\u{2066}z\u{200b}\u{feff}"),
+            "x\\u{202e}y\\u{2066}z\\u{200b}\\u{feff}"
+        );
+        assert!(matches!(one_line("/mnt/ü <b>"), Cow::Borrowed("/mnt/ü <b>")));
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let long = "ü".repeat(LONGEST + 3);
+        let cut = short(&long);
+        assert!(cut.ends_with("ü… (3 more characters)"), "{cut}");
+        let fits = "ü".repeat(LONGEST);
+        assert_eq!(short(&fits), fits);
+    }
+
+    #[test]
+    fn durations_have_the_unit_that_suits_them() {
+        for (ms, words) in
+            [(0.44, "0.4 ms"), (999.9, "999.9 ms"), (4026.3, "4.03 s"), (125_000.0, "2 min 5 s")]
+        {
+            assert_eq!(duration(ms), words);
+        }
+    }
+}
