@@ -30,6 +30,8 @@ pub mod backend;
 #[cfg(feature = "run")]
 pub mod context;
 #[cfg(feature = "run")]
+pub mod diagnosis;
+#[cfg(feature = "run")]
 pub mod event;
 #[cfg(feature = "fake")]
 pub mod fake;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::context::RunContext;
+use crate::diagnosis;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventSink};
 use crate::journal::Journal;
@@ -150,7 +151,7 @@ impl Runner {
         };
         events(&Event::Cleaned(&cleanup));
 
-        Ok(Report {
+        let mut report = Report {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),
             run_id: run_id.as_str().into(),
@@ -159,6 +160,7 @@ impl Runner {
             started_at: started_at.to_string(),
             duration_ms,
             verdict,
+            diagnosis: Vec::new(),
             phases: done.phases,
             measurements: done.measurements,
             timeline: done.timeline,
@@ -168,7 +170,9 @@ impl Runner {
             plan,
             logs: done.logs,
             cleanup,
-        })
+        };
+        report.diagnosis = diagnosis::explain(&report);
+        Ok(report)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod text;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::Cause;
 use crate::facts::HostFacts;
 use crate::mountinfo::{MountGraph, MountTable};
 use crate::observation::{Actor, Observation};
@@ -238,6 +239,9 @@ pub struct Report {
     pub duration_ms: f64,
     /// What follows from it.
     pub verdict: Verdict,
+    /// Why it came out so, the most likely and most severe cause first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnosis: Vec<Cause>,
     /// The phases, in order.
     pub phases: Vec<PhaseReport>,
     /// What was measured.
