@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Check, PhaseReport, Report, Status};
+use crate::diagnosis::{Cause, NOTHING_WRONG};
 
 /// Whether to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +145,7 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
         verdict.scenario_letter.map(|letter| format!(" (scenario {letter})")).unwrap_or_default();
     let head = format!("Verdict: {}{letter}", verdict.outcome);
     let _ = writeln!(out, "\n{}", colour.bold(&colour.paint(status, &head)));
+    write_diagnosis(out, report, colour);
     let _ = writeln!(out, "  {}", one_line(&verdict.summary));
     let _ = writeln!(out, "  Decision: {}", one_line(&verdict.decision));
     let _ = writeln!(out, "  Next steps:");
@@ -157,6 +159,31 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
             let _ = writeln!(out, "    {}", one_line(line));
         }
     }
+}
+
+/// How many causes are shown; all are in the JSON form.
+const CAUSES: usize = 3;
+
+fn write_diagnosis(out: &mut String, report: &Report, colour: Colour) {
+    let wrong = report.diagnosis.iter().filter(|cause| cause.id != NOTHING_WRONG);
+    for cause in wrong.take(CAUSES) {
+        write_cause(out, cause, colour);
+    }
+}
+
+/// One cause: what is wrong, what shows it, what to do, how to see that it helped.
+pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
+    let head = colour.bold(&format!("Cause: {}", one_line(&cause.title)));
+    let _ = writeln!(out, "  {head} ({}: {})", cause.confidence, one_line(&cause.id));
+    for line in &cause.evidence {
+        let _ = writeln!(out, "    evidence: {}", one_line(line));
+    }
+    let _ = writeln!(out, "    fix: {}", one_line(&cause.fix.words));
+    for line in cause.fix.text.lines() {
+        let _ = writeln!(out, "      {}", one_line(line));
+    }
+    let _ = writeln!(out, "    verify: {}", one_line(&cause.verify));
+    let _ = writeln!(out, "    source: {}", one_line(&cause.source));
 }
 
 fn write_cleanup(out: &mut String, report: &Report) {
