@@ -311,5 +311,10 @@ fn hosts() -> Vec<Case> {
             .device(Kind::NoDriver)
             .evidence(&["ENODEV"]),
     );
+    cases.push(
+        Case::new("a_device_on_a_mount_with_nodev", plan, &["fuse-device-unusable"])
+            .device(Kind::OnNodev)
+            .evidence(&["EACCES", "nodev"]),
+    );
     cases
 }

@@ -57,6 +57,8 @@ pub(crate) enum Kind {
     OwnersOnly,
     /// A device with another number, which no driver is behind.
     NoDriver,
+    /// A device for everybody, on a mount with `nodev`.
+    OnNodev,
 }
 
 /// Something over `/dev/fuse`, until it is dropped.
@@ -71,11 +73,16 @@ impl Device {
         let path = Path::new(SCRATCH).join(format!("{kind:?}"));
         match kind {
             Kind::OwnersOnly => node(&path, 0o600)?,
+            Kind::OnNodev => node(&path, 0o666)?,
             Kind::NoDriver => {
                 mknod(&path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(10, 255))?;
             }
         }
         bind(&path)?;
+        if matches!(kind, Kind::OnNodev) {
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NODEV;
+            mount(None::<&str>, "/dev/fuse", None::<&str>, flags, None::<&str>)?;
+        }
         Ok(Self { path })
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = host(facts, &scene.report.plan, table);
     causes.retain(|cause| {
         let check = match cause.id.as_str() {
-            "fuse-device-unusable" => "fuse_device",
+            DEVICE => "fuse_device",
             "fusermount3-absent" => "fusermount",
             "user-allow-other-missing" => "user_allow_other",
             "covering-private" | "covering-slave" | "shared-only-at-top" => "covering_mount",
@@ -74,53 +74,64 @@ fn device(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
         ),
         FuseDevice::Usable => return None,
         FuseDevice::Unusable { errno } => {
-            let (title, fix) = match errno.as_str() {
-                "ENOENT" => (
-                    "there is no /dev/fuse",
-                    Fix::command(
-                        "load the module; in a container add the device /dev/fuse",
-                        "modprobe fuse",
-                    ),
-                ),
-                "ENODEV" | "ENXIO" => (
-                    "/dev/fuse is there and no driver is behind it",
-                    Fix::command("load the module", "modprobe fuse"),
-                ),
-                "EACCES" => (
-                    "the mode of /dev/fuse does not let this user open it",
-                    Fix::command("let every user open it, as the udev rule of fuse3 does", CHMOD),
-                ),
-                "EPERM" => (
-                    "opening /dev/fuse is forbidden: a device control group, seccomp, or a mount \
-                     with nodev",
-                    Fix::yaml(
-                        "make the container privileged, or allow the device c 10:229 rwm",
-                        PRIVILEGED,
-                    ),
-                ),
-                _ => (
-                    "/dev/fuse cannot be opened",
-                    Fix::command("the kernel log says why", "dmesg | tail"),
-                ),
-            };
-            let evidence = format!("open of /dev/fuse for reading and writing gives {errno}");
+            let (title, fix) = unusable(errno, facts.fuse_device_for_all);
+            let mut evidence = format!("open of /dev/fuse for reading and writing gives {errno}");
+            if errno == "EACCES" && facts.fuse_device_for_all {
+                evidence
+                    .push_str(", and its mode lets everybody in: it lies on a mount with nodev");
+            }
             return Some(Cause {
-                source: "fuse(4)".into(),
-                ..node_cause(
-                    "fuse-device-unusable",
-                    title.into(),
-                    vec![evidence],
-                    fix,
-                    doctor(plan),
-                )
+                source: "fuse(4); open(2), ERRORS".into(),
+                ..node_cause(DEVICE, title.into(), vec![evidence], fix, doctor(plan))
             });
         }
     };
     Some(Cause {
         source: "fuse(4); fusermount3(1)".into(),
-        ..node_cause("fuse-device-unusable", title, vec![evidence.into()], fix, doctor(plan))
+        ..node_cause(DEVICE, title, vec![evidence.into()], fix, doctor(plan))
     })
 }
+
+/// What opening the device gave: why, and what to do.
+fn unusable(errno: &str, for_all: bool) -> (&'static str, Fix) {
+    match errno {
+        "ENOENT" => (
+            "there is no /dev/fuse",
+            Fix::command(
+                "load the module; in a container add the device /dev/fuse",
+                "modprobe fuse",
+            ),
+        ),
+        "ENODEV" | "ENXIO" => (
+            "/dev/fuse is there and no driver is behind it",
+            Fix::command("load the module", "modprobe fuse"),
+        ),
+        "EACCES" if for_all => (
+            "/dev/fuse lies on a mount with nodev, on which no device opens",
+            Fix::command(
+                "remount it, or mount a devtmpfs in its place",
+                "mount -o remount,dev /dev",
+            ),
+        ),
+        "EACCES" => (
+            "the mode of /dev/fuse does not let this user open it",
+            Fix::command("let every user open it, as the udev rule of fuse3 does", CHMOD),
+        ),
+        "EPERM" => (
+            "opening /dev/fuse is forbidden: a device control group or seccomp",
+            Fix::yaml(
+                "make the container privileged, or allow the device c 10:229 rwm",
+                PRIVILEGED,
+            ),
+        ),
+        _ => {
+            ("/dev/fuse cannot be opened", Fix::command("the kernel log says why", "dmesg | tail"))
+        }
+    }
+}
+
+/// The id of the causes for the device.
+const DEVICE: &str = "fuse-device-unusable";
 
 const CHMOD: &str = "chmod 0666 /dev/fuse";
 
