@@ -13,8 +13,8 @@ pub enum FuseDevice {
     Usable,
     /// Opening it failed.
     Unusable {
-        /// The errno's symbolic name: `ENOENT` (no device), `EACCES` (its mode), `EPERM` (device
-        /// control group, seccomp or a mount with `nodev`), `ENODEV` (no driver).
+        /// The errno's symbolic name: `ENOENT` (no device), `EACCES` (its mode, or a mount with
+        /// `nodev`), `EPERM` (device control group or seccomp), `ENODEV` (no driver).
         errno: String,
     },
 }

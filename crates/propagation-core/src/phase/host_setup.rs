@@ -98,13 +98,16 @@ fn fuse_device(facts: &HostFacts, plan: &Plan) -> Check {
                     "the device file is there and the kernel has no FUSE driver behind it",
                     "modprobe fuse, or use a kernel with CONFIG_FUSE_FS",
                 ),
+                "EACCES" if facts.fuse_device_for_all => (
+                    "/dev/fuse lies on a mount with nodev, on which no device opens",
+                    "remount it with dev, or mount a devtmpfs in its place",
+                ),
                 "EACCES" => (
                     "the mode of /dev/fuse does not let this user open it",
                     "chmod 0666 /dev/fuse (a udev rule of the fuse3 package does it), or run as root",
                 ),
                 "EPERM" => (
-                    "opening devices is forbidden here: a device control group, seccomp, or a \
-                     mount with nodev",
+                    "opening devices is forbidden here: a device control group or seccomp",
                     "allow the device c 10:229 rwm, or make the container privileged",
                 ),
                 _ => ("the kernel refused it", "look at the kernel log: dmesg | tail"),

@@ -14,6 +14,8 @@ pub use producer::Producer;
 pub use recovery::Recovery;
 pub use stale_mount::StaleMount;
 
+pub(crate) use stale_mount::DURING_FAULT;
+
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::observation::Observation;

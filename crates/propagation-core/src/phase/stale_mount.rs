@@ -181,7 +181,7 @@ async fn alive(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Resu
 }
 
 /// The name of the consumer that is started while the mount is stale.
-pub(super) const DURING_FAULT: &str = "consumer-during-fault";
+pub(crate) const DURING_FAULT: &str = "consumer-during-fault";
 
 /// Whether the runtime starts another consumer now: it looks at the volume's source first.
 async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {

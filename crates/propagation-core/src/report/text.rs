@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 pub use super::words::one_line;
 use super::{Check, PhaseReport, Report, Status, reproduce};
+use crate::diagnosis::{Cause, NOTHING_WRONG};
 
 /// Whether to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,29 +149,38 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     }
 }
 
+/// How many causes are shown, unless all are asked for; all are in the JSON form.
+const CAUSES: usize = 3;
+
 fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
-    if report.diagnosis.is_empty() {
+    let wrong: Vec<&Cause> =
+        report.diagnosis.iter().filter(|cause| cause.id != NOTHING_WRONG).collect();
+    if wrong.is_empty() {
         return;
     }
     let _ = writeln!(out, "\n{}", colour.bold("Why"));
-    for (number, cause) in report.diagnosis.iter().enumerate() {
-        let title = colour.bold(&one_line(&cause.title));
-        let _ = writeln!(out, "  {}. {title} ({}, {})", number + 1, cause.id, cause.confidence);
-        if number == 0 || all {
-            for line in &cause.evidence {
-                let _ = writeln!(out, "      evidence: {}", one_line(line));
-            }
-        }
-        let _ = writeln!(out, "      fix: {}", one_line(&cause.fix.words));
-        for line in cause.fix.text.lines() {
-            let _ = writeln!(out, "        {}", one_line(line));
-        }
-        for (what, words) in [("verify", &cause.verify), ("source", &cause.source)] {
-            if !words.is_empty() {
-                let _ = writeln!(out, "      {what}: {}", one_line(words));
-            }
-        }
+    let shown = if all { wrong.len() } else { CAUSES };
+    for cause in wrong.iter().take(shown) {
+        write_cause(out, cause, colour);
     }
+    if wrong.len() > shown {
+        let _ = writeln!(out, "  … and {} more with --evidence", wrong.len() - shown);
+    }
+}
+
+/// One cause: what is wrong, what shows it, what to do, how to see that it helped.
+pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
+    let head = colour.bold(&format!("Cause: {}", one_line(&cause.title)));
+    let _ = writeln!(out, "  {head} ({}: {})", cause.confidence, one_line(&cause.id));
+    for line in &cause.evidence {
+        let _ = writeln!(out, "    evidence: {}", one_line(line));
+    }
+    let _ = writeln!(out, "    fix: {}", one_line(&cause.fix.words));
+    for line in cause.fix.text.lines() {
+        let _ = writeln!(out, "      {}", one_line(line));
+    }
+    let _ = writeln!(out, "    verify: {}", one_line(&cause.verify));
+    let _ = writeln!(out, "    source: {}", one_line(&cause.source));
 }
 
 fn write_cleanup(out: &mut String, report: &Report) {

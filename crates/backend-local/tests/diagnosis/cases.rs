@@ -1,0 +1,322 @@
+//! What is broken in each test, and which causes must be found.
+
+use propagation_core::Phase;
+use propagation_core::phase;
+use propagation_core::plan::{
+    Bridge, BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume,
+    WorkloadSpec,
+};
+
+use crate::host::Kind;
+
+/// One setup.
+pub(crate) struct Case {
+    /// What is broken.
+    pub(crate) name: &'static str,
+    /// The experiment.
+    pub(crate) plan: fn() -> Plan,
+    /// The ids of all causes, in order.
+    pub(crate) causes: &'static [&'static str],
+    /// What must be in the evidence of the first.
+    pub(crate) evidence: &'static [&'static str],
+    /// Whether it needs a host that only root can make, or a second user.
+    pub(crate) needs_root: bool,
+    /// What lies at `/dev/fuse`, if not a device for everybody.
+    pub(crate) device: Option<Kind>,
+    /// Other phases than the five.
+    pub(crate) phases: Option<fn() -> Vec<Box<dyn Phase>>>,
+}
+
+impl Case {
+    fn new(name: &'static str, plan: fn() -> Plan, causes: &'static [&'static str]) -> Self {
+        Self { name, plan, causes, evidence: &[], needs_root: false, device: None, phases: None }
+    }
+
+    fn evidence(self, evidence: &'static [&'static str]) -> Self {
+        Self { evidence, ..self }
+    }
+
+    fn root(self) -> Self {
+        Self { needs_root: true, ..self }
+    }
+
+    fn device(self, kind: Kind) -> Self {
+        Self { device: Some(kind), needs_root: true, ..self }
+    }
+
+    fn phases(self, phases: fn() -> Vec<Box<dyn Phase>>) -> Self {
+        Self { phases: Some(phases), ..self }
+    }
+}
+
+/// The five phases with short deadlines: what does not come within them does not come at all.
+fn plan() -> Plan {
+    let mut plan = Plan::default();
+    plan.deadlines.marker_ms = 700;
+    plan.deadlines.recovery_ms = 300;
+    plan.deadlines.probe_ms = 300;
+    plan
+}
+
+fn with_node(node: NodeSpec) -> Plan {
+    Plan { node, ..plan() }
+}
+
+fn with_fault(fault: Fault) -> Plan {
+    Plan { fault, ..plan() }
+}
+
+/// One consumer beside producer and control.
+fn one_consumer(volume: Volume, propagation: Propagation, order: StartOrder) -> Plan {
+    let consumer =
+        WorkloadSpec { volume, propagation, ..WorkloadSpec::consumer("consumer", order) };
+    Plan { workloads: vec![WorkloadSpec::producer(), consumer, WorkloadSpec::control()], ..plan() }
+}
+
+/// A producer that is not root, with this fuse.conf in its container.
+fn not_root(container_fuse_conf: Option<&str>) -> Plan {
+    let node = NodeSpec {
+        container_fuse_conf: container_fuse_conf.map(Into::into),
+        ..NodeSpec::default()
+    };
+    let mut plan = with_node(node);
+    plan.workloads[0].uid = 1000;
+    plan
+}
+
+const ALLOWED: Option<&str> = Some("user_allow_other\n");
+
+/// All setups.
+pub(crate) fn all() -> Vec<Case> {
+    let mut cases = in_order();
+    cases.extend(consumers());
+    cases.extend(faults());
+    cases.extend(permissions());
+    cases.extend(hosts());
+    cases
+}
+
+fn in_order() -> Vec<Case> {
+    use Propagation::{Bidirectional, HostToContainer};
+    use StartOrder::{AfterMount, BeforeMount};
+    const NOTHING: &[&str] = &["nothing-wrong"];
+    vec![
+        Case::new("the_default_is_in_order", plan, NOTHING),
+        Case::new(
+            "an_ancestor_as_volume_is_in_order",
+            || one_consumer(Volume::Ancestor, HostToContainer, AfterMount),
+            NOTHING,
+        ),
+        Case::new(
+            "bidirectional_consumers_are_in_order",
+            || one_consumer(Volume::Bridge, Bidirectional, AfterMount),
+            NOTHING,
+        ),
+        Case::new(
+            "an_early_consumer_is_in_order",
+            || one_consumer(Volume::Bridge, HostToContainer, BeforeMount),
+            NOTHING,
+        ),
+        Case::new(
+            "a_bridge_with_odd_characters_is_in_order",
+            || {
+                let path = "/tmp/a b\t'\"$(x)\n#\\".into();
+                Plan { bridge: Bridge { path, ..Bridge::default() }, ..plan() }
+            },
+            NOTHING,
+        ),
+        Case::new(
+            "a_thousand_consumers_are_in_order",
+            || {
+                let mut plan = plan();
+                plan.workloads[1].replicas = 500;
+                plan.workloads[2].replicas = 500;
+                plan.deadlines.recovery_ms = 10_000;
+                plan.deadlines.probe_ms = 10_000;
+                plan
+            },
+            NOTHING,
+        ),
+        Case::new("a_producer_that_is_not_root_is_in_order", || not_root(ALLOWED), NOTHING).root(),
+    ]
+}
+
+fn consumers() -> Vec<Case> {
+    use Propagation::{HostToContainer, None};
+    use StartOrder::{AfterMount, BeforeMount};
+    vec![
+        Case::new(
+            "a_private_consumer_that_started_before",
+            || one_consumer(Volume::Bridge, None, BeforeMount),
+            &["consumer-mode-none"],
+        )
+        .evidence(&[
+            "consumer as uid 0: absent",
+            "node as uid 0: ok",
+            " /mnt rw,relatime - tmpfs",
+        ]),
+        Case::new(
+            "a_private_consumer_that_started_after",
+            || one_consumer(Volume::Bridge, None, AfterMount),
+            &["consumer-frozen-copy"],
+        )
+        .evidence(&["consumer as uid 0: ENOTCONN", "node as uid 0: ok"]),
+        Case::new(
+            "two_private_consumers_are_told_apart",
+            || {
+                let mut plan = plan();
+                plan.workloads[2].propagation = None;
+                plan
+            },
+            &["consumer-frozen-copy"],
+        ),
+        Case::new(
+            "the_mountpoint_as_volume_started_after",
+            || one_consumer(Volume::Mountpoint, HostToContainer, AfterMount),
+            &[
+                "volume-is-mountpoint",
+                "stale-source-blocks-start",
+                "clean-unmount-where-stack-needed",
+            ],
+        )
+        .evidence(&["consumer as uid 0: ENOTCONN", "is what consumer holds, device 0:"]),
+        Case::new(
+            "the_mountpoint_as_volume_started_before",
+            || one_consumer(Volume::Mountpoint, HostToContainer, BeforeMount),
+            &["stale-source-blocks-start"],
+        )
+        .evidence(&["transport endpoint is not connected"]),
+        Case::new(
+            "the_mountpoint_as_private_volume",
+            || one_consumer(Volume::Mountpoint, None, AfterMount),
+            &["volume-is-mountpoint", "stale-source-blocks-start"],
+        ),
+        Case::new(
+            "the_mountpoint_as_private_volume_started_before",
+            || one_consumer(Volume::Mountpoint, None, BeforeMount),
+            &["consumer-mode-none"],
+        ),
+    ]
+}
+
+fn faults() -> Vec<Case> {
+    use StartOrder::AfterMount;
+    vec![
+        Case::new("a_stopped_daemon", || with_fault(Fault::Stop), &["daemon-stopped"])
+            .evidence(&["node as uid 0: hang", "is stopped"]),
+        Case::new(
+            "a_clean_unmount",
+            || with_fault(Fault::Terminate),
+            &["lower-filesystem-exposed"],
+        )
+        .evidence(&["consumer-late as uid 0: absent"]),
+        Case::new(
+            "a_stopped_daemon_and_the_mountpoint_as_volume",
+            || Plan {
+                fault: Fault::Stop,
+                ..one_consumer(Volume::Mountpoint, Propagation::HostToContainer, AfterMount)
+            },
+            &["volume-is-mountpoint", "daemon-stopped", "clean-unmount-where-stack-needed"],
+        ),
+        Case::new("a_daemon_that_nobody_brings_back", plan, &["daemon-dead"])
+            .phases(|| phase::five().into_iter().take(4).collect())
+            .evidence(&["node as uid 0: ENOTCONN"]),
+    ]
+}
+
+fn permissions() -> Vec<Case> {
+    vec![
+        Case::new("no_allow_other", || let_nobody_else_in(plan()), &["allow-other-missing"])
+            .root()
+            .evidence(&["as uid 1000: EACCES", "user_id=0,group_id=0"]),
+        Case::new(
+            "no_allow_other_of_a_producer_that_is_not_root",
+            || let_nobody_else_in(not_root(Option::None)),
+            &["allow-other-missing"],
+        )
+        .root()
+        .evidence(&["node as uid 0: EACCES", "user_id=1000"]),
+        Case::new(
+            "no_user_allow_other_in_the_container",
+            || {
+                let mut plan = not_root(Option::None);
+                plan.node.fuse_conf = Some("user_allow_other\n".into());
+                plan
+            },
+            &["user-allow-other-missing"],
+        )
+        .root()
+        .evidence(&["the node's own /etc/fuse.conf has it"]),
+        Case::new(
+            "no_fusermount3",
+            || {
+                let mut plan = not_root(ALLOWED);
+                plan.node.without_host_tools = true;
+                plan
+            },
+            &["fusermount3-absent"],
+        )
+        .root(),
+    ]
+}
+
+fn hosts() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new(
+            "a_private_covering_mount_below_a_shared_root",
+            || with_node(NodeSpec { covering: Covering::Private, ..NodeSpec::default() }),
+            &["shared-only-at-top"],
+        )
+        .evidence(&[" / /tmp rw,relatime - tmpfs", " / / rw,relatime shared:"]),
+        Case::new(
+            "a_private_root",
+            || Plan {
+                bridge: Bridge { path: "/bridge".into(), ..Bridge::default() },
+                ..with_node(NodeSpec { covering: Covering::Private, ..NodeSpec::default() })
+            },
+            &["covering-private"],
+        ),
+        Case::new(
+            "a_slave_covering_mount",
+            || with_node(NodeSpec { covering: Covering::Slave, ..NodeSpec::default() }),
+            &["covering-slave"],
+        )
+        .evidence(&["master:"]),
+        Case::new(
+            "a_file_in_place_of_the_bridge",
+            || with_node(NodeSpec { bridge: BridgeState::File, ..NodeSpec::default() }),
+            &["bridge-unusable"],
+        ),
+        Case::new(
+            "a_read_only_filesystem",
+            || with_node(NodeSpec { read_only: true, ..NodeSpec::default() }),
+            &["bridge-unusable"],
+        )
+        .evidence(&["EROFS"]),
+    ];
+    cases.push(
+        Case::new(
+            "a_device_that_only_its_owner_may_open",
+            || not_root(ALLOWED),
+            &["fuse-device-unusable"],
+        )
+        .device(Kind::OwnersOnly),
+    );
+    cases.push(
+        Case::new("a_device_without_a_driver", plan, &["fuse-device-unusable"])
+            .device(Kind::NoDriver)
+            .evidence(&["ENODEV"]),
+    );
+    cases.push(
+        Case::new("a_device_on_a_mount_with_nodev", plan, &["fuse-device-unusable"])
+            .device(Kind::OnNodev)
+            .evidence(&["EACCES", "nodev"]),
+    );
+    cases
+}
+
+/// The plan with a mount that lets only the mounting user in.
+fn let_nobody_else_in(mut plan: Plan) -> Plan {
+    plan.fuse.allow_other = false;
+    plan
+}

@@ -1,0 +1,325 @@
+//! What a host lacks before anything is started.
+
+use super::cause::{Cause, Confidence, Fix};
+use super::scene::Scene;
+use super::text::{SHARED_SUBTREES, line, shell};
+use crate::facts::{FuseDevice, HostFacts, PathState};
+use crate::mountinfo::{MountEntry, MountPropagation, MountRef, MountTable};
+use crate::observation::Actor;
+use crate::plan::Plan;
+
+/// The causes in the facts of a node, for a plan: what `host_setup` finds, explained. `table` is the
+/// node's mount table, where it is known; it tells a node that shares nothing from one that shares
+/// its root only.
+pub fn host(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    causes.extend(device(facts, plan));
+    causes.extend(helper(facts, plan));
+    causes.extend(fuse_conf(facts, plan));
+    causes.extend(covering(facts, plan, table));
+    causes.extend(bridge(facts, plan));
+    causes
+}
+
+/// The rule: only when a check of the host failed do its facts explain anything.
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    let Some(facts) = &scene.report.environment else { return Vec::new() };
+    let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
+    let mut causes = host(facts, &scene.report.plan, table);
+    causes.retain(|cause| {
+        let check = match cause.id.as_str() {
+            DEVICE => "fuse_device",
+            "fusermount3-absent" => "fusermount",
+            "user-allow-other-missing" => "user_allow_other",
+            "covering-private" | "covering-slave" | "shared-only-at-top" => "covering_mount",
+            _ => "bridge",
+        };
+        scene.failed(check).next().is_some()
+    });
+    if causes.iter().all(|cause| cause.id != "bridge-unusable") {
+        causes.extend(bridge_not_made(scene));
+    }
+    causes
+}
+
+fn producer_uid(plan: &Plan) -> u32 {
+    plan.producer().map_or(0, |producer| producer.uid)
+}
+
+fn node_cause(id: &str, title: String, evidence: Vec<String>, fix: Fix, verify: String) -> Cause {
+    Cause {
+        id: id.into(),
+        title,
+        confidence: Confidence::Certain,
+        actors: vec![Actor::Node],
+        mounts: Vec::new(),
+        evidence,
+        fix,
+        verify,
+        source: SHARED_SUBTREES.into(),
+    }
+}
+
+fn doctor(plan: &Plan) -> String {
+    format!("propagation doctor --bridge {}", shell(&plan.bridge.path))
+}
+
+fn device(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
+    let uid = producer_uid(plan);
+    let (title, evidence, fix) = match &facts.fuse_device {
+        FuseDevice::Usable if uid != 0 && !facts.fuse_device_for_all => (
+            format!("/dev/fuse opens for its owner only, and the producer runs as uid {uid}"),
+            "open of /dev/fuse succeeds, and its mode does not give others read and write",
+            Fix::command("let every user open it, as the udev rule of fuse3 does", CHMOD),
+        ),
+        FuseDevice::Usable => return None,
+        FuseDevice::Unusable { errno } => {
+            let (title, fix) = unusable(errno, facts.fuse_device_for_all);
+            let mut evidence = format!("open of /dev/fuse for reading and writing gives {errno}");
+            if errno == "EACCES" && facts.fuse_device_for_all {
+                evidence
+                    .push_str(", and its mode lets everybody in: it lies on a mount with nodev");
+            }
+            return Some(Cause {
+                source: "fuse(4); open(2), ERRORS".into(),
+                ..node_cause(DEVICE, title.into(), vec![evidence], fix, doctor(plan))
+            });
+        }
+    };
+    Some(Cause {
+        source: "fuse(4); fusermount3(1)".into(),
+        ..node_cause(DEVICE, title, vec![evidence.into()], fix, doctor(plan))
+    })
+}
+
+/// What opening the device gave: why, and what to do.
+fn unusable(errno: &str, for_all: bool) -> (&'static str, Fix) {
+    match errno {
+        "ENOENT" => (
+            "there is no /dev/fuse",
+            Fix::command(
+                "load the module; in a container add the device /dev/fuse",
+                "modprobe fuse",
+            ),
+        ),
+        "ENODEV" | "ENXIO" => (
+            "/dev/fuse is there and no driver is behind it",
+            Fix::command("load the module", "modprobe fuse"),
+        ),
+        "EACCES" if for_all => (
+            "/dev/fuse lies on a mount with nodev, on which no device opens",
+            Fix::command(
+                "remount it, or mount a devtmpfs in its place",
+                "mount -o remount,dev /dev",
+            ),
+        ),
+        "EACCES" => (
+            "the mode of /dev/fuse does not let this user open it",
+            Fix::command("let every user open it, as the udev rule of fuse3 does", CHMOD),
+        ),
+        "EPERM" => (
+            "opening /dev/fuse is forbidden: a device control group or seccomp",
+            Fix::yaml(
+                "make the container privileged, or allow the device c 10:229 rwm",
+                PRIVILEGED,
+            ),
+        ),
+        _ => {
+            ("/dev/fuse cannot be opened", Fix::command("the kernel log says why", "dmesg | tail"))
+        }
+    }
+}
+
+/// The id of the causes for the device.
+const DEVICE: &str = "fuse-device-unusable";
+
+const CHMOD: &str = "chmod 0666 /dev/fuse";
+
+/// The fragment that makes a container privileged.
+pub(super) const PRIVILEGED: &str = "securityContext:\n  privileged: true\n";
+
+fn helper(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
+    let uid = producer_uid(plan);
+    if uid == 0 || facts.fusermount3.is_some() {
+        return None;
+    }
+    let evidence = match &facts.fusermount {
+        Some(path) => format!("only {path} of FUSE 2 is there"),
+        None => "neither fusermount3 nor fusermount is there".into(),
+    };
+    Some(fusermount_absent(uid, evidence))
+}
+
+/// The cause for a missing helper.
+pub(super) fn fusermount_absent(uid: u32, evidence: String) -> Cause {
+    Cause {
+        source: "fusermount3(1)".into(),
+        ..node_cause(
+            "fusermount3-absent",
+            format!(
+                "fusermount3 is missing where the producer runs, and uid {uid} can mount only \
+                 through it"
+            ),
+            vec![evidence],
+            Fix::command(
+                "install it in the producer's image, or run the producer as root",
+                "apt-get install fuse3",
+            ),
+            "command -v fusermount3   # in the producer's container".into(),
+        )
+    }
+}
+
+fn fuse_conf(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
+    let uid = producer_uid(plan);
+    let file = &facts.fuse_conf;
+    if uid == 0 || file.user_allow_other || !plan.fuse.allow_other {
+        return None;
+    }
+    let found = if file.exists { "has no line user_allow_other" } else { "does not exist" };
+    let mut evidence = vec![format!("{} {found}", file.path), format!("the producer is uid {uid}")];
+    let on_node = plan.node.fuse_conf.as_deref().unwrap_or_default();
+    if on_node.lines().any(|line| line.trim() == "user_allow_other") {
+        evidence
+            .push("the node's own /etc/fuse.conf has it, and is not the file that is read".into());
+    }
+    Some(user_allow_other(&file.path, evidence))
+}
+
+/// The cause for a fuse.conf without the line.
+pub(super) fn user_allow_other(file: &str, evidence: Vec<String>) -> Cause {
+    Cause {
+        source: "fusermount3(1), FILES; mount.fuse3(8), allow_other".into(),
+        ..node_cause(
+            "user-allow-other-missing",
+            format!(
+                "user_allow_other is not in {file}, the file that fusermount3 reads: that of the \
+                 mount namespace it runs in"
+            ),
+            evidence,
+            Fix::command(
+                format!(
+                    "add the line to {file} (a producer in a pod: in its image or through a \
+                     ConfigMap; on the node it has no effect), or run the producer as root, who is \
+                     exempt"
+                ),
+                "echo user_allow_other >> /etc/fuse.conf",
+            ),
+            "grep -x user_allow_other /etc/fuse.conf   # in the producer's container".into(),
+        )
+    }
+}
+
+fn covering(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Option<Cause> {
+    let mount = facts.covering_mount.as_ref()?;
+    covering_cause(mount, plan, table)
+}
+
+/// The cause for a covering mount that does not send; none when it does.
+pub(super) fn covering_cause(
+    mount: &MountEntry,
+    plan: &Plan,
+    table: Option<&MountTable>,
+) -> Option<Cause> {
+    let bridge = &plan.bridge.path;
+    let at = mount.mount_point.to_string();
+    let top = table.and_then(|table| table.at(&"/".into())).filter(|top| top.shared.is_some());
+    let mut evidence = vec![line("covering mount", mount)];
+    let (id, title) = match mount.propagation() {
+        MountPropagation::Shared | MountPropagation::SlaveAndShared => return None,
+        MountPropagation::Slave => (
+            "covering-slave",
+            format!(
+                "the mount that covers {bridge:?} ({at}) is a slave: it receives mounts and sends \
+                 none, so Bidirectional is refused"
+            ),
+        ),
+        _ => match top.filter(|top| top.mount_id != mount.mount_id) {
+            Some(top) => {
+                evidence.push(line("root", top));
+                (
+                    "shared-only-at-top",
+                    format!(
+                        "/ is shared, and the mount that covers {bridge:?} ({at}) is private: what \
+                         counts is the covering mount"
+                    ),
+                )
+            }
+            None => (
+                "covering-private",
+                format!(
+                    "the mount that covers {bridge:?} ({at}) is private: it sends and receives \
+                     nothing"
+                ),
+            ),
+        },
+    };
+    let words = "make it shared before the container runtime starts (systemd does it for /; \
+                 without systemd put it into an init script)";
+    Some(Cause {
+        mounts: vec![MountRef::new(Actor::Node.to_string(), mount.mount_id)],
+        ..node_cause(
+            id,
+            title,
+            evidence,
+            Fix::command(
+                words,
+                format!("mount --make-rshared {}", shell(&mount.mount_point.to_string_lossy())),
+            ),
+            format!("findmnt -n -o PROPAGATION --target {}   # shared", shell(bridge)),
+        )
+    })
+}
+
+fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
+    let path = &plan.bridge.path;
+    let (title, evidence, fix) = match &facts.bridge {
+        PathState::Directory | PathState::Missing => return None,
+        PathState::Other { what } => (
+            format!("{path:?} is {what}, and a volume has to be a directory"),
+            format!("lstat of {path:?}: {what}"),
+            Fix::words("name another bridge, or move what is there out of the way"),
+        ),
+        PathState::Error { errno } if errno == "ENOTCONN" => (
+            format!("a dead FUSE mount lies on {path:?}"),
+            format!("lstat of {path:?} gives ENOTCONN"),
+            Fix::command("take it off", format!("umount --lazy {}", shell(path))),
+        ),
+        PathState::Error { errno } => (
+            format!("{path:?} cannot be looked at"),
+            format!("lstat of {path:?} gives {errno}"),
+            Fix::words("name another bridge with --bridge"),
+        ),
+    };
+    Some(Cause {
+        source: "path_resolution(7)".into(),
+        ..node_cause("bridge-unusable", title, vec![evidence], fix, doctor(plan))
+    })
+}
+
+/// The bridge was to be made and could not be.
+fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
+    let check = scene.failed("bridge").next()?;
+    let plan = &scene.report.plan;
+    let (title, fix) = if check.observed.contains("EROFS") {
+        (
+            format!("{:?} cannot be made: its filesystem is read-only", plan.bridge.path),
+            "name a bridge on a writable filesystem with --bridge",
+        )
+    } else {
+        (
+            format!("{:?} cannot be made", plan.bridge.path),
+            "make the directory by hand, or name another one with --bridge",
+        )
+    };
+    Some(Cause {
+        source: "mkdir(2), ERRORS".into(),
+        ..node_cause(
+            "bridge-unusable",
+            title,
+            vec![check.observed.clone()],
+            Fix::words(fix),
+            doctor(plan),
+        )
+    })
+}

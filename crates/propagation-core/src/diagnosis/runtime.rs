@@ -1,0 +1,237 @@
+//! Runtimes and namespaces: mounts that cannot travel because of where containers are made, and
+//! containers that are not what their manifest says.
+
+use super::cause::{Cause, Confidence, Fix};
+use super::scene::{Scene, Stranded};
+use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
+use super::visibility::{Broken, Explanation, visibility_of_existing};
+use crate::mountinfo::{MountEntry, MountRef};
+use crate::observation::{Actor, Outcome};
+use crate::report::Capture;
+
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    let mut causes: Vec<Cause> = control_positive(scene).into_iter().collect();
+    causes.extend(producer_not_sent(scene));
+    causes
+}
+
+/// A control that must not see the mount sees it.
+fn control_positive(scene: &Scene<'_>) -> Option<Cause> {
+    let checks: Vec<_> = scene.failed("control").collect();
+    let control = |check: &str| check.strip_prefix("control:").unwrap_or("control").to_owned();
+    let controls: Vec<String> = checks.iter().map(|check| control(&check.id)).collect();
+    let first = controls.first()?;
+    let mut evidence: Vec<String> = Vec::new();
+    let mut mounts = Vec::new();
+    for name in &controls {
+        let actor = Actor::workload(name.clone());
+        let seen = scene.probes().filter(|seen| seen.actor == actor).last();
+        evidence.extend(seen.map(ToString::to_string));
+        let at = scene.last_table(&actor).and_then(|(_, t)| t.covering(&scene.path_of(&actor)));
+        evidence.extend(at.map(|mount| line(name, mount)));
+        mounts.extend(at.map(|mount| MountRef::new(name.clone(), mount.mount_id)));
+    }
+    Some(Cause {
+        id: "control-positive".into(),
+        title: format!(
+            "{} must not see the mount (None, started before it) and does: its container is not \
+             isolated, so seeing the mount proves nothing",
+            names(controls.iter().map(String::as_str))
+        ),
+        confidence: Confidence::Certain,
+        actors: controls.iter().map(|name| Actor::workload(name.clone())).collect(),
+        mounts,
+        evidence,
+        fix: Fix::words(
+            "let the runtime make / of its containers rslave before it binds, and volumes of mode \
+             None rprivate: look at rootfsPropagation in its config.json",
+        ),
+        verify: format!(
+            "kubectl exec {first} -- cat /proc/self/mountinfo   # no shared:N anywhere"
+        ),
+        source: "https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md, Rootfs \
+                 Mount Propagation"
+            .into(),
+    })
+}
+
+/// The producer has its FUSE mount and the node has not: it is not sent.
+fn producer_not_sent(scene: &Scene<'_>) -> Option<Cause> {
+    let spec = scene.report.plan.producer()?;
+    let actor = Actor::workload(spec.name.clone());
+    let last = scene.node.last().filter(|seen| matches!(seen.outcome, Outcome::Absent))?;
+    let (capture, table) = scene.last_table(&actor)?;
+    let path = scene.path_of(&actor);
+    let fuse = table.at(&path).filter(|entry| entry.is_fuse())?;
+    capture.table(&Actor::Node)?.at(&scene.fuse_path).is_none().then_some(())?;
+    let label = actor.to_string();
+    let answer = visibility_of_existing(&capture.graph(), &label, &path, "node");
+    let volume = table.by_id(fuse.parent_id)?;
+    let evidence = vec![line(&spec.name, fuse), line(&spec.name, volume), last.to_string()];
+    let cause = match answer.and_then(|answer| answer.broken) {
+        Some(Broken::Source { .. }) => not_shared(&spec.name, volume),
+        _ => only_receives(scene, capture, &spec.name, volume),
+    };
+    Some(Cause { evidence: [evidence, cause.evidence].concat(), ..cause })
+}
+
+fn not_shared(name: &str, volume: &MountEntry) -> Cause {
+    Cause {
+        id: "producer-not-shared".into(),
+        title: format!(
+            "the volume of {name} is {}, not shared: what it mounts stays in its own namespace",
+            volume.propagation()
+        ),
+        confidence: Confidence::Certain,
+        actors: vec![Actor::workload(name)],
+        mounts: vec![MountRef::new(name, volume.mount_id)],
+        evidence: Vec::new(),
+        fix: Fix::yaml(
+            "set mountPropagation: Bidirectional on the producer's volume; it needs privileged",
+            "securityContext:\n  privileged: true\nvolumeMounts:\n  - name: fuse\n    mountPath: \
+             /mnt\n    mountPropagation: Bidirectional\n",
+        ),
+        verify: verify_in(name, volume, "shared:N"),
+        source: KUBERNETES_MODES.into(),
+    }
+}
+
+/// Mounts made below a workload's volume travel down only: its namespace is a slave of the node's.
+fn only_receives(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &MountEntry) -> Cause {
+    let node = capture.table(&Actor::Node).and_then(|table| table.covering(&scene.fuse_path));
+    let runtime = capture.table(&Actor::Runtime).and_then(|table| table.covering(&scene.fuse_path));
+    let mut evidence: Vec<String> = node.iter().map(|mount| line("node", mount)).collect();
+    evidence.extend(runtime.iter().map(|mount| line("runtime", mount)));
+    match runtime {
+        Some(_) => runtime_own_namespace(scene, name, volume, evidence),
+        None => user_namespace(name, volume, evidence),
+    }
+}
+
+fn runtime_own_namespace(
+    scene: &Scene<'_>,
+    name: &str,
+    volume: &MountEntry,
+    evidence: Vec<String>,
+) -> Cause {
+    let bridge = &scene.report.plan.bridge.path;
+    Cause {
+        id: "runtime-own-namespace".into(),
+        title: format!(
+            "the container runtime lives in a mount namespace of its own, and its mounts are not \
+             peers of the node's: {name} is connected to the runtime's, not to the node's"
+        ),
+        confidence: Confidence::Certain,
+        actors: vec![Actor::Runtime, Actor::workload(name)],
+        mounts: vec![MountRef::new(name, volume.mount_id)],
+        evidence,
+        fix: Fix::command(
+            "run the runtime in the node's mount namespace (systemd: no PrivateMounts, PrivateTmp \
+             or MountFlags in its unit), or, for a node in a container, pass the directory in as \
+             a shared volume",
+            format!("docker run --volume {0}:{0}:shared ...", shell(bridge)),
+        ),
+        verify: "readlink /proc/1/ns/mnt /proc/$(pidof -s containerd)/ns/mnt   # the same twice"
+            .into(),
+        source: format!("{SHARED_SUBTREES}; systemd.exec(5), MountFlags="),
+    }
+}
+
+fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>) -> Cause {
+    Cause {
+        id: "user-namespace-boundary".into(),
+        title: format!(
+            "the mount namespace of {name} belongs to another user namespace than the node's: it \
+             receives mounts as a slave and sends none"
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::workload(name)],
+        mounts: vec![MountRef::new(name, volume.mount_id)],
+        evidence,
+        fix: Fix::yaml(
+            "run the producer in the node's user namespace: no rootless engine, and",
+            "hostUsers: true\n",
+        ),
+        verify: verify_in(name, volume, "shared:N and no master:N"),
+        source: "mount_namespaces(7), Restrictions on mount namespaces; user_namespaces(7)".into(),
+    }
+}
+
+/// A consumer whose volume is not downstream of the mount on which the producer's landed.
+pub(super) fn not_connected(
+    scene: &Scene<'_>,
+    capture: &Capture,
+    stranded: &Stranded<'_>,
+    answer: &Explanation,
+) -> Cause {
+    let name = stranded.name;
+    let at = answer.broken.as_ref().and_then(Broken::place);
+    let table = capture.table(&Actor::workload(name));
+    let volume = table.and_then(|table| table.by_id(at?.mount.mount_id));
+    let mut evidence = vec![stranded.sample().to_string(), answer.to_string()];
+    evidence.push(line("node", &answer.covering));
+    evidence.extend(volume.map(|mount| line(name, mount)));
+    let runtime = capture.table(&Actor::Runtime).and_then(|table| table.covering(&scene.fuse_path));
+    if let (Some(runtime), Some(volume)) = (runtime, volume)
+        && runtime.shared != answer.covering.shared
+    {
+        evidence.push(line("runtime", runtime));
+        return Cause {
+            actors: stranded.actors(),
+            ..runtime_own_namespace(scene, name, volume, evidence)
+        };
+    }
+    Cause {
+        id: "consumer-not-connected".into(),
+        title: format!(
+            "the volume of {} is not connected to the node's mount on which the producer's landed",
+            stranded.title()
+        ),
+        confidence: Confidence::Likely,
+        actors: stranded.actors(),
+        mounts: at.map(|place| place.mount.clone()).into_iter().collect(),
+        evidence,
+        fix: Fix::words(
+            "let the runtime bind the volume from the namespace in which the mount shows, and the \
+             volume be the directory in which it is made or one above it",
+        ),
+        verify: format!(
+            "kubectl exec {name} -- cat /proc/self/mountinfo   # master:N of the volume is shared:N \
+             of the node's covering mount"
+        ),
+        source: SHARED_SUBTREES.into(),
+    }
+}
+
+/// A consumer that is private although its manifest asks for more.
+pub(super) fn not_applied(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause {
+    let name = stranded.name;
+    let mode = stranded.spec.propagation;
+    Cause {
+        id: "propagation-not-applied".into(),
+        title: format!(
+            "the volume of {} is private although it asks for {mode}: the runtime did not apply it",
+            stranded.title()
+        ),
+        confidence: Confidence::Certain,
+        actors: stranded.actors(),
+        mounts: vec![MountRef::new(name, volume.mount_id)],
+        evidence: vec![line(name, volume), stranded.sample().to_string()],
+        fix: Fix::words(
+            "update the runtime: private first and slave afterwards leaves a mount private, and \
+             some releases of runc and crun did so",
+        ),
+        verify: verify_in(name, volume, "master:N"),
+        source: "https://github.com/opencontainers/runc/issues/5192; \
+                 https://github.com/containers/crun/issues/2197"
+            .into(),
+    }
+}
+
+fn verify_in(name: &str, volume: &MountEntry, expected: &str) -> String {
+    let at = format!(" {} ", volume.mount_point.to_string_lossy());
+    format!(
+        "kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # with {expected}",
+        shell(&at)
+    )
+}

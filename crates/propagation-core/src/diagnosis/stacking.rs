@@ -1,0 +1,97 @@
+//! Layers: mounts on top of mounts, and clean unmounts where a layer was needed.
+
+use super::cause::{Cause, Confidence, Fix};
+use super::scene::Scene;
+use super::text::{SHARED_SUBTREES, line, shell};
+use crate::mountinfo::{MountEntry, MountRef};
+use crate::observation::Actor;
+
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    causes.extend(lost_master(scene));
+    causes.extend(layers(scene));
+    causes
+}
+
+/// Different FUSE filesystems on one mountpoint: dead ones lie under the live one.
+fn layers(scene: &Scene<'_>) -> Option<Cause> {
+    let mut worst: Option<(&Actor, Vec<&MountEntry>)> = None;
+    let mut actors = Vec::new();
+    for one in &scene.report.captures.last()?.tables {
+        let mut stack = one.table.stack_at(&scene.path_of(&one.actor));
+        stack.retain(|mount| mount.is_fuse());
+        let mut devices: Vec<_> = stack.iter().map(|mount| mount.device).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        if devices.len() < 2 {
+            continue;
+        }
+        actors.push(one.actor.clone());
+        if worst.as_ref().is_none_or(|(_, known)| known.len() < stack.len()) {
+            worst = Some((&one.actor, stack));
+        }
+    }
+    let (actor, stack) = worst?;
+    let path = shell(&scene.path_of(actor).to_string_lossy());
+    let deep = stack.len();
+    Some(Cause {
+        id: "stacked-layers".into(),
+        title: format!(
+            "{deep} FUSE mounts lie on each other at the mountpoint of {actor}: one is added at \
+             every recovery, and only the topmost is alive"
+        ),
+        confidence: Confidence::Certain,
+        actors,
+        mounts: stack.iter().map(|m| MountRef::new(actor.to_string(), m.mount_id)).collect(),
+        evidence: stack.iter().map(|mount| line(actor, mount)).collect(),
+        fix: Fix::command(
+            "take the dead layers off before each new mount, unless consumers are bound to the \
+             mountpoint itself: these receive only what is mounted on top",
+            format!("while mountpoint -q {path}; do umount --lazy {path}; done"),
+        ),
+        verify: format!("grep -cF {path} /proc/self/mountinfo   # 1"),
+        source: "mount(2); https://github.com/fluid-cloudnative/fluid/issues/5416".into(),
+    })
+}
+
+/// Consumers bound to the mountpoint were slaves of the stale mount, which is gone: only a mount on
+/// top of it would have reached them.
+fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
+    let mut evidence = Vec::new();
+    let mut actors = Vec::new();
+    let mut mounts = Vec::new();
+    for stranded in &scene.stranded {
+        let seen = stranded.sample();
+        let Some(table) = scene.table_for(seen) else { continue };
+        let Some(before) = table.at(&scene.path_of(&seen.actor)) else { continue };
+        let is_now = seen.mount.as_ref().filter(|now| now.device == before.device);
+        // It had a master before, and the kernel no longer shows one: the last peer of it is gone.
+        let Some(now) = is_now.filter(|now| before.master.is_some() && now.master.is_none()) else {
+            continue;
+        };
+        evidence.push(format!("before the repair, {}", line(stranded.name, before)));
+        evidence.push(format!("after it, {}: {now}: its master is gone", stranded.name));
+        evidence.push(stranded.node.to_string());
+        actors.extend(stranded.actors());
+        mounts.push(MountRef::new(stranded.name, before.mount_id));
+    }
+    let first = actors.first()?.to_string();
+    let path = scene.report.plan.bridge.fuse_path();
+    Some(Cause {
+        id: "clean-unmount-where-stack-needed".into(),
+        title: format!(
+            "the stale mount was unmounted on the node before the new one was made: {first} was \
+             connected to the stale one only, and a mount on top of it would have reached it"
+        ),
+        confidence: Confidence::Certain,
+        actors,
+        mounts,
+        evidence,
+        fix: Fix::words(format!(
+            "let the producer mount on top of {path:?} as long as consumers are bound to the \
+             mountpoint itself; better, bind the directory above it"
+        )),
+        verify: format!("kubectl exec {first} -- grep fuse /proc/self/mountinfo   # with master:N"),
+        source: SHARED_SUBTREES.into(),
+    })
+}
