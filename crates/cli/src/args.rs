@@ -25,6 +25,14 @@ pub(crate) enum Command {
         2 bad usage, 1 the tool failed, 130 interrupted; with --scenario 0 everything as expected,\n\
         6 something else happened than a scenario expects.")]
     Run(Box<RunOptions>),
+    /// Run every combination of axes, each on a node of its own, and draw the atlas.
+    #[command(after_help = "Examples:\n  propagation matrix --out ./atlas\n  \
+        propagation matrix --axis fault=kill --axis volume=all\n  \
+        propagation matrix --cell covering=shared,propagation=None,volume=bridge,\
+        order=after_mount,fault=kill,repair=remount\n\n\
+        Writes cells.jsonl, atlas.html and atlas.md. Exit status: 0 all cells were run,\n\
+        1 some failed, 2 bad usage, 130 interrupted (--resume goes on).")]
+    Matrix(MatrixOptions),
     /// Check whether this host can share FUSE mounts; starts and changes nothing.
     #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\
         Exit status: 0 everything in order, 5 something is not.")]
@@ -251,6 +259,35 @@ impl RunOptions {
             PropagationName::Bidirectional => Propagation::Bidirectional,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MatrixOptions {
+    /// Values of an axis, `NAME=VALUE,VALUE`; `all` is every value. May be repeated.
+    #[arg(long, value_name = "NAME=VALUES")]
+    pub(crate) axis: Vec<String>,
+    /// A file with the values of axes, as a YAML map.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) axes: Option<PathBuf>,
+    /// Run one cell only and print its report.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["axis", "axes", "resume"])]
+    pub(crate) cell: Option<String>,
+    /// Where the results go.
+    #[arg(long, value_name = "DIR", default_value = "./propagation-matrix")]
+    pub(crate) out: PathBuf,
+    /// How many cells run at a time.
+    #[arg(long, value_name = "N", default_value_t = 6,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: u16,
+    /// Go on where an earlier run with the same axes and directory ended.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// How the report of one cell is printed.
+    #[arg(long, value_enum, default_value = "text", requires = "cell")]
+    pub(crate) format: ReportFormat,
+    /// Show the evidence of every check of one cell.
+    #[arg(long, requires = "cell")]
+    pub(crate) evidence: bool,
 }
 
 #[derive(Debug, Args)]

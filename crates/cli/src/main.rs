@@ -6,6 +6,7 @@ mod clean;
 mod doctor;
 mod exit;
 mod log;
+mod matrix;
 mod output;
 mod probe;
 mod progress;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
 fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {
     match arguments.command {
         Command::Run(options) => run::main(&options),
+        Command::Matrix(options) => matrix::main(&options),
         Command::Doctor(options) => doctor::main(&options),
         Command::Probe(options) => probe::main(&options),
         Command::Report(options) => report::main(&options),

@@ -38,6 +38,8 @@ pub mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
 #[cfg(feature = "run")]
+pub mod matrix;
+#[cfg(feature = "run")]
 pub mod node;
 #[cfg(feature = "run")]
 pub mod phase;

@@ -210,11 +210,15 @@ impl World {
         }
         let fresh = self.plan.bridge.fuse_path();
         for namespace in namespaces {
+            // The copy is taken first: from a consumer that shares, the unmount travels to the node.
+            let copy = self.kernel.walk(self.node, &fresh).map(|place| place.superblock);
             let table = self.kernel.table(namespace);
             if table.at(&path.as_str().into()).is_some_and(crate::mountinfo::MountEntry::is_fuse) {
                 self.kernel.unmount(namespace, &path);
             }
-            self.kernel.bind((self.node, &fresh), (namespace, &path));
+            if let Some(superblock) = copy {
+                self.kernel.mount(namespace, &path, superblock);
+            }
         }
         self.settle();
         Ok(())

@@ -55,6 +55,19 @@ pub fn parse(file: &str, text: &str) -> Result<Plan, Error> {
     }
 }
 
+/// Reads any other YAML text, with errors that say where.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] with `file:line:column`, what is wrong and a hint.
+pub fn parse_as<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
+    let document = yaml::read(text).map_err(|problem| located(file, problem.at, &problem.reason, ""))?;
+    serde_path_to_error::deserialize(&document.value).map_err(|error| {
+        let at = error.path().to_string();
+        let words = error.into_inner().to_string();
+        located(file, document.position(&at), &words, &hint(&words).unwrap_or_default())
+    })
+}
+
 /// Reads a scenario from a JSON value, as bindings have it.
 ///
 /// # Errors

@@ -1,0 +1,286 @@
+//! `propagation matrix`: every combination of the axes, several at a time, one JSON line for each.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use propagation_core::fake::FakeBackend;
+use propagation_core::matrix::{self, Cell, Matrix, run_cell};
+use propagation_core::{Backend, Error, ErrorKind, Runner, scenario};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::MatrixOptions;
+use crate::exit::Exit;
+use crate::output;
+use crate::report;
+use crate::run::{cancel_on_signal, make_report_directory};
+
+pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
+    if let Some(id) = &options.cell {
+        return one_cell(options, id);
+    }
+    let matrix = read(options)?;
+    make_report_directory(&options.out)?;
+    let started = Instant::now();
+    let path = options.out.join("cells.jsonl");
+    let mut cells = if options.resume { before(&path, &matrix)? } else { Vec::new() };
+    let kept = cells.len();
+    let interrupted = run(options, &matrix, &path, &mut cells)?;
+    finish(options, &cells)?;
+    output::text(&summary(&matrix, &cells, kept, started))?;
+    if interrupted {
+        return Ok(Exit::Interrupted);
+    }
+    let failed = cells.iter().filter(|cell| cell.failed.is_some()).count();
+    if failed > 0 {
+        let reason = format!("{failed} cells failed; `failed` in {} says why", path.display());
+        return Err(Error::new(ErrorKind::Internal, "run the matrix", reason));
+    }
+    Ok(Exit::Success)
+}
+
+/// One cell, as `run` shows a run.
+fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
+    let matrix = Matrix::of_cell(id)?;
+    if matrix.len() != 1 {
+        let open: Vec<&str> =
+            matrix.values().filter(|(_, values)| values.len() > 1).map(|(axis, _)| axis).collect();
+        let reason = format!("it says nothing of {}", open.join(", "));
+        return Err(Error::new(ErrorKind::InvalidInput, format!("run the cell {id:?}"), reason)
+            .with_fix("name one value for each of these"));
+    }
+    let cell = matrix.cell(0);
+    let report = crate::runtime()?.block_on(async {
+        let cancellation = CancellationToken::new();
+        let signals = cancel_on_signal(cancellation.clone())?;
+        let runner = Runner::new(cell.plan)?.with_cancellation(cancellation);
+        let report = crate::run::run_locally(runner).await;
+        signals.abort();
+        report
+    })?;
+    report::print(&report, options.format, options.evidence)?;
+    Ok(Exit::Verdict(report.verdict.outcome))
+}
+
+fn read(options: &MatrixOptions) -> Result<Matrix, Error> {
+    let mut matrix = Matrix::default();
+    if let Some(path) = &options.axes {
+        let refuse = |reason: String| {
+            Error::new(ErrorKind::InvalidInput, format!("read {}", path.display()), reason)
+                .with_fix("write a map of axes to lists of values: `fault: [kill, terminate]`")
+        };
+        let text = fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let axes: BTreeMap<String, Vec<String>> =
+            scenario::parse_as(&path.display().to_string(), &text)?;
+        for (axis, values) in &axes {
+            matrix = matrix.with(axis, values.iter().map(String::as_str))?;
+        }
+    }
+    for pair in &options.axis {
+        let (axis, values) = pair.split_once('=').ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, format!("read --axis {pair:?}"), "no `=` in it")
+                .with_fix("write --axis fault=kill,terminate")
+        })?;
+        matrix = matrix.with(axis, values.split(','))?;
+    }
+    Ok(matrix)
+}
+
+/// The cells that an earlier run of the same matrix has finished, in order.
+fn before(path: &Path, matrix: &Matrix) -> Result<Vec<Cell>, Error> {
+    let Ok(file) = File::open(path) else { return Ok(Vec::new()) };
+    let mut cells = Vec::new();
+    for line in BufReader::new(file).lines() {
+        // A line that was cut short when the tool was killed, and all after it, are run again.
+        let Some(cell) = line.ok().and_then(|line| serde_json::from_str::<Cell>(&line).ok()) else {
+            break;
+        };
+        if cells.len() >= matrix.len() || cell.id != matrix.cell(cells.len()).id {
+            let operation = format!("go on with {}", path.display());
+            return Err(Error::new(ErrorKind::InvalidInput, operation, "it is of another matrix")
+                .with_fix("name the same axes again, or another directory with --out"));
+        }
+        cells.push(cell);
+    }
+    Ok(cells)
+}
+
+/// Runs the cells that are missing; returns whether it was interrupted.
+fn run(
+    options: &MatrixOptions,
+    matrix: &Matrix,
+    path: &Path,
+    cells: &mut Vec<Cell>,
+) -> Result<bool, Error> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
+            .with_fix("free space, or name another directory with --out")
+    };
+    // What was kept is written again: a line that was cut short goes.
+    let file = OpenOptions::new().create(true).write(true).truncate(true).open(path);
+    let mut file = BufWriter::new(file.map_err(failed)?);
+    for cell in cells.iter() {
+        write_line(&mut file, cell).map_err(failed)?;
+    }
+    let progress = progress(matrix.len(), cells.len());
+    let cancellation = CancellationToken::new();
+    let next = AtomicUsize::new(cells.len());
+    let (sender, receiver) = mpsc::channel();
+    let jobs = usize::from(options.jobs);
+    std::thread::scope(|scope| {
+        let listener = cancellation.clone();
+        let signals = scope.spawn(move || listen(&listener));
+        for _ in 0..jobs {
+            let (sender, next, cancellation) = (sender.clone(), &next, &cancellation);
+            scope.spawn(move || work(matrix, next, &sender, cancellation));
+        }
+        drop(sender);
+        let mut waiting: BTreeMap<usize, Cell> = BTreeMap::new();
+        for (number, cell) in receiver {
+            progress.inc(1);
+            waiting.insert(number, cell?);
+            while let Some(cell) = waiting.remove(&cells.len()) {
+                write_line(&mut file, &cell).map_err(failed)?;
+                cells.push(cell);
+            }
+        }
+        let interrupted = cancellation.is_cancelled();
+        cancellation.cancel();
+        let _ = signals.join();
+        file.flush().map_err(failed)?;
+        progress.finish_and_clear();
+        Ok(interrupted)
+    })
+}
+
+fn write_line(file: &mut impl Write, cell: &Cell) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *file, cell)?;
+    file.write_all(b"\n")
+}
+
+/// Cancels at the first signal, until the token is cancelled.
+fn listen(cancellation: &CancellationToken) {
+    let Ok(runtime) = crate::runtime() else { return };
+    runtime.block_on(async {
+        if let Ok(task) = cancel_on_signal(cancellation.clone()) {
+            cancellation.cancelled().await;
+            task.abort();
+        }
+    });
+}
+
+type Sent = (usize, Result<Cell, Error>);
+
+/// Runs cells one after the other on a runtime of its own, until there are no more.
+fn work(
+    matrix: &Matrix,
+    next: &AtomicUsize,
+    sender: &mpsc::Sender<Sent>,
+    cancellation: &CancellationToken,
+) {
+    let model = FakeBackend::default().with_patience(std::time::Duration::ZERO);
+    let run = async {
+        let backend = local()?;
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= matrix.len() || cancellation.is_cancelled() {
+                return Ok(());
+            }
+            let plan = matrix.cell(number);
+            let cell = run_cell(&plan, &*backend, Some(&model)).await;
+            if sender.send((number, cell)).is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let result = crate::runtime().and_then(|runtime| runtime.block_on(run));
+    if let Err(error) = result {
+        let _ = sender.send((usize::MAX, Err(error)));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+fn local() -> Result<Box<dyn Backend>, Error> {
+    Ok(Box::new(propagation_backend_local::LocalBackend::new()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn local() -> Result<Box<dyn Backend>, Error> {
+    Err(crate::doctor::linux_only())
+}
+
+fn progress(all: usize, done: usize) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(all as u64), target);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} cells, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_position(done as u64);
+    bar
+}
+
+/// Writes what is made of all cells.
+fn finish(options: &MatrixOptions, cells: &[Cell]) -> Result<(), Error> {
+    for (name, content) in
+        [("atlas.html", matrix::atlas(cells)), ("atlas.md", matrix::document(cells))]
+    {
+        let path = options.out.join(name);
+        fs::write(&path, content).map_err(|error| {
+            let operation = format!("write {}", path.display());
+            Error::new(ErrorKind::Environment, operation, error.to_string())
+                .with_fix("free space, or name another directory with --out")
+        })?;
+    }
+    Ok(())
+}
+
+fn summary(matrix: &Matrix, cells: &[Cell], kept: usize, started: Instant) -> String {
+    let mut lines = Vec::new();
+    let disagreeing: Vec<&Cell> = cells.iter().filter(|c| c.agrees() == Some(false)).collect();
+    const SHOWN: usize = 10;
+    if !disagreeing.is_empty() {
+        lines.push("The kernel does not do what the model says:".to_owned());
+        for cell in disagreeing.iter().take(SHOWN) {
+            let (seen, predicted) = (cell.seen.as_ref(), cell.predicted.as_ref());
+            let words = |seen: Option<&matrix::Seen>| {
+                seen.map_or_else(String::new, |seen| {
+                    format!("{} (node {})", seen.consumer.join(" "), seen.node.join(" "))
+                })
+            };
+            lines.push(format!(
+                "  {}: {}, not {}",
+                cell.id,
+                words(seen),
+                words(predicted)
+            ));
+        }
+        if disagreeing.len() > SHOWN {
+            lines.push(format!("  … and {} more, first in the atlas", disagreeing.len() - SHOWN));
+        }
+    }
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    for cell in cells {
+        *outcomes.entry(cell.outcome()).or_default() += 1;
+    }
+    let outcomes: Vec<String> = outcomes.iter().map(|(word, n)| format!("{word} {n}")).collect();
+    lines.push(format!("in the end: {}", outcomes.join(", ")));
+    let agreeing = cells.iter().filter(|cell| cell.agrees() == Some(true)).count();
+    let silent = cells.iter().filter(|cell| cell.agrees().is_none()).count();
+    lines.push(format!(
+        "{} of {} cells in {:.1} s ({kept} kept from before); the model agrees in {agreeing}, not in \
+         {}, and is silent or not asked in {silent}",
+        cells.len(),
+        matrix.len(),
+        started.elapsed().as_secs_f64(),
+        disagreeing.len()
+    ));
+    lines.join("\n")
+}

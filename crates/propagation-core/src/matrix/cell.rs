@@ -1,0 +1,176 @@
+//! What one cell shows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::CellPlan;
+use super::axes::CONSUMER;
+use crate::backend::Backend;
+use crate::error::{Error, ErrorKind};
+use crate::observation::{Access, Actor};
+use crate::report::{Report, Status};
+use crate::run::Runner;
+
+/// The steps of a cell that are looked at: what was before, what the fault left, what the repair made
+/// of it.
+pub const STEPS: [&str; 3] = ["start", "fault", "repair"];
+
+/// What the two actors of a cell saw after each of its [`STEPS`]: the class of what each observed,
+/// `create_error` where a container was refused, `mount_error` where the producer could not mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The consumer.
+    pub consumer: Vec<String>,
+    /// The node.
+    pub node: Vec<String>,
+}
+
+/// One cell that has been run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// As in [`CellPlan`].
+    pub id: String,
+    /// As in [`CellPlan`].
+    pub axes: BTreeMap<String, String>,
+    /// What was seen; none when it could not be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
+    /// What the model says would be seen; none where it knows nothing of the axes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Seen>,
+    /// How many mounts are stacked at the consumer's path at the end.
+    pub layers: u64,
+    /// Why it was not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// Why it failed, if the tool did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// The lines of evidence: what each actor saw, with its mount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// From the start to the last look, in milliseconds.
+    pub duration_ms: f64,
+}
+
+impl Cell {
+    /// Whether the kernel did what the model says; `None` when one of the two is silent.
+    pub fn agrees(&self) -> Option<bool> {
+        Some(self.seen.as_ref()? == self.predicted.as_ref()?)
+    }
+
+    /// What the consumer has in the end: the last class.
+    pub fn outcome(&self) -> &str {
+        let last = self.seen.as_ref().and_then(|seen| seen.consumer.last());
+        match (last, &self.skipped) {
+            (Some(class), _) => class,
+            (None, Some(_)) => "skipped",
+            (None, None) => "failed",
+        }
+    }
+}
+
+/// Runs one cell on a backend, and on the model.
+///
+/// # Errors
+/// [`ErrorKind::Cancelled`] only: what else goes wrong is part of the cell.
+pub async fn run_cell(
+    cell: &CellPlan,
+    backend: &dyn Backend,
+    model: Option<&dyn Backend>,
+) -> Result<Cell, Error> {
+    let mut done = Cell {
+        id: cell.id.clone(),
+        axes: cell.axes.clone(),
+        seen: None,
+        predicted: None,
+        layers: 0,
+        skipped: None,
+        failed: None,
+        evidence: Vec::new(),
+        duration_ms: 0.0,
+    };
+    if let Some(model) = model
+        && model.refuses(&cell.plan).is_none()
+        && let Ok(report) = Runner::new(cell.plan.clone())?.run(model).await
+        && not_done(&report).is_none()
+    {
+        done.predicted = Some(seen(&report));
+    }
+    match Runner::new(cell.plan.clone())?.run(backend).await {
+        Ok(report) => {
+            done.duration_ms = report.duration_ms;
+            match not_done(&report) {
+                Some((Status::Errored, reason)) => done.failed = Some(reason),
+                Some((_, reason)) => done.skipped = Some(reason),
+                None => done.seen = Some(seen(&report)),
+            }
+            done.layers = layers(&report);
+            done.evidence = evidence(&report);
+        }
+        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            done.skipped = Some(error.reason().to_owned());
+        }
+        Err(error) => done.failed = Some(error.to_string()),
+    }
+    Ok(done)
+}
+
+/// Why a report says nothing, if it does not.
+fn not_done(report: &Report) -> Option<(Status, String)> {
+    if let Some(phase) = report.phases.iter().find(|phase| phase.status == Status::Errored) {
+        let reason = phase.reason.clone().unwrap_or_default();
+        return Some((Status::Errored, format!("{}: {reason}", phase.id)));
+    }
+    let possible = report.phases.iter().flat_map(|phase| &phase.checks);
+    let not = possible.into_iter().find(|c| c.id == "possible" && c.status == Status::Skipped);
+    not.map(|check| (Status::Skipped, check.observed.clone()))
+}
+
+/// The classes of a report. The last step of a cell counts as its repair, whatever its name.
+fn seen(report: &Report) -> Seen {
+    let ids: Vec<&str> = report.phases.iter().map(|phase| phase.id.as_str()).collect();
+    let picked = [ids.first(), ids.get(1), ids.last()].map(|id| id.copied().unwrap_or_default());
+    let class = |actor: &Actor, step: &str, name: &str| {
+        let refused = report
+            .phase(step)
+            .and_then(|phase| phase.check(&format!("done:{name}")))
+            .filter(|check| check.status == Status::Failed);
+        let looked = report.timeline.iter().rev().find(|o| {
+            o.actor == *actor && o.step == step && o.access == Access::Read
+                && o.via == crate::observation::Via::Probe
+        });
+        match (refused, looked) {
+            (_, Some(seen)) => seen.outcome.class().to_owned(),
+            (Some(_), None) => "create_error".to_owned(),
+            (None, None) => "gone".to_owned(),
+        }
+    };
+    let of = |actor: Actor, name: &str| -> Vec<String> {
+        picked.iter().map(|step| class(&actor, step, name)).collect()
+    };
+    Seen { consumer: of(Actor::workload(CONSUMER), CONSUMER), node: of(Actor::Node, "node") }
+}
+
+fn layers(report: &Report) -> u64 {
+    let bridge = &report.plan.bridge;
+    let consumer = report.plan.workload(CONSUMER);
+    let Some(path) = consumer.map(|spec| spec.paths(bridge).fuse) else { return 0 };
+    let table = report.captures.last().and_then(|c| c.table(&Actor::workload(CONSUMER)));
+    table.map_or(0, |table| table.stack_at(&path.as_str().into()).len() as u64)
+}
+
+fn evidence(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for phase in &report.phases {
+        let failed = phase.checks.iter().filter(|check| check.status == Status::Failed);
+        lines.extend(failed.map(|check| format!("{}: {}", phase.id, check.observed)));
+        let looks = report.timeline.iter().filter(|o| {
+            o.step == phase.id && o.via == crate::observation::Via::Probe
+        });
+        lines.extend(looks.map(|o| format!("{}: {o}", phase.id)));
+    }
+    lines
+}
