@@ -3,7 +3,7 @@
 //! Each writes its account into a file in memory after every operation, so that the account can be read
 //! while the process hangs.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use propagation_core::program::LoadReport;
 
 use crate::failure::errno_name;
 use crate::mounts::errno_of;
-use crate::sys::{Fork, exit_now, fork, now_ns};
+use crate::sys::{Fork, close_from, duplicate_above, duplicate_onto, exit_now, fork, now_ns};
 
 /// The pause between two operations of one process: a steady load, and no race for the processor.
 const PAUSE_NS: u64 = 1_000_000;
@@ -94,8 +94,17 @@ impl Load {
             let file = std::fs::File::from(memfd_create(c"load", MFdFlags::MFD_CLOEXEC)?);
             match fork()? {
                 Fork::Child => {
-                    if enter().is_ok() {
-                        work(&file, Path::new(mountpoint), number >= readers);
+                    // Nothing that the process was born with is to live on in it.
+                    const ACCOUNT: i32 = 3;
+                    let own = enter().and_then(|()| {
+                        let high = duplicate_above(file.as_fd(), 64)?;
+                        let own = duplicate_onto(high.as_fd(), ACCOUNT)?;
+                        std::mem::forget((file, high));
+                        close_from(ACCOUNT + 1);
+                        Ok(own)
+                    });
+                    if let Ok(own) = own {
+                        work(&own.into(), Path::new(mountpoint), number >= readers);
                     }
                     exit_now(1)
                 }

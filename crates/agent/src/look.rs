@@ -7,15 +7,16 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::Uid;
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountPath;
 use propagation_core::observation::{Access, MountView, Outcome};
 use propagation_core::protocol::Seen;
 
+use crate::child::Child;
 use crate::failure::errno_name;
 use crate::mounts::{Proc, errno_of};
-use crate::sys::{become_effectively, now_ns};
+use crate::sys::now_ns;
 
 /// The longest marker that is read, in bytes.
 const MARKER_BYTES: usize = 4096;
@@ -47,18 +48,16 @@ pub(crate) fn look(
     uid: u32,
     expect: Option<&Marker>,
 ) -> Seen {
+    if uid != Uid::effective().as_raw() {
+        return look_as(proc, spot, access, uid, expect);
+    }
     let started = now_ns();
     let mount = proc
         .mount_table()
         .ok()
         .and_then(|table| table.at(&MountPath::from(spot.mount_point)).map(MountView::from));
-    let own = Uid::effective().as_raw();
-    let switch = uid != own;
-    let (outcome, generation) = if switch && let Err(errno) = become_effectively(uid, uid) {
-        let reason = format!("cannot become uid {uid}: {}", errno_name(errno));
-        (Outcome::Skipped { reason }, None)
-    } else {
-        let directory = Path::new(spot.directory);
+    let directory = Path::new(spot.directory);
+    let (outcome, generation) = {
         let mount = mount.as_ref();
         match access {
             Access::Read | Access::Held => judge(read(&directory.join(spot.file)), mount, expect),
@@ -68,12 +67,41 @@ pub(crate) fn look(
             Access::Write => (judge_write(write(directory), mount), None),
         }
     };
-    if switch {
-        // Coming back to the saved user needs no capability and cannot fail.
-        let _ = become_effectively(own, own);
-    }
     let at_ns = now_ns();
     Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation, mount }
+}
+
+/// The same as another user: in a process that is that user in every respect. FUSE compares the real, the
+/// effective and the saved ids (`fuse_allow_current_process`), and nobody comes back from there.
+fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: Option<&Marker>) -> Seen {
+    let skipped = |errno: Errno| {
+        let reason = format!("cannot become uid {uid}: {}", errno_name(errno));
+        let (outcome, generation, mount) = (Outcome::Skipped { reason }, None, None);
+        Seen { uid, at_ns: now_ns(), took_ns: 0, outcome, generation, mount }
+    };
+    let looked = Child::start(|pipe| {
+        // It goes with the process that waits for it, should the look hang.
+        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        let seen = match become_user(uid) {
+            Ok(()) => look(proc, spot, access, uid, expect),
+            Err(errno) => skipped(errno),
+        };
+        let _ = pipe.send(&seen);
+    })
+    .and_then(|mut child| {
+        let seen = child.pipe.receive::<Seen>();
+        let _ = nix::sys::wait::waitpid(child.pid, None);
+        seen?.ok_or(Errno::ECHILD)
+    });
+    looked.unwrap_or_else(skipped)
+}
+
+fn become_user(uid: u32) -> Result<(), Errno> {
+    // Where setgroups(2) is denied (a user namespace without newuidmap) there are no others.
+    let _ = setgroups(&[]);
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)
 }
 
 /// What an access gave, or the call that failed.

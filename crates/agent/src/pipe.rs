@@ -46,6 +46,18 @@ impl Pipe {
         Self { socket, buffer: Vec::new(), taken: 0, descriptors: VecDeque::new(), closed: false }
     }
 
+    /// Makes this the only descriptor of the process beside the standard ones: for a forked process that
+    /// lives long, so that it keeps nothing alive that it was born with. What owned the others must not
+    /// be used any more.
+    pub(crate) fn alone(self) -> Result<Self, Errno> {
+        const NUMBER: RawFd = 3;
+        let high = crate::sys::duplicate_above(self.socket.as_fd(), 64)?;
+        let own = crate::sys::duplicate_onto(high.as_fd(), NUMBER)?;
+        std::mem::forget((self, high));
+        crate::sys::close_from(NUMBER + 1);
+        Ok(Self::new(own))
+    }
+
     /// Sends one value.
     ///
     /// # Errors

@@ -136,28 +136,6 @@ pub(crate) fn make_read_only(path: &CStr) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-/// Sets the effective user and group of the calling process, keeping the saved ones, so that it can
-/// come back.
-///
-/// # Errors
-/// `EPERM` without the capability, `EINVAL` when the id does not exist in the user namespace.
-pub(crate) fn become_effectively(uid: u32, gid: u32) -> Result<(), Errno> {
-    const KEEP: u32 = u32::MAX;
-    // To come back, the user first: it gives the capability to set the group.
-    if uid == 0 {
-        // SAFETY: takes any numbers; the raw call changes this thread only, and the agent has one.
-        Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, KEEP, uid, KEEP) })?;
-        // SAFETY: as above.
-        Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, KEEP, gid, KEEP) })?;
-    } else {
-        // SAFETY: as above.
-        Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, KEEP, gid, KEEP) })?;
-        // SAFETY: as above.
-        Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, KEEP, uid, KEEP) })?;
-    }
-    Ok(())
-}
-
 /// The monotonic clock in nanoseconds: the same in every container of a node.
 pub(crate) fn now_ns() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)

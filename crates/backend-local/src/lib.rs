@@ -21,6 +21,7 @@ mod clean;
 mod containers;
 mod facts;
 mod node;
+mod programs;
 mod shared;
 mod workload;
 
@@ -51,6 +52,9 @@ impl Backend for LocalBackend {
     }
 
     fn refuses(&self, plan: &Plan) -> Option<String> {
+        if let Some(program) = programs::missing(plan) {
+            return Some(format!("{program} is not installed on this machine"));
+        }
         let engine = &plan.node.runtime.engine;
         (!plan.node.runtime.is_builtin())
             .then(|| format!("containers by {engine} are not made on a simulated node yet"))

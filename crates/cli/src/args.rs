@@ -49,9 +49,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation clean --list\n  \
         propagation clean --run-id 20261123t053012-ab12cd34")]
     Clean(CleanOptions),
-    /// Print the JSON Schema of reports.
-    #[command(after_help = "Example:\n  propagation schema > report.schema.json")]
-    Schema,
+    /// Print the JSON Schema of reports, or of scenario files.
+    #[command(after_help = "Example:\n  propagation schema > report.schema.json\n  \
+        propagation schema --scenario > scenario.schema.json")]
+    Schema {
+        /// Of scenario files.
+        #[arg(long)]
+        scenario: bool,
+    },
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  propagation completions bash > \
         /etc/bash_completion.d/propagation")]
@@ -279,6 +284,9 @@ pub(crate) struct MatrixOptions {
     #[arg(long, value_name = "N", default_value_t = 6,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: u16,
+    /// Run only the cells that the questions of atlas.md are about.
+    #[arg(long)]
+    pub(crate) only_documented: bool,
     /// Go on where an earlier run with the same axes and directory ended.
     #[arg(long)]
     pub(crate) resume: bool,

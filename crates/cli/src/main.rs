@@ -32,8 +32,12 @@ fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {
         Command::Probe(options) => probe::main(&options),
         Command::Report(options) => report::main(&options),
         Command::Clean(options) => clean::main(&options),
-        Command::Schema => {
-            output::json(&propagation_core::Report::json_schema())?;
+        Command::Schema { scenario } => {
+            let schema = match scenario {
+                true => propagation_core::scenario::json_schema(),
+                false => propagation_core::Report::json_schema(),
+            };
+            output::json(&schema)?;
             Ok(Exit::Success)
         }
         Command::Completions { shell } => {

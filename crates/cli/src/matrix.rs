@@ -24,7 +24,7 @@ pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     if let Some(id) = &options.cell {
         return one_cell(options, id);
     }
-    let matrix = read(options)?;
+    let matrix = Selection::of(read(options)?, options.only_documented);
     make_report_directory(&options.out)?;
     let started = Instant::now();
     let path = options.out.join("cells.jsonl");
@@ -42,6 +42,30 @@ pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
         return Err(Error::new(ErrorKind::Internal, "run the matrix", reason));
     }
     Ok(Exit::Success)
+}
+
+/// The cells of a matrix that are run.
+struct Selection {
+    matrix: Matrix,
+    /// Their numbers in the matrix.
+    numbers: Vec<usize>,
+}
+
+impl Selection {
+    fn of(matrix: Matrix, only_documented: bool) -> Self {
+        let wanted =
+            |number: &usize| !only_documented || matrix::is_documented(&matrix.cell(*number).axes);
+        let numbers = (0..matrix.len()).filter(wanted).collect();
+        Self { matrix, numbers }
+    }
+
+    fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    fn cell(&self, number: usize) -> matrix::CellPlan {
+        self.matrix.cell(self.numbers[number])
+    }
 }
 
 /// One cell, as `run` shows a run.
@@ -92,7 +116,7 @@ fn read(options: &MatrixOptions) -> Result<Matrix, Error> {
 }
 
 /// The cells that an earlier run of the same matrix has finished, in order.
-fn before(path: &Path, matrix: &Matrix) -> Result<Vec<Cell>, Error> {
+fn before(path: &Path, matrix: &Selection) -> Result<Vec<Cell>, Error> {
     let Ok(file) = File::open(path) else { return Ok(Vec::new()) };
     let mut cells = Vec::new();
     for line in BufReader::new(file).lines() {
@@ -113,7 +137,7 @@ fn before(path: &Path, matrix: &Matrix) -> Result<Vec<Cell>, Error> {
 /// Runs the cells that are missing; returns whether it was interrupted.
 fn run(
     options: &MatrixOptions,
-    matrix: &Matrix,
+    matrix: &Selection,
     path: &Path,
     cells: &mut Vec<Cell>,
 ) -> Result<bool, Error> {
@@ -178,7 +202,7 @@ type Sent = (usize, Result<Cell, Error>);
 
 /// Runs cells one after the other on a runtime of its own, until there are no more.
 fn work(
-    matrix: &Matrix,
+    matrix: &Selection,
     next: &AtomicUsize,
     sender: &mpsc::Sender<Sent>,
     cancellation: &CancellationToken,
@@ -242,7 +266,7 @@ fn finish(options: &MatrixOptions, cells: &[Cell]) -> Result<(), Error> {
     Ok(())
 }
 
-fn summary(matrix: &Matrix, cells: &[Cell], kept: usize, started: Instant) -> String {
+fn summary(matrix: &Selection, cells: &[Cell], kept: usize, started: Instant) -> String {
     let mut lines = Vec::new();
     let disagreeing: Vec<&Cell> = cells.iter().filter(|c| c.agrees() == Some(false)).collect();
     const SHOWN: usize = 10;
@@ -255,12 +279,7 @@ fn summary(matrix: &Matrix, cells: &[Cell], kept: usize, started: Instant) -> St
                     format!("{} (node {})", seen.consumer.join(" "), seen.node.join(" "))
                 })
             };
-            lines.push(format!(
-                "  {}: {}, not {}",
-                cell.id,
-                words(seen),
-                words(predicted)
-            ));
+            lines.push(format!("  {}: {}, not {}", cell.id, words(seen), words(predicted)));
         }
         if disagreeing.len() > SHOWN {
             lines.push(format!("  … and {} more, first in the atlas", disagreeing.len() - SHOWN));

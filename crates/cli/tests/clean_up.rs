@@ -99,7 +99,7 @@ impl Moments {
 fn killed() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
-    let seed = (u64::from(std::process::id()) * 0x9e37_79b9_7f4a_7c15) | 1;
+    let seed = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut moments = Moments(seed);
     for round in 0..200 {
         let mut child = support::propagation(scratch.path(), &["run"])

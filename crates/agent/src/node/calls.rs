@@ -196,6 +196,7 @@ impl Server {
                 None,
             ));
         };
+        self.check_fresh()?;
         for replica in 0..spec.replicas {
             let view = self.view_of(&Place::Container(id, replica))?;
             let stale = self.stale_mount(spec, view)?;
@@ -221,6 +222,29 @@ impl Server {
                 .map_err(|e| system(format!("mount the fresh copy on {path:?}"), to_nix(e)))?;
         }
         Ok(())
+    }
+
+    /// Whether the node has a FUSE mount that answers, to be bound elsewhere.
+    fn check_fresh(&self) -> Result<(), Failure> {
+        let path = self.fuse_path();
+        let table = self.proc.mount_table()?;
+        let refuse = |reason: String| {
+            let words = "re-bind in a container";
+            let fix = "start the producer first: there has to be a mount that lives";
+            Err(failure(ErrorKind::Environment, words, reason, Some(fix)))
+        };
+        if !table.at(&MountPath::from(path.as_str())).is_some_and(MountEntry::is_fuse) {
+            return refuse(format!("no FUSE mount is at {path:?} on the node"));
+        }
+        match fs::metadata(&path) {
+            Ok(_) => Ok(()),
+            // Whom the mount does not let in says nothing of its life.
+            Err(error) if errno_of(&error) == Errno::EACCES => Ok(()),
+            Err(error) => {
+                let words = crate::failure::errno_text(errno_of(&error));
+                refuse(format!("the mount at {path:?} on the node: {words}"))
+            }
+        }
     }
 
     /// The FUSE mount that a container holds at its mountpoint, or as its volume.

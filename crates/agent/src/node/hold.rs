@@ -124,17 +124,18 @@ impl Holding {
 impl Holder {
     fn start(server: &Server, place: &Place) -> Result<Self, Failure> {
         let view = server.view_of(place)?;
-        let child = Child::start_with_pipe(|mut pipe| {
+        let child = Child::start_with_pipe(|pipe| {
             let kept = RefCell::new(None);
-            if view.enter().is_err() {
-                return;
-            }
+            // Other containers must not live on in what this process was born with.
+            let entered = view.enter().and_then(|()| pipe.alone());
+            let Ok(mut pipe) = entered else { crate::sys::exit_now(1) };
             while let Ok(Some(asked)) = pipe.receive::<Asked>() {
                 let seen = read(&mut kept.borrow_mut(), &asked);
                 if pipe.send(&seen).is_err() {
-                    return;
+                    break;
                 }
             }
+            crate::sys::exit_now(0)
         })
         .map_err(|errno| system("start a process that keeps a descriptor", errno))?;
         Ok(Self { child, owed: 0 })

@@ -12,6 +12,7 @@ mod capabilities;
 mod container;
 mod faults;
 mod hold;
+mod keeper;
 mod memory_limit;
 mod observe;
 mod programs;

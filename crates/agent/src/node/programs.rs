@@ -12,6 +12,7 @@ use propagation_core::plan::Role;
 use propagation_core::program::{LoadReport, ProgramState};
 use propagation_core::protocol::{ContainerSpec, Failure, ProgramCommand, ProgramEvent, Reply};
 
+use super::keeper::Keeper;
 use super::memory_limit::MemoryLimit;
 use super::server::Server;
 use super::view::View;
@@ -37,8 +38,8 @@ pub(super) struct Container {
     removed: bool,
     /// What the mounts of its producer call their source.
     source: String,
-    /// The descriptor of its FUSE connection, and the FUSE_INIT request that began it.
-    kept: Option<(OwnedFd, Vec<u8>)>,
+    /// Who holds the descriptor of its FUSE connection.
+    kept: Option<Keeper>,
     load: Option<Load>,
     /// The limit that its daemon is to outgrow.
     pub(super) memory_limit: Option<MemoryLimit>,
@@ -142,8 +143,11 @@ impl Container {
         while let Ok(Some(event)) = program.pipe.next() {
             match event {
                 ProgramEvent::Kept { init } => {
-                    let kept = program.pipe.take_descriptor().zip(from_hex(&init));
-                    self.kept = kept.or(self.kept.take());
+                    if let Some((device, init)) =
+                        program.pipe.take_descriptor().zip(from_hex(&init))
+                    {
+                        self.kept = Keeper::start(device, init).ok();
+                    }
                 }
                 ProgramEvent::Obeyed { evidence } => {
                     let obeyed = |awaited| {
@@ -301,15 +305,14 @@ impl Container {
         if self.pid().is_some() {
             return refuse(ErrorKind::Environment, "its daemon lives");
         }
-        let Some((device, init)) = &self.kept else {
+        let Some(keeper) = &mut self.kept else {
             return refuse(ErrorKind::Unsupported, "nothing is kept for it");
         };
         let Some(view) = self.views.first() else {
             return refuse(ErrorKind::Environment, "its container is gone");
         };
-        let device = device
-            .try_clone()
-            .map_err(|e| system(operation.clone(), crate::mounts::errno_of(&e)))?;
+        let (device, init) =
+            keeper.take_copy().map_err(|errno| system(operation.clone(), errno))?;
         self.spec.marker = marker.clone();
         let producer = producer_of(&self.spec, &self.source);
         // The number survives the closing of everything else in the new process.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::{chdir, sethostname};
 use propagation_core::plan::{BridgeState, Covering};
 use propagation_core::protocol::{Failure, NodeSetup};
@@ -95,6 +96,9 @@ impl HostTrees {
                 continue;
             }
             let target = PathBuf::from("dev").join(name);
+            if name == "fuse" && make_fuse_device(&source, &target) {
+                continue;
+            }
             fs::write(&target, "")
                 .map_err(|e| system(format!("build the node: make dev/{name}"), errno_of(&e)))?;
             bind(&source, &target)
@@ -102,6 +106,26 @@ impl HostTrees {
         }
         Ok(())
     }
+}
+
+/// Makes the node's own `/dev/fuse`, open to every user as udev has it; returns whether it could. Where
+/// the machine's does not open for its owner there is nothing to make.
+fn make_fuse_device(source: &Path, target: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let usable = fs::OpenOptions::new().read(true).write(true).open(source).is_ok();
+    let Some(device) = fs::metadata(source).ok().map(|metadata| metadata.rdev()) else {
+        return false;
+    };
+    let mode = Mode::from_bits_truncate(0o666);
+    let made = usable && mknod(target, SFlag::S_IFCHR, mode, device).is_ok();
+    // The umask counts at making; whether it can be used depends on the mount (nodev).
+    let opened = made
+        && fs::set_permissions(target, fs::Permissions::from_mode(0o666)).is_ok()
+        && fs::OpenOptions::new().read(true).write(true).open(target).is_ok();
+    if made && !opened {
+        let _ = fs::remove_file(target);
+    }
+    opened
 }
 
 fn directories() -> std::io::Result<()> {

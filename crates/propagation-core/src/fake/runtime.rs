@@ -209,6 +209,13 @@ impl World {
             return Err(Error::new(ErrorKind::InvalidInput, operation, "it has ended"));
         }
         let fresh = self.plan.bridge.fuse_path();
+        let top = self.kernel.table(self.node);
+        let alive = top
+            .at(&fresh.as_str().into())
+            .is_some_and(|mount| mount.is_fuse() && !self.is_gone(mount.device.minor));
+        if !alive {
+            return Err(refused("re-bind in a container: no mount lives on the node", "ENOTCONN"));
+        }
         for namespace in namespaces {
             // The copy is taken first: from a consumer that shares, the unmount travels to the node.
             let copy = self.kernel.walk(self.node, &fresh).map(|place| place.superblock);

@@ -9,7 +9,7 @@ use super::axes::CONSUMER;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Access, Actor};
-use crate::report::{Report, Status};
+use crate::report::{PhaseReport, Report, Status};
 use crate::run::Runner;
 
 /// The steps of a cell that are looked at: what was before, what the fault left, what the repair made
@@ -134,18 +134,22 @@ fn seen(report: &Report) -> Seen {
     let ids: Vec<&str> = report.phases.iter().map(|phase| phase.id.as_str()).collect();
     let picked = [ids.first(), ids.get(1), ids.last()].map(|id| id.copied().unwrap_or_default());
     let class = |actor: &Actor, step: &str, name: &str| {
-        let refused = report
-            .phase(step)
-            .and_then(|phase| phase.check(&format!("done:{name}")))
-            .filter(|check| check.status == Status::Failed);
+        // Where it is not seen, its last start was refused, if any was.
+        let id = format!("done:{name}");
+        let failed = |phase: &PhaseReport| {
+            phase.check(&id).is_some_and(|check| check.status == Status::Failed)
+        };
+        let refused = report.phases.iter().any(failed);
         let looked = report.timeline.iter().rev().find(|o| {
-            o.actor == *actor && o.step == step && o.access == Access::Read
+            o.actor == *actor
+                && o.step == step
+                && o.access == Access::Read
                 && o.via == crate::observation::Via::Probe
         });
-        match (refused, looked) {
-            (_, Some(seen)) => seen.outcome.class().to_owned(),
-            (Some(_), None) => "create_error".to_owned(),
-            (None, None) => "gone".to_owned(),
+        match looked {
+            Some(seen) => seen.outcome.class().to_owned(),
+            None if refused => "create_error".to_owned(),
+            None => "gone".to_owned(),
         }
     };
     let of = |actor: Actor, name: &str| -> Vec<String> {
@@ -167,9 +171,10 @@ fn evidence(report: &Report) -> Vec<String> {
     for phase in &report.phases {
         let failed = phase.checks.iter().filter(|check| check.status == Status::Failed);
         lines.extend(failed.map(|check| format!("{}: {}", phase.id, check.observed)));
-        let looks = report.timeline.iter().filter(|o| {
-            o.step == phase.id && o.via == crate::observation::Via::Probe
-        });
+        let looks = report
+            .timeline
+            .iter()
+            .filter(|o| o.step == phase.id && o.via == crate::observation::Via::Probe);
         lines.extend(looks.map(|o| format!("{}: {o}", phase.id)));
     }
     lines

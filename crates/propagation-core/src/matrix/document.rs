@@ -1,5 +1,6 @@
 //! The questions that people ask, answered by cells, as Markdown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Cell;
@@ -76,6 +77,21 @@ const QUESTIONS: [Question; 7] = [
     },
 ];
 
+/// Whether a cell answers one of the questions of [`document`].
+pub fn is_documented(axes: &BTreeMap<String, String>) -> bool {
+    QUESTIONS.iter().any(|question| question.is_answered_by(axes))
+}
+
+impl Question {
+    fn is_answered_by(&self, axes: &BTreeMap<String, String>) -> bool {
+        let is = |(axis, value): &(&str, &str)| {
+            *axis == self.asked || axes.get(*axis).is_some_and(|own| own == value)
+        };
+        let fixed = |axis: &str| self.fixed.iter().any(|(name, _)| *name == axis);
+        self.fixed.iter().all(is) && PLAIN.iter().filter(|(axis, _)| !fixed(axis)).all(is)
+    }
+}
+
 /// The questions that people ask, with the cells that answer them; each can be run again by the command
 /// that stands beside it. Cells that were not run leave their rows out.
 pub fn document(cells: &[Cell]) -> String {
@@ -94,15 +110,8 @@ pub fn document(cells: &[Cell]) -> String {
 // Writing to a String cannot fail, so the results of `write!` are dropped throughout.
 
 fn write_question(out: &mut String, question: &Question, cells: &[Cell]) {
-    let is = |cell: &Cell, (axis, value): &(&str, &str)| {
-        *axis == question.asked || cell.axes.get(*axis).is_some_and(|own| own == value)
-    };
-    let fixed = |axis: &str| question.fixed.iter().any(|(name, _)| *name == axis);
-    let rows: Vec<&Cell> = cells
-        .iter()
-        .filter(|cell| question.fixed.iter().all(|pair| is(cell, pair)))
-        .filter(|cell| PLAIN.iter().filter(|(axis, _)| !fixed(axis)).all(|pair| is(cell, pair)))
-        .collect();
+    let rows: Vec<&Cell> =
+        cells.iter().filter(|cell| question.is_answered_by(&cell.axes)).collect();
     if rows.is_empty() {
         return;
     }
@@ -129,12 +138,13 @@ fn write_question(out: &mut String, question: &Question, cells: &[Cell]) {
 /// The id of a cell without the axes that have their first value by default.
 fn short(cell: &Cell) -> String {
     let plain = |axis: &str, value: &str| {
-        super::AXES.iter().any(|known| {
-            known.name == axis && known.usual == 1 && known.values[0].0 == value
-        })
+        super::AXES
+            .iter()
+            .any(|known| known.name == axis && known.usual == 1 && known.values[0].0 == value)
     };
-    let pairs = cell.id.split(',').filter(|pair| {
-        pair.split_once('=').is_some_and(|(axis, value)| !plain(axis, value))
-    });
+    let pairs = cell
+        .id
+        .split(',')
+        .filter(|pair| pair.split_once('=').is_some_and(|(axis, value)| !plain(axis, value)));
     pairs.collect::<Vec<_>>().join(",")
 }

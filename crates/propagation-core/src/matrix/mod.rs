@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 pub use atlas::atlas;
 pub use axes::{AXES, Axis};
 pub use cell::{Cell, STEPS, Seen, run_cell};
-pub use document::document;
+pub use document::{document, is_documented};
 
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
@@ -78,7 +78,8 @@ impl Matrix {
                 continue;
             }
             let found = known.iter().find(|name| **name == value);
-            let words = || unknown(format!("the value {value:?} of the axis {axis}"), value, &known);
+            let words =
+                || unknown(format!("the value {value:?} of the axis {axis}"), value, &known);
             taken.push(*found.ok_or_else(words)?);
         }
         if taken.is_empty() {

@@ -23,8 +23,7 @@ pub struct Expected {
     /// How many FUSE mounts are in the actor's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuse_mounts: Option<u64>,
-    /// Propagation of the mount that the actor sees at the FUSE path: `private`, `shared`, `slave`,
-    /// `slave,shared`.
+    /// Propagation of the mount that the actor sees at the FUSE path: one of [`PROPAGATION_WORDS`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation: Option<String>,
     /// Whether that mount is the one the node sees (`same`), by device number, or not (`other`).
@@ -268,6 +267,10 @@ pub const OUTCOME_WORDS: [&str; 15] = [
     "exited",
     "stopped",
 ];
+
+/// What the propagation of a mount can be expected to be.
+pub const PROPAGATION_WORDS: [&str; 5] =
+    ["private", "shared", "slave", "shared,slave", "unbindable"];
 
 /// Whether a word can be an outcome: one of [`OUTCOME_WORDS`], an errno or a signal.
 pub fn is_outcome(word: &str) -> bool {

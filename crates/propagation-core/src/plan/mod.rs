@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, Subject, is_outcome};
+pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
 pub use fault::{Fault, Intervention, Repair};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
 pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};

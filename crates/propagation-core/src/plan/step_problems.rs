@@ -1,6 +1,6 @@
 //! Whether the steps of a plan make sense for those who take part.
 
-use super::expect::{Aspect, Expected, OUTCOME_WORDS, Subject, is_outcome};
+use super::expect::{Aspect, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
 use super::fault::{Fault, Repair};
 use super::step::{Action, Names, Step};
 use super::validate::Problem;
@@ -185,6 +185,15 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
             None => format!("use an errno such as ENOTCONN, or {}", OUTCOME_WORDS.join(", ")),
         };
         return Some(Problem::new(at, format!("{word:?} is no outcome"), hint));
+    }
+    if let Some(word) = &expected.propagation
+        && !PROPAGATION_WORDS.contains(&word.as_str())
+    {
+        let hint = match nearest(word, PROPAGATION_WORDS) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("use one of {}", PROPAGATION_WORDS.join("; ")),
+        };
+        return Some(Problem::new(at, format!("{word:?} is no propagation"), hint));
     }
     let about_a_program = subject.aspect == Aspect::Program || subject.aspect == Aspect::Log;
     if about_a_program && plan.workload(&subject.actor).is_none() {

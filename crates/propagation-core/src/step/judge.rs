@@ -95,6 +95,7 @@ fn judge_run(id: String, done: &Done, expected: &Expected) -> Check {
             let class = match (&ran.state, ran.exit_code()) {
                 (None, _) => "hang",
                 (_, Some(0)) => "ok",
+                (Some(ProgramState::Signaled { signal }), _) => signal,
                 _ => "error",
             };
             (class.to_owned(), ran.output.clone(), ran.exit_code())

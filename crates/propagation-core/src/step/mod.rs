@@ -15,6 +15,7 @@ use crate::context::RunContext;
 use crate::error::Error;
 use crate::phase::{self, Phase};
 use crate::plan::{Action, Plan, Step};
+use crate::report::Check;
 
 pub use verdict::verdict;
 
@@ -92,9 +93,14 @@ impl Phase for OneStep {
             return Ok(());
         }
         match self.step.action {
-            Action::Wait(limit_ms) => look::until_expected(context, &self.step, limit_ms).await,
-            _ => look::and_judge(context, &self.step, &done).await,
+            Action::Wait(limit_ms) => look::until_expected(context, &self.step, limit_ms).await?,
+            _ => look::and_judge(context, &self.step, &done).await?,
         }
+        if context.checks().is_empty() {
+            let did = word(&self.step.action);
+            context.check(Check::new("step", true, "the step is done", did));
+        }
+        Ok(())
     }
 }
 

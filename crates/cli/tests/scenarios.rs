@@ -1,0 +1,186 @@
+//! Every file of the scenario library shows on the real kernel what it says; the atlas in the documents is
+//! what the kernel does.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::{Completion, Trial};
+use serde_json::Value;
+use support::{TestResult, output, scratch, skip, test};
+
+fn main() {
+    let mut tests: Vec<Trial> = files()
+        .into_iter()
+        .map(|file| {
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            Trial::ignorable_test(format!("scenario {name}"), move || shows_what_it_says(&file))
+        })
+        .collect();
+    tests.extend([
+        test("the_schema_accepts_every_scenario_file", the_schema_accepts_every_scenario_file),
+        test("an_unmet_expectation_is_told_by_the_exit_status", an_unmet_expectation_is_told),
+        test("what_is_not_a_scenario_is_refused_with_its_place", what_is_not_a_scenario_is_refused),
+        test("a_matrix_goes_on_where_it_ended", a_matrix_goes_on_where_it_ended),
+        test("the_atlas_in_the_documents_is_what_the_kernel_does", the_atlas_is_right),
+    ]);
+    support::main(tests);
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace").to_owned()
+}
+
+/// The files of the library; there is no test of it when there is none.
+fn files() -> Vec<PathBuf> {
+    propagation_core::scenario::files(&root().join("scenarios")).expect("the scenario library")
+}
+
+fn shows_what_it_says(file: &Path) -> TestResult {
+    let scratch = scratch();
+    let ran = output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]);
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    match ran.status.code() {
+        Some(0) => Ok(Completion::Completed),
+        // Nothing could be looked at: the reason is in the text.
+        Some(5) => {
+            let reason = text.lines().find(|line| line.contains("skipped")).unwrap_or("skipped");
+            skip("scenario", reason.trim())
+        }
+        status => Err(format!("exit status {status:?}\n{text}{said}").into()),
+    }
+}
+
+fn the_schema_accepts_every_scenario_file() -> TestResult {
+    let scratch = scratch();
+    let printed = output(scratch.path(), &["schema", "--scenario"]);
+    let schema: Value = serde_json::from_slice(&printed.stdout)?;
+    let validator = jsonschema::validator_for(&schema)?;
+    for file in files() {
+        let text = fs::read_to_string(&file)?;
+        let value: Value = propagation_core::scenario::parse_as(&file.to_string_lossy(), &text)?;
+        if let Err(error) = validator.validate(&value) {
+            let at = error.instance_path();
+            return Err(format!("{}: {error} at {at}", file.display()).into());
+        }
+    }
+    support::PASSED
+}
+
+fn an_unmet_expectation_is_told() -> TestResult {
+    let scratch = scratch();
+    let file = scratch.path().join("wrong.yaml");
+    fs::write(&file, "steps:\n- start: all\n  expect: {control: ok}\n")?;
+    let ran = output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]);
+    let text = String::from_utf8_lossy(&ran.stdout);
+    if ran.status.code() != Some(6) || !text.contains("1-start") {
+        return Err(format!("{:?}: {text}", ran.status).into());
+    }
+    support::PASSED
+}
+
+fn what_is_not_a_scenario_is_refused() -> TestResult {
+    let scratch = scratch();
+    let file = scratch.path().join("typing.yaml");
+    fs::write(&file, "steps:\n  - start: all\n    expects: {control: absent}\n")?;
+    let ran = output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    for part in ["typing.yaml:3:", "unknown field `expects`", "did you mean expect?"] {
+        if ran.status.code() != Some(2) || !said.contains(part) {
+            return Err(format!("{:?}, without {part:?}: {said}", ran.status).into());
+        }
+    }
+    support::PASSED
+}
+
+/// A small matrix: two volumes, two repairs.
+const SMALL: [&str; 8] = [
+    "--axis",
+    "covering=shared",
+    "--axis",
+    "propagation=HostToContainer",
+    "--axis",
+    "fault=kill",
+    "--axis",
+    "order=after_mount",
+];
+
+fn a_matrix_goes_on_where_it_ended() -> TestResult {
+    let scratch = scratch();
+    let out = scratch.path().join("matrix");
+    let out_text = out.to_string_lossy().into_owned();
+    let arguments = |more: &[&'static str]| {
+        let mut words = vec!["matrix".to_owned(), "--out".into(), out_text.clone()];
+        words.extend(SMALL.iter().chain(more).map(|word| (*word).to_owned()));
+        words
+    };
+    let run = |more: &[&'static str]| {
+        let words = arguments(more);
+        output(scratch.path(), &words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let first = run(&[]);
+    let text = String::from_utf8_lossy(&first.stdout).into_owned();
+    if !first.status.success() || !text.contains("24 of 24 cells") {
+        return Err(format!("{:?}: {text}", first.status).into());
+    }
+    let whole = fs::read_to_string(out.join("cells.jsonl"))?;
+    let half: String = whole.chars().take(whole.len() / 2).collect();
+    fs::write(out.join("cells.jsonl"), half)?;
+    let again = run(&["--resume"]);
+    let text = String::from_utf8_lossy(&again.stdout).into_owned();
+    if !again.status.success() || text.contains("(0 kept from before)") {
+        return Err(format!("{:?}: {text}", again.status).into());
+    }
+    let ids = |text: &str| -> Vec<String> {
+        let id = |line: &str| {
+            let cell: Value = serde_json::from_str(line).unwrap_or_default();
+            cell["id"].as_str().unwrap_or_default().to_owned()
+        };
+        text.lines().map(id).collect()
+    };
+    let resumed = fs::read_to_string(out.join("cells.jsonl"))?;
+    if ids(&resumed) != ids(&whole) {
+        return Err("the cells are others, or in another order".into());
+    }
+    support::PASSED
+}
+
+/// Runs the cells that the document names, and compares.
+fn the_atlas_is_right() -> TestResult {
+    let scratch = scratch();
+    let out = scratch.path().join("atlas");
+    let arguments = [
+        "matrix",
+        "--out",
+        &out.to_string_lossy(),
+        "--axis",
+        "covering=all",
+        "--axis",
+        "order=after_mount",
+        "--axis",
+        "fault=all",
+        "--axis",
+        "repair=all",
+        "--axis",
+        "volume=all",
+        "--only-documented",
+    ];
+    let ran = output(scratch.path(), &arguments);
+    if !ran.status.success() {
+        let said = String::from_utf8_lossy(&ran.stderr);
+        return Err(format!("{:?}: {said}", ran.status).into());
+    }
+    let made = fs::read_to_string(out.join("atlas.md"))?;
+    let path = root().join("docs/atlas.md");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &made)?;
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    if made == written {
+        return support::PASSED;
+    }
+    let other = made.lines().zip(written.lines()).find(|(made, written)| made != written);
+    Err(format!("docs/atlas.md is not what the kernel does: {other:?}; BLESS=1 writes it").into())
+}
