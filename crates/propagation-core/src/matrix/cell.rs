@@ -91,6 +91,10 @@ pub async fn run_cell(
         evidence: Vec::new(),
         duration_ms: 0.0,
     };
+    if let Some(problem) = cell.plan.problems().into_iter().next() {
+        done.skipped = Some(format!("{}: {}", problem.at, problem.reason));
+        return Ok(done);
+    }
     if let Some(model) = model
         && model.refuses(&cell.plan).is_none()
         && let Ok(report) = Runner::new(cell.plan.clone())?.run(model).await

@@ -171,7 +171,10 @@ mod tests {
         let step = matrix.len() / 997 + 1;
         for number in (0..matrix.len()).step_by(step) {
             let cell = matrix.cell(number);
-            cell.plan.validate().unwrap_or_else(|error| panic!("{}: {error}", cell.id));
+            // What cannot be (a kept descriptor of an external daemon) is a cell that is skipped.
+            let kept = cell.axes["daemon"] != "builtin" && cell.axes["repair"] == "hand_over";
+            let errors = cell.axes["daemon"] != "builtin" && cell.axes["fault"] == "errors";
+            assert_eq!(cell.plan.validate().is_err(), kept || errors, "{}", cell.id);
             let again = Matrix::of_cell(&cell.id).expect("its own id");
             assert_eq!(again.cells().collect::<Vec<_>>(), [cell]);
         }

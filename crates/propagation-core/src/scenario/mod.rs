@@ -45,7 +45,13 @@ pub fn parse(file: &str, text: &str) -> Result<Plan, Error> {
     let document =
         yaml::read(text).map_err(|problem| located(file, problem.at, &problem.reason, ""))?;
     let plan = from_document(&document).map_err(|problem| {
-        located(file, document.position(&problem.at), &problem.reason, &problem.fix)
+        let Problem { at, reason, fix } = problem;
+        // A key that there is not is pointed at itself, everything else at its value.
+        let position = match reason.starts_with("unknown field") {
+            true => document.position_of_key(&at),
+            false => document.position(&at),
+        };
+        located(file, position, &reason, &fix)
     })?;
     match plan.problems().into_iter().next() {
         None => Ok(plan),

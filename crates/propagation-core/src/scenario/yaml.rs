@@ -35,6 +35,11 @@ impl Document {
         Self { value, positions: HashMap::new() }
     }
 
+    /// Where the key of a path is written.
+    pub(super) fn position_of_key(&self, path: &str) -> Option<Position> {
+        self.positions.get(&key_of(path)).copied().or_else(|| self.position(path))
+    }
+
     /// Where the value at a path is written, or the nearest that contains it.
     pub(super) fn position(&self, path: &str) -> Option<Position> {
         let mut path = path;
@@ -163,10 +168,15 @@ impl<'a> Reader<'a> {
             if value.is_object() || value.is_array() || value.is_null() {
                 self.positions.insert(path.clone(), position(key_span));
             }
-            self.positions.insert(format!("{path}\0key"), position(key_span));
+            self.positions.insert(key_of(&path), position(key_span));
             entries.insert(key, value);
         }
     }
+}
+
+/// Under what the position of a key is kept, beside that of its value.
+fn key_of(path: &str) -> String {
+    format!("{path}\0key")
 }
 
 fn count(value: &Value) -> usize {
