@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use propagation_core::program::{Executed, ProgramState};
 
 use crate::child::within;
@@ -52,6 +52,8 @@ pub(crate) fn run(
 }
 
 fn run_here(words: &[String], environment: &BTreeMap<String, String>) -> Executed {
+    // Programs inherit the mask, and are not to have what the agent waits for blocked.
+    let _ = SigSet::all().thread_unblock();
     let cannot = |errno: Errno| Executed {
         state: Some(ProgramState::Exited { code: 127 }),
         output: format!("{}: {}", words[0], errno_text(errno)),

@@ -5,8 +5,9 @@
 //! becomes of the daemon, and passes on what the daemon says.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -33,7 +34,7 @@ use crate::pipe::Pipe;
 use crate::producer::Producer;
 use crate::reporter::{Reporter, timestamp};
 use crate::run_program;
-use crate::sys::now_ns;
+use crate::sys::{Fork, exit_now, fork, now_ns};
 
 /// How much of the daemon's words is shown when it fails to mount, in bytes.
 const LAST_WORDS: usize = 2_000;
@@ -164,12 +165,23 @@ impl<'a> Supervising<'a> {
         let (output, theirs) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
             .map_err(|errno| format!("make a pipe: {}", errno_text(errno)))?;
         let again = theirs.try_clone().map_err(|error| error.to_string())?;
-        let child = run_program::command(&command, &environment)
-            .stdout(Stdio::from(theirs))
-            .stderr(Stdio::from(again))
-            .spawn()
-            .map_err(|e| format!("run {}: {}", command[0], errno_text(errno_of(&e))))?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let mut program = run_program::command(&command, &environment);
+        program.stdout(Stdio::from(theirs)).stderr(Stdio::from(again));
+        let pid =
+            match fork().map_err(|errno| format!("start the daemon: {}", errno_text(errno)))? {
+                Fork::Child => {
+                    // It is born with the signals blocked that the supervisor waits for.
+                    let _ = SigSet::all().thread_unblock();
+                    let error = program.exec();
+                    let words = format!("run {}: {}", command[0], errno_text(errno_of(&error)));
+                    let mut out = std::io::stderr();
+                    let _ = writeln!(out, "{words}");
+                    exit_now(127)
+                }
+                Fork::Parent(pid) => pid,
+            };
+        // The pipe is the daemon's alone, so that its end is seen.
+        drop(program);
         Ok(Daemon {
             pid,
             inner: None,

@@ -384,6 +384,11 @@ impl<'a> RunContext<'a> {
         (newest_first.next().and_then(|capture| capture.table(actor)), now)
     }
 
+    /// The first mount table of an actor that was taken.
+    pub(crate) fn first_table(&self, actor: &Actor) -> Option<&MountTable> {
+        self.captures.iter().find_map(|capture| capture.table(actor))
+    }
+
     /// Where the FUSE mount is or would be, as an actor has it.
     pub(crate) fn fuse_path_of(&self, actor: &Actor) -> MountPath {
         let bridge = &self.plan.bridge;

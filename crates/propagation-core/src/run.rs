@@ -196,7 +196,17 @@ fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "open a node", "the run was interrupted")
 }
 
+/// The name of the capture that is taken before the first step of a scenario.
+const BEFORE: &str = "before";
+
 async fn run_phases(phases: &[Box<dyn Phase>], context: &mut RunContext<'_>) {
+    if !context.plan.is_five_phases()
+        && let Err(error) = context.capture_as(BEFORE).await
+    {
+        context.begin_phase(BEFORE);
+        context.end_phase(Some(error));
+        return;
+    }
     for phase in phases {
         let missing = phase.requires().iter().find(|id| !context.has_passed(id));
         if let Some(missing) = missing {

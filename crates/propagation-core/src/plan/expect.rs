@@ -20,6 +20,10 @@ pub struct Expected {
     /// has lost some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounts_added: Option<i64>,
+    /// How many mounts the actor's namespace has gained since it was captured first: for the node, since
+    /// before the first step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mounts_grown: Option<i64>,
     /// How many FUSE mounts are in the actor's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuse_mounts: Option<u64>,
@@ -61,6 +65,7 @@ struct Detail {
     outcome: Option<Outcomes>,
     layers: Option<u64>,
     mounts_added: Option<i64>,
+    mounts_grown: Option<i64>,
     fuse_mounts: Option<u64>,
     propagation: Option<String>,
     device: Option<Device>,
@@ -99,6 +104,8 @@ enum Written {
         layers: Option<u64>,
         /// Mounts that the actor's namespace has gained since the previous capture.
         mounts_added: Option<i64>,
+        /// Mounts that the actor's namespace has gained since it was captured first.
+        mounts_grown: Option<i64>,
         /// FUSE mounts in the actor's namespace.
         fuse_mounts: Option<u64>,
         /// Propagation of the mount at the FUSE path.
@@ -152,6 +159,7 @@ impl<'de> Visitor<'de> for ExpectedVisitor {
             outcome,
             layers: detail.layers,
             mounts_added: detail.mounts_added,
+            mounts_grown: detail.mounts_grown,
             fuse_mounts: detail.fuse_mounts,
             propagation: detail.propagation,
             device: detail.device,

@@ -104,7 +104,8 @@ pub enum Repair {
     MountOnTop,
     /// The producer starts again as it is told to: see the key `stale` of `fuse`.
     Remount,
-    /// Bind the fresh mount over the mountpoint on the node: one more layer each time.
+    /// Bind the fresh mount over the mountpoint on the node. On a shared mount the bind travels to all
+    /// that lie there already: the layers grow by more than one each time.
     RebindHost,
     /// As `rebind_host`, after the layers that are there have been taken off.
     RebindHostDeduplicated,

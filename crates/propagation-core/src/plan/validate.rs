@@ -226,7 +226,9 @@ impl Plan {
         for (number, volume) in workload.volumes.iter().enumerate() {
             let at = format!("{at}.volumes[{number}]");
             let source = self.fill_paths(&volume.source);
-            let problem = path_problem(&format!("{at}.source"), &source)
+            let device = source.starts_with("/dev/");
+            let problem = absolute_problem(&format!("{at}.source"), &source)
+                .or_else(|| path_problem(&format!("{at}.source"), &source).filter(|_| !device))
                 .or_else(|| absolute_problem(&format!("{at}.destination"), &volume.destination));
             if problem.is_some() {
                 return problem;

@@ -85,6 +85,7 @@ pub enum StartOrder {
 /// The shared host directory and the mountpoint in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct Bridge {
     /// Absolute path of the bridge on the node.
     pub path: String,

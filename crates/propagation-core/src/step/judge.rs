@@ -78,6 +78,7 @@ fn words(expected: &Expected) -> String {
     };
     say("layers", expected.layers.map(|n| n.to_string()));
     say("mounts added", expected.mounts_added.map(|n| n.to_string()));
+    say("mounts grown by", expected.mounts_grown.map(|n| n.to_string()));
     say("FUSE mounts", expected.fuse_mounts.map(|n| n.to_string()));
     say("propagation", expected.propagation.clone());
     say("device", expected.device.map(|device| format!("{device:?}").to_lowercase()));
@@ -257,10 +258,14 @@ fn judge_mounts(
         let there = now.map_or(0, |table| table.fuse_mounts().count());
         compare(there as u64 == count, format!("{there} FUSE mounts"));
     }
+    let count = |table: Option<&MountTable>| {
+        table.map_or(0, |table| i64::try_from(table.entries().len()).unwrap_or(i64::MAX))
+    };
+    if let Some(grown) = expected.mounts_grown {
+        let there = count(now) - count(context.first_table(who));
+        compare(there == grown, format!("{there} mounts more than at first ({} now)", count(now)));
+    }
     if let Some(added) = expected.mounts_added {
-        let count = |table: Option<&MountTable>| {
-            table.map_or(0, |table| i64::try_from(table.entries().len()).unwrap_or(i64::MAX))
-        };
         let there = count(now) - count(before);
         compare(there == added, format!("{there} mounts added ({} now)", count(now)));
     }

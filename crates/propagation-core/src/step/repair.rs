@@ -8,6 +8,7 @@ use crate::journal::HostChange;
 use crate::node::Target;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
+use crate::program::ProgramState;
 use crate::report::Check;
 use crate::workload::RestartScope;
 
@@ -77,10 +78,12 @@ async fn start_producers(
     let first = context.plan.producer().map(|spec| Names::One(spec.name.clone()));
     let names = on.cloned().or(first);
     for spec in specs(context, names.as_ref(), |spec| spec.role == Role::Producer) {
-        let scope = match spec.supervised && context.runs(&spec.name) {
-            true => RestartScope::Daemon,
-            false => RestartScope::Container,
+        let workload = context.workload(&spec.name).filter(|_| context.runs(&spec.name));
+        let lives = match workload.filter(|_| spec.supervised) {
+            Some(workload) => workload.status().await?.program == ProgramState::Running,
+            None => false,
         };
+        let scope = if lives { RestartScope::Daemon } else { RestartScope::Container };
         restart_one(context, &spec, restart_of(scope, stale)).await?;
     }
     Ok(Done::Ok)
