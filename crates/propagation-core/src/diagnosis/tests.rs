@@ -107,7 +107,7 @@ fn device_numbers_prove_that_the_volume_is_the_mountpoint() {
     plan.workloads[2].volume = Volume::Mountpoint;
     let causes = explain(&load(include_str!("fixtures/mountpoint.json"), &plan));
     let evidence = causes[0].evidence.join("\n");
-    let devices = "is what consumer-late holds, device 0:44 is what the node has mounted now";
+    let devices = "is what consumer-late holds, device 0:72 is what the node has mounted now";
     assert!(evidence.contains(devices), "{evidence}");
     assert_eq!(causes[0].actors, [Actor::workload("consumer-late")]);
     assert!(causes[0].fix.text.contains("path: /tmp/fuse-test-bridge\n"), "{:?}", causes[0].fix);
@@ -205,19 +205,19 @@ fn not_sent(volume_tags: &str) -> Report {
     fail(&mut report, "producer", "propagation", "node: absent");
     rewrite(&mut report, &Actor::Node, |line| (!line.contains("fuse.")).then_some(line));
     rewrite(&mut report, &Actor::workload("producer"), |line| {
-        Some(line.replace(" shared:21 ", volume_tags))
+        Some(line.replace(" shared:114 ", volume_tags))
     });
     report
 }
 
 #[test]
 fn a_producers_mount_stops_where_its_namespace_only_receives() {
-    let mut report = not_sent(" shared:50 master:21 ");
+    let mut report = not_sent(" shared:50 master:114 ");
     assert_eq!(ids(&report), ["user-namespace-boundary"]);
     add_runtime(
         &mut report,
-        "500 499 0:39 / / rw shared:49 master:1 - tmpfs tmpfs rw\n\
-         501 500 0:41 / /tmp rw shared:50 master:21 - tmpfs tmpfs rw\n",
+        "500 499 0:67 / / rw shared:49 master:1 - tmpfs tmpfs rw\n\
+         501 500 0:69 / /tmp rw shared:50 master:114 - tmpfs tmpfs rw\n",
     );
     assert_eq!(ids(&report), ["runtime-own-namespace"]);
 }
@@ -247,7 +247,7 @@ fn a_volume_of_another_peer_group_is_not_connected() {
         })
     });
     assert_eq!(ids(&report), ["consumer-not-connected"]);
-    add_runtime(&mut report, "501 500 0:41 / /tmp rw shared:99 - tmpfs tmpfs rw\n");
+    add_runtime(&mut report, "501 500 0:69 / /tmp rw shared:99 - tmpfs tmpfs rw\n");
     assert_eq!(ids(&report), ["runtime-own-namespace"]);
 }
 
