@@ -12,7 +12,7 @@ fn main() {}
 mod linux {
     use std::fs;
     use std::io;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     use std::path::Path;
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
@@ -130,7 +130,15 @@ mod linux {
         let pid = probe.id();
         let found = wait_for_hung_child(pid)
             .and_then(|child| Ok(Memory { parent_kib: highest(pid)?, child_kib: highest(child)? }));
-        probe.kill()?;
+        // A writer that opens and closes the pipe ends the wait.
+        let writer = fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(Path::new(SHARED_MEMORY).join(sentinel));
+        if writer.is_err() {
+            probe.kill()?;
+        }
+        drop(writer);
         probe.wait()?;
         found
     }

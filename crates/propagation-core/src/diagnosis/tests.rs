@@ -92,9 +92,13 @@ fn real_runs_are_explained() {
     for (json, plan, expected) in [
         (include_str!("fixtures/in-order.json"), Plan::default(), &["nothing-wrong"][..]),
         (include_str!("fixtures/mountpoint.json"), mountpoint, &of_mountpoint[..]),
-        (include_str!("fixtures/stopped.json"), Plan::default(), &["daemon-stopped"]),
-        (include_str!("fixtures/private-early.json"), private, &["consumer-mode-none"]),
-        (include_str!("fixtures/no-allow-other.json"), Plan::default(), &["allow-other-missing"]),
+        (include_str!("fixtures/stopped.json"), Plan::default(), &["daemon-stopped"][..]),
+        (include_str!("fixtures/private-early.json"), private, &["consumer-mode-none"][..]),
+        (
+            include_str!("fixtures/no-allow-other.json"),
+            Plan::default(),
+            &["allow-other-missing"][..],
+        ),
     ] {
         assert_eq!(ids(&load(json, &plan)), expected);
     }
