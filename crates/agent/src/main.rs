@@ -30,7 +30,8 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             [--source TEXT] [--no-allow-other]
   consumer  --mountpoint DIR [--marker-ms N] [--probe-ms N]
   probe     PATH [--timeout TIME] [--sentinel FILE]
-            exit code: 0 ok, 10 stale, 11 hung, 12 empty, 13 not mounted, 1 other
+            one look that cannot hang; exit code: 0 ok, 10 stale, 11 hung, 12 empty,
+            13 not mounted, 1 another error, 2 bad usage
   facts     --bridge DIR
   version";
 
@@ -69,7 +70,11 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             let mut options = Self { named: BTreeMap::new(), bare: None };
             let mut words = words.iter();
             while let Some(word) = words.next() {
-                match word.strip_prefix("--") {
+                // After `--` a word is itself, whatever it begins with.
+                let name = if word == "--" { None } else { word.strip_prefix("--") };
+                let word =
+                    if word == "--" { words.next().ok_or("nothing after --")? } else { word };
+                match name {
                     Some(name) if flags.contains(&name) => {
                         options.named.insert(name.into(), String::new());
                     }

@@ -5,12 +5,14 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::unistd::Uid;
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::mountinfo::MountPath;
 use serde::{Deserialize, Serialize};
 
 use crate::child::within;
-use crate::failure::{errno_name, errno_text};
+use crate::failure::errno_text;
 use crate::mounts::{Proc, errno_of};
 use crate::sys::duplicate_onto;
 
@@ -19,7 +21,7 @@ use crate::sys::duplicate_onto;
 pub enum Found {
     /// A mount that answers, with its sentinel file where one was named.
     Ok(String),
-    /// The daemon is gone: `ENOTCONN`, or another error from the mount.
+    /// The mount does not work: its daemon is gone (`ENOTCONN`) or answers with an error.
     Stale(String),
     /// No answer within the deadline.
     Hung(String),
@@ -66,7 +68,10 @@ pub fn probe(path: &str, timeout_ms: u64, sentinel: Option<&str>) -> Found {
     };
     match within(timeout_ms, looking) {
         Ok(Some(found)) => found,
-        Ok(None) => Found::Hung(format!("no answer from {path} in {timeout_ms} ms")),
+        Ok(None) => Found::Hung(format!(
+            "no answer from {path} in {timeout_ms} ms: its daemon is stopped, busy, or does not \
+             serve yet"
+        )),
         Err(errno) => Found::Error(format!("start a child: {}", errno_text(errno))),
     }
 }
@@ -96,8 +101,18 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
     };
     let Some(mount) = mounted else {
         return match fs::symlink_metadata(path) {
-            Ok(_) => Found::NotMounted(format!("{path} lies on the filesystem around it")),
-            Err(error) => Found::Error(format!("{path}: {}", errno_text(errno_of(&error)))),
+            // A mount above it may be the dead one.
+            Err(error) if errno_of(&error) == Errno::ENOTCONN => Found::Stale(format!(
+                "{path} lies in a dead mount: {}",
+                errno_text(Errno::ENOTCONN)
+            )),
+            Ok(_) => Found::NotMounted(format!(
+                "nothing is mounted at {path}: it lies on the filesystem around it"
+            )),
+            Err(error) => Found::Error(format!(
+                "{path} cannot be looked at: {}; is it the path in this container?",
+                errno_text(errno_of(&error))
+            )),
         };
     };
     let result = match sentinel {
@@ -110,10 +125,23 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
         Err(error) => {
             let errno = errno_of(&error);
             match errno {
-                nix::errno::Errno::ENOENT => {
-                    Found::Empty(format!("the sentinel is not in {path}: {mount}"))
-                }
-                errno => Found::Stale(format!("{path}: {}: {mount}", errno_name(errno))),
+                Errno::ENOENT => Found::Empty(format!("the sentinel is not in {path}: {mount}")),
+                // Says nothing about the daemon: this user is kept out.
+                Errno::EACCES | Errno::EPERM => Found::Error(format!(
+                    "{path} does not let uid {} in: {}; mount with allow_other, or probe as its \
+                     owner: {mount}",
+                    Uid::effective(),
+                    errno_text(errno)
+                )),
+                Errno::ENOTCONN => Found::Stale(format!(
+                    "the daemon behind {path} is gone: {}; restart this container once its \
+                     producer serves again: {mount}",
+                    errno_text(errno)
+                )),
+                errno => Found::Stale(format!(
+                    "the daemon behind {path} answers with {}: {mount}",
+                    errno_text(errno)
+                )),
             }
         }
     }

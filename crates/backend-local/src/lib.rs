@@ -20,6 +20,7 @@ mod agent;
 mod clean;
 mod containers;
 mod facts;
+mod mounts;
 mod node;
 mod programs;
 mod shared;
@@ -30,6 +31,7 @@ use propagation_core::{Backend, Error, Node, Plan, Run};
 
 pub use clean::{Leftover, leftovers, remove};
 pub use facts::host_facts;
+pub use mounts::{HostMounts, RuntimeMounts, host_mounts};
 pub use node::LocalNode;
 
 /// Makes simulated nodes on this machine.

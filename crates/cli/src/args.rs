@@ -35,11 +35,25 @@ pub(crate) enum Command {
     Matrix(MatrixOptions),
     /// Check whether this host can share FUSE mounts; starts and changes nothing.
     #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\
-        Exit status: 0 everything in order, 5 something is not.")]
+        Exit status: 0 everything in order, 5 something is not, 1 this host cannot be looked at.")]
     Doctor(DoctorOptions),
     /// Look once at a mount, without ever hanging; for liveness probes.
+    ///
+    /// The look is made by a child process that is given up when the time is over, so that a daemon
+    /// that does not answer cannot hold the probe. In a container use `propagation-agent probe`: the
+    /// same in a file of its own, without any library.
     #[command(after_help = "Example:\n  propagation probe /mnt/dfs --timeout 4s\n\n\
-        Exit status: 0 ok, 10 stale, 11 hung, 12 empty, 13 not mounted, 1 other.")]
+        Exit status:\n  \
+        0 ok: mounted, and it answers\n  \
+        10 stale: the daemon is gone, or answers with an error\n  \
+        11 hung: no answer in time\n  \
+        12 empty: mounted, and empty or without its sentinel\n  \
+        13 not mounted: the path lies on the filesystem around it\n  \
+        1 another error, such as a path that is not there; 2 bad usage\n\n\
+        A liveness probe restarts the container. That helps when its volume is the directory above\n\
+        the mountpoint, and when the producer serves again; while the source of the volume itself is\n\
+        dead the runtime refuses the start. Files that are open do not recover by anything but a\n\
+        restart.")]
     Probe(ProbeOptions),
     /// Render a saved report again.
     #[command(after_help = "Example:\n  propagation report ./result/report.json --evidence\n  \

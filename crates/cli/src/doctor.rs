@@ -1,13 +1,17 @@
-//! `propagation doctor`: the phase host_setup alone, on this very host.
+//! `propagation doctor`: the phase host_setup alone, on this very host, with what the mount tables
+//! say.
 
 use std::io;
 
 use propagation_core::Error;
+use propagation_core::diagnosis::{self, Cause, Explanation, chain, draw_chain, visibility};
 use propagation_core::facts::HostFacts;
+use propagation_core::mountinfo::{MountEntry, MountGraph, MountPath, MountTable};
 use propagation_core::phase::check_host;
 use propagation_core::plan::{Bridge, Plan};
-use propagation_core::report::text::{one_line, sign};
+use propagation_core::report::text::{Colour, one_line, sign, write_cause};
 use propagation_core::report::{Check, Status};
+use serde::Serialize;
 
 use crate::args::{DoctorOptions, Format};
 use crate::exit::Exit;
@@ -23,29 +27,113 @@ pub(crate) fn main(options: &DoctorOptions) -> Result<Exit, Error> {
     }
     plan.validate()?;
     let facts = crate::runtime()?.block_on(facts(options))?;
-    let checks = check_host(&facts, &plan);
+    let examination = Examination::new(facts, &mounts()?, &plan);
     match options.format {
-        Format::Text => output::text(&render(&facts, &checks))?,
-        Format::Json => output::json(&serde_json::json!({ "facts": facts, "checks": checks }))?,
+        Format::Json => output::json(&examination.to_json()?)?,
+        Format::Text => output::text(&examination.render(output::colour(&io::stdout())))?,
     }
-    let failed = checks.iter().any(|check| check.status == Status::Failed);
-    Ok(if failed { Exit::NotInOrder } else { Exit::Success })
+    let failed = examination.checks.iter().any(|check| check.status == Status::Failed);
+    Ok(if failed || !examination.causes.is_empty() { Exit::NotInOrder } else { Exit::Success })
 }
 
-fn render(facts: &HostFacts, checks: &[Check]) -> String {
-    let colour = output::colour(&io::stdout());
-    let mut lines = vec![colour.bold(&format!("Host {}", one_line(&facts.hostname)))];
-    for check in checks {
-        let mark = colour.paint(check.status, sign(check.status));
-        lines.push(format!("  {mark} {}: {}", check.id, one_line(&check.observed)));
-        if check.status == Status::Failed {
-            lines.push(format!("      expected: {}", one_line(&check.expected)));
+/// The mount tables of a host: its own, and the runtime's where that is another one.
+struct Mounts {
+    node: MountTable,
+    runtime: Option<(String, MountTable)>,
+}
+
+/// All that is found on a host, from its facts and mount tables alone.
+#[derive(Debug, Serialize)]
+struct Examination {
+    facts: HostFacts,
+    checks: Vec<Check>,
+    causes: Vec<Cause>,
+    /// The mounts on the way to the bridge, the covering one last.
+    chain: Vec<MountEntry>,
+    /// Whether mounts made by the runtime's containers reach the node, and the other way.
+    travel: Vec<Explanation>,
+    /// The runtime that has mounts of its own.
+    runtime: Option<String>,
+}
+
+impl Examination {
+    fn new(facts: HostFacts, mounts: &Mounts, plan: &Plan) -> Self {
+        let bridge = MountPath::from(plan.bridge.path.as_str());
+        let fuse = MountPath::from(plan.bridge.fuse_path().as_str());
+        let mut checks = check_host(&facts, plan);
+        let mut causes = diagnosis::host(&facts, plan, Some(&mounts.node));
+        let mut travel = Vec::new();
+        if let Some((process, table)) = &mounts.runtime {
+            let views = [("node", &mounts.node), ("runtime", table)];
+            let views = views.map(|(label, table)| (label.to_owned(), table.clone()));
+            let graph = MountGraph::build(views);
+            let ways = [("node", "runtime"), ("runtime", "node")];
+            travel.extend(ways.iter().filter_map(|(from, to)| visibility(&graph, from, &fuse, to)));
+            let check = runtime_check(process, &travel);
+            causes.extend(diagnosis::runtime_apart(process, &plan.bridge.path, &travel));
+            checks.push(check);
         }
-        lines.extend(check.evidence.iter().map(|line| format!("      {}", one_line(line))));
-        lines.extend(check.cause.iter().map(|cause| format!("      cause: {}", one_line(cause))));
-        lines.extend(check.fix.iter().map(|fix| format!("      fix: {}", one_line(fix))));
+        let chain = chain(&mounts.node, &bridge).into_iter().cloned().collect();
+        let runtime = mounts.runtime.as_ref().map(|(process, _)| process.clone());
+        Self { facts, checks, causes, chain, travel, runtime }
     }
-    lines.join("\n")
+
+    fn to_json(&self) -> Result<serde_json::Value, Error> {
+        serde_json::to_value(self).map_err(|error| {
+            Error::new(propagation_core::ErrorKind::Internal, "write the result", error.to_string())
+        })
+    }
+
+    fn render(&self, colour: Colour) -> String {
+        let mut lines = vec![colour.bold(&format!("Host {}", one_line(&self.facts.hostname)))];
+        let width = self.checks.iter().map(|check| check.id.len()).max().unwrap_or(0);
+        for check in &self.checks {
+            let mark = colour.paint(check.status, sign(check.status));
+            let found = one_line(&check.observed);
+            lines.push(format!("  {mark} {:width$}  {found}", check.id));
+            if check.status == Status::Failed {
+                let expected = one_line(&check.expected);
+                lines.push(format!("    {:width$}  expected: {expected}", ""));
+            }
+            let evidence = check.evidence.iter().map(|line| one_line(line));
+            lines.extend(evidence.map(|line| format!("    {:width$}  {line}", "")));
+        }
+        lines.push(String::new());
+        lines.push(colour.bold("Mounts on the way to the bridge"));
+        let links: Vec<&MountEntry> = self.chain.iter().collect();
+        lines.extend(draw_chain(&links).iter().map(|line| format!("  {}", one_line(line))));
+        if let Some(process) = &self.runtime {
+            lines.push(format!(
+                "  {} has a mount namespace of its own, here called runtime:",
+                one_line(process)
+            ));
+        }
+        lines.extend(self.travel.iter().map(|way| format!("  {}", one_line(&way.to_string()))));
+        let mut text = lines.join("\n");
+        text.push('\n');
+        for cause in &self.causes {
+            text.push('\n');
+            write_cause(&mut text, cause, colour);
+        }
+        text
+    }
+}
+
+/// Mounts have to travel between the runtime and the node both ways.
+fn runtime_check(process: &str, travel: &[Explanation]) -> Check {
+    let stopped: Vec<String> =
+        travel.iter().filter(|way| way.broken.is_some()).map(ToString::to_string).collect();
+    let observed = if stopped.is_empty() {
+        format!("{process} has mounts of its own, which are peers of the node's")
+    } else {
+        stopped.join("; ")
+    };
+    Check::new(
+        "runtime_namespace",
+        stopped.is_empty(),
+        "mounts travel between the runtime's mount namespace and the node's, both ways",
+        observed,
+    )
 }
 
 #[cfg(target_os = "linux")]
@@ -53,8 +141,20 @@ async fn facts(options: &DoctorOptions) -> Result<HostFacts, Error> {
     propagation_backend_local::host_facts(&options.bridge, options.timeout).await
 }
 
+#[cfg(target_os = "linux")]
+fn mounts() -> Result<Mounts, Error> {
+    let found = propagation_backend_local::host_mounts()?;
+    let runtime = found.runtime.map(|runtime| (runtime.process, runtime.table));
+    Ok(Mounts { node: found.node, runtime })
+}
+
 #[cfg(not(target_os = "linux"))]
 async fn facts(_options: &DoctorOptions) -> Result<HostFacts, Error> {
+    Err(linux_only())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mounts() -> Result<Mounts, Error> {
     Err(linux_only())
 }
 
@@ -63,4 +163,84 @@ async fn facts(_options: &DoctorOptions) -> Result<HostFacts, Error> {
 pub(crate) fn linux_only() -> Error {
     Error::new(propagation_core::ErrorKind::Unsupported, "use the local backend", "it needs Linux")
         .with_fix("run it on a Linux machine")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use propagation_core::facts::{FuseConf, FuseDevice, PathState};
+
+    fn table(lines: &str) -> MountTable {
+        MountTable::parse(lines.as_bytes()).expect("mountinfo")
+    }
+
+    fn examine(node: &str, runtime: Option<&str>) -> Examination {
+        let plan = Plan::default();
+        let node = table(node);
+        let facts = HostFacts {
+            hostname: "host".into(),
+            kernel_release: "6.18".into(),
+            architecture: "x86_64".into(),
+            uid: 0,
+            user_namespace: false,
+            mapped_uids: u64::from(u32::MAX),
+            fuse_device: FuseDevice::Usable,
+            fuse_device_for_all: true,
+            fusermount3: None,
+            fusermount: None,
+            fuse_conf: FuseConf {
+                path: "/etc/fuse.conf".into(),
+                exists: false,
+                user_allow_other: false,
+            },
+            bridge: PathState::Missing,
+            covering_mount: node.covering(&plan.bridge.path.as_str().into()).cloned(),
+            lsm: Vec::new(),
+            cgroup: "v2".into(),
+            fanotify_mount_events: true,
+            open_files: (1024, 1024),
+            max_mnt_namespaces: None,
+            runtime: None,
+            kubelet: None,
+        };
+        let runtime = runtime.map(|lines| ("containerd (process 7)".to_owned(), table(lines)));
+        Examination::new(facts, &Mounts { node, runtime }, &plan)
+    }
+
+    const SHARED: &str = "1 0 8:1 / / rw shared:1 - ext4 d rw\n";
+
+    #[test]
+    fn a_host_in_order_has_no_cause() {
+        let found = examine(SHARED, None);
+        assert!(found.causes.is_empty(), "{:?}", found.causes);
+        let text = found.render(Colour::Plain);
+        assert!(text.contains("  / (ext4 on 8:1) shared, group 1  <- covers the path"), "{text}");
+    }
+
+    #[test]
+    fn a_private_covering_mount_is_drawn_and_explained() {
+        let node = format!("{SHARED}2 1 0:46 / /tmp rw - tmpfs t rw\n");
+        let text = examine(&node, None).render(Colour::Plain);
+        assert!(text.contains("  └─ /tmp (tmpfs on 0:46) private"), "{text}");
+        assert!(text.contains("(certain: shared-only-at-top)"), "{text}");
+        assert!(text.contains("mount --make-rshared /tmp"), "{text}");
+    }
+
+    #[test]
+    fn a_runtime_that_only_receives_is_found() {
+        let runtime = "5 0 8:1 / / rw shared:9 master:1 - ext4 d rw\n";
+        let found = examine(SHARED, Some(runtime));
+        let ids: Vec<&str> = found.causes.iter().map(|cause| cause.id.as_str()).collect();
+        assert_eq!(ids, ["runtime-own-namespace"]);
+        let text = found.render(Colour::Plain);
+        assert!(text.contains("in node shows in runtime at /tmp/fuse-test-bridge/dfs"), "{text}");
+        assert!(text.contains("in runtime does not show in node"), "{text}");
+    }
+
+    #[test]
+    fn a_runtime_with_peers_is_in_order() {
+        let found = examine(SHARED, Some("5 0 8:1 / / rw shared:1 - ext4 d rw\n"));
+        assert!(found.causes.is_empty(), "{:?}", found.causes);
+        assert!(found.checks.iter().all(|check| check.status == Status::Passed));
+    }
 }

@@ -18,8 +18,6 @@ pub(crate) enum Exit {
     Unexpected,
     /// 130: interrupted, everything cleaned up.
     Interrupted,
-    /// What a probe found.
-    Probe(u8),
 }
 
 /// Prints an error as it should be read, and gives the status.
@@ -30,7 +28,6 @@ pub(crate) fn report(result: Result<Exit, Error>) -> u8 {
         Ok(Exit::NotInOrder) => 5,
         Ok(Exit::Unexpected) => 6,
         Ok(Exit::Interrupted) => 130,
-        Ok(Exit::Probe(code)) => code,
         Err(error) => {
             // With standard error closed there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "error: {}", one_line(&error.to_string()));

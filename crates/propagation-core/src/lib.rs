@@ -8,6 +8,7 @@
 //! 3. [`phase`]: the five phases, each a list of checks.
 //! 4. [`verdict`]: what follows from them.
 //! 5. [`report`]: the one data type of the result, and its renderings.
+//! 6. [`diagnosis`]: why it came out so, and the smallest change that helps.
 //!
 //! A backend implements [`Backend`], [`Node`] and [`Workload`]; a phase of one's own implements
 //! [`Phase`]. [`mountinfo`] parses what the kernel says of mounts and computes who hears of a new

@@ -3,8 +3,8 @@
 use propagation_core::Phase;
 use propagation_core::phase;
 use propagation_core::plan::{
-    Bridge, BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume,
-    WorkloadSpec,
+    Bridge, BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, RuntimeNamespace,
+    RuntimeSpec, Stale, StartOrder, Volume, WorkloadSpec,
 };
 
 use crate::host::Kind;
@@ -93,6 +93,8 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(faults());
     cases.extend(permissions());
     cases.extend(hosts());
+    cases.extend(runtimes());
+    cases.extend(daemons());
     cases
 }
 
@@ -226,12 +228,24 @@ fn faults() -> Vec<Case> {
 
 fn permissions() -> Vec<Case> {
     vec![
-        Case::new("no_allow_other", || let_nobody_else_in(plan()), &["allow-other-missing"])
-            .root()
-            .evidence(&["as uid 1000: EACCES", "user_id=0,group_id=0"]),
+        Case::new(
+            "no_allow_other",
+            || {
+                let mut plan = plan();
+                plan.fuse.allow_other = false;
+                plan
+            },
+            &["allow-other-missing"],
+        )
+        .root()
+        .evidence(&["as uid 1000: EACCES", "user_id=0,group_id=0"]),
         Case::new(
             "no_allow_other_of_a_producer_that_is_not_root",
-            || let_nobody_else_in(not_root(Option::None)),
+            || {
+                let mut plan = not_root(Option::None);
+                plan.fuse.allow_other = false;
+                plan
+            },
             &["allow-other-missing"],
         )
         .root()
@@ -315,8 +329,127 @@ fn hosts() -> Vec<Case> {
     cases
 }
 
-/// The plan with a mount that lets only the mounting user in.
-fn let_nobody_else_in(mut plan: Plan) -> Plan {
-    plan.fuse.allow_other = false;
+fn with_runtime(namespace: RuntimeNamespace, user_namespace: bool) -> Plan {
+    let runtime = RuntimeSpec { namespace, user_namespace, ..RuntimeSpec::default() };
+    with_node(NodeSpec { runtime, ..NodeSpec::default() })
+}
+
+fn runtimes() -> Vec<Case> {
+    const APART: &[&str] = &["runtime-own-namespace"];
+    vec![
+        Case::new(
+            "a_runtime_whose_mounts_are_peers_of_the_nodes",
+            || with_runtime(RuntimeNamespace::Shared, false),
+            &["nothing-wrong"],
+        ),
+        Case::new(
+            "a_runtime_whose_mounts_are_slaves",
+            || with_runtime(RuntimeNamespace::Slave, false),
+            APART,
+        )
+        .evidence(&["not a shared", "runtime: "]),
+        Case::new(
+            "a_runtime_whose_mounts_are_slaves_and_shared_again",
+            || with_runtime(RuntimeNamespace::SlaveShared, false),
+            APART,
+        )
+        .evidence(&["node as uid 0: absent", "runtime: "]),
+        Case::new(
+            "a_runtime_that_is_cut_off",
+            || with_runtime(RuntimeNamespace::Private, false),
+            APART,
+        ),
+        Case::new(
+            "a_runtime_in_a_user_namespace",
+            || with_runtime(RuntimeNamespace::Host, true),
+            &["user-namespace-boundary"],
+        )
+        .root(),
+        Case::new(
+            "a_consumer_in_a_user_namespace_is_in_order",
+            || {
+                let mut plan = plan();
+                plan.workloads[2].user_namespace = true;
+                plan
+            },
+            &["nothing-wrong"],
+        )
+        .root(),
+    ]
+}
+
+/// A producer that runs this script, with the mountpoint as its first argument.
+fn script(text: &str) -> Plan {
+    let command = ["/bin/bash", "-c", text, "daemon", "{mountpoint}"];
+    let mut plan = plan();
+    plan.fuse.command = command.map(Into::into).to_vec();
     plan
+}
+
+fn with_stale(stale: Stale, volume: Volume) -> Plan {
+    let mut plan = one_consumer(volume, Propagation::HostToContainer, StartOrder::AfterMount);
+    plan.fuse.stale = stale;
+    plan
+}
+
+fn daemons() -> Vec<Case> {
+    vec![
+        Case::new(
+            "a_new_mount_on_top_of_the_dead_one",
+            || with_stale(Stale::Stack, Volume::Bridge),
+            &["stacked-layers"],
+        )
+        .evidence(&["fuse.propagation"]),
+        Case::new(
+            "a_new_mount_on_top_reaches_the_mountpoint_as_volume",
+            || with_stale(Stale::Stack, Volume::Mountpoint),
+            &["stale-source-blocks-start", "stacked-layers"],
+        ),
+        Case::new(
+            "a_producer_that_fails_on_its_dead_mount",
+            || with_stale(Stale::Fail, Volume::Bridge),
+            &["stale-source-blocks-start"],
+        )
+        .evidence(&["ENOTCONN"]),
+        Case::new("a_connection_that_is_aborted", || with_fault(Fault::Abort), &["nothing-wrong"])
+            .root(),
+        Case::new("a_daemon_that_is_slow", || with_fault(Fault::Slow(2_000)), &["daemon-stopped"]),
+        Case::new(
+            "a_daemon_that_does_not_serve_yet",
+            || {
+                script(
+                    "exec 7<>/dev/fuse; mount -i -t fuse.never -o \
+                     fd=7,rootmode=40000,user_id=0,group_id=0,allow_other never \"$1\" && \
+                     exec sleep 1000",
+                )
+            },
+            &["not-yet-served"],
+        )
+        .root(),
+        Case::new(
+            "a_producer_without_the_capability_to_mount",
+            || {
+                script(
+                    "exec 7<>/dev/fuse; exec setpriv --bounding-set -sys_admin --inh-caps \
+                     -sys_admin mount -i -t fuse.never -o \
+                     fd=7,rootmode=40000,user_id=0,group_id=0 never \"$1\"",
+                )
+            },
+            &["capability-missing"],
+        )
+        .root(),
+        Case::new(
+            "a_sub_path_that_is_the_mountpoint",
+            || {
+                let mut plan = one_consumer(
+                    Volume::Bridge,
+                    Propagation::HostToContainer,
+                    StartOrder::AfterMount,
+                );
+                plan.workloads[1].sub_path = Some("dfs".into());
+                plan
+            },
+            &["volume-is-mountpoint", "stale-source-blocks-start"],
+        ),
+    ]
 }

@@ -66,17 +66,21 @@ pub fn output(scratch: &Path, arguments: &[&str]) -> Output {
     propagation(scratch, arguments).output().expect("the program starts")
 }
 
-/// Runs a shell script in a private mount namespace; `$PROPAGATION` is a copy of the program that
-/// every user can execute, `$SCRATCH` a directory that every user can write.
+/// Runs a shell script in a private mount namespace; `$PROPAGATION` and `$AGENT` are copies of the
+/// programs that every user can execute, `$SCRATCH` a directory that every user can write.
 pub fn in_private_namespace(script: &str) -> Output {
     let scratch = scratch();
     let program = scratch.path().join("propagation");
     fs::copy(PROPAGATION, &program).expect("copy the program");
+    let agent = scratch.path().join("propagation-agent");
+    fs::write(&agent, propagation_agent_embed::AGENT).expect("write the agent");
+    open_to_all(&agent);
     open_to_all(scratch.path());
     open_to_all(&program);
     Command::new("unshare")
         .args(["--mount", "--propagation", "private", "bash", "-euc", script])
         .env("PROPAGATION", &program)
+        .env("AGENT", &agent)
         .env("SCRATCH", scratch.path())
         .env("XDG_STATE_HOME", scratch.path().join("state"))
         .env("HOME", scratch.path())

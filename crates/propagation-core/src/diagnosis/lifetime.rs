@@ -10,7 +10,7 @@ use crate::report::Check;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    causes.extend(hang(scene));
+    causes.extend(hang(scene).or_else(|| never_served(scene)));
     causes.extend(dead_dentry(scene));
     causes.extend(daemon_dead(scene));
     causes.extend(daemon_errors(scene));
@@ -67,11 +67,7 @@ fn hang(scene: &Scene<'_>) -> Option<Cause> {
              waits instead of failing",
         )
     } else {
-        (
-            "not-yet-served",
-            "the mount is made and nobody answers yet: /dev/fuse is open and its daemon has not \
-             begun to serve, so every access waits",
-        )
+        ("not-yet-served", NOT_YET_SERVED)
     };
     let fix = abort(
         device,
@@ -79,6 +75,27 @@ fn hang(scene: &Scene<'_>) -> Option<Cause> {
          fusectl on /sys/fs/fuse/connections first where it is empty)",
     );
     Some(Cause { actors, ..cause(id, title.into(), evidence, fix, probe(scene)) })
+}
+
+const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is open and its daemon \
+                              has not begun to serve, so every access waits";
+
+/// The producer has its mount, and never came to answer, so that nobody went on to look.
+fn never_served(scene: &Scene<'_>) -> Option<Cause> {
+    let check = scene.failed("mounted").find(|check| check.observed.contains("is running"))?;
+    let spec = scene.report.plan.producer()?;
+    let actor = Actor::workload(spec.name.clone());
+    let (_, table) = scene.last_table(&actor)?;
+    let mount = table.at(&scene.path_of(&actor)).filter(|mount| mount.is_fuse())?;
+    let evidence = vec![check.observed.clone(), line(&actor, mount)];
+    let fix = abort(
+        Some(mount.device),
+        "look at what the daemon waits for (its backing store, its log); to free who waits for it, \
+         abort the connection",
+    );
+    let mounts = vec![MountRef::new(actor.to_string(), mount.mount_id)];
+    let found = cause("not-yet-served", NOT_YET_SERVED.into(), evidence, fix, probe(scene));
+    Some(Cause { actors: vec![actor], mounts, ..found })
 }
 
 fn abort(device: Option<DeviceId>, words: &str) -> Fix {
@@ -157,26 +174,24 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
         .flat_map(|id| scene.failed(id))
         .filter(|check| names_enotconn(&check.observed))
         .collect();
-    let blocked: Vec<String> = refused.iter().map(|check| who_was_refused(check)).collect();
+    let mut blocked: Vec<String> = refused.iter().map(|check| who_was_refused(check)).collect();
     let mut evidence: Vec<String> =
         refused.iter().map(|check| format!("the runtime: {}", check.observed)).collect();
     // A producer that looks at its mountpoint before it mounts.
-    let own = scene.failed("mounted").filter(|check| names_enotconn(&check.observed));
-    evidence.extend(own.map(|check| format!("the producer: {}", check.observed)));
+    if let Some(own) = scene.failed("mounted").find(|check| names_enotconn(&check.observed)) {
+        evidence.push(format!("the producer: {}", own.observed));
+        blocked.push(PRODUCER.into());
+    }
     if evidence.is_empty() {
         return None;
     }
     let dead = scene.node.iter().find(|seen| seen.outcome.class() == "ENOTCONN");
     evidence.extend(dead.map(ToString::to_string));
     let path = shell(&scene.report.plan.bridge.fuse_path());
-    let who = if blocked.is_empty() {
-        "the producer".into()
-    } else {
-        names(blocked.iter().map(String::as_str))
-    };
+    let who = names(blocked.iter().map(String::as_str));
     let producer = || scene.report.plan.producer().map(|spec| Actor::workload(spec.name.clone()));
     let actors = blocked.iter().map(|name| match name.as_str() {
-        "the producer" => producer().unwrap_or(Actor::Node),
+        PRODUCER => producer().unwrap_or(Actor::Node),
         name => Actor::workload(name),
     });
     Some(Cause {
@@ -198,6 +213,9 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
+/// What the producer is called where its own check does not name it.
+const PRODUCER: &str = "the producer";
+
 fn names_enotconn(text: &str) -> bool {
     ["transport endpoint is not connected", "Transport endpoint is not connected", "ENOTCONN"]
         .iter()
@@ -207,7 +225,7 @@ fn names_enotconn(text: &str) -> bool {
 fn who_was_refused(check: &Check) -> String {
     match check.id.split_once(':') {
         Some((_, name)) => name.to_owned(),
-        None if check.id == "producer_restarts" => "the producer".into(),
+        None if check.id == "producer_restarts" => PRODUCER.into(),
         None => crate::phase::DURING_FAULT.to_owned(),
     }
 }

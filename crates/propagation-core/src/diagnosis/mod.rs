@@ -15,10 +15,12 @@
 //! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers` |
 //! | `silent` | `lower-filesystem-written`, `lower-filesystem-exposed`, `mounted-but-wrong-content`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
 //!
+//! [`host`], [`runtime_apart`] and [`chain`] are for a look at a host on which nothing runs yet;
 //! [`visibility`] answers a question instead: would a mount made here show there, and if not, at
 //! which link does it stop?
 
 mod cause;
+mod chain;
 mod host;
 mod lifetime;
 mod permission;
@@ -27,11 +29,15 @@ mod runtime;
 mod scene;
 mod silent;
 mod stacking;
+#[cfg(test)]
+mod tests;
 mod text;
 mod visibility;
 
 pub use cause::{Cause, Confidence, Fix, FixKind};
+pub use chain::{chain, draw_chain};
 pub use host::host;
+pub use runtime::runtime_apart;
 pub use visibility::{Broken, Explanation, Place, visibility};
 
 use crate::report::Report;

@@ -26,6 +26,10 @@ fn cannot_mount(scene: &Scene<'_>) -> Option<Cause> {
     if has(&["fusermount"]) && has(&["ENOENT", "No such file", "not found"]) {
         return Some(fusermount_absent(uid, said));
     }
+    // mount(8) of util-linux says "permission denied" for EPERM.
+    if text.lines().any(|said| said.contains("mount: ") && said.contains(": permission denied")) {
+        return Some(not_capable("the mount", vec![said], vec![Actor::workload(producer(scene))]));
+    }
     if has(&["EACCES", "Permission denied", "permission denied"]) {
         return Some(lsm(scene, "the mount", vec![said], vec![Actor::workload(producer(scene))]));
     }

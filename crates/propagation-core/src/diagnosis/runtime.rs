@@ -2,6 +2,7 @@
 //! containers that are not what their manifest says.
 
 use super::cause::{Cause, Confidence, Fix};
+use super::host::covering_cause;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
 use super::visibility::{Broken, Explanation, visibility_of_existing};
@@ -11,8 +12,48 @@ use crate::report::Capture;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = control_positive(scene).into_iter().collect();
+    causes.extend(refused_for_propagation(scene));
     causes.extend(producer_not_sent(scene));
     causes
+}
+
+/// The runtime found that the covering mount does not propagate as a volume needs.
+fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
+    let refused: Vec<_> =
+        scene.failed("started").filter(|check| check.observed.contains("not a shared")).collect();
+    let first = refused.first()?;
+    let name = first.id.split_once(':').map_or("a container", |(_, name)| name);
+    let said = refused.iter().map(|check| format!("the runtime: {}", check.observed));
+    let mut evidence: Vec<String> = said.collect();
+    let covering = |actor| {
+        let (_, table) = scene.last_table(actor)?;
+        table.covering(&scene.report.plan.bridge.path.as_str().into())
+    };
+    let (node, runtime) = (covering(&Actor::Node), covering(&Actor::Runtime));
+    if let (Some(mount), None) = (node, runtime) {
+        let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
+        if let Some(cause) = covering_cause(mount, &scene.report.plan, table) {
+            evidence.extend(cause.evidence.iter().cloned());
+            return Some(Cause { evidence, ..cause });
+        }
+    }
+    evidence.extend(node.map(|mount| line("node", mount)));
+    evidence.extend(runtime.map(|mount| line("runtime", mount)));
+    if in_user_namespace(scene, name) {
+        return Some(user_namespace(name, runtime.or(node)?, evidence, true));
+    }
+    let title = format!(
+        "the container runtime lives in a mount namespace of its own, in which the mount that \
+         covers the volume does not send: it refuses to start {name}"
+    );
+    let confidence = if runtime.is_some() { Confidence::Certain } else { Confidence::Likely };
+    let mounts = runtime.map(|mount| MountRef::new("runtime", mount.mount_id));
+    Some(Cause {
+        confidence,
+        actors: vec![Actor::Runtime, Actor::workload(name)],
+        mounts: mounts.into_iter().collect(),
+        ..apart(title, &scene.report.plan.bridge.path, evidence)
+    })
 }
 
 /// A control that must not see the mount sees it.
@@ -102,10 +143,18 @@ fn only_receives(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &Moun
     let runtime = capture.table(&Actor::Runtime).and_then(|table| table.covering(&scene.fuse_path));
     let mut evidence: Vec<String> = node.iter().map(|mount| line("node", mount)).collect();
     evidence.extend(runtime.iter().map(|mount| line("runtime", mount)));
+    let known = in_user_namespace(scene, name);
     match runtime {
-        Some(_) => runtime_own_namespace(scene, name, volume, evidence),
-        None => user_namespace(name, volume, evidence),
+        Some(_) if !known => runtime_own_namespace(scene, name, volume, evidence),
+        _ => user_namespace(name, volume, evidence, known),
     }
+}
+
+/// Whether the plan puts a workload, or the runtime that makes it, into a user namespace.
+fn in_user_namespace(scene: &Scene<'_>, name: &str) -> bool {
+    let plan = &scene.report.plan;
+    plan.node.runtime.user_namespace
+        || plan.workloads.iter().any(|spec| spec.name == name && spec.user_namespace)
 }
 
 fn runtime_own_namespace(
@@ -114,21 +163,43 @@ fn runtime_own_namespace(
     volume: &MountEntry,
     evidence: Vec<String>,
 ) -> Cause {
-    let bridge = &scene.report.plan.bridge.path;
+    let title = format!(
+        "the container runtime lives in a mount namespace of its own, and its mounts are not peers \
+         of the node's: {name} is connected to the runtime's, not to the node's"
+    );
     Cause {
-        id: "runtime-own-namespace".into(),
-        title: format!(
-            "the container runtime lives in a mount namespace of its own, and its mounts are not \
-             peers of the node's: {name} is connected to the runtime's, not to the node's"
-        ),
-        confidence: Confidence::Certain,
         actors: vec![Actor::Runtime, Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
+        ..apart(title, &scene.report.plan.bridge.path, evidence)
+    }
+}
+
+/// The cause for a runtime `process` with mounts of its own, when a mount made on the one side does
+/// not show on the other; for a look at a host, where nothing runs yet.
+pub fn runtime_apart(process: &str, bridge: &str, travel: &[Explanation]) -> Option<Cause> {
+    let stopped: Vec<&Explanation> = travel.iter().filter(|way| way.broken.is_some()).collect();
+    let places = stopped.iter().filter_map(|way| way.broken.as_ref()?.place());
+    let mounts = places.map(|place| place.mount.clone()).collect();
+    let title = format!(
+        "{process} lives in a mount namespace of its own, and its mounts are not peers of the \
+         node's"
+    );
+    let evidence = stopped.iter().map(ToString::to_string).collect();
+    (!stopped.is_empty()).then(|| Cause { mounts, ..apart(title, bridge, evidence) })
+}
+
+fn apart(title: String, bridge: &str, evidence: Vec<String>) -> Cause {
+    Cause {
+        id: "runtime-own-namespace".into(),
+        title,
+        confidence: Confidence::Certain,
+        actors: vec![Actor::Runtime],
+        mounts: Vec::new(),
         evidence,
         fix: Fix::command(
             "run the runtime in the node's mount namespace (systemd: no PrivateMounts, PrivateTmp \
-             or MountFlags in its unit), or, for a node in a container, pass the directory in as \
-             a shared volume",
+             or MountFlags in its unit), or, for a node in a container, pass the directory in as a \
+             shared volume",
             format!("docker run --volume {0}:{0}:shared ...", shell(bridge)),
         ),
         verify: "readlink /proc/1/ns/mnt /proc/$(pidof -s containerd)/ns/mnt   # the same twice"
@@ -137,14 +208,14 @@ fn runtime_own_namespace(
     }
 }
 
-fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>) -> Cause {
+fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>, known: bool) -> Cause {
     Cause {
         id: "user-namespace-boundary".into(),
         title: format!(
             "the mount namespace of {name} belongs to another user namespace than the node's: it \
              receives mounts as a slave and sends none"
         ),
-        confidence: Confidence::Likely,
+        confidence: if known { Confidence::Certain } else { Confidence::Likely },
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence,

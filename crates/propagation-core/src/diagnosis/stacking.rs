@@ -62,18 +62,20 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
     let mut mounts = Vec::new();
     for stranded in &scene.stranded {
         let seen = stranded.sample();
-        let Some(table) = scene.table_for(seen) else { continue };
-        let Some(before) = table.at(&scene.path_of(&seen.actor)) else { continue };
-        let is_now = seen.mount.as_ref().filter(|now| now.device == before.device);
+        let Some(now) = seen.mount.as_ref().filter(|now| now.master.is_none()) else { continue };
         // It had a master before, and the kernel no longer shows one: the last peer of it is gone.
-        let Some(now) = is_now.filter(|now| before.master.is_some() && now.master.is_none()) else {
-            continue;
-        };
-        evidence.push(format!("before the repair, {}", line(stranded.name, before)));
-        evidence.push(format!("after it, {}: {now}: its master is gone", stranded.name));
+        let had_master = scene.probes().find_map(|before| {
+            let mount = before.mount.as_ref().filter(|mount| mount.device == now.device)?;
+            (before.actor == seen.actor && mount.master.is_some()).then_some(before)
+        });
+        let Some(before) = had_master else { continue };
+        evidence.push(format!("before the repair, {before}"));
+        evidence.push(format!("after it, {seen}: its master is gone"));
         evidence.push(stranded.node.to_string());
         actors.extend(stranded.actors());
-        mounts.push(MountRef::new(stranded.name, before.mount_id));
+        let table = scene.table_for(seen);
+        let mount = table.and_then(|table| table.at(&scene.path_of(&seen.actor)));
+        mounts.extend(mount.map(|mount| MountRef::new(stranded.name, mount.mount_id)));
     }
     let first = actors.first()?.to_string();
     let path = scene.report.plan.bridge.fuse_path();

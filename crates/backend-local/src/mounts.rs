@@ -1,0 +1,79 @@
+//! The mount tables of this very host, for `doctor`.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use propagation_core::mountinfo::MountTable;
+use propagation_core::{Error, ErrorKind};
+
+/// Programs that make containers, as `/proc/<pid>/comm` calls them.
+const RUNTIMES: [&str; 5] = ["containerd", "k3s-server", "k3s-agent", "crio", "dockerd"];
+
+/// The mount tables that decide what containers on this host see.
+#[derive(Debug, Clone)]
+pub struct HostMounts {
+    /// Those of process 1, or of this process where that one may not be read.
+    pub node: MountTable,
+    /// Those of the container runtime, where one runs in a mount namespace of its own.
+    pub runtime: Option<RuntimeMounts>,
+}
+
+/// The mount table of a container runtime.
+#[derive(Debug, Clone)]
+pub struct RuntimeMounts {
+    /// What the program is called, and its process id.
+    pub process: String,
+    /// Its mounts.
+    pub table: MountTable,
+}
+
+/// Reads the mount tables. Only /proc is looked at, so nothing can hang.
+///
+/// # Errors
+/// [`ErrorKind::Environment`] when /proc cannot be read.
+pub fn host_mounts() -> Result<HostMounts, Error> {
+    let own = read(Path::new("/proc/self"));
+    let node = read(Path::new("/proc/1")).or(own).ok_or_else(|| {
+        Error::new(ErrorKind::Environment, "read /proc/self/mountinfo", "it is not there")
+            .with_fix("mount /proc")
+    })?;
+    let node_namespace = namespace(Path::new("/proc/1"));
+    let runtime = processes().find_map(|process| {
+        let name = fs::read_to_string(process.join("comm")).ok()?;
+        let name = RUNTIMES.into_iter().find(|known| *known == name.trim())?;
+        let apart = namespace(&process);
+        if apart.is_none() || node_namespace.is_none() || apart == node_namespace {
+            return None;
+        }
+        let pid = process.file_name()?.to_string_lossy().into_owned();
+        Some(RuntimeMounts { process: format!("{name} (process {pid})"), table: read(&process)? })
+    });
+    Ok(HostMounts { node, runtime })
+}
+
+fn processes() -> impl Iterator<Item = std::path::PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let numbered = entries.filter(|entry| entry.file_name().as_bytes()[0].is_ascii_digit());
+    numbered.map(|entry| entry.path())
+}
+
+fn read(process: &Path) -> Option<MountTable> {
+    let bytes = fs::read(process.join("mountinfo")).ok()?;
+    MountTable::parse(&bytes).ok()
+}
+
+fn namespace(process: &Path) -> Option<std::path::PathBuf> {
+    fs::read_link(process.join("ns/mnt")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host_has_a_root() {
+        let mounts = host_mounts().expect("/proc");
+        assert!(mounts.node.covering(&"/".into()).is_some());
+    }
+}

@@ -1,0 +1,126 @@
+//! The probe on real mounts: living, dead, stopped, never served, denied. That it ends at all is
+//! part of every test.
+
+mod support;
+
+use support::{PASSED, TestResult, expect_code, expect_part, skip, stdout, test};
+
+fn main() {
+    support::main(vec![
+        test("a_living_mount_is_ok", living),
+        test("a_missing_sentinel_is_empty", no_sentinel),
+        test("an_empty_mount_is_empty", empty),
+        test("a_dead_mount_is_stale", dead),
+        test("a_path_inside_a_dead_mount_is_stale", inside_dead),
+        test("a_stopped_daemon_is_hung", stopped),
+        test("a_mount_that_nobody_serves_is_hung", never_served),
+        test("what_hangs_does_not_hold_the_readers_pipe", pipe_is_released),
+        test("a_user_who_is_kept_out_is_another_error", kept_out),
+        test("links_and_relative_paths_are_followed", links),
+        test("a_path_that_looks_like_an_option_is_a_path", odd_name),
+        test("the_command_line_does_the_same", command_line),
+    ]);
+}
+
+/// Starts a producer that serves `$SCRATCH/volume/dfs`; waits until it does. It ends with the script.
+const SERVE: &str = "\
+    mkdir $SCRATCH/volume; \
+    coproc SERVER { exec $AGENT producer --volume $SCRATCH/volume \
+                    --mountpoint $SCRATCH/volume/dfs --nonce x $OPTIONS; }; \
+    trap 'kill -KILL $SERVER_PID' EXIT; \
+    while read -r line <&${SERVER[0]}; do case $line in *Mounted*) break;; esac; done;";
+
+/// Runs a script that ends with the probe's exit code; a probe that hangs ends with 124.
+fn expect(script: &str, code: i32, words: &[&str]) -> TestResult {
+    if !support::is_root() {
+        return skip("root", "only root can mount");
+    }
+    let result = support::in_private_namespace(&format!(
+        "probe() {{ timeout 20 $AGENT probe \"$@\"; }}; {script}"
+    ));
+    expect_code(&result, code)?;
+    for part in words {
+        expect_part(&stdout(&result), part)?;
+    }
+    PASSED
+}
+
+fn with_server(script: &str, code: i32, words: &[&str]) -> TestResult {
+    expect(&format!("OPTIONS=; {SERVE} {script}"), code, words)
+}
+
+fn living() -> TestResult {
+    with_server("probe $SCRATCH/volume/dfs", 0, &["ok: ", "marker of generation 1"])?;
+    with_server("probe $SCRATCH/volume/dfs --sentinel producer-marker.txt", 0, &["ok: "])
+}
+
+fn no_sentinel() -> TestResult {
+    with_server("probe $SCRATCH/volume/dfs --sentinel other", 12, &["the sentinel is not in"])
+}
+
+fn empty() -> TestResult {
+    let script = "mkdir $SCRATCH/e; mount -t tmpfs none $SCRATCH/e; probe $SCRATCH/e";
+    expect(script, 12, &["is mounted and empty"])
+}
+
+/// SIGKILL, and the daemon has ended.
+const KILL: &str = "kill -KILL $SERVER_PID; wait $SERVER_PID || true; trap - EXIT;";
+
+fn dead() -> TestResult {
+    let words = ["stale: ", "Transport endpoint is not connected (ENOTCONN)", "restart"];
+    with_server(&format!("{KILL} probe $SCRATCH/volume/dfs"), 10, &words)
+}
+
+fn inside_dead() -> TestResult {
+    with_server(&format!("{KILL} probe $SCRATCH/volume/dfs/below"), 10, &["lies in a dead mount"])
+}
+
+fn stopped() -> TestResult {
+    let script = "kill -STOP $SERVER_PID; probe $SCRATCH/volume/dfs --timeout 300ms";
+    with_server(script, 11, &["hung: no answer from", "in 300 ms"])
+}
+
+fn never_served() -> TestResult {
+    // The descriptor is open, the mount is made, and nobody reads requests.
+    let script = "mkdir $SCRATCH/m; exec 7<>/dev/fuse; \
+        mount -i -t fuse -o fd=7,rootmode=40000,user_id=0,group_id=0 none $SCRATCH/m; \
+        code=0; probe $SCRATCH/m --timeout 300ms || code=$?; exec 7>&-; exit $code";
+    expect(script, 11, &["hung: ", "does not serve yet"])
+}
+
+fn pipe_is_released() -> TestResult {
+    let script = "kill -STOP $SERVER_PID; code=0; \
+        said=$(probe $SCRATCH/volume/dfs --timeout 300ms 2>&1) || code=$?; echo \"$said\"; exit $code";
+    with_server(script, 11, &["hung: "])
+}
+
+fn kept_out() -> TestResult {
+    let script = format!(
+        "OPTIONS=--no-allow-other; {SERVE} \
+         timeout 20 setpriv --reuid 1000 --regid 1000 --clear-groups $AGENT probe $SCRATCH/volume/dfs"
+    );
+    expect(&script, 1, &["error: ", "does not let uid 1000 in", "allow_other", "(EACCES)"])
+}
+
+fn links() -> TestResult {
+    with_server("ln -s volume/dfs $SCRATCH/link; probe $SCRATCH/link", 0, &["ok: "])?;
+    with_server("cd $SCRATCH; probe volume/dfs", 0, &["ok: volume/dfs"])
+}
+
+fn odd_name() -> TestResult {
+    expect(
+        "cd $SCRATCH; mkdir -- --x; probe -- --x",
+        13,
+        &["not mounted: nothing is mounted at --x"],
+    )
+}
+
+fn command_line() -> TestResult {
+    with_server("$PROPAGATION probe $SCRATCH/volume/dfs", 0, &["ok: "])?;
+    with_server(
+        "kill -STOP $SERVER_PID; timeout 20 $PROPAGATION probe $SCRATCH/volume/dfs --timeout 300ms",
+        11,
+        &["hung: "],
+    )?;
+    with_server(&format!("{KILL} $PROPAGATION probe $SCRATCH/volume/dfs"), 10, &["stale: "])
+}

@@ -1,0 +1,359 @@
+//! Rules on reports of real runs. What a simulated node cannot be made to do is written into such a
+//! report: one observation, one line of mountinfo, one answer of a runtime.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::mountinfo::{MountEntry, MountTable};
+use crate::observation::{Actor, Observation, Outcome, Via};
+use crate::plan::{Plan, Propagation, Volume};
+use crate::report::{ActorTable, Check, Status};
+
+const FUSE_POINT: &str = "/tmp/fuse-test-bridge/dfs";
+
+fn load(json: &str, plan: &Plan) -> Report {
+    let mut value: serde_json::Value = serde_json::from_str(json).expect("a fixture is JSON");
+    value["plan"] = serde_json::to_value(plan).expect("a plan is JSON");
+    serde_json::from_value(value).expect("a fixture is a report")
+}
+
+fn in_order() -> Report {
+    load(include_str!("fixtures/in-order.json"), &Plan::default())
+}
+
+/// The report as it would be had the run ended after the phase `last`.
+fn up_to(last: &str) -> Report {
+    let mut report = in_order();
+    let phases = report.phases.iter().position(|phase| phase.id == last).expect("a phase") + 1;
+    report.phases.truncate(phases);
+    let kept: Vec<String> = report.phases.iter().map(|phase| phase.id.clone()).collect();
+    report.timeline.retain(|seen| kept.contains(&seen.step));
+    report.captures.retain(|capture| kept.contains(&capture.step));
+    report
+}
+
+fn ids(report: &Report) -> Vec<String> {
+    explain(report).into_iter().map(|cause| cause.id).collect()
+}
+
+/// Changes what was seen by probes.
+fn see(report: &mut Report, change: impl Fn(&mut Observation)) {
+    for seen in report.timeline.iter_mut().filter(|seen| seen.via == Via::Probe) {
+        change(seen);
+    }
+}
+
+fn fail(report: &mut Report, phase: &str, check: &str, observed: &str) {
+    let phase = report.phases.iter_mut().find(|one| one.id == phase).expect("the phase");
+    phase.checks.retain(|one| one.id != check);
+    phase.checks.push(
+        Check::new(check, false, "something else", observed)
+            .with_evidence(["what was seen".to_owned()])
+            .with_cause("a cause", "a fix"),
+    );
+    phase.status = Status::Failed;
+}
+
+/// Changes the lines of an actor's mount tables; the change gives back the line or nothing.
+fn rewrite(report: &mut Report, actor: &Actor, change: impl Fn(String) -> Option<String>) {
+    for capture in &mut report.captures {
+        for one in capture.tables.iter_mut().filter(|one| one.actor == *actor) {
+            let lines = one.table.iter().filter_map(|mount| change(mount.to_string()));
+            one.table = lines.map(|line| line.parse::<MountEntry>().expect("a line")).collect();
+        }
+    }
+}
+
+fn add_runtime(report: &mut Report, lines: &str) {
+    let table = MountTable::parse(lines.as_bytes()).expect("mountinfo");
+    for capture in &mut report.captures {
+        capture.tables.push(ActorTable { actor: Actor::Runtime, table: table.clone() });
+    }
+}
+
+fn is_node(seen: &Observation) -> bool {
+    seen.actor == Actor::Node
+}
+
+fn is(seen: &Observation, name: &str) -> bool {
+    seen.actor == Actor::workload(name)
+}
+
+#[test]
+fn real_runs_are_explained() {
+    let mut private = Plan::default();
+    let mut mountpoint = Plan::default();
+    for consumer in 1..=2 {
+        private.workloads[consumer].propagation = Propagation::None;
+        mountpoint.workloads[consumer].volume = Volume::Mountpoint;
+    }
+    let of_mountpoint =
+        ["volume-is-mountpoint", "stale-source-blocks-start", "clean-unmount-where-stack-needed"];
+    for (json, plan, expected) in [
+        (include_str!("fixtures/in-order.json"), Plan::default(), &["nothing-wrong"][..]),
+        (include_str!("fixtures/mountpoint.json"), mountpoint, &of_mountpoint[..]),
+        (include_str!("fixtures/stopped.json"), Plan::default(), &["daemon-stopped"][..]),
+        (include_str!("fixtures/private-early.json"), private, &["consumer-mode-none"][..]),
+        (
+            include_str!("fixtures/no-allow-other.json"),
+            Plan::default(),
+            &["allow-other-missing"][..],
+        ),
+    ] {
+        assert_eq!(ids(&load(json, &plan)), expected);
+    }
+}
+
+#[test]
+fn device_numbers_prove_that_the_volume_is_the_mountpoint() {
+    let mut plan = Plan::default();
+    plan.workloads[1].volume = Volume::Mountpoint;
+    plan.workloads[2].volume = Volume::Mountpoint;
+    let causes = explain(&load(include_str!("fixtures/mountpoint.json"), &plan));
+    let evidence = causes[0].evidence.join("\n");
+    let devices = "is what consumer-late holds, device 0:72 is what the node has mounted now";
+    assert!(evidence.contains(devices), "{evidence}");
+    assert_eq!(causes[0].actors, [Actor::workload("consumer-late")]);
+    assert!(causes[0].fix.text.contains("path: /tmp/fuse-test-bridge\n"), "{:?}", causes[0].fix);
+}
+
+#[test]
+fn a_hang_before_anything_was_served_is_another_one() {
+    let mut report = up_to("producer");
+    see(&mut report, |seen| {
+        if seen.mount.is_some() {
+            seen.outcome = Outcome::Hang { after_ms: 2000 };
+        }
+    });
+    fail(&mut report, "producer", "mounted", "not in 30000 ms");
+    assert_eq!(ids(&report), ["not-yet-served"]);
+}
+
+#[test]
+fn a_control_that_sees_the_mount_comes_first() {
+    let mut report = up_to("consumer");
+    see(&mut report, |seen| {
+        if is(seen, "control") {
+            seen.outcome = Outcome::Ok;
+        }
+    });
+    fail(&mut report, "consumer", "control:control", "control: ok");
+    let causes = explain(&report);
+    assert_eq!(causes[0].id, "control-positive");
+    assert_eq!(causes[0].actors, [Actor::workload("control")]);
+}
+
+#[test]
+fn the_errno_tells_a_security_module_from_a_capability() {
+    for (said, expected) in [
+        ("fusermount3: mount failed: Permission denied", "lsm-denies"),
+        ("mount(2) of fuse.x on /mnt/dfs: Permission denied (EACCES)", "lsm-denies"),
+        ("mount(2) of fuse.x on /mnt/dfs: Operation not permitted (EPERM)", "capability-missing"),
+        ("run fusermount3: No such file or directory (ENOENT)", "fusermount3-absent"),
+        (
+            "fusermount3: option allow_other only allowed if 'user_allow_other' is set in \
+             /etc/fuse.conf",
+            "user-allow-other-missing",
+        ),
+    ] {
+        let mut report = up_to("producer");
+        report.timeline.clear();
+        fail(&mut report, "producer", "mounted", said);
+        assert_eq!(ids(&report), [expected], "{said}");
+    }
+}
+
+#[test]
+fn the_errno_tells_a_dead_source_from_a_denied_one() {
+    for (errno, expected) in [
+        ("transport endpoint is not connected", "stale-source-blocks-start"),
+        ("permission denied", "lsm-denies"),
+        ("operation not permitted", "capability-missing"),
+    ] {
+        let mut report = in_order();
+        let said = format!("failed to stat {FUSE_POINT:?}: stat {FUSE_POINT}: {errno}");
+        fail(&mut report, "stale_mount", "new_consumer_starts", &said);
+        assert_eq!(ids(&report), [expected], "{errno}");
+    }
+}
+
+#[test]
+fn a_dead_source_explains_why_the_producer_does_not_come_back() {
+    let mut report = up_to("stale_mount");
+    let said = format!("failed to stat {FUSE_POINT:?}: transport endpoint is not connected");
+    fail(&mut report, "stale_mount", "producer_restarts", &said);
+    assert_eq!(ids(&report), ["stale-source-blocks-start"]);
+    assert_eq!(ids(&up_to("stale_mount")), ["daemon-dead"]);
+}
+
+#[test]
+fn access_that_is_denied_in_spite_of_allow_other_is_somebody_elses_doing() {
+    let mut report = in_order();
+    see(&mut report, |seen| {
+        if seen.uid == 1000 && !is_node(seen) {
+            seen.outcome = Outcome::errno("EACCES", "open");
+        }
+    });
+    assert_eq!(ids(&report), ["lsm-denies"]);
+}
+
+/// The producer has its mount, the node has not.
+fn not_sent(volume_tags: &str) -> Report {
+    let mut report = up_to("producer");
+    see(&mut report, |seen| {
+        if is_node(seen) && seen.mount.is_some() {
+            seen.outcome = Outcome::Absent;
+            seen.mount = None;
+        }
+    });
+    fail(&mut report, "producer", "propagation", "node: absent");
+    rewrite(&mut report, &Actor::Node, |line| (!line.contains("fuse.")).then_some(line));
+    rewrite(&mut report, &Actor::workload("producer"), |line| {
+        Some(line.replace(" shared:114 ", volume_tags))
+    });
+    report
+}
+
+#[test]
+fn a_producers_mount_stops_where_its_namespace_only_receives() {
+    let mut report = not_sent(" shared:50 master:114 ");
+    assert_eq!(ids(&report), ["user-namespace-boundary"]);
+    add_runtime(
+        &mut report,
+        "500 499 0:67 / / rw shared:49 master:1 - tmpfs tmpfs rw\n\
+         501 500 0:69 / /tmp rw shared:50 master:114 - tmpfs tmpfs rw\n",
+    );
+    assert_eq!(ids(&report), ["runtime-own-namespace"]);
+}
+
+#[test]
+fn a_producers_volume_that_is_private_sends_nothing() {
+    let causes = explain(&not_sent(" "));
+    assert_eq!(causes[0].id, "producer-not-shared");
+    assert!(causes[0].fix.text.contains("Bidirectional"));
+}
+
+#[test]
+fn a_runtime_that_does_not_apply_the_mode_is_named() {
+    // The volume is private, and the plan asks for HostToContainer.
+    let report = load(include_str!("fixtures/private-early.json"), &Plan::default());
+    assert_eq!(ids(&report), ["propagation-not-applied"]);
+}
+
+#[test]
+fn a_volume_of_another_peer_group_is_not_connected() {
+    let mut report = load(include_str!("fixtures/private-early.json"), &Plan::default());
+    rewrite(&mut report, &Actor::workload("consumer-early"), |line| {
+        Some(if line.contains(" /mnt ") {
+            line.replace(" - tmpfs", " master:99 - tmpfs")
+        } else {
+            line
+        })
+    });
+    assert_eq!(ids(&report), ["consumer-not-connected"]);
+    add_runtime(&mut report, "501 500 0:69 / /tmp rw shared:99 - tmpfs tmpfs rw\n");
+    assert_eq!(ids(&report), ["runtime-own-namespace"]);
+}
+
+#[test]
+fn layers_are_counted() {
+    let mut report = in_order();
+    let last = report.captures.last_mut().expect("captures");
+    let node = last.tables.iter_mut().find(|one| one.actor == Actor::Node).expect("the node");
+    let live = node.table.at(&FUSE_POINT.into()).expect("a mount").clone();
+    let mut above = live.clone();
+    (above.mount_id, above.parent_id, above.device.minor) = (900, live.mount_id, 99);
+    node.table = node.table.iter().cloned().chain([above]).collect();
+    let causes = explain(&report);
+    assert_eq!(causes[0].id, "stacked-layers");
+    assert!(causes[0].title.starts_with("2 FUSE mounts"), "{}", causes[0].title);
+}
+
+#[test]
+fn a_deleted_directory_under_a_volume_is_seen() {
+    let mut report = in_order();
+    rewrite(&mut report, &Actor::workload("consumer-late"), |line| {
+        let dead = line.replace("/fuse-test-bridge /mnt", "/fuse-test-bridge//deleted /mnt");
+        (!line.contains("fuse.")).then_some(dead)
+    });
+    assert_eq!(ids(&report), ["subpath-on-dead-dentry"]);
+}
+
+#[test]
+fn an_error_of_the_daemon_is_not_its_death() {
+    let mut report = in_order();
+    let last = report.timeline.iter_mut().rfind(|seen| is_node(seen)).expect("the node looked");
+    last.outcome = Outcome::errno("EIO", "read");
+    let found = ids(&report);
+    assert_eq!(found, ["daemon-answers-errors"]);
+}
+
+#[test]
+fn silent_failures_are_named() {
+    let wrong = || Outcome::WrongContent { detail: "90 bytes that are not a marker".into() };
+    for (on_fuse, expected) in
+        [(true, "mounted-but-wrong-content"), (false, "lower-filesystem-written")]
+    {
+        let mut report = up_to("consumer");
+        see(&mut report, |seen| {
+            if is(seen, "consumer-late") && seen.uid == 0 {
+                seen.outcome = wrong();
+                if !on_fuse {
+                    seen.mount = None;
+                }
+            }
+        });
+        fail(&mut report, "consumer", "reads:consumer-late", "wrong_content");
+        assert!(ids(&report).contains(&expected.to_owned()), "{:?}", ids(&report));
+    }
+}
+
+#[test]
+fn checks_that_speak_for_themselves_are_explained() {
+    for (check, expected) in [
+        ("breakage_seen", "mount-outlives-daemon"),
+        ("consumers_alive", "consumer-died"),
+        ("noticed", "consumer-did-not-notice"),
+        ("something_new", "unexplained"),
+    ] {
+        let mut report = in_order();
+        fail(&mut report, "stale_mount", check, "not as expected");
+        assert_eq!(ids(&report), [expected]);
+    }
+}
+
+#[test]
+fn a_run_that_was_cut_short_has_no_cause() {
+    let mut report = up_to("consumer");
+    report.phases[2].status = Status::Errored;
+    assert_eq!(ids(&report), Vec::<String>::new());
+}
+
+#[test]
+fn causes_keep_their_shape_in_json() {
+    for cause in explain(&load(include_str!("fixtures/stopped.json"), &Plan::default())) {
+        let json = serde_json::to_value(&cause).expect("JSON");
+        assert_eq!(json["confidence"], "certain");
+        assert_eq!(json["fix"]["kind"], "command");
+        assert_eq!(serde_json::from_value::<Cause>(json).expect("a cause"), cause);
+    }
+}
+
+proptest! {
+    /// Whatever is missing from a report, it is explained, and nothing is made up about consumers
+    /// that saw all they should.
+    #[test]
+    fn parts_of_reports_are_explained(
+        seen in proptest::collection::vec(any::<bool>(), 40),
+        captured in proptest::collection::vec(any::<bool>(), 5),
+    ) {
+        let mut report = in_order();
+        let mut keep = seen.into_iter().cycle();
+        report.timeline.retain(|_| keep.next().unwrap_or(true));
+        let mut keep = captured.into_iter().cycle();
+        report.captures.retain(|_| keep.next().unwrap_or(true));
+        for id in ids(&report) {
+            prop_assert!(["nothing-wrong", "daemon-dead"].contains(&id.as_str()), "{id}");
+        }
+    }
+}
