@@ -15,6 +15,7 @@ mod hold;
 mod keeper;
 mod memory_limit;
 mod observe;
+mod oci;
 mod programs;
 mod root;
 mod server;
@@ -38,6 +39,8 @@ use crate::facts::mapped_uids;
 use crate::failure::system;
 use crate::pipe::Pipe;
 use crate::sys::{Fork, fork};
+
+pub use oci::inside::main as container;
 
 /// Makes the node and serves it; returns the exit code. The socket to the parent is standard input.
 pub fn main() -> i32 {
