@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Uid;
 use propagation_core::plan::{NodeSpec, Plan, RuntimeSpec};
 
-/// Where runtimes are looked for beside `PATH`: an ordinary user's may lack the system's directories.
-const DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::programs::DIRECTORIES;
 
 /// Why the containers of a plan cannot be made by the runtime it names; none when they can, as far
 /// as can be told before there is a node.
@@ -52,8 +51,9 @@ fn find(runtime: &RuntimeSpec) -> Result<PathBuf, String> {
         };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
+    // The variable may lack the system's directories.
     std::env::split_paths(&path)
-        .chain(std::env::split_paths(DIRECTORIES))
+        .chain(DIRECTORIES.map(PathBuf::from))
         .map(|directory| directory.join(engine))
         .find(|program| program.is_file())
         .and_then(|program| program.canonicalize().ok())

@@ -64,6 +64,9 @@ pub fn main() -> i32 {
 
 /// Moves the socket away from standard input, so that no child inherits it as such.
 fn take_control() -> Result<Pipe, Failure> {
+    // What the caller has open for its children, a lock perhaps, is not to be held by a node that is
+    // kept.
+    crate::sys::close_from(3);
     let failed = |errno| system("take the control socket from standard input", errno);
     let control: OwnedFd = std::io::stdin()
         .as_fd()

@@ -382,8 +382,9 @@ impl Program {
         let told = Told { container: spec.clone(), source: source.to_owned() };
         let Process { pid, pipe } = process;
         match pipe.send(&told) {
-            // That it has ended already is found when it is reaped.
-            Ok(()) | Err(Errno::EPIPE) => Ok(Self { pid, pipe, running: true }),
+            Ok(()) => Ok(Self { pid, pipe, running: true }),
+            // It has ended, and will be reaped; if it has been, nobody would learn of it.
+            Err(Errno::EPIPE) if kill(pid, None).is_ok() => Ok(Self { pid, pipe, running: true }),
             Err(errno) => Err(system(format!("start the program of {}", spec.name), errno)),
         }
     }
