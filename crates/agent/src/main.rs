@@ -26,6 +26,7 @@ mod linux {
 usage: propagation-agent COMMAND [--NAME VALUE]...
 
   node      be a simulated node (started by the local backend; socket on standard input)
+  container be the program of a container that an OCI runtime makes on a simulated node
   producer  --volume DIR --mountpoint DIR --nonce TEXT [--generation N] [--started TIME]
             [--source TEXT] [--no-allow-other]
   consumer  --mountpoint DIR [--marker-ms N] [--probe-ms N]
@@ -43,6 +44,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
         };
         let result = match command.as_str() {
             "node" => return node::main(),
+            "container" => return node::container(),
             "version" => {
                 println!("propagation-agent {}", env!("CARGO_PKG_VERSION"));
                 return 0;

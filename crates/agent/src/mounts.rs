@@ -69,6 +69,12 @@ pub(crate) fn read_only(target: &Path) -> Result<(), Errno> {
     crate::sys::make_read_only(&path)
 }
 
+/// Makes the mount at `target` read-only, and nothing below it.
+pub(crate) fn remount_read_only(target: &Path) -> Result<(), Errno> {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(NONE, target, NONE, flags, NONE)
+}
+
 /// Takes the topmost mount at `target` off the tree, whether it is in use or dead.
 pub(crate) fn unmount_lazily(target: &Path) -> Result<(), Errno> {
     umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
@@ -103,19 +109,18 @@ impl Proc {
 
     /// Opens a file of the calling thread, such as `mountinfo` or `ns/mnt`.
     pub(crate) fn of_thread(&self, name: &str) -> Result<OwnedFd, Errno> {
-        let path = format!("thread-self/{name}");
-        nix::fcntl::openat(
-            self.0.as_fd(),
-            path.as_str(),
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
+        self.open_file(&format!("thread-self/{name}"))
+    }
+
+    /// Opens a file of it, such as `1/ns/mnt`.
+    pub(crate) fn open_file(&self, name: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        nix::fcntl::openat(self.0.as_fd(), name, flags, Mode::empty())
     }
 
     /// Reads a file of it, such as `self/uid_map`.
     pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>, Errno> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let file = nix::fcntl::openat(self.0.as_fd(), name, flags, Mode::empty())?;
+        let file = self.open_file(name)?;
         let mut content = Vec::new();
         File::from(file).read_to_end(&mut content).map_err(|error| errno_of(&error))?;
         Ok(content)

@@ -58,6 +58,11 @@ impl Pipe {
         Ok(Self::new(own))
     }
 
+    /// The socket itself, for another process; what has been read and not taken is lost.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// Sends one value.
     ///
     /// # Errors

@@ -55,8 +55,8 @@ pub(crate) fn exit_now(code: i32) -> ! {
 /// Closes every descriptor from `first` on.
 pub(crate) fn close_from(first: RawFd) {
     let first = libc::c_uint::try_from(first).unwrap_or(3);
-    // SAFETY: called in a forked child right before its own program begins, which owns no
-    // descriptor in that range; failing leaves them open, which is harmless.
+    // SAFETY: called where a program begins, in a forked child or in a node just executed, which
+    // owns no descriptor in that range yet; failing leaves them open, which is harmless.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }
 

@@ -23,6 +23,7 @@ mod facts;
 mod mounts;
 mod node;
 mod programs;
+mod runtime;
 mod shared;
 mod workload;
 
@@ -57,9 +58,7 @@ impl Backend for LocalBackend {
         if let Some(program) = programs::missing(plan) {
             return Some(format!("{program} is not installed on this machine"));
         }
-        let engine = &plan.node.runtime.engine;
-        (!plan.node.runtime.is_builtin())
-            .then(|| format!("containers by {engine} are not made on a simulated node yet"))
+        runtime::refuses(plan)
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

@@ -19,6 +19,7 @@ use propagation_core::{Capabilities, Error, ErrorKind, Node, Run, Workload};
 
 use crate::agent::{Agent, Events, Hello};
 use crate::containers::{Clock, Containers};
+use crate::runtime;
 use crate::shared::{Shared, finished, lock, unexpected, within};
 use crate::workload::LocalWorkload;
 
@@ -45,7 +46,7 @@ impl LocalNode {
         let containers = Arc::new(Containers { clock, state: Mutex::default() });
         let setup = NodeSetup {
             run_id: run.id.to_string(),
-            spec: plan.node.clone(),
+            spec: runtime::with_path(&plan.node),
             bridge: plan.bridge.path.clone(),
             mountpoint: plan.bridge.mountpoint.clone(),
         };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use propagation_core::plan::{Action, Plan, Role, Step};
 
 /// Where programs are on a node.
-const DIRECTORIES: [&str; 6] =
+pub(crate) const DIRECTORIES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The exit code of a shell for a program that there is not.

@@ -169,6 +169,10 @@ pub(crate) struct RunOptions {
           "propagation", "consumers", "producer_uid", "no_allow_other", "covering",
           "container_fuse_conf"])]
     pub(crate) scenario: Vec<PathBuf>,
+    /// What makes the containers of every scenario, whatever it says itself: `builtin`, `runc`, `crun`, or
+    /// the path of an OCI runtime.
+    #[arg(long, value_name = "NAME|PATH", requires = "scenario")]
+    pub(crate) runtime: Option<String>,
     /// How many scenarios run at a time.
     #[arg(long, value_name = "N", default_value_t = 2, requires = "scenario",
           value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -18,7 +18,12 @@ use crate::report::{json, print, save};
 use crate::run::{cancel_on_signal, make_report_directory, run_locally};
 
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
-    let plans = read(&options.scenario)?;
+    let mut plans = read(&options.scenario)?;
+    if let Some(runtime) = &options.runtime {
+        for plan in &mut plans {
+            plan.node.runtime.engine.clone_from(runtime);
+        }
+    }
     crate::runtime()?.block_on(run(options, plans))
 }
 

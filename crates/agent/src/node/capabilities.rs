@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
+    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set,
+    set_capabilities,
 };
 
 /// What containerd gives every container.
@@ -21,13 +22,28 @@ const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Leaves the default capabilities and those that are named (`SYS_ADMIN` or `CAP_SYS_ADMIN`).
-pub(super) fn drop_all_but(names: &[String]) -> Result<(), Errno> {
-    let mut kept = DEFAULT;
-    for name in names {
+/// The default capabilities and those that are named (`SYS_ADMIN` or `CAP_SYS_ADMIN`).
+pub(super) fn default_and(names: &[String]) -> Result<CapabilitySet, Errno> {
+    names.iter().try_fold(DEFAULT, |set, name| {
         let name = name.trim_start_matches("CAP_");
-        kept |= CapabilitySet::from_name(name).ok_or(Errno::EINVAL)?;
-    }
+        Ok(set | CapabilitySet::from_name(name).ok_or(Errno::EINVAL)?)
+    })
+}
+
+/// Those of the calling process.
+pub(super) fn current() -> Result<CapabilitySet, Errno> {
+    let sets = capabilities(None).map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+    Ok(sets.permitted)
+}
+
+/// Their names, as runtimes want them: `CAP_SYS_ADMIN`.
+pub(super) fn names(set: CapabilitySet) -> Vec<String> {
+    set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+}
+
+/// Leaves the default capabilities and those that are named.
+pub(super) fn drop_all_but(names: &[String]) -> Result<(), Errno> {
+    let kept = default_and(names)?;
     // Otherwise root would get them back with the next program it executes.
     for capability in CapabilitySet::all().iter().filter(|one| !kept.contains(*one)) {
         // Those that this kernel does not know are none that could be had.

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::chdir;
+use nix::unistd::{Pid, chdir};
 use propagation_core::mountinfo::MountPath;
 use propagation_core::plan::Propagation;
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Bind, ContainerSpec};
 
+use super::oci::{self, Engine};
 use super::root::IMAGE;
 use super::sub_path::{self, SUB_PATHS};
 use super::view::{View, carries, enter_user_namespace, finished};
@@ -23,34 +24,59 @@ use crate::mounts::{
     Proc, bind_recursive, errno_of, flag_of, make_directory, pivot_into_current_directory,
     propagate, propagate_recursive,
 };
+use crate::pipe::Pipe;
 
 /// Devices that every container has, from the node.
 const PLAIN_DEVICES: [&str; 4] = ["null", "zero", "random", "urandom"];
 
-/// Makes the mount namespaces of one container spec, one for each replica, and returns to `base`,
-/// from which it is made. A kubelet that `heals` renews the bind of a subPath that is dead. Runs in a child that can be given up: a volume's source may hang.
+/// A container that has been made.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// Its mount namespaces, one for each replica.
+    pub(super) views: Vec<View>,
+    /// Its process, where the maker has started one.
+    pub(super) process: Option<Process>,
+}
+
+/// A process of a container that waits to be told what it is.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// Its id on the node.
+    pub(super) pid: Pid,
+    /// The node's end of what it reports through.
+    pub(super) pipe: Pipe,
+}
+
+/// Makes one container and returns to `base`, from which it is made; with an OCI runtime where there
+/// is one. A kubelet that `heals` renews the bind of a subPath that is dead. Runs in a child that can
+/// be given up: a volume's source may hang.
 pub(super) fn create(
     spec: &ContainerSpec,
     proc: &Proc,
     base: &View,
     heals: bool,
-) -> Result<Vec<View>, StartRefused> {
+    engine: Option<&Engine>,
+) -> Result<Made, StartRefused> {
     let volume = experiment(spec, proc, heals)?;
     for bind in std::iter::once(&volume).chain(&spec.volumes[1..]) {
         check_source(&bind.source)?;
         check_covering(bind, proc)?;
     }
+    if let Some(engine) = engine {
+        return oci::create(spec, &volume, proc, base, engine);
+    }
     let made = build(spec, &volume, proc, base);
+    let made = made.map(|views| Made { views, process: None });
     if base.user.is_none() && !spec.user_namespace {
         let back = base.enter_mounts();
-        let views = made?;
+        let made = made?;
         back.map_err(|errno| refused("return to the runtime's mount namespace", errno))?;
-        return Ok(views);
+        return Ok(made);
     }
     made
 }
 
-fn refused(operation: &str, errno: Errno) -> StartRefused {
+pub(super) fn refused(operation: &str, errno: Errno) -> StartRefused {
     StartRefused {
         text: format!("{operation}: {}", go_errno_text(errno)),
         errno: Some(errno_name(errno)),

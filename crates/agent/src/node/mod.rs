@@ -15,6 +15,7 @@ mod hold;
 mod keeper;
 mod memory_limit;
 mod observe;
+mod oci;
 mod programs;
 mod root;
 mod server;
@@ -39,6 +40,8 @@ use crate::failure::system;
 use crate::pipe::Pipe;
 use crate::sys::{Fork, fork};
 
+pub use oci::inside::main as container;
+
 /// Makes the node and serves it; returns the exit code. The socket to the parent is standard input.
 pub fn main() -> i32 {
     let mut control = match take_control() {
@@ -61,6 +64,9 @@ pub fn main() -> i32 {
 
 /// Moves the socket away from standard input, so that no child inherits it as such.
 fn take_control() -> Result<Pipe, Failure> {
+    // What the caller has open for its children, a lock perhaps, is not to be held by a node that is
+    // kept.
+    crate::sys::close_from(3);
     let failed = |errno| system("take the control socket from standard input", errno);
     let control: OwnedFd = std::io::stdin()
         .as_fd()

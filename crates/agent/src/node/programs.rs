@@ -12,8 +12,11 @@ use propagation_core::plan::Role;
 use propagation_core::program::{LoadReport, ProgramState};
 use propagation_core::protocol::{ContainerSpec, Failure, ProgramCommand, ProgramEvent, Reply};
 
+use super::container::{Made, Process};
 use super::keeper::Keeper;
 use super::memory_limit::MemoryLimit;
+use super::oci::inside::Told;
+use super::oci::{Engine, Handle};
 use super::server::Server;
 use super::view::View;
 use crate::consumer::Consumer;
@@ -41,6 +44,8 @@ pub(super) struct Container {
     /// Who holds the descriptor of its FUSE connection.
     kept: Option<Keeper>,
     load: Option<Load>,
+    /// What the runtime knows it by, until its process has ended.
+    handle: Option<Handle>,
     /// The limit that its daemon is to outgrow.
     pub(super) memory_limit: Option<MemoryLimit>,
 }
@@ -82,20 +87,29 @@ struct Pending {
 pub(super) type Answer = (u64, Result<Reply, Failure>);
 
 impl Container {
-    /// Takes the views of a container that has been made and starts its program.
+    /// Takes a container that has been made, with the runtime that did it, and starts its program.
     pub(super) fn start(
         spec: ContainerSpec,
-        views: Vec<View>,
+        made: Made,
+        engine: Option<&Engine>,
         source: &str,
     ) -> Result<Self, Failure> {
-        let (program, load) = match views.first() {
-            Some(view) if spec.program => {
+        let Made { views, process } = made;
+        let handle =
+            engine.filter(|_| process.is_some()).map(|engine| Handle::new(engine, spec.id));
+        let (program, load) = match (views.first(), process) {
+            (Some(view), Some(process)) => {
+                let program = Program::tell(&spec, process, source)?;
+                (Some(program), start_load(&spec, view)?)
+            }
+            (Some(view), None) if spec.program => {
                 let program = Program::start(&spec, view, |reporter| run(&spec, source, reporter))?;
                 (Some(program), start_load(&spec, view)?)
             }
             _ => (None, None),
         };
         Ok(Self {
+            handle,
             spec,
             views,
             program,
@@ -197,6 +211,9 @@ impl Container {
         let waiting = std::mem::take(&mut self.pending);
         if let Some(load) = self.load.take() {
             load.end();
+        }
+        if let Some(handle) = self.handle.take() {
+            handle.forget();
         }
         // The namespaces go with the last descriptor. A successor that takes over needs them.
         let torn_down = !waiting.is_empty() && self.kept.is_none();
@@ -360,6 +377,18 @@ fn start_load(spec: &ContainerSpec, view: &View) -> Result<Option<Load>, Failure
 }
 
 impl Program {
+    /// Tells the process of a container what it is.
+    fn tell(spec: &ContainerSpec, process: Process, source: &str) -> Result<Self, Failure> {
+        let told = Told { container: spec.clone(), source: source.to_owned() };
+        let Process { pid, pipe } = process;
+        match pipe.send(&told) {
+            Ok(()) => Ok(Self { pid, pipe, running: true }),
+            // It has ended, and will be reaped; if it has been, nobody would learn of it.
+            Err(Errno::EPIPE) if kill(pid, None).is_ok() => Ok(Self { pid, pipe, running: true }),
+            Err(errno) => Err(system(format!("start the program of {}", spec.name), errno)),
+        }
+    }
+
     fn start(
         spec: &ContainerSpec,
         view: &View,
@@ -447,7 +476,8 @@ fn producer_of(spec: &ContainerSpec, source: &str) -> Producer {
     }
 }
 
-fn run(spec: &ContainerSpec, source: &str, reporter: &Reporter) -> i32 {
+/// Runs the program of a container, in it; returns the exit code.
+pub(super) fn run(spec: &ContainerSpec, source: &str, reporter: &Reporter) -> i32 {
     match spec.role {
         Role::Producer if is_supervised(spec) => Supervisor {
             name: spec.name.clone(),

@@ -1,7 +1,8 @@
 //! The root of a simulated node, assembled from what is needed. Nothing of the caller's is touched:
 //! all of it lives in the node's own mount namespace.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -9,13 +10,13 @@ use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::{chdir, sethostname};
-use propagation_core::plan::{BridgeState, Covering};
+use propagation_core::plan::{BridgeState, Covering, RuntimeSpec};
 use propagation_core::protocol::{Failure, NodeSetup};
 
 use crate::failure::system;
 use crate::mounts::{
     bind, bind_recursive, errno_of, make_directory, pivot_into_current_directory, proc, propagate,
-    propagate_recursive, read_only, tmpfs,
+    propagate_recursive, read_only, remount_read_only, tmpfs,
 };
 
 /// Where the containers' root directory is on the node.
@@ -44,10 +45,12 @@ pub(super) fn enter(setup: &NodeSetup) -> Result<(), Failure> {
     }
     // The directory is covered in this namespace only.
     let host = HostTrees::open(spec.without_host_tools)?;
+    let runtime = HostRuntime::open(&spec.runtime)?;
     tmpfs(root, &options).map_err(step("mount its root"))?;
     chdir(root).map_err(step("enter its root"))?;
     directories().map_err(|e| system("build the node: make directories", errno_of(&e)))?;
     host.bind_here()?;
+    runtime.map_or(Ok(()), HostRuntime::bind_here)?;
     fs::create_dir_all("proc").map_err(|e| system("make proc", errno_of(&e)))?;
     proc(Path::new("proc")).map_err(step("mount /proc"))?;
     bind_recursive(Path::new("/sys"), Path::new("sys")).map_err(step("bind /sys"))?;
@@ -126,6 +129,41 @@ fn make_fuse_device(source: &Path, target: &Path) -> bool {
         let _ = fs::remove_file(target);
     }
     opened
+}
+
+/// Where the program of an OCI runtime is on the node: by its own name, by which it may go.
+pub(super) fn runtime_on_node(runtime: &RuntimeSpec) -> PathBuf {
+    let name = Path::new(&runtime.engine).file_name().unwrap_or_default();
+    Path::new("/run/propagation/runtime").join(name)
+}
+
+/// The program of an OCI runtime, wherever it is on the host.
+struct HostRuntime {
+    program: File,
+    target: PathBuf,
+}
+
+impl HostRuntime {
+    /// Opens it: the node's root may cover its path.
+    fn open(runtime: &RuntimeSpec) -> Result<Option<Self>, Failure> {
+        if runtime.is_builtin() {
+            return Ok(None);
+        }
+        let program = File::open(&runtime.engine).map_err(|e| {
+            system(format!("build the node: open {}", runtime.engine), errno_of(&e))
+        })?;
+        let target = runtime_on_node(runtime);
+        let target = target.strip_prefix("/").unwrap_or(&target).to_owned();
+        Ok(Some(Self { program, target }))
+    }
+
+    fn bind_here(self) -> Result<(), Failure> {
+        let failed = |errno| system("build the node: bind the runtime", errno);
+        self.target.parent().map_or(Ok(()), make_directory).map_err(failed)?;
+        fs::write(&self.target, "").map_err(|e| failed(errno_of(&e)))?;
+        let source = PathBuf::from(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
+        bind(&source, &self.target).map_err(failed)
+    }
 }
 
 fn directories() -> std::io::Result<()> {
@@ -224,14 +262,9 @@ fn bridge(setup: &NodeSetup) -> std::io::Result<()> {
     }
     if setup.spec.read_only {
         let top = covering_directory(&setup.bridge);
-        read_only_alone(&top)?;
+        remount_read_only(&top)?;
     }
     Ok(())
-}
-
-fn read_only_alone(path: &Path) -> std::io::Result<()> {
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    nix::mount::mount(None::<&str>, path, None::<&str>, flags, None::<&str>).map_err(Into::into)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use propagation_core::protocol::{
 
 use super::hold::{Holder, Holding};
 use super::observe::Observing;
+use super::oci::{self, Engine};
 use super::programs::Container;
 use super::start::Starting;
 use super::view::{View, make_runtime};
@@ -39,6 +40,8 @@ pub(super) struct Server {
     pub(super) view: View,
     /// The runtime's, where it has one of its own.
     pub(super) runtime: Option<View>,
+    /// What makes containers, where it is not the built-in engine.
+    pub(super) engine: Option<Engine>,
     /// Processes that keep a descriptor, by where they have opened it.
     pub(super) holders: BTreeMap<Place, Holder>,
     pub(super) containers: BTreeMap<u32, Container>,
@@ -83,6 +86,7 @@ impl Server {
         let view =
             View::current(&proc).map_err(|e| system("open the node's mount namespace", e))?;
         let runtime = make_runtime(&setup.spec.runtime, &proc)?;
+        let engine = oci::prepare(&setup)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&signals, flags)
             .map_err(|errno| system("listen for ended children", errno))?;
@@ -91,6 +95,7 @@ impl Server {
             proc,
             view,
             runtime,
+            engine,
             holders: BTreeMap::new(),
             containers: BTreeMap::new(),
             mapped_uids,

@@ -4,17 +4,24 @@ use std::collections::VecDeque;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::Pid;
 use propagation_core::ErrorKind;
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{ContainerSpec, Failure, Place, Reply};
+use serde::{Deserialize, Serialize};
 
-use super::container;
+use super::container::{self, Made, Process};
 use super::programs::Container;
 use super::server::{Progress, Server};
 use super::view::View;
 use crate::child::Child;
 use crate::failure::{failure, system};
+use crate::pipe::Pipe;
 use crate::sys::now_ns;
+
+/// How much longer an OCI runtime may take for a container, in milliseconds: it executes several
+/// programs, on a busy machine.
+const RUNTIME_MS: u64 = 10_000;
 
 /// Containers that are being made, in order.
 pub(super) struct Starting {
@@ -27,8 +34,17 @@ pub(super) struct Starting {
     made: usize,
 }
 
-/// What the child says of one container: how many descriptors it has sent before, or the refusal.
-type Made = Result<u32, StartRefused>;
+/// What the child says of one container: what it has sent before, or the refusal.
+type Said = Result<Sent, StartRefused>;
+
+/// The descriptors that have been sent for a container.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sent {
+    /// How many mount views.
+    views: u32,
+    /// The id of the process whose pipe comes after them, where one has been started.
+    pid: Option<i32>,
+}
 
 impl Starting {
     pub(super) fn begin(
@@ -37,6 +53,7 @@ impl Starting {
         deadline_ms: u64,
     ) -> Result<Self, Failure> {
         check_descriptors(server, &containers)?;
+        let deadline_ms = deadline_ms + if server.engine.is_some() { RUNTIME_MS } else { 0 };
         let waiting = VecDeque::from(containers);
         let child = make_in_child(server, &waiting)?;
         let mut starting =
@@ -78,17 +95,17 @@ impl Starting {
     fn advance(&mut self, server: &mut Server, now: u64) -> Result<(), Failure> {
         let out_of_reach = |errno| system("make containers", errno);
         self.child.pipe.fill(false).map_err(out_of_reach)?;
-        while let Some(made) = self.child.pipe.next::<Made>().map_err(out_of_reach)? {
+        while let Some(made) = self.child.pipe.next::<Said>().map_err(out_of_reach)? {
             let Some(spec) = self.waiting.pop_front() else { break };
             self.made += 1;
             self.deadline = self.next_deadline();
             match made {
                 Err(refusal) => self.refused.push(Some(refusal)),
-                Ok(count) => {
+                Ok(sent) => {
                     let with_user = has_user_namespace(server, &spec);
                     let pipe = &mut self.child.pipe;
                     let mut views = Vec::new();
-                    for _ in 0..count {
+                    for _ in 0..sent.views {
                         let mount = pipe.take_descriptor();
                         let user = if with_user { pipe.take_descriptor() } else { None };
                         let whole = user.is_some() == with_user;
@@ -97,9 +114,19 @@ impl Starting {
                         };
                         views.push(View { mount, user });
                     }
+                    let process = match sent.pid {
+                        Some(pid) => {
+                            let pipe = pipe.take_descriptor().map(Pipe::new);
+                            let pipe = pipe.ok_or_else(|| out_of_reach(Errno::EMFILE))?;
+                            Some(Process { pid: Pid::from_raw(pid), pipe })
+                        }
+                        None => None,
+                    };
+                    let made = Made { views, process };
                     let id = spec.id;
                     let source = format!("propagation-{}", server.setup.run_id);
-                    let container = Container::start(spec, views, &source)?;
+                    let engine = server.engine.as_ref();
+                    let container = Container::start(spec, made, engine, &source)?;
                     server.containers.insert(id, container);
                     self.refused.push(None);
                 }
@@ -152,16 +179,18 @@ fn has_user_namespace(server: &Server, spec: &ContainerSpec) -> bool {
 fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Child, Failure> {
     Child::start(|pipe| {
         for spec in specs {
-            let made: Made = make(server, spec).and_then(|views| {
-                let count = u32::try_from(views.len()).unwrap_or(u32::MAX);
-                let descriptors: Vec<_> =
-                    views.into_iter().flat_map(View::into_descriptors).collect();
-                pipe.send_descriptors(&descriptors).map(|()| count).map_err(|errno| StartRefused {
+            let said: Said = make(server, spec).and_then(|made| {
+                let views = u32::try_from(made.views.len()).unwrap_or(u32::MAX);
+                let sent = Sent { views, pid: made.process.as_ref().map(|one| one.pid.as_raw()) };
+                let views = made.views.into_iter().flat_map(View::into_descriptors);
+                let pipes = made.process.into_iter().map(|process| process.pipe.into_socket());
+                let descriptors: Vec<_> = views.chain(pipes).collect();
+                pipe.send_descriptors(&descriptors).map(|()| sent).map_err(|errno| StartRefused {
                     text: format!("hand over the mount namespaces: {errno}"),
                     errno: Some(format!("{errno:?}")),
                 })
             });
-            if pipe.send(&made).is_err() || has_user_namespace(server, spec) {
+            if pipe.send(&said).is_err() || has_user_namespace(server, spec) {
                 return;
             }
         }
@@ -169,14 +198,15 @@ fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Chi
     .map_err(|errno| system("start a child that makes containers", errno))
 }
 
-/// In a child: makes the views of one workload, and returns to the node.
-fn make(server: &Server, spec: &ContainerSpec) -> Result<Vec<View>, StartRefused> {
+/// In a child: makes one workload, and returns to the node.
+fn make(server: &Server, spec: &ContainerSpec) -> Result<Made, StartRefused> {
     let refused = |errno: Errno| StartRefused {
         text: format!("enter the runtime's mount namespace: {errno}"),
         errno: Some(format!("{errno:?}")),
     };
     if spec.host {
-        return server.view.share().map(|view| vec![view]).map_err(refused);
+        let view = server.view.share().map_err(refused)?;
+        return Ok(Made { views: vec![view], process: None });
     }
     let base = server
         .view_of(&spec.made_in)
@@ -186,11 +216,12 @@ fn make(server: &Server, spec: &ContainerSpec) -> Result<Vec<View>, StartRefused
         base.enter().map_err(refused)?;
     }
     let heals = server.setup.spec.kubelet_heals_sub_path;
-    let views = container::create(spec, &server.proc, base, heals)?;
+    let engine = server.engine.as_ref();
+    let made = container::create(spec, &server.proc, base, heals, engine)?;
     if apart && !has_user_namespace(server, spec) {
         server.view.enter_mounts().map_err(refused)?;
     }
-    Ok(views)
+    Ok(made)
 }
 
 /// Every mount view is a descriptor of the node, and of the child while it makes them.

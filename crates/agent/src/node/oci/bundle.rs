@@ -1,0 +1,128 @@
+//! The bundle of a container: what containerd's CRI plugin writes, as far as mounts, devices and
+//! capabilities go (`WithMounts`, `WithDefaultSpec`, `WithHostDevices`, `WithAllCurrentCapabilities`).
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
+use propagation_core::plan::Propagation;
+use propagation_core::program::StartRefused;
+use propagation_core::protocol::{Bind, ContainerSpec};
+use serde_json::{Value, json};
+
+use super::super::capabilities;
+use super::super::container::refused;
+use super::super::root::IMAGE;
+use super::PROGRAM;
+use crate::mounts::errno_of;
+use crate::run_program::PATH;
+
+/// A device of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Device {
+    path: String,
+    major: u64,
+    minor: u64,
+    mode: u32,
+}
+
+/// The node's devices, which a privileged container has.
+pub(super) fn devices() -> Result<Vec<Device>, StartRefused> {
+    /// The bits of a mode that are permissions.
+    const PERMISSIONS: u32 = 0o7777;
+    let read = || -> std::io::Result<Vec<Device>> {
+        let mut devices = Vec::new();
+        for entry in fs::read_dir("/dev")? {
+            let path = entry?.path();
+            let metadata = fs::metadata(&path)?;
+            if metadata.file_type().is_char_device() {
+                devices.push(Device {
+                    path: path.to_string_lossy().into_owned(),
+                    major: rustix::fs::major(metadata.rdev()).into(),
+                    minor: rustix::fs::minor(metadata.rdev()).into(),
+                    mode: metadata.mode() & PERMISSIONS,
+                });
+            }
+        }
+        devices.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(devices)
+    };
+    read().map_err(|error| refused("list the node's devices", errno_of(&error)))
+}
+
+/// The runtime's configuration of a container whose first volume is `volume`.
+pub(super) fn config(
+    spec: &ContainerSpec,
+    volume: &Bind,
+    devices: &[Device],
+    capabilities: &[String],
+) -> Value {
+    let binds = || std::iter::once(volume).chain(&spec.volumes[1..]);
+    let mut mounts = vec![
+        json!({
+            "destination": "/proc", "type": "proc", "source": "proc",
+            "options": ["nosuid", "noexec", "nodev"],
+        }),
+        json!({
+            "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+        }),
+    ];
+    if spec.tools {
+        // What would be in its image.
+        mounts.push(json!({
+            "destination": "/usr", "type": "bind", "source": "/usr",
+            "options": ["rbind", "rprivate"],
+        }));
+    }
+    mounts.extend(binds().map(|bind| {
+        json!({
+            "destination": bind.destination, "type": "bind", "source": bind.source,
+            "options": ["rbind", bind.propagation.mount_option(), "rw"],
+        })
+    }));
+    let mut config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false,
+            "user": { "uid": spec.uid, "gid": spec.uid },
+            "args": [PROGRAM, "container"],
+            "env": [format!("PATH={PATH}")],
+            "cwd": "/",
+            "noNewPrivileges": false,
+            "capabilities": {
+                "bounding": capabilities,
+                "effective": capabilities,
+                "permitted": capabilities,
+            },
+        },
+        "root": { "path": IMAGE, "readonly": false },
+        "mounts": mounts,
+        "linux": { "namespaces": [{ "type": "pid" }, { "type": "mount" }] },
+    });
+    if spec.privileged {
+        let device = |device: &Device| {
+            json!({
+                "path": device.path, "type": "c", "major": device.major, "minor": device.minor,
+                "fileMode": device.mode, "uid": 0, "gid": 0,
+            })
+        };
+        config["linux"]["devices"] = devices.iter().map(device).collect();
+    }
+    // The root's propagation follows from the strongest of the volumes'.
+    let strongest = [Propagation::Bidirectional, Propagation::HostToContainer]
+        .into_iter()
+        .find(|mode| binds().any(|bind| bind.propagation == *mode));
+    if let Some(mode) = strongest {
+        config["linux"]["rootfsPropagation"] = mode.mount_option().into();
+    }
+    config
+}
+
+/// The capabilities of a container: all that the node has when it is privileged.
+pub(super) fn capabilities_of(spec: &ContainerSpec) -> Result<Vec<String>, StartRefused> {
+    let set = match spec.privileged {
+        true => capabilities::current(),
+        false => capabilities::default_and(&spec.capabilities),
+    };
+    set.map(capabilities::names).map_err(|errno| refused("read the capabilities", errno))
+}

@@ -1,0 +1,94 @@
+//! OCI runtimes on a simulated node: finding them, and what cannot be done with them.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+use propagation_core::plan::{NodeSpec, Plan, RuntimeSpec};
+
+use crate::programs::DIRECTORIES;
+
+/// Why the containers of a plan cannot be made by the runtime it names; none when they can, as far
+/// as can be told before there is a node.
+pub(crate) fn refuses(plan: &Plan) -> Option<String> {
+    let node = &plan.node;
+    let engine = &node.runtime.engine;
+    if node.runtime.is_builtin() {
+        return None;
+    }
+    let reason = if !Uid::effective().is_root() {
+        "that needs root".to_owned()
+    } else if node.runtime.user_namespace {
+        "it is not run in a user namespace of its own".to_owned()
+    } else if let Some(workload) = plan.workloads.iter().find(|one| one.user_namespace) {
+        format!("{} has a user namespace, which is not configured for it", workload.name)
+    } else if node.without_host_tools {
+        "the libraries that it may need are left out of the node".to_owned()
+    } else {
+        find(&node.runtime).err()?
+    };
+    Some(format!("containers by {engine} cannot be made on a simulated node: {reason}"))
+}
+
+/// The same node, with the absolute path of its runtime.
+pub(crate) fn with_path(node: &NodeSpec) -> NodeSpec {
+    let mut node = node.clone();
+    if !node.runtime.is_builtin()
+        && let Ok(path) = find(&node.runtime)
+    {
+        node.runtime.engine = path.to_string_lossy().into_owned();
+    }
+    node
+}
+
+/// Where the program of a runtime is.
+fn find(runtime: &RuntimeSpec) -> Result<PathBuf, String> {
+    let engine = Path::new(&runtime.engine);
+    if engine.components().count() > 1 {
+        return match engine.canonicalize() {
+            Ok(path) if path.is_file() => Ok(path),
+            Ok(_) => Err("it is no file".into()),
+            Err(error) => Err(error.to_string()),
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // The variable may lack the system's directories.
+    std::env::split_paths(&path)
+        .chain(DIRECTORIES.map(PathBuf::from))
+        .map(|directory| directory.join(engine))
+        .find(|program| program.is_file())
+        .and_then(|program| program.canonicalize().ok())
+        .ok_or_else(|| "it is not installed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime(engine: &str) -> RuntimeSpec {
+        RuntimeSpec { engine: engine.into(), ..RuntimeSpec::default() }
+    }
+
+    #[test]
+    fn a_runtime_is_found_by_name_or_by_path() {
+        assert!(find(&runtime("sh")).is_ok_and(|path| path.is_absolute()));
+        assert!(find(&runtime("/bin/sh")).is_ok_and(|path| path.is_absolute()));
+        assert_eq!(find(&runtime("no-such-runtime")), Err("it is not installed".into()));
+        assert_eq!(find(&runtime("/usr")), Err("it is no file".into()));
+        assert!(find(&runtime("/no/such/runtime")).is_err());
+    }
+
+    #[test]
+    fn the_builtin_engine_is_never_refused() {
+        let plan = Plan::default();
+        assert_eq!(refuses(&plan), None);
+        assert_eq!(with_path(&plan.node), plan.node);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let node = NodeSpec { runtime: runtime("no-such-runtime"), ..NodeSpec::default() };
+        let reason = refuses(&Plan { node, ..Plan::default() }).expect("it is refused");
+        let words = if Uid::effective().is_root() { "not installed" } else { "root" };
+        assert!(reason.contains("no-such-runtime") && reason.contains(words), "{reason}");
+    }
+}
