@@ -3,13 +3,17 @@
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 
-/// One run of the floor, in milliseconds on its own clock.
+/// One run of the floor, in milliseconds.
 #[derive(Debug, Clone)]
 pub struct FloorRun {
-    /// The five phases, without the teardown.
+    /// The whole process, from just before it was started until it had ended, without the teardown: the
+    /// counterpart of what is measured of the tool.
+    pub process_ms: f64,
+    /// The five phases on its own clock, without the teardown.
     pub phases_ms: f64,
     /// All of it.
     pub whole_ms: f64,
@@ -22,6 +26,7 @@ pub struct FloorRun {
 /// # Errors
 /// When it cannot be run, or fails: it has named the step on standard error.
 pub fn run(floor: &Path, arguments: &[&str]) -> io::Result<FloorRun> {
+    let started = Instant::now();
     let output = Command::new(floor)
         .args(arguments)
         .stdin(Stdio::null())
@@ -30,11 +35,12 @@ pub fn run(floor: &Path, arguments: &[&str]) -> io::Result<FloorRun> {
     if !output.status.success() {
         return Err(io::Error::other(format!("the floor ended with {}", output.status)));
     }
-    parse(&output.stdout)
+    let process_ms = started.elapsed().as_secs_f64() * 1e3;
+    parse(&output.stdout, process_ms)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the floor printed no result"))
 }
 
-fn parse(output: &[u8]) -> Option<FloorRun> {
+fn parse(output: &[u8], process_ms: f64) -> Option<FloorRun> {
     let result: Value = serde_json::from_slice(output).ok()?;
     let milliseconds = |value: &Value| Some(value.as_f64()? / 1000.0);
     let whole_ms = milliseconds(&result["median_us"])?;
@@ -44,7 +50,8 @@ fn parse(output: &[u8]) -> Option<FloorRun> {
         .zip(latency("kill_to_enotconn"))
         .zip(latency("remount_to_read"))
         .map(|((mount, kill), remount)| [mount, kill, remount]);
-    Some(FloorRun { phases_ms: whole_ms - teardown_ms, whole_ms, latencies_ms })
+    let process_ms = process_ms - teardown_ms;
+    Some(FloorRun { process_ms, phases_ms: whole_ms - teardown_ms, whole_ms, latencies_ms })
 }
 
 #[cfg(test)]
@@ -54,9 +61,9 @@ mod tests {
     #[test]
     fn the_teardown_is_told_apart() {
         let text = br#"{"runs":1,"median_us":750.0,"per_phase_median_us":{"teardown":250.0}}"#;
-        let run = parse(text).expect("a result");
-        assert_eq!((run.phases_ms, run.whole_ms), (0.5, 0.75));
+        let run = parse(text, 2.0).expect("a result");
+        assert_eq!((run.process_ms, run.phases_ms, run.whole_ms), (1.75, 0.5, 0.75));
         assert!(run.latencies_ms.is_none());
-        assert!(parse(b"{}").is_none());
+        assert!(parse(b"{}", 2.0).is_none());
     }
 }
