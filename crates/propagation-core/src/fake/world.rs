@@ -86,12 +86,12 @@ impl World {
         let bridge = self.plan.bridge.clone();
         let top = covering_directory(&bridge.path);
         if spec.covering != Covering::Shared || spec.read_only {
-            if top != "/" && top != "/tmp" {
+            if top != "/" && (spec.covering == Covering::Tmpfs || top != "/tmp") {
                 let own = self.kernel.add_superblock(tmpfs(Files::default()));
                 self.kernel.mount(self.node, &top, own);
             }
-            let (shared, slave) =
-                (spec.covering == Covering::Shared, spec.covering == Covering::Slave);
+            let shared = matches!(spec.covering, Covering::Shared | Covering::Tmpfs);
+            let slave = spec.covering == Covering::Slave;
             self.kernel.connect(self.node, &top, shared, slave);
         }
         for (namespace_root, content) in
