@@ -44,6 +44,9 @@ pub use oci::inside::main as container;
 
 /// Makes the node and serves it; returns the exit code. The socket to the parent is standard input.
 pub fn main() -> i32 {
+    // Nothing is open yet but what the caller left open for its children: the descriptor of a lock,
+    // say, which a node that is kept would hold for good.
+    crate::sys::close_from(3);
     let mut control = match take_control() {
         Ok(control) => control,
         Err(failure) => {
