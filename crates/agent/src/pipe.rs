@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4,
+    recvmsg, sendmsg, socketpair,
 };
 use propagation_core::protocol::{encode, frame_length};
 use serde::Serialize;
@@ -44,6 +44,18 @@ impl Pipe {
     /// Frames over an existing stream socket.
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self { socket, buffer: Vec::new(), taken: 0, descriptors: VecDeque::new(), closed: false }
+    }
+
+    /// Takes a connection from a listening socket; none when it has been given up meanwhile.
+    ///
+    /// # Errors
+    /// `EMFILE` at the limit of open descriptors.
+    pub(crate) fn accept(listener: &OwnedFd) -> Result<Option<Self>, Errno> {
+        match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            Ok(number) => Ok(Some(Self::new(own(number)))),
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ECONNABORTED) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Sends one value.

@@ -255,12 +255,7 @@ fn summary(matrix: &Matrix, cells: &[Cell], kept: usize, started: Instant) -> St
                     format!("{} (node {})", seen.consumer.join(" "), seen.node.join(" "))
                 })
             };
-            lines.push(format!(
-                "  {}: {}, not {}",
-                cell.id,
-                words(seen),
-                words(predicted)
-            ));
+            lines.push(format!("  {}: {}, not {}", cell.id, words(seen), words(predicted)));
         }
         if disagreeing.len() > SHOWN {
             lines.push(format!("  … and {} more, first in the atlas", disagreeing.len() - SHOWN));

@@ -27,10 +27,7 @@ pub(super) const CONSUMER: &str = "consumer";
 /// The plan that the values of the axes are applied to: a producer, one consumer, start, fault, repair.
 pub(super) fn base() -> Plan {
     Plan {
-        workloads: vec![
-            WorkloadSpec::producer(),
-            WorkloadSpec::new(CONSUMER, Role::Consumer),
-        ],
+        workloads: vec![WorkloadSpec::producer(), WorkloadSpec::new(CONSUMER, Role::Consumer)],
         steps: vec![
             named("start", Action::Start(crate::plan::Names::One("all".into()))),
             named("fault", Action::Fault(Fault::Kill)),

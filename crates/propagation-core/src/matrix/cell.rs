@@ -139,7 +139,9 @@ fn seen(report: &Report) -> Seen {
             .and_then(|phase| phase.check(&format!("done:{name}")))
             .filter(|check| check.status == Status::Failed);
         let looked = report.timeline.iter().rev().find(|o| {
-            o.actor == *actor && o.step == step && o.access == Access::Read
+            o.actor == *actor
+                && o.step == step
+                && o.access == Access::Read
                 && o.via == crate::observation::Via::Probe
         });
         match (refused, looked) {
@@ -167,9 +169,10 @@ fn evidence(report: &Report) -> Vec<String> {
     for phase in &report.phases {
         let failed = phase.checks.iter().filter(|check| check.status == Status::Failed);
         lines.extend(failed.map(|check| format!("{}: {}", phase.id, check.observed)));
-        let looks = report.timeline.iter().filter(|o| {
-            o.step == phase.id && o.via == crate::observation::Via::Probe
-        });
+        let looks = report
+            .timeline
+            .iter()
+            .filter(|o| o.step == phase.id && o.via == crate::observation::Via::Probe);
         lines.extend(looks.map(|o| format!("{}: {o}", phase.id)));
     }
     lines

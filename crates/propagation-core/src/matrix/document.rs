@@ -129,12 +129,13 @@ fn write_question(out: &mut String, question: &Question, cells: &[Cell]) {
 /// The id of a cell without the axes that have their first value by default.
 fn short(cell: &Cell) -> String {
     let plain = |axis: &str, value: &str| {
-        super::AXES.iter().any(|known| {
-            known.name == axis && known.usual == 1 && known.values[0].0 == value
-        })
+        super::AXES
+            .iter()
+            .any(|known| known.name == axis && known.usual == 1 && known.values[0].0 == value)
     };
-    let pairs = cell.id.split(',').filter(|pair| {
-        pair.split_once('=').is_some_and(|(axis, value)| !plain(axis, value))
-    });
+    let pairs = cell
+        .id
+        .split(',')
+        .filter(|pair| pair.split_once('=').is_some_and(|(axis, value)| !plain(axis, value)));
     pairs.collect::<Vec<_>>().join(",")
 }

@@ -78,7 +78,8 @@ impl Matrix {
                 continue;
             }
             let found = known.iter().find(|name| **name == value);
-            let words = || unknown(format!("the value {value:?} of the axis {axis}"), value, &known);
+            let words =
+                || unknown(format!("the value {value:?} of the axis {axis}"), value, &known);
             taken.push(*found.ok_or_else(words)?);
         }
         if taken.is_empty() {

@@ -60,7 +60,8 @@ pub fn parse(file: &str, text: &str) -> Result<Plan, Error> {
 /// # Errors
 /// [`ErrorKind::InvalidInput`] with `file:line:column`, what is wrong and a hint.
 pub fn parse_as<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
-    let document = yaml::read(text).map_err(|problem| located(file, problem.at, &problem.reason, ""))?;
+    let document =
+        yaml::read(text).map_err(|problem| located(file, problem.at, &problem.reason, ""))?;
     serde_path_to_error::deserialize(&document.value).map_err(|error| {
         let at = error.path().to_string();
         let words = error.into_inner().to_string();
