@@ -18,8 +18,11 @@ mod linux {
     use std::collections::BTreeMap;
     use std::io::Write;
 
+    use propagation_agent::host::{self, Program, Setup};
     use propagation_agent::{Consumer, Proc, Producer, Reporter, facts, node, probe};
+    use propagation_core::host::ProgramHello;
     use propagation_core::marker::Marker;
+    use propagation_core::plan::Bridge;
     use propagation_core::plan::FuseSpec;
 
     const USAGE: &str = "\
@@ -34,6 +37,12 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             one look that cannot hang; exit code: 0 ok, 10 stale, 11 hung, 12 empty,
             13 not mounted, 1 another error, 2 bad usage
   facts     --bridge DIR
+  host      --run-id ID [--bridge DIR] [--mountpoint NAME]
+            look after a run on the node that this runs on
+  attach    --run-id ID [--start] [--bridge DIR] [--mountpoint NAME]
+            carry bytes between the standard streams and the host agent of a run
+  program   --socket FILE --container N [--replica N] [--source TEXT]
+            be what the host agent says, in a container
   version";
 
     /// Runs the command; returns the exit code.
@@ -52,6 +61,10 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             "producer" => Options::parse(rest, &["no-allow-other"]).and_then(|o| producer(&o)),
             "consumer" => Options::parse(rest, &[]).and_then(|o| consumer(&o)),
             "probe" => Options::parse(rest, &[]).and_then(|o| look(&o)),
+            "host" => Options::parse(rest, &[]).and_then(|o| Ok(host::main(&setup(&o)?))),
+            "attach" => Options::parse(rest, &["start"])
+                .and_then(|o| Ok(host::attach(&setup(&o)?, o.named.contains_key("start")))),
+            "program" => Options::parse(rest, &[]).and_then(|o| program(&o)),
             "facts" => Options::parse(rest, &[]).and_then(|o| read_facts(&o)),
             other => Err(format!("unknown command {other:?}")),
         };
@@ -113,6 +126,32 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
             value.ok_or_else(|| format!("--{name} {text:?} is not a time such as 500ms or 4s"))
         }
+    }
+
+    fn setup(options: &Options) -> Result<Setup, String> {
+        let bridge = Bridge::default();
+        let text = |name: &str, default| options.named.get(name).cloned().unwrap_or(default);
+        let bridge = Bridge {
+            path: text("bridge", bridge.path),
+            mountpoint: text("mountpoint", bridge.mountpoint),
+        };
+        Ok(Setup { run_id: options.text("run-id")?, bridge })
+    }
+
+    fn program(options: &Options) -> Result<i32, String> {
+        let number = |name: &str| {
+            let value = options.number(name, 0)?;
+            u32::try_from(value).map_err(|_| format!("--{name} {value} is too large"))
+        };
+        let program = Program {
+            socket: options.text("socket")?,
+            hello: ProgramHello { container: number("container")?, replica: number("replica")? },
+            source: options.text("source").unwrap_or_else(|_| "propagation".into()),
+        };
+        Ok(host::run_program(&program).unwrap_or_else(|error| {
+            println!("ERROR: {error}");
+            1
+        }))
     }
 
     fn producer(options: &Options) -> Result<i32, String> {

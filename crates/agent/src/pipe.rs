@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4,
+    recvmsg, sendmsg, socketpair,
 };
 use propagation_core::protocol::{encode, frame_length};
 use serde::Serialize;
@@ -61,6 +61,18 @@ impl Pipe {
     /// The socket itself, for another process; what has been read and not taken is lost.
     pub(crate) fn into_socket(self) -> OwnedFd {
         self.socket
+    }
+
+    /// Takes a connection from a listening socket; none when it has been given up meanwhile.
+    ///
+    /// # Errors
+    /// `EMFILE` at the limit of open descriptors.
+    pub(crate) fn accept(listener: &OwnedFd) -> Result<Option<Self>, Errno> {
+        match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            Ok(number) => Ok(Some(Self::new(own(number)))),
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ECONNABORTED) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Sends one value.

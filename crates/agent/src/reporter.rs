@@ -1,5 +1,5 @@
-//! Where a program's log lines and events go: to the node that started it, or to standard output
-//! when it was started by hand or by a kubelet.
+//! Where a program's log lines and events go: to the node that started it; and lines to standard
+//! output when it was started by hand or by a kubelet.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -13,17 +13,23 @@ use crate::pipe::Pipe;
 #[derive(Debug)]
 pub struct Reporter {
     node: Option<Pipe>,
+    prints: bool,
 }
 
 impl Reporter {
     /// Reports to the node that holds the other end.
     pub(crate) fn to_node(pipe: Pipe) -> Self {
-        Self { node: Some(pipe) }
+        Self { node: Some(pipe), prints: false }
+    }
+
+    /// Reports to a host agent, and prints log lines beside.
+    pub(crate) fn to_host(pipe: Pipe) -> Self {
+        Self { node: Some(pipe), prints: true }
     }
 
     /// Prints log lines, as `kubectl logs` shows them.
     pub fn to_stdout() -> Self {
-        Self { node: None }
+        Self { node: None, prints: true }
     }
 
     /// The node's end, to learn that it has gone.
@@ -52,14 +58,13 @@ impl Reporter {
 
     /// Reports an event. A node that has gone ends the program anyway, so a failure is dropped.
     pub(crate) fn event(&self, event: &ProgramEvent) {
-        match (&self.node, event) {
-            (Some(pipe), _) => drop(pipe.send(event)),
-            (None, ProgramEvent::Log { line }) => {
-                let mut out = std::io::stdout().lock();
-                let _ = writeln!(out, "{line}");
-                let _ = out.flush();
-            }
-            (None, _) => {}
+        if let (true, ProgramEvent::Log { line }) = (self.prints, event) {
+            let mut out = std::io::stdout().lock();
+            let _ = writeln!(out, "{line}");
+            let _ = out.flush();
+        }
+        if let Some(pipe) = &self.node {
+            let _ = pipe.send(event);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cluster::ClusterOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use propagation_core::plan::{
     Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
@@ -63,6 +64,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation clean --list\n  \
         propagation clean --run-id 20261123t053012-ab12cd34")]
     Clean(CleanOptions),
+    /// Write manifests that do the same by hand: kubectl apply -k DIR.
+    #[command(after_help = "Example:\n  propagation manifests ./fuse-propagation-test\n  \
+        kubectl apply -k ./fuse-propagation-test")]
+    Manifests(crate::manifests::ManifestsOptions),
+    /// Write the agent as an image, for nodes without a registry.
+    #[command(after_help = "Example:\n  propagation image agent.tar\n  \
+        k3s ctr images import agent.tar")]
+    Image(crate::image::ImageOptions),
     /// Print the JSON Schema of reports, or of scenario files.
     #[command(after_help = "Example:\n  propagation schema > report.schema.json\n  \
         propagation schema --scenario > scenario.schema.json")]
@@ -113,6 +122,8 @@ pub(crate) enum ReportFormat {
 pub(crate) enum BackendName {
     /// A simulated node on this machine's kernel.
     Local,
+    /// Nodes of a Kubernetes cluster.
+    K8s,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -223,6 +234,8 @@ pub(crate) struct RunOptions {
     /// Show the evidence of every check, not only of those that failed.
     #[arg(long)]
     pub(crate) evidence: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
 }
 
 impl RunOptions {
@@ -367,6 +380,11 @@ pub(crate) struct CleanOptions {
     /// Only say what is left.
     #[arg(long)]
     pub(crate) list: bool,
+    /// Where to look.
+    #[arg(long, value_enum, default_value = "local")]
+    pub(crate) backend: BackendName,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
 }
 
 /// `90s`, `2m`, `1500ms`, or a bare number of seconds.

@@ -2,11 +2,21 @@
 
 use propagation_core::{Error, RunId};
 
-use crate::args::CleanOptions;
+use crate::args::{BackendName, CleanOptions};
 use crate::exit::Exit;
 
-#[cfg(target_os = "linux")]
 pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
+    match options.backend {
+        BackendName::K8s => crate::runtime()?.block_on(crate::cluster::clean_up(options)),
+        BackendName::Local => {
+            options.cluster.refuse_any()?;
+            local(options)
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn local(options: &CleanOptions) -> Result<Exit, Error> {
     let wanted = options.run_id.as_deref().map(RunId::parse).transpose()?;
     let mut found = propagation_backend_local::leftovers()?;
     found.retain(|leftover| match &wanted {
@@ -34,7 +44,7 @@ pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
+fn local(options: &CleanOptions) -> Result<Exit, Error> {
     options.run_id.as_deref().map(RunId::parse).transpose()?;
     crate::output::text("nothing is left: this system has no local runs")?;
     Ok(Exit::Success)

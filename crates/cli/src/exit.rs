@@ -12,6 +12,8 @@ pub(crate) enum Exit {
     Success,
     /// By the verdict of a run.
     Verdict(VerdictOutcome),
+    /// 1: something could not be done, and was said already.
+    Failed,
     /// 5: a check of the host failed.
     NotInOrder,
     /// 6: something else happened than a scenario expects.
@@ -25,6 +27,7 @@ pub(crate) fn report(result: Result<Exit, Error>) -> u8 {
     match result {
         Ok(Exit::Success) => 0,
         Ok(Exit::Verdict(outcome)) => outcome.exit_code(),
+        Ok(Exit::Failed) => 1,
         Ok(Exit::NotInOrder) => 5,
         Ok(Exit::Unexpected) => 6,
         Ok(Exit::Interrupted) => 130,

@@ -3,9 +3,12 @@
 
 mod args;
 mod clean;
+mod cluster;
 mod doctor;
 mod exit;
+mod image;
 mod log;
+mod manifests;
 mod matrix;
 mod output;
 mod probe;
@@ -32,6 +35,8 @@ fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {
         Command::Probe(options) => probe::main(&options),
         Command::Report(options) => report::main(&options),
         Command::Clean(options) => clean::main(&options),
+        Command::Manifests(options) => manifests::main(&options),
+        Command::Image(options) => image::main(&options),
         Command::Schema { scenario } => {
             let schema = match scenario {
                 true => propagation_core::scenario::json_schema(),

@@ -19,6 +19,8 @@ pub(crate) struct Progress {
     log: Log,
     /// Whether nothing is shown.
     quiet: bool,
+    /// Before every line: which of many runs it is.
+    prefix: String,
 }
 
 impl Progress {
@@ -36,13 +38,19 @@ impl Progress {
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(100));
         }
-        Self { bar, colour: output::colour(&stderr), log, quiet: false }
+        Self { bar, colour: output::colour(&stderr), log, quiet: false, prefix: String::new() }
     }
 
     /// Only logs: for one of many runs.
     pub(crate) fn quiet(log: Log) -> Self {
         let bar = ProgressBar::hidden();
-        Self { bar, colour: Colour::Plain, log, quiet: true }
+        Self { bar, colour: Colour::Plain, log, quiet: true, prefix: String::new() }
+    }
+
+    /// One of many runs at a time: lines without a bar, each with the node's name.
+    pub(crate) fn of_many(log: Log, node: &str) -> Self {
+        let (bar, colour) = (ProgressBar::hidden(), output::colour(&io::stderr()));
+        Self { bar, colour, log, quiet: false, prefix: format!("{}: ", one_line(node)) }
     }
 
     /// Takes one event.
@@ -79,6 +87,8 @@ impl Progress {
                     verdict.outcome,
                     one_line(&verdict.summary)
                 ));
+                // Cleaning up a cluster takes longer than the run did.
+                self.show(&format!("verdict {}: {}", verdict.outcome, one_line(&verdict.summary)));
                 self.bar.set_message("cleaning up");
             }
             Event::Cleaned(cleanup) => {
@@ -104,9 +114,9 @@ impl Progress {
             return;
         }
         if self.bar.is_hidden() {
-            say(line);
+            say(&format!("{}{line}", self.prefix));
         } else {
-            self.bar.println(line);
+            self.bar.println(format!("{}{line}", self.prefix));
         }
     }
 
@@ -114,7 +124,7 @@ impl Progress {
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
         if let Some(path) = self.log.path() {
-            say(&format!("log: {}", one_line(&path.display().to_string())));
+            say(&format!("{}log: {}", self.prefix, one_line(&path.display().to_string())));
         }
     }
 }

@@ -27,6 +27,12 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
 async fn run(options: &RunOptions) -> Result<Exit, Error> {
     let cancellation = CancellationToken::new();
     let interrupted = cancel_on_signal(cancellation.clone())?;
+    if options.backend == BackendName::K8s {
+        let exit = crate::cluster::run(options, &cancellation).await;
+        interrupted.abort();
+        return if cancellation.is_cancelled() { exit.map(|_| Exit::Interrupted) } else { exit };
+    }
+    options.cluster.refuse_any()?;
     let runner = Runner::new(options.plan())?
         .with_cancellation(cancellation.clone())
         .with_keep(options.keep);
@@ -35,20 +41,44 @@ async fn run(options: &RunOptions) -> Result<Exit, Error> {
     let progress = Arc::new(Progress::new(log, 5));
     let sink = Arc::clone(&progress);
     let runner = runner.with_events(Arc::new(move |event| sink.take(event)));
-    let result = match options.backend {
-        BackendName::Local => run_locally(runner).await,
-    };
+    let result = run_locally(runner).await;
     progress.finish();
     interrupted.abort();
     let report = result?;
-    report::print(&report, options.format, options.evidence)?;
-    if let Some(directory) = &options.report {
-        report::save(&report, directory, progress.log_path())?;
-    }
+    show(&report, options, None, progress.log_path())?;
     if cancellation.is_cancelled() {
         return Ok(Exit::Interrupted);
     }
     Ok(Exit::Verdict(report.verdict.outcome))
+}
+
+/// Prints a report and saves it where that was asked for; those of many nodes in a directory each.
+pub(crate) fn show(
+    report: &Report,
+    options: &RunOptions,
+    node: Option<&str>,
+    log: Option<&Path>,
+) -> Result<(), Error> {
+    report::print(report, options.format, options.evidence)?;
+    save_for(report, options, node, log)
+}
+
+/// Saves a report where that was asked for.
+pub(crate) fn save_for(
+    report: &Report,
+    options: &RunOptions,
+    node: Option<&str>,
+    log: Option<&Path>,
+) -> Result<(), Error> {
+    let Some(directory) = &options.report else { return Ok(()) };
+    match node {
+        Some(node) => {
+            let directory = directory.join(node);
+            make_report_directory(&directory)?;
+            report::save(report, &directory, log)
+        }
+        None => report::save(report, directory, log),
+    }
 }
 
 #[cfg(target_os = "linux")]

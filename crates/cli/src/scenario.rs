@@ -115,6 +115,7 @@ async fn one(
     let runner = runner.with_events(std::sync::Arc::new(move |event| sink.take(event)));
     let result = match options.backend {
         BackendName::Local => run_locally(runner).await,
+        BackendName::K8s => runner.run(&options.cluster.backend().await?).await,
     };
     Ok(Done { name, result })
 }

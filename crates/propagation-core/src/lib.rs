@@ -19,6 +19,7 @@
 pub mod consumer_log;
 pub mod error;
 pub mod facts;
+pub mod host;
 pub mod journal;
 pub mod marker;
 pub mod mountinfo;

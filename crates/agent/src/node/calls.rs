@@ -268,18 +268,18 @@ impl Server {
 }
 
 /// A detached copy of the mount, or of the part of it, at a path of the current namespace.
-fn copy_of_mount(path: &str) -> Result<OwnedFd, Failure> {
+pub(crate) fn copy_of_mount(path: &str) -> Result<OwnedFd, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(rustix::fs::CWD, path, flags)
         .map_err(|e| system(format!("copy the mount at {path:?}"), to_nix(e)))
 }
 
-fn to_nix(errno: rustix::io::Errno) -> Errno {
+pub(crate) fn to_nix(errno: rustix::io::Errno) -> Errno {
     Errno::from_raw(errno.raw_os_error())
 }
 
 /// Makes a change; returns whether it had to be made.
-fn apply(change: &HostChange) -> Result<bool, Failure> {
+pub(crate) fn apply(change: &HostChange) -> Result<bool, Failure> {
     let failed = |error: &std::io::Error| system(change.to_string(), errno_of(error));
     match change {
         HostChange::MakeDirectory { path, owner } => {
@@ -318,7 +318,7 @@ fn apply(change: &HostChange) -> Result<bool, Failure> {
 
 /// Removes a directory if it is empty. One that is not there is removed already. The plain file of
 /// the producer goes first.
-fn remove_empty(path: &str) -> Result<(), Failure> {
+pub(crate) fn remove_empty(path: &str) -> Result<(), Failure> {
     let plain = propagation_core::marker::PLAIN_FILE;
     let others = fs::read_dir(path)
         .is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != plain)));
@@ -333,7 +333,7 @@ fn remove_empty(path: &str) -> Result<(), Failure> {
     }
 }
 
-fn remove_line(path: &str, line: &str) -> Result<(), Failure> {
+pub(crate) fn remove_line(path: &str, line: &str) -> Result<(), Failure> {
     let failed = |error: &std::io::Error| system(format!("edit {path:?}"), errno_of(error));
     let content = match fs::read_to_string(path) {
         Ok(content) => content,

@@ -7,7 +7,7 @@
 //! The server has one thread and never blocks: whatever may touch a FUSE mount, or a path under
 //! which one may lie, runs in a child with a deadline.
 
-mod calls;
+pub(crate) mod calls;
 mod capabilities;
 mod container;
 mod faults;

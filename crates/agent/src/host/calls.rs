@@ -1,0 +1,248 @@
+//! The calls that touch the node: facts, changes, re-binds, mount tables.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sched::{CloneFlags, setns};
+use propagation_core::ErrorKind;
+use propagation_core::facts::HostFacts;
+use propagation_core::host::{HostCall, HostReply};
+use propagation_core::journal::HostChange;
+use propagation_core::mountinfo::MountPath;
+use propagation_core::plan::Role;
+use propagation_core::protocol::{Call, ContainerSpec, Failure, Place, Reply};
+use rustix::mount::{MoveMountFlags, move_mount};
+
+use super::journal;
+use super::server::Server;
+use crate::facts;
+use crate::failure::{failure, system};
+use crate::mounts::{bind, parse, propagate, unmount_lazily};
+use crate::node::calls::{apply, copy_of_mount, to_nix};
+use crate::run_program;
+
+/// The names of processes that start containers.
+const RUNTIMES: [&str; 6] = ["containerd", "crio", "dockerd", "k3s-server", "k3s-agent", "rke2"];
+
+impl Server {
+    /// Carries out a call that may block; runs in a child.
+    pub(super) fn carry_out(&self, call: &HostCall) -> Result<HostReply, Failure> {
+        let refuse = |what: &dyn std::fmt::Debug| {
+            let words = format!("carry out {what:?}");
+            Err(failure(ErrorKind::Unsupported, words, "it is not for host agents", None))
+        };
+        let call = match call {
+            HostCall::Node { call } => call,
+            HostCall::Clean => return Ok(self.clean()),
+            HostCall::Ended | HostCall::End => return refuse(call),
+        };
+        let reply = match call {
+            Call::Facts => Reply::Facts { facts: Box::new(self.facts()) },
+            Call::Apply { change } => {
+                let now = journal::make(&self.layout.journal(), change, apply)?;
+                Reply::Applied { now }
+            }
+            Call::Undo { change } => {
+                self.undo(change)?;
+                Reply::Done
+            }
+            Call::RebindHost { deduplicate } => {
+                self.rebind_host(*deduplicate)?;
+                Reply::Done
+            }
+            Call::Unmount { lazy } => {
+                let path = self.bridge.fuse_path();
+                let mut flags = MntFlags::UMOUNT_NOFOLLOW;
+                flags.set(MntFlags::MNT_DETACH, *lazy);
+                umount2(Path::new(&path), flags)
+                    .map_err(|errno| system(format!("unmount {path:?}"), errno))?;
+                Reply::Done
+            }
+            Call::Execute { place, command, deadline_ms } => {
+                self.execute(place, command, *deadline_ms)?
+            }
+            Call::Usage => self.usage(),
+            Call::RebindContainer { container, .. } => {
+                self.rebind_container(*container)?;
+                Reply::Done
+            }
+            other => return refuse(other),
+        };
+        Ok(HostReply::Node { reply })
+    }
+
+    /// Binds the mount at the bridge's mountpoint over itself; with `deduplicate` in the place of all
+    /// layers that are there.
+    fn rebind_host(&self, deduplicate: bool) -> Result<(), Failure> {
+        let path = self.bridge.fuse_path();
+        let target = Path::new(&path);
+        let failed = |errno| system(format!("bind {path:?} over itself"), errno);
+        if !deduplicate {
+            return bind(target, target).map_err(failed);
+        }
+        let fresh = copy_of_mount(&path)?;
+        let layers = self.proc.mount_table()?.stack_at(&MountPath::from(path.as_str())).len();
+        for _ in 0..layers {
+            unmount_lazily(target).map_err(failed)?;
+        }
+        move_mount(&fresh, "", rustix::fs::CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(|errno| failed(to_nix(errno)))?;
+        propagate(target, MsFlags::MS_SHARED).map_err(failed)
+    }
+
+    /// Runs a program in the mount namespace of a place.
+    fn execute(
+        &self,
+        place: &Place,
+        command: &[String],
+        deadline_ms: u64,
+    ) -> Result<Reply, Failure> {
+        let failed = |errno| system(format!("run {}", command.join(" ")), errno);
+        if let Place::Container(id, replica) = place {
+            let namespace = self.programs.namespace(*id, *replica)?;
+            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed)?;
+        }
+        let executed = run_program::run(command, &BTreeMap::new(), deadline_ms).map_err(failed)?;
+        Ok(Reply::Executed { executed })
+    }
+
+    /// What processes and connections are doing; a figure that cannot be read is none.
+    fn usage(&self) -> Reply {
+        let names = self.proc.list(".").ok();
+        let is_blocked = |name: &String| {
+            let stat = self.proc.read(&format!("{name}/stat")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&stat);
+            text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
+        };
+        let is_process = |name: &&String| name.bytes().all(|byte| byte.is_ascii_digit());
+        let blocked_processes = names
+            .map(|names| names.iter().filter(is_process).filter(|name| is_blocked(name)).count())
+            .map(|count| count as u64);
+        let connections = fs::read_dir("/sys/fs/fuse/connections").ok();
+        let fuse_connections = connections.map(|entries| entries.count() as u64);
+        Reply::Usage { blocked_processes, fuse_connections }
+    }
+
+    fn facts(&self) -> HostFacts {
+        let mut facts = facts::read(&self.proc, &self.bridge.path);
+        // What the runtime sees decides; it may live in a mount namespace of its own.
+        let table = runtime_pid().and_then(|pid| fs::read(format!("/proc/{pid}/mountinfo")).ok());
+        if let Some(table) = table.and_then(|text| parse(&text).ok()) {
+            facts.covering_mount =
+                table.covering(&MountPath::from(self.bridge.path.as_str())).cloned();
+        }
+        facts
+    }
+
+    /// The mount tables of places. Reading /proc never touches a FUSE daemon.
+    pub(super) fn mounts(&self, places: &[Place]) -> Result<Reply, Failure> {
+        let read = |place: &Place| -> Result<Option<String>, Failure> {
+            let text = match place {
+                Place::Node => self.proc.mountinfo()?,
+                Place::Runtime => {
+                    let pid = runtime_pid();
+                    let text = pid.and_then(|pid| fs::read(format!("/proc/{pid}/mountinfo")).ok());
+                    match text {
+                        Some(text) => text,
+                        None => self.proc.mountinfo()?,
+                    }
+                }
+                Place::Container(id, replica) => {
+                    let Some((pid, _)) = self.programs.running(*id, *replica) else {
+                        return Ok(None);
+                    };
+                    match fs::read(format!("/proc/{pid}/mountinfo")) {
+                        Ok(text) if !text.is_empty() => text,
+                        // It has just ended.
+                        _ => return Ok(None),
+                    }
+                }
+            };
+            Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+        };
+        let mountinfo = places.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Reply::Mounts { mountinfo })
+    }
+
+    /// No producer is to mount over what somebody else has mounted, or another run.
+    pub(super) fn check_mountpoint(&self, containers: &[ContainerSpec]) -> Result<(), Failure> {
+        if !containers.iter().any(|spec| spec.role == Role::Producer) {
+            return Ok(());
+        }
+        let path = self.bridge.fuse_path();
+        let table = self.proc.mount_table()?;
+        let stack = table.stack_at(&MountPath::from(path.as_str()));
+        match stack.iter().find(|mount| mount.source.to_string() != self.source()) {
+            None => Ok(()),
+            Some(mount) => Err(failure(
+                ErrorKind::InvalidInput,
+                format!("mount on {path:?}"),
+                format!("something else is mounted there: {mount}"),
+                Some("name another bridge with --bridge, or clean up the run that left it"),
+            )),
+        }
+    }
+
+    /// Takes a copy of the node's fresh mount and puts it where the container's stale one is.
+    fn rebind_container(&self, id: u32) -> Result<(), Failure> {
+        let fresh = self.bridge.fuse_path();
+        let enter = |namespace: std::os::fd::BorrowedFd<'_>| {
+            setns(namespace, CloneFlags::CLONE_NEWNS)
+                .map_err(|errno| system("enter a mount namespace", errno))
+        };
+        let here = self.proc.of_thread("ns/mnt").map_err(|e| system("open the namespace", e))?;
+        let (_, spec) = self.programs.running(id, 0).ok_or_else(|| {
+            let words = format!("re-bind in container {id}");
+            failure(ErrorKind::InvalidInput, words, "there is no such container", None)
+        })?;
+        for replica in 0..spec.replicas {
+            // A mount can be copied only in its own namespace.
+            enter(here.as_fd())?;
+            let tree = copy_of_mount(&fresh)?;
+            enter(self.programs.namespace(id, replica)?.as_fd())?;
+            let path = spec.fuse_path.as_str();
+            let table = self.proc.mount_table()?;
+            if table.at(&MountPath::from(path)).is_some_and(|mount| mount.is_fuse()) {
+                unmount_lazily(Path::new(path))
+                    .map_err(|errno| system(format!("unmount the stale {path:?}"), errno))?;
+            }
+            move_mount(&tree, "", rustix::fs::CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .map_err(|e| system(format!("mount the fresh copy on {path:?}"), to_nix(e)))?;
+        }
+        Ok(())
+    }
+
+    fn undo(&self, change: &HostChange) -> Result<(), Failure> {
+        let mut journal = journal::read(&self.layout.journal())?;
+        let entries: Vec<usize> =
+            journal.to_undo().filter(|(_, made)| *made == change).map(|(n, _)| n).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.take_back(change)?;
+        entries.into_iter().for_each(|entry| journal.undone(entry));
+        journal::write(&self.layout.journal(), &journal)
+    }
+
+    /// What the run's mounts call their source.
+    pub(super) fn source(&self) -> String {
+        source(&self.run_id)
+    }
+}
+
+/// What the mounts of a run call their source.
+pub(super) fn source(run_id: &str) -> String {
+    format!("propagation-{run_id}")
+}
+
+/// The process that starts containers on this node, if its name is known.
+fn runtime_pid() -> Option<u32> {
+    let pids = fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    pids.filter(|pid| RUNTIMES.contains(&name(pid).trim())).min()
+}

@@ -1,0 +1,63 @@
+//! The journal on the node: every change is written down, and on disk, before it is made.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use propagation_core::ErrorKind;
+use propagation_core::journal::{EntryState, HostChange, Journal};
+use propagation_core::protocol::Failure;
+
+use crate::failure::{failure, system};
+use crate::mounts::errno_of;
+
+/// Reads the journal; an empty one where there is none.
+pub(super) fn read(path: &str) -> Result<Journal, Failure> {
+    let content = match fs::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Journal::default()),
+        Err(error) => return Err(system(format!("read the journal {path}"), errno_of(&error))),
+    };
+    serde_json::from_slice(&content).map_err(|error| {
+        let words = format!("read the journal {path}");
+        let fix = "look at it and undo by hand what it lists";
+        failure(ErrorKind::Environment, words, error.to_string(), Some(fix))
+    })
+}
+
+/// Writes the journal so that either the old or the new one is there, whatever happens.
+pub(super) fn write(path: &str, journal: &Journal) -> Result<(), Failure> {
+    let failed =
+        |error: &std::io::Error| system(format!("write the journal {path}"), errno_of(error));
+    let content = serde_json::to_vec(journal).map_err(|error| {
+        failure(ErrorKind::Internal, "encode the journal", error.to_string(), None)
+    })?;
+    let fresh = format!("{path}.new");
+    let mut file = File::create(&fresh).map_err(|e| failed(&e))?;
+    file.write_all(&content).and_then(|()| file.sync_all()).map_err(|e| failed(&e))?;
+    fs::rename(&fresh, Path::new(path)).map_err(|e| failed(&e))
+}
+
+/// Makes a change, journaled; whether it had to be made.
+pub(super) fn make(
+    path: &str,
+    change: &HostChange,
+    apply: impl FnOnce(&HostChange) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
+    let mut journal = read(path)?;
+    let standing = |entry: &propagation_core::journal::Entry| {
+        entry.change == *change && entry.state == EntryState::Made
+    };
+    let known = journal.entries().iter().any(standing);
+    let entry = journal.intend(change.clone());
+    write(path, &journal)?;
+    let now = apply(change)?;
+    // What the run made before is there now, and is still the run's.
+    if now || !known {
+        journal.made(entry, now);
+    } else {
+        journal.undone(entry);
+    }
+    write(path, &journal)?;
+    Ok(now)
+}

@@ -1,0 +1,160 @@
+//! The host agent: looks after the containers of one run on a real node, which a kubelet starts.
+//!
+//! It runs on the node itself, or in a privileged pod that shares the node's process ids, and enters
+//! the node's own mount namespace first. The programs in the run's containers connect to its
+//! socket and are told there what to do; who asks comes through [`attach`], whose connection may
+//! break and be made again. It has one thread and never touches a path under which a FUSE mount may
+//! lie: children with a deadline do.
+
+mod attach;
+mod calls;
+mod clean;
+mod journal;
+mod looks;
+mod program;
+mod programs;
+mod server;
+mod session;
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
+use nix::sys::stat::Mode;
+use nix::unistd::setsid;
+use propagation_core::host::{Layout, RUNS};
+use propagation_core::plan::Bridge;
+use propagation_core::protocol::Failure;
+
+use crate::failure::{errno_text, system};
+use crate::mounts::errno_of;
+use crate::pipe::Pipe;
+
+pub use attach::attach;
+pub use program::{Program, run_program};
+
+/// What a host agent is told.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The run that it looks after.
+    pub run_id: String,
+    /// The directory that the run's containers share.
+    pub bridge: Bridge,
+}
+
+/// Makes the run's directory on the node, with this very binary in it, and serves until it is told
+/// to end; returns the exit code. Its words go to standard error.
+pub fn main(setup: &Setup) -> i32 {
+    match prepare(setup) {
+        Ok(server) => i32::from(server.run().is_err()),
+        Err(failure) => {
+            use std::io::Write;
+            let _ = writeln!(io::stderr(), "{}: {}", failure.operation, failure.reason);
+            1
+        }
+    }
+}
+
+/// Starts a host agent that outlives the caller, unless one serves already.
+fn start_in_background(setup: &Setup) -> Result<(), Failure> {
+    if dial(&Layout::on_node(&setup.run_id).control()).is_ok() {
+        return Ok(());
+    }
+    let failed = |error: &io::Error| system("start the host agent", errno_of(error));
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(format!("{RUNS}/{}/agent.log", setup.run_id))
+        .map_err(|e| failed(&e))?;
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(["host", "--run-id", &setup.run_id, "--bridge", &setup.bridge.path]);
+    command.args(["--mountpoint", &setup.bridge.mountpoint]).stdin(std::process::Stdio::null());
+    let output = log.try_clone().map_err(|e| failed(&e))?;
+    command.stdout(output).stderr(log);
+    command.spawn().map_err(|e| failed(&e))?;
+    Ok(())
+}
+
+fn prepare(setup: &Setup) -> Result<server::Server, Failure> {
+    let own = fs::read("/proc/self/exe")
+        .map_err(|e| system("read the agent's own binary", errno_of(&e)))?;
+    enter_node()?;
+    // Away from a terminal or a session that ends.
+    let _ = setsid();
+    let layout = Layout::on_node(&setup.run_id);
+    let failed = |error: &io::Error| {
+        system(format!("make the directory of the run, {}", layout.directory()), errno_of(error))
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(layout.directory())
+        .map_err(|e| failed(&e))?;
+    write_binary(&layout.agent(), &own).map_err(|e| failed(&e))?;
+    let control = serve_at(&layout.control(), 0o600)?;
+    let programs = serve_at(&layout.programs(), 0o666)?;
+    server::Server::new(setup, layout, control, programs)
+}
+
+/// The node's own mount namespace and root: those of its process 1.
+fn enter_node() -> Result<(), Failure> {
+    let namespace = open("/proc/1/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| system("open the node's mount namespace, /proc/1/ns/mnt", errno))?;
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| system("enter the node's mount namespace", errno))
+}
+
+/// Replaces the binary, so that one that is being executed is not written to.
+fn write_binary(path: &str, content: &[u8]) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+    }
+    let fresh = format!("{path}.new");
+    fs::write(&fresh, content)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&fresh, path)
+}
+
+fn serve_at(path: &str, mode: u32) -> Result<OwnedFd, Failure> {
+    let failed = |errno| system(format!("listen at {path}"), errno);
+    // Under another name first: who finds the socket can connect to it.
+    let fresh = format!("{path}.new");
+    let _ = fs::remove_file(&fresh);
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(Path::new(&fresh)).map_err(failed)?)
+        .map_err(failed)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode))
+        .map_err(|e| failed(errno_of(&e)))?;
+    listen(&listener, Backlog::MAXCONN).map_err(failed)?;
+    fs::rename(&fresh, path).map_err(|e| failed(errno_of(&e)))?;
+    Ok(listener)
+}
+
+/// Connects to a socket of the host agent.
+fn dial(path: &str) -> Result<Pipe, nix::errno::Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(Path::new(path))?)?;
+    Ok(Pipe::new(socket))
+}
+
+/// A failure in one line.
+fn line(failure: &Failure) -> String {
+    match &failure.fix {
+        Some(fix) => format!("{}: {} ({fix})", failure.operation, failure.reason),
+        None => format!("{}: {}", failure.operation, failure.reason),
+    }
+}
+
+/// What a socket that cannot be reached means for a program.
+fn cannot_reach(path: &str, errno: nix::errno::Errno) -> String {
+    format!("reach the host agent at {path}: {}", errno_text(errno))
+}

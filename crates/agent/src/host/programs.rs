@@ -1,0 +1,228 @@
+//! The programs in the run's containers: who has arrived, what each has been told, how each ends.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::stat::Mode;
+use propagation_core::ErrorKind;
+use propagation_core::host::{HostMessage, ProgramHello};
+use propagation_core::plan::{Fault, Role};
+use propagation_core::program::ProgramState;
+use propagation_core::protocol::{ContainerSpec, Failure, ProgramEvent};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::failure::{failure, system};
+use crate::node::calls::to_nix;
+use crate::pipe::Pipe;
+use crate::sys::now_ns;
+
+/// One process that is process 1 of a container.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) pid: i32,
+    /// Ready when it has ended.
+    pub(super) handle: OwnedFd,
+    namespace: OwnedFd,
+    pipe: Pipe,
+    said_its_end: bool,
+}
+
+impl Process {
+    /// Who is at the other end of a connection.
+    fn of(pipe: Pipe) -> Result<Self, Errno> {
+        let pid = getsockopt(&pipe, PeerCredentials)?.pid();
+        let id = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
+        let handle = pidfd_open(id, PidfdFlags::empty()).map_err(to_nix)?;
+        let path = format!("/proc/{pid}/ns/mnt");
+        let namespace = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        Ok(Self { pid, handle, namespace, pipe, said_its_end: false })
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        pidfd_send_signal(&self.handle, signal).map_err(to_nix)
+    }
+}
+
+/// What is known of one container.
+#[derive(Debug, Default)]
+struct Slot {
+    /// What its next program is to do, once.
+    next: Option<ContainerSpec>,
+    running: Option<(Process, ContainerSpec)>,
+    /// A program that has not been told: its container was restarted by the kubelet.
+    waiting: Option<Process>,
+}
+
+/// All containers of the run.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    slots: HashMap<ProgramHello, Slot>,
+    /// Connections that have not said who they are.
+    incoming: Vec<Pipe>,
+}
+
+impl Programs {
+    pub(super) fn accept(&mut self, pipe: Pipe) {
+        self.incoming.push(pipe);
+    }
+
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let slots = self.slots.values();
+        let told = slots.clone().filter_map(|slot| slot.running.as_ref().map(|(p, _)| &p.pipe));
+        let waiting = slots.filter_map(|slot| slot.waiting.as_ref().map(|p| &p.pipe));
+        self.incoming.iter().chain(told).chain(waiting).map(AsFd::as_fd)
+    }
+
+    /// Says what the programs of a container are to do, all replicas.
+    pub(super) fn expect(&mut self, spec: &ContainerSpec) {
+        for replica in 0..spec.replicas {
+            let hello = ProgramHello { container: spec.id, replica };
+            self.slots.entry(hello).or_default().next = Some(spec.clone());
+        }
+    }
+
+    /// Takes what has come; the messages that follow from it.
+    pub(super) fn advance(&mut self) -> Vec<HostMessage> {
+        let mut messages = Vec::new();
+        for mut pipe in std::mem::take(&mut self.incoming) {
+            let open = pipe.fill(false).unwrap_or(false);
+            match pipe.next::<ProgramHello>() {
+                Ok(Some(hello)) => {
+                    // One that has ended again meanwhile is nobody.
+                    if let Ok(process) = Process::of(pipe) {
+                        self.slots.entry(hello).or_default().waiting = Some(process);
+                    }
+                }
+                Ok(None) if open => self.incoming.push(pipe),
+                _ => {}
+            }
+        }
+        for (program, slot) in &mut self.slots {
+            slot.take_events(*program, &mut messages);
+            slot.release(*program, &mut messages);
+        }
+        messages
+    }
+
+    fn slot(&self, container: u32, replica: u32) -> Result<&(Process, ContainerSpec), Failure> {
+        let program = ProgramHello { container, replica };
+        self.slots.get(&program).and_then(|slot| slot.running.as_ref()).ok_or_else(|| {
+            let words = format!("look from container {container}, replica {replica}");
+            let reason = "there is no such container, or it has ended";
+            failure(ErrorKind::InvalidInput, words, reason, None)
+        })
+    }
+
+    /// The mount namespace of a container.
+    pub(super) fn namespace(&self, container: u32, replica: u32) -> Result<&OwnedFd, Failure> {
+        self.slot(container, replica).map(|(process, _)| &process.namespace)
+    }
+
+    /// The process id and what it was told.
+    pub(super) fn running(&self, container: u32, replica: u32) -> Option<(i32, &ContainerSpec)> {
+        self.slot(container, replica).ok().map(|(process, spec)| (process.pid, spec))
+    }
+
+    /// The processes of a container that have been told what to do.
+    pub(super) fn told(&self, container: u32) -> impl Iterator<Item = &Process> {
+        self.slots
+            .iter()
+            .filter(move |(program, _)| program.container == container)
+            .filter_map(|(_, slot)| slot.running.as_ref().map(|(process, _)| process))
+    }
+
+    /// All processes of a container, or of all of them.
+    pub(super) fn all(&self, container: Option<u32>) -> impl Iterator<Item = &Process> {
+        self.slots
+            .iter()
+            .filter(move |(program, _)| container.is_none_or(|id| program.container == id))
+            .flat_map(|(_, slot)| {
+                slot.running.iter().map(|(process, _)| process).chain(&slot.waiting)
+            })
+    }
+
+    /// Whether a producer's program runs.
+    pub(super) fn a_producer_serves(&self) -> bool {
+        let told = self.slots.values().filter_map(|slot| slot.running.as_ref());
+        told.into_iter().any(|(process, spec)| {
+            spec.role == Role::Producer && !super::server::has_ended(&process.handle)
+        })
+    }
+
+    /// What a container was to do next is off.
+    pub(super) fn expect_nothing(&mut self, container: Option<u32>) {
+        for (program, slot) in &mut self.slots {
+            if container.is_none_or(|id| program.container == id) {
+                slot.next = None;
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn take_events(&mut self, program: ProgramHello, messages: &mut Vec<HostMessage>) {
+        if self.waiting.as_mut().is_some_and(|p| !p.pipe.fill(false).unwrap_or(false)) {
+            self.waiting = None;
+        }
+        let Some((process, _)) = &mut self.running else { return };
+        let open = process.pipe.fill(false).unwrap_or(false);
+        while let Ok(Some(event)) = process.pipe.next::<ProgramEvent>() {
+            process.said_its_end |= matches!(event, ProgramEvent::Ended { .. });
+            messages.push(HostMessage::Event { program, event });
+        }
+        if !open {
+            if !process.said_its_end {
+                // It could not say anything: that is what SIGKILL does.
+                let state = ProgramState::Signaled { signal: "SIGKILL".into() };
+                messages.push(HostMessage::Event { program, event: ProgramEvent::Ended { state } });
+            }
+            self.running = None;
+        }
+    }
+
+    /// Tells a program that waits what to do, if there is something.
+    fn release(&mut self, program: ProgramHello, messages: &mut Vec<HostMessage>) {
+        if self.running.is_some() || self.next.is_none() || self.waiting.is_none() {
+            return;
+        }
+        if let (Some(process), Some(spec)) = (self.waiting.take(), self.next.take()) {
+            if process.pipe.send(&spec).is_err() {
+                // It has just ended; the kubelet restarts it.
+                self.next = Some(spec);
+                return;
+            }
+            messages.push(HostMessage::Arrived { program, at_ns: now_ns() });
+            self.running = Some((process, spec));
+        }
+    }
+}
+
+/// The signal that is a fault; none for one that needs more. The program is process 1 of its container.
+pub(super) fn signal_of(fault: &Fault) -> Option<Signal> {
+    match fault {
+        Fault::Kill | Fault::KillParent => Some(Signal::KILL),
+        Fault::Terminate => Some(Signal::TERM),
+        Fault::Stop => Some(Signal::STOP),
+        Fault::Continue => Some(Signal::CONT),
+        _ => None,
+    }
+}
+
+/// Signals one process; one that has ended is not there to be signalled.
+pub(super) fn send(process: &Process, signal: Signal) -> Result<(), Failure> {
+    match process.signal(signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(system(format!("send {signal:?} to process {}", process.pid), errno)),
+    }
+}
+
+/// Whether a process is stopped: the state in proc(5)'s stat.
+pub(super) fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The second field is the name in parentheses and may hold anything.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    matches!(state, Some("T" | "t"))
+}

@@ -1,0 +1,379 @@
+//! The loop of the host agent: it waits for whatever happens next and blocks in nothing else.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use propagation_core::ErrorKind;
+use propagation_core::host::{HostCall, HostReply, HostRequest, Layout};
+use propagation_core::plan::{Bridge, Fault};
+use propagation_core::protocol::{Call, Failure, Reply};
+use rustix::process::Signal;
+
+use super::Setup;
+use super::looks::Looks;
+use super::programs::{Programs, is_stopped, send, signal_of};
+use super::session::Session;
+use crate::child::{Child, timeout};
+use crate::failure::{failure, system};
+use crate::mounts::Proc;
+use crate::pipe::Pipe;
+use crate::sys::now_ns;
+
+/// How long a call that touches the node's filesystem may take.
+const CALL_NS: u64 = 30_000_000_000;
+
+/// How long processes may take to go after SIGKILL.
+const KILLED_WITHIN_MS: u64 = 5_000;
+
+/// How long a kubelet that has been told may take to end a container. It is waited for: what is killed
+/// before its time a kubelet starts again.
+const ENDED_WITHIN_MS: u64 = 5_000;
+
+/// How often is looked whether a process is stopped, which makes no event.
+const STOPPED_AGAIN_NS: u64 = 1_000_000;
+
+/// The host agent at work.
+pub(super) struct Server {
+    pub(super) run_id: String,
+    pub(super) bridge: Bridge,
+    pub(super) layout: Layout,
+    pub(super) proc: Proc,
+    pub(super) programs: Programs,
+    control: OwnedFd,
+    arrivals: OwnedFd,
+    session: Session,
+    jobs: Vec<(u64, Job)>,
+    ending: bool,
+}
+
+/// Something that takes its time.
+enum Job {
+    Looks(Looks),
+    /// A child that carries a call out.
+    Call(Child, u64),
+    /// Processes that are to end or to stop.
+    Ending {
+        handles: Vec<OwnedFd>,
+        pids: Vec<i32>,
+        then: Then,
+        deadline: u64,
+    },
+}
+
+/// Why processes are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It was done to them, and is proven.
+    Fault(Signal),
+    /// They are killed if they have not ended by themselves.
+    Kill,
+    /// Nothing more.
+    Nothing,
+    /// The node is cleaned.
+    Clean,
+}
+
+/// How a job stands.
+enum Step {
+    GoesOn(Job),
+    Done(Result<HostReply, Failure>),
+}
+
+impl Server {
+    pub(super) fn new(
+        setup: &Setup,
+        layout: Layout,
+        control: OwnedFd,
+        arrivals: OwnedFd,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            run_id: setup.run_id.clone(),
+            bridge: setup.bridge.clone(),
+            layout,
+            proc: Proc::open()?,
+            programs: Programs::default(),
+            control,
+            arrivals,
+            session: Session::default(),
+            jobs: Vec::new(),
+            ending: false,
+        })
+    }
+
+    pub(super) fn run(mut self) -> Result<(), Errno> {
+        while !self.ending {
+            let ready = self.wait()?;
+            if ready[0] {
+                Pipe::accept(&self.control)?.into_iter().for_each(|pipe| self.session.accept(pipe));
+            }
+            if ready[1] {
+                Pipe::accept(&self.arrivals)?
+                    .into_iter()
+                    .for_each(|pipe| self.programs.accept(pipe));
+            }
+            self.take_programs();
+            for request in self.session.requests() {
+                self.take(request);
+            }
+            self.advance_jobs();
+            while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|s| s.pid().is_some()) {}
+        }
+        Ok(())
+    }
+
+    /// Sleeps until something happens; whether the two listeners are ready.
+    fn wait(&self) -> Result<[bool; 2], Errno> {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut descriptors = vec![readable(self.control.as_fd()), readable(self.arrivals.as_fd())];
+        descriptors.extend(self.session.descriptors().map(readable));
+        descriptors.extend(self.programs.descriptors().map(readable));
+        for (_, job) in &self.jobs {
+            descriptors.extend(job.descriptors().into_iter().map(readable));
+        }
+        let wake = self.jobs.iter().filter_map(|(_, job)| job.wake_at()).min();
+        let limit = wake.map_or(PollTimeout::NONE, |at| timeout(at.saturating_sub(now_ns())));
+        match poll(&mut descriptors, limit) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        Ok([0, 1].map(|index: usize| descriptors[index].any().unwrap_or(false)))
+    }
+
+    fn take_programs(&mut self) {
+        for message in self.programs.advance() {
+            self.session.send(message);
+        }
+    }
+
+    fn take(&mut self, request: HostRequest) {
+        let HostRequest { id, call } = request;
+        let done = |reply| Ok(HostReply::Node { reply });
+        let job = match call {
+            HostCall::Node { call } => match call {
+                Call::Start { containers, .. } => {
+                    if let Err(failure) = self.check_mountpoint(&containers) {
+                        return self.session.answer(id, Err(failure));
+                    }
+                    containers.iter().for_each(|spec| self.programs.expect(spec));
+                    let refused = containers.iter().map(|_| None).collect();
+                    self.session.answer(id, done(Reply::Started { refused }));
+                    // Whoever waits already is told at once.
+                    return self.take_programs();
+                }
+                Call::Observe { looks, access, expect, deadline_ms } => {
+                    Looks::begin(&self.programs, looks, expect, access, deadline_ms).map(Job::Looks)
+                }
+                Call::Mounts { places } => {
+                    let result = self.mounts(&places);
+                    return self.session.answer(id, result.and_then(done));
+                }
+                Call::Inject { container, fault, deadline_ms } => {
+                    self.signal(container, &fault, deadline_ms)
+                }
+                Call::Remove { container } => self.wait_for_all(Some(container)),
+                call => self.in_child(HostCall::Node { call }),
+            },
+            HostCall::Ended => self.wait_for_all(None),
+            HostCall::Clean => self.kill_all(),
+            HostCall::End => {
+                self.ending = true;
+                let ended = HostReply::Cleaned { undone: Vec::new(), could_not: Vec::new() };
+                return self.session.answer(id, Ok(ended));
+            }
+        };
+        match job {
+            Ok(job) => self.jobs.push((id, job)),
+            Err(failure) => self.session.answer(id, Err(failure)),
+        }
+    }
+
+    /// Carries a call out where it may block.
+    fn in_child(&self, call: HostCall) -> Result<Job, Failure> {
+        let child = Child::start(|pipe| {
+            // A parent that has gone needs no answer.
+            let _ = pipe.send(&self.carry_out(&call));
+        });
+        let child = child.map_err(|errno| system("start a child for a call", errno))?;
+        Ok(Job::Call(child, now_ns() + CALL_NS))
+    }
+
+    /// Sends the signal of a fault; the job ends when it has provably happened.
+    fn signal(&self, container: u32, fault: &Fault, deadline_ms: u64) -> Result<Job, Failure> {
+        let operation = format!("do the fault {fault} to container {container}");
+        let Some(signal) = signal_of(fault) else {
+            let reason = "a host agent does what signals do, and no more";
+            return Err(failure(ErrorKind::Unsupported, operation, reason, None));
+        };
+        let processes: Vec<_> = self.programs.told(container).collect();
+        if processes.is_empty() {
+            let reason = "its program has ended";
+            return Err(failure(ErrorKind::Environment, operation, reason, None));
+        }
+        processes.iter().try_for_each(|process| send(process, signal))?;
+        signalled(processes.into_iter(), Then::Fault(signal), deadline_ms)
+    }
+
+    /// Waits until the kubelet has ended the programs of a container, or of all, told or not; kills
+    /// them when it does not.
+    fn wait_for_all(&mut self, container: Option<u32>) -> Result<Job, Failure> {
+        self.programs.expect_nothing(container);
+        signalled(self.programs.all(container), Then::Kill, ENDED_WITHIN_MS)
+    }
+
+    /// Kills all programs, to clean up then.
+    fn kill_all(&mut self) -> Result<Job, Failure> {
+        self.programs.expect_nothing(None);
+        self.programs.all(None).try_for_each(|process| send(process, Signal::KILL))?;
+        signalled(self.programs.all(None), Then::Clean, KILLED_WITHIN_MS)
+    }
+
+    fn advance_jobs(&mut self) {
+        for (id, job) in std::mem::take(&mut self.jobs) {
+            match self.step(job) {
+                Step::GoesOn(job) => self.jobs.push((id, job)),
+                Step::Done(result) => {
+                    // What a program said before its end comes before the answer.
+                    self.take_programs();
+                    self.session.answer(id, result);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, job: Job) -> Step {
+        let now = now_ns();
+        match job {
+            Job::Looks(mut looks) => match looks.advance(&self.proc, &self.programs) {
+                Some(result) => Step::Done(result.map(|reply| HostReply::Node { reply })),
+                None => Step::GoesOn(Job::Looks(looks)),
+            },
+            Job::Call(mut child, deadline) => {
+                let open = child.pipe.fill(false).unwrap_or(false);
+                match child.pipe.next::<Result<HostReply, Failure>>() {
+                    Ok(Some(result)) => Step::Done(result),
+                    _ if !open => Step::Done(Err(died())),
+                    _ if now >= deadline => {
+                        child.give_up();
+                        Step::Done(Err(hangs()))
+                    }
+                    _ => Step::GoesOn(Job::Call(child, deadline)),
+                }
+            }
+            Job::Ending { handles, pids, then, deadline } => {
+                let left = match then {
+                    Then::Fault(Signal::STOP) => {
+                        pids.iter().filter(|pid| !is_stopped(**pid)).count()
+                    }
+                    Then::Fault(Signal::CONT) => {
+                        pids.iter().filter(|pid| is_stopped(**pid)).count()
+                    }
+                    _ => handles.iter().filter(|handle| !has_ended(handle)).count(),
+                };
+                if left > 0 && now < deadline {
+                    return Step::GoesOn(Job::Ending { handles, pids, then, deadline });
+                }
+                if left > 0 {
+                    if then != Then::Kill {
+                        return Step::Done(Err(did_not_end(&pids)));
+                    }
+                    handles.iter().for_each(kill);
+                    let (then, deadline) = (Then::Nothing, now + KILLED_WITHIN_MS * 1_000_000);
+                    return Step::GoesOn(Job::Ending { handles, pids, then, deadline });
+                }
+                let reply = match then {
+                    Then::Clean => {
+                        return match self.in_child(HostCall::Clean) {
+                            Ok(job) => Step::GoesOn(job),
+                            Err(failure) => Step::Done(Err(failure)),
+                        };
+                    }
+                    Then::Fault(signal) => Reply::Injected { evidence: evidence(&pids, signal) },
+                    Then::Kill | Then::Nothing => Reply::Done,
+                };
+                Step::Done(Ok(HostReply::Node { reply }))
+            }
+        }
+    }
+}
+
+impl Job {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Looks(looks) => looks.children().map(|child| child.pipe.as_fd()).collect(),
+            Self::Call(child, _) => vec![child.pipe.as_fd()],
+            // A handle that is ready stays ready: only those that are not are waited for.
+            Self::Ending { handles, .. } => {
+                handles.iter().filter(|handle| !has_ended(handle)).map(AsFd::as_fd).collect()
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        match self {
+            Self::Looks(looks) => looks.deadline(),
+            Self::Call(_, deadline) => Some(*deadline),
+            Self::Ending { then: Then::Fault(Signal::STOP), .. } => {
+                Some(now_ns() + STOPPED_AGAIN_NS)
+            }
+            Self::Ending { handles, deadline, .. } => {
+                Some(if handles.iter().all(has_ended) { now_ns() } else { *deadline })
+            }
+        }
+    }
+}
+
+fn signalled<'a>(
+    processes: impl Iterator<Item = &'a super::programs::Process>,
+    then: Then,
+    deadline_ms: u64,
+) -> Result<Job, Failure> {
+    let (mut handles, mut pids) = (Vec::new(), Vec::new());
+    for process in processes {
+        let handle = process.handle.try_clone();
+        handles.push(handle.map_err(|e| system("keep a handle", crate::mounts::errno_of(&e)))?);
+        pids.push(process.pid);
+    }
+    let deadline = now_ns() + deadline_ms.saturating_mul(1_000_000);
+    Ok(Job::Ending { handles, pids, then, deadline })
+}
+
+/// One that has ended is not there to be killed.
+fn kill(handle: &OwnedFd) {
+    let _ = rustix::process::pidfd_send_signal(handle, Signal::KILL);
+}
+
+/// A handle of a process is readable once the process has ended, and everything in its pid
+/// namespace with it.
+pub(super) fn has_ended(handle: &OwnedFd) -> bool {
+    let mut descriptors = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+    poll(&mut descriptors, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+fn evidence(pids: &[i32], signal: Signal) -> String {
+    let words = match signal {
+        Signal::TERM => "has ended by itself after SIGTERM; its namespaces are gone",
+        Signal::STOP => "is stopped",
+        Signal::CONT => "goes on",
+        _ => "has ended by SIGKILL; its namespaces are gone",
+    };
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    format!("process {} of the node {words}", pids.join(", "))
+}
+
+fn died() -> Failure {
+    failure(ErrorKind::Internal, "carry out a call", "the child that did it died", None)
+}
+
+fn hangs() -> Failure {
+    let reason = format!("no end in {} s: a FUSE mount on the way hangs", CALL_NS / 1_000_000_000);
+    let fix = "kill its daemon, or write 1 to /sys/fs/fuse/connections/<minor>/abort";
+    failure(ErrorKind::Timeout, "carry out a call on the node", reason, Some(fix))
+}
+
+fn did_not_end(pids: &[i32]) -> Failure {
+    let reason = format!("processes {pids:?} of the node have not ended in time");
+    let fix = "they are stuck in the kernel: their FUSE daemon has to end first";
+    failure(ErrorKind::Timeout, "end the programs of a container", reason, Some(fix))
+}

@@ -1,0 +1,388 @@
+//! Ending a run, and removing what a killed one has left, from nothing but labels.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as NodeObject, Pod};
+use kube::api::{DeleteParams, ListParams};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, ResourceExt};
+use propagation_core::host::{HostCall, HostReply};
+use propagation_core::report::Cleanup;
+use propagation_core::{Error, ErrorKind, RunId};
+
+use crate::backend::K8sBackend;
+use crate::failure::{api, or_gone, persist};
+use crate::host::{Clock, Host};
+use crate::objects::host::host_pod;
+use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record, WORKLOAD};
+use crate::open::{Way, check_ours, reach};
+use crate::pods::Pods;
+
+/// How long a namespace may take to go: an API server of an old release needs half a minute.
+const NAMESPACE_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long a kubelet may take to end pods: it looks every second, and ends them in another.
+const PODS_WITHIN: Duration = Duration::from_secs(30);
+
+/// What is there of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The run.
+    pub run_id: RunId,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its node.
+    pub node: String,
+    /// How many pods it has.
+    pub pods: usize,
+    record: Record,
+}
+
+impl Leftover {
+    /// Whether it is not left over but goes on, as far as can be told from here: the program that
+    /// runs it is another machine's, or still runs on this one.
+    pub fn goes_on(&self) -> bool {
+        let Some((host, pid)) = self.record.operator.rsplit_once('/') else { return false };
+        let (own_host, own_pid) = identity();
+        if host != own_host || pid == own_pid {
+            return true;
+        }
+        // Where there is no /proc it cannot be told.
+        let processes = std::path::Path::new("/proc");
+        !processes.join("self").exists() || processes.join(pid).exists()
+    }
+}
+
+/// This program, as it stands in the records of its runs.
+pub(crate) fn operator() -> String {
+    let (host, pid) = identity();
+    format!("{host}/{pid}")
+}
+
+fn identity() -> (String, String) {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    (name.trim().to_owned(), std::process::id().to_string())
+}
+
+/// A run that is to end.
+pub(crate) struct Going {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) record: Record,
+}
+
+/// The runs of which there is something in the cluster, also those that go on right now.
+///
+/// # Errors
+/// [`ErrorKind::Environment`] when the cluster does not tell.
+pub async fn leftovers(backend: &K8sBackend) -> Result<Vec<Leftover>, Error> {
+    let client = &backend.client;
+    let ours = ListParams::default().labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"));
+    let spaces = match &backend.options.namespace {
+        Some(name) => vec![(name.clone(), None)],
+        None => {
+            let all: Api<Namespace> = Api::all(client.clone());
+            let list = all.list(&ours).await;
+            let list = list.map_err(|error| api("list this program's namespaces", error))?;
+            list.iter().map(|space| (space.name_any(), run_of(space))).collect()
+        }
+    };
+    let mut found = Vec::new();
+    for (space, made_for) in spaces {
+        let records: Api<ConfigMap> = Api::namespaced(client.clone(), &space);
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &space);
+        let operation = format!("list what is in namespace {space}");
+        let records = records.list(&ours).await.map_err(|e| api(operation.clone(), e))?;
+        let mut records: Vec<Record> = records.iter().filter_map(Record::from_object).collect();
+        // Killed between making the namespace and writing the record: nothing is on any node.
+        if let (true, Some(run)) = (records.is_empty(), made_for) {
+            records.push(Record::of_namespace(run));
+        }
+        for record in records {
+            let selector = ListParams::default().labels(&format!("{RUN_ID}={}", record.run));
+            let pods = pods.list(&selector).await.map_err(|e| api(operation.clone(), e))?;
+            found.push(Leftover {
+                run_id: record.run.clone(),
+                namespace: space.clone(),
+                node: record.node.clone(),
+                pods: pods.items.len(),
+                record,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The run that a namespace was made for.
+fn run_of(namespace: &Namespace) -> Option<RunId> {
+    RunId::parse(namespace.labels().get(RUN_ID)?).ok()
+}
+
+/// Removes what is left of a run: its pods, what it has mounted and made on its node, its
+/// namespace. Idempotent; what could not be undone is listed with what to do about it.
+pub async fn remove(backend: &K8sBackend, leftover: &Leftover) -> Cleanup {
+    remove_record(backend, &leftover.namespace, &leftover.record).await
+}
+
+pub(crate) async fn remove_record(
+    backend: &K8sBackend,
+    namespace: &str,
+    record: &Record,
+) -> Cleanup {
+    if record.node.is_empty() {
+        return remove_objects(backend, namespace, record).await;
+    }
+    let going = Going {
+        client: backend.client.clone(),
+        namespace: namespace.into(),
+        record: record.clone(),
+    };
+    match reconnect(backend, namespace, record).await {
+        Ok(host) => {
+            let cleanup = finish(&going, Some(&host)).await;
+            host.hang_up();
+            cleanup
+        }
+        Err(error) => {
+            let mut cleanup = finish(&going, None).await;
+            let fix = error.fix().map(|fix| format!(" ({fix})")).unwrap_or_default();
+            cleanup.could_not.push(format!(
+                "clean node {}: {error}{fix}; by hand: umount --lazy {:?}, and remove \
+                 /var/lib/propagation/{}",
+                record.node,
+                record.bridge.fuse_path(),
+                record.run
+            ));
+            cleanup
+        }
+    }
+}
+
+/// For a run that never got to its node: removes what is in the cluster.
+pub(crate) async fn remove_objects(
+    backend: &K8sBackend,
+    namespace: &str,
+    record: &Record,
+) -> Cleanup {
+    let (client, namespace) = (backend.client.clone(), namespace.to_owned());
+    finish(&Going { client, namespace, record: record.clone() }, None).await
+}
+
+/// Reaches the host agent of a run again, or starts another for it.
+async fn reconnect(backend: &K8sBackend, namespace: &str, record: &Record) -> Result<Host, Error> {
+    let mut backend = backend.for_node(record.node.clone());
+    if !record.over_ssh {
+        backend.options.access = crate::options::Access::Pod;
+    }
+    let nodes: Api<NodeObject> = Api::all(backend.client.clone());
+    let node = nodes.get(&record.node).await;
+    let node = node.map_err(|e| api(format!("look at node {}", record.node), e))?;
+    let way = Way::find(&backend).await?;
+    let architecture = node.status.as_ref().and_then(|s| s.node_info.as_ref());
+    let architecture = architecture.map(|info| info.architecture.clone()).unwrap_or_default();
+    if !way.is_ssh() {
+        remove_ended_host_pod(&backend.client, namespace, &record.run).await?;
+    }
+    let (link, _) = reach(&backend, &node, namespace, record, &way, &architecture).await?;
+    let clock = Clock::starting_at(std::time::Instant::now());
+    Host::connect(link, clock, std::sync::Arc::new(|_| {})).await
+}
+
+/// A host pod that has ended does not start again: another takes its place.
+async fn remove_ended_host_pod(client: &Client, space: &str, run: &RunId) -> Result<(), Error> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), space);
+    let name = host_pod(run);
+    let operation = format!("look at the host pod {space}/{name}");
+    let pod = pods.get_opt(&name).await.map_err(|e| api(operation.clone(), e))?;
+    let phase = pod.and_then(|pod| pod.status?.phase);
+    if matches!(phase.as_deref(), Some("Failed" | "Succeeded")) {
+        let now = DeleteParams::default().grace_period(0);
+        persist(&operation, || async { or_gone(pods.delete(&name, &now).await) }).await?;
+    }
+    Ok(())
+}
+
+/// Ends a run: first the pods, so that no kubelet restarts what is killed then; with them gone the
+/// node is cleaned, and what is in the cluster goes last, because it is what a clean-up starts from.
+pub(crate) async fn finish(going: &Going, host: Option<&Host>) -> Cleanup {
+    let mut cleanup = Cleanup::default();
+    let run = &going.record.run;
+    if let Err(error) = delete_pods(going, host).await {
+        cleanup.could_not.push(format!("delete the pods of run {run}: {error}"));
+    }
+    if let Some(host) = host {
+        clean_node(going, host, &mut cleanup).await;
+    }
+    // What the node still has, a later clean-up has to find.
+    if !cleanup.could_not.is_empty() {
+        cleanup.could_not.push(format!(
+            "namespace {} stays until then: `propagation clean --backend k8s --run-id {run}`",
+            going.namespace
+        ));
+        return cleanup;
+    }
+    match delete_objects(going).await {
+        Ok(()) => cleanup
+            .undone
+            .push(format!("deleted what run {run} had in namespace {}", going.namespace)),
+        Err(error) => cleanup.could_not.push(format!("delete the objects of run {run}: {error}")),
+    }
+    if going.record.owns_namespace {
+        delete_namespace(going, &mut cleanup).await;
+    }
+    cleanup
+}
+
+async fn clean_node(going: &Going, host: &Host, cleanup: &mut Cleanup) {
+    let node = &going.record.node;
+    match host.ask(HostCall::Clean).await {
+        Ok(HostReply::Cleaned { undone, could_not }) => {
+            cleanup.undone.extend(undone.into_iter().map(|line| format!("node {node}: {line}")));
+            cleanup
+                .could_not
+                .extend(could_not.into_iter().map(|line| format!("node {node}: {line}")));
+        }
+        Ok(other) => cleanup.could_not.push(format!("clean node {node}: it answered {other:?}")),
+        Err(error) => cleanup.could_not.push(format!("clean node {node}: {error}")),
+    }
+    if cleanup.could_not.is_empty()
+        && let Err(error) = host.ask(HostCall::End).await
+    {
+        tracing::debug!(%error, "the host agent did not say that it ends");
+    }
+}
+
+/// Deletes the run's pods and waits until the kubelet has ended them. What is left of a pod then is
+/// its entry in the API server, which old kubelets take 10 s to give up.
+async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
+    let run = &going.record.run;
+    let pods: Api<Pod> = Api::namespaced(going.client.clone(), &going.namespace);
+    let selector = format!("{RUN_ID}={run},{WORKLOAD}");
+    let list = ListParams::default().labels(&selector);
+    let operation = format!("delete the pods in namespace {}", going.namespace);
+    let left = persist(&operation, || pods.list(&list)).await?;
+    let names: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
+    let gently = DeleteParams::default();
+    for name in &names {
+        persist(&operation, || async { or_gone(pods.delete(name, &gently).await) }).await?;
+    }
+    if let Some(host) = host {
+        // It kills what the kubelet does not end.
+        let _ = host.ask(HostCall::Ended).await;
+    }
+    let watched = Pods::watch(going.client.clone(), &going.namespace, run);
+    let ended = watched.until(|known| {
+        names.iter().all(|name| known.get(name).is_none_or(|pod| has_been_ended(pod))).then_some(())
+    });
+    if tokio::time::timeout(PODS_WITHIN, ended).await.is_err() {
+        let fix = "see whether its kubelet runs; kubectl delete pod --force gives it up";
+        let reason = format!("not ended by the kubelet in {} s", PODS_WITHIN.as_secs());
+        return Err(Error::new(ErrorKind::Timeout, operation, reason).with_fix(fix));
+    }
+    let now = DeleteParams::default().grace_period(0);
+    for name in &names {
+        persist(&operation, || async { or_gone(pods.delete(name, &now).await) }).await?;
+    }
+    Ok(())
+}
+
+/// Whether the kubelet has ended the containers of a pod because it is to go, so that it starts none of
+/// them again. A container that ended before may be under way again: its pod is waited for until it
+/// is gone.
+fn has_been_ended(pod: &Pod) -> bool {
+    let Some(deletion) = &pod.metadata.deletion_timestamp else { return false };
+    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+    let asked_for = deletion.0.as_second() - grace;
+    let containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    let mut ends = containers.map(|container| {
+        let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+        ended.and_then(|ended| ended.finished_at.as_ref()).map(|time| time.0.as_second())
+    });
+    ends.all(|ended| ended.is_some_and(|at| at >= asked_for))
+        && pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())
+}
+
+async fn delete_objects(going: &Going) -> Result<(), Error> {
+    let run = &going.record.run;
+    let operation = format!("delete what run {run} has in namespace {}", going.namespace);
+    let pods: Api<Pod> = Api::namespaced(going.client.clone(), &going.namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(going.client.clone(), &going.namespace);
+    let (now, name) = (DeleteParams::default().grace_period(0), host_pod(run));
+    persist(&operation, || async { or_gone(pods.delete(&name, &now).await) }).await?;
+    let record = Record::name(run);
+    let ours = ListParams::default().labels(&format!("{RUN_ID}={run}"));
+    for map in persist(&operation, || maps.list(&ours)).await? {
+        let name = map.name_any();
+        if name != record {
+            persist(&operation, || async { or_gone(maps.delete(&name, &now).await) }).await?;
+        }
+    }
+    persist(&operation, || async { or_gone(maps.delete(&record, &now).await) }).await
+}
+
+/// Deletes the namespace and waits until it is gone.
+async fn delete_namespace(going: &Going, cleanup: &mut Cleanup) {
+    let name = &going.namespace;
+    let spaces: Api<Namespace> = Api::all(going.client.clone());
+    let deleted = async {
+        let operation = format!("delete namespace {name}");
+        let Some(there) = persist(&operation, || spaces.get_opt(name)).await? else {
+            return Ok(None);
+        };
+        if there.metadata.deletion_timestamp.is_none() {
+            check_ours(&there)?;
+        }
+        persist(&operation, || async {
+            or_gone(spaces.delete(name, &DeleteParams::default()).await)
+        })
+        .await?;
+        Ok::<_, Error>(there.metadata.uid)
+    };
+    let uid = match deleted.await {
+        Ok(Some(uid)) => uid,
+        Ok(None) => return,
+        Err(error) => {
+            cleanup.could_not.push(error.to_string());
+            return;
+        }
+    };
+    tracing::info!(namespace = name.as_str(), "waiting until the namespace is gone");
+    let gone = await_condition(spaces.clone(), name, conditions::is_deleted(&uid));
+    match tokio::time::timeout(NAMESPACE_WITHIN, gone).await {
+        Ok(Ok(_)) => cleanup.undone.push(format!("deleted namespace {name}")),
+        _ => {
+            let there = spaces.get_opt(name).await.ok().flatten();
+            cleanup.could_not.push(stuck(name, there.as_ref()));
+        }
+    }
+}
+
+/// Why a namespace does not go, in the cluster's own words.
+fn stuck(name: &str, namespace: Option<&Namespace>) -> String {
+    let conditions = namespace.iter().flat_map(|n| n.status.iter());
+    let words: Vec<String> = conditions
+        .flat_map(|status| status.conditions.iter().flatten())
+        .filter(|condition| condition.status == "True")
+        .filter_map(|condition| condition.message.clone())
+        .collect();
+    format!(
+        "namespace {name} is not gone after {} s: {}; a finalizer that nobody removes keeps it: \
+         kubectl get namespace {name} --output yaml",
+        NAMESPACE_WITHIN.as_secs(),
+        if words.is_empty() { "the cluster does not say why".into() } else { words.join("; ") }
+    )
+}
+
+/// An error when a run is not there.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] always.
+pub fn unknown(run: &RunId) -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("clean run {run}"),
+        "nothing of it is in the cluster",
+    )
+    .with_fix("list what is there: propagation clean --backend k8s --list")
+}

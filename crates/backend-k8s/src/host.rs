@@ -1,0 +1,353 @@
+//! The connection to a host agent: requests out, answers and events in, made again when it breaks.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use propagation_core::host::{
+    FromHost, HOST_PROTOCOL_VERSION, HostCall, HostMessage, HostReply, HostRequest, ToHost,
+};
+use propagation_core::protocol::{Call, Failure, Reply, encode, frame_length};
+use propagation_core::{Error, ErrorKind};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::failure::AWAY_AT_MOST;
+use crate::link::{Link, Stream};
+use crate::shared::lock;
+
+/// The pause before a broken connection is made again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Receives what is not an answer. Called in the reading task, so must not block.
+pub(crate) type Sink = Arc<dyn Fn(HostMessage) + Send + Sync>;
+
+/// Maps the node's monotonic clock to microseconds of the run.
+#[derive(Debug, Clone)]
+pub(crate) struct Clock {
+    started: Instant,
+    /// The node's clock at the start of the run, in nanoseconds.
+    zero_ns: Arc<AtomicI64>,
+}
+
+impl Clock {
+    pub(crate) fn starting_at(started: Instant) -> Self {
+        Self { started, zero_ns: Arc::default() }
+    }
+
+    fn elapsed_ns(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    /// Takes a reading of the node's clock, made at the middle of a round trip.
+    fn set(&self, node_ns: u64, sent_ns: i64, received_ns: i64) {
+        let node_ns = i64::try_from(node_ns).unwrap_or(i64::MAX);
+        self.zero_ns.store(node_ns - sent_ns.midpoint(received_ns), Ordering::Relaxed);
+    }
+
+    /// A time of the node. What has been told of has happened: never later than now.
+    pub(crate) fn micros(&self, at_ns: u64) -> u64 {
+        let at_ns = i64::try_from(at_ns).unwrap_or(i64::MAX);
+        let since = at_ns.saturating_sub(self.zero_ns.load(Ordering::Relaxed));
+        u64::try_from(since.clamp(0, self.elapsed_ns()) / 1_000).unwrap_or_default()
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(self.elapsed_ns() / 1_000).unwrap_or_default()
+    }
+}
+
+type Answered = Result<HostReply, Failure>;
+
+/// Requests without an answer, by number; none once the connection is given up.
+type Waiting = Mutex<Option<BTreeMap<u64, (HostCall, oneshot::Sender<Answered>)>>>;
+
+/// A host agent.
+#[derive(Debug)]
+pub(crate) struct Host {
+    requests: mpsc::UnboundedSender<u64>,
+    waiting: Arc<Waiting>,
+    next_id: AtomicU64,
+    keeper: JoinHandle<()>,
+}
+
+impl Host {
+    /// Connects, and greets.
+    ///
+    /// # Errors
+    /// As [`Link::connect`]; [`ErrorKind::AgentVersion`] when the agent is another one; what the
+    /// agent says when it cannot serve.
+    pub(crate) async fn connect(
+        link: Arc<dyn Link>,
+        clock: Clock,
+        sink: Sink,
+    ) -> Result<Self, Error> {
+        let keeper = Keeper { link, clock, sink, received: 0, waiting: Arc::default() };
+        let mut connection = keeper.greet().await?;
+        keeper.set_clock(&mut connection).await?;
+        *lock(&keeper.waiting) = Some(BTreeMap::new());
+        let waiting = Arc::clone(&keeper.waiting);
+        let (requests, queue) = mpsc::unbounded_channel();
+        let keeper = tokio::spawn(keeper.keep(connection, queue));
+        Ok(Self { requests, waiting, next_id: AtomicU64::new(1), keeper })
+    }
+
+    /// Asks, and waits for the answer. When the future is dropped the call may still be carried
+    /// out; its answer is thrown away.
+    pub(crate) async fn ask(&self, call: HostCall) -> Result<HostReply, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let id = {
+            let mut waiting = lock(&self.waiting);
+            let waiting = waiting.as_mut().ok_or_else(gone)?;
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            waiting.insert(id, (call, sender));
+            id
+        };
+        self.requests.send(id).map_err(|_| gone())?;
+        match receiver.await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(failure)) => Err(error_of(failure)),
+            Err(_) => Err(gone()),
+        }
+    }
+
+    /// A call that nodes of every kind answer.
+    pub(crate) async fn call(&self, call: Call) -> Result<Reply, Error> {
+        match self.ask(HostCall::Node { call }).await? {
+            HostReply::Node { reply } => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Nobody is asked any more.
+    pub(crate) fn hang_up(&self) {
+        self.keeper.abort();
+        lock(&self.waiting).take();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
+}
+
+/// What a reply that does not fit its request means.
+pub(crate) fn unexpected(reply: &dyn std::fmt::Debug) -> Error {
+    other_version(&format!("it answered {reply:?}"))
+}
+
+fn gone() -> Error {
+    Error::new(
+        ErrorKind::Disconnected,
+        "talk to the host agent of the node",
+        "the connection is closed",
+    )
+    .with_fix(
+        "look at the node and at the host pod; clean up with `propagation clean --backend k8s`",
+    )
+}
+
+fn error_of(failure: Failure) -> Error {
+    let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
+    let error = Error::new(kind, failure.operation, failure.reason);
+    match failure.fix {
+        Some(fix) => error.with_fix(fix),
+        None => error,
+    }
+}
+
+fn other_version(detail: &str) -> Error {
+    Error::new(ErrorKind::AgentVersion, "understand the host agent", detail)
+        .with_fix("use the agent of the same release: leave out --image, or name a newer one")
+}
+
+/// The task that keeps the connection.
+struct Keeper {
+    link: Arc<dyn Link>,
+    clock: Clock,
+    sink: Sink,
+    received: u64,
+    waiting: Arc<Waiting>,
+}
+
+impl Keeper {
+    /// Connects and greets.
+    async fn greet(&self) -> Result<Stream, Error> {
+        let mut stream = self.link.connect().await?;
+        let resume = frame(&ToHost::Resume { received: self.received })?;
+        let written = async {
+            stream.writer.write_all(&resume).await?;
+            stream.writer.flush().await
+        };
+        let hello = match written.await {
+            Ok(()) => read(&mut stream.reader).await?,
+            Err(_) => None,
+        };
+        match hello {
+            Some(FromHost::Hello { protocol, .. }) if protocol == HOST_PROTOCOL_VERSION => {
+                Ok(stream)
+            }
+            Some(FromHost::Hello { protocol, agent, .. }) => Err(other_version(&format!(
+                "agent {agent} speaks protocol {protocol}, and this program {HOST_PROTOCOL_VERSION}"
+            ))),
+            Some(FromHost::CannotServe { failure }) => Err(error_of(failure)),
+            Some(other) => Err(unexpected(&other)),
+            None => {
+                let words = (&mut stream.end).await.unwrap_or_default();
+                let operation = "greet the host agent";
+                Err(Error::new(ErrorKind::Disconnected, operation, words).with_fix(
+                    "look at the log of the host pod, or at agent.log in the run's directory on \
+                     the node",
+                ))
+            }
+        }
+    }
+
+    /// Asks for the time there a few times; the shortest round trip counts.
+    async fn set_clock(&self, stream: &mut Stream) -> Result<(), Error> {
+        const READINGS: usize = 5;
+        let ask = frame(&ToHost::Clock)?;
+        let mut shortest = i64::MAX;
+        for _ in 0..READINGS {
+            let sent_ns = self.clock.elapsed_ns();
+            let written = async {
+                stream.writer.write_all(&ask).await?;
+                stream.writer.flush().await
+            };
+            written.await.map_err(|_: std::io::Error| gone())?;
+            let now_ns = loop {
+                match read(&mut stream.reader).await? {
+                    Some(FromHost::Clock { now_ns }) => break now_ns,
+                    // Of a run that is being cleaned: told to somebody else before.
+                    Some(_) => {}
+                    None => return Err(gone()),
+                }
+            };
+            let received_ns = self.clock.elapsed_ns();
+            if received_ns - sent_ns < shortest {
+                shortest = received_ns - sent_ns;
+                self.clock.set(now_ns, sent_ns, received_ns);
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep(mut self, mut stream: Stream, mut queue: mpsc::UnboundedReceiver<u64>) {
+        loop {
+            self.serve(&mut stream, &mut queue).await;
+            tracing::debug!("the connection to the host agent broke");
+            let broken = Instant::now();
+            stream = loop {
+                match self.greet().await {
+                    Ok(stream) => break stream,
+                    Err(error) if broken.elapsed() < AWAY_AT_MOST => {
+                        tracing::debug!(%error, "connected again later");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the connection to the host agent is given up");
+                        // Whoever waits learns that nothing more will come.
+                        lock(&self.waiting).take();
+                        return;
+                    }
+                }
+            };
+            let again: Vec<u64> =
+                lock(&self.waiting).iter().flat_map(|waiting| waiting.keys().copied()).collect();
+            for id in again {
+                if self.send(&mut stream, id).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Carries requests and messages until the connection breaks.
+    async fn serve(&mut self, stream: &mut Stream, queue: &mut mpsc::UnboundedReceiver<u64>) {
+        let (frames, mut incoming) = mpsc::channel(64);
+        let mut reader = std::mem::replace(&mut stream.reader, Box::new(tokio::io::empty()));
+        // Reading is not cancelled half-way through a frame: it has a task of its own.
+        let reading = tokio::spawn(async move {
+            while let Ok(Some(frame)) = read(&mut reader).await {
+                if frames.send(frame).await.is_err() {
+                    break;
+                }
+            }
+        });
+        loop {
+            tokio::select! {
+                frame = incoming.recv() => match frame {
+                    Some(FromHost::Numbered { number, message }) => self.take(number, message),
+                    Some(_) => {}
+                    None => break,
+                },
+                request = queue.recv() => match request {
+                    Some(id) if self.send(stream, id).await.is_ok() => {}
+                    Some(_) => break,
+                    // Nobody can ask any more; what is under way may still be told.
+                    None => break,
+                },
+            }
+        }
+        reading.abort();
+    }
+
+    async fn send(&self, stream: &mut Stream, id: u64) -> Result<(), Error> {
+        let call = {
+            let waiting = lock(&self.waiting);
+            waiting.as_ref().and_then(|waiting| Some(waiting.get(&id)?.0.clone()))
+        };
+        let Some(call) = call else { return Ok(()) };
+        let bytes = frame(&ToHost::Request { request: HostRequest { id, call } })?;
+        let written = async {
+            stream.writer.write_all(&bytes).await?;
+            stream.writer.flush().await
+        };
+        written.await.map_err(|_: std::io::Error| gone())
+    }
+
+    fn take(&mut self, number: u64, message: HostMessage) {
+        if number <= self.received {
+            return;
+        }
+        self.received = number;
+        match message {
+            HostMessage::Answer { id, result } => {
+                let waiting = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&id));
+                if let Some((_, sender)) = waiting {
+                    // A caller that has gone does not want it.
+                    let _ = sender.send(result);
+                }
+            }
+            other => (self.sink)(other),
+        }
+    }
+}
+
+fn frame<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    encode(value)
+        .map_err(|error| Error::new(ErrorKind::Internal, "encode a message", error.to_string()))
+}
+
+async fn read(reader: &mut (dyn AsyncRead + Send + Unpin)) -> Result<Option<FromHost>, Error> {
+    loop {
+        let mut header = [0; 4];
+        if reader.read_exact(&mut header).await.is_err() {
+            return Ok(None);
+        }
+        let length = frame_length(header)?;
+        if length == 0 {
+            continue;
+        }
+        let mut body = vec![0; length];
+        if reader.read_exact(&mut body).await.is_err() {
+            return Ok(None);
+        }
+        return serde_json::from_slice(&body)
+            .map(Some)
+            .map_err(|error| other_version(&error.to_string()));
+    }
+}

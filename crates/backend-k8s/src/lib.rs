@@ -1,0 +1,46 @@
+//! The Kubernetes backend: the same five phases on a node of a real cluster.
+//!
+//! Every workload is a pod with a `hostPath` volume. On the node runs one host agent for the run, in
+//! a privileged pod or started over ssh: it looks from the node and from inside the containers, does
+//! faults and re-binds, and is what the programs in the containers report to. The kubelet and the
+//! runtime are the cluster's own, so what they do and refuse is what is found out.
+//!
+//! Read [`objects`] for what is made from a plan, `open` for how a node is opened, `shared` for how
+//! pods are started, `host` and `link` for how the node is talked to, [`clean`] for what a killed
+//! run leaves.
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
+//! use propagation_backend_k8s::{K8sBackend, K8sOptions};
+//! use propagation_core::{Plan, Runner};
+//!
+//! let options = K8sOptions { node: Some("k3s-w1".into()), ..K8sOptions::default() };
+//! let backend = K8sBackend::connect(options).await?;
+//! let report = Runner::new(Plan::default())?.run(&backend).await?;
+//! println!("{}", report.verdict.summary);
+//! # Ok(()) }
+//! ```
+
+mod agent;
+mod backend;
+pub mod clean;
+mod failure;
+mod host;
+mod images;
+mod link;
+mod node;
+mod nodes;
+pub mod objects;
+pub mod oci;
+mod open;
+mod options;
+mod pods;
+mod programs;
+mod refuse;
+mod shared;
+mod workload;
+
+pub use backend::K8sBackend;
+#[cfg(unix)]
+pub use link::ssh::SshOptions;
+pub use options::{Access, K8sOptions, parse_toleration};

@@ -1,0 +1,254 @@
+//! Over ssh: the user's own configuration, one connection that all commands share, host keys checked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use openssh::{KnownHosts, Session, SessionBuilder, Stdio};
+use propagation_core::host::Layout;
+use propagation_core::{Error, ErrorKind, RunId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Mutex;
+
+use super::{Link, Stream};
+use crate::failure::AWAY_AT_MOST;
+
+/// How a node is reached over ssh.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SshOptions {
+    /// Another file than `~/.ssh/config`.
+    pub config: Option<PathBuf>,
+    /// Another user than the configuration says. Users other than root need sudo without a password.
+    pub user: Option<String>,
+    /// Appended to the node's name to give the host's.
+    pub domain: Option<String>,
+}
+
+/// How long connecting may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// A node that is reached over ssh.
+#[derive(Debug)]
+pub(crate) struct SshNode {
+    options: SshOptions,
+    host: String,
+    session: Mutex<Arc<Session>>,
+    /// Put before every command: empty for root.
+    become_root: Vec<String>,
+}
+
+impl SshNode {
+    /// Connects to a node.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Environment`] with ssh's own words.
+    pub(crate) async fn connect(node: &str, options: &SshOptions) -> Result<Self, Error> {
+        let host = format!("{node}{}", options.domain.as_deref().unwrap_or_default());
+        let session = open(&host, options).await?;
+        let asked = session.command("id").arg("-u").output().await;
+        let asked = asked.map_err(|error| failed(&host, &error))?;
+        let become_root = match String::from_utf8_lossy(&asked.stdout).trim() {
+            "0" => Vec::new(),
+            _ => vec!["sudo".to_owned(), "-n".to_owned(), "--".to_owned()],
+        };
+        Ok(Self {
+            options: options.clone(),
+            host,
+            session: Mutex::new(Arc::new(session)),
+            become_root,
+        })
+    }
+
+    /// The session, made anew if it has broken.
+    async fn session(&self) -> Result<Arc<Session>, Error> {
+        let mut session = self.session.lock().await;
+        if session.check().await.is_err() {
+            *session = Arc::new(open(&self.host, &self.options).await?);
+        }
+        Ok(Arc::clone(&session))
+    }
+
+    fn words(&self, words: &[String]) -> Vec<String> {
+        self.become_root.iter().chain(words).cloned().collect()
+    }
+
+    /// Runs a command as root with bytes as its standard input; its standard output.
+    ///
+    /// # Errors
+    /// When it cannot be run or fails, with its standard error.
+    pub(crate) async fn run(&self, words: &[String], input: &[u8]) -> Result<String, Error> {
+        let session = self.session().await?;
+        let words = self.words(words);
+        let operation = format!("run {:?} on {} over ssh", words.join(" "), self.host);
+        let (program, arguments) = words.split_first().ok_or_else(|| {
+            Error::new(ErrorKind::Internal, operation.clone(), "there is no command")
+        })?;
+        let mut child = session
+            .arc_command(program.clone())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .await
+            .map_err(|error| failed(&self.host, &error))?;
+        let stdin = child.stdin().take();
+        let feed = async move {
+            if let Some(mut stdin) = stdin {
+                // A program that ends early says why by its status.
+                let _ = stdin.write_all(input).await;
+                let _ = stdin.shutdown().await;
+            }
+        };
+        let ((), output) = tokio::join!(feed, child.wait_with_output());
+        let output = output.map_err(|error| failed(&self.host, &error))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let reason = format!("it ended with {}: {stderr}", output.status);
+        let error = Error::new(ErrorKind::Environment, operation, reason);
+        Err(match () {
+            () if stderr.contains("No space left on device") => {
+                error.with_fix("free space on the node's disk")
+            }
+            () if stderr.contains("sudo") => {
+                error.with_fix("log in as root (--ssh-user root), or allow sudo without a password")
+            }
+            () => error,
+        })
+    }
+
+    /// Puts the agent into the run's directory.
+    pub(crate) async fn upload_agent(&self, run: &RunId, agent: &[u8]) -> Result<(), Error> {
+        let layout = Layout::on_node(run.as_str());
+        let script = "umask 022 && mkdir -p \"$0\" && cat > \"$1.new\" && chmod 0755 \"$1.new\" && \
+                      mv \"$1.new\" \"$1\" || { rm -f \"$1.new\"; rmdir \"$0\"; exit 1; }";
+        let words = ["sh", "-c", script, layout.directory(), &layout.agent()];
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        self.run(&words, agent).await.map(drop)
+    }
+}
+
+/// The relay, run on the node itself; the host agent is started with it.
+#[derive(Debug)]
+pub(crate) struct SshLink {
+    pub(crate) node: Arc<SshNode>,
+    pub(crate) command: Vec<String>,
+}
+
+#[async_trait]
+impl Link for SshLink {
+    async fn connect(&self) -> Result<Stream, Error> {
+        let session = self.node.session().await?;
+        let words = self.node.words(&self.command);
+        let (program, arguments) = words.split_first().ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "run the relay over ssh", "there is no command")
+        })?;
+        let mut child = session
+            .arc_command(program.clone())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .await
+            .map_err(|error| failed(&self.node.host, &error))?;
+        let streams = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (Some(writer), Some(reader), Some(mut stderr)) = streams else {
+            return Err(Error::new(ErrorKind::Internal, "run the relay over ssh", "no streams"));
+        };
+        let end = tokio::spawn(async move {
+            let mut words = String::new();
+            let (read, status) = tokio::join!(stderr.read_to_string(&mut words), child.wait());
+            let status = match (status, read) {
+                (Ok(status), _) => format!("the relay ended with {status}"),
+                (Err(error), _) => format!("the connection broke: {error}"),
+            };
+            format!("{status}: {}", words.trim())
+        });
+        Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), end })
+    }
+}
+
+async fn open(host: &str, options: &SshOptions) -> Result<Session, Error> {
+    let mut builder = SessionBuilder::default();
+    builder
+        .known_hosts_check(KnownHosts::Strict)
+        .connect_timeout(CONNECT_WITHIN)
+        .server_alive_interval(AWAY_AT_MOST / 4);
+    if let Some(config) = &options.config {
+        builder.config_file(config);
+    }
+    if let Some(user) = &options.user {
+        builder.user(user.clone());
+    }
+    builder.connect(host).await.map_err(|error| failed(host, &error))
+}
+
+/// What ssh says, with what can be done about it.
+fn failed(host: &str, error: &openssh::Error) -> Error {
+    let mut reason = error.to_string();
+    let mut below = std::error::Error::source(error);
+    while let Some(error) = below {
+        let text = error.to_string();
+        if !reason.contains(&text) {
+            reason = format!("{reason}: {text}");
+        }
+        below = error.source();
+    }
+    let fix = match reason.as_str() {
+        text if text.contains("HOST IDENTIFICATION HAS CHANGED")
+            || text.contains("Host key verification failed")
+            || text.contains("host key") =>
+        {
+            "the node's host key is not the one that is known: find out why; if it is meant to be, \
+             ssh-keygen -R HOST and log in once by hand"
+        }
+        text if text.contains("Permission denied") => {
+            "give ssh a key that the node accepts (ssh-add, IdentityFile), or another user with \
+             --ssh-user; or go without ssh: --access pod"
+        }
+        text if text.contains("Could not resolve") => {
+            "add the node to ~/.ssh/config, or name a file with --ssh-config, or a domain with \
+             --ssh-domain; or go without ssh: --access pod"
+        }
+        text if text.contains("No such file or directory") && text.contains("ssh") => {
+            "install an ssh client, or go without ssh: --access pod"
+        }
+        _ => "see that `ssh HOST true` works without a question; or go without ssh: --access pod",
+    };
+    Error::new(ErrorKind::Environment, format!("connect to {host} over ssh"), reason).with_fix(fix)
+}
+
+/// Whether the user's ssh configuration says anything of a host: its name becomes another.
+pub(crate) async fn is_configured(host: &str) -> bool {
+    let asked = tokio::process::Command::new("ssh").args(["-G", "--", host]).output().await;
+    let Ok(asked) = asked else { return false };
+    let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let name = text.lines().find_map(|line| line.strip_prefix("hostname "));
+    asked.status.success() && name.is_some_and(|name| name != host)
+}
+
+/// Imports an image made of the agent into the node's runtime; its name.
+///
+/// # Errors
+/// When the runtime has neither `k3s ctr` nor `ctr`, or refuses it.
+pub(crate) async fn import(
+    node: &SshNode,
+    agent: &[u8],
+    architecture: &str,
+) -> Result<String, Error> {
+    let image = crate::oci::image_name();
+    let archive = crate::oci::archive(agent, architecture)?;
+    // The kubelet sees an image once the runtime has labelled it, a moment after the import.
+    let script = "if command -v k3s > /dev/null; then set -- k3s ctr; else set -- ctr -n k8s.io; fi; \
+                  \"$@\" images import - > /dev/null || exit; for i in $(seq 100); do \
+                  \"$@\" images list -q \"name==$0\" \"labels.io.cri-containerd.image==managed\" \
+                  | grep -q . && exit 0; sleep 0.05; done; echo the image does not show up >&2; exit 1";
+    let words = ["sh", "-c", script, &image];
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    node.run(&words, &archive).await?;
+    Ok(image)
+}

@@ -1,0 +1,163 @@
+//! The host pod: the host agent in a privileged pod that shares the node's process ids.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapProjection, Container, Pod, PodSpec, ProjectedVolumeSource,
+    SecurityContext, Volume, VolumeMount, VolumeProjection,
+};
+use kube::api::ObjectMeta;
+use propagation_core::RunId;
+use propagation_core::host::Layout;
+use propagation_core::plan::Bridge;
+
+use super::workload::{IN_IMAGE, host_path, resources};
+use super::{CONTAINER, SERVICE_ACCOUNT, labels, tolerate_everything};
+
+/// The name of a run's host pod.
+pub(crate) fn host_pod(run: &RunId) -> String {
+    format!("host-agent-{run}")
+}
+
+/// Where the config maps are mounted.
+const PARTS: &str = "/agent";
+
+/// Where the agent of a host pod comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AgentFrom {
+    /// The image has it.
+    Image(String),
+    /// Config maps have it, compressed; this image has a shell and gunzip.
+    ConfigMaps {
+        /// An image that is on the node.
+        shell_image: String,
+        /// How many config maps there are.
+        parts: usize,
+    },
+}
+
+/// The most bytes of the agent in one config map: an API server takes 1 MiB with all around it.
+const PART_BYTES: usize = 900 * 1024;
+
+/// The config maps with the compressed agent, in parts.
+pub(crate) fn config_maps(namespace: &str, run: &RunId, compressed: &[u8]) -> Vec<ConfigMap> {
+    let parts = compressed.chunks(PART_BYTES).enumerate();
+    parts
+        .map(|(number, part)| ConfigMap {
+            metadata: metadata(namespace, run, &part_name(run, number)),
+            binary_data: Some([(file_name(number), ByteString(part.to_vec()))].into()),
+            ..ConfigMap::default()
+        })
+        .collect()
+}
+
+fn part_name(run: &RunId, number: usize) -> String {
+    format!("{}-{number}", host_pod(run))
+}
+
+/// Sorted as their numbers are.
+fn file_name(number: usize) -> String {
+    format!("agent.gz.{number:03}")
+}
+
+fn metadata(namespace: &str, run: &RunId, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some(namespace.into()),
+        labels: Some(labels(Some(run))),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The words after the agent's path with which it looks after a run.
+pub(crate) fn arguments(command: &str, run: &RunId, bridge: &Bridge) -> Vec<String> {
+    let words = [
+        command,
+        "--run-id",
+        run.as_str(),
+        "--bridge",
+        &bridge.path,
+        "--mountpoint",
+        &bridge.mountpoint,
+    ];
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// The host pod. It goes to the node without asking the scheduler, whatever its taints.
+pub(crate) fn pod(
+    namespace: &str,
+    run: &RunId,
+    node: &str,
+    bridge: &Bridge,
+    agent: &AgentFrom,
+) -> Pod {
+    let layout = Layout::on_node(run.as_str());
+    let mut volumes = vec![host_path("run", layout.directory(), Some("DirectoryOrCreate"))];
+    let mut mounts = vec![mount("run", layout.directory())];
+    let mut command;
+    let image = match agent {
+        AgentFrom::Image(image) => {
+            command = vec![IN_IMAGE.to_owned()];
+            command.extend(arguments("host", run, bridge));
+            image
+        }
+        AgentFrom::ConfigMaps { shell_image, parts } => {
+            volumes.push(Volume {
+                name: "agent".into(),
+                projected: Some(ProjectedVolumeSource {
+                    sources: Some((0..*parts).map(|number| part(run, number)).collect()),
+                    ..ProjectedVolumeSource::default()
+                }),
+                ..Volume::default()
+            });
+            mounts.push(mount("agent", PARTS));
+            // The words that follow are the script's arguments, so that none has to be quoted.
+            let script = format!(
+                "cat {PARTS}/agent.gz.* | gunzip -c > \"$0\" && chmod 0755 \"$0\" && exec \"$0\" \"$@\""
+            );
+            command = vec!["sh".into(), "-c".into(), script, layout.agent()];
+            command.extend(arguments("host", run, bridge));
+            shell_image
+        }
+    };
+    let container = Container {
+        name: CONTAINER.into(),
+        image: Some(image.clone()),
+        image_pull_policy: Some("IfNotPresent".into()),
+        command: Some(command),
+        resources: Some(resources()),
+        security_context: Some(SecurityContext {
+            privileged: Some(true),
+            run_as_user: Some(0),
+            run_as_group: Some(0),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
+    Pod {
+        metadata: metadata(namespace, run, &host_pod(run)),
+        spec: Some(PodSpec {
+            containers: vec![container],
+            volumes: Some(volumes),
+            host_pid: Some(true),
+            node_name: Some(node.into()),
+            restart_policy: Some("Never".into()),
+            termination_grace_period_seconds: Some(1),
+            service_account_name: Some(SERVICE_ACCOUNT.into()),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            tolerations: Some(vec![tolerate_everything()]),
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    }
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
+}
+
+fn part(run: &RunId, number: usize) -> VolumeProjection {
+    let config_map = ConfigMapProjection { name: part_name(run, number), ..Default::default() };
+    VolumeProjection { config_map: Some(config_map), ..VolumeProjection::default() }
+}

@@ -1,0 +1,112 @@
+//! The plan as files that `kubectl apply -k` takes and that work without this program.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Toleration;
+use propagation_core::plan::{Plan, Role};
+use propagation_core::{Error, ErrorKind};
+use serde::Serialize;
+
+use super::workload::{Common, Placement, Task, pod};
+use super::{namespace, service_account};
+use crate::oci::image_name;
+
+/// The rights that a run needs, and no more.
+const RBAC: &str = include_str!("../../manifests/rbac.yaml");
+
+/// What can be chosen for the files.
+#[derive(Debug, Clone, Default)]
+pub struct Choices {
+    /// The namespace of everything.
+    pub namespace: String,
+    /// The image with the agent; none takes the one that `propagation image` writes.
+    pub image: Option<String>,
+    /// Labels that the node has to have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that do not matter.
+    pub tolerations: Vec<Toleration>,
+    /// Whether consumers get a liveness probe.
+    pub liveness_probe: bool,
+}
+
+/// The files, by name: the seed's kustomize tree, and `rbac.yaml` beside it.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when an object cannot be written as YAML.
+pub fn files(plan: &Plan, choices: &Choices) -> Result<Vec<(&'static str, String)>, Error> {
+    let own = image_name();
+    let placement = Placement {
+        node_selector: choices.node_selector.clone(),
+        tolerations: choices.tolerations.clone(),
+    };
+    let common = Common {
+        namespace: &choices.namespace,
+        run: None,
+        bridge: &plan.bridge,
+        image: choices.image.as_deref().unwrap_or(&own),
+        placement: &placement,
+    };
+    let task = Task::ByItself {
+        deadlines: &plan.deadlines,
+        allow_other: plan.fuse.allow_other,
+        liveness_probe: choices.liveness_probe,
+    };
+    let pods = |wanted: &[Role]| {
+        let specs = plan.workloads.iter().filter(|spec| wanted.contains(&spec.role));
+        let documents = specs.map(|spec| yaml(&pod(&spec.name, spec, &common, &task)));
+        documents.collect::<Result<Vec<_>, _>>().map(|documents| documents.join("---\n"))
+    };
+    let space =
+        [yaml(&namespace(&choices.namespace, None))?, yaml(&service_account(&choices.namespace))?];
+    Ok(vec![
+        ("kustomization.yaml", KUSTOMIZATION.into()),
+        ("namespace.yaml", format!("{NAMESPACE_WORDS}{}", space.join("---\n"))),
+        ("producer.yaml", format!("{PRODUCER_WORDS}{}", pods(&[Role::Producer])?)),
+        (
+            "consumer.yaml",
+            format!("{}{}", consumer_words(choices), pods(&[Role::Consumer, Role::Control])?),
+        ),
+        ("rbac.yaml", RBAC.into()),
+    ])
+}
+
+const KUSTOMIZATION: &str = "\
+# kubectl apply -k .
+# Then: kubectl --namespace fuse-test logs --follow consumer-early
+# rbac.yaml is not part of it: it is for who runs `propagation run --backend k8s` with few rights.
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+  - namespace.yaml
+  - producer.yaml
+  - consumer.yaml
+";
+
+const NAMESPACE_WORDS: &str = "\
+# The producer has to be privileged, and volumes are hostPath: Pod Security level privileged.
+";
+
+const PRODUCER_WORDS: &str = "\
+# Makes a FUSE mount in the shared directory and serves it until it is deleted. Only it is
+# privileged: the API server refuses Bidirectional otherwise.
+";
+
+fn consumer_words(choices: &Choices) -> String {
+    let words = "\
+# Read the mount, before it is there and after. The control (None) must not see it.
+";
+    let probe = "\
+# The liveness probe looks every 10 s, gives each look 4 s, and restarts the container after three
+# that failed: 35 s after the mount died or began to hang at the latest. It begins after 60 s, so
+# that a producer that starts late is waited for.
+";
+    if choices.liveness_probe { format!("{words}{probe}") } else { words.into() }
+}
+
+fn yaml<T: Serialize>(object: &T) -> Result<String, Error> {
+    let failed =
+        |reason: String| Error::new(ErrorKind::Internal, "write an object as YAML", reason);
+    // By way of JSON, whose maps are sorted: the same object gives the same text.
+    let value = serde_json::to_value(object).map_err(|error| failed(error.to_string()))?;
+    serde_saphyr::to_string(&value).map_err(|error| failed(error.to_string()))
+}

@@ -1,0 +1,109 @@
+//! The objects of the five phases, whole.
+
+use propagation_core::RunId;
+use propagation_core::plan::{Bridge, Plan};
+
+use super::host::{AgentFrom, config_maps, pod as host_pod};
+use super::manifests::{Choices, files};
+use super::workload::{Common, Placement, Task, pod};
+use super::{Record, namespace};
+
+fn run() -> RunId {
+    RunId::parse("20260228t100000-ab12cd34").expect("a run id")
+}
+
+#[test]
+fn the_pods_of_a_run() {
+    let (plan, run) = (Plan::default(), run());
+    let placement = Placement {
+        node_selector: [("kubernetes.io/hostname".into(), "k3s-w2".into())].into(),
+        tolerations: Vec::new(),
+    };
+    let common = Common {
+        namespace: "fuse-test",
+        run: Some(&run),
+        bridge: &plan.bridge,
+        image: "localhost/pause:3",
+        placement: &placement,
+    };
+    let pods: Vec<_> = plan
+        .workloads
+        .iter()
+        .zip(0..)
+        .map(|(spec, container)| {
+            let task = Task::AsTold { container, replica: 0, run: &run };
+            pod(&format!("{}-{container}", spec.name), spec, &common, &task)
+        })
+        .collect();
+    insta::assert_json_snapshot!("pods", pods);
+}
+
+#[test]
+fn only_the_producer_is_privileged() {
+    let (plan, placement) = (Plan::default(), Placement::default());
+    let common = Common {
+        namespace: "n",
+        run: None,
+        bridge: &plan.bridge,
+        image: "i",
+        placement: &placement,
+    };
+    let task =
+        Task::ByItself { deadlines: &plan.deadlines, allow_other: true, liveness_probe: false };
+    for spec in &plan.workloads {
+        let pod = pod(&spec.name, spec, &common, &task);
+        let container = &pod.spec.as_ref().expect("a spec").containers[0];
+        let privileged = container.security_context.as_ref().and_then(|c| c.privileged);
+        assert_eq!(privileged, Some(spec.name == "producer"), "{}", spec.name);
+    }
+}
+
+#[test]
+fn the_host_pod_and_its_agent() {
+    let (run, bridge) = (run(), Bridge::default());
+    let maps = config_maps("fuse-test", &run, &vec![7; 2 * 1024 * 1024]);
+    let sizes: Vec<usize> =
+        maps.iter().map(|map| serde_json::to_vec(map).expect("JSON").len()).collect();
+    // The limit of the API server is 1 MiB of data, its limit for a request 3 MiB.
+    assert!(sizes.len() == 3 && sizes.iter().all(|size| *size < 1_500_000), "{sizes:?}");
+    let from = AgentFrom::ConfigMaps { shell_image: "busybox:1".into(), parts: maps.len() };
+    let pods = [
+        host_pod("fuse-test", &run, "k3s-w2", &bridge, &from),
+        host_pod("fuse-test", &run, "k3s-w2", &bridge, &AgentFrom::Image("agent:1".into())),
+    ];
+    insta::assert_json_snapshot!("host-pod", pods);
+}
+
+#[test]
+fn a_record_is_read_back() {
+    let record = Record {
+        run: run(),
+        node: "k3s-w2".into(),
+        bridge: Bridge { path: "/srv/a b".into(), mountpoint: "dfs".into() },
+        owns_namespace: true,
+        over_ssh: false,
+        operator: "desk/42".into(),
+    };
+    assert_eq!(Record::from_object(&record.to_object("n")), Some(record.clone()));
+    let mut other = record.to_object("n");
+    other.metadata.name = Some("kube-root-ca.crt".into());
+    assert_eq!(Record::from_object(&other), None);
+}
+
+#[test]
+fn the_namespace_lets_privileged_pods_in() {
+    insta::assert_json_snapshot!("namespace", namespace("fuse-test", Some(&run())));
+}
+
+#[test]
+fn the_manifests() {
+    let choices = Choices {
+        namespace: "fuse-test".into(),
+        node_selector: [("kubernetes.io/hostname".into(), "k3s-w2".into())].into(),
+        liveness_probe: true,
+        ..Choices::default()
+    };
+    for (name, content) in files(&Plan::default(), &choices).expect("YAML") {
+        insta::assert_snapshot!(format!("manifests-{name}"), content);
+    }
+}

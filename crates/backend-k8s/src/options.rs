@@ -1,0 +1,98 @@
+//! What can be chosen.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::Toleration;
+
+#[cfg(unix)]
+use crate::link::ssh::SshOptions;
+
+/// How the node itself is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Over ssh when ssh has been told of the node, otherwise through a host pod.
+    #[default]
+    Found,
+    /// Over ssh.
+    Ssh,
+    /// Through a privileged pod that shares the node's process ids.
+    Pod,
+}
+
+/// What can be chosen of a run on a cluster.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct K8sOptions {
+    /// Another kubeconfig than `$KUBECONFIG` or `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// Another context of it than the current one.
+    pub context: Option<String>,
+    /// The node; none takes the first that is ready and takes ordinary pods.
+    pub node: Option<String>,
+    /// A namespace to work in; none makes one for the run. One that is there must carry this
+    /// program's label.
+    pub namespace: Option<String>,
+    /// An image with the agent, for nodes that it cannot be brought onto otherwise.
+    pub image: Option<String>,
+    /// How the node itself is reached.
+    pub access: Access,
+    /// How ssh is used.
+    #[cfg(unix)]
+    pub ssh: SshOptions,
+    /// Over ssh: import an image that is made of the agent, instead of putting the agent into
+    /// containers of an image that the node has.
+    pub import_image: bool,
+    /// Taints that do not matter.
+    pub tolerations: Vec<Toleration>,
+    /// Put `user_allow_other` into the node's `/etc/fuse.conf` for the time of the run.
+    pub apply: bool,
+}
+
+/// A toleration as it is written: `KEY[=VALUE][:EFFECT]`, or `*` for every taint.
+///
+/// # Errors
+/// In words, when there is no key.
+pub fn parse_toleration(text: &str) -> Result<Toleration, String> {
+    if text == "*" {
+        return Ok(crate::objects::tolerate_everything());
+    }
+    let (taint, effect) = match text.rsplit_once(':') {
+        Some((taint, effect)) => (taint, Some(effect)),
+        None => (text, None),
+    };
+    let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    if let Some(effect) = effect.filter(|effect| !known.contains(effect)) {
+        return Err(format!("{effect:?} is not an effect: use one of {}", known.join(", ")));
+    }
+    let (key, value) = match taint.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (taint, None),
+    };
+    if key.is_empty() {
+        return Err("write KEY, KEY=VALUE, KEY=VALUE:EFFECT, or * for every taint".into());
+    }
+    Ok(Toleration {
+        key: Some(key.into()),
+        operator: Some(if value.is_some() { "Equal" } else { "Exists" }.into()),
+        value: value.map(ToOwned::to_owned),
+        effect: effect.map(ToOwned::to_owned),
+        ..Toleration::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tolerations_are_written_as_taints() {
+        let all = parse_toleration("*").expect("every taint");
+        assert_eq!((all.key, all.operator.as_deref()), (None, Some("Exists")));
+        let one = parse_toleration("dedicated=media:NoSchedule").expect("a taint");
+        assert_eq!(one.key.as_deref(), Some("dedicated"));
+        assert_eq!(one.value.as_deref(), Some("media"));
+        assert_eq!(one.effect.as_deref(), Some("NoSchedule"));
+        let key = parse_toleration("node-role.kubernetes.io/control-plane").expect("a key");
+        assert_eq!(key.operator.as_deref(), Some("Exists"));
+        assert!(parse_toleration("a:Sometimes").is_err() && parse_toleration("").is_err());
+    }
+}

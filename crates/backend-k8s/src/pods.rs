@@ -1,0 +1,278 @@
+//! The pods of a run as the API server tells of them: one watch, and what each pod's state means.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use propagation_core::RunId;
+use propagation_core::program::StartRefused;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::objects::RUN_ID;
+
+/// How a pod stands, as far as its start goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// On its way.
+    Pending,
+    /// Its container runs.
+    Running,
+    /// The runtime refuses its container: a result.
+    Refused(StartRefused),
+    /// It cannot start for a reason that says nothing about propagation: what, and what to do.
+    Broken { reason: String, fix: &'static str },
+    /// It has ended, or is being removed.
+    Over { reason: Option<String> },
+}
+
+/// What a pod's status means.
+pub(crate) fn standing(pod: &Pod) -> Standing {
+    let Some(status) = &pod.status else { return Standing::Pending };
+    let phase = status.phase.as_deref().unwrap_or_default();
+    if matches!(phase, "Failed" | "Succeeded") {
+        let words = [status.reason.as_deref(), status.message.as_deref()];
+        let reason = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
+        if status.reason.as_deref().is_some_and(|reason| reason.starts_with("OutOf")) {
+            return broken(&reason, ROOM);
+        }
+        return Standing::Over { reason: Some(reason).filter(|reason| !reason.is_empty()) };
+    }
+    let unscheduled = status.conditions.iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(condition) = unscheduled {
+        let message = condition.message.clone().unwrap_or_default();
+        return broken(&format!("it cannot be scheduled: {message}"), SCHEDULE);
+    }
+    let container = status.container_statuses.iter().flatten().next();
+    let Some(container) = container else { return Standing::Pending };
+    match &container.state {
+        Some(ContainerState { running: Some(_), .. }) => Standing::Running,
+        Some(ContainerState { waiting: Some(waiting), .. }) => {
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            let message = waiting.message.as_deref().unwrap_or_default();
+            let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+            waits(reason, message, last.and_then(|last| last.message.as_deref()))
+        }
+        Some(ContainerState { terminated: Some(ended), .. })
+            if matches!(ended.reason.as_deref(), Some("StartError" | "ContainerCannotRun")) =>
+        {
+            refused_or_broken(ended.message.as_deref().unwrap_or_default())
+        }
+        _ => Standing::Pending,
+    }
+}
+
+fn waits(reason: &str, message: &str, last: Option<&str>) -> Standing {
+    match reason {
+        "CreateContainerError" | "RunContainerError" | "CreateContainerConfigError" => {
+            refused_or_broken(message)
+        }
+        "CrashLoopBackOff" if last.is_some_and(|last| last.contains("exec format error")) => {
+            broken(last.unwrap_or_default(), ARCHITECTURE)
+        }
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
+            broken(&format!("{reason}: {message}"), IMAGE)
+        }
+        _ => Standing::Pending,
+    }
+}
+
+const ROOM: &str = "free CPU or memory on the node: each pod asks for 50m and 32Mi";
+const SCHEDULE: &str = "uncordon the node, or let the pods tolerate its taints with --tolerate, or \
+                        free CPU and memory (each pod asks for 50m and 32Mi)";
+const IMAGE: &str = "bring the image onto the node: over ssh with --ssh, by `propagation image`, or \
+                     name one that it can pull with --image";
+const ARCHITECTURE: &str = "the agent is for another architecture than the node: build this program \
+                            for it, or name an image with --image";
+const DISK: &str = "free space on the node's disk";
+
+fn broken(reason: &str, fix: &'static str) -> Standing {
+    Standing::Broken { reason: reason.into(), fix }
+}
+
+/// What the runtime says when it does not start a container. Most of it is about the volumes.
+fn refused_or_broken(message: &str) -> Standing {
+    let lower = message.to_lowercase();
+    if lower.contains("exec format error") {
+        return broken(message, ARCHITECTURE);
+    }
+    if lower.contains("no space left on device") {
+        return broken(message, DISK);
+    }
+    Standing::Refused(StartRefused { text: message.into(), errno: errno_in(&lower) })
+}
+
+/// The errno whose text, as Go prints it, is in the runtime's words.
+fn errno_in(lower: &str) -> Option<String> {
+    const TEXTS: [(&str, &str); 8] = [
+        ("transport endpoint is not connected", "ENOTCONN"),
+        ("permission denied", "EACCES"),
+        ("stale nfs file handle", "ESTALE"),
+        ("stale file handle", "ESTALE"),
+        ("input/output error", "EIO"),
+        ("not a directory", "ENOTDIR"),
+        ("read-only file system", "EROFS"),
+        ("no such file or directory", "ENOENT"),
+    ];
+    TEXTS.iter().find(|(text, _)| lower.contains(text)).map(|(_, errno)| (*errno).to_owned())
+}
+
+/// All pods of a run, followed until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pods {
+    known: watch::Receiver<HashMap<String, Arc<Pod>>>,
+    task: JoinHandle<()>,
+}
+
+impl Pods {
+    /// Begins to watch.
+    pub(crate) fn watch(client: Client, namespace: &str, run: &RunId) -> Self {
+        let (sender, known) = watch::channel(HashMap::new());
+        let api: Api<Pod> = Api::namespaced(client, namespace);
+        // Servers from 1.20 on have no streaming lists.
+        let config = watcher::Config::default().labels(&format!("{RUN_ID}={run}"));
+        let task = tokio::spawn(async move {
+            let events = watcher(api, config).default_backoff();
+            futures_util::pin_mut!(events);
+            let mut listed = HashMap::new();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(watcher::Event::Init) => listed.clear(),
+                    Ok(watcher::Event::InitApply(pod)) => {
+                        listed.insert(pod.name_any(), Arc::new(pod));
+                    }
+                    Ok(watcher::Event::InitDone) => {
+                        sender.send_replace(std::mem::take(&mut listed));
+                    }
+                    Ok(watcher::Event::Apply(pod)) => {
+                        sender.send_modify(|known| {
+                            known.insert(pod.name_any(), Arc::new(pod));
+                        });
+                    }
+                    Ok(watcher::Event::Delete(pod)) => {
+                        sender.send_modify(|known| {
+                            known.remove(&pod.name_any());
+                        });
+                    }
+                    Err(error) => tracing::debug!(%error, "the watch of pods begins again"),
+                }
+            }
+        });
+        Self { known, task }
+    }
+
+    /// Waits until what is known of the pods meets a condition.
+    pub(crate) async fn until<T>(
+        &self,
+        mut met: impl FnMut(&HashMap<String, Arc<Pod>>) -> Option<T>,
+    ) -> Option<T> {
+        let mut known = self.known.clone();
+        let mut found = None;
+        let waited = known.wait_for(|pods| {
+            found = met(pods);
+            found.is_some()
+        });
+        waited.await.ok()?;
+        found
+    }
+
+    /// A pod, as it is known now.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Pod>> {
+        self.known.borrow().get(name).cloned()
+    }
+}
+
+impl Drop for Pods {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn standing_of(status: serde_json::Value) -> Standing {
+        let pod = json!({ "metadata": { "name": "p" }, "status": status });
+        standing(&serde_json::from_value(pod).expect("a pod"))
+    }
+
+    fn waiting(reason: &str, message: &str) -> Standing {
+        standing_of(json!({
+            "phase": "Pending",
+            "containerStatuses": [{
+                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": reason, "message": message } },
+            }],
+        }))
+    }
+
+    #[test]
+    fn what_the_runtime_refuses_is_a_result() {
+        let text = "failed to generate container \"x\" spec: failed to generate spec: failed to stat \
+                    \"/tmp/b/dfs\": stat /tmp/b/dfs: transport endpoint is not connected";
+        let Standing::Refused(refusal) = waiting("CreateContainerError", text) else {
+            panic!("a stale source is refused");
+        };
+        assert_eq!(refusal.errno.as_deref(), Some("ENOTCONN"));
+        let text = "path \"/tmp/b\" is mounted on \"/\" but it is not a shared mount";
+        let Standing::Refused(refusal) = waiting("CreateContainerError", text) else {
+            panic!("a private covering mount is refused");
+        };
+        assert_eq!((refusal.text.as_str(), refusal.errno), (text, None));
+    }
+
+    #[test]
+    fn what_says_nothing_about_propagation_is_an_error_with_a_fix() {
+        let unschedulable = json!({
+            "phase": "Pending",
+            "conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": "0/2 nodes are available: 2 Insufficient cpu.",
+            }],
+        });
+        let out_of = json!({
+            "phase": "Failed", "reason": "OutOfcpu",
+            "message": "Node didn't have enough resource: cpu",
+        });
+        for (standing, reason, fix) in [
+            (standing_of(unschedulable), "Insufficient cpu", "--tolerate"),
+            (standing_of(out_of), "OutOfcpu", "free CPU"),
+            (waiting("ErrImageNeverPull", "image is not present"), "ErrImageNeverPull", "--image"),
+            (waiting("ImagePullBackOff", "back-off"), "ImagePullBackOff", "--image"),
+            (waiting("RunContainerError", "exec /a: exec format error"), "exec format", "built"),
+            (waiting("CreateContainerError", "no space left on device"), "no space", "disk"),
+        ] {
+            let Standing::Broken { reason: found, fix: advice } = standing else {
+                panic!("{reason}: {standing:?}");
+            };
+            assert!(found.contains(reason), "{found}");
+            assert!(advice.contains(fix) || fix == "built", "{advice}");
+        }
+    }
+
+    #[test]
+    fn an_evicted_pod_is_over_and_says_why() {
+        let status = json!({
+            "phase": "Failed", "reason": "Evicted", "message": "The node was low on memory.",
+        });
+        let reason = Some("Evicted: The node was low on memory.".to_owned());
+        assert_eq!(standing_of(status), Standing::Over { reason });
+    }
+
+    #[test]
+    fn a_pod_on_its_way_is_waited_for() {
+        assert_eq!(standing_of(json!({ "phase": "Pending" })), Standing::Pending);
+        assert_eq!(waiting("ContainerCreating", ""), Standing::Pending);
+        assert_eq!(waiting("CrashLoopBackOff", "back-off 10s"), Standing::Pending);
+    }
+}

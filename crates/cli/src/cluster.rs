@@ -1,0 +1,278 @@
+//! The options of `--backend k8s`, and runs on one node or many.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt;
+use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, clean, parse_toleration};
+use propagation_core::{Error, ErrorKind, Report, RunId, Runner};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{CleanOptions, ReportFormat, RunOptions};
+use crate::exit::Exit;
+use crate::log::Log;
+use crate::progress::Progress;
+use crate::{output, run};
+
+/// How the node itself is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum AccessName {
+    /// Over ssh when ssh has been told of the node, otherwise through a pod.
+    #[default]
+    Found,
+    /// Over ssh, with the user's own configuration.
+    Ssh,
+    /// Through a privileged pod that shares the node's process ids.
+    Pod,
+}
+
+/// Options of `--backend k8s`.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Options of --backend k8s")]
+pub(crate) struct ClusterOptions {
+    /// Another kubeconfig than $KUBECONFIG or ~/.kube/config; it is only read.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Another context than the current one.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The node, or several with commas; without, the first that can carry a run.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    node: Vec<String>,
+    /// Every node, side by side.
+    #[arg(long, conflicts_with_all = ["node", "selector"])]
+    all_nodes: bool,
+    /// The nodes with these labels.
+    #[arg(long, value_name = "LABELS", conflicts_with = "node")]
+    selector: Option<String>,
+    /// How many nodes are run on at a time.
+    #[arg(long, value_name = "N", default_value = "8", default_missing_value = "8",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    parallel: Option<u16>,
+    /// A namespace to work in, instead of one made for the run; it has to carry this program's label.
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// An image with the agent, for nodes that it cannot be brought onto.
+    #[arg(long, value_name = "REF")]
+    image: Option<String>,
+    /// How the node itself is reached.
+    #[arg(long, value_enum)]
+    access: Option<AccessName>,
+    /// Another file than ~/.ssh/config.
+    #[arg(long, value_name = "FILE")]
+    ssh_config: Option<PathBuf>,
+    /// Another user than the ssh configuration says; others than root need sudo without a password.
+    #[arg(long, value_name = "NAME")]
+    ssh_user: Option<String>,
+    /// Appended to a node's name to give the host's, such as .lan.
+    #[arg(long, value_name = "SUFFIX")]
+    ssh_domain: Option<String>,
+    /// Over ssh: import the agent as an image, instead of using one that the node has.
+    #[arg(long)]
+    import_image: bool,
+    /// A taint that does not matter: KEY[=VALUE][:EFFECT], or * for every one.
+    #[arg(long, value_name = "TAINT")]
+    tolerate: Vec<String>,
+    /// Put user_allow_other into the node's /etc/fuse.conf for the time of the run.
+    #[arg(long)]
+    apply: bool,
+}
+
+impl ClusterOptions {
+    /// Refuses options that mean nothing for another backend.
+    pub(crate) fn refuse_any(&self) -> Result<(), Error> {
+        let none = Self { parallel: self.parallel, ..Self::default() };
+        if *self == none {
+            return Ok(());
+        }
+        let reason = "options of --backend k8s were given, and the backend is another";
+        Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
+            .with_fix("add --backend k8s"))
+    }
+
+    /// Connects to the cluster.
+    pub(crate) async fn backend(&self) -> Result<K8sBackend, Error> {
+        let tolerations = self.tolerate.iter().map(|text| parse_toleration(text));
+        let tolerations = tolerations
+            .collect::<Result<_, _>>()
+            .map_err(|reason| Error::new(ErrorKind::InvalidInput, "read --tolerate", reason))?;
+        #[cfg(unix)]
+        let ssh = propagation_backend_k8s::SshOptions {
+            config: self.ssh_config.clone(),
+            user: self.ssh_user.clone(),
+            domain: self.ssh_domain.clone(),
+        };
+        K8sBackend::connect(K8sOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            node: self.node.first().cloned(),
+            namespace: self.namespace.clone(),
+            image: self.image.clone(),
+            access: match self.access.unwrap_or_default() {
+                AccessName::Found => Access::Found,
+                AccessName::Ssh => Access::Ssh,
+                AccessName::Pod => Access::Pod,
+            },
+            #[cfg(unix)]
+            ssh,
+            import_image: self.import_image,
+            tolerations,
+            apply: self.apply,
+        })
+        .await
+    }
+
+    fn is_one_node(&self) -> bool {
+        self.node.len() <= 1 && !self.all_nodes && self.selector.is_none()
+    }
+}
+
+/// Runs on the nodes that were asked for.
+pub(crate) async fn run(
+    options: &RunOptions,
+    cancellation: &CancellationToken,
+) -> Result<Exit, Error> {
+    let cluster = &options.cluster;
+    let backend = cluster.backend().await?;
+    if cluster.is_one_node() {
+        let (report, log) = one(options, &backend, cancellation, None).await?;
+        run::show(&report, options, None, log.as_deref())?;
+        return Ok(Exit::Verdict(report.verdict.outcome));
+    }
+    let mut nodes = cluster.node.clone();
+    if nodes.is_empty() {
+        nodes = backend.nodes(cluster.selector.as_deref()).await?;
+    }
+    nodes.dedup();
+    let runs = nodes.into_iter().map(|node| {
+        let backend = backend.for_node(&node);
+        async move {
+            let result = one(options, &backend, cancellation, Some(&node)).await;
+            (node, result)
+        }
+    });
+    let limit = usize::from(cluster.parallel.unwrap_or(1));
+    let mut results: Vec<_> =
+        futures_util::stream::iter(runs).buffer_unordered(limit).collect().await;
+    results.sort_by(|(a, _), (b, _)| a.cmp(b));
+    summarise(options, &results)
+}
+
+/// One run on one node.
+async fn one(
+    options: &RunOptions,
+    backend: &K8sBackend,
+    cancellation: &CancellationToken,
+    node: Option<&str>,
+) -> Result<(Report, Option<PathBuf>), Error> {
+    let runner = Runner::new(options.plan())?
+        .with_cancellation(cancellation.clone())
+        .with_keep(options.keep);
+    let log = Log::open(options.log_dir.as_deref(), runner.run_id());
+    log.line(&format!("propagation {} run {}", env!("CARGO_PKG_VERSION"), runner.run_id()));
+    let progress = Arc::new(match node {
+        Some(node) => Progress::of_many(log, node),
+        None => Progress::new(log, 5),
+    });
+    let sink = Arc::clone(&progress);
+    let runner = runner.with_events(Arc::new(move |event| sink.take(event)));
+    let result = runner.run(backend).await;
+    progress.finish();
+    result.map(|report| (report, progress.log_path().map(ToOwned::to_owned)))
+}
+
+/// A report, and where its log is.
+type Outcome = Result<(Report, Option<PathBuf>), Error>;
+
+/// Each report, and a table of all of them; the worst of them decides the exit status.
+fn summarise(options: &RunOptions, results: &[(String, Outcome)]) -> Result<Exit, Error> {
+    let mut lines = vec![format!("{:<24} {:<20} {:>9}  {}", "NODE", "VERDICT", "TIME", "SUMMARY")];
+    let mut worst = Exit::Success;
+    for (node, result) in results {
+        match result {
+            Ok((report, log)) => {
+                let exit = Exit::Verdict(report.verdict.outcome);
+                if rank(exit) > rank(worst) {
+                    worst = exit;
+                }
+                if options.format == ReportFormat::Text {
+                    run::show(report, options, Some(node), log.as_deref())?;
+                } else {
+                    run::save_for(report, options, Some(node), log.as_deref())?;
+                }
+                let seconds = report.duration_ms / 1e3;
+                let verdict = report.verdict.outcome.as_str();
+                lines.push(format!(
+                    "{node:<24} {verdict:<20} {seconds:>8.1}s  {}",
+                    report.verdict.summary
+                ));
+            }
+            Err(error) => {
+                worst = Exit::Failed;
+                let fix = error.fix().map(|fix| format!(" ({fix})")).unwrap_or_default();
+                lines.push(format!("{node:<24} {:<20} {:>9}  {error}{fix}", "error", "-"));
+            }
+        }
+    }
+    match options.format {
+        ReportFormat::Text => output::text(&lines.join("\n"))?,
+        _ => {
+            let reports: Vec<_> = results
+                .iter()
+                .map(|(node, result)| match result {
+                    Ok((report, _)) => serde_json::json!({ "node": node, "report": report }),
+                    Err(error) => serde_json::json!({ "node": node, "error": error.to_string() }),
+                })
+                .collect();
+            output::json(&serde_json::json!(reports))?;
+        }
+    }
+    Ok(worst)
+}
+
+/// From the best to the worst.
+fn rank(exit: Exit) -> u8 {
+    match exit {
+        Exit::Success => 0,
+        Exit::Verdict(outcome) => 1 + outcome.exit_code(),
+        _ => u8::MAX,
+    }
+}
+
+/// Removes what runs on the cluster have left.
+pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
+    let wanted = options.run_id.as_deref().map(RunId::parse).transpose()?;
+    let backend = options.cluster.backend().await?;
+    let mut found = clean::leftovers(&backend).await?;
+    found.retain(|leftover| match &wanted {
+        Some(run) => leftover.run_id == *run,
+        None => options.all || options.list || !leftover.goes_on(),
+    });
+    if found.is_empty() {
+        return match &wanted {
+            Some(run) => Err(clean::unknown(run)),
+            None => output::text("nothing is left").map(|()| Exit::Success),
+        };
+    }
+    let mut exit = Exit::Success;
+    for leftover in found {
+        let (run, space, node) = (&leftover.run_id, &leftover.namespace, &leftover.node);
+        if options.list {
+            let state = if leftover.goes_on() { ", goes on" } else { "" };
+            let words =
+                format!("run {run}: namespace {space}, node {node}, {} pods", leftover.pods);
+            output::text(&format!("{words}{state}"))?;
+            continue;
+        }
+        let cleanup = clean::remove(&backend, &leftover).await;
+        for line in &cleanup.undone {
+            output::text(&format!("run {run}: {line}"))?;
+        }
+        for line in &cleanup.could_not {
+            exit = Exit::Failed;
+            output::text(&format!("run {run}: could not {line}"))?;
+        }
+    }
+    Ok(exit)
+}

@@ -1,0 +1,84 @@
+//! `propagation manifests`: the plan as files for `kubectl apply -k`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+use propagation_backend_k8s::objects::manifests::{Choices, files};
+use propagation_core::plan::{Bridge, Plan};
+use propagation_core::{Error, ErrorKind};
+
+use crate::exit::Exit;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct ManifestsOptions {
+    /// The directory that they are written into; it is made.
+    pub(crate) directory: PathBuf,
+    /// The host directory that the pods share.
+    #[arg(long, value_name = "PATH", default_value = "/tmp/fuse-test-bridge")]
+    bridge: String,
+    /// The node for all pods.
+    #[arg(long, value_name = "NAME", conflicts_with = "selector")]
+    node: Option<String>,
+    /// Labels of the nodes for the pods: KEY=VALUE, several with commas.
+    #[arg(long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// The namespace.
+    #[arg(long, value_name = "NAME", default_value = "fuse-test")]
+    namespace: String,
+    /// The image with the agent; see `propagation image`.
+    #[arg(long, value_name = "REF")]
+    image: Option<String>,
+    /// A taint that does not matter: KEY[=VALUE][:EFFECT], or * for every one.
+    #[arg(long, value_name = "TAINT")]
+    tolerate: Vec<String>,
+    /// Give the consumers a liveness probe that restarts them when the mount is dead or hangs.
+    #[arg(long)]
+    liveness_probe: bool,
+}
+
+pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
+    let refuse = |what: &str, reason: String| Error::new(ErrorKind::InvalidInput, what, reason);
+    let plan = Plan {
+        bridge: Bridge { path: options.bridge.clone(), ..Bridge::default() },
+        ..Plan::default()
+    };
+    plan.validate()?;
+    let tolerations =
+        options.tolerate.iter().map(|text| propagation_backend_k8s::parse_toleration(text));
+    let tolerations = tolerations
+        .collect::<Result<_, _>>()
+        .map_err(|reason| refuse("read --tolerate", reason))?;
+    let mut node_selector = Vec::new();
+    node_selector
+        .extend(options.node.iter().map(|n| ("kubernetes.io/hostname".to_owned(), n.clone())));
+    for label in options.selector.iter().flat_map(|labels| labels.split(',')) {
+        let (key, value) = label.split_once('=').ok_or_else(|| {
+            refuse("read --selector", format!("{label:?} is not KEY=VALUE"))
+                .with_fix("pods choose nodes by equal labels only: write KEY=VALUE")
+        })?;
+        node_selector.push((key.to_owned(), value.to_owned()));
+    }
+    let choices = Choices {
+        namespace: options.namespace.clone(),
+        image: options.image.clone(),
+        node_selector: node_selector.into_iter().collect(),
+        tolerations,
+        liveness_probe: options.liveness_probe,
+    };
+    let directory = &options.directory;
+    let failed = |what: String, error: std::io::Error| {
+        Error::new(ErrorKind::InvalidInput, what, error.to_string())
+            .with_fix("name a directory that can be written")
+    };
+    fs::create_dir_all(directory)
+        .map_err(|error| failed(format!("make {}", directory.display()), error))?;
+    for (name, content) in files(&plan, &choices)? {
+        let path = directory.join(name);
+        fs::write(&path, content)
+            .map_err(|error| failed(format!("write {}", path.display()), error))?;
+        output::text(&path.display().to_string())?;
+    }
+    Ok(Exit::Success)
+}
