@@ -181,6 +181,9 @@ fn compare(name: &str, text: &str, blocks: &[Block], outputs: &[String]) -> Test
     let mut blessed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
     for (block, output) in blocks.iter().zip(outputs).rev() {
         let Some((first, end)) = block.output else { continue };
+        if output.contains("```") {
+            return Err(format!("{} prints a fence, which ends the block", block.commands).into());
+        }
         let shown = lines[first..end].join("\n");
         if steady(&shown) != steady(output) {
             wrong.push(format!(

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use super::graph::{self, Picture};
 pub use super::words::one_line;
+use super::words::{first_lines, short};
 use super::{Check, PhaseReport, Report, Status, reproduce};
 use crate::diagnosis::{Cause, NOTHING_WRONG};
 
@@ -49,7 +51,8 @@ pub fn sign(status: Status) -> &'static str {
     }
 }
 
-/// The whole report as text. Evidence is shown for checks that failed, or for all with `verbose`.
+/// The whole report as text. Evidence is shown for checks that failed; with `verbose` for all of
+/// them, and the mount graph and the logs besides.
 pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
     let mut out = String::new();
     for (number, phase) in report.phases.iter().enumerate() {
@@ -58,6 +61,10 @@ pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
     write_measurements(&mut out, report);
     write_verdict(&mut out, report, colour);
     write_causes(&mut out, report, colour, verbose);
+    if verbose {
+        write_mounts(&mut out, report, colour);
+        write_logs(&mut out, report, colour);
+    }
     write_cleanup(&mut out, report);
     out
 }
@@ -181,6 +188,30 @@ pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
     }
     let _ = writeln!(out, "    verify: {}", one_line(&cause.verify));
     let _ = writeln!(out, "    source: {}", one_line(&cause.source));
+}
+
+fn write_mounts(out: &mut String, report: &Report, colour: Colour) {
+    let Some(capture) = graph::telling(report) else { return };
+    let title = format!("Mount graph after {}", one_line(&capture.step));
+    let _ = writeln!(out, "\n{}", colour.bold(&title));
+    for line in Picture::of(report, capture).to_string().lines() {
+        let _ = writeln!(out, "  {line}");
+    }
+}
+
+fn write_logs(out: &mut String, report: &Report, colour: Colour) {
+    let (logs, _) = first_lines(&report.logs);
+    for log in logs {
+        let title = format!("Log of {}", one_line(&log.workload));
+        let _ = writeln!(out, "\n{}", colour.bold(&title));
+        let (lines, left_out) = first_lines(&log.lines);
+        for line in lines {
+            let _ = writeln!(out, "  {}", short(line));
+        }
+        if left_out > 0 {
+            let _ = writeln!(out, "  … and {left_out} more lines in report.json");
+        }
+    }
 }
 
 fn write_cleanup(out: &mut String, report: &Report) {
