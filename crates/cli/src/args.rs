@@ -115,6 +115,8 @@ pub(crate) enum ReportFormat {
     Dot,
     /// The mount graph alone, as a picture.
     Svg,
+    /// The plan alone, which `run --scenario` takes to do the same again.
+    Plan,
 }
 
 /// Where a plan is run.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use propagation_core::report::graph::{self, Picture};
+use propagation_core::report::html::IndexEntry;
 use propagation_core::report::text::{self, Colour};
 use propagation_core::report::{html, junit, markdown};
 use propagation_core::{Error, ErrorKind, Report};
@@ -34,6 +35,9 @@ pub(crate) fn print(report: &Report, format: ReportFormat, evidence: bool) -> Re
         ReportFormat::Junit => junit::render(report),
         ReportFormat::Dot => graph::dot::render(&picture(report)?),
         ReportFormat::Svg => graph::svg::standalone(&picture(report)?),
+        ReportFormat::Plan => serde_json::to_string_pretty(&report.plan).map_err(|error| {
+            Error::new(ErrorKind::Internal, "write the plan", error.to_string())
+        })?,
     };
     output::text(&rendered)
 }
@@ -41,10 +45,6 @@ pub(crate) fn print(report: &Report, format: ReportFormat, evidence: bool) -> Re
 /// Writes a report in every format for people and programs, and the log of its run, into a
 /// directory.
 pub(crate) fn save(report: &Report, directory: &Path, log: Option<&Path>) -> Result<(), Error> {
-    let failed = |path: &Path, error: &io::Error| {
-        Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
-            .with_fix("free space, or name another directory with --report")
-    };
     for (name, content) in [
         ("report.json", json(report)?),
         ("report.txt", text::render(report, Colour::Plain, true)),
@@ -52,14 +52,27 @@ pub(crate) fn save(report: &Report, directory: &Path, log: Option<&Path>) -> Res
         ("report.html", html::render(report)),
         ("junit.xml", junit::render(report)),
     ] {
-        let path = directory.join(name);
-        fs::write(&path, content).map_err(|error| failed(&path, &error))?;
+        write(&directory.join(name), &content)?;
     }
     if let Some(log) = log {
         let path = directory.join("run.log");
-        fs::copy(log, &path).map_err(|error| failed(&path, &error))?;
+        fs::copy(log, &path).map_err(|error| not_written(&path, &error))?;
     }
     Ok(())
+}
+
+/// Writes the page that leads to the reports in the directories below.
+pub(crate) fn save_index(entries: &[IndexEntry], directory: &Path) -> Result<(), Error> {
+    write(&directory.join("index.html"), &html::index(entries))
+}
+
+fn write(path: &Path, content: &str) -> Result<(), Error> {
+    fs::write(path, content).map_err(|error| not_written(path, &error))
+}
+
+fn not_written(path: &Path, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
+        .with_fix("free space, or name another directory with --report")
 }
 
 pub(crate) fn json(report: &Report) -> Result<String, Error> {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use futures_util::{StreamExt, stream};
+use propagation_core::report::html::IndexEntry;
 use propagation_core::report::text::{one_line, sign};
 use propagation_core::report::{Expectations, Status};
 use propagation_core::{Error, ErrorKind, Plan, Report, Runner, scenario};
@@ -14,7 +15,7 @@ use crate::args::{BackendName, ReportFormat, RunOptions};
 use crate::exit::Exit;
 use crate::log::Log;
 use crate::output;
-use crate::report::{json, print, save};
+use crate::report::{json, print, save, save_index};
 use crate::run::{cancel_on_signal, make_report_directory, run_locally};
 
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
@@ -71,6 +72,7 @@ async fn run(options: &RunOptions, plans: Vec<Plan>) -> Result<Exit, Error> {
         .buffered(usize::from(options.jobs));
     let mut count = Count::default();
     let mut reports = Vec::new();
+    let mut entries = Vec::new();
     while let Some(done) = results.next().await {
         let done = done?;
         if let (Ok(report), Some(directory)) = (&done.result, &options.report) {
@@ -79,6 +81,7 @@ async fn run(options: &RunOptions, plans: Vec<Plan>) -> Result<Exit, Error> {
             save(report, &own, None)?;
         }
         count.add(&done.result);
+        entries.push(entry(&done));
         match done.result {
             Ok(report) if only_one => print(&report, options.format, options.evidence)?,
             Ok(report) if options.format == ReportFormat::Json => reports.push(json(&report)?),
@@ -86,6 +89,9 @@ async fn run(options: &RunOptions, plans: Vec<Plan>) -> Result<Exit, Error> {
         }
     }
     interrupted.abort();
+    if let Some(directory) = options.report.as_ref().filter(|_| !only_one) {
+        save_index(&entries, directory)?;
+    }
     if options.format == ReportFormat::Json && !only_one {
         output::text(&format!("[\n{}\n]", reports.join(",\n")))?;
     } else if options.format == ReportFormat::Text {
@@ -95,6 +101,20 @@ async fn run(options: &RunOptions, plans: Vec<Plan>) -> Result<Exit, Error> {
         return Ok(Exit::Interrupted);
     }
     count.exit()
+}
+
+/// Its line on the index of all reports.
+fn entry(done: &Done) -> IndexEntry {
+    match &done.result {
+        Ok(report) => IndexEntry::of(&*done.name, format!("{}/report.html", done.name), report),
+        Err(error) => IndexEntry {
+            name: done.name.clone(),
+            address: String::new(),
+            outcome: None,
+            summary: error.to_string(),
+            duration_ms: 0.0,
+        },
+    }
 }
 
 /// Runs one scenario with a log of its own. What makes it impossible here is its result.

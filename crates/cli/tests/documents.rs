@@ -212,8 +212,8 @@ fn steady(output: &str) -> String {
         (r"\d{8}t\d{6}-[0-9a-f]{8}", "<run>"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<timestamp>"),
         (r"\b\d+ min \d+ s\b|\b\d+(\.\d+)? (ms|s)\b", "<time>"),
-        // A dead or missing mount may be glimpsed before the fresh one is there.
-        (r" → (empty \(absent\)|stale \([^)]*\)) at <time>( → ok)", "$2"),
+        // The time between two mounts may be glimpsed or not.
+        (r" → empty \(absent\) at <time>( → ok)", "$1"),
         (r"(\d+ \d+ )?\b\d+:\d+\b", "<device>"),
         (r"\b(shared|master)(:)\d+|\b(group)( )\d+", "$1$3$2$4<group>"),
         (r"nonce=[0-9a-f]+", "nonce=<nonce>"),

@@ -16,6 +16,8 @@ fn main() {
         test("junit_is_accepted_by_its_schema", junit_schema),
         test("graphviz_draws_the_graph", graphviz),
         test("the_command_in_a_report_does_the_same_again", reproduce),
+        test("the_plan_in_a_report_does_the_same_again", by_plan),
+        test("many_scenarios_get_an_index", scenario_index),
         test("a_page_says_everything_and_asks_for_nothing", page_content),
         test("a_page_is_readable_light_dark_and_on_paper", page_looks),
         test("a_page_is_used_by_keyboard", page_keyboard),
@@ -127,6 +129,57 @@ fn reproduce() -> TestResult {
     if first["plan"] != second["plan"] {
         return Err(format!("{command} has another plan").into());
     }
+    PASSED
+}
+
+/// The plan out of a report, under another name, as a scenario file.
+fn plan_file(scratch: &Path, report: &Path, name: &str) -> Result<PathBuf, libtest_mimic::Failed> {
+    let json = report.join("report.json");
+    let printed = output(scratch, &["report", json.to_str().expect("UTF-8"), "--format", "plan"]);
+    let mut plan: Value = serde_json::from_slice(&printed.stdout)?;
+    plan["name"] = name.into();
+    let file = scratch.join(format!("{name}.yaml"));
+    fs::write(&file, plan.to_string())?;
+    Ok(file)
+}
+
+fn by_plan() -> TestResult {
+    let scratch = scratch();
+    let directory = run(scratch.path(), &["--fault", "terminate"], 0)?;
+    let file = plan_file(scratch.path(), &directory, "again")?;
+    let path = file.to_str().expect("UTF-8");
+    let again = output(scratch.path(), &["run", "--scenario", path, "--format", "json"]);
+    expect_code(&again, 0)?;
+    let mut second: Value = serde_json::from_slice(&again.stdout)?;
+    let first: Value = serde_json::from_slice(&fs::read(directory.join("report.json"))?)?;
+    second["plan"].as_object_mut().ok_or("no plan")?.remove("name");
+    if first["plan"] != second["plan"] {
+        return Err(format!("another plan: {}", second["plan"]).into());
+    }
+    PASSED
+}
+
+fn scenario_index() -> TestResult {
+    let scratch = scratch();
+    let directory = run(scratch.path(), &["--fault", "terminate"], 0)?;
+    let files = [
+        plan_file(scratch.path(), &directory, "first")?,
+        plan_file(scratch.path(), &directory, "second")?,
+    ];
+    let all = scratch.path().join("all");
+    let [one, two, all_name] =
+        [&files[0], &files[1], &all].map(|path| path.to_str().expect("UTF-8"));
+    let arguments = ["run", "--scenario", one, "--scenario", two, "--report", all_name];
+    expect_code(&output(scratch.path(), &arguments), 0)?;
+    let index = fs::read_to_string(all.join("index.html"))?;
+    for name in ["first", "second"] {
+        expect_part(&index, &format!("<a href=\"{name}/report.html\">{name}</a>"))?;
+        expect_part(&fs::read_to_string(all.join(name).join("report.html"))?, "Full success")?;
+    }
+    let Some(mut page) = browser(scratch.path())? else { return PASSED };
+    page.open(&all.join("index.html"))?;
+    expect_quiet(&page)?;
+    expect_value(&mut page, "document.querySelectorAll('tbody tr').length", &json!(2))?;
     PASSED
 }
 

@@ -95,7 +95,7 @@ impl ConsumerLine<'_> {
             Self::Reading => "The marker's lines follow: start time, generation, nonce.",
             Self::Ready => "Phase 3 is done for this consumer; from now on it watches.",
             Self::Accessible { .. } => {
-                "The mount can be read. It appears once a second, and at once after a recovery."
+                "The mount can be read. It appears about once a second, and at once after a recovery."
             }
             Self::Inaccessible { .. } => {
                 "The stale mount is noticed. `ENOTCONN`: the daemon is dead. `hang`: it is alive and \

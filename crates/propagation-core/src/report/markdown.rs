@@ -188,9 +188,10 @@ fn write_rest(out: &mut String, report: &Report) {
             let _ = writeln!(out, "| {name} | {} |", text(&value));
         }
     }
-    if let Some(command) = reproduce::command(&report.plan) {
-        out.push_str("\n## Do it again\n\n");
-        write_block(out, "", "sh", &[command]);
+    out.push_str("\n## Do it again\n\n");
+    match reproduce::command(&report.plan) {
+        Some(command) => write_block(out, "", "sh", &[command]),
+        None => write_block(out, "", "sh", &reproduce::BY_PLAN.map(str::to_owned)),
     }
     let (logs, more) = first_lines(&report.logs);
     if !logs.is_empty() {

@@ -6,10 +6,16 @@ use crate::plan::{
 };
 
 /// The command line of `propagation run` that has this plan, for a POSIX shell. None when the plan
-/// says more than the options can; it is in `report.json` then, as `plan`.
+/// says more than the options can; [`BY_PLAN`] is for those.
 pub fn command(plan: &Plan) -> Option<String> {
     Some(arguments(plan)?.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
 }
+
+/// The commands that do any run again, from its `report.json`.
+pub const BY_PLAN: [&str; 2] = [
+    "propagation report report.json --format plan > plan.yaml",
+    "propagation run --scenario plan.yaml",
+];
 
 /// The words of [`command`], not quoted.
 pub fn arguments(plan: &Plan) -> Option<Vec<String>> {

@@ -225,9 +225,9 @@ fn write_cleanup(out: &mut String, report: &Report) {
         report.duration_ms,
         cleanup.duration_ms
     );
-    if let Some(command) = reproduce::command(&report.plan) {
-        let _ = writeln!(out, "Reproduce: {}", one_line(&command));
-    }
+    let command = reproduce::command(&report.plan);
+    let command = command.unwrap_or_else(|| reproduce::BY_PLAN.join(" && "));
+    let _ = writeln!(out, "Reproduce: {}", one_line(&command));
     for kept in &cleanup.kept {
         let _ = writeln!(out, "  kept: {}", one_line(kept));
     }

@@ -159,13 +159,20 @@ fn on_the_way<'a>(
     below.into_iter().chain(stack).collect()
 }
 
-/// What each actor saw last before the capture, by its name.
+/// What each actor saw last when the capture was taken, by its name.
 fn last_seen<'a>(report: &'a Report, capture: &Capture) -> HashMap<String, &'a Observation> {
     let mut seen = HashMap::new();
     let wanted: HashSet<&Actor> = capture.tables.iter().map(|one| &one.actor).collect();
     for observation in &report.timeline {
-        if observation.at_us <= capture.at_us && wanted.contains(&observation.actor) {
-            seen.insert(observation.actor.to_string(), observation);
+        if !wanted.contains(&observation.actor) {
+            continue;
+        }
+        let name = observation.actor.to_string();
+        if observation.at_us <= capture.at_us {
+            seen.insert(name, observation);
+        } else if observation.step == capture.step {
+            // Its first look of this very step may end a little after the tables were read.
+            seen.entry(name).or_insert(observation);
         }
     }
     seen

@@ -84,10 +84,7 @@ pub(super) fn reproduce(report: &Report) -> Markup {
     html! {
         @match reproduce::command(&report.plan) {
             Some(command) => { (block(std::slice::from_ref(&command))) }
-            None => {
-                p { "The plan says more than the options of " code { "propagation run" }
-                    " can; it is the field " code { "plan" } " of report.json." }
-            }
+            None => { (block(&reproduce::BY_PLAN.map(str::to_owned))) }
         }
         p { "This report again, from report.json:" }
         (block(&["propagation report report.json --format html > report.html".to_owned()]))

@@ -71,8 +71,8 @@ fn sections(report: &Report) -> Vec<Section> {
     let mut add = |id, title, content: Option<Markup>| {
         sections.extend(content.map(|content| Section { id, title, content }));
     };
-    add("next", "What to do", Some(summary::next_steps(report)));
     add("causes", "Why", summary::causes(report));
+    add("next", "What to do", Some(summary::next_steps(report)));
     add("timeline", "Who could read the mount when", timeline::section(report));
     add("mounts", "Mount graph", mounts::section(report));
     add("phases", "Phases and checks", Some(phases::section(report)));
