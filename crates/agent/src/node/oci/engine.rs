@@ -232,8 +232,8 @@ struct Line {
 
 /// What a runtime has logged last as an error.
 fn last_error(log: &str) -> Option<String> {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    lines.filter(|line| line.level == "error").last().map(|line| line.msg)
+    let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    lines.find(|line| line.level == "error").map(|line| line.msg)
 }
 
 #[cfg(test)]
