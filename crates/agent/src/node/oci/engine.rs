@@ -138,14 +138,15 @@ impl Engine {
     ) -> Result<Child, Errno> {
         Child::start(|pipe| {
             // Out of the way of the number that is handed on.
-            let high = duplicate_above(pipe.as_fd(), 64).map(Pipe::new);
-            let text = match &high {
-                Ok(_) => match self.execute(bundle, words, keep) {
-                    Err(text) => text,
-                },
-                Err(errno) => format!("duplicate a descriptor: {}", errno_text(*errno)),
+            let high = match duplicate_above(pipe.as_fd(), 64) {
+                Ok(high) => Pipe::new(high),
+                Err(errno) => {
+                    let _ = pipe.send(&format!("duplicate a descriptor: {}", errno_text(errno)));
+                    return;
+                }
             };
-            let _ = high.as_ref().unwrap_or(pipe).send(&text);
+            let Err(text) = self.execute(bundle, words, keep);
+            let _ = high.send(&text);
         })
     }
 
