@@ -1,7 +1,8 @@
 //! The agent: the one program that runs inside a container, simulated or real.
 //!
-//! `node` makes a simulated node and serves it ([`node`]); `host` looks after a run on a real node
-//! ([`host`]), whose containers run `program`; `producer` mounts the FUSE filesystem;
+//! `node` makes a simulated node and serves it ([`node`]); `container` is the program of what an OCI
+//! runtime makes on it; `host` looks after a run on a real node ([`host`]), whose containers run
+//! `program`; `producer` mounts the FUSE filesystem;
 //! `consumer` watches it; `probe` looks once and cannot hang; `facts` reads what a host is like.
 //! It has one thread wherever it touches namespaces, and no async runtime.
 #![cfg(target_os = "linux")]

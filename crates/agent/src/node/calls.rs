@@ -8,6 +8,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
 use propagation_core::ErrorKind;
 use propagation_core::journal::HostChange;
 use propagation_core::mountinfo::{MountEntry, MountPath, MountTable};
@@ -107,9 +109,23 @@ impl Server {
     ) -> Result<Reply, Failure> {
         let words = format!("run {}", command.join(" "));
         let failed = |errno| system(words.clone(), errno);
-        self.view_of(place)?.enter().map_err(failed)?;
+        let view = self.view_of(place)?;
+        if let Some(pid) = self.apart_in(place) {
+            let processes = self.proc.open_file(&format!("{pid}/ns/pid")).map_err(failed)?;
+            // For the children of this process.
+            setns(processes, CloneFlags::CLONE_NEWPID).map_err(failed)?;
+        }
+        view.enter().map_err(failed)?;
         let executed = run_program::run(command, &BTreeMap::new(), deadline_ms).map_err(failed)?;
         Ok(Reply::Executed { executed })
+    }
+
+    /// Process 1 of a container with a /proc of its own, in which nothing finds itself that runs outside:
+    /// one that a runtime has made.
+    fn apart_in(&self, place: &Place) -> Option<Pid> {
+        let Place::Container(id, _) = place else { return None };
+        self.engine.as_ref()?;
+        self.containers.get(id)?.pid()
     }
 
     /// Unmounts the topmost mount at the mountpoint.

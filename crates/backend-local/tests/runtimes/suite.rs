@@ -3,12 +3,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_local::LocalBackend;
 use propagation_core::plan::RuntimeSpec;
 use propagation_core::report::Status;
 use propagation_core::{Backend as _, ErrorKind, Plan, Report, Runner, scenario};
+
+/// The runs of this process.
+static RUNS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The engines beside the built-in one.
 const ENGINES: [&str; 2] = ["runc", "crun"];
@@ -124,7 +128,9 @@ fn with_engine(
 
 fn run(plan: Plan) -> Result<Report, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(async { Runner::new(plan)?.run(&LocalBackend::new()).await })?)
+    let runner = Runner::new(plan)?;
+    RUNS.lock().unwrap_or_else(PoisonError::into_inner).push(runner.run_id().to_string());
+    Ok(runtime.block_on(runner.run(&LocalBackend::new()))?)
 }
 
 /// How every check came out.
@@ -146,8 +152,10 @@ fn cgroups() -> Vec<PathBuf> {
     };
     let hierarchies = entries(Path::new("/sys/fs/cgroup"));
     let below = hierarchies.iter().flat_map(|path| entries(path)).collect::<Vec<_>>();
+    let runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
     let ours = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("propagation-"))
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        runs.iter().any(|run| name.contains(run))
     };
     hierarchies.into_iter().chain(below).filter(ours).collect()
 }

@@ -126,3 +126,79 @@ pub(super) fn capabilities_of(spec: &ContainerSpec) -> Result<Vec<String>, Start
     };
     set.map(capabilities::names).map_err(|errno| refused("read the capabilities", errno))
 }
+
+#[cfg(test)]
+mod tests {
+    use propagation_core::marker::Marker;
+    use propagation_core::plan::{FuseSpec, Role};
+    use propagation_core::protocol::Place;
+
+    use super::*;
+
+    fn bind(destination: &str, propagation: Propagation) -> Bind {
+        Bind { source: "/tmp/b".into(), destination: destination.into(), propagation }
+    }
+
+    fn spec(volumes: Vec<Bind>, privileged: bool) -> ContainerSpec {
+        let marker = Marker { started: String::new(), generation: 1, nonce: String::new() };
+        ContainerSpec {
+            id: 1,
+            name: "one".into(),
+            role: Role::Consumer,
+            privileged,
+            capabilities: Vec::new(),
+            volumes,
+            sub_path: None,
+            fresh_pod: true,
+            fuse_path: "/mnt/dfs".into(),
+            host: false,
+            user_namespace: false,
+            made_in: Place::Node,
+            tools: false,
+            uid: 0,
+            program: true,
+            replicas: 1,
+            marker,
+            marker_ms: 1,
+            probe_ms: 1,
+            fuse: FuseSpec::default(),
+            supervised: false,
+            readers: 0,
+            writers: 0,
+        }
+    }
+
+    fn written(volumes: Vec<Bind>, privileged: bool) -> Value {
+        let spec = spec(volumes, privileged);
+        let fuse = Device { path: "/dev/fuse".into(), major: 10, minor: 229, mode: 0o666 };
+        config(&spec, &spec.volumes[0], &[fuse], &["CAP_KILL".into()])
+    }
+
+    #[test]
+    fn the_roots_propagation_is_the_strongest_of_the_volumes() {
+        use Propagation::{Bidirectional, HostToContainer, None};
+        for (modes, root) in [
+            (vec![None], Value::Null),
+            (vec![None, HostToContainer], "rslave".into()),
+            (vec![Bidirectional, HostToContainer], "rshared".into()),
+        ] {
+            let binds = modes.iter().map(|mode| bind("/mnt", *mode)).collect();
+            assert_eq!(written(binds, false)["linux"]["rootfsPropagation"], root, "{modes:?}");
+        }
+    }
+
+    #[test]
+    fn volumes_have_the_options_of_containerd() {
+        let config = written(vec![bind("/mnt", Propagation::HostToContainer)], false);
+        let volume = &config["mounts"][2];
+        assert_eq!(volume["destination"], "/mnt");
+        assert_eq!(volume["options"], json!(["rbind", "rslave", "rw"]));
+    }
+
+    #[test]
+    fn only_a_privileged_container_has_the_nodes_devices() {
+        let binds = || vec![bind("/mnt", Propagation::Bidirectional)];
+        assert_eq!(written(binds(), false)["linux"]["devices"], Value::Null);
+        assert_eq!(written(binds(), true)["linux"]["devices"][0]["minor"], 229);
+    }
+}

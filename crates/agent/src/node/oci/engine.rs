@@ -138,14 +138,15 @@ impl Engine {
     ) -> Result<Child, Errno> {
         Child::start(|pipe| {
             // Out of the way of the number that is handed on.
-            let high = duplicate_above(pipe.as_fd(), 64).map(Pipe::new);
-            let text = match &high {
-                Ok(_) => match self.execute(bundle, words, keep) {
-                    Err(text) => text,
-                },
-                Err(errno) => format!("duplicate a descriptor: {}", errno_text(*errno)),
+            let high = match duplicate_above(pipe.as_fd(), 64) {
+                Ok(high) => Pipe::new(high),
+                Err(errno) => {
+                    let _ = pipe.send(&format!("duplicate a descriptor: {}", errno_text(errno)));
+                    return;
+                }
             };
-            let _ = high.as_ref().unwrap_or(pipe).send(&text);
+            let Err(text) = self.execute(bundle, words, keep);
+            let _ = high.send(&text);
         })
     }
 
@@ -232,8 +233,8 @@ struct Line {
 
 /// What a runtime has logged last as an error.
 fn last_error(log: &str) -> Option<String> {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    lines.filter(|line| line.level == "error").last().map(|line| line.msg)
+    let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    lines.find(|line| line.level == "error").map(|line| line.msg)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
 use propagation_core::program::StartRefused;
@@ -110,8 +111,11 @@ pub(super) fn create(
     drop(theirs);
     let made = handle.call(&["start", &handle.id], None).and_then(|()| {
         let pid = read_pid(&pid_file)?;
-        let views = views(pid, spec.replicas, proc, base)
-            .map_err(|errno| refused("open the container's mount namespace", errno))?;
+        let views = views(pid, spec.replicas, proc);
+        base.enter_mounts()
+            .map_err(|errno| refused("return to the runtime's mount namespace", errno))?;
+        let views =
+            views.map_err(|errno| refused("open the container's mount namespace", errno))?;
         Ok(Made { views, process: Some(Process { pid, pipe: ours }) })
     });
     if made.is_err() {
@@ -131,13 +135,9 @@ fn read_pid(file: &Path) -> Result<Pid, StartRefused> {
     Ok(Pid::from_raw(number))
 }
 
-/// The mount namespace of a container's process, and copies of it for the other replicas.
-fn views(
-    pid: Pid,
-    replicas: u32,
-    proc: &Proc,
-    base: &View,
-) -> Result<Vec<View>, nix::errno::Errno> {
+/// The mount namespace of a container's process, and copies of it for the other replicas. The caller
+/// may be in one of them afterwards.
+fn views(pid: Pid, replicas: u32, proc: &Proc) -> Result<Vec<View>, Errno> {
     let mut views = vec![View { mount: proc.open_file(&format!("{pid}/ns/mnt"))?, user: None }];
     for _ in 1..replicas {
         // As with the built-in engine: a copy has the same propagation graph.
@@ -145,6 +145,5 @@ fn views(
         unshare(CloneFlags::CLONE_NEWNS)?;
         views.push(View::current(proc)?);
     }
-    base.enter_mounts()?;
     Ok(views)
 }
