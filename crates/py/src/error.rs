@@ -16,6 +16,12 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
+/// The names of all kinds of errors, so that a test can see that each has a class.
+#[pyfunction]
+pub(crate) fn error_kinds() -> Vec<&'static str> {
+    ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect()
+}
+
 /// Turns the error of a result into an exception.
 pub(crate) trait OrRaise<T> {
     /// The value, or the exception.

@@ -4,6 +4,7 @@ use propagation_core::observation::Observation as Seen;
 use propagation_core::report as core;
 use propagation_core::{Event, Verdict as Decision};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use pyo3::{PyClass, PyClassInitializer};
 
 use crate::calls::Calls;
@@ -155,8 +156,8 @@ macro_rules! event {
         $(#[pymethods]
         impl $name {
             #[classattr]
-            fn __match_args__() -> [&'static str; [$($field),+].len()] {
-                [$($field),+]
+            fn __match_args__(py: Python<'_>) -> PyResult<Py<PyTuple>> {
+                Ok(PyTuple::new(py, [$($field),+])?.unbind())
             }
 
             fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -35,6 +35,7 @@ mod _native {
     #[pymodule_export]
     use super::{
         calls::Calls,
+        error::error_kinds,
         event::{
             Checked, Cleaned, Decided, LogRecord, NodeReady, Observed, PhaseCall, PhaseEnded,
             PhaseStarted,

@@ -1,4 +1,4 @@
-"""Can a FUSE mount made in one container be used from another?
+"""Whether a FUSE mount made in one container can be used from another.
 
 What happens when its producer dies, and what brings it back? Answered with evidence::
 
@@ -50,7 +50,7 @@ from propagation._native import (
 from propagation._node import AsyncNode, AsyncWorkload, Node, Workload
 from propagation._phase import FIVE_PHASES, AsyncPhase, Phase
 from propagation._run import AsyncRun, Run, run, run_async, start, start_async
-from propagation._types import Event, Observer
+from propagation._types import Event, Observer, Outcome
 
 __all__ = [
     "FIVE_PHASES",
@@ -79,6 +79,7 @@ __all__ = [
     "Observation",
     "Observed",
     "Observer",
+    "Outcome",
     "Phase",
     "PhaseEnded",
     "PhaseReport",

@@ -49,9 +49,9 @@ class LocalNode(Node):
             print(consumer.observe())  # ENOTCONN
         print(node.report)
 
-    The phase `host_setup` is run first: it makes the bridge. At the end of the with block everything
-    is removed; `report` then has the timeline of all observations, with the checks recorded by
-    `check` in the phase `by_hand`.
+    The phase `host_setup` is run first: it makes the bridge. At the end of the with block
+    everything is removed; `report` then has the timeline of all observations, with the checks
+    recorded by `check` in the phase `by_hand`.
 
     Args:
         scenario: as for `run`; its workloads are not started.

@@ -23,7 +23,7 @@ class Error(Exception):
 
     kind: ClassVar[str] = "internal"
 
-    def __init__(self, operation: str, reason: str, fix: Optional[str] = None) -> None:
+    def __init__(self, operation: str, reason: str, fix: str | None = None) -> None:
         super().__init__(operation, reason, fix)
         self.operation = operation
         self.reason = reason
@@ -92,7 +92,7 @@ class StartRefusedError(Error):
 
     kind = "refused"
 
-    def __init__(self, text: str, errno: Optional[str] = None) -> None:
+    def __init__(self, text: str, errno: str | None = None) -> None:
         super().__init__("start the workload", text)
         self.args = (text, errno)
         self.text = text
@@ -114,12 +114,12 @@ _KINDS: dict[str, type[Error]] = {
 }
 
 
-def _of_kind(kind: str, operation: str, reason: str, fix: Optional[str]) -> Error:
+def _of_kind(kind: str, operation: str, reason: str, fix: str | None) -> Error:
     """Make the exception for an error of the core."""
     return _KINDS.get(kind, InternalError)(operation, reason, fix)
 
 
-def _parts_of(error: Error) -> tuple[str, str, str, Optional[str]]:
+def _parts_of(error: Error) -> tuple[str, str, str, str | None]:
     """Give an exception in the core's parts: kind, operation, reason, fix."""
     kind = error.kind if error.kind in _KINDS else "environment"
     return kind, error.operation, error.reason, error.fix

@@ -42,7 +42,7 @@ class _Base:
 
     def check(
         self,
-        id: str,  # noqa: A002 - the field's name in reports
+        id: str,
         ok: bool | None,
         *,
         expected: str,
@@ -85,9 +85,7 @@ class _Base:
         }
         return name, self._calls.start(json.dumps(spec))
 
-    def _observe(
-        self, actors: Iterable[str] | str | None, target: str, uids: Iterable[int]
-    ) -> Job:
+    def _observe(self, actors: Iterable[str] | str | None, target: str, uids: Iterable[int]) -> Job:
         return self._calls.observe(_names(actors), target, list(uids))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -12,8 +11,10 @@ from propagation._errors import Error, InvalidInputError, _parts_of
 from propagation._node import AsyncNode, Node
 from propagation._phase import FIVE_PHASES, AnyPhase, AsyncPhase, Phase
 from propagation._scenario import make_scenario
+from propagation._wait import bell_of, ring, ring_async
 
 if TYPE_CHECKING:
+    import socket
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
@@ -158,9 +159,7 @@ def _start(
 def _pair(phase: AnyPhase) -> tuple[str, list[str] | None]:
     if isinstance(phase, str):
         return phase, None
-    if not callable(getattr(phase, "run", None)) or not isinstance(
-        getattr(phase, "id", None), str
-    ):
+    if not callable(getattr(phase, "run", None)) or not isinstance(getattr(phase, "id", None), str):
         raise TypeError(f"a phase is an id or has `id`, `requires` and `run`, not {phase!r}")
     requires = getattr(phase, "requires", ())
     return phase.id, [requires] if isinstance(requires, str) else list(requires)
@@ -212,8 +211,7 @@ class _Going:
 
     def _open(self, blocking: bool, observations: bool = True) -> None:
         self._native = self._begin(observations)
-        self._bell = socket.socket(fileno=self._native.descriptor())
-        self._bell.setblocking(blocking)
+        self._bell = bell_of(self._native, blocking=blocking)
 
     def _close(self) -> None:
         if self._bell is not None:
@@ -275,7 +273,7 @@ class Run(_Going):
                 while not self._ended:
                     self._pending.clear()
                     if not self._take():
-                        self._socket.recv(4096)
+                        ring(self._socket)
         except BaseException:
             self._job.abandon()
             raise
@@ -293,7 +291,7 @@ class Run(_Going):
     def _items(self) -> Iterator[Event | _native.PhaseCall]:
         while True:
             while not self._take():
-                self._socket.recv(4096)
+                ring(self._socket)
             item = self._next()
             if item is not None:
                 yield item
@@ -345,17 +343,12 @@ class AsyncRun(_Going):
                 while not self._ended:
                     self._pending.clear()
                     if not self._take():
-                        await self._ring()
+                        await ring_async(self._socket)
         except BaseException:
             self._job.abandon()
             raise
         finally:
             self._close()
-
-    async def _ring(self) -> None:
-        import asyncio
-
-        await asyncio.get_running_loop().sock_recv(self._socket, 4096)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Give the events as they come; phases in Python run in between."""
@@ -368,7 +361,7 @@ class AsyncRun(_Going):
     async def _items(self) -> AsyncIterator[Event | _native.PhaseCall]:
         while True:
             while not self._take():
-                await self._ring()
+                await ring_async(self._socket)
             item = self._next()
             if item is not None:
                 yield item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, TypedDict, Union
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypedDict, Union
 
 from propagation import _native
 
@@ -45,7 +45,7 @@ class Options(TypedDict, total=False):
     producer_uid: int
     allow_other: bool
     covering: Covering
-    container_fuse_conf: Optional[str]
+    container_fuse_conf: str | None
     timeout: float
 
 
