@@ -19,7 +19,8 @@ use crate::scenario::Scenario;
 
 /// Starts a run.
 ///
-/// `phases` has a pair for each: its id, and what it requires when Python carries it out.
+/// `phases` has a pair for each: its id, and what it requires when Python carries it out; none for
+/// those of the scenario.
 /// `observations` says whether events for observations are wanted, `log_level` from which level of
 /// `logging` lines are.
 #[pyfunction]
@@ -29,7 +30,7 @@ pub(crate) fn run(
     py: Python<'_>,
     scenario: &Scenario,
     backend: &str,
-    phases: Vec<(String, Option<Vec<String>>)>,
+    phases: Option<Vec<(String, Option<Vec<String>>)>>,
     observations: bool,
     log_level: u8,
     keep: bool,
@@ -39,10 +40,12 @@ pub(crate) fn run(
         let cancellation = CancellationToken::new();
         let (job, feed, completion) = Job::new(cancellation.clone())?;
         let mut runner = Runner::new(scenario.0.clone())?
-            .with_phases(chosen(phases, &feed)?)
             .with_cancellation(cancellation)
             .with_keep(keep)
             .with_events(sink(feed.clone(), observations));
+        if let Some(phases) = phases {
+            runner = runner.with_phases(chosen(phases, &feed)?);
+        }
         if let Some(run_id) = run_id {
             runner = runner.with_run_id(RunId::parse(run_id)?);
         }

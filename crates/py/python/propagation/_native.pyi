@@ -14,7 +14,32 @@ _Propagation: TypeAlias = Literal["None", "HostToContainer", "Bidirectional"]
 _Covering: TypeAlias = Literal["shared", "slave", "private"]
 _Json: TypeAlias = dict[str, Any]
 
-__all__: list[str]
+__all__ = [
+    "VERSION",
+    "Calls",
+    "Check",
+    "Checked",
+    "Cleaned",
+    "Cleanup",
+    "Decided",
+    "Job",
+    "LogRecord",
+    "Measurements",
+    "NodeReady",
+    "Observation",
+    "Observed",
+    "PhaseCall",
+    "PhaseEnded",
+    "PhaseReport",
+    "PhaseStarted",
+    "Report",
+    "Scenario",
+    "Verdict",
+    "WorkloadStatus",
+    "error_kinds",
+    "run",
+    "run_cli",
+]
 VERSION: str
 
 def error_kinds() -> list[str]: ...
@@ -23,7 +48,7 @@ def run(
     scenario: Scenario,
     *,
     backend: str,
-    phases: list[tuple[str, list[str] | None]],
+    phases: list[tuple[str, list[str] | None]] | None,
     observations: bool,
     log_level: int,
     keep: bool,

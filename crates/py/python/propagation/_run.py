@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from propagation import _native
 from propagation._errors import Error, InvalidInputError, _parts_of
 from propagation._node import AsyncNode, Node
-from propagation._phase import FIVE_PHASES, AnyPhase, AsyncPhase, Phase
+from propagation._phase import AnyPhase, AsyncPhase, Phase
 from propagation._scenario import make_scenario
 from propagation._wait import bell_of, ring, ring_async
 
@@ -28,7 +28,7 @@ def run(
     scenario: ScenarioLike | None = None,
     *,
     backend: Backend = "local",
-    phases: Sequence[AnyPhase] = FIVE_PHASES,
+    phases: Sequence[AnyPhase] | None = None,
     on_event: Observer | None = None,
     keep: bool = False,
     run_id: str | None = None,
@@ -39,7 +39,8 @@ def run(
     Args:
         scenario: a `Scenario`, a mapping, or the path of a file; the five phases when left out.
         backend: where: `local` is a simulated node on this machine's kernel.
-        phases: ids of built-in phases and phases of one's own, in order.
+        phases: ids of built-in phases and phases of one's own, in order; those of the scenario when
+            left out, which are `FIVE_PHASES` unless it says otherwise.
         on_event: is called with every event, in this thread.
         keep: leave everything standing at the end, to look at it.
         run_id: a name for the run; made up when left out.
@@ -63,7 +64,7 @@ async def run_async(
     scenario: ScenarioLike | None = None,
     *,
     backend: Backend = "local",
-    phases: Sequence[AnyPhase] = FIVE_PHASES,
+    phases: Sequence[AnyPhase] | None = None,
     on_event: Observer | None = None,
     keep: bool = False,
     run_id: str | None = None,
@@ -84,7 +85,7 @@ def start(
     scenario: ScenarioLike | None = None,
     *,
     backend: Backend = "local",
-    phases: Sequence[AnyPhase] = FIVE_PHASES,
+    phases: Sequence[AnyPhase] | None = None,
     keep: bool = False,
     run_id: str | None = None,
     **options: Unpack[Options],
@@ -105,7 +106,7 @@ def start_async(
     scenario: ScenarioLike | None = None,
     *,
     backend: Backend = "local",
-    phases: Sequence[AnyPhase] = FIVE_PHASES,
+    phases: Sequence[AnyPhase] | None = None,
     keep: bool = False,
     run_id: str | None = None,
     **options: Unpack[Options],
@@ -121,16 +122,16 @@ class _Start:
         self,
         scenario: _native.Scenario,
         backend: str,
-        phases: Sequence[AnyPhase],
+        phases: Sequence[AnyPhase] | None,
         keep: bool,
         run_id: str | None,
     ) -> None:
         self.scenario = scenario
         self.backend = backend
-        self.phases = tuple(phases)
+        self.phases = () if phases is None else tuple(phases)
         self.keep = keep
         self.run_id = run_id
-        self.pairs = [_pair(phase) for phase in self.phases]
+        self.pairs = None if phases is None else [_pair(phase) for phase in self.phases]
 
     def __call__(self, observations: bool) -> _native.Job:
         level = _LOG.getEffectiveLevel()
@@ -149,7 +150,7 @@ def _start(
     scenario: ScenarioLike | None,
     options: Mapping[str, Any],
     backend: str,
-    phases: Sequence[AnyPhase],
+    phases: Sequence[AnyPhase] | None,
     keep: bool,
     run_id: str | None,
 ) -> _Start:
