@@ -5,14 +5,15 @@ use std::time::Duration;
 use propagation_core::node::Target;
 use propagation_core::plan::{Fault, Plan, WorkloadSpec};
 use propagation_core::report::{Check, Status};
-use propagation_core::workload::Until;
+use propagation_core::workload::{Restart, RestartScope, Until};
 use propagation_core::{Capabilities, Error, ErrorKind};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{OrRaise, invalid, other_process, to_plain};
+use crate::error::{OrRaise, from_plain, invalid, other_process, to_plain};
 use crate::job::{Completion, Job};
 
 /// What Python sends to the phase that it carries out.
@@ -28,7 +29,9 @@ pub(crate) enum Call {
     Observe { actors: Option<Vec<String>>, target: Target, uids: Vec<u32> },
     Mounts(Option<Vec<String>>),
     Facts,
-    RebindHost,
+    RebindHost { deduplicate: bool },
+    Unmount { lazy: bool },
+    Execute { actor: String, command: Vec<String>, deadline: Duration },
     Workloads,
     NowUs,
     Workload { name: String, call: WorkloadCall },
@@ -40,7 +43,8 @@ pub(crate) enum WorkloadCall {
     Status,
     Wait { until: Condition, deadline: Duration },
     Inject(Fault),
-    Restart { recreate: bool },
+    Restart(Restart),
+    HandOver,
     Rebind,
     Log,
     Stop,
@@ -230,8 +234,25 @@ impl Calls {
     }
 
     /// Binds the fresh mount over the mountpoint on the node.
-    fn rebind_host(&self, py: Python<'_>) -> PyResult<Job> {
-        self.call(py, Call::RebindHost)
+    fn rebind_host(&self, py: Python<'_>, deduplicate: bool) -> PyResult<Job> {
+        self.call(py, Call::RebindHost { deduplicate })
+    }
+
+    /// Unmounts the topmost mount at the mountpoint on the node.
+    fn unmount(&self, py: Python<'_>, lazy: bool) -> PyResult<Job> {
+        self.call(py, Call::Unmount { lazy })
+    }
+
+    /// Runs a program in the mount namespace of an actor, to its end.
+    fn execute(
+        &self,
+        py: Python<'_>,
+        actor: String,
+        command: Vec<String>,
+        timeout: f64,
+    ) -> PyResult<Job> {
+        let deadline = crate::scenario::duration(timeout).or_raise(py)?;
+        self.call(py, Call::Execute { actor, command, deadline })
     }
 
     /// The workloads that run.
@@ -264,14 +285,36 @@ impl Calls {
     }
 
     /// Does a fault to a workload.
-    fn inject(&self, py: Python<'_>, name: String, fault: &str) -> PyResult<Job> {
-        let fault = named("fault", fault).or_raise(py)?;
+    fn inject(&self, py: Python<'_>, name: String, fault: Word<'_>) -> PyResult<Job> {
+        let fault: Fault = fault.read(py, "fault")?;
         self.on(py, name, WorkloadCall::Inject(fault))
     }
 
-    /// Ends a workload's container and starts a new one.
-    fn restart(&self, py: Python<'_>, name: String, recreate: bool) -> PyResult<Job> {
-        self.on(py, name, WorkloadCall::Restart { recreate })
+    /// Starts a workload again: its daemon, its container or its pod.
+    fn restart(
+        &self,
+        py: Python<'_>,
+        name: String,
+        scope: &str,
+        stale: Option<Word<'_>>,
+    ) -> PyResult<Job> {
+        let scope = match scope {
+            "daemon" => Ok(RestartScope::Daemon),
+            "container" => Ok(RestartScope::Container),
+            "pod" => Ok(RestartScope::Pod),
+            _ => {
+                let fix = "use daemon, container or pod";
+                Err(invalid(format!("restart the {scope:?}"), "there is no such thing", fix))
+            }
+        };
+        let scope = scope.or_raise(py)?;
+        let stale = stale.map(|word| word.read(py, "stale")).transpose()?;
+        self.on(py, name, WorkloadCall::Restart(Restart { scope, stale }))
+    }
+
+    /// Lets a successor take over the descriptor that a keeper holds.
+    fn hand_over(&self, py: Python<'_>, name: String) -> PyResult<Job> {
+        self.on(py, name, WorkloadCall::HandOver)
     }
 
     /// Replaces the stale mount in a workload's mount namespace by the fresh one.
@@ -300,8 +343,25 @@ impl Drop for Calls {
     }
 }
 
-/// The value of an enumeration that is called `word`.
-pub(crate) fn named<T: DeserializeOwned>(what: &str, word: &str) -> Result<T, Error> {
-    serde_json::from_value(word.into())
-        .map_err(|error| invalid(format!("{what} {word:?}"), error.to_string(), "use one of those"))
+/// A value of the scenario's vocabulary: a word, or a mapping for one that has a value of its own.
+#[derive(FromPyObject)]
+pub(crate) enum Word<'py> {
+    #[pyo3(transparent, annotation = "str")]
+    Text(String),
+    #[pyo3(transparent, annotation = "dict")]
+    Mapping(Bound<'py, PyDict>),
+}
+
+impl Word<'_> {
+    /// What it means.
+    pub(crate) fn read<T: DeserializeOwned>(self, py: Python<'_>, what: &str) -> PyResult<T> {
+        let value = match self {
+            Self::Text(text) => text.into(),
+            Self::Mapping(mapping) => from_plain(&mapping)?,
+        };
+        let shown = format!("{what} {value}");
+        serde_json::from_value(value)
+            .map_err(|error| invalid(shown, error.to_string(), "use one of those"))
+            .or_raise(py)
+    }
 }

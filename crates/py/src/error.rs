@@ -62,3 +62,12 @@ pub(crate) fn to_plain<'py>(
     })?;
     py.import("json")?.call_method1("loads", (json,))
 }
+
+/// The JSON of what Python's `json` can write.
+pub(crate) fn from_plain(value: &Bound<'_, PyAny>) -> PyResult<serde_json::Value> {
+    let py = value.py();
+    let json: String = py.import("json")?.call_method1("dumps", (value,))?.extract()?;
+    serde_json::from_str(&json)
+        .map_err(|error| invalid("read a value", error.to_string(), "use what JSON can write"))
+        .or_raise(py)
+}

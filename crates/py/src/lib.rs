@@ -42,7 +42,7 @@ mod _native {
         },
         job::Job,
         observation::Observation,
-        report::{Check, Cleanup, Measurements, PhaseReport, Report, Verdict},
+        report::{Check, Cleanup, Expectations, Measurements, PhaseReport, Report, Verdict},
         run::run,
         run_cli,
         scenario::Scenario,

@@ -82,6 +82,12 @@ impl Observation {
         }
     }
 
+    /// What it did: `read`, `list`, `stat`, `statfs`, `write` or `held`.
+    #[getter]
+    fn access(&self) -> &'static str {
+        self.0.access.as_str()
+    }
+
     /// What it saw: `ok`, `absent`, `wrong_content`, `hang`, `skipped`, or the name of an errno.
     #[getter]
     fn outcome(&self) -> &str {

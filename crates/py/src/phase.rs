@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Target;
 use propagation_core::observation::{Actor, Observation as Seen};
-use propagation_core::plan::{Fault, Role, WorkloadSpec};
-use propagation_core::program::StartRefused;
+use propagation_core::plan::{Role, WorkloadSpec};
+use propagation_core::program::{Executed, StartRefused};
 use propagation_core::{Error, ErrorKind, Phase, RunContext};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -119,9 +120,18 @@ impl Server<'_, '_> {
                 let facts = unless(&cancellation, self.context.node.facts()).await;
                 completion.complete(facts, |py, facts| to_plain(py, &facts));
             }
-            Call::RebindHost => {
-                let bound = unless(&cancellation, self.context.node.rebind_host()).await;
+            Call::RebindHost { deduplicate } => {
+                let work = self.context.node.rebind_host(deduplicate);
+                let bound = unless(&cancellation, work).await;
                 completion.complete(bound, |py, ()| Ok(py.None().into_bound(py)));
+            }
+            Call::Unmount { lazy } => {
+                let unmounted = unless(&cancellation, self.context.node.unmount(lazy)).await;
+                completion.complete(unmounted, |py, ()| Ok(py.None().into_bound(py)));
+            }
+            Call::Execute { actor, command, deadline } => {
+                let done = unless(&cancellation, self.execute(&actor, &command, deadline)).await;
+                completion.complete(done, |py, executed| to_plain(py, &executed));
             }
             Call::Workloads => {
                 let specs: Vec<WorkloadSpec> = self.running().cloned().collect();
@@ -138,16 +148,15 @@ impl Server<'_, '_> {
     }
 
     async fn start(&mut self, spec: WorkloadSpec) -> Result<Option<StartRefused>, Error> {
-        if self.context.workload(&spec.name).is_some() {
-            let operation = format!("start the workload {:?}", spec.name);
-            return Err(invalid(operation, "its name has been used", "restart it, or use another"));
-        }
         let again = spec.role == Role::Producer
             && self.context.workloads().iter().any(|w| w.spec().role == Role::Producer);
         if again || self.context.marker().is_err() {
             self.context.next_generation()?;
         }
-        Ok(self.context.start(&[spec]).await?.pop().map(|(_, refusal)| refusal))
+        let name = spec.name.clone();
+        let refused = self.context.start(&[spec]).await?.pop();
+        self.ended.remove(&name);
+        Ok(refused.map(|(_, refusal)| refusal))
     }
 
     async fn observe(
@@ -167,6 +176,16 @@ impl Server<'_, '_> {
         let actors = self.actors(actors, false)?;
         let tables = self.context.node.mount_tables(&actors).await?;
         Ok(actors.into_iter().zip(tables).collect())
+    }
+
+    async fn execute(
+        &mut self,
+        name: &str,
+        command: &[String],
+        deadline: Duration,
+    ) -> Result<Executed, Error> {
+        let actor = actor(name, self.context)?;
+        self.context.node.execute(&actor, command, deadline).await
     }
 
     /// The actors with these names; without names the node and all workloads that run. Of a
@@ -206,10 +225,13 @@ impl Server<'_, '_> {
             Err(error) => return finish(completion, Err(error)),
         };
         match &call {
-            WorkloadCall::Stop | WorkloadCall::Inject(Fault::Kill | Fault::Terminate) => {
+            WorkloadCall::Stop => {
                 self.ended.insert(name.to_owned());
             }
-            WorkloadCall::Restart { .. } => {
+            WorkloadCall::Inject(fault) if fault.ends_the_daemon() => {
+                self.ended.insert(name.to_owned());
+            }
+            WorkloadCall::Restart(_) | WorkloadCall::HandOver => {
                 self.ended.remove(name);
             }
             _ => {}
@@ -230,13 +252,14 @@ impl Server<'_, '_> {
                 Action::Wait { until: until?, deadline }
             }
             WorkloadCall::Inject(fault) => Action::Inject(fault),
-            WorkloadCall::Restart { recreate } => {
+            WorkloadCall::Restart(restart) => {
                 let marker = match role {
                     Role::Producer => self.context.next_generation()?,
                     _ => self.context.marker()?.clone(),
                 };
-                Action::Restart { marker, recreate }
+                Action::Restart { marker, restart }
             }
+            WorkloadCall::HandOver => Action::HandOver(self.context.next_generation()?),
             WorkloadCall::Rebind => Action::Rebind,
             WorkloadCall::Log => Action::Log,
             WorkloadCall::Stop => Action::Stop,

@@ -185,6 +185,25 @@ impl From<&core::Cleanup> for Cleanup {
     }
 }
 
+/// How what a scenario expects came out, in numbers.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Expectations {
+    /// As expected.
+    met: u64,
+    /// Not as expected, or a step that failed although nobody expected it to.
+    unmet: u64,
+    /// Not looked at, with a reason in the report.
+    skipped: u64,
+}
+
+#[pymethods]
+impl Expectations {
+    fn __repr__(&self) -> String {
+        format!("<Expectations {} met, {} unmet, {} skipped>", self.met, self.unmet, self.skipped)
+    }
+}
+
 /// The result of one run.
 #[pyclass(frozen, module = "propagation")]
 pub(crate) struct Report {
@@ -309,6 +328,13 @@ impl Report {
                 .map(|intervention| to_plain(py, intervention)?.extract())
                 .transpose()?,
         })
+    }
+
+    /// How what the scenario expects came out.
+    #[getter]
+    fn expectations(&self) -> Expectations {
+        let core::Expectations { met, unmet, skipped } = self.report.expectations();
+        Expectations { met, unmet, skipped }
     }
 
     /// All observations, in order of time.

@@ -1,17 +1,16 @@
 //! What is to be run.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use propagation_core::Error;
 use propagation_core::plan::{
-    Bridge, Deadlines, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
+    Bridge, Deadlines, FuseSpec, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
 };
+use propagation_core::{Error, scenario};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
 
-use crate::calls::named;
-use crate::error::{OrRaise, invalid, to_plain};
-use crate::report::Text;
+use crate::calls::Word;
+use crate::error::{OrRaise, from_plain, invalid, to_plain};
 
 /// What is to be run: the node, the workloads on it, the fault, the recovery. Does not change.
 ///
@@ -20,70 +19,89 @@ use crate::report::Text;
 #[derive(PartialEq)]
 pub(crate) struct Scenario(pub(crate) Plan);
 
-impl Scenario {
-    fn checked(plan: Plan) -> Result<Self, Error> {
-        plan.validate()?;
-        Ok(Self(plan))
-    }
-}
-
 #[pymethods]
 impl Scenario {
     /// The experiment of five phases, with what is said otherwise by keyword.
     #[new]
-    #[pyo3(signature = (*, bridge = "/tmp/fuse-test-bridge", fault = "kill", volume = "bridge",
-        propagation = "HostToContainer", consumers = 2, producer_uid = 0, allow_other = true,
-        covering = "shared", container_fuse_conf = None, timeout = 300.0))]
+    #[pyo3(signature = (*, bridge = "/tmp/fuse-test-bridge", fault = Word::Text("kill".into()),
+        volume = Word::Text("bridge".into()), propagation = Word::Text("HostToContainer".into()),
+        consumers = 2, producer_uid = 0, allow_other = true,
+        covering = Word::Text("shared".into()), container_fuse_conf = None, timeout = 300.0))]
+    #[pyo3(text_signature = "(*, bridge='/tmp/fuse-test-bridge', fault='kill', volume='bridge', \
+        propagation='HostToContainer', consumers=2, producer_uid=0, allow_other=True, \
+        covering='shared', container_fuse_conf=None, timeout=300.0)")]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         py: Python<'_>,
         bridge: &str,
-        fault: &str,
-        volume: &str,
-        propagation: &str,
+        fault: Word<'_>,
+        volume: Word<'_>,
+        propagation: Word<'_>,
         consumers: u32,
         producer_uid: u32,
         allow_other: bool,
-        covering: &str,
+        covering: Word<'_>,
         container_fuse_conf: Option<String>,
         timeout: f64,
     ) -> PyResult<Self> {
-        let plan = || {
-            let volume = named("volume", volume)?;
-            let propagation = named("propagation", propagation)?;
-            Self::checked(Plan {
-                bridge: Bridge { path: bridge.into(), ..Bridge::default() },
-                node: NodeSpec {
-                    covering: named("covering", covering)?,
-                    // fusermount3 ignores a last line without an end.
-                    container_fuse_conf: container_fuse_conf.map(|text| format!("{text}\n")),
-                    ..NodeSpec::default()
-                },
-                workloads: workloads(consumers, volume, propagation, producer_uid),
-                fault: named("fault", fault)?,
-                allow_other,
-                deadlines: Deadlines { run_ms: milliseconds(timeout)?, ..Deadlines::default() },
-                ..Plan::default()
-            })
+        let volume: Volume = volume.read(py, "volume")?;
+        let propagation = propagation.read(py, "propagation")?;
+        let plan = Plan {
+            bridge: Bridge { path: bridge.into(), ..Bridge::default() },
+            node: NodeSpec {
+                covering: covering.read(py, "covering")?,
+                // fusermount3 ignores a last line without an end.
+                container_fuse_conf: container_fuse_conf.map(|text| format!("{text}\n")),
+                ..NodeSpec::default()
+            },
+            fuse: FuseSpec { allow_other, ..FuseSpec::default() },
+            workloads: workloads(consumers, &volume, propagation, producer_uid),
+            fault: fault.read(py, "fault")?,
+            deadlines: Deadlines {
+                run_ms: milliseconds(timeout).or_raise(py)?,
+                ..Deadlines::default()
+            },
+            ..Plan::default()
         };
-        plan().or_raise(py)
+        plan.validate().or_raise(py)?;
+        Ok(Self(plan))
     }
 
-    /// Reads a scenario from JSON, as text or bytes.
-    #[classmethod]
-    fn from_json(class: &Bound<'_, PyType>, json: Text) -> PyResult<Self> {
-        let plan: Result<Plan, Error> = serde_json::from_slice(json.bytes()).map_err(|error| {
-            let fix = "compare it with what `Scenario().to_dict()` gives";
-            invalid("read the scenario", error.to_string(), fix)
-        });
-        plan.and_then(Self::checked).or_raise(class.py())
+    /// Reads a scenario from what `to_dict` gives, or from what a scenario file holds.
+    #[staticmethod]
+    fn from_dict(mapping: &Bound<'_, PyAny>) -> PyResult<Self> {
+        scenario::from_value(from_plain(mapping)?).map(Self).or_raise(mapping.py())
     }
 
-    /// Reads a scenario from what `to_dict` gives.
-    #[classmethod]
-    fn from_dict(class: &Bound<'_, PyType>, mapping: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let json = class.py().import("json")?.call_method1("dumps", (mapping,))?;
-        Self::from_json(class, json.extract()?)
+    /// Reads a scenario from YAML, or JSON, which is YAML too; `file` is what errors call it.
+    #[staticmethod]
+    #[pyo3(signature = (text, file = "scenario.yaml"))]
+    fn from_yaml(py: Python<'_>, text: &str, file: &str) -> PyResult<Self> {
+        scenario::parse(file, text).map(Self).or_raise(py)
+    }
+
+    /// Reads a scenario file.
+    #[staticmethod]
+    fn from_file(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        scenario::read(&path).map(Self).or_raise(py)
+    }
+
+    /// The scenario files of a directory, by name.
+    #[staticmethod]
+    fn files(py: Python<'_>, directory: PathBuf) -> PyResult<Vec<PathBuf>> {
+        scenario::files(&directory).or_raise(py)
+    }
+
+    /// The JSON Schema of scenario files.
+    #[staticmethod]
+    fn json_schema(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        to_plain(py, &scenario::json_schema())
+    }
+
+    /// Its name, where it has one.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
     }
 
     /// The scenario as dicts, lists, strings and numbers.
@@ -93,19 +111,15 @@ impl Scenario {
 
     fn __repr__(&self) -> String {
         let plan = &self.0;
-        format!(
-            "<Scenario on {:?}: {} workloads, {}>",
-            plan.bridge.path,
-            plan.workloads.len(),
-            plan.fault
-        )
+        let name = plan.name.as_deref().unwrap_or("of five phases");
+        format!("<Scenario {name}: {} workloads, {} steps>", plan.workloads.len(), plan.steps.len())
     }
 }
 
 /// The producer, the consumers, half of them started before the mount, and the control.
 fn workloads(
     consumers: u32,
-    volume: Volume,
+    volume: &Volume,
     propagation: Propagation,
     producer_uid: u32,
 ) -> Vec<WorkloadSpec> {
@@ -116,7 +130,7 @@ fn workloads(
     ];
     let consumers = groups.into_iter().filter(|(.., replicas)| *replicas > 0);
     let consumers = consumers.map(|(name, order, replicas)| WorkloadSpec {
-        volume,
+        volume: volume.clone(),
         propagation,
         replicas,
         ..WorkloadSpec::consumer(name, order)

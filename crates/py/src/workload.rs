@@ -6,7 +6,7 @@ use propagation_core::marker::Marker;
 use propagation_core::observation::Observation as Seen;
 use propagation_core::plan::Fault;
 use propagation_core::program::StartRefused;
-use propagation_core::workload::{Until, WorkloadStatus as Status};
+use propagation_core::workload::{Restart, Until, WorkloadStatus as Status};
 use propagation_core::{Error, ErrorKind, Workload};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -62,8 +62,10 @@ pub(crate) enum Action {
     /// With the marker that a producer is to serve.
     Restart {
         marker: Marker,
-        recreate: bool,
+        restart: Restart,
     },
+    /// With the marker that the successor is to serve.
+    HandOver(Marker),
     Rebind,
     Log,
     Stop,
@@ -93,12 +95,14 @@ impl Action {
                 }
                 Done::Status(Box::new(status))
             }
-            Self::Inject(fault) => Done::Evidence(workload.inject(fault).await?),
-            Self::Restart { marker, recreate } => {
-                match workload.restart(&marker, recreate).await? {
-                    Ok(()) => Done::Nothing,
-                    Err(refusal) => Done::Refused(refusal),
-                }
+            Self::Inject(fault) => Done::Evidence(workload.inject(&fault).await?),
+            Self::Restart { marker, restart } => match workload.restart(&marker, restart).await? {
+                Ok(()) => Done::Nothing,
+                Err(refusal) => Done::Refused(refusal),
+            },
+            Self::HandOver(marker) => {
+                workload.hand_over(&marker).await?;
+                Done::Nothing
             }
             Self::Rebind => {
                 workload.rebind().await?;

@@ -151,6 +151,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+STEPS = """
+name: clean-unmount
+workloads:
+  - {name: producer, role: producer}
+  - {name: early, role: consumer, order: before_mount}
+steps:
+  - start: all
+    expect: {early: ok}
+  - fault: terminate
+    expect: {early: absent, node: absent}
+  - repair: remount
+    expect: {early: ok}
+"""
+
+
 def impatient(**options: Any) -> dict[str, Any]:
     """Give a scenario that does not wait long for what will not happen."""
     plain = propagation.Scenario(**options).to_dict()

@@ -50,7 +50,7 @@ async def test_interventions_one_by_one(face: Any) -> None:
         await producer.inject()
         await producer.restart()
         await producer.wait("mounted")
-        await consumer.restart(recreate=True)
+        await consumer.restart(scope="pod")
         assert (await consumer.observe()).ok
         assert any("SUCCESS" in line for line in await consumer.log())
 
@@ -73,6 +73,34 @@ async def test_mounts_facts_and_workloads(face: Any) -> None:
         await producer.stop()
         await producer.stop()
         assert await node.workloads() == []
+
+
+async def test_programs_run_inside_and_the_node_unmounts(face: Any) -> None:
+    async with face.node() as node:
+        producer = await node.start("producer")
+        await producer.wait("mounted")
+        consumer = await node.start("consumer")
+        done = await node.execute("consumer", ["cat", "/mnt/dfs/producer-marker.txt"])
+        assert "generation=1" in str(done)
+        await producer.inject("kill")
+        await node.unmount(lazy=True)
+        assert (await consumer.observe()).outcome == "absent"
+        with pytest.raises(propagation.EnvironmentError, match="EINVAL"):
+            await node.unmount()
+        await producer.restart(stale="stack")
+        assert (await consumer.wait("fresh")).seen.generation == 2
+
+
+async def test_a_keeper_hands_the_mount_over(face: Any) -> None:
+    async with face.node() as node:
+        producer = await node.start("producer", fuse={"keeper": True})
+        await producer.wait("mounted")
+        consumer = await node.start("consumer")
+        await consumer.wait("fresh")
+        await producer.inject({"slow": 1})
+        await producer.inject("kill")
+        await producer.hand_over()
+        assert (await consumer.observe()).generation == 2
 
 
 async def test_a_workload_is_a_context_manager(face: Any) -> None:
@@ -110,7 +138,7 @@ async def test_slips_are_errors_and_the_node_goes_on(face: Any) -> None:
         with pytest.raises(propagation.InvalidInputError, match="unknown variant"):
             await node.start("spectator")
         producer = await node.start("producer")
-        with pytest.raises(propagation.InvalidInputError, match="has been used"):
+        with pytest.raises(propagation.InvalidInputError, match="its name is in use"):
             await node.start("producer")
         with pytest.raises(propagation.InvalidInputError, match="no such condition"):
             await producer.wait("Godot")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import propagation
-from conftest import impatient
+from conftest import STEPS, impatient
 
 pytestmark = pytest.mark.usefixtures("local")
 
@@ -48,6 +48,16 @@ async def test_a_scenario_can_be_an_object_a_mapping_or_a_file(face: Any, tmp_pa
         report = await face.run(given)
         assert report.outcome == "partial_success"
         assert report.plan == scenario.to_dict()
+
+
+async def test_the_steps_of_a_scenario_are_carried_out(face: Any, tmp_path: Path) -> None:
+    file = tmp_path / "clean-unmount.yaml"
+    file.write_text(STEPS)
+    report = await face.run(file)
+    assert [phase.id for phase in report.phases] == ["1-start", "2-fault", "3-repair"]
+    assert report.expectations.met == 4
+    assert report.expectations.unmet == 0
+    assert report.plan["name"] == "clean-unmount"
 
 
 async def test_a_scenario_and_keywords_are_refused(face: Any) -> None:
@@ -166,6 +176,7 @@ async def test_wrong_types_are_type_errors(face: Any, wrong: dict[str, Any]) -> 
         ({"backend": "moon"}, "there is no such backend"),
         ({"scenario": {"workloads": []}}, "0 producers"),
         ({"scenario": {"workload": []}}, "unknown field `workload`"),
+        ({"scenario": "/no/such/file.yaml"}, "No such file"),
     ],
     ids=str,
 )

@@ -28,6 +28,7 @@ from propagation._errors import (
     TimeoutError,
     UnsupportedError,
 )
+from propagation._matrix import Cell, matrix, matrix_async
 from propagation._native import VERSION as __version__
 from propagation._native import (
     Check,
@@ -35,6 +36,7 @@ from propagation._native import (
     Cleaned,
     Cleanup,
     Decided,
+    Expectations,
     Measurements,
     NodeReady,
     Observation,
@@ -61,6 +63,7 @@ __all__ = [
     "AsyncRun",
     "AsyncWorkload",
     "CancelledError",
+    "Cell",
     "Check",
     "Checked",
     "Cleaned",
@@ -70,6 +73,7 @@ __all__ = [
     "EnvironmentError",
     "Error",
     "Event",
+    "Expectations",
     "InternalError",
     "InvalidInputError",
     "LocalNode",
@@ -94,6 +98,8 @@ __all__ = [
     "Workload",
     "WorkloadStatus",
     "__version__",
+    "matrix",
+    "matrix_async",
     "run",
     "run_async",
     "start",

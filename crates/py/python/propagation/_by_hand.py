@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from propagation._types import Backend, Observer, Options, ScenarioLike
+    from propagation._types import AnyBackend, Observer, Options, ScenarioLike
 
 _NO_LIMIT = 365 * 24 * 3600.0
 """A person has as much time as they want; in seconds."""
@@ -64,7 +64,7 @@ class LocalNode(Node):
         EnvironmentError: the machine cannot carry a node; raised on entering.
     """
 
-    _backend: Backend = "local"
+    _backend: AnyBackend = "local"
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class LocalNode(Node):
 class AsyncLocalNode(AsyncNode):
     """A simulated node to use by hand in an event loop; otherwise as `LocalNode`."""
 
-    _backend: Backend = "local"
+    _backend: AnyBackend = "local"
 
     def __init__(
         self,

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from propagation._native import Calls, Job, Observation, WorkloadStatus
-    from propagation._types import Fault, Propagation, Role, Target, Until, Volume
+    from propagation._types import (
+        Fault,
+        Propagation,
+        Role,
+        Scope,
+        Stale,
+        Target,
+        Until,
+        Volume,
+    )
 
 _DEFAULT_PROPAGATION = {
     "producer": "Bidirectional",
@@ -69,9 +78,10 @@ class _Base:
         role: str,
         name: str | None,
         propagation: str | None,
-        volume: str,
+        volume: str | dict[str, Any],
         uid: int,
         replicas: int,
+        fields: dict[str, Any],
     ) -> tuple[str, Job]:
         name = role if name is None else name
         spec = {
@@ -82,6 +92,7 @@ class _Base:
             "order": "after_mount" if role == "consumer" else "before_mount",
             "uid": uid,
             "replicas": replicas,
+            **fields,
         }
         return name, self._calls.start(json.dumps(spec))
 
@@ -110,6 +121,7 @@ class Node(_Base):
         volume: Volume = "bridge",
         uid: int = 0,
         replicas: int = 1,
+        **fields: Any,
     ) -> Workload:
         """Start a workload and return a handle on it, also a context manager that stops it.
 
@@ -121,11 +133,12 @@ class Node(_Base):
             volume: which directory its volume is.
             uid: as which user its program runs.
             replicas: how many equal ones.
+            fields: what else a workload of a scenario file can say, such as `supervised=True`.
 
         Raises:
             StartRefusedError: the runtime refused it, with its words.
         """
-        name, job = self._start(role, name, propagation, volume, uid, replicas)
+        name, job = self._start(role, name, propagation, volume, uid, replicas, fields)
         self._do(job)
         return Workload(self, name)
 
@@ -170,9 +183,31 @@ class Node(_Base):
         facts: dict[str, Any] = self._do(self._calls.facts())
         return facts
 
-    def rebind_host(self) -> None:
-        """Bind the fresh mount over the mountpoint on the node, so that it travels anew."""
-        self._do(self._calls.rebind_host())
+    def rebind_host(self, *, deduplicate: bool = False) -> None:
+        """Bind the fresh mount over the mountpoint on the node, so that it travels anew.
+
+        With `deduplicate` the layers that are there are taken off before.
+        """
+        self._do(self._calls.rebind_host(deduplicate))
+
+    def unmount(self, *, lazy: bool = False) -> None:
+        """Unmount the topmost mount at the mountpoint on the node, as umount(8) does.
+
+        Raises:
+            EnvironmentError: the kernel refuses: EBUSY while it is in use and not `lazy`.
+        """
+        self._do(self._calls.unmount(lazy))
+
+    def execute(
+        self, actor: str, command: Iterable[str], *, timeout: float = 30.0
+    ) -> dict[str, Any]:
+        """Run a program in the mount namespace of an actor, to its end; seconds are its limit.
+
+        Returns how it ended and the first 64 KiB of what it printed.
+        """
+        job = self._calls.execute(actor, list(command), timeout)
+        executed: dict[str, Any] = self._do(job)
+        return executed
 
     def now_us(self) -> int:
         """Microseconds since the start of the run, on the clock of observations."""
@@ -240,13 +275,26 @@ class Workload:
         evidence: str = self.node._do(self.node._calls.inject(self.name, fault))
         return evidence
 
-    def restart(self, *, recreate: bool = False) -> None:
-        """End its container and start a new one; a producer then serves a new generation.
+    def restart(self, *, scope: Scope = "container", stale: Stale | None = None) -> None:
+        """Start it again; what runs of it is ended before. A producer serves a new generation.
+
+        Args:
+            scope: its daemon under a supervisor, its container, or its whole pod.
+            stale: what a producer does with dead mounts on its mountpoint, if not what it was
+                started with: `unmount` takes them off, `stack` mounts on top, `fail` fails.
 
         Raises:
             StartRefusedError: the runtime refused it, with its words.
         """
-        self.node._do(self.node._calls.restart(self.name, recreate))
+        self.node._do(self.node._calls.restart(self.name, scope, stale))
+
+    def hand_over(self) -> None:
+        """Let a successor take over the `/dev/fuse` descriptor that a keeper holds.
+
+        For a producer with a keeper (`fuse={"keeper": True}`) whose daemon has ended; the mount
+        goes on, with a new generation.
+        """
+        self.node._do(self.node._calls.hand_over(self.name))
 
     def rebind(self) -> None:
         """Replace the stale mount in its mount namespace by the node's fresh one."""
@@ -277,9 +325,10 @@ class AsyncNode(_Base):
         volume: Volume = "bridge",
         uid: int = 0,
         replicas: int = 1,
+        **fields: Any,
     ) -> AsyncWorkload:
         """Start a workload and return a handle on it; see `Node.start`."""
-        name, job = self._start(role, name, propagation, volume, uid, replicas)
+        name, job = self._start(role, name, propagation, volume, uid, replicas, fields)
         await self._do(job)
         return AsyncWorkload(self, name)
 
@@ -317,9 +366,31 @@ class AsyncNode(_Base):
         facts: dict[str, Any] = await self._do(self._calls.facts())
         return facts
 
-    async def rebind_host(self) -> None:
-        """Bind the fresh mount over the mountpoint on the node, so that it travels anew."""
-        await self._do(self._calls.rebind_host())
+    async def rebind_host(self, *, deduplicate: bool = False) -> None:
+        """Bind the fresh mount over the mountpoint on the node, so that it travels anew.
+
+        With `deduplicate` the layers that are there are taken off before.
+        """
+        await self._do(self._calls.rebind_host(deduplicate))
+
+    async def unmount(self, *, lazy: bool = False) -> None:
+        """Unmount the topmost mount at the mountpoint on the node, as umount(8) does.
+
+        Raises:
+            EnvironmentError: the kernel refuses: EBUSY while it is in use and not `lazy`.
+        """
+        await self._do(self._calls.unmount(lazy))
+
+    async def execute(
+        self, actor: str, command: Iterable[str], *, timeout: float = 30.0
+    ) -> dict[str, Any]:
+        """Run a program in the mount namespace of an actor, to its end; seconds are its limit.
+
+        Returns how it ended and the first 64 KiB of what it printed.
+        """
+        job = self._calls.execute(actor, list(command), timeout)
+        executed: dict[str, Any] = await self._do(job)
+        return executed
 
     async def now_us(self) -> int:
         """Microseconds since the start of the run, on the clock of observations."""
@@ -376,9 +447,17 @@ class AsyncWorkload:
         evidence: str = await self.node._do(self.node._calls.inject(self.name, fault))
         return evidence
 
-    async def restart(self, *, recreate: bool = False) -> None:
-        """End its container and start a new one; see `Workload.restart`."""
-        await self.node._do(self.node._calls.restart(self.name, recreate))
+    async def restart(self, *, scope: Scope = "container", stale: Stale | None = None) -> None:
+        """Start it again; see `Workload.restart`."""
+        await self.node._do(self.node._calls.restart(self.name, scope, stale))
+
+    async def hand_over(self) -> None:
+        """Let a successor take over the `/dev/fuse` descriptor that a keeper holds.
+
+        For a producer with a keeper (`fuse={"keeper": True}`) whose daemon has ended; the mount
+        goes on, with a new generation.
+        """
+        await self.node._do(self.node._calls.hand_over(self.name))
 
     async def rebind(self) -> None:
         """Replace the stale mount in its mount namespace by the node's fresh one."""

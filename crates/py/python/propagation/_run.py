@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from propagation._types import Backend, Event, Observer, Options, ScenarioLike
+    from propagation._types import AnyBackend, Event, Observer, Options, ScenarioLike
 
 _LOG = logging.getLogger("propagation")
 
@@ -27,7 +27,7 @@ _LOG = logging.getLogger("propagation")
 def run(
     scenario: ScenarioLike | None = None,
     *,
-    backend: Backend = "local",
+    backend: AnyBackend = "local",
     phases: Sequence[AnyPhase] | None = None,
     on_event: Observer | None = None,
     keep: bool = False,
@@ -63,7 +63,7 @@ def run(
 async def run_async(
     scenario: ScenarioLike | None = None,
     *,
-    backend: Backend = "local",
+    backend: AnyBackend = "local",
     phases: Sequence[AnyPhase] | None = None,
     on_event: Observer | None = None,
     keep: bool = False,
@@ -84,7 +84,7 @@ async def run_async(
 def start(
     scenario: ScenarioLike | None = None,
     *,
-    backend: Backend = "local",
+    backend: AnyBackend = "local",
     phases: Sequence[AnyPhase] | None = None,
     keep: bool = False,
     run_id: str | None = None,
@@ -105,7 +105,7 @@ def start(
 def start_async(
     scenario: ScenarioLike | None = None,
     *,
-    backend: Backend = "local",
+    backend: AnyBackend = "local",
     phases: Sequence[AnyPhase] | None = None,
     keep: bool = False,
     run_id: str | None = None,

@@ -28,6 +28,5 @@ def make_scenario(scenario: ScenarioLike | None, options: Mapping[str, Any]) -> 
     if isinstance(scenario, Mapping):
         return Scenario.from_dict(scenario)
     if isinstance(scenario, (str, os.PathLike)):
-        with open(scenario, "rb") as file:  # noqa: PTH123 - pathlib takes longer to load than this
-            return Scenario.from_json(file.read())
+        return Scenario.from_file(scenario)
     raise TypeError(f"a scenario is a Scenario, a mapping or a path, not {scenario!r}")

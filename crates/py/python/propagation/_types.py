@@ -24,14 +24,32 @@ Observer = Callable[[Event], object]
 
 Outcome = Literal["full_success", "partial_success", "fundamental_failure", "inconclusive"]
 Status = Literal["passed", "failed", "skipped", "errored"]
-Fault = Literal["kill", "terminate", "stop"]
+FaultName = Literal[
+    "kill",
+    "terminate",
+    "delete",
+    "exit",
+    "kill_parent",
+    "stop",
+    "continue",
+    "abort",
+    "unmount",
+    "lazy_unmount",
+    "oom",
+]
+Fault = Union[FaultName, dict[str, Any]]
+"""A fault; `{"slow": 250}` (milliseconds) and `{"errors": "EIO"}` have a value of their own."""
 Propagation = Literal["None", "HostToContainer", "Bidirectional"]
 Role = Literal["producer", "consumer", "control"]
-Volume = Literal["bridge", "mountpoint", "ancestor"]
+VolumeName = Literal["bridge", "mountpoint", "ancestor", "file"]
+Volume = Union[VolumeName, dict[str, Any]]
+"""A volume; `{"path": "/srv"}` is any directory of the node."""
 Covering = Literal["shared", "slave", "private"]
 Until = Literal["mounted", "fresh", "breakage", "ended"]
 Target = Literal["fuse", "bridge"]
-Backend = Literal["local"]
+Scope = Literal["daemon", "container", "pod"]
+Stale = Literal["unmount", "stack", "fail"]
+AnyBackend = Literal["local"]
 
 
 class Options(TypedDict, total=False):
