@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use propagation_core::report::text::{Colour, render};
-use propagation_core::report::{self as core};
+use propagation_core::report::{self as core, html, junit, markdown};
 use propagation_core::{Error, ErrorKind, Verdict as Decision};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -403,6 +403,32 @@ impl Report {
     #[pyo3(signature = (*, evidence = false, colour = false))]
     fn to_text(&self, evidence: bool, colour: bool) -> String {
         render(&self.report, if colour { Colour::Ansi } else { Colour::Plain }, evidence)
+    }
+
+    /// The report as Markdown, to keep beside the decision that follows from it.
+    fn to_markdown(&self) -> String {
+        markdown::render(&self.report)
+    }
+
+    /// The report as one HTML page that needs nothing else, with its timeline and mount graph.
+    fn to_html(&self) -> String {
+        html::render(&self.report)
+    }
+
+    /// The report as JUnit XML, for CI.
+    fn to_junit(&self) -> String {
+        junit::render(&self.report)
+    }
+
+    /// What a notebook shows: the HTML page, in a frame of its own, so that the page's style and the
+    /// notebook's do not touch each other.
+    fn _repr_html_(&self) -> String {
+        let page = self.to_html().replace('&', "&amp;").replace('"', "&quot;");
+        format!(
+            "<iframe sandbox=\"allow-same-origin\" title=\"report of run {}\" srcdoc=\"{page}\" \
+             style=\"width: 100%; height: 40em; border: 0\"></iframe>",
+            self.report.run_id
+        )
     }
 
     /// The timeline as a data frame of pandas, or of polars where there is no pandas.

@@ -7,7 +7,9 @@ import datetime
 import importlib.util
 import json
 import pickle
+from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -88,6 +90,28 @@ def test_renderings(report: propagation.Report) -> None:
     assert "\x1b[" in report.to_text(colour=True)
     assert len(report.to_text(evidence=True)) > len(text)
     assert report.run_id in repr(report)
+
+
+def test_other_renderings(report: propagation.Report) -> None:
+    assert report.run_id in report.to_markdown()
+    page = report.to_html()
+    assert page.startswith("<!")
+    assert report.run_id in page
+    assert ElementTree.fromstring(report.to_junit()).tag == "testsuites"
+
+
+def test_a_notebook_shows_the_page_in_a_frame(report: propagation.Report) -> None:
+    frames: list[dict[str, str | None]] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            frames.append({"tag": tag, **dict(attrs)})
+
+    Parser().feed(report._repr_html_())
+    (frame,) = frames
+    assert frame["tag"] == "iframe"
+    assert frame["srcdoc"] == report.to_html()
+    assert "<svg" in report.to_html()
 
 
 def test_the_schema_names_the_fields(report: propagation.Report) -> None:
