@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,11 @@ def test_outputs_are_not_kept(path: Path) -> None:
 
 @pytest.mark.usefixtures("local")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["first_verdict", "five_phases_by_hand", "matrix", "cluster"])
+@pytest.mark.parametrize("name", ["first_verdict", "five_phases_by_hand", "matrix"])
 def test_it_runs(name: str) -> None:
     for module in ("nbclient", "nbformat", "ipykernel", "matplotlib", "pandas"):
         if importlib.util.find_spec(module) is None:
             absent("notebooks", f"{module} is not installed")
-    if name == "cluster" and not os.environ.get("PROPAGATION_CLUSTER"):
-        # Only where a cluster may be used; not required by `all`, as in the other tests.
-        pytest.skip("k8s: PROPAGATION_CLUSTER does not say that there is a cluster to use")
     import nbformat
     from nbclient import NotebookClient
 
