@@ -30,6 +30,18 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::InvalidInput,
+        Self::Unsupported,
+        Self::Environment,
+        Self::AgentVersion,
+        Self::Timeout,
+        Self::Cancelled,
+        Self::Disconnected,
+        Self::Internal,
+    ];
+
     /// The name used in reports and exit texts.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,18 +58,7 @@ impl ErrorKind {
 
     /// The kind with the given name, as [`ErrorKind::as_str`] writes it.
     pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::InvalidInput,
-            Self::Unsupported,
-            Self::Environment,
-            Self::AgentVersion,
-            Self::Timeout,
-            Self::Cancelled,
-            Self::Disconnected,
-            Self::Internal,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == name)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 

@@ -1,0 +1,78 @@
+//! The command line: arguments to a plan, the plan to a backend, the report to the terminal.
+//!
+//! A library too, so that `python -m propagation` is the same program.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command line program
+
+mod args;
+mod clean;
+mod cluster;
+mod doctor;
+mod exit;
+mod image;
+mod log;
+mod manifests;
+mod matrix;
+mod output;
+mod probe;
+mod progress;
+mod report;
+mod run;
+mod scenario;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Arguments, Command};
+use exit::Exit;
+
+/// Does what the arguments say, the program's name first, and returns the exit status.
+pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
+    match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => exit::report(dispatch(arguments)),
+        Err(refused) => {
+            // With its stream closed there is nobody to tell.
+            let _ = refused.print();
+            u8::try_from(refused.exit_code()).unwrap_or(2)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {
+    match arguments.command {
+        Command::Run(options) => run::main(&options),
+        Command::Matrix(options) => matrix::main(&options),
+        Command::Doctor(options) => doctor::main(&options),
+        Command::Probe(options) => probe::main(&options),
+        Command::Report(options) => report::main(&options),
+        Command::Clean(options) => clean::main(&options),
+        Command::Manifests(options) => manifests::main(&options),
+        Command::Image(options) => image::main(&options),
+        Command::Schema { scenario } => {
+            let schema = match scenario {
+                true => propagation_core::scenario::json_schema(),
+                false => propagation_core::Report::json_schema(),
+            };
+            output::json(&schema)?;
+            Ok(Exit::Success)
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "propagation", &mut script);
+            output::bytes(&script)?;
+            Ok(Exit::Success)
+        }
+    }
+}
+
+/// A runtime for one run: one thread is enough, everything heavy is the agent's.
+fn runtime() -> Result<tokio::runtime::Runtime, propagation_core::Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        propagation_core::Error::new(
+            propagation_core::ErrorKind::Environment,
+            "start the async runtime",
+            error.to_string(),
+        )
+    })
+}

@@ -1,0 +1,107 @@
+"""Whether a FUSE mount made in one container can be used from another.
+
+What happens when its producer dies, and what brings it back? Answered with evidence::
+
+    import propagation
+
+    report = propagation.run()
+    print(report)
+    assert report.outcome == "full_success"
+
+No root and no cluster: the containers are real mount namespaces on this machine's kernel, and what
+they run is inside this package. Times are in milliseconds or microseconds as their names say;
+timeouts are in seconds.
+"""
+
+from __future__ import annotations
+
+from propagation._by_hand import AsyncLocalNode, LocalNode
+from propagation._errors import (
+    AgentVersionError,
+    CancelledError,
+    DisconnectedError,
+    EnvironmentError,
+    Error,
+    InternalError,
+    InvalidInputError,
+    StartRefusedError,
+    TimeoutError,
+    UnsupportedError,
+)
+from propagation._matrix import Cell, matrix, matrix_async
+from propagation._native import VERSION as __version__
+from propagation._native import (
+    Check,
+    Checked,
+    Cleaned,
+    Cleanup,
+    Decided,
+    Expectations,
+    Measurements,
+    NodeReady,
+    Observation,
+    Observed,
+    PhaseEnded,
+    PhaseReport,
+    PhaseStarted,
+    Report,
+    Scenario,
+    Verdict,
+    WorkloadStatus,
+)
+from propagation._node import AsyncNode, AsyncWorkload, Node, Workload
+from propagation._phase import FIVE_PHASES, AsyncPhase, Phase
+from propagation._run import AsyncRun, Run, run, run_async, start, start_async
+from propagation._types import Event, Observer, Outcome
+
+__all__ = [
+    "FIVE_PHASES",
+    "AgentVersionError",
+    "AsyncLocalNode",
+    "AsyncNode",
+    "AsyncPhase",
+    "AsyncRun",
+    "AsyncWorkload",
+    "CancelledError",
+    "Cell",
+    "Check",
+    "Checked",
+    "Cleaned",
+    "Cleanup",
+    "Decided",
+    "DisconnectedError",
+    "EnvironmentError",
+    "Error",
+    "Event",
+    "Expectations",
+    "InternalError",
+    "InvalidInputError",
+    "LocalNode",
+    "Measurements",
+    "Node",
+    "NodeReady",
+    "Observation",
+    "Observed",
+    "Observer",
+    "Outcome",
+    "Phase",
+    "PhaseEnded",
+    "PhaseReport",
+    "PhaseStarted",
+    "Report",
+    "Run",
+    "Scenario",
+    "StartRefusedError",
+    "TimeoutError",
+    "UnsupportedError",
+    "Verdict",
+    "Workload",
+    "WorkloadStatus",
+    "__version__",
+    "matrix",
+    "matrix_async",
+    "run",
+    "run_async",
+    "start",
+    "start_async",
+]

@@ -1,0 +1,71 @@
+"""The words of the vocabulary, as types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypedDict, Union
+
+from propagation import _native
+
+Event = Union[
+    _native.NodeReady,
+    _native.PhaseStarted,
+    _native.Checked,
+    _native.Observed,
+    _native.PhaseEnded,
+    _native.Decided,
+    _native.Cleaned,
+]
+"""What a run tells while it goes on."""
+
+Observer = Callable[[Event], object]
+"""Takes the events of a run. What it raises cancels the run and is raised from there."""
+
+Outcome = Literal["full_success", "partial_success", "fundamental_failure", "inconclusive"]
+Status = Literal["passed", "failed", "skipped", "errored"]
+FaultName = Literal[
+    "kill",
+    "terminate",
+    "delete",
+    "exit",
+    "kill_parent",
+    "stop",
+    "continue",
+    "abort",
+    "unmount",
+    "lazy_unmount",
+    "oom",
+]
+Fault = Union[FaultName, dict[str, Any]]
+"""A fault; `{"slow": 250}` (milliseconds) and `{"errors": "EIO"}` have a value of their own."""
+Propagation = Literal["None", "HostToContainer", "Bidirectional"]
+Role = Literal["producer", "consumer", "control"]
+VolumeName = Literal["bridge", "mountpoint", "ancestor", "file"]
+Volume = Union[VolumeName, dict[str, Any]]
+"""A volume; `{"path": "/srv"}` is any directory of the node."""
+Covering = Literal["shared", "slave", "private"]
+Until = Literal["mounted", "fresh", "breakage", "ended"]
+Target = Literal["fuse", "bridge"]
+Scope = Literal["daemon", "container", "pod"]
+Stale = Literal["unmount", "stack", "fail"]
+AnyBackend = Literal["local"]
+
+
+class Options(TypedDict, total=False):
+    """What can be said of a scenario by keyword."""
+
+    bridge: str
+    fault: Fault
+    volume: Volume
+    propagation: Propagation
+    consumers: int
+    producer_uid: int
+    allow_other: bool
+    covering: Covering
+    container_fuse_conf: str | None
+    timeout: float
+
+
+if TYPE_CHECKING:
+    ScenarioLike = Union[_native.Scenario, Mapping[str, Any], str, os.PathLike[str]]

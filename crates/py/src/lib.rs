@@ -1,0 +1,54 @@
+//! The Python module `propagation._native`: the core and the backends, for the package
+//! `propagation` around it.
+//!
+//! Read it in this order: `run` starts a run on a thread of its own and gives a [`job::Job`], on
+//! which Python waits; `event` is what comes out of it meanwhile; `phase` hands a phase over to
+//! Python and serves its `calls`; `report` and `observation` are the results as Python sees them.
+//!
+//! The threads of this module never take the interpreter's lock, so a run and Python cannot hold
+//! each other up, and a process may end at any time. There is no state beside that of the objects.
+
+mod calls;
+mod error;
+mod event;
+mod job;
+mod log;
+mod observation;
+mod phase;
+mod report;
+mod run;
+mod scenario;
+mod workload;
+
+use pyo3::prelude::*;
+
+/// Runs the command line with these arguments, the program's name first, and returns its exit
+/// status.
+#[pyfunction]
+fn run_cli(py: Python<'_>, arguments: Vec<String>) -> u8 {
+    py.detach(|| propagation_cli::main(arguments))
+}
+
+/// The native part of the package `propagation`.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::{
+        calls::Calls,
+        error::error_kinds,
+        event::{
+            Checked, Cleaned, Decided, LogRecord, NodeReady, Observed, PhaseCall, PhaseEnded,
+            PhaseStarted,
+        },
+        job::Job,
+        observation::Observation,
+        report::{Check, Cleanup, Expectations, Measurements, PhaseReport, Report, Verdict},
+        run::run,
+        run_cli,
+        scenario::Scenario,
+        workload::WorkloadStatus,
+    };
+
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,480 @@
+//! The report as Python sees it.
+
+use std::collections::BTreeMap;
+
+use propagation_core::report::text::{Colour, render};
+use propagation_core::report::{self as core, html, junit, markdown};
+use propagation_core::{Error, ErrorKind, Verdict as Decision};
+use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDateTime, PyTuple, PyType, PyTzInfo};
+
+use crate::error::{OrRaise, invalid, to_plain};
+use crate::observation::Observation;
+
+/// One thing that was expected, and what was found.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Check {
+    /// Its stable name within its phase.
+    id: String,
+    /// `passed`, `failed`, `skipped` or `errored`.
+    status: &'static str,
+    /// What was expected, in words.
+    expected: String,
+    /// What was observed, in words.
+    observed: String,
+    /// What shows it: lines of mountinfo, errnos, log lines, latencies.
+    evidence: Vec<String>,
+    /// Why it is not as expected, where that is known.
+    cause: Option<String>,
+    /// What to do about it.
+    fix: Option<String>,
+}
+
+impl From<&core::Check> for Check {
+    fn from(check: &core::Check) -> Self {
+        Self {
+            id: check.id.clone(),
+            status: check.status.as_str(),
+            expected: check.expected.clone(),
+            observed: check.observed.clone(),
+            evidence: check.evidence.clone(),
+            cause: check.cause.clone(),
+            fix: check.fix.clone(),
+        }
+    }
+}
+
+#[pymethods]
+impl Check {
+    fn __repr__(&self) -> String {
+        format!("<Check {} {}: {}>", self.id, self.status, self.observed)
+    }
+}
+
+/// One phase of a run.
+#[pyclass(frozen, get_all, module = "propagation")]
+pub(crate) struct PhaseReport {
+    /// Its id: `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or one's own.
+    id: String,
+    /// `passed`, `failed`, `skipped` or `errored`.
+    status: &'static str,
+    /// When it began, in milliseconds since the start of the run.
+    started_ms: f64,
+    /// How long it took, in milliseconds.
+    duration_ms: f64,
+    /// Why it was skipped or errored.
+    reason: Option<String>,
+    /// Its checks, in order.
+    checks: Py<PyTuple>,
+}
+
+impl PhaseReport {
+    pub(crate) fn new(py: Python<'_>, phase: &core::PhaseReport) -> PyResult<Self> {
+        let checks = phase.checks.iter().map(|check| Py::new(py, Check::from(check)));
+        let checks = PyTuple::new(py, checks.collect::<PyResult<Vec<_>>>()?)?;
+        Ok(Self {
+            id: phase.id.clone(),
+            status: phase.status.as_str(),
+            started_ms: phase.started_ms,
+            duration_ms: phase.duration_ms,
+            reason: phase.reason.clone(),
+            checks: checks.unbind(),
+        })
+    }
+}
+
+#[pymethods]
+impl PhaseReport {
+    /// The check called `id`; raises `KeyError` when there is none.
+    fn check<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyAny>> {
+        for check in self.checks.bind(py) {
+            if check.cast::<Check>()?.get().id == id {
+                return Ok(check);
+            }
+        }
+        Err(pyo3::exceptions::PyKeyError::new_err(id.to_owned()))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<PhaseReport {} {} in {:.1} ms>", self.id, self.status, self.duration_ms)
+    }
+}
+
+/// The answer of a run, with what to do about it.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Verdict {
+    /// `full_success`, `partial_success`, `fundamental_failure` or `inconclusive`.
+    outcome: &'static str,
+    /// `A`, `B` or `C`; none when inconclusive.
+    scenario_letter: Option<char>,
+    /// One sentence.
+    summary: String,
+    /// What is decided by it.
+    decision: String,
+    /// What to do next, in order.
+    next_steps: Vec<String>,
+    /// How long migrating takes, going by it.
+    migration_timeline: String,
+    /// The liveness probe to add to consumers, as YAML, where one helps.
+    liveness_probe: Option<String>,
+}
+
+impl From<&Decision> for Verdict {
+    fn from(verdict: &Decision) -> Self {
+        Self {
+            outcome: verdict.outcome.as_str(),
+            scenario_letter: verdict.scenario_letter,
+            summary: verdict.summary.clone(),
+            decision: verdict.decision.clone(),
+            next_steps: verdict.next_steps.clone(),
+            migration_timeline: verdict.migration_timeline.clone(),
+            liveness_probe: verdict.liveness_probe.clone(),
+        }
+    }
+}
+
+#[pymethods]
+impl Verdict {
+    fn __repr__(&self) -> String {
+        format!("<Verdict {}: {}>", self.outcome, self.summary)
+    }
+}
+
+/// What was measured, in milliseconds; none where it was not.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Measurements {
+    /// From the producer's mount to each early consumer's own first read of the marker.
+    mount_to_visible_ms: Vec<f64>,
+    /// From the fault to the last consumer's notice of it.
+    fault_to_breakage_ms: Option<f64>,
+    /// From the fault until every consumer read the new generation.
+    fault_to_recovery_ms: Option<f64>,
+    /// From the new mount until every consumer read the new generation.
+    remount_to_fresh_read_ms: Option<f64>,
+    /// The smallest intervention that brought every consumer back.
+    smallest_intervention: Option<String>,
+}
+
+/// What the end of a run removed.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Cleanup {
+    /// What was undone, in order.
+    undone: Vec<String>,
+    /// What could not be undone, each with how to do it by hand.
+    could_not: Vec<String>,
+    /// What was left because it was asked for, with how to remove it.
+    kept: Vec<String>,
+    /// How long it took, in milliseconds.
+    duration_ms: f64,
+}
+
+impl From<&core::Cleanup> for Cleanup {
+    fn from(cleanup: &core::Cleanup) -> Self {
+        Self {
+            undone: cleanup.undone.clone(),
+            could_not: cleanup.could_not.clone(),
+            kept: cleanup.kept.clone(),
+            duration_ms: cleanup.duration_ms,
+        }
+    }
+}
+
+/// How what a scenario expects came out, in numbers.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Expectations {
+    /// As expected.
+    met: u64,
+    /// Not as expected, or a step that failed although nobody expected it to.
+    unmet: u64,
+    /// Not looked at, with a reason in the report.
+    skipped: u64,
+}
+
+#[pymethods]
+impl Expectations {
+    fn __repr__(&self) -> String {
+        format!("<Expectations {} met, {} unmet, {} skipped>", self.met, self.unmet, self.skipped)
+    }
+}
+
+/// The result of one run.
+#[pyclass(frozen, module = "propagation")]
+pub(crate) struct Report {
+    report: core::Report,
+    phases: PyOnceLock<Py<PyTuple>>,
+    timeline: PyOnceLock<Py<PyTuple>>,
+}
+
+impl From<core::Report> for Report {
+    fn from(report: core::Report) -> Self {
+        Self { report, phases: PyOnceLock::new(), timeline: PyOnceLock::new() }
+    }
+}
+
+#[pymethods]
+impl Report {
+    /// Reads a saved report, as text or bytes.
+    ///
+    /// Raises `InvalidInputError` when it is not a report, or one of another schema version.
+    #[staticmethod]
+    fn from_json(py: Python<'_>, json: Text) -> PyResult<Self> {
+        Ok(core::Report::from_json(json.bytes()).or_raise(py)?.into())
+    }
+
+    /// The JSON Schema of reports.
+    #[staticmethod]
+    fn json_schema(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        to_plain(py, &core::Report::json_schema())
+    }
+
+    /// Version of the report's shape.
+    #[getter]
+    fn schema_version(&self) -> u32 {
+        self.report.schema_version
+    }
+
+    /// Version of the tool that wrote it.
+    #[getter]
+    fn tool_version(&self) -> &str {
+        &self.report.tool_version
+    }
+
+    /// The run's name.
+    #[getter]
+    fn run_id(&self) -> &str {
+        &self.report.run_id
+    }
+
+    /// `local`, `k8s`.
+    #[getter]
+    fn backend(&self) -> &str {
+        &self.report.backend
+    }
+
+    /// The node.
+    #[getter]
+    fn node(&self) -> &str {
+        &self.report.node
+    }
+
+    /// When it started (UTC).
+    #[getter]
+    fn started_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDateTime>> {
+        let parsed: Result<jiff::Timestamp, _> = self.report.started_at.parse();
+        let failed = |error: jiff::Error| {
+            invalid("read the time of the report", error.to_string(), "write it again")
+        };
+        let since_epoch = parsed.map_err(failed).or_raise(py)?.as_duration().as_secs_f64();
+        PyDateTime::from_timestamp(py, since_epoch, Some(&*PyTzInfo::utc(py)?))
+    }
+
+    /// From the start to the verdict, in milliseconds.
+    #[getter]
+    fn duration_ms(&self) -> f64 {
+        self.report.duration_ms
+    }
+
+    /// What follows from it.
+    #[getter]
+    fn verdict(&self) -> Verdict {
+        (&self.report.verdict).into()
+    }
+
+    /// `full_success`, `partial_success`, `fundamental_failure` or `inconclusive`.
+    #[getter]
+    fn outcome(&self) -> &'static str {
+        self.report.verdict.outcome.as_str()
+    }
+
+    /// The phases, in order.
+    #[getter]
+    fn phases<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyTuple>> {
+        let make = || {
+            let phases = self.report.phases.iter();
+            let phases = phases.map(|phase| PhaseReport::new(py, phase));
+            PyResult::Ok(PyTuple::new(py, phases.collect::<PyResult<Vec<_>>>()?)?.unbind())
+        };
+        Ok(self.phases.get_or_try_init(py, make)?.bind(py))
+    }
+
+    /// The phase called `id`; raises `KeyError` when there is none.
+    fn phase<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyAny>> {
+        for phase in self.phases(py)? {
+            if phase.cast::<PhaseReport>()?.get().id == id {
+                return Ok(phase);
+            }
+        }
+        Err(pyo3::exceptions::PyKeyError::new_err(id.to_owned()))
+    }
+
+    /// What was measured.
+    #[getter]
+    fn measurements(&self, py: Python<'_>) -> PyResult<Measurements> {
+        let measured = &self.report.measurements;
+        let smallest = measured.smallest_intervention.as_ref();
+        Ok(Measurements {
+            mount_to_visible_ms: measured.mount_to_visible_ms.clone(),
+            fault_to_breakage_ms: measured.fault_to_breakage_ms,
+            fault_to_recovery_ms: measured.fault_to_recovery_ms,
+            remount_to_fresh_read_ms: measured.remount_to_fresh_read_ms,
+            smallest_intervention: smallest
+                .map(|intervention| to_plain(py, intervention)?.extract())
+                .transpose()?,
+        })
+    }
+
+    /// How what the scenario expects came out.
+    #[getter]
+    fn expectations(&self) -> Expectations {
+        let core::Expectations { met, unmet, skipped } = self.report.expectations();
+        Expectations { met, unmet, skipped }
+    }
+
+    /// All observations, in order of time.
+    #[getter]
+    fn timeline<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyTuple>> {
+        let make = || {
+            let timeline = self.report.timeline.iter().cloned().map(Observation::from);
+            let timeline = timeline.map(|seen| Py::new(py, seen));
+            PyResult::Ok(PyTuple::new(py, timeline.collect::<PyResult<Vec<_>>>()?)?.unbind())
+        };
+        Ok(self.timeline.get_or_try_init(py, make)?.bind(py))
+    }
+
+    /// Peer groups and master/slave edges at the end of the phase `consumer`.
+    #[getter]
+    fn mount_graph<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.report.mount_graph.as_ref().map(|graph| to_plain(py, graph)).transpose()
+    }
+
+    /// The mount tables of all actors at the end of every phase.
+    #[getter]
+    fn captures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        to_plain(py, &self.report.captures)
+    }
+
+    /// Facts of the node.
+    #[getter]
+    fn environment<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.report.environment.as_ref().map(|facts| to_plain(py, facts)).transpose()
+    }
+
+    /// What was to be done.
+    #[getter]
+    fn plan<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        to_plain(py, &self.report.plan)
+    }
+
+    /// What the workloads logged: lines by the workload's name.
+    #[getter]
+    fn logs(&self) -> BTreeMap<&str, &[String]> {
+        let logs = self.report.logs.iter();
+        logs.map(|log| (log.workload.as_str(), log.lines.as_slice())).collect()
+    }
+
+    /// What was removed at the end.
+    #[getter]
+    fn cleanup(&self) -> Cleanup {
+        (&self.report.cleanup).into()
+    }
+
+    /// The report as JSON, indented; `from_json` reads it back.
+    fn to_json(&self, py: Python<'_>) -> PyResult<String> {
+        let failed = |e: serde_json::Error| {
+            Error::new(ErrorKind::Internal, "write the report", e.to_string())
+        };
+        py.detach(|| self.report.to_json().map_err(failed)).or_raise(py)
+    }
+
+    /// The report as dicts, lists, strings and numbers.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        to_plain(py, &self.report)
+    }
+
+    /// The report as a terminal shows it; with `evidence` for every check, not only for those that
+    /// failed.
+    #[pyo3(signature = (*, evidence = false, colour = false))]
+    fn to_text(&self, evidence: bool, colour: bool) -> String {
+        render(&self.report, if colour { Colour::Ansi } else { Colour::Plain }, evidence)
+    }
+
+    /// The report as Markdown, to keep beside the decision that follows from it.
+    fn to_markdown(&self) -> String {
+        markdown::render(&self.report)
+    }
+
+    /// The report as one HTML page that needs nothing else, with its timeline and mount graph.
+    fn to_html(&self) -> String {
+        html::render(&self.report)
+    }
+
+    /// The report as JUnit XML, for CI.
+    fn to_junit(&self) -> String {
+        junit::render(&self.report)
+    }
+
+    /// What a notebook shows: the HTML page, in a frame of its own, so that the page's style and the
+    /// notebook's do not touch each other.
+    fn _repr_html_(&self) -> String {
+        let page = self.to_html().replace('&', "&amp;").replace('"', "&quot;");
+        format!(
+            "<iframe sandbox=\"allow-same-origin\" title=\"report of run {}\" srcdoc=\"{page}\" \
+             style=\"width: 100%; height: 40em; border: 0\"></iframe>",
+            self.report.run_id
+        )
+    }
+
+    /// The timeline as a data frame of pandas, or of polars where there is no pandas.
+    ///
+    /// Raises `ImportError` when neither is installed.
+    #[pyo3(signature = (library = None))]
+    fn to_dataframe<'py>(
+        slf: &Bound<'py, Self>,
+        library: Option<&str>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("propagation._dataframe")?.call_method1("timeline", (slf, library))
+    }
+
+    fn __str__(&self) -> String {
+        self.to_text(false, false)
+    }
+
+    fn __repr__(&self) -> String {
+        let report = &self.report;
+        format!(
+            "<Report {} of run {} on {} node {} in {:.1} ms>",
+            report.verdict.outcome, report.run_id, report.backend, report.node, report.duration_ms
+        )
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
+        let py = slf.py();
+        let class: Bound<'py, PyType> = py.get_type::<Self>();
+        Ok((class.getattr("from_json")?, (slf.get().to_json(py)?,)))
+    }
+}
+
+/// `str` or `bytes`.
+#[derive(FromPyObject)]
+pub(crate) enum Text {
+    #[pyo3(transparent, annotation = "str")]
+    Text(PyBackedStr),
+    #[pyo3(transparent, annotation = "bytes")]
+    Bytes(PyBackedBytes),
+}
+
+impl Text {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Starts a run on a thread of its own.
+
+use std::sync::Arc;
+
+use propagation_core::phase::{self, Phase};
+use propagation_core::{Backend, Error, ErrorKind, RunId, Runner};
+use pyo3::prelude::*;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::error::{OrRaise, invalid};
+use crate::event::Item;
+use crate::job::{Feed, Job, Worker};
+use crate::log::ToFeed;
+use crate::phase::HandedOver;
+use crate::report::Report;
+use crate::scenario::Scenario;
+
+/// Starts a run.
+///
+/// `phases` has a pair for each: its id, and what it requires when Python carries it out; none for
+/// those of the scenario.
+/// `observations` says whether events for observations are wanted, `log_level` from which level of
+/// `logging` lines are.
+#[pyfunction]
+#[pyo3(signature = (scenario, *, backend, phases, observations, log_level, keep, run_id))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments")]
+pub(crate) fn run(
+    py: Python<'_>,
+    scenario: &Scenario,
+    backend: &str,
+    phases: Option<Vec<(String, Option<Vec<String>>)>>,
+    observations: bool,
+    log_level: u8,
+    keep: bool,
+    run_id: Option<&str>,
+) -> PyResult<Job> {
+    let start = || {
+        let cancellation = CancellationToken::new();
+        let (job, feed, completion) = Job::new(cancellation.clone())?;
+        let mut runner = Runner::new(scenario.0.clone())?
+            .with_cancellation(cancellation)
+            .with_keep(keep)
+            .with_events(sink(feed.clone(), observations));
+        if let Some(phases) = phases {
+            runner = runner.with_phases(chosen(phases, &feed)?);
+        }
+        if let Some(run_id) = run_id {
+            runner = runner.with_run_id(RunId::parse(run_id)?);
+        }
+        let backend = backend_called(backend)?;
+        let (abandon, abandoned) = oneshot::channel();
+        let work = move || {
+            let subscriber = tracing_subscriber::registry().with(ToFeed::new(feed, log_level));
+            let _logging = tracing::subscriber::set_default(subscriber);
+            let result = to_end(runner, &*backend, abandoned);
+            completion.complete(result, |py, report| {
+                Ok(Bound::new(py, Report::from(report))?.into_any())
+            });
+        };
+        let thread = std::thread::Builder::new().name("propagation-run".into()).spawn(work);
+        let thread = thread.map_err(|error| {
+            Error::new(ErrorKind::Environment, "start a thread", error.to_string())
+                .with_fix("raise the limit of processes (ulimit -u)")
+        })?;
+        job.set_worker(Worker { abandon, thread });
+        Ok(job)
+    };
+    start().or_raise(py)
+}
+
+/// Carries the run out. Given up, the node is left to its own best effort.
+fn to_end(
+    runner: Runner,
+    backend: &dyn Backend,
+    abandoned: oneshot::Receiver<()>,
+) -> Result<propagation_core::Report, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Error::new(ErrorKind::Environment, "start the async runtime", error.to_string())
+    })?;
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = abandoned => Err(Error::new(ErrorKind::Cancelled, "run", "it was given up")),
+            result = runner.run(backend) => result,
+        }
+    })
+}
+
+fn sink(feed: Feed, observations: bool) -> propagation_core::event::EventSink {
+    Arc::new(move |event| {
+        if observations || !matches!(event, propagation_core::Event::Observed(_)) {
+            Item::of(event).into_iter().for_each(|item| feed.push(item));
+        }
+    })
+}
+
+/// The phases with these ids, and those that Python carries out.
+fn chosen(
+    wanted: Vec<(String, Option<Vec<String>>)>,
+    feed: &Feed,
+) -> Result<Vec<Box<dyn Phase>>, Error> {
+    let mut five = phase::five();
+    let mut phases: Vec<Box<dyn Phase>> = Vec::new();
+    for (number, (id, own)) in wanted.into_iter().enumerate() {
+        if phases.iter().any(|phase| phase.id() == id) {
+            let fix = "give every phase an id of its own";
+            return Err(invalid(format!("phase {id:?}"), "its id is there twice", fix));
+        }
+        phases.push(match own {
+            Some(requires) => Box::new(HandedOver::new(id, &requires, number, feed.clone())),
+            None => {
+                let place = five.iter().position(|phase| phase.id() == id).ok_or_else(|| {
+                    let fix = "use one of FIVE_PHASES, or a Phase of your own";
+                    invalid(format!("phase {id:?}"), "there is no such phase", fix)
+                })?;
+                five.remove(place)
+            }
+        });
+    }
+    Ok(phases)
+}
+
+fn backend_called(name: &str) -> Result<Box<dyn Backend>, Error> {
+    match name {
+        #[cfg(target_os = "linux")]
+        "local" => Ok(Box::new(propagation_backend_local::LocalBackend::new())),
+        #[cfg(not(target_os = "linux"))]
+        "local" => {
+            Err(Error::new(ErrorKind::Unsupported, "use the local backend", "it needs Linux")
+                .with_fix("run it on a Linux machine"))
+        }
+        _ => Err(invalid(format!("backend {name:?}"), "there is no such backend", "use local")),
+    }
+}

@@ -1,0 +1,164 @@
+"""Reports: attributes, round trips, data frames."""
+
+from __future__ import annotations
+
+import builtins
+import datetime
+import importlib.util
+import json
+import pickle
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+import propagation
+from conftest import absent
+
+
+@pytest.fixture(scope="module")
+def report() -> propagation.Report:
+    try:
+        return propagation.run()
+    except (propagation.EnvironmentError, propagation.UnsupportedError) as error:
+        absent("local", str(error))
+        raise
+
+
+def test_attributes_agree_with_the_dict(report: propagation.Report) -> None:
+    plain = report.to_dict()
+    for name in ("schema_version", "tool_version", "run_id", "backend", "node", "duration_ms"):
+        assert getattr(report, name) == plain[name], name
+    for name in ("captures", "environment", "mount_graph", "plan"):
+        assert getattr(report, name) == plain[name], name
+    assert report.verdict.summary == plain["verdict"]["summary"]
+    assert report.verdict.next_steps == plain["verdict"]["next_steps"]
+    assert [seen.to_dict() for seen in report.timeline] == plain["timeline"]
+    assert [phase.duration_ms for phase in report.phases] == [
+        phase["duration_ms"] for phase in plain["phases"]
+    ]
+    measured = plain["measurements"]
+    assert report.measurements.mount_to_visible_ms == measured["mount_to_visible_ms"]
+    assert report.measurements.smallest_intervention == measured["smallest_intervention"] == "wait"
+    assert {log["workload"] for log in plain["logs"]} == set(report.logs)
+    assert report.cleanup.undone == plain["cleanup"]["undone"]
+
+
+def test_the_time_is_a_time(report: propagation.Report) -> None:
+    assert report.started_at.tzinfo is datetime.timezone.utc
+    age = datetime.datetime.now(datetime.timezone.utc) - report.started_at
+    assert datetime.timedelta(0) < age < datetime.timedelta(hours=1)
+
+
+def test_observations_say_what_was_seen(report: propagation.Report) -> None:
+    broken = next(seen for seen in report.timeline if seen.errno)
+    assert (broken.ok, broken.outcome, broken.errno) == (False, "ENOTCONN", "ENOTCONN")
+    assert "ENOTCONN" in broken.detail
+    fine = next(seen for seen in report.timeline if seen.ok and seen.mount)
+    assert (fine.outcome, fine.errno, fine.generation) == ("ok", None, 1)
+    assert fine.mount is not None
+    assert fine.mount["fs_type"].startswith("fuse")
+    assert fine.took_us > 0
+    held = [seen for seen in report.timeline if seen.held_descriptor]
+    assert all(seen.workload for seen in held)
+
+
+def test_it_round_trips(report: propagation.Report) -> None:
+    text = report.to_json()
+    for given in (text, text.encode()):
+        again = propagation.Report.from_json(given)
+        assert again.to_dict() == report.to_dict()
+        assert again.to_json() == text
+        assert again.to_text(evidence=True) == report.to_text(evidence=True)
+    assert json.loads(text) == report.to_dict()
+    assert pickle.loads(pickle.dumps(report)).to_json() == text
+
+
+@pytest.mark.parametrize("damaged", ["", "{}", "[1]", '{"schema_version": 999}', b"\xff"])
+def test_what_is_not_a_report_is_refused(damaged: str | bytes) -> None:
+    with pytest.raises(propagation.InvalidInputError, match="read the report") as raised:
+        propagation.Report.from_json(damaged)
+    assert raised.value.fix
+
+
+def test_renderings(report: propagation.Report) -> None:
+    text = report.to_text()
+    assert str(report) == text
+    assert "Verdict: full_success" in text
+    assert "\x1b[" not in text
+    assert "\x1b[" in report.to_text(colour=True)
+    assert len(report.to_text(evidence=True)) > len(text)
+    assert report.run_id in repr(report)
+
+
+def test_other_renderings(report: propagation.Report) -> None:
+    assert report.run_id in report.to_markdown()
+    page = report.to_html()
+    assert page.startswith("<!")
+    assert report.run_id in page
+    assert ElementTree.fromstring(report.to_junit()).tag == "testsuites"
+
+
+def test_a_notebook_shows_the_page_in_a_frame(report: propagation.Report) -> None:
+    frames: list[dict[str, str | None]] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            frames.append({"tag": tag, **dict(attrs)})
+
+    Parser().feed(report._repr_html_())
+    (frame,) = frames
+    assert frame["tag"] == "iframe"
+    assert frame["srcdoc"] == report.to_html()
+    assert "<svg" in report.to_html()
+
+
+def test_the_schema_names_the_fields(report: propagation.Report) -> None:
+    assert set(report.to_dict()) <= set(propagation.Report.json_schema()["properties"])
+
+
+def test_what_is_not_there_is_a_key_error(report: propagation.Report) -> None:
+    with pytest.raises(KeyError):
+        report.phase("no_such")
+    with pytest.raises(KeyError):
+        report.phase("producer").check("no_such")
+
+
+def test_it_does_not_change(report: propagation.Report) -> None:
+    things: list[Any] = [report, report.verdict, report.phases[0], report.timeline[0]]
+    for thing in things:
+        with pytest.raises(AttributeError):
+            thing.anything = 1
+    assert report.phases is report.phases
+    assert report.timeline is report.timeline
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames(report: propagation.Report, library: Any) -> None:
+    if importlib.util.find_spec(library) is None:
+        absent(library, f"{library} is not installed")
+    frame = report.to_dataframe(library)
+    assert type(frame).__module__.startswith(library)
+    assert len(frame) == len(report.timeline)
+    assert list(frame["outcome"]) == [seen.outcome for seen in report.timeline]
+
+
+def test_without_a_library_there_is_no_data_frame(
+    report: propagation.Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] in ("pandas", "polars"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    import sys
+
+    for name in ("pandas", "polars"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        report.to_dataframe()
+    with pytest.raises(ValueError, match="pandas or polars"):
+        report.to_dataframe("duckdb")  # type: ignore[arg-type]
