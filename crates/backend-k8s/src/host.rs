@@ -9,7 +9,7 @@ use propagation_core::host::{
     FromHost, HOST_PROTOCOL_VERSION, HostCall, HostMessage, HostReply, HostRequest, ToHost,
 };
 use propagation_core::protocol::{Call, Failure, Reply, encode, frame_length};
-use propagation_core::{Error, ErrorKind};
+use propagation_core::{Error, ErrorKind, RunId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -84,7 +84,9 @@ impl Host {
         clock: Clock,
         sink: Sink,
     ) -> Result<Self, Error> {
-        let keeper = Keeper { link, clock, sink, received: 0, waiting: Arc::default() };
+        let operator = RunId::generate()?.to_string();
+        let waiting = Arc::default();
+        let keeper = Keeper { link, clock, sink, operator, received: 0, waiting };
         let mut connection = keeper.greet().await?;
         keeper.set_clock(&mut connection).await?;
         *lock(&keeper.waiting) = Some(BTreeMap::new());
@@ -169,6 +171,8 @@ struct Keeper {
     link: Arc<dyn Link>,
     clock: Clock,
     sink: Sink,
+    /// This very connection's name, so that its numbers are not taken for another's.
+    operator: String,
     received: u64,
     waiting: Arc<Waiting>,
 }
@@ -177,7 +181,8 @@ impl Keeper {
     /// Connects and greets.
     async fn greet(&self) -> Result<Stream, Error> {
         let mut stream = self.link.connect().await?;
-        let resume = frame(&ToHost::Resume { received: self.received })?;
+        let resume =
+            frame(&ToHost::Resume { operator: self.operator.clone(), received: self.received })?;
         let written = async {
             stream.writer.write_all(&resume).await?;
             stream.writer.flush().await

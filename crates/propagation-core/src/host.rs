@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! operator                  host agent                    program in a container
-//!   | -- Resume {received} ---> |                               |
+//!   | -- Resume {…} ----------> |                               |
 //!   | <-- Hello {…} ----------- |                               |
 //!   | -- Clock ---------------> |                               |
 //!   | <-- Clock {now} --------- |                               |
@@ -115,6 +115,8 @@ pub struct HostRequest {
 pub enum ToHost {
     /// The first frame of a connection.
     Resume {
+        /// Who asks. Another one than before begins anew: what was for the one before is dropped.
+        operator: String,
         /// The number of the last message that came; 0 when none did.
         received: u64,
     },

@@ -15,6 +15,8 @@ use crate::sys::now_ns;
 #[derive(Debug, Default)]
 pub(super) struct Session {
     current: Option<Pipe>,
+    /// Who asks.
+    operator: String,
     /// Connections whose first frame has not come.
     incoming: Vec<Pipe>,
     /// Messages that are not known to have come.
@@ -76,14 +78,22 @@ impl Session {
         for mut pipe in std::mem::take(&mut self.incoming) {
             let open = pipe.fill(false).unwrap_or(false);
             match pipe.next::<ToHost>() {
-                Ok(Some(ToHost::Resume { received })) => self.resume(pipe, received),
+                Ok(Some(ToHost::Resume { operator, received })) => {
+                    self.resume(pipe, operator, received);
+                }
                 Ok(None) if open => self.incoming.push(pipe),
                 _ => {}
             }
         }
     }
 
-    fn resume(&mut self, pipe: Pipe, received: u64) {
+    fn resume(&mut self, pipe: Pipe, operator: String, received: u64) {
+        if operator != self.operator {
+            // Its requests have numbers of their own.
+            self.unconfirmed.clear();
+            self.taken.clear();
+            self.operator = operator;
+        }
         self.unconfirmed.retain(|(number, _)| *number > received);
         let hello = FromHost::Hello {
             protocol: HOST_PROTOCOL_VERSION,
@@ -104,10 +114,11 @@ mod tests {
 
     use super::*;
 
-    fn connect(session: &mut Session, received: u64) -> Pipe {
+    fn connect(session: &mut Session, operator: &str, received: u64) -> Pipe {
         let (ours, theirs) = Pipe::pair().expect("a socket pair");
         session.accept(theirs);
-        ours.send(&ToHost::Resume { received }).expect("room in the socket");
+        let operator = operator.into();
+        ours.send(&ToHost::Resume { operator, received }).expect("room in the socket");
         ours
     }
 
@@ -130,14 +141,14 @@ mod tests {
     #[test]
     fn what_has_not_come_is_sent_again() {
         let mut session = Session::default();
-        let mut first = connect(&mut session, 0);
+        let mut first = connect(&mut session, "one", 0);
         session.requests();
         session.answer(1, done(1));
         session.answer(2, done(2));
         assert_eq!(numbers(&mut first), [1, 2]);
         drop(first);
         session.answer(3, done(3));
-        let mut second = connect(&mut session, 1);
+        let mut second = connect(&mut session, "one", 1);
         session.requests();
         assert_eq!(numbers(&mut second), [2, 3]);
     }
@@ -146,13 +157,18 @@ mod tests {
     fn a_request_that_is_sent_again_is_taken_once() {
         let mut session = Session::default();
         let request = ToHost::Request { request: HostRequest { id: 7, call: HostCall::End } };
-        let first = connect(&mut session, 0);
+        let first = connect(&mut session, "one", 0);
         first.send(&request).expect("room");
         assert!(session.requests().is_empty(), "the greeting alone");
         assert_eq!(session.requests().len(), 1);
-        let second = connect(&mut session, 0);
+        let second = connect(&mut session, "one", 0);
         session.requests();
         second.send(&request).expect("room");
         assert!(session.requests().is_empty());
+        // Somebody else numbers requests from the start.
+        let third = connect(&mut session, "two", 0);
+        session.requests();
+        third.send(&request).expect("room");
+        assert_eq!(session.requests().len(), 1);
     }
 }

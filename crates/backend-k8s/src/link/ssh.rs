@@ -243,10 +243,16 @@ pub(crate) async fn import(
     let image = crate::oci::image_name();
     let archive = crate::oci::archive(agent, architecture)?;
     // The kubelet sees an image once the runtime has labelled it, a moment after the import.
-    let script = "if command -v k3s > /dev/null; then set -- k3s ctr; else set -- ctr -n k8s.io; fi; \
-                  \"$@\" images import - > /dev/null || exit; for i in $(seq 100); do \
-                  \"$@\" images list -q \"name==$0\" \"labels.io.cri-containerd.image==managed\" \
-                  | grep -q . && exit 0; sleep 0.05; done; echo the image does not show up >&2; exit 1";
+    let script = r#"
+        if command -v k3s > /dev/null; then set -- k3s ctr; else set -- ctr -n k8s.io; fi
+        "$@" images import - > /dev/null || exit
+        for try in $(seq 100); do
+            filter="name==$0,labels.\"io.cri-containerd.image\"==managed"
+            "$@" images list -q "$filter" | grep -q . && exit 0
+            sleep 0.05
+        done
+        echo the image does not show up >&2
+        exit 1"#;
     let words = ["sh", "-c", script, &image];
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     node.run(&words, &archive).await?;
