@@ -297,8 +297,13 @@ impl Shared {
         if source != self.plan.bridge.fuse_path() {
             return false;
         }
-        let look =
-            Look { place: Place::Node, directory: source, file: MARKER_FILE.into(), uids: vec![0] };
+        let look = Look {
+            place: Place::Node,
+            mount_point: source.clone(),
+            directory: source,
+            file: MARKER_FILE.into(),
+            uids: vec![0],
+        };
         let marker = Marker { started: String::new(), generation: 0, nonce: String::new() };
         let deadline_ms = self.plan.deadlines.probe_ms;
         let (looks, access) = (vec![look], Access::Read);
