@@ -89,7 +89,7 @@ fn main() {
             milliseconds(limit_ms),
             format!("{:.0} kB", page as f64 / 1e3),
         ]);
-        words.push(against(times.median(), limit_ms));
+        words.push(against(times.median(), limit_ms).to_owned());
         words.push(format!("page {}", against(page as f64, PAGE_LIMIT as f64)));
     }
     criterion.final_summary();

@@ -379,7 +379,8 @@ impl<'a> Supervising<'a> {
                     }
                     daemon.last_words.push_str(&text);
                     let cut = daemon.last_words.len().saturating_sub(LAST_WORDS);
-                    let cut = daemon.last_words.ceil_char_boundary(cut);
+                    let at_character = |at: &usize| daemon.last_words.is_char_boundary(*at);
+                    let cut = (cut..=daemon.last_words.len()).find(at_character).unwrap_or(cut);
                     daemon.last_words.drain(..cut);
                     continue;
                 }

@@ -247,7 +247,9 @@ impl Shared {
         });
         let suspicious = async {
             tokio::time::sleep(SUSPICIOUS_AFTER).await;
-            if self.source_hangs(spec).await { () } else { std::future::pending().await }
+            if !self.source_hangs(spec).await {
+                std::future::pending::<()>().await;
+            }
         };
         let operation = || format!("start {}", spec.name);
         tokio::select! {
@@ -299,8 +301,8 @@ impl Shared {
         }
         let look = Look {
             place: Place::Node,
-            directory: source.clone(),
-            mount_point: source,
+            mount_point: source.clone(),
+            directory: source,
             file: MARKER_FILE.into(),
             uids: vec![0],
         };

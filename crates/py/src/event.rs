@@ -12,6 +12,7 @@ use crate::observation::Observation;
 use crate::report::{Check, Cleanup, PhaseReport, Verdict};
 
 /// Something that a job gives before its result, kept until Python takes it.
+#[expect(clippy::large_enum_variant, reason = "most are observations: a box for each costs more")]
 pub(crate) enum Item {
     NodeReady { backend: String, node: String },
     PhaseStarted { phase: String },

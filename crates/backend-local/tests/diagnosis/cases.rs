@@ -9,6 +9,9 @@ use propagation_core::plan::{
 
 use crate::host::Kind;
 
+/// Makes the phases of a run.
+pub(crate) type MakePhases = fn() -> Vec<Box<dyn Phase>>;
+
 /// One setup.
 pub(crate) struct Case {
     /// What is broken.
@@ -24,7 +27,7 @@ pub(crate) struct Case {
     /// What lies at `/dev/fuse`, if not a device for everybody.
     pub(crate) device: Option<Kind>,
     /// Other phases than the five.
-    pub(crate) phases: Option<fn() -> Vec<Box<dyn Phase>>>,
+    pub(crate) phases: Option<MakePhases>,
 }
 
 impl Case {

@@ -31,7 +31,7 @@ pub fn atlas(cells: &[Cell]) -> String {
         .collect();
     let data = json!({ "axes": axes, "titles": titles, "cells": rows }).to_string();
     // Inside a script element nothing may look like its end.
-    let data = data.replace('<', "\\u003c").replace('\u{2028}', " ").replace('\u{2029}', " ");
+    let data = data.replace('<', "\\u003c").replace(['\u{2028}', '\u{2029}'], " ");
     let page = html! {
         (DOCTYPE)
         html lang="en" {

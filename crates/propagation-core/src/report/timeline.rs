@@ -196,7 +196,9 @@ fn rows(observations: &[Observation], end_us: u64) -> Vec<Row> {
         first_uid.entry(actor).or_insert(uid);
     }
     let mut rows: Vec<Row> = Vec::new();
-    let mut alike: HashMap<(String, Vec<(&str, State)>), usize> = HashMap::new();
+    /// What is shown of an actor: its name, and its states with their words.
+    type Shown<'a> = (String, Vec<(&'a str, State)>);
+    let mut alike: HashMap<Shown<'_>, usize> = HashMap::new();
     for viewer @ (actor, uid) in order {
         let looks = &seen[&viewer];
         let other_uid = (first_uid[actor] != uid).then_some(uid);
