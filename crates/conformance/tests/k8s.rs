@@ -1,6 +1,7 @@
 //! The suite on a node of a real cluster: that of `KUBECONFIG`, over ssh where
 //! `PROPAGATION_SSH_CONFIG` names a configuration in which the nodes are called as in the cluster.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use async_trait::async_trait;
