@@ -22,7 +22,7 @@ use crate::plan::Plan;
 use crate::verdict::Verdict;
 
 /// Version of the report's shape. Grows when a field changes its meaning or goes away.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 1;
 
 /// How a check or a phase came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]

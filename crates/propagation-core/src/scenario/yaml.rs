@@ -80,6 +80,10 @@ pub(super) fn read(text: &str) -> Result<Document, Malformed> {
         }
     }
     let value = if value.is_null() { Value::Object(Map::new()) } else { value };
+    if !value.is_object() {
+        let reason = "a map of keys is needed here, such as `steps:`".into();
+        return Err(Malformed { at: Some((1, 1)), reason });
+    }
     Ok(Document { value, positions: reader.positions })
 }
 
