@@ -89,10 +89,8 @@ impl K8sBackend {
     /// # Errors
     /// [`ErrorKind::Environment`] when the cluster does not tell, or has none.
     pub async fn nodes(&self, selector: Option<&str>) -> Result<Vec<String>, Error> {
-        let parameters = ListParams {
-            label_selector: selector.map(ToOwned::to_owned),
-            ..ListParams::default()
-        };
+        let parameters =
+            ListParams { label_selector: selector.map(ToOwned::to_owned), ..ListParams::default() };
         let nodes: Api<NodeObject> = Api::all(self.client.clone());
         let list = nodes.list(&parameters).await.map_err(|e| api("list the nodes", e))?;
         let names: Vec<String> = list.iter().map(ResourceExt::name_any).collect();

