@@ -113,16 +113,16 @@ fn one_cause(cause: &Cause, open: bool) -> Markup {
             div class="inside" {
                 @if !actors.is_empty() { p { "Concerns " (shown(&actors.join(", "))) "." } }
                 @if !cause.evidence.is_empty() {
-                    h4 { "What shows it" }
+                    h3 { "What shows it" }
                     (block(&cause.evidence))
                 }
-                h4 { "What removes it" }
+                h3 { "What removes it" }
                 p { (shown(&cause.fix.words)) }
                 @if cause.fix.kind != FixKind::None {
                     (block(&cause.fix.text.lines().map(str::to_owned).collect::<Vec<_>>()))
                 }
                 @if !cause.verify.is_empty() {
-                    h4 { "How to see that it has worked" }
+                    h3 { "How to see that it has worked" }
                     (block(std::slice::from_ref(&cause.verify)))
                 }
                 p class="note" {
