@@ -1,7 +1,7 @@
 //! The Python module `propagation._native`: the core and the backends, for the package
 //! `propagation` around it.
 //!
-//! Read it in this order: `run` starts a run on a thread of its own and gives a [`job::Job`], on
+//! Read it in this order: `run` starts a run on a thread of its own and gives a `job::Job`, on
 //! which Python waits; `event` is what comes out of it meanwhile; `phase` hands a phase over to
 //! Python and serves its `calls`; `report` and `observation` are the results as Python sees them.
 //!

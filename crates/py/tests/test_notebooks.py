@@ -24,7 +24,9 @@ def test_outputs_are_not_kept(path: Path) -> None:
 @pytest.mark.usefixtures("local")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["first_verdict", "five_phases_by_hand", "matrix"])
-def test_it_runs(name: str) -> None:
+def test_it_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel chooses the inline backend, as in Jupyter, unless the environment names another.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     for module in ("nbclient", "nbformat", "ipykernel", "matplotlib", "pandas"):
         if importlib.util.find_spec(module) is None:
             absent("notebooks", f"{module} is not installed")
