@@ -72,7 +72,7 @@ pub trait Node: Send + Sync {
     /// it was made now and has to be undone. [`Node::close`] does not undo it, [`Node::undo`] does.
     ///
     /// # Errors
-    /// [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the fix when the host does
+    /// [`ErrorKind::Environment`] with the fix when the host does
     /// not allow it.
     async fn apply(&self, change: &HostChange) -> Result<bool, Error>;
 
@@ -127,15 +127,15 @@ pub trait Node: Send + Sync {
     /// before, but for the fresh one.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without the capability
-    /// `rebind_host`; [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the errno
+    /// [`ErrorKind::Unsupported`] without the capability
+    /// `rebind_host`; [`ErrorKind::Environment`] with the errno
     /// when the kernel refuses.
     async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error>;
 
     /// Unmounts the topmost mount at the bridge's mountpoint on the node, as umount(8) does.
     ///
     /// # Errors
-    /// [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the errno when the kernel
+    /// [`ErrorKind::Environment`] with the errno when the kernel
     /// refuses: `EBUSY` without `lazy` while it is in use, `EINVAL` when nothing is mounted there.
     async fn unmount(&self, lazy: bool) -> Result<(), Error>;
 

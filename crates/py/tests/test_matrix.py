@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,10 +71,16 @@ def test_an_error_of_the_tool_is_a_cell() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
+    taken = []
     try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
         (cell,) = propagation.matrix(fault=["kill"])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
     assert isinstance(cell.error, propagation.EnvironmentError)
     assert cell.outcome == "error"
 

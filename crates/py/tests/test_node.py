@@ -76,11 +76,13 @@ async def test_mounts_facts_and_workloads(face: Any) -> None:
 
 
 async def test_programs_run_inside_and_the_node_unmounts(face: Any) -> None:
-    async with face.node() as node:
+    # A container has the host's programs when a step of the scenario runs one in it.
+    step = {"run": ["cat", "{marker}"], "in": "consumer-late"}
+    async with face.node(propagation.Scenario.from_dict({"steps": [step]})) as node:
         producer = await node.start("producer")
         await producer.wait("mounted")
-        consumer = await node.start("consumer")
-        done = await node.execute("consumer", ["cat", "/mnt/dfs/producer-marker.txt"])
+        consumer = await node.start("consumer-late")
+        done = await node.execute("consumer-late", ["cat", "/mnt/dfs/producer-marker.txt"])
         assert "generation=1" in str(done)
         await producer.inject("kill")
         await node.unmount(lazy=True)

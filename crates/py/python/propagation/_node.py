@@ -203,7 +203,9 @@ class Node(_Base):
     ) -> dict[str, Any]:
         """Run a program in the mount namespace of an actor, to its end; seconds are its limit.
 
-        Returns how it ended and the first 64 KiB of what it printed.
+        Returns how it ended and the first 64 KiB of what it printed. A container has the programs
+        of the host only when a step of the scenario runs one in it, or its daemon is one of them;
+        elsewhere the program is not found (status 127). The actor `node` always has them.
         """
         job = self._calls.execute(actor, list(command), timeout)
         executed: dict[str, Any] = self._do(job)
@@ -386,7 +388,9 @@ class AsyncNode(_Base):
     ) -> dict[str, Any]:
         """Run a program in the mount namespace of an actor, to its end; seconds are its limit.
 
-        Returns how it ended and the first 64 KiB of what it printed.
+        Returns how it ended and the first 64 KiB of what it printed. A container has the programs
+        of the host only when a step of the scenario runs one in it, or its daemon is one of them;
+        elsewhere the program is not found (status 127). The actor `node` always has them.
         """
         job = self._calls.execute(actor, list(command), timeout)
         executed: dict[str, Any] = await self._do(job)

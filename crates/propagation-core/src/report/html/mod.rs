@@ -1,7 +1,7 @@
 //! The report as one HTML file: no script, nothing from the network, light and dark, for screen,
 //! keyboard, screen reader and paper.
 //!
-//! Every text of the report goes through [`shown`], and maud escapes what comes out, so nothing in a
+//! Every text of the report goes through `shown`, and maud escapes what comes out, so nothing in a
 //! path or a log can become markup.
 
 mod details;
