@@ -81,7 +81,7 @@ async def test_programs_run_inside_and_the_node_unmounts(face: Any) -> None:
     async with face.node(propagation.Scenario.from_dict({"steps": [step]})) as node:
         producer = await node.start("producer")
         await producer.wait("mounted")
-        consumer = await node.start("consumer-late")
+        consumer = await node.start("consumer", name="consumer-late")
         done = await node.execute("consumer-late", ["cat", "/mnt/dfs/producer-marker.txt"])
         assert "generation=1" in str(done)
         await producer.inject("kill")
