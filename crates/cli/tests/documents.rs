@@ -214,6 +214,8 @@ fn steady(output: &str) -> String {
         (r"\b\d+ min \d+ s\b|\b\d+(\.\d+)? (ms|s)\b", "<time>"),
         // The time between two mounts may be glimpsed or not.
         (r" → empty \(absent\) at <time>( → ok)", "$1"),
+        // Nothing waits for the recovery of a consumer that came during the fault.
+        (r"(\| consumer-during-fault \|).*", "$1 <until the last look>"),
         (r"(\d+ \d+ )?\b\d+:\d+\b", "<device>"),
         (r"\b(shared|master)(:)\d+|\b(group)( )\d+", "$1$3$2$4<group>"),
         (r"nonce=[0-9a-f]+", "nonce=<nonce>"),
