@@ -58,8 +58,26 @@ impl Required {
 
     /// A name that no backend has: a slip of the pen would require nothing.
     pub(crate) fn unknown(&self, suites: &[&str]) -> Option<&str> {
-        /// The backends of this workspace.
-        const KNOWN: [&str; 4] = ["all", "fake", "local", "k8s"];
+        /// The backends of this workspace, and what its other tests require by the same variable.
+        const KNOWN: [&str; 17] = [
+            "all",
+            "fake",
+            "local",
+            "k8s",
+            "root",
+            "fuse",
+            "fusermount3",
+            "newuidmap",
+            "cgroup",
+            "runc",
+            "crun",
+            "scenario",
+            "chromium",
+            "graphviz",
+            "xmllint",
+            "python",
+            "cluster",
+        ];
         let known =
             |name: &&String| KNOWN.contains(&name.as_str()) || suites.contains(&name.as_str());
         self.names.iter().find(|name| !known(name)).map(String::as_str)
