@@ -4,14 +4,14 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::pipe::Pipe;
-use crate::sys::{Fork, exit_now, fork, now_ns};
+use crate::sys::{Fork, exit_now, fork, in_ms, now_ns};
 
 /// A running child and what it sends.
 #[derive(Debug)]
@@ -22,28 +22,12 @@ pub(crate) struct Child {
 
 impl Child {
     /// Forks a child that runs `work` with its end of a pipe and exits.
-    pub(crate) fn start(work: impl FnOnce(&Pipe)) -> Result<Self, Errno> {
+    pub(crate) fn start(work: impl FnOnce(Pipe)) -> Result<Self, Errno> {
         let (ours, theirs) = Pipe::pair()?;
         match fork()? {
             Fork::Child => {
                 drop(ours);
-                work(&theirs);
-                exit_now(0)
-            }
-            Fork::Parent(pid) => {
-                drop(theirs);
-                Ok(Self { pid, pipe: ours })
-            }
-        }
-    }
-
-    /// Forks a child that becomes a program of its own, with its end of a pipe.
-    pub(crate) fn start_with_pipe(enter: impl FnOnce(Pipe)) -> Result<Self, Errno> {
-        let (ours, theirs) = Pipe::pair()?;
-        match fork()? {
-            Fork::Child => {
-                drop(ours);
-                enter(theirs);
+                work(theirs);
                 exit_now(0)
             }
             Fork::Parent(pid) => {
@@ -58,27 +42,19 @@ impl Child {
     pub(crate) fn serve<Q: DeserializeOwned, A: Serialize>(
         work: impl Fn(Q) -> A,
     ) -> Result<Self, Errno> {
-        let (ours, mut theirs) = Pipe::pair()?;
-        match fork()? {
-            Fork::Child => {
-                drop(ours);
-                while let Ok(Some(request)) = theirs.receive() {
-                    if theirs.send(&work(request)).is_err() {
-                        break;
-                    }
+        Self::start(|mut pipe| {
+            while let Ok(Some(request)) = pipe.receive() {
+                if pipe.send(&work(request)).is_err() {
+                    break;
                 }
-                exit_now(0)
             }
-            Fork::Parent(pid) => {
-                drop(theirs);
-                Ok(Self { pid, pipe: ours })
-            }
-        }
+        })
     }
 
-    /// Kills the child and reaps it if it dies at once. One that is stuck in the kernel stays until
+    /// Kills the child, with its process group if it leads one, and reaps it if it dies at once. One that is stuck in the kernel stays until
     /// its FUSE connection ends; process 1 of the pid namespace reaps it then.
     pub(crate) fn give_up(&self) {
+        let _ = killpg(self.pid, Signal::SIGKILL);
         let _ = kill(self.pid, Signal::SIGKILL);
         let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
     }
@@ -96,7 +72,7 @@ pub(crate) fn within<T: Serialize + DeserializeOwned>(
         // A parent that has gone needs no answer.
         let _ = pipe.send(&work());
     })?;
-    let end = now_ns() + deadline_ms.saturating_mul(1_000_000);
+    let end = in_ms(deadline_ms);
     loop {
         if let Some(value) = child.pipe.next()? {
             let _ = waitpid(child.pid, None);

@@ -11,6 +11,7 @@ use nix::sys::utsname::uname;
 use nix::unistd::Uid;
 use propagation_core::facts::{FuseConf, FuseDevice, HostFacts, PathState};
 use propagation_core::mountinfo::{MountPath, MountTable};
+use propagation_core::protocol::Reply;
 
 use crate::failure::errno_name;
 use crate::fuse_mount::FUSERMOUNT3;
@@ -49,6 +50,30 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         runtime: None,
         kubelet: None,
     }
+}
+
+/// Where the kernel lists the FUSE connections, if fusectl is mounted there.
+pub(crate) const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+
+/// What processes and connections are doing; a figure that cannot be read is none.
+pub(crate) fn usage(proc: &Proc) -> Reply {
+    let blocked = |names: Vec<String>| {
+        let pids = names.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+        pids.filter(|pid| state_of(proc, pid) == Some('D')).count() as u64
+    };
+    let connections = fs::read_dir(CONNECTIONS).ok();
+    Reply::Usage {
+        blocked_processes: proc.list(".").ok().map(blocked),
+        fuse_connections: connections.map(|entries| entries.count() as u64),
+    }
+}
+
+/// The state letter of a process in proc(5)'s stat: after the name, which stands in brackets and may
+/// hold anything.
+pub(crate) fn state_of(proc: &Proc, pid: &str) -> Option<char> {
+    let stat = proc.read(&format!("{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&stat);
+    text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
 }
 
 fn covering(table: &MountTable, bridge: &str) -> Option<propagation_core::mountinfo::MountEntry> {

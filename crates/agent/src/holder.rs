@@ -23,7 +23,7 @@ use crate::sys::now_ns;
 
 /// Starts a holder; it reports once, when its descriptor has ended, and exits.
 pub(crate) fn start(mountpoint: &str) -> Result<Child, Errno> {
-    Child::start(|pipe| hold(mountpoint, pipe))
+    Child::start(|pipe| hold(mountpoint, &pipe))
 }
 
 fn hold(mountpoint: &str, pipe: &Pipe) {

@@ -7,6 +7,8 @@
 //! It has one thread wherever it touches namespaces, and no async runtime.
 #![cfg(target_os = "linux")]
 
+mod bridge;
+mod changes;
 mod child;
 mod consumer;
 pub mod facts;

@@ -54,6 +54,8 @@ struct Account {
 
 impl Account {
     const BYTES: usize = 40;
+    const LONGEST_AT: u64 = 24;
+    const BEGAN_AT: u64 = 32;
 
     fn bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -136,13 +138,15 @@ impl Load {
             process.before = account;
             // The longest of the next time is to be of that time.
             let longest = 0_u64.to_ne_bytes();
-            let _ = process.file.write_at(&longest, 24);
+            let _ = process.file.write_all_at(&longest, Account::LONGEST_AT);
         }
         report
     }
+}
 
+impl Drop for Load {
     /// Kills the processes. Those that are stuck end with their connection.
-    pub(crate) fn end(&self) {
+    fn drop(&mut self) {
         for process in &self.processes {
             let _ = kill(process.pid, Signal::SIGKILL);
             let _ = waitpid(process.pid, Some(WaitPidFlag::WNOHANG));
@@ -157,7 +161,8 @@ fn work(file: &std::fs::File, mountpoint: &Path, writes: bool) {
     let mut account = Account::default();
     for turn in 0_u64.. {
         account.began_ns = now_ns();
-        let _ = file.write_all_at(&account.bytes(), 0);
+        // Alone: the longest before it may have been taken back by the reader of the account.
+        let _ = file.write_all_at(&account.began_ns.to_ne_bytes(), Account::BEGAN_AT);
         let result = match (writes, turn % 3) {
             (true, _) => write(&scratch, turn),
             (false, 0) => list(mountpoint),
@@ -165,7 +170,6 @@ fn work(file: &std::fs::File, mountpoint: &Path, writes: bool) {
             (false, _) => open_only(&marker).map(drop),
         };
         let took_ns = now_ns().saturating_sub(account.began_ns);
-        // The longest may have been taken back by the reader of the account.
         account.longest_ns = Account::read(file).longest_ns.max(took_ns);
         account.began_ns = 0;
         account.operations += 1;

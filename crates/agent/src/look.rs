@@ -80,10 +80,13 @@ fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: Option
         Seen { uid, at_ns: now_ns(), took_ns: 0, outcome, generation, mount }
     };
     let looked = Child::start(|pipe| {
-        // It goes with the process that waits for it, should the look hang.
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
         let seen = match become_user(uid) {
-            Ok(()) => look(proc, spot, access, uid, expect),
+            Ok(()) => {
+                // It goes with the process that waits for it, should the look hang. A change of the
+                // effective id takes this back, so it comes after.
+                let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+                look(proc, spot, access, uid, expect)
+            }
             Err(errno) => skipped(errno),
         };
         let _ = pipe.send(&seen);

@@ -39,6 +39,11 @@ pub(crate) fn propagate(target: &Path, how: MsFlags) -> Result<(), Errno> {
     mount(NONE, target, NONE, how, NONE)
 }
 
+/// The same number in the other library's type.
+pub(crate) fn to_nix(errno: rustix::io::Errno) -> Errno {
+    Errno::from_raw(errno.raw_os_error())
+}
+
 /// The kernel's flag for a volume's mode.
 pub(crate) fn flag_of(propagation: Propagation) -> MsFlags {
     match propagation {
@@ -137,8 +142,7 @@ impl Proc {
     pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = nix::fcntl::openat(self.0.as_fd(), name, flags, Mode::empty())?;
-        let entries = rustix::fs::Dir::read_from(&directory)
-            .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+        let entries = rustix::fs::Dir::read_from(&directory).map_err(to_nix)?;
         let names = entries.filter_map(Result::ok);
         Ok(names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     }

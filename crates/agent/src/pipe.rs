@@ -7,14 +7,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4,
-    recvmsg, sendmsg, socketpair,
+    recvmsg, sendmsg, setsockopt, socketpair, sockopt::SendTimeout,
 };
+use nix::sys::time::TimeVal;
 use propagation_core::protocol::{encode, frame_length};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 4096;
+
+/// How much is read in one go, in chunks: more than a socket holds, and who never stops sending does not
+/// hold up everything else.
+const CHUNKS_AT_ONCE: usize = 64;
+
+/// How long somebody who has connected may leave what is sent to them unread.
+const SENDS_WITHIN: TimeVal = TimeVal::new(5, 0);
 
 /// The most descriptors that one message can carry (`SCM_MAX_FD` of the kernel).
 const DESCRIPTORS_PER_MESSAGE: usize = 253;
@@ -27,6 +35,8 @@ pub(crate) struct Pipe {
     /// How much of the buffer has been taken.
     taken: usize,
     descriptors: VecDeque<OwnedFd>,
+    /// Whether descriptors that come are kept: strangers give none.
+    takes_descriptors: bool,
     closed: bool,
 }
 
@@ -43,7 +53,14 @@ impl Pipe {
 
     /// Frames over an existing stream socket.
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket, buffer: Vec::new(), taken: 0, descriptors: VecDeque::new(), closed: false }
+        Self {
+            socket,
+            buffer: Vec::new(),
+            taken: 0,
+            descriptors: VecDeque::new(),
+            takes_descriptors: true,
+            closed: false,
+        }
     }
 
     /// Makes this the only descriptor of the process beside the standard ones: for a forked process that
@@ -63,13 +80,19 @@ impl Pipe {
         self.socket
     }
 
-    /// Takes a connection from a listening socket; none when it has been given up meanwhile.
+    /// Takes a connection from a listening socket; none when it has been given up meanwhile. Who has
+    /// connected may be anybody: descriptors that it sends are closed, and one that does not read is
+    /// waited for no longer than [`SENDS_WITHIN`].
     ///
     /// # Errors
     /// `EMFILE` at the limit of open descriptors.
     pub(crate) fn accept(listener: &OwnedFd) -> Result<Option<Self>, Errno> {
         match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            Ok(number) => Ok(Some(Self::new(own(number)))),
+            Ok(number) => {
+                let socket = own(number);
+                setsockopt(&socket, SendTimeout, &SENDS_WITHIN)?;
+                Ok(Some(Self { takes_descriptors: false, ..Self::new(socket) }))
+            }
             Err(Errno::EINTR | Errno::EAGAIN | Errno::ECONNABORTED) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -121,15 +144,16 @@ impl Pipe {
         Ok(())
     }
 
-    /// Reads what is there, waiting for something when `wait`. Returns `false` when the other end
+    /// Reads what is there, or a good part of it, waiting for something when `wait`. Returns `false` when the other end
     /// has closed and everything has been read.
     ///
     /// # Errors
     /// As recvmsg(2), but for an interrupted or empty read.
     pub(crate) fn fill(&mut self, wait: bool) -> Result<bool, Errno> {
-        let mut read = self.fill_once(wait)?;
-        while read == CHUNK_BYTES {
-            read = self.fill_once(false)?;
+        for turn in 0..CHUNKS_AT_ONCE {
+            if self.fill_once(wait && turn == 0)? < CHUNK_BYTES {
+                break;
+            }
         }
         Ok(!self.closed)
     }
@@ -161,7 +185,12 @@ impl Pipe {
             }
         }
         let bytes = message.bytes;
-        self.descriptors.extend(received.into_iter().map(own));
+        let received = received.into_iter().map(own);
+        if self.takes_descriptors {
+            self.descriptors.extend(received);
+        } else {
+            received.for_each(drop);
+        }
         self.buffer.extend_from_slice(&chunk[..bytes]);
         self.closed = bytes == 0;
         Ok(bytes)

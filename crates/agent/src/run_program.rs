@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::Pid;
 use propagation_core::program::{Executed, ProgramState};
 
 use crate::child::within;
@@ -36,8 +37,8 @@ pub(crate) fn command(words: &[String], environment: &BTreeMap<String, String>) 
     command
 }
 
-/// Runs a program to its end. One that takes longer than `deadline_ms` is given up, with whatever it
-/// has started left to the end of the namespace it runs in.
+/// Runs a program to its end. One that takes longer than `deadline_ms` is killed, with everything in its
+/// process group.
 ///
 /// # Errors
 /// When no child can be made. That the program cannot be started is told as shells do: exit code 127
@@ -52,6 +53,8 @@ pub(crate) fn run(
 }
 
 fn run_here(words: &[String], environment: &BTreeMap<String, String>) -> Executed {
+    // Who gives this process up kills the group.
+    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
     // Programs inherit the mask, and are not to have what the agent waits for blocked.
     let _ = SigSet::all().thread_unblock();
     let cannot = |errno: Errno| Executed {

@@ -130,7 +130,7 @@ impl<'a> Supervising<'a> {
 
     fn start_builtin(&self) -> Result<Daemon, String> {
         let producer = self.told.producer.clone();
-        let child = Child::start_with_pipe(|pipe| {
+        let child = Child::start(|pipe| {
             let _ = SigSet::all().thread_unblock();
             let code = producer.run(&Reporter::to_node(pipe));
             crate::sys::exit_now(code)
@@ -214,12 +214,7 @@ impl<'a> Supervising<'a> {
         let failed = |errno| format!("supervise: {}", errno_text(errno));
         loop {
             self.wait().map_err(failed)?;
-            while let Some(signal) = self.signals.read_signal().map_err(failed)? {
-                if signal.ssi_signo == Signal::SIGTERM as u32 {
-                    self.ending = true;
-                    signal_all(Signal::SIGTERM);
-                }
-            }
+            self.read_signals().map_err(failed)?;
             if let Some(code) = self.reap() {
                 return Ok(code);
             }
@@ -309,6 +304,17 @@ impl<'a> Supervising<'a> {
         })
     }
 
+    /// Passes SIGTERM on; SIGCHLD only wakes.
+    fn read_signals(&mut self) -> Result<(), Errno> {
+        while let Some(signal) = self.signals.read_signal()? {
+            if signal.ssi_signo == Signal::SIGTERM as u32 {
+                self.ending = true;
+                signal_all(Signal::SIGTERM);
+            }
+        }
+        Ok(())
+    }
+
     /// Carries out what the node asks.
     fn obey(&mut self) -> Result<(), Errno> {
         let Some(pipe) = &mut self.commands else { return Ok(()) };
@@ -331,12 +337,15 @@ impl<'a> Supervising<'a> {
                     signal_all(Signal::SIGKILL);
                     while self.daemon.is_some() && self.reap().is_none() {
                         self.wait()?;
-                        while self.signals.read_signal()?.is_some() {}
+                        self.read_signals()?;
                     }
                     self.told.producer.marker = marker;
                     self.told.producer.fuse.stale = stale;
                     if let Err(text) = self.start() {
                         self.reporter.event(&ProgramEvent::Failed { text });
+                    }
+                    if self.ending {
+                        signal_all(Signal::SIGTERM);
                     }
                 }
                 other => {
@@ -460,12 +469,16 @@ fn signal_all(signal: Signal) {
     }
 }
 
-/// A child that is left, by /proc.
+/// A child that is left, by its number in this pid namespace: /proc may be that of the node.
 fn any_child(proc: &Proc) -> Option<Pid> {
-    let names = proc.list(".").ok()?;
-    let pids = names.iter().filter_map(|name| name.parse::<i32>().ok()).filter(|pid| *pid > 1);
-    let alive = |pid: &i32| kill(Pid::from_raw(*pid), None).is_ok();
-    pids.filter(alive).map(Pid::from_raw).next()
+    let children = proc.read("thread-self/children").ok()?;
+    let pids = String::from_utf8_lossy(&children).into_owned();
+    pids.split_whitespace().find_map(|pid| {
+        let status = proc.read(&format!("{pid}/status")).ok()?;
+        let text = String::from_utf8_lossy(&status);
+        let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        numbers.split_whitespace().next_back()?.parse().ok().map(Pid::from_raw)
+    })
 }
 
 /// What stands for the placeholders in commands.

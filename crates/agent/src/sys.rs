@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 /// What [`fork`] returns in which process.
@@ -134,6 +135,18 @@ pub(crate) fn make_read_only(path: &CStr) -> Result<(), Errno> {
         )
     };
     Errno::result(result).map(drop)
+}
+
+/// When a time from now will have passed, on the clock of [`now_ns`]; never, if it is long enough.
+pub(crate) fn in_ms(milliseconds: u64) -> u64 {
+    now_ns().saturating_add(milliseconds.saturating_mul(1_000_000))
+}
+
+/// Each mount view of a workload is a descriptor.
+pub(crate) fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// The monotonic clock in nanoseconds: the same in every container of a node.

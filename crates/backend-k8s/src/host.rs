@@ -306,7 +306,8 @@ impl Keeper {
             waiting.as_ref().and_then(|waiting| Some(waiting.get(&id)?.0.clone()))
         };
         let Some(call) = call else { return Ok(()) };
-        let bytes = frame(&ToHost::Request { request: HostRequest { id, call } })?;
+        let bytes =
+            frame(&ToHost::Request { request: HostRequest { id, call }, received: self.received })?;
         let written = async {
             stream.writer.write_all(&bytes).await?;
             stream.writer.flush().await

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::{Call, Failure, ProgramEvent, Reply};
 
 /// Version of these messages; both sides must have the same.
-pub const HOST_PROTOCOL_VERSION: u32 = 1;
+pub const HOST_PROTOCOL_VERSION: u32 = 2;
 
 /// The directory on a node in which every run has one of its own, until it has been cleaned.
 pub const RUNS: &str = "/var/lib/propagation";
@@ -126,6 +126,8 @@ pub enum ToHost {
     Request {
         /// Which.
         request: HostRequest,
+        /// The number of the last message that came: those up to it need not be kept.
+        received: u64,
     },
 }
 

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::Path;
 
-use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 use propagation_core::ErrorKind;
 use propagation_core::facts::HostFacts;
@@ -14,14 +12,14 @@ use propagation_core::journal::HostChange;
 use propagation_core::mountinfo::MountPath;
 use propagation_core::plan::Role;
 use propagation_core::protocol::{Call, ContainerSpec, Failure, Place, Reply};
-use rustix::mount::{MoveMountFlags, move_mount};
 
 use super::journal;
 use super::server::Server;
+use crate::bridge::{self, Side};
+use crate::changes::apply;
 use crate::facts;
 use crate::failure::{failure, system};
-use crate::mounts::{bind, parse, propagate, unmount_lazily};
-use crate::node::calls::{apply, copy_of_mount, to_nix};
+use crate::mounts::parse;
 use crate::run_program;
 
 /// The names of processes that start containers.
@@ -50,21 +48,17 @@ impl Server {
                 Reply::Done
             }
             Call::RebindHost { deduplicate } => {
-                self.rebind_host(*deduplicate)?;
+                bridge::rebind(&self.proc, &self.bridge.fuse_path(), *deduplicate)?;
                 Reply::Done
             }
             Call::Unmount { lazy } => {
-                let path = self.bridge.fuse_path();
-                let mut flags = MntFlags::UMOUNT_NOFOLLOW;
-                flags.set(MntFlags::MNT_DETACH, *lazy);
-                umount2(Path::new(&path), flags)
-                    .map_err(|errno| system(format!("unmount {path:?}"), errno))?;
+                bridge::unmount(&self.bridge.fuse_path(), *lazy)?;
                 Reply::Done
             }
             Call::Execute { place, command, deadline_ms } => {
                 self.execute(place, command, *deadline_ms)?
             }
-            Call::Usage => self.usage(),
+            Call::Usage => facts::usage(&self.proc),
             Call::RebindContainer { container, .. } => {
                 self.rebind_container(*container)?;
                 Reply::Done
@@ -72,25 +66,6 @@ impl Server {
             other => return refuse(other),
         };
         Ok(HostReply::Node { reply })
-    }
-
-    /// Binds the mount at the bridge's mountpoint over itself; with `deduplicate` in the place of all
-    /// layers that are there.
-    fn rebind_host(&self, deduplicate: bool) -> Result<(), Failure> {
-        let path = self.bridge.fuse_path();
-        let target = Path::new(&path);
-        let failed = |errno| system(format!("bind {path:?} over itself"), errno);
-        if !deduplicate {
-            return bind(target, target).map_err(failed);
-        }
-        let fresh = copy_of_mount(&path)?;
-        let layers = self.proc.mount_table()?.stack_at(&MountPath::from(path.as_str())).len();
-        for _ in 0..layers {
-            unmount_lazily(target).map_err(failed)?;
-        }
-        move_mount(&fresh, "", rustix::fs::CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(|errno| failed(to_nix(errno)))?;
-        propagate(target, MsFlags::MS_SHARED).map_err(failed)
     }
 
     /// Runs a program in the mount namespace of a place.
@@ -107,23 +82,6 @@ impl Server {
         }
         let executed = run_program::run(command, &BTreeMap::new(), deadline_ms).map_err(failed)?;
         Ok(Reply::Executed { executed })
-    }
-
-    /// What processes and connections are doing; a figure that cannot be read is none.
-    fn usage(&self) -> Reply {
-        let names = self.proc.list(".").ok();
-        let is_blocked = |name: &String| {
-            let stat = self.proc.read(&format!("{name}/stat")).unwrap_or_default();
-            let text = String::from_utf8_lossy(&stat);
-            text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
-        };
-        let is_process = |name: &&String| name.bytes().all(|byte| byte.is_ascii_digit());
-        let blocked_processes = names
-            .map(|names| names.iter().filter(is_process).filter(|name| is_blocked(name)).count())
-            .map(|count| count as u64);
-        let connections = fs::read_dir("/sys/fs/fuse/connections").ok();
-        let fuse_connections = connections.map(|entries| entries.count() as u64);
-        Reply::Usage { blocked_processes, fuse_connections }
     }
 
     fn facts(&self) -> HostFacts {
@@ -186,31 +144,22 @@ impl Server {
         }
     }
 
-    /// Takes a copy of the node's fresh mount and puts it where the container's stale one is.
+    /// Puts a copy of the node's fresh mount where a container's stale one is, in all replicas.
     fn rebind_container(&self, id: u32) -> Result<(), Failure> {
-        let fresh = self.bridge.fuse_path();
-        let enter = |namespace: std::os::fd::BorrowedFd<'_>| {
-            setns(namespace, CloneFlags::CLONE_NEWNS)
-                .map_err(|errno| system("enter a mount namespace", errno))
-        };
-        let here = self.proc.of_thread("ns/mnt").map_err(|e| system("open the namespace", e))?;
         let (_, spec) = self.programs.running(id, 0).ok_or_else(|| {
             let words = format!("re-bind in container {id}");
             failure(ErrorKind::InvalidInput, words, "there is no such container", None)
         })?;
+        let path = self.bridge.fuse_path();
+        bridge::check_fresh(&self.proc, &path)?;
+        let here = self.proc.of_thread("ns/mnt").map_err(|e| system("open the namespace", e))?;
         for replica in 0..spec.replicas {
-            // A mount can be copied only in its own namespace.
-            enter(here.as_fd())?;
-            let tree = copy_of_mount(&fresh)?;
-            enter(self.programs.namespace(id, replica)?.as_fd())?;
-            let path = spec.fuse_path.as_str();
-            let table = self.proc.mount_table()?;
-            if table.at(&MountPath::from(path)).is_some_and(|mount| mount.is_fuse()) {
-                unmount_lazily(Path::new(path))
-                    .map_err(|errno| system(format!("unmount the stale {path:?}"), errno))?;
-            }
-            move_mount(&tree, "", rustix::fs::CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-                .map_err(|e| system(format!("mount the fresh copy on {path:?}"), to_nix(e)))?;
+            let container = self.programs.namespace(id, replica)?;
+            bridge::rebind_in(&self.proc, &path, spec, |side| {
+                let namespace = if side == Side::Node { &here } else { container };
+                setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
+                    .map_err(|errno| system("enter a mount namespace", errno))
+            })?;
         }
         Ok(())
     }

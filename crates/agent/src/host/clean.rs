@@ -12,9 +12,9 @@ use propagation_core::protocol::Failure;
 
 use super::server::Server;
 use super::{journal, line};
+use crate::changes::{remove_empty, remove_line};
 use crate::failure::{failure, system};
 use crate::mounts::{errno_of, unmount_lazily};
-use crate::node::calls::{remove_empty, remove_line};
 
 impl Server {
     /// Takes everything back that the journal has, the last change first, and removes the run's

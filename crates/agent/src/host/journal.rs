@@ -1,13 +1,12 @@
 //! The journal on the node: every change is written down, and on disk, before it is made.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use std::fs;
 
 use propagation_core::ErrorKind;
 use propagation_core::journal::{EntryState, HostChange, Journal};
 use propagation_core::protocol::Failure;
 
+use crate::changes;
 use crate::failure::{failure, system};
 use crate::mounts::errno_of;
 
@@ -32,10 +31,7 @@ pub(super) fn write(path: &str, journal: &Journal) -> Result<(), Failure> {
     let content = serde_json::to_vec(journal).map_err(|error| {
         failure(ErrorKind::Internal, "encode the journal", error.to_string(), None)
     })?;
-    let fresh = format!("{path}.new");
-    let mut file = File::create(&fresh).map_err(|e| failed(&e))?;
-    file.write_all(&content).and_then(|()| file.sync_all()).map_err(|e| failed(&e))?;
-    fs::rename(&fresh, Path::new(path)).map_err(|e| failed(&e))
+    changes::replace(path, &content, Some(0o644)).map_err(|e| failed(&e))
 }
 
 /// Makes a change, journaled; whether it had to be made.

@@ -12,7 +12,7 @@ use crate::child::Child;
 use crate::failure::{errno_name, system};
 use crate::look::{Spot, look};
 use crate::mounts::Proc;
-use crate::sys::now_ns;
+use crate::sys::{in_ms, now_ns};
 
 /// The most children at a time.
 const MOST_CHILDREN: usize = 32;
@@ -91,9 +91,12 @@ impl Looks {
             });
             match child {
                 Ok(child) => {
-                    self.active.push((item, child, now + self.deadline_ms * 1_000_000));
+                    self.active.push((item, child, in_ms(self.deadline_ms)));
                 }
-                Err(errno) => return Some(Err(system("start a child that looks", errno))),
+                Err(errno) => {
+                    self.children().for_each(Child::give_up);
+                    return Some(Err(system("start a child that looks", errno)));
+                }
             }
         }
         let ended = self.active.is_empty() && self.next == self.items.len();
@@ -127,7 +130,7 @@ impl Looks {
 
     fn without_mount(&self, item: usize, outcome: Outcome) -> Seen {
         let took_ns = match outcome {
-            Outcome::Hang { after_ms } => after_ms * 1_000_000,
+            Outcome::Hang { after_ms } => after_ms.saturating_mul(1_000_000),
             _ => 0,
         };
         let uid = self.items[item].1;

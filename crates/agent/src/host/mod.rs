@@ -33,6 +33,7 @@ use propagation_core::host::{Layout, RUNS};
 use propagation_core::plan::Bridge;
 use propagation_core::protocol::Failure;
 
+use crate::changes;
 use crate::failure::{errno_text, system};
 use crate::mounts::errno_of;
 use crate::pipe::Pipe;
@@ -88,6 +89,7 @@ fn prepare(setup: &Setup) -> Result<server::Server, Failure> {
     enter_node()?;
     // Away from a terminal or a session that ends.
     let _ = setsid();
+    crate::sys::raise_descriptor_limit();
     let layout = Layout::on_node(&setup.run_id);
     let failed = |error: &io::Error| {
         system(format!("make the directory of the run, {}", layout.directory()), errno_of(error))
@@ -111,15 +113,12 @@ fn enter_node() -> Result<(), Failure> {
         .map_err(|errno| system("enter the node's mount namespace", errno))
 }
 
-/// Replaces the binary, so that one that is being executed is not written to.
+/// Puts the binary there, unless it is there already.
 fn write_binary(path: &str, content: &[u8]) -> io::Result<()> {
     if fs::read(path).is_ok_and(|there| there == content) {
         return fs::set_permissions(path, fs::Permissions::from_mode(0o755));
     }
-    let fresh = format!("{path}.new");
-    fs::write(&fresh, content)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&fresh, path)
+    changes::replace(path, content, Some(0o755))
 }
 
 fn serve_at(path: &str, mode: u32) -> Result<OwnedFd, Failure> {

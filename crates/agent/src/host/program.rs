@@ -9,15 +9,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use propagation_core::host::ProgramHello;
-use propagation_core::plan::Role;
 use propagation_core::program::ProgramState;
 use propagation_core::protocol::{ContainerSpec, ProgramEvent};
 
 use super::{cannot_reach, dial};
-use crate::consumer::Consumer;
 use crate::failure::errno_text;
 use crate::pipe::Pipe;
-use crate::producer::Producer;
 use crate::reporter::Reporter;
 
 /// What the container's command line says.
@@ -41,31 +38,16 @@ pub fn run_program(program: &Program) -> Result<i32, String> {
     pipe.send(&program.hello).map_err(failed)?;
     let Some(spec) = receive_or_end(&mut pipe).map_err(failed)? else { return Ok(0) };
     let reporter = Reporter::to_host(pipe);
-    let code = carry_out(program, spec, &reporter).map_err(failed)?;
+    let code = carry_out(program, &spec, &reporter).map_err(failed)?;
     reporter.event(&ProgramEvent::Ended { state: ProgramState::Exited { code } });
     Ok(code)
 }
 
-fn carry_out(program: &Program, spec: ContainerSpec, reporter: &Reporter) -> Result<i32, Errno> {
+fn carry_out(program: &Program, spec: &ContainerSpec, reporter: &Reporter) -> Result<i32, Errno> {
     if program.hello.replica > 0 || !spec.program {
         return wait_for_the_end(reporter).map(|()| 0);
     }
-    Ok(match spec.role {
-        Role::Producer => Producer {
-            volume: spec.volumes.into_iter().next().map_or_else(String::new, |v| v.destination),
-            mountpoint: spec.fuse_path,
-            source: program.source.clone(),
-            marker: spec.marker,
-            fuse: spec.fuse,
-        }
-        .run(reporter),
-        Role::Consumer | Role::Control => Consumer {
-            mountpoint: spec.fuse_path,
-            marker_ms: spec.marker_ms,
-            probe_ms: spec.probe_ms,
-        }
-        .run(reporter),
-    })
+    Ok(crate::node::run(spec, &program.source, reporter))
 }
 
 /// Process 1 of a pid namespace gets only the signals that it asks for.

@@ -14,8 +14,9 @@ use propagation_core::program::ProgramState;
 use propagation_core::protocol::{ContainerSpec, Failure, ProgramEvent};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::facts::state_of;
 use crate::failure::{failure, system};
-use crate::node::calls::to_nix;
+use crate::mounts::{Proc, to_nix};
 use crate::pipe::Pipe;
 use crate::sys::now_ns;
 
@@ -67,6 +68,11 @@ pub(super) struct Programs {
 impl Programs {
     pub(super) fn accept(&mut self, pipe: Pipe) {
         self.incoming.push(pipe);
+    }
+
+    /// Gives up who has not said who they are.
+    pub(super) fn forget_strangers(&mut self) {
+        self.incoming.clear();
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
@@ -164,14 +170,26 @@ impl Programs {
 
 impl Slot {
     fn take_events(&mut self, program: ProgramHello, messages: &mut Vec<HostMessage>) {
-        if self.waiting.as_mut().is_some_and(|p| !p.pipe.fill(false).unwrap_or(false)) {
-            self.waiting = None;
-        }
+        // Nothing is to be said before it is told.
+        self.waiting.take_if(|process| {
+            !process.pipe.fill(false).unwrap_or(false)
+                || !matches!(process.pipe.next::<ProgramEvent>(), Ok(None))
+        });
         let Some((process, _)) = &mut self.running else { return };
-        let open = process.pipe.fill(false).unwrap_or(false);
-        while let Ok(Some(event)) = process.pipe.next::<ProgramEvent>() {
-            process.said_its_end |= matches!(event, ProgramEvent::Ended { .. });
-            messages.push(HostMessage::Event { program, event });
+        let mut open = process.pipe.fill(false).unwrap_or(false);
+        loop {
+            match process.pipe.next::<ProgramEvent>() {
+                Ok(Some(event)) => {
+                    process.said_its_end |= matches!(event, ProgramEvent::Ended { .. });
+                    messages.push(HostMessage::Event { program, event });
+                }
+                Ok(None) => break,
+                // No program of this agent: it is not heard any more.
+                Err(_) => {
+                    open = false;
+                    break;
+                }
+            }
         }
         if !open {
             if !process.said_its_end {
@@ -219,10 +237,7 @@ pub(super) fn send(process: &Process, signal: Signal) -> Result<(), Failure> {
     }
 }
 
-/// Whether a process is stopped: the state in proc(5)'s stat.
-pub(super) fn is_stopped(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The second field is the name in parentheses and may hold anything.
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
-    matches!(state, Some("T" | "t"))
+/// Whether a process is stopped.
+pub(super) fn is_stopped(proc: &Proc, pid: i32) -> bool {
+    matches!(state_of(proc, &pid.to_string()), Some('T' | 't'))
 }

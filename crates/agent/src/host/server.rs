@@ -19,10 +19,10 @@ use crate::child::{Child, timeout};
 use crate::failure::{failure, system};
 use crate::mounts::Proc;
 use crate::pipe::Pipe;
-use crate::sys::now_ns;
+use crate::sys::{in_ms, now_ns};
 
 /// How long a call that touches the node's filesystem may take.
-const CALL_NS: u64 = 30_000_000_000;
+const CALL_MS: u64 = 30_000;
 
 /// How long processes may take to go after SIGKILL.
 const KILLED_WITHIN_MS: u64 = 5_000;
@@ -52,7 +52,11 @@ pub(super) struct Server {
 enum Job {
     Looks(Looks),
     /// A child that carries a call out.
-    Call(Child, u64),
+    Call {
+        child: Child,
+        deadline: u64,
+        allowed_ms: u64,
+    },
     /// Processes that are to end or to stop.
     Ending {
         handles: Vec<OwnedFd>,
@@ -105,13 +109,15 @@ impl Server {
     pub(super) fn run(mut self) -> Result<(), Errno> {
         while !self.ending {
             let ready = self.wait()?;
-            if ready[0] {
-                Pipe::accept(&self.control)?.into_iter().for_each(|pipe| self.session.accept(pipe));
+            if ready[0]
+                && let Some(pipe) = self.accept(Self::control)?
+            {
+                self.session.accept(pipe);
             }
-            if ready[1] {
-                Pipe::accept(&self.arrivals)?
-                    .into_iter()
-                    .for_each(|pipe| self.programs.accept(pipe));
+            if ready[1]
+                && let Some(pipe) = self.accept(Self::arrivals)?
+            {
+                self.programs.accept(pipe);
             }
             self.take_programs();
             for request in self.session.requests() {
@@ -121,6 +127,26 @@ impl Server {
             while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|s| s.pid().is_some()) {}
         }
         Ok(())
+    }
+
+    fn control(&self) -> &OwnedFd {
+        &self.control
+    }
+
+    fn arrivals(&self) -> &OwnedFd {
+        &self.arrivals
+    }
+
+    /// Takes a connection. Where no descriptor is left, those go who have not said who they are: anybody
+    /// on the node may connect.
+    fn accept(&mut self, listener: fn(&Self) -> &OwnedFd) -> Result<Option<Pipe>, Errno> {
+        match Pipe::accept(listener(self)) {
+            Err(Errno::EMFILE | Errno::ENFILE) => {
+                self.programs.forget_strangers();
+                Ok(None)
+            }
+            result => result,
+        }
     }
 
     /// Sleeps until something happens; whether the two listeners are ready.
@@ -191,12 +217,19 @@ impl Server {
 
     /// Carries a call out where it may block.
     fn in_child(&self, call: HostCall) -> Result<Job, Failure> {
+        // A program has its own deadline, which passes first.
+        let allowed_ms = match &call {
+            HostCall::Node { call: Call::Execute { deadline_ms, .. } } => {
+                deadline_ms.saturating_add(CALL_MS)
+            }
+            _ => CALL_MS,
+        };
         let child = Child::start(|pipe| {
             // A parent that has gone needs no answer.
             let _ = pipe.send(&self.carry_out(&call));
         });
         let child = child.map_err(|errno| system("start a child for a call", errno))?;
-        Ok(Job::Call(child, now_ns() + CALL_NS))
+        Ok(Job::Call { child, deadline: in_ms(allowed_ms), allowed_ms })
     }
 
     /// Sends the signal of a fault; the job ends when it has provably happened.
@@ -249,25 +282,25 @@ impl Server {
                 Some(result) => Step::Done(result.map(|reply| HostReply::Node { reply })),
                 None => Step::GoesOn(Job::Looks(looks)),
             },
-            Job::Call(mut child, deadline) => {
+            Job::Call { mut child, deadline, allowed_ms } => {
                 let open = child.pipe.fill(false).unwrap_or(false);
                 match child.pipe.next::<Result<HostReply, Failure>>() {
                     Ok(Some(result)) => Step::Done(result),
                     _ if !open => Step::Done(Err(died())),
                     _ if now >= deadline => {
                         child.give_up();
-                        Step::Done(Err(hangs()))
+                        Step::Done(Err(hangs(allowed_ms)))
                     }
-                    _ => Step::GoesOn(Job::Call(child, deadline)),
+                    _ => Step::GoesOn(Job::Call { child, deadline, allowed_ms }),
                 }
             }
             Job::Ending { handles, pids, then, deadline } => {
                 let left = match then {
                     Then::Fault(Signal::STOP) => {
-                        pids.iter().filter(|pid| !is_stopped(**pid)).count()
+                        pids.iter().filter(|pid| !is_stopped(&self.proc, **pid)).count()
                     }
                     Then::Fault(Signal::CONT) => {
-                        pids.iter().filter(|pid| is_stopped(**pid)).count()
+                        pids.iter().filter(|pid| is_stopped(&self.proc, **pid)).count()
                     }
                     _ => handles.iter().filter(|handle| !has_ended(handle)).count(),
                 };
@@ -279,7 +312,7 @@ impl Server {
                         return Step::Done(Err(did_not_end(&pids)));
                     }
                     handles.iter().for_each(kill);
-                    let (then, deadline) = (Then::Nothing, now + KILLED_WITHIN_MS * 1_000_000);
+                    let (then, deadline) = (Then::Nothing, in_ms(KILLED_WITHIN_MS));
                     return Step::GoesOn(Job::Ending { handles, pids, then, deadline });
                 }
                 let reply = match then {
@@ -302,7 +335,7 @@ impl Job {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Self::Looks(looks) => looks.children().map(|child| child.pipe.as_fd()).collect(),
-            Self::Call(child, _) => vec![child.pipe.as_fd()],
+            Self::Call { child, .. } => vec![child.pipe.as_fd()],
             // A handle that is ready stays ready: only those that are not are waited for.
             Self::Ending { handles, .. } => {
                 handles.iter().filter(|handle| !has_ended(handle)).map(AsFd::as_fd).collect()
@@ -313,7 +346,7 @@ impl Job {
     fn wake_at(&self) -> Option<u64> {
         match self {
             Self::Looks(looks) => looks.deadline(),
-            Self::Call(_, deadline) => Some(*deadline),
+            Self::Call { deadline, .. } => Some(*deadline),
             Self::Ending { then: Then::Fault(Signal::STOP), .. } => {
                 Some(now_ns() + STOPPED_AGAIN_NS)
             }
@@ -335,8 +368,7 @@ fn signalled<'a>(
         handles.push(handle.map_err(|e| system("keep a handle", crate::mounts::errno_of(&e)))?);
         pids.push(process.pid);
     }
-    let deadline = now_ns() + deadline_ms.saturating_mul(1_000_000);
-    Ok(Job::Ending { handles, pids, then, deadline })
+    Ok(Job::Ending { handles, pids, then, deadline: in_ms(deadline_ms) })
 }
 
 /// One that has ended is not there to be killed.
@@ -366,8 +398,8 @@ fn died() -> Failure {
     failure(ErrorKind::Internal, "carry out a call", "the child that did it died", None)
 }
 
-fn hangs() -> Failure {
-    let reason = format!("no end in {} s: a FUSE mount on the way hangs", CALL_NS / 1_000_000_000);
+fn hangs(allowed_ms: u64) -> Failure {
+    let reason = format!("no end in {allowed_ms} ms: a FUSE mount on the way hangs");
     let fix = "kill its daemon, or write 1 to /sys/fs/fuse/connections/<minor>/abort";
     failure(ErrorKind::Timeout, "carry out a call on the node", reason, Some(fix))
 }

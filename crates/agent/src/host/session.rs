@@ -61,10 +61,13 @@ impl Session {
                 ToHost::Clock => {
                     heard = pipe.send(&FromHost::Clock { now_ns: now_ns() }).is_ok();
                 }
-                ToHost::Request { request } if self.taken.insert(request.id) => {
-                    requests.push(request);
+                ToHost::Request { request, received } => {
+                    self.unconfirmed.retain(|(number, _)| *number > received);
+                    if self.taken.insert(request.id) {
+                        requests.push(request);
+                    }
                 }
-                _ => {}
+                ToHost::Resume { .. } => {}
             }
         }
         if !open || !heard {
@@ -156,7 +159,8 @@ mod tests {
     #[test]
     fn a_request_that_is_sent_again_is_taken_once() {
         let mut session = Session::default();
-        let request = ToHost::Request { request: HostRequest { id: 7, call: HostCall::End } };
+        let request =
+            ToHost::Request { request: HostRequest { id: 7, call: HostCall::End }, received: 0 };
         let first = connect(&mut session, "one", 0);
         first.send(&request).expect("room");
         // The greeting and the request may come in one piece or in two.

@@ -6,6 +6,8 @@ use rustix::thread::{
     set_capabilities,
 };
 
+use crate::mounts::to_nix;
+
 /// What containerd gives every container.
 const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
@@ -32,7 +34,7 @@ pub(super) fn default_and(names: &[String]) -> Result<CapabilitySet, Errno> {
 
 /// Those of the calling process.
 pub(super) fn current() -> Result<CapabilitySet, Errno> {
-    let sets = capabilities(None).map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+    let sets = capabilities(None).map_err(to_nix)?;
     Ok(sets.permitted)
 }
 
@@ -51,5 +53,5 @@ pub(super) fn drop_all_but(names: &[String]) -> Result<(), Errno> {
     }
     let sets =
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).map_err(|errno| Errno::from_raw(errno.raw_os_error()))
+    set_capabilities(None, sets).map_err(to_nix)
 }

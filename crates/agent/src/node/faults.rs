@@ -14,11 +14,9 @@ use propagation_core::protocol::{Failure, ProgramCommand, Reply};
 use super::memory_limit::MemoryLimit;
 use super::programs::{Awaited, Container};
 use super::server::Server;
+use crate::facts::CONNECTIONS;
 use crate::failure::{errno_named, errno_text, failure};
 use crate::mounts::errno_of;
-
-/// Where the kernel shows its FUSE connections.
-pub(super) const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 
 impl Server {
     /// Does a fault; the answer follows when it has provably happened.
@@ -78,8 +76,7 @@ impl Server {
         let file = connections.join(mount.device.minor.to_string()).join("abort");
         if !file.exists() {
             // On the node only: its mount namespace is its own.
-            let none = None::<&str>;
-            let _ = mount_fusectl(connections, none);
+            let _ = mount_fusectl(connections);
         }
         match fs::write(&file, "1") {
             Ok(()) => Ok(format!("wrote 1 to {}", file.display())),
@@ -109,8 +106,8 @@ impl Server {
     }
 }
 
-fn mount_fusectl(target: &Path, none: Option<&str>) -> Result<(), Errno> {
-    mount(Some("fusectl"), target, Some("fusectl"), MsFlags::empty(), none)
+fn mount_fusectl(target: &Path) -> Result<(), Errno> {
+    mount(Some("fusectl"), target, Some("fusectl"), MsFlags::empty(), None::<&str>)
 }
 
 /// Sends the signal or the command of a fault.

@@ -124,7 +124,7 @@ impl Holding {
 impl Holder {
     fn start(server: &Server, place: &Place) -> Result<Self, Failure> {
         let view = server.view_of(place)?;
-        let child = Child::start_with_pipe(|pipe| {
+        let child = Child::start(|pipe| {
             let kept = RefCell::new(None);
             // Other containers must not live on in what this process was born with.
             let entered = view.enter().and_then(|()| pipe.alone());

@@ -23,7 +23,7 @@ impl Keeper {
     pub(super) fn start(device: OwnedFd, init: Vec<u8>) -> Result<Self, Errno> {
         use std::os::fd::AsFd;
         const DEVICE: i32 = 4;
-        let child = Child::start_with_pipe(|pipe| {
+        let child = Child::start(|pipe| {
             let keep = || -> Result<(crate::pipe::Pipe, OwnedFd), Errno> {
                 let device = duplicate_above(device.as_fd(), 64)?;
                 let pipe = duplicate_above(pipe.as_fd(), 64)?;

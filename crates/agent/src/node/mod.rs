@@ -29,7 +29,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Uid, setsid};
@@ -41,6 +40,7 @@ use crate::pipe::Pipe;
 use crate::sys::{Fork, fork};
 
 pub use oci::inside::main as container;
+pub(crate) use programs::run;
 
 /// Makes the node and serves it; returns the exit code. The socket to the parent is standard input.
 pub fn main() -> i32 {
@@ -67,9 +67,6 @@ pub fn main() -> i32 {
 
 /// Moves the socket away from standard input, so that no child inherits it as such.
 fn take_control() -> Result<Pipe, Failure> {
-    // What the caller has open for its children, a lock perhaps, is not to be held by a node that is
-    // kept.
-    crate::sys::close_from(3);
     let failed = |errno| system("take the control socket from standard input", errno);
     let control: OwnedFd = std::io::stdin()
         .as_fd()
@@ -121,7 +118,7 @@ fn can_unshare() -> bool {
 fn serve(setup: &NodeSetup, control: Pipe) -> i32 {
     let prepared = || -> Result<server::Server, Failure> {
         let mapped = mapped_uids();
-        raise_descriptor_limit();
+        crate::sys::raise_descriptor_limit();
         root::enter(setup)?;
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
@@ -146,11 +143,4 @@ fn serve(setup: &NodeSetup, control: Pipe) -> i32 {
 fn cannot_serve(control: &Pipe, failure: Failure) -> i32 {
     let _ = control.send(&Message::CannotServe { failure });
     1
-}
-
-/// Each mount view of a workload is a descriptor.
-fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }

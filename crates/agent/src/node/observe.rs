@@ -13,7 +13,7 @@ use super::view::View;
 use crate::child::Child;
 use crate::failure::{errno_name, failure, system};
 use crate::look::{Spot, look};
-use crate::sys::now_ns;
+use crate::sys::{in_ms, now_ns};
 
 /// More looks than this are shared out to two children: one for each core of a small machine.
 const SHARED_OUT: usize = 64;
@@ -68,8 +68,12 @@ impl Observing {
         let seen = vec![None; count];
         let mut observing =
             Self { looks, items, access, expect, deadline_ms, seen, queue, active: Vec::new() };
-        observing.start_children(server)?;
+        observing.start_children(server).inspect_err(|_| observing.give_up())?;
         Ok(observing)
+    }
+
+    fn give_up(&self) {
+        self.active.iter().for_each(|one| one.child.give_up());
     }
 
     pub(super) fn children(&self) -> impl Iterator<Item = &Child> {
@@ -82,7 +86,10 @@ impl Observing {
 
     pub(super) fn poll(&mut self, server: &mut Server, now: u64) -> Progress {
         match self.advance(server, now) {
-            Err(failure) => Progress::Finished(Err(failure)),
+            Err(failure) => {
+                self.give_up();
+                Progress::Finished(Err(failure))
+            }
             Ok(()) if self.active.is_empty() && self.queue.is_empty() => {
                 let seen = std::mem::take(&mut self.seen).into_iter().flatten().collect();
                 Progress::Finished(Ok(Reply::Observed { seen }))
@@ -93,8 +100,8 @@ impl Observing {
 
     fn advance(&mut self, server: &Server, now: u64) -> Result<(), Failure> {
         let mut active = std::mem::take(&mut self.active);
-        if let Err(failure) = active.iter_mut().try_for_each(|one| self.take(one, now)) {
-            active.iter().for_each(|one| one.child.give_up());
+        if let Err(failure) = active.iter_mut().try_for_each(|one| self.take(one)) {
+            self.active = active;
             return Err(failure);
         }
         let (late, going): (Vec<_>, Vec<_>) = active
@@ -109,13 +116,13 @@ impl Observing {
     }
 
     /// Takes what a child has seen so far.
-    fn take(&mut self, one: &mut Active, now: u64) -> Result<(), Failure> {
+    fn take(&mut self, one: &mut Active) -> Result<(), Failure> {
         let failed = |errno| system("look from the actors", errno);
         one.child.pipe.fill(false).map_err(failed)?;
         while let Some(seen) = one.child.pipe.next::<Seen>().map_err(failed)? {
             let Some(index) = one.left.next() else { break };
             self.seen[index] = Some(seen);
-            one.deadline = now + self.deadline_ms * 1_000_000;
+            one.deadline = in_ms(self.deadline_ms);
         }
         if one.child.pipe.is_closed() && !one.left.is_empty() {
             let reason = "the child that looks died";
@@ -130,7 +137,7 @@ impl Observing {
         one.child.give_up();
         if let Some(index) = one.left.next() {
             let uid = self.items[index].1;
-            let took_ns = self.deadline_ms * 1_000_000;
+            let took_ns = self.deadline_ms.saturating_mul(1_000_000);
             let outcome = Outcome::Hang { after_ms: self.deadline_ms };
             self.seen[index] =
                 Some(Seen { uid, at_ns: now, took_ns, outcome, generation: None, mount: None });
@@ -154,7 +161,7 @@ impl Observing {
                 }
             })
             .map_err(|errno| system("start a child that looks", errno))?;
-            let deadline = now_ns() + self.deadline_ms * 1_000_000;
+            let deadline = in_ms(self.deadline_ms);
             self.active.push(Active { child, left: range, deadline });
         }
         Ok(())

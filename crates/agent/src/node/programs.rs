@@ -26,7 +26,7 @@ use crate::pipe::Pipe;
 use crate::producer::Producer;
 use crate::reporter::Reporter;
 use crate::supervisor::Supervisor;
-use crate::sys::{Fork, close_from, duplicate_onto, exit_now, fork_into_pid_namespace, now_ns};
+use crate::sys::{Fork, close_from, duplicate_onto, exit_now, fork_into_pid_namespace, in_ms};
 
 /// How long a container's processes may take to go after SIGKILL.
 const REMOVE_MS: u64 = 5_000;
@@ -97,16 +97,19 @@ impl Container {
         let Made { views, process } = made;
         let handle =
             engine.filter(|_| process.is_some()).map(|engine| Handle::new(engine, spec.id));
-        let (program, load) = match (views.first(), process) {
-            (Some(view), Some(process)) => {
-                let program = Program::tell(&spec, process, source)?;
-                (Some(program), start_load(&spec, view)?)
-            }
+        let program = match (views.first(), process) {
+            (Some(_), Some(process)) => Some(Program::tell(&spec, process, source)?),
             (Some(view), None) if spec.program => {
-                let program = Program::start(&spec, view, |reporter| run(&spec, source, reporter))?;
-                (Some(program), start_load(&spec, view)?)
+                Some(Program::start(&spec, view, None, |reporter| run(&spec, source, reporter))?)
             }
-            _ => (None, None),
+            _ => None,
+        };
+        let load = match (&program, views.first()) {
+            (Some(program), Some(view)) => start_load(&spec, view).inspect_err(|_| {
+                // Nobody would know of it.
+                let _ = kill(program.pid, Signal::SIGKILL);
+            })?,
+            _ => None,
         };
         Ok(Self {
             handle,
@@ -209,9 +212,7 @@ impl Container {
         program.running = false;
         let pid = program.pid;
         let waiting = std::mem::take(&mut self.pending);
-        if let Some(load) = self.load.take() {
-            load.end();
-        }
+        self.load = None;
         if let Some(handle) = self.handle.take() {
             handle.forget();
         }
@@ -294,10 +295,7 @@ impl Container {
         awaited: Awaited,
         deadline_ms: u64,
     ) -> Result<(), Failure> {
-        let operation = format!("tell {} something", self.spec.name);
-        let running = self.program.as_ref().filter(|program| program.running);
-        let program = running.ok_or_else(|| has_ended(operation.clone()))?;
-        program.pipe.send(command).map_err(|errno| system(operation, errno))?;
+        self.tell(command)?;
         self.expect(request, awaited, deadline_ms);
         Ok(())
     }
@@ -311,8 +309,7 @@ impl Container {
     }
 
     fn expect(&mut self, request: u64, awaited: Awaited, deadline_ms: u64) {
-        let deadline = now_ns() + deadline_ms.saturating_mul(1_000_000);
-        self.pending.push(Pending { request, awaited, deadline });
+        self.pending.push(Pending { request, awaited, deadline: in_ms(deadline_ms) });
     }
 
     /// Starts a successor on the descriptor that is kept.
@@ -334,13 +331,12 @@ impl Container {
         let producer = producer_of(&self.spec, &self.source);
         // The number survives the closing of everything else in the new process.
         const DEVICE: i32 = 4;
-        let program =
-            Program::start_keeping(&self.spec, view, Some((&device, DEVICE)), |reporter| {
-                match crate::sys::adopt(DEVICE) {
-                    Ok(device) => producer.take_over(device, init, reporter),
-                    Err(_) => 1,
-                }
-            })?;
+        let program = Program::start(&self.spec, view, Some((&device, DEVICE)), |reporter| {
+            match crate::sys::adopt(DEVICE) {
+                Ok(device) => producer.take_over(device, init, reporter),
+                Err(_) => 1,
+            }
+        })?;
         self.program = Some(program);
         Ok(())
     }
@@ -389,16 +385,8 @@ impl Program {
         }
     }
 
-    fn start(
-        spec: &ContainerSpec,
-        view: &View,
-        run: impl FnOnce(&Reporter) -> i32,
-    ) -> Result<Self, Failure> {
-        Self::start_keeping(spec, view, None, run)
-    }
-
     /// Starts a program; a descriptor that it is to have gets the number that goes with it.
-    fn start_keeping(
+    fn start(
         spec: &ContainerSpec,
         view: &View,
         keep: Option<(&OwnedFd, i32)>,
@@ -409,11 +397,12 @@ impl Program {
         match fork_into_pid_namespace().map_err(failed)? {
             Fork::Parent(pid) => Ok(Self { pid, pipe: ours, running: true }),
             Fork::Child => {
-                let code = match become_program(spec, view, &theirs, keep) {
-                    Ok(reporter) => run(&reporter),
+                let mut reporter = Reporter::to_node(theirs);
+                let code = match become_program(spec, view, &mut reporter, keep) {
+                    Ok(()) => run(&reporter),
                     Err(errno) => {
                         let text = format!("enter the container: {}", errno_text(errno));
-                        let _ = theirs.send(&ProgramEvent::Failed { text });
+                        reporter.event(&ProgramEvent::Failed { text });
                         1
                     }
                 };
@@ -423,16 +412,18 @@ impl Program {
     }
 }
 
-/// Enters the container's namespaces, drops what belongs to the node, becomes the user.
+/// Enters the container's namespaces, drops what belongs to the node, becomes the user. Whatever fails, the
+/// reporter can tell.
 fn become_program(
     spec: &ContainerSpec,
     view: &View,
-    pipe: &Pipe,
+    reporter: &mut Reporter,
     keep: Option<(&OwnedFd, i32)>,
-) -> Result<Reporter, Errno> {
+) -> Result<(), Errno> {
     const REPORT: i32 = 3;
     view.enter()?;
     // Both are moved out of the way of the other first.
+    let pipe = reporter.node().ok_or(Errno::EBADF)?;
     let high = crate::sys::duplicate_above(pipe.as_fd(), 64)?;
     let kept = keep.map(|(fd, number)| Ok((crate::sys::duplicate_above(fd.as_fd(), 64)?, number)));
     let kept: Option<(OwnedFd, i32)> = kept.transpose()?;
@@ -442,7 +433,12 @@ fn become_program(
         std::mem::forget(duplicate_onto(fd.as_fd(), *number)?);
         first_unused = number + 1;
     }
-    std::mem::forget((high, kept));
+    // The numbers of the old one are closed with all others, and must not be closed again.
+    std::mem::forget((
+        std::mem::replace(reporter, Reporter::to_node(Pipe::new(report))),
+        high,
+        kept,
+    ));
     close_from(first_unused);
     SigSet::all().thread_unblock()?;
     // The name is for people who look at `ps`.
@@ -459,7 +455,7 @@ fn become_program(
         setuid(Uid::from_raw(spec.uid))?;
     }
     crate::sys::close_on_exec_from(REPORT);
-    Ok(Reporter::to_node(Pipe::new(report)))
+    Ok(())
 }
 
 fn is_supervised(spec: &ContainerSpec) -> bool {
@@ -468,7 +464,7 @@ fn is_supervised(spec: &ContainerSpec) -> bool {
 
 fn producer_of(spec: &ContainerSpec, source: &str) -> Producer {
     Producer {
-        volume: spec.volumes[0].destination.clone(),
+        volume: spec.volumes.first().map(|v| v.destination.clone()).unwrap_or_default(),
         mountpoint: spec.fuse_path.clone(),
         source: source.to_owned(),
         marker: spec.marker.clone(),
@@ -477,7 +473,7 @@ fn producer_of(spec: &ContainerSpec, source: &str) -> Producer {
 }
 
 /// Runs the program of a container, in it; returns the exit code.
-pub(super) fn run(spec: &ContainerSpec, source: &str, reporter: &Reporter) -> i32 {
+pub(crate) fn run(spec: &ContainerSpec, source: &str, reporter: &Reporter) -> i32 {
     match spec.role {
         Role::Producer if is_supervised(spec) => Supervisor {
             name: spec.name.clone(),

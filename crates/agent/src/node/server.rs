@@ -24,10 +24,11 @@ use super::programs::Container;
 use super::start::Starting;
 use super::view::{View, make_runtime};
 use crate::child::{Child, timeout};
+use crate::facts;
 use crate::failure::{failure, system};
 use crate::mounts::Proc;
 use crate::pipe::Pipe;
-use crate::sys::now_ns;
+use crate::sys::{in_ms, now_ns};
 
 /// How long a call that touches the node's filesystem may take.
 const CALL_MS: u64 = 10_000;
@@ -63,6 +64,7 @@ enum Work {
     Call {
         child: Child,
         deadline: u64,
+        allowed_ms: u64,
         operation: &'static str,
     },
     Start(Starting),
@@ -176,8 +178,8 @@ impl Server {
         let mut jobs = std::mem::take(&mut self.jobs);
         jobs.retain_mut(|job| {
             let progress = match &mut job.work {
-                Work::Call { child, deadline, operation } => {
-                    poll_call(child, *deadline, operation, now)
+                Work::Call { child, deadline, allowed_ms, operation } => {
+                    poll_call(child, *deadline, *allowed_ms, operation, now)
                 }
                 Work::Start(starting) => starting.poll(self, now),
                 Work::Observe(observing) => observing.poll(self, now),
@@ -260,7 +262,7 @@ impl Server {
             }
             Call::Remove { container } => return self.remove(id, container),
             Call::Usage => {
-                let usage = self.usage();
+                let usage = facts::usage(&self.proc);
                 return self.answer(id, Ok(usage));
             }
             Call::StartDaemon { container, marker, stale } => {
@@ -275,6 +277,8 @@ impl Server {
                 let load = self.container(container).map(Container::load);
                 return self.answer(id, load.map(|load| Reply::Load { load }));
             }
+            // A program may take its time, and enters namespaces that this process has to stay out of.
+            call @ Call::Execute { .. } => self.call_in_child(call),
             // Without a container no FUSE daemon lives on the node, and nothing can hang.
             call if self.containers.is_empty() && self.jobs.is_empty() => {
                 let result = self.carry_out(&call);
@@ -309,8 +313,8 @@ impl Server {
             let _ = pipe.send(&result);
         })
         .map_err(|errno| system("start a child", errno))?;
-        let deadline = now_ns() + allowed_ms.saturating_mul(1_000_000);
-        Ok(Work::Call { child, deadline, operation })
+        let deadline = in_ms(allowed_ms);
+        Ok(Work::Call { child, deadline, allowed_ms, operation })
     }
 
     /// A container by its number.
@@ -376,7 +380,13 @@ impl Work {
     }
 }
 
-fn poll_call(child: &mut Child, deadline: u64, operation: &str, now: u64) -> Progress {
+fn poll_call(
+    child: &mut Child,
+    deadline: u64,
+    allowed_ms: u64,
+    operation: &str,
+    now: u64,
+) -> Progress {
     let failed = |reason: &str| {
         Progress::Finished(Err(failure(ErrorKind::Environment, operation, reason, None)))
     };
@@ -392,7 +402,7 @@ fn poll_call(child: &mut Child, deadline: u64, operation: &str, now: u64) -> Pro
             Progress::Finished(Err(failure(
                 ErrorKind::Timeout,
                 operation,
-                format!("no answer in {CALL_MS} ms: a FUSE mount on the way hangs"),
+                format!("no answer in {allowed_ms} ms: a FUSE mount on the way hangs"),
                 Some("kill its daemon, or abort its connection in /sys/fs/fuse/connections"),
             )))
         }
