@@ -139,6 +139,7 @@ impl Opening<'_> {
         let shared = Shared {
             client: client.clone(),
             namespace: self.space.to_owned(),
+            shares_namespace: !self.record.owns_namespace,
             run: run.id.clone(),
             plan: plan.clone(),
             placement: nodes::placement(self.node, &options.tolerations),

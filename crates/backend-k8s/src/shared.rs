@@ -32,6 +32,8 @@ const SUSPICIOUS_AFTER: Duration = Duration::from_secs(3);
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    /// Whether other runs may be in the namespace too.
+    pub(crate) shares_namespace: bool,
     pub(crate) run: RunId,
     pub(crate) plan: Plan,
     pub(crate) placement: Placement,
@@ -55,6 +57,18 @@ impl Shared {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    /// The name of a pod: a workload's may be used again while the pod before is still going.
+    fn pod_name(&self, spec: &WorkloadSpec, container: u32, replica: u32) -> String {
+        let mut name = format!("{}-{container}", spec.name);
+        if spec.replicas > 1 {
+            name.push_str(&format!("-{replica}"));
+        }
+        if self.shares_namespace {
+            name.push_str(&format!("-{}", self.run));
+        }
+        name
+    }
+
     /// Starts the pods of workloads; the number, the pods and the events of each that was made.
     pub(crate) async fn start(
         &self,
@@ -64,7 +78,7 @@ impl Shared {
         let mut starting = Vec::new();
         for spec in specs {
             let (container, events) = self.programs.add(spec);
-            let pods = (0..spec.replicas).map(|replica| pod_name(spec, container, replica));
+            let pods = (0..spec.replicas).map(|replica| self.pod_name(spec, container, replica));
             let pods = pods.collect();
             starting.push(Starting { container, spec: spec.clone(), pods, events });
         }
@@ -398,14 +412,6 @@ pub(crate) struct Started {
     pub(crate) container: u32,
     pub(crate) pods: Vec<String>,
     pub(crate) events: watch::Receiver<Reported>,
-}
-
-/// The name of a pod: a workload's may be used again while the pod before is still going.
-fn pod_name(spec: &WorkloadSpec, container: u32, replica: u32) -> String {
-    match spec.replicas {
-        1 => format!("{}-{container}", spec.name),
-        _ => format!("{}-{container}-{replica}", spec.name),
-    }
 }
 
 /// How a pod stands, for the message of a deadline.
