@@ -34,7 +34,9 @@ impl K8sBackend {
     /// [`ErrorKind::Environment`] when there is no kubeconfig, no such context, or the API server
     /// cannot be reached or refuses the credentials.
     pub async fn connect(options: K8sOptions) -> Result<Self, Error> {
-        let config = config(&options).await?;
+        let mut config = config(&options).await?;
+        // What may be sent again is, for as long as a restart of the server takes.
+        config.default_retry = false;
         let operation = format!("connect to the API server {}", config.cluster_url);
         let client = Client::try_from(config).map_err(|error| api(operation.clone(), error))?;
         client.apiserver_version().await.map_err(|error| api(operation, error))?;

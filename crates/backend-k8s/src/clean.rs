@@ -14,7 +14,7 @@ use crate::backend::K8sBackend;
 use crate::failure::{api, or_gone, persist};
 use crate::host::{Clock, Host};
 use crate::objects::host::host_pod;
-use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record, WORKLOAD};
+use crate::objects::{FIELD_MANAGER, MANAGED_BY, OPERATOR, RUN_ID, Record, WORKLOAD};
 use crate::open::{Way, check_ours, reach};
 use crate::pods::Pods;
 
@@ -42,27 +42,38 @@ impl Leftover {
     /// Whether it is not left over but goes on, as far as can be told from here: the program that
     /// runs it is another machine's, or still runs on this one.
     pub fn goes_on(&self) -> bool {
-        let Some((host, pid)) = self.record.operator.rsplit_once('/') else { return false };
-        let (own_host, own_pid) = identity();
-        if host != own_host || pid == own_pid {
-            return true;
-        }
-        // Where there is no /proc it cannot be told.
-        let processes = std::path::Path::new("/proc");
-        !processes.join("self").exists() || processes.join(pid).exists()
+        operator_runs(&self.record.operator)
     }
 }
 
-/// This program, as it stands in the records of its runs.
+/// This program, as it stands in the records of its runs: host name, process id and when it started.
 pub(crate) fn operator() -> String {
-    let (host, pid) = identity();
-    format!("{host}/{pid}")
+    let pid = std::process::id().to_string();
+    format!("{}/{pid}/{}", host_name(), started(&pid).unwrap_or_default())
 }
 
-fn identity() -> (String, String) {
+/// Whether the program of a record still runs, as far as can be told from here.
+fn operator_runs(operator: &str) -> bool {
+    let mut parts = operator.rsplitn(3, '/');
+    let (Some(start), Some(pid), Some(host)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    // Of another machine, or where there is no /proc, it cannot be told.
+    host != host_name() || start.is_empty() || started(pid).as_deref() == Some(start)
+}
+
+fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = name.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-    (name.trim().to_owned(), std::process::id().to_string())
+    name.trim().to_owned()
+}
+
+/// When a process started, in clock ticks since boot (proc(5), field 22 of stat): its id alone may be
+/// another's by now.
+fn started(pid: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_the_name) = stat.rsplit_once(") ")?;
+    after_the_name.split(' ').nth(19).map(ToOwned::to_owned)
 }
 
 /// A run that is to end.
@@ -85,7 +96,7 @@ pub async fn leftovers(backend: &K8sBackend) -> Result<Vec<Leftover>, Error> {
             let all: Api<Namespace> = Api::all(client.clone());
             let list = all.list(&ours).await;
             let list = list.map_err(|error| api("list this program's namespaces", error))?;
-            list.iter().map(|space| (space.name_any(), run_of(space))).collect()
+            list.iter().map(|space| (space.name_any(), made_for(space))).collect()
         }
     };
     let mut found = Vec::new();
@@ -96,9 +107,7 @@ pub async fn leftovers(backend: &K8sBackend) -> Result<Vec<Leftover>, Error> {
         let records = records.list(&ours).await.map_err(|e| api(operation.clone(), e))?;
         let mut records: Vec<Record> = records.iter().filter_map(Record::from_object).collect();
         // Killed between making the namespace and writing the record: nothing is on any node.
-        if let (true, Some(run)) = (records.is_empty(), made_for) {
-            records.push(Record::of_namespace(run));
-        }
+        records.extend(made_for.filter(|_| records.is_empty()));
         for record in records {
             let selector = ListParams::default().labels(&format!("{RUN_ID}={}", record.run));
             let pods = pods.list(&selector).await.map_err(|e| api(operation.clone(), e))?;
@@ -114,9 +123,11 @@ pub async fn leftovers(backend: &K8sBackend) -> Result<Vec<Leftover>, Error> {
     Ok(found)
 }
 
-/// The run that a namespace was made for.
-fn run_of(namespace: &Namespace) -> Option<RunId> {
-    RunId::parse(namespace.labels().get(RUN_ID)?).ok()
+/// The record of a run that has a namespace and nothing else.
+fn made_for(namespace: &Namespace) -> Option<Record> {
+    let run = RunId::parse(namespace.labels().get(RUN_ID)?).ok()?;
+    let operator = namespace.annotations().get(OPERATOR).cloned().unwrap_or_default();
+    Some(Record::of_namespace(run, operator))
 }
 
 /// Removes what is left of a run: its pods, what it has mounted and made on its node, its
@@ -130,32 +141,26 @@ pub(crate) async fn remove_record(
     namespace: &str,
     record: &Record,
 ) -> Cleanup {
-    if record.node.is_empty() {
-        return remove_objects(backend, namespace, record).await;
-    }
     let going = Going {
         client: backend.client.clone(),
         namespace: namespace.into(),
         record: record.clone(),
     };
+    if record.node.is_empty() {
+        return finish(&going, OnNode::Nothing).await;
+    }
     match reconnect(backend, namespace, record).await {
-        Ok(host) => {
-            let cleanup = finish(&going, Some(&host)).await;
+        Ok(Some(host)) => {
+            let cleanup = finish(&going, OnNode::Reached(&host)).await;
             host.hang_up();
             cleanup
         }
-        Err(error) => {
-            let mut cleanup = finish(&going, None).await;
-            let fix = error.fix().map(|fix| format!(" ({fix})")).unwrap_or_default();
-            cleanup.could_not.push(format!(
-                "clean node {}: {error}{fix}; by hand: umount --lazy {:?}, and remove \
-                 /var/lib/propagation/{}",
-                record.node,
-                record.bridge.fuse_path(),
-                record.run
-            ));
+        Ok(None) => {
+            let mut cleanup = finish(&going, OnNode::Nothing).await;
+            cleanup.undone.push(format!("node {} is not in the cluster any more", record.node));
             cleanup
         }
+        Err(error) => finish(&going, OnNode::OutOfReach(&error)).await,
     }
 }
 
@@ -166,27 +171,32 @@ pub(crate) async fn remove_objects(
     record: &Record,
 ) -> Cleanup {
     let (client, namespace) = (backend.client.clone(), namespace.to_owned());
-    finish(&Going { client, namespace, record: record.clone() }, None).await
+    finish(&Going { client, namespace, record: record.clone() }, OnNode::Nothing).await
 }
 
-/// Reaches the host agent of a run again, or starts another for it.
-async fn reconnect(backend: &K8sBackend, namespace: &str, record: &Record) -> Result<Host, Error> {
+/// Reaches the host agent of a run again, or starts another for it; none when its node has left the
+/// cluster.
+async fn reconnect(
+    backend: &K8sBackend,
+    namespace: &str,
+    record: &Record,
+) -> Result<Option<Host>, Error> {
     let mut backend = backend.for_node(record.node.clone());
     if !record.over_ssh {
         backend.options.access = crate::options::Access::Pod;
     }
     let nodes: Api<NodeObject> = Api::all(backend.client.clone());
-    let node = nodes.get(&record.node).await;
-    let node = node.map_err(|e| api(format!("look at node {}", record.node), e))?;
+    let operation = format!("look at node {}", record.node);
+    let Some(node) = persist(&operation, || nodes.get_opt(&record.node)).await? else {
+        return Ok(None);
+    };
     let way = Way::find(&backend).await?;
-    let architecture = node.status.as_ref().and_then(|s| s.node_info.as_ref());
-    let architecture = architecture.map(|info| info.architecture.clone()).unwrap_or_default();
     if !way.is_ssh() {
         remove_ended_host_pod(&backend.client, namespace, &record.run).await?;
     }
-    let (link, _) = reach(&backend, &node, namespace, record, &way, &architecture).await?;
+    let (link, _) = reach(&backend, &node, namespace, record, &way).await?;
     let clock = Clock::starting_at(std::time::Instant::now());
-    Host::connect(link, clock, std::sync::Arc::new(|_| {})).await
+    Host::connect(link, clock, std::sync::Arc::new(|_| {})).await.map(Some)
 }
 
 /// A host pod that has ended does not start again: another takes its place.
@@ -203,16 +213,39 @@ async fn remove_ended_host_pod(client: &Client, space: &str, run: &RunId) -> Res
     Ok(())
 }
 
+/// What there is to clean on the node of a run.
+pub(crate) enum OnNode<'a> {
+    /// The run never got there, or the node is gone.
+    Nothing,
+    /// Its host agent answers.
+    Reached(&'a Host),
+    /// It has to be cleaned, and cannot be reached.
+    OutOfReach(&'a Error),
+}
+
 /// Ends a run: first the pods, so that no kubelet restarts what is killed then; with them gone the
 /// node is cleaned, and what is in the cluster goes last, because it is what a clean-up starts from.
-pub(crate) async fn finish(going: &Going, host: Option<&Host>) -> Cleanup {
+pub(crate) async fn finish(going: &Going, on_node: OnNode<'_>) -> Cleanup {
     let mut cleanup = Cleanup::default();
-    let run = &going.record.run;
+    let (run, node) = (&going.record.run, &going.record.node);
+    let host = match on_node {
+        OnNode::Reached(host) => Some(host),
+        OnNode::Nothing | OnNode::OutOfReach(_) => None,
+    };
     if let Err(error) = delete_pods(going, host).await {
         cleanup.could_not.push(format!("delete the pods of run {run}: {error}"));
     }
-    if let Some(host) = host {
-        clean_node(going, host, &mut cleanup).await;
+    match on_node {
+        OnNode::Nothing => {}
+        OnNode::Reached(host) => clean_node(going, host, &mut cleanup).await,
+        OnNode::OutOfReach(error) => {
+            let fix = error.fix().map(|fix| format!(" ({fix})")).unwrap_or_default();
+            cleanup.could_not.push(format!(
+                "clean node {node}: {error}{fix}; by hand: umount --lazy {:?}, and remove \
+                 /var/lib/propagation/{run}",
+                going.record.bridge.fuse_path(),
+            ));
+        }
     }
     // What the node still has, a later clean-up has to find.
     if !cleanup.could_not.is_empty() {
@@ -228,9 +261,7 @@ pub(crate) async fn finish(going: &Going, host: Option<&Host>) -> Cleanup {
             .push(format!("deleted what run {run} had in namespace {}", going.namespace)),
         Err(error) => cleanup.could_not.push(format!("delete the objects of run {run}: {error}")),
     }
-    if going.record.owns_namespace {
-        delete_namespace(going, &mut cleanup).await;
-    }
+    delete_namespace(going, &mut cleanup).await;
     cleanup
 }
 
@@ -246,10 +277,12 @@ async fn clean_node(going: &Going, host: &Host, cleanup: &mut Cleanup) {
         Ok(other) => cleanup.could_not.push(format!("clean node {node}: it answered {other:?}")),
         Err(error) => cleanup.could_not.push(format!("clean node {node}: {error}")),
     }
-    if cleanup.could_not.is_empty()
-        && let Err(error) = host.ask(HostCall::End).await
-    {
-        tracing::debug!(%error, "the host agent did not say that it ends");
+    if cleanup.could_not.is_empty() {
+        if let Err(error) = host.ask(HostCall::End).await {
+            tracing::debug!(%error, "the host agent did not say that it ends");
+        }
+        // It is not there to be connected to again.
+        host.hang_up();
     }
 }
 
@@ -270,6 +303,9 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
     if let Some(host) = host {
         // It kills what the kubelet does not end.
         let _ = host.ask(HostCall::Ended).await;
+    }
+    if names.is_empty() {
+        return Ok(());
     }
     let watched = Pods::watch(going.client.clone(), &going.namespace, run);
     let ended = watched.until(|known| {
@@ -321,7 +357,7 @@ async fn delete_objects(going: &Going) -> Result<(), Error> {
     persist(&operation, || async { or_gone(maps.delete(&record, &now).await) }).await
 }
 
-/// Deletes the namespace and waits until it is gone.
+/// Deletes the namespace when it was made for a run and no other uses it, and waits until it is gone.
 async fn delete_namespace(going: &Going, cleanup: &mut Cleanup) {
     let name = &going.namespace;
     let spaces: Api<Namespace> = Api::all(going.client.clone());
@@ -332,6 +368,13 @@ async fn delete_namespace(going: &Going, cleanup: &mut Cleanup) {
         };
         if there.metadata.deletion_timestamp.is_none() {
             check_ours(&there)?;
+            let records: Api<ConfigMap> = Api::namespaced(going.client.clone(), name);
+            let ours = ListParams::default().labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"));
+            let records = persist(&operation, || records.list(&ours)).await?;
+            let in_use = records.iter().any(|object| Record::from_object(object).is_some());
+            if in_use || made_for(&there).is_none() {
+                return Ok(None);
+            }
         }
         persist(&operation, || async {
             or_gone(spaces.delete(name, &DeleteParams::default()).await)
@@ -351,7 +394,8 @@ async fn delete_namespace(going: &Going, cleanup: &mut Cleanup) {
     let gone = await_condition(spaces.clone(), name, conditions::is_deleted(&uid));
     match tokio::time::timeout(NAMESPACE_WITHIN, gone).await {
         Ok(Ok(_)) => cleanup.undone.push(format!("deleted namespace {name}")),
-        _ => {
+        Ok(Err(error)) => cleanup.could_not.push(format!("wait for namespace {name}: {error}")),
+        Err(_) => {
             let there = spaces.get_opt(name).await.ok().flatten();
             cleanup.could_not.push(stuck(name, there.as_ref()));
         }

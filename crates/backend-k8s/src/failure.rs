@@ -42,7 +42,7 @@ fn environment(operation: String, reason: &str) -> Error {
 }
 
 /// A text with all that is under it: the lowest error is the one that says what happened.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut texts = vec![error.to_string()];
     let mut below = error.source();
     while let Some(error) = below {

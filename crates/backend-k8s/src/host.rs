@@ -21,6 +21,12 @@ use crate::shared::lock;
 /// The pause before a broken connection is made again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long connecting and greeting may take: what connects has limits of its own below this.
+const GREET_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a request may take to be written: the agent reads at all times.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+
 /// Receives what is not an answer. Called in the reading task, so must not block.
 pub(crate) type Sink = Arc<dyn Fn(HostMessage) + Send + Sync>;
 
@@ -180,14 +186,18 @@ struct Keeper {
 impl Keeper {
     /// Connects and greets.
     async fn greet(&self) -> Result<Stream, Error> {
+        let greeted = tokio::time::timeout(GREET_WITHIN, self.greet_at_any_time()).await;
+        greeted.unwrap_or_else(|_| {
+            let reason = format!("no answer in {} s", GREET_WITHIN.as_secs());
+            Err(Error::new(ErrorKind::Timeout, "greet the host agent", reason)
+                .with_fix("see whether the node is alive: kubectl get nodes"))
+        })
+    }
+
+    async fn greet_at_any_time(&self) -> Result<Stream, Error> {
         let mut stream = self.link.connect().await?;
-        let resume =
-            frame(&ToHost::Resume { operator: self.operator.clone(), received: self.received })?;
-        let written = async {
-            stream.writer.write_all(&resume).await?;
-            stream.writer.flush().await
-        };
-        let hello = match written.await {
+        let resume = ToHost::Resume { operator: self.operator.clone(), received: self.received };
+        let hello = match write(&mut stream, &resume).await {
             Ok(()) => read(&mut stream.reader).await?,
             Err(_) => None,
         };
@@ -214,15 +224,10 @@ impl Keeper {
     /// Asks for the time there a few times; the shortest round trip counts.
     async fn set_clock(&self, stream: &mut Stream) -> Result<(), Error> {
         const READINGS: usize = 5;
-        let ask = frame(&ToHost::Clock)?;
         let mut shortest = i64::MAX;
         for _ in 0..READINGS {
             let sent_ns = self.clock.elapsed_ns();
-            let written = async {
-                stream.writer.write_all(&ask).await?;
-                stream.writer.flush().await
-            };
-            written.await.map_err(|_: std::io::Error| gone())?;
+            write(stream, &ToHost::Clock).await?;
             let now_ns = loop {
                 match read(&mut stream.reader).await? {
                     Some(FromHost::Clock { now_ns }) => break now_ns,
@@ -241,25 +246,15 @@ impl Keeper {
     }
 
     async fn keep(mut self, mut stream: Stream, mut queue: mpsc::UnboundedReceiver<u64>) {
-        loop {
-            self.serve(&mut stream, &mut queue).await;
+        let given_up = loop {
+            if let Err(error) = self.serve(&mut stream, &mut queue).await {
+                break error;
+            }
             tracing::debug!("the connection to the host agent broke");
-            let broken = Instant::now();
-            stream = loop {
-                match self.greet().await {
-                    Ok(stream) => break stream,
-                    Err(error) if broken.elapsed() < AWAY_AT_MOST => {
-                        tracing::debug!(%error, "connected again later");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the connection to the host agent is given up");
-                        // Whoever waits learns that nothing more will come.
-                        lock(&self.waiting).take();
-                        return;
-                    }
-                }
-            };
+            match self.greet_again().await {
+                Ok(again) => stream = again,
+                Err(error) => break error,
+            }
             let again: Vec<u64> =
                 lock(&self.waiting).iter().flat_map(|waiting| waiting.keys().copied()).collect();
             for id in again {
@@ -267,37 +262,64 @@ impl Keeper {
                     break;
                 }
             }
+        };
+        tracing::warn!(error = %given_up, "the connection to the host agent is given up");
+        // Whoever waits learns that nothing more will come.
+        lock(&self.waiting).take();
+    }
+
+    /// Connects and greets until it succeeds, or has not for so long that it will not.
+    async fn greet_again(&self) -> Result<Stream, Error> {
+        let broken = Instant::now();
+        loop {
+            match self.greet().await {
+                Err(error)
+                    if broken.elapsed() < AWAY_AT_MOST
+                        && error.kind() != ErrorKind::AgentVersion =>
+                {
+                    tracing::debug!(%error, "connected again later");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                greeted => return greeted,
+            }
         }
     }
 
-    /// Carries requests and messages until the connection breaks.
-    async fn serve(&mut self, stream: &mut Stream, queue: &mut mpsc::UnboundedReceiver<u64>) {
+    /// Carries requests and messages until the connection breaks; an error when what comes makes no
+    /// sense, which it would not after a reconnection either.
+    async fn serve(
+        &mut self,
+        stream: &mut Stream,
+        queue: &mut mpsc::UnboundedReceiver<u64>,
+    ) -> Result<(), Error> {
         let (frames, mut incoming) = mpsc::channel(64);
         let mut reader = std::mem::replace(&mut stream.reader, Box::new(tokio::io::empty()));
         // Reading is not cancelled half-way through a frame: it has a task of its own.
         let reading = tokio::spawn(async move {
-            while let Ok(Some(frame)) = read(&mut reader).await {
-                if frames.send(frame).await.is_err() {
+            while let Some(frame) = read(&mut reader).await.transpose() {
+                let last = frame.is_err();
+                if frames.send(frame).await.is_err() || last {
                     break;
                 }
             }
         });
-        loop {
+        let ended = loop {
             tokio::select! {
                 frame = incoming.recv() => match frame {
-                    Some(FromHost::Numbered { number, message }) => self.take(number, message),
-                    Some(_) => {}
-                    None => break,
+                    Some(Ok(FromHost::Numbered { number, message })) => self.take(number, message),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
                 },
                 request = queue.recv() => match request {
                     Some(id) if self.send(stream, id).await.is_ok() => {}
-                    Some(_) => break,
-                    // Nobody can ask any more; what is under way may still be told.
-                    None => break,
+                    // Broken; or nobody can ask any more, and what is under way may still be told.
+                    _ => break Ok(()),
                 },
             }
-        }
+        };
         reading.abort();
+        ended
     }
 
     async fn send(&self, stream: &mut Stream, id: u64) -> Result<(), Error> {
@@ -306,13 +328,10 @@ impl Keeper {
             waiting.as_ref().and_then(|waiting| Some(waiting.get(&id)?.0.clone()))
         };
         let Some(call) = call else { return Ok(()) };
-        let bytes =
-            frame(&ToHost::Request { request: HostRequest { id, call }, received: self.received })?;
-        let written = async {
-            stream.writer.write_all(&bytes).await?;
-            stream.writer.flush().await
-        };
-        written.await.map_err(|_: std::io::Error| gone())
+        let request = HostRequest { id, call };
+        let request = ToHost::Request { request, received: self.received };
+        let sent = tokio::time::timeout(SEND_WITHIN, write(stream, &request)).await;
+        sent.unwrap_or_else(|_| Err(gone()))
     }
 
     fn take(&mut self, number: u64, message: HostMessage) {
@@ -333,9 +352,14 @@ impl Keeper {
     }
 }
 
-fn frame<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Error> {
-    encode(value)
-        .map_err(|error| Error::new(ErrorKind::Internal, "encode a message", error.to_string()))
+async fn write(stream: &mut Stream, message: &ToHost) -> Result<(), Error> {
+    let bytes = encode(message)
+        .map_err(|error| Error::new(ErrorKind::Internal, "encode a message", error.to_string()))?;
+    let written = async {
+        stream.writer.write_all(&bytes).await?;
+        stream.writer.flush().await
+    };
+    written.await.map_err(|_: std::io::Error| gone())
 }
 
 async fn read(reader: &mut (dyn AsyncRead + Send + Unpin)) -> Result<Option<FromHost>, Error> {

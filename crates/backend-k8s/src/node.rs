@@ -17,7 +17,7 @@ use propagation_core::protocol::{Call, Look, Reply};
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::{Capabilities, Error, ErrorKind, Node, Run, Workload};
 
-use crate::clean::{Going, finish};
+use crate::clean::{Going, OnNode, finish};
 use crate::host::unexpected;
 use crate::objects::Record;
 use crate::open::NodeFacts;
@@ -237,11 +237,22 @@ impl Node for K8sNode {
             namespace: shared.namespace.clone(),
             record: self.record.clone(),
         };
-        let mut cleanup = finish(&going, Some(&shared.host)).await;
-        shared.programs.end_all();
-        shared.host.hang_up();
-        cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;
-        cleanup
+        // In a task of its own: a caller that does not wait leaves nothing half removed.
+        let shared = Arc::clone(shared);
+        let finished = tokio::spawn(async move {
+            let mut cleanup = finish(&going, OnNode::Reached(&shared.host)).await;
+            shared.programs.end_all();
+            shared.host.hang_up();
+            cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;
+            cleanup
+        });
+        finished.await.unwrap_or_else(|error| Cleanup {
+            could_not: vec![format!(
+                "clean up: {error}; `propagation clean --backend k8s --run-id {}`",
+                self.run.id
+            )],
+            ..Cleanup::default()
+        })
     }
 }
 

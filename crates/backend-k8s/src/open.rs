@@ -40,19 +40,17 @@ pub(crate) async fn open(backend: &K8sBackend, plan: &Plan, run: &Run) -> Result
     let node = backend.node().await?;
     let name = node.name_any();
     let way = Way::find(&backend.for_node(&name)).await?;
-    let architecture = node_info(&node).map(|info| info.architecture.clone());
-    let (space, owns_namespace) = make_namespace(backend, run).await?;
+    let space = make_namespace(backend, run).await?;
     let record = Record {
         run: run.id.clone(),
         node: name.clone(),
         bridge: plan.bridge.clone(),
-        owns_namespace,
         over_ssh: way.is_ssh(),
         operator: clean::operator(),
     };
     let opening = Opening { backend, node: &node, space: &space, record: &record, way: &way };
-    let (mut on_node, architecture) = (false, architecture.unwrap_or_default());
-    let opened = opening.open(plan, run, &architecture, &mut on_node).await;
+    let mut on_node = false;
+    let opened = opening.open(plan, run, &mut on_node).await;
     match opened {
         Ok((shared, facts)) => Ok(K8sNode::new(name, shared, facts, run.clone(), record)),
         Err(error) => {
@@ -117,14 +115,13 @@ impl Opening<'_> {
         &self,
         plan: &Plan,
         run: &Run,
-        architecture: &str,
         on_node: &mut bool,
     ) -> Result<(Arc<Shared>, Option<NodeFacts>), Error> {
         let client = &self.backend.client;
         make_record(client, self.space, self.record).await?;
         let options = &self.backend.options;
-        let link = reach(self.backend, self.node, self.space, self.record, self.way, architecture);
-        let (link, image) = link.await?;
+        let (link, image) =
+            reach(self.backend, self.node, self.space, self.record, self.way).await?;
         *on_node = true;
         let clock = Clock::starting_at(run.started);
         let programs = Arc::new(Programs::new(clock.clone()));
@@ -139,7 +136,7 @@ impl Opening<'_> {
         let shared = Shared {
             client: client.clone(),
             namespace: self.space.to_owned(),
-            shares_namespace: !self.record.owns_namespace,
+            shares_namespace: options.namespace.is_some(),
             run: run.id.clone(),
             plan: plan.clone(),
             placement: nodes::placement(self.node, &options.tolerations),
@@ -175,20 +172,21 @@ pub(crate) async fn reach(
     space: &str,
     record: &Record,
     way: &Way,
-    architecture: &str,
 ) -> Result<(Arc<dyn Link>, String), Error> {
     let options = &backend.options;
+    let architecture = node_info(node).map(|info| info.architecture.as_str()).unwrap_or_default();
     let (run, bridge) = (&record.run, &record.bridge);
     match way {
         #[cfg(unix)]
         Way::Ssh(over) => {
             let agent = agent::for_architecture(architecture)?;
-            over.upload_agent(run, agent).await?;
             let image = match (&options.image, options.import_image) {
                 (Some(image), _) => image.clone(),
                 (None, true) => crate::link::ssh::import(over, agent, architecture).await?,
                 (None, false) => images::surroundings(node)?,
             };
+            // Last, because what is on the node has to be cleaned from there.
+            over.upload_agent(run, agent).await?;
             let mut command = vec![Layout::on_node(run.as_str()).agent()];
             command.extend(arguments("attach", run, bridge));
             command.push("--start".into());
@@ -260,8 +258,8 @@ async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<(
     }
 }
 
-/// The namespace of the run, and whether it was made for it.
-async fn make_namespace(backend: &K8sBackend, run: &Run) -> Result<(String, bool), Error> {
+/// The namespace of the run, made for it when it is not there.
+async fn make_namespace(backend: &K8sBackend, run: &Run) -> Result<String, Error> {
     let spaces: Api<Namespace> = Api::all(backend.client.clone());
     let name = backend.options.namespace.clone();
     let name = name.unwrap_or_else(|| format!("fuse-test-{}", run.id));
@@ -270,13 +268,13 @@ async fn make_namespace(backend: &K8sBackend, run: &Run) -> Result<(String, bool
         let there = there.map_err(|error| api(format!("look at namespace {name}"), error))?;
         if let Some(there) = there {
             check_ours(&there)?;
-            return Ok((name, false));
+            return Ok(name);
         }
     }
-    let object = namespace(&name, Some(&run.id));
+    let object = namespace(&name, Some((&run.id, &clean::operator())));
     let made = spaces.create(&PostParams::default(), &object).await;
     made.map_err(|error| api(format!("make namespace {name}"), error))?;
-    Ok((name, true))
+    Ok(name)
 }
 
 /// A namespace that somebody else has made is not touched.

@@ -28,6 +28,7 @@ use exit::Exit;
 
 /// Does what the arguments say, the program's name first, and returns the exit status.
 pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
+    warn_on_stderr();
     match Arguments::try_parse_from(arguments) {
         Ok(arguments) => exit::report(dispatch(arguments)),
         Err(refused) => {
@@ -36,6 +37,15 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
             u8::try_from(refused.exit_code()).unwrap_or(2)
         }
     }
+}
+
+/// Warnings of the backends go to standard error; more with `RUST_LOG`, as in `RUST_LOG=debug`.
+fn warn_on_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("propagation=warn"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Whoever uses this crate as a library may have one already.
+    let _ = subscriber.try_init();
 }
 
 fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {

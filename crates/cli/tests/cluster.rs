@@ -317,7 +317,7 @@ fn api_server_away() -> TestResult {
     if !status.success() {
         return Err(format!("it ended with {status}").into());
     }
-    lab.expect_nothing_left()?;
+    lab.expect_nothing_left().map_err(|left| format!("{left:?} after {text}"))?;
     PASSED
 }
 

@@ -1,12 +1,18 @@
 //! Over the API server: the relay is executed in the host pod.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::AttachParams;
 use kube::{Api, Client};
 use propagation_core::{Error, ErrorKind};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::{Link, Stream};
 use crate::failure::api;
@@ -40,8 +46,10 @@ impl Link for ExecLink {
         let lacks = |what: &str| Error::new(ErrorKind::Internal, operation.clone(), what);
         let writer = process.stdin().ok_or_else(|| lacks("no standard input"))?;
         let reader = process.stdout().ok_or_else(|| lacks("no standard output"))?;
-        let mut stderr = process.stderr().ok_or_else(|| lacks("no standard error"))?;
-        let status = process.take_status().ok_or_else(|| lacks("no status"))?;
+        let stderr = process.stderr().ok_or_else(|| lacks("no standard error"))?;
+        let status = process.take_status().ok_or_else(|| lacks("no status"))?.boxed().shared();
+        let reader = UntilEnd { reader, end: status.clone() };
+        let mut stderr = UntilEnd { reader: stderr, end: status.clone() };
         let end = tokio::spawn(async move {
             let mut words = String::new();
             // The status is taken first: waiting for the end of the process gives it away.
@@ -53,6 +61,26 @@ impl Link for ExecLink {
             }
         });
         Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), end })
+    }
+}
+
+/// A stream that ends with its process at the latest: kube leaves its streams open when the connection
+/// breaks, and who reads from one would wait for ever.
+struct UntilEnd<R> {
+    reader: R,
+    end: Shared<BoxFuture<'static, Option<Status>>>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for UntilEnd<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.reader).poll_read(context, buffer) {
+            Poll::Pending => self.end.poll_unpin(context).map(|_| Ok(())),
+            read => read,
+        }
     }
 }
 

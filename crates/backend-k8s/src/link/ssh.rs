@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use openssh::{KnownHosts, Session, SessionBuilder, Stdio};
+use openssh::{Child, ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use propagation_core::host::Layout;
 use propagation_core::{Error, ErrorKind, RunId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
 use super::{Link, Stream};
-use crate::failure::AWAY_AT_MOST;
+use crate::failure::{AWAY_AT_MOST, chain};
 
 /// How a node is reached over ssh.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +27,9 @@ pub struct SshOptions {
 
 /// How long connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the shared connection stays without a command, in seconds.
+const PERSIST_SECONDS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(60).unwrap();
 
 /// A node that is reached over ssh.
 #[derive(Debug)]
@@ -69,8 +72,16 @@ impl SshNode {
         Ok(Arc::clone(&session))
     }
 
-    fn words(&self, words: &[String]) -> Vec<String> {
-        self.become_root.iter().chain(words).cloned().collect()
+    /// Starts a command as root, with pipes.
+    async fn spawn(&self, words: &[String]) -> Result<Child<Arc<Session>>, Error> {
+        let session = self.session().await?;
+        let words: Vec<&String> = self.become_root.iter().chain(words).collect();
+        let (program, arguments) = words.split_first().ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "run a command over ssh", "there is none")
+        })?;
+        let mut command = session.arc_command(program.as_str());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().await.map_err(|error| failed(&self.host, &error))
     }
 
     /// Runs a command as root with bytes as its standard input; its standard output.
@@ -78,21 +89,8 @@ impl SshNode {
     /// # Errors
     /// When it cannot be run or fails, with its standard error.
     pub(crate) async fn run(&self, words: &[String], input: &[u8]) -> Result<String, Error> {
-        let session = self.session().await?;
-        let words = self.words(words);
         let operation = format!("run {:?} on {} over ssh", words.join(" "), self.host);
-        let (program, arguments) = words.split_first().ok_or_else(|| {
-            Error::new(ErrorKind::Internal, operation.clone(), "there is no command")
-        })?;
-        let mut child = session
-            .arc_command(program.clone())
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .await
-            .map_err(|error| failed(&self.host, &error))?;
+        let mut child = self.spawn(words).await?;
         let stdin = child.stdin().take();
         let feed = async move {
             if let Some(mut stdin) = stdin {
@@ -141,20 +139,7 @@ pub(crate) struct SshLink {
 #[async_trait]
 impl Link for SshLink {
     async fn connect(&self) -> Result<Stream, Error> {
-        let session = self.node.session().await?;
-        let words = self.node.words(&self.command);
-        let (program, arguments) = words.split_first().ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "run the relay over ssh", "there is no command")
-        })?;
-        let mut child = session
-            .arc_command(program.clone())
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .await
-            .map_err(|error| failed(&self.node.host, &error))?;
+        let mut child = self.node.spawn(&self.command).await?;
         let streams = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let (Some(writer), Some(reader), Some(mut stderr)) = streams else {
             return Err(Error::new(ErrorKind::Internal, "run the relay over ssh", "no streams"));
@@ -177,6 +162,8 @@ async fn open(host: &str, options: &SshOptions) -> Result<Session, Error> {
     builder
         .known_hosts_check(KnownHosts::Strict)
         .connect_timeout(CONNECT_WITHIN)
+        // The shared connection does not outlive a killed run for long.
+        .control_persist(ControlPersist::IdleFor(PERSIST_SECONDS))
         .server_alive_interval(AWAY_AT_MOST / 4);
     if let Some(config) = &options.config {
         builder.config_file(config);
@@ -189,15 +176,7 @@ async fn open(host: &str, options: &SshOptions) -> Result<Session, Error> {
 
 /// What ssh says, with what can be done about it.
 fn failed(host: &str, error: &openssh::Error) -> Error {
-    let mut reason = error.to_string();
-    let mut below = std::error::Error::source(error);
-    while let Some(error) = below {
-        let text = error.to_string();
-        if !reason.contains(&text) {
-            reason = format!("{reason}: {text}");
-        }
-        below = error.source();
-    }
+    let reason = chain(error);
     let fix = match reason.as_str() {
         text if text.contains("HOST IDENTIFICATION HAS CHANGED")
             || text.contains("Host key verification failed")

@@ -22,6 +22,9 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The label of the run that an object belongs to.
 pub const RUN_ID: &str = "propagation/run-id";
 
+/// The annotation of a run's namespace that says which program runs it.
+pub(crate) const OPERATOR: &str = "propagation/operator";
+
 /// The label of the workload that a pod is.
 pub const WORKLOAD: &str = "propagation/workload";
 
@@ -39,14 +42,20 @@ pub(crate) fn labels(run: Option<&RunId>) -> BTreeMap<String, String> {
 }
 
 /// The namespace of a run: its producer has to be privileged and its volumes are host paths, which
-/// the Pod Security Standards allow at the level `privileged` only.
-pub(crate) fn namespace(name: &str, run: Option<&RunId>) -> Namespace {
-    let mut labels = labels(run);
+/// the Pod Security Standards allow at the level `privileged` only. With it go the run that it is made
+/// for and the program that runs that, if there is one.
+pub(crate) fn namespace(name: &str, made_for: Option<(&RunId, &str)>) -> Namespace {
+    let mut labels = labels(made_for.map(|(run, _)| run));
     for mode in ["enforce", "warn", "audit"] {
         labels.insert(format!("pod-security.kubernetes.io/{mode}"), "privileged".into());
     }
-    let metadata =
-        ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };
+    let operator = made_for.map(|(_, operator)| (OPERATOR.to_owned(), operator.to_owned()));
+    let metadata = ObjectMeta {
+        name: Some(name.into()),
+        labels: Some(labels),
+        annotations: operator.map(|operator| [operator].into()),
+        ..ObjectMeta::default()
+    };
     Namespace { metadata, ..Namespace::default() }
 }
 
@@ -57,20 +66,16 @@ pub(crate) struct Record {
     pub(crate) run: RunId,
     pub(crate) node: String,
     pub(crate) bridge: Bridge,
-    /// Whether the namespace was made for the run and goes with it.
-    pub(crate) owns_namespace: bool,
     /// Whether the node was reached over ssh.
     pub(crate) over_ssh: bool,
-    /// The program that runs it: host name and process id.
+    /// The program that runs it: host name, process id and when it started.
     pub(crate) operator: String,
 }
 
 impl Record {
     /// Of a run that has a namespace and nothing else.
-    pub(crate) fn of_namespace(run: RunId) -> Self {
-        let node = String::new();
-        let (owns_namespace, over_ssh, operator) = (true, false, String::new());
-        Self { run, node, bridge: Bridge::default(), owns_namespace, over_ssh, operator }
+    pub(crate) fn of_namespace(run: RunId, operator: String) -> Self {
+        Self { run, node: String::new(), bridge: Bridge::default(), over_ssh: false, operator }
     }
 
     /// The name of the config map.
@@ -84,7 +89,6 @@ impl Record {
             ("node", self.node.clone()),
             ("bridge", self.bridge.path.clone()),
             ("mountpoint", self.bridge.mountpoint.clone()),
-            ("owns-namespace", self.owns_namespace.to_string()),
             ("over-ssh", self.over_ssh.to_string()),
             ("operator", self.operator.clone()),
         ];
@@ -108,13 +112,11 @@ impl Record {
         }
         let data = object.data.as_ref()?;
         let get = |key: &str| data.get(key).cloned();
-        let flag = |key: &str| get(key).is_some_and(|value| value == "true");
         Some(Self {
             run,
             node: get("node")?,
             bridge: Bridge { path: get("bridge")?, mountpoint: get("mountpoint")? },
-            owns_namespace: flag("owns-namespace"),
-            over_ssh: flag("over-ssh"),
+            over_ssh: get("over-ssh").is_some_and(|value| value == "true"),
             operator: get("operator").unwrap_or_default(),
         })
     }

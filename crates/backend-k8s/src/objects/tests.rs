@@ -80,7 +80,6 @@ fn a_record_is_read_back() {
         run: run(),
         node: "k3s-w2".into(),
         bridge: Bridge { path: "/srv/a b".into(), mountpoint: "dfs".into() },
-        owns_namespace: true,
         over_ssh: false,
         operator: "desk/42".into(),
     };
@@ -92,7 +91,7 @@ fn a_record_is_read_back() {
 
 #[test]
 fn the_namespace_lets_privileged_pods_in() {
-    insta::assert_json_snapshot!("namespace", namespace("fuse-test", Some(&run())));
+    insta::assert_json_snapshot!("namespace", namespace("fuse-test", Some((&run(), "desk/42/7"))));
 }
 
 #[test]
