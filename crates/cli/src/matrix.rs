@@ -157,8 +157,10 @@ fn run(
     let (sender, receiver) = mpsc::channel();
     let jobs = usize::from(options.jobs);
     std::thread::scope(|scope| {
+        // However this ends, the listener and the workers end too: the scope waits for them.
+        let end = cancellation.clone().drop_guard();
         let listener = cancellation.clone();
-        let signals = scope.spawn(move || listen(&listener));
+        scope.spawn(move || listen(&listener));
         for _ in 0..jobs {
             let (sender, next, cancellation) = (sender.clone(), &next, &cancellation);
             scope.spawn(move || work(matrix, next, &sender, cancellation));
@@ -174,8 +176,7 @@ fn run(
             }
         }
         let interrupted = cancellation.is_cancelled();
-        cancellation.cancel();
-        let _ = signals.join();
+        drop(end);
         file.flush().map_err(failed)?;
         progress.finish_and_clear();
         Ok(interrupted)
