@@ -13,6 +13,7 @@ use crate::marker::Marker;
 use crate::mountinfo::{MountGraph, MountPath, MountTable};
 use crate::node::{Node, Probe, Target};
 use crate::observation::{Access, Actor, Observation};
+use crate::phase::Phase;
 use crate::plan::{Plan, WorkloadSpec};
 use crate::program::StartRefused;
 use crate::report::{
@@ -247,10 +248,6 @@ impl<'a> RunContext<'a> {
         self.gave_up.get_or_insert(reason);
     }
 
-    pub(crate) fn has_given_up(&self) -> bool {
-        self.gave_up.is_some()
-    }
-
     pub(crate) fn gave_up(&self) -> Option<&str> {
         self.gave_up.as_deref()
     }
@@ -338,8 +335,6 @@ impl<'a> RunContext<'a> {
             actors.push(Actor::Runtime);
         }
         actors.extend(self.workloads.iter().map(|w| Actor::workload(w.spec().name.clone())));
-        let mut seen = BTreeSet::new();
-        actors.retain(|actor| seen.insert(actor.clone()));
         let tables = self.node.mount_tables(&actors).await?;
         let tables = actors.into_iter().zip(tables);
         let tables =
@@ -468,11 +463,14 @@ impl<'a> RunContext<'a> {
         self.close_phase(Some(self.started.elapsed().as_secs_f64() * 1e3));
     }
 
-    /// Closes the phase that was given up in the middle, if one was.
-    pub(crate) fn end_cut_phase(&mut self, reason: Option<&str>) {
-        if let (true, Some(reason)) = (self.open_phase, reason) {
-            self.end_phase(Some(Error::new(crate::ErrorKind::Cancelled, "the phase", reason)));
+    /// Ends the phase that was given up in the middle, or else that of `phases` which would have
+    /// come next: a run that was cut short has a phase that says so.
+    pub(crate) fn cut_short(&mut self, phases: &[Box<dyn Phase>], reason: &str) {
+        if !self.open_phase {
+            let Some(next) = phases.get(self.phases.len()) else { return };
+            self.begin_phase(next.id());
         }
+        self.end_phase(Some(Error::new(crate::ErrorKind::Cancelled, "the phase", reason)));
     }
 
     fn close_phase(&mut self, now_ms: Option<f64>) {
