@@ -28,15 +28,9 @@ pub fn verdict(
         0 => "Nothing was expected".to_owned(),
         all => format!("{} of {all} expectations are met", expectations.met),
     };
-    let letter = match outcome {
-        VerdictOutcome::FullSuccess => Some('A'),
-        VerdictOutcome::PartialSuccess => Some('B'),
-        VerdictOutcome::FundamentalFailure => Some('C'),
-        VerdictOutcome::Inconclusive => None,
-    };
     Verdict {
         outcome,
-        scenario_letter: letter,
+        scenario_letter: outcome.letter(),
         summary: format!("{met}; {words}."),
         decision: match expectations.unmet {
             0 => "The scenario shows what it says.".into(),
