@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::cluster::ClusterOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use propagation_core::plan::{
-    Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
+    Bridge, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
 };
+use propagation_core::{Error, ErrorKind};
 
 /// Can a FUSE mount made in one container be used from another, what happens when its producer
 /// dies, and what brings it back? Answered with evidence.
@@ -186,12 +187,12 @@ pub(crate) struct RunOptions {
     /// the path of an OCI runtime.
     #[arg(long, value_name = "NAME|PATH", requires = "scenario")]
     pub(crate) runtime: Option<String>,
-    /// How many scenarios run at a time.
-    #[arg(long, value_name = "N", default_value_t = 2, requires = "scenario",
+    /// How many scenarios run at a time: 2, or 1 on a cluster's node, where all use the same bridge.
+    #[arg(long, value_name = "N", requires = "scenario",
           value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) jobs: u16,
+    pub(crate) jobs: Option<u16>,
     /// The host directory that the workloads share.
-    #[arg(long, value_name = "PATH", default_value = "/tmp/fuse-test-bridge")]
+    #[arg(long, value_name = "PATH", default_value_t = Bridge::default().path)]
     pub(crate) bridge: String,
     /// What happens to the producer.
     #[arg(long, value_enum, default_value = "kill")]
@@ -218,10 +219,10 @@ pub(crate) struct RunOptions {
     /// Content of the containers' own /etc/fuse.conf on a simulated node.
     #[arg(long, value_name = "TEXT")]
     container_fuse_conf: Option<String>,
-    /// The run ends after this time at the latest.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
-    timeout: Duration,
-    /// How the result is printed.
+    /// Each run ends after this time at the latest: 5m, or what a scenario says itself.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    /// How the result is printed; of several scenarios or nodes as text or json.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: ReportFormat,
     /// Write the report in every format, and the log, into this directory.
@@ -268,7 +269,7 @@ impl RunOptions {
             FaultName::Stop => Fault::Stop,
         };
         plan.fuse.allow_other = !self.no_allow_other;
-        plan.deadlines.run_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+        self.limit(&mut plan);
         plan.node = NodeSpec {
             covering: match self.covering {
                 CoveringName::Shared => Covering::Shared,
@@ -280,6 +281,23 @@ impl RunOptions {
             ..NodeSpec::default()
         };
         plan
+    }
+
+    /// Gives a plan the time that was asked for, if any was.
+    pub(crate) fn limit(&self, plan: &mut Plan) {
+        if let Some(timeout) = self.timeout {
+            plan.deadlines.run_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        }
+    }
+
+    /// Refuses formats that hold one report only, where there are several.
+    pub(crate) fn format_of_several(&self) -> Result<(), Error> {
+        if matches!(self.format, ReportFormat::Text | ReportFormat::Json) {
+            return Ok(());
+        }
+        let reason = "this format holds one report, and there are several";
+        Err(Error::new(ErrorKind::InvalidInput, "read --format", reason)
+            .with_fix("use text or json; --report DIR writes each report in every format"))
     }
 
     fn volume(&self) -> Volume {
@@ -308,7 +326,7 @@ pub(crate) struct MatrixOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) axes: Option<PathBuf>,
     /// Run one cell only and print its report.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["axis", "axes", "resume"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["axis", "axes", "resume", "reports"])]
     pub(crate) cell: Option<String>,
     /// Where the results go.
     #[arg(long, value_name = "DIR", default_value = "./propagation-matrix")]
@@ -320,6 +338,9 @@ pub(crate) struct MatrixOptions {
     /// Run only the cells that the questions of atlas.md are about.
     #[arg(long)]
     pub(crate) only_documented: bool,
+    /// Keep the report of every cell, about 40 kB each, and link to it from atlas.html.
+    #[arg(long)]
+    pub(crate) reports: bool,
     /// Go on where an earlier run with the same axes and directory ended.
     #[arg(long)]
     pub(crate) resume: bool,
@@ -334,7 +355,7 @@ pub(crate) struct MatrixOptions {
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
     /// The host directory that workloads are to share.
-    #[arg(long, value_name = "PATH", default_value = "/tmp/fuse-test-bridge")]
+    #[arg(long, value_name = "PATH", default_value_t = Bridge::default().path)]
     pub(crate) bridge: String,
     /// As which user the producer will run.
     #[arg(long, value_name = "UID", default_value_t = 0)]

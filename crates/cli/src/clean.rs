@@ -1,5 +1,7 @@
 //! `propagation clean`: removes what dead runs have left.
 
+#[cfg(target_os = "linux")]
+use propagation_core::ErrorKind;
 use propagation_core::{Error, RunId};
 
 use crate::args::{BackendName, CleanOptions};
@@ -21,17 +23,20 @@ fn local(options: &CleanOptions) -> Result<Exit, Error> {
     let mut found = propagation_backend_local::leftovers()?;
     found.retain(|leftover| match &wanted {
         Some(run_id) => leftover.run_id == *run_id,
-        None => options.all || !leftover.going_on,
+        None => options.all || options.list || !leftover.going_on,
     });
     if found.is_empty() {
-        crate::output::text("nothing is left")?;
-        return Ok(Exit::Success);
+        return match &wanted {
+            Some(run_id) => Err(unknown(run_id)),
+            None => crate::output::text("nothing is left").map(|()| Exit::Success),
+        };
     }
     let runtime = crate::runtime()?;
     for leftover in found {
         let count = leftover.processes.len();
         if options.list {
-            crate::output::text(&format!("run {}: {count} processes", leftover.run_id))?;
+            let state = if leftover.going_on { ", goes on" } else { "" };
+            crate::output::text(&format!("run {}: {count} processes{state}", leftover.run_id))?;
             continue;
         }
         runtime.block_on(propagation_backend_local::remove(&leftover.run_id))?;
@@ -41,6 +46,13 @@ fn local(options: &CleanOptions) -> Result<Exit, Error> {
         ))?;
     }
     Ok(Exit::Success)
+}
+
+#[cfg(target_os = "linux")]
+fn unknown(run: &RunId) -> Error {
+    let reason = "nothing of it is on this machine";
+    Error::new(ErrorKind::InvalidInput, format!("clean run {run}"), reason)
+        .with_fix("list what is there: propagation clean --list")
 }
 
 #[cfg(not(target_os = "linux"))]

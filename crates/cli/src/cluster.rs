@@ -1,18 +1,18 @@
 //! The options of `--backend k8s`, and runs on one node or many.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, clean, parse_toleration};
-use propagation_core::{Error, ErrorKind, Report, RunId, Runner};
+use propagation_core::{Error, ErrorKind, RunId};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{CleanOptions, ReportFormat, RunOptions};
 use crate::exit::Exit;
-use crate::log::Log;
 use crate::progress::Progress;
+use crate::report::save_index;
+use crate::run::{Ran, carry_out};
 use crate::{output, run};
 
 /// How the node itself is reached.
@@ -46,9 +46,8 @@ pub(crate) struct ClusterOptions {
     /// The nodes with these labels.
     #[arg(long, value_name = "LABELS", conflicts_with = "node")]
     selector: Option<String>,
-    /// How many nodes are run on at a time.
-    #[arg(long, value_name = "N", default_value = "8", default_missing_value = "8",
-          value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many nodes are run on at a time: 8, if nothing is said.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
     /// A namespace to work in, instead of one made for the run; it has to carry this program's label.
     #[arg(long, value_name = "NAME")]
@@ -82,8 +81,7 @@ pub(crate) struct ClusterOptions {
 impl ClusterOptions {
     /// Refuses options that mean nothing for another backend.
     pub(crate) fn refuse_any(&self) -> Result<(), Error> {
-        let none = Self { parallel: self.parallel, ..Self::default() };
-        if *self == none {
+        if *self == Self::default() {
             return Ok(());
         }
         let reason = "options of --backend k8s were given, and the backend is another";
@@ -94,9 +92,7 @@ impl ClusterOptions {
     /// Connects to the cluster.
     pub(crate) async fn backend(&self) -> Result<K8sBackend, Error> {
         let tolerations = self.tolerate.iter().map(|text| parse_toleration(text));
-        let tolerations = tolerations
-            .collect::<Result<_, _>>()
-            .map_err(|reason| Error::new(ErrorKind::InvalidInput, "read --tolerate", reason))?;
+        let tolerations = tolerations.collect::<Result<_, _>>().map_err(bad_toleration)?;
         #[cfg(unix)]
         let ssh = propagation_backend_k8s::SshOptions {
             config: self.ssh_config.clone(),
@@ -123,9 +119,14 @@ impl ClusterOptions {
         .await
     }
 
-    fn is_one_node(&self) -> bool {
+    pub(crate) fn is_one_node(&self) -> bool {
         self.node.len() <= 1 && !self.all_nodes && self.selector.is_none()
     }
+}
+
+/// Why `--tolerate` cannot be read.
+pub(crate) fn bad_toleration(reason: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, "read --tolerate", reason)
 }
 
 /// Runs on the nodes that were asked for.
@@ -134,72 +135,48 @@ pub(crate) async fn run(
     cancellation: &CancellationToken,
 ) -> Result<Exit, Error> {
     let cluster = &options.cluster;
-    let backend = cluster.backend().await?;
     if cluster.is_one_node() {
-        let (report, log) = one(options, &backend, cancellation, None).await?;
-        run::show(&report, options, None, log.as_deref())?;
-        return Ok(Exit::Verdict(report.verdict.outcome));
+        return run::one(options, &cluster.backend().await?, cancellation).await;
     }
+    options.format_of_several()?;
+    let backend = cluster.backend().await?;
     let mut nodes = cluster.node.clone();
     if nodes.is_empty() {
         nodes = backend.nodes(cluster.selector.as_deref()).await?;
     }
+    nodes.sort();
     nodes.dedup();
     let runs = nodes.into_iter().map(|node| {
         let backend = backend.for_node(&node);
         async move {
-            let result = one(options, &backend, cancellation, Some(&node)).await;
-            (node, result)
+            let show = |log| Progress::of_many(log, &node);
+            let ran = carry_out(options, options.plan(), &backend, cancellation, show).await;
+            (node, ran)
         }
     });
-    let limit = usize::from(cluster.parallel.unwrap_or(1));
+    let limit = usize::from(cluster.parallel.unwrap_or(8));
     let mut results: Vec<_> =
         futures_util::stream::iter(runs).buffer_unordered(limit).collect().await;
     results.sort_by(|(a, _), (b, _)| a.cmp(b));
     summarise(options, &results)
 }
 
-/// One run on one node.
-async fn one(
-    options: &RunOptions,
-    backend: &K8sBackend,
-    cancellation: &CancellationToken,
-    node: Option<&str>,
-) -> Result<(Report, Option<PathBuf>), Error> {
-    let runner = Runner::new(options.plan())?
-        .with_cancellation(cancellation.clone())
-        .with_keep(options.keep);
-    let log = Log::open(options.log_dir.as_deref(), runner.run_id());
-    log.line(&format!("propagation {} run {}", env!("CARGO_PKG_VERSION"), runner.run_id()));
-    let progress = Arc::new(match node {
-        Some(node) => Progress::of_many(log, node),
-        None => Progress::new(log, 5),
-    });
-    let sink = Arc::clone(&progress);
-    let runner = runner.with_events(Arc::new(move |event| sink.take(event)));
-    let result = runner.run(backend).await;
-    progress.finish();
-    result.map(|report| (report, progress.log_path().map(ToOwned::to_owned)))
-}
-
-/// A report, and where its log is.
-type Outcome = Result<(Report, Option<PathBuf>), Error>;
-
 /// Each report, and a table of all of them; the worst of them decides the exit status.
-fn summarise(options: &RunOptions, results: &[(String, Outcome)]) -> Result<Exit, Error> {
+fn summarise(options: &RunOptions, results: &[(String, Ran)]) -> Result<Exit, Error> {
     let mut lines = vec![format!("{:<24} {:<20} {:>9}  {}", "NODE", "VERDICT", "TIME", "SUMMARY")];
     let mut worst = Exit::Success;
-    for (node, result) in results {
-        match result {
-            Ok((report, log)) => {
+    for (node, ran) in results {
+        match &ran.result {
+            Ok(report) => {
                 let exit = Exit::Verdict(report.verdict.outcome);
                 if rank(exit) > rank(worst) {
                     worst = exit;
                 }
-                if options.format == ReportFormat::Text {
-                    run::show(report, options, Some(node), log.as_deref())?;
-                } else {
-                    run::save_for(report, options, Some(node), log.as_deref())?;
+                match options.format {
+                    ReportFormat::Text => {
+                        run::show_report(report, options, Some(node), ran.log.as_deref())?;
+                    }
+                    _ => run::save_for(report, options, Some(node), ran.log.as_deref())?,
                 }
                 let seconds = report.duration_ms / 1e3;
                 let verdict = report.verdict.outcome.as_str();
@@ -215,18 +192,22 @@ fn summarise(options: &RunOptions, results: &[(String, Outcome)]) -> Result<Exit
             }
         }
     }
-    match options.format {
-        ReportFormat::Text => output::text(&lines.join("\n"))?,
-        _ => {
-            let reports: Vec<_> = results
-                .iter()
-                .map(|(node, result)| match result {
-                    Ok((report, _)) => serde_json::json!({ "node": node, "report": report }),
-                    Err(error) => serde_json::json!({ "node": node, "error": error.to_string() }),
-                })
-                .collect();
-            output::json(&serde_json::json!(reports))?;
-        }
+    if let Some(directory) = &options.report {
+        let entries: Vec<_> =
+            results.iter().map(|(node, ran)| run::index_entry(node, &ran.result)).collect();
+        save_index(&entries, directory)?;
+    }
+    if options.format == ReportFormat::Text {
+        output::text(&lines.join("\n"))?;
+    } else {
+        let reports: Vec<_> = results
+            .iter()
+            .map(|(node, ran)| match &ran.result {
+                Ok(report) => serde_json::json!({ "node": node, "report": report }),
+                Err(error) => serde_json::json!({ "node": node, "error": error.to_string() }),
+            })
+            .collect();
+        output::json(&serde_json::json!(reports))?;
     }
     Ok(worst)
 }

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use propagation_backend_k8s::objects::manifests::{Choices, files};
+use propagation_backend_k8s::parse_toleration;
 use propagation_core::plan::{Bridge, Plan};
 use propagation_core::{Error, ErrorKind};
 
+use crate::cluster::bad_toleration;
 use crate::exit::Exit;
 use crate::output;
 
@@ -16,7 +18,7 @@ pub(crate) struct ManifestsOptions {
     /// The directory that they are written into; it is made.
     pub(crate) directory: PathBuf,
     /// The host directory that the pods share.
-    #[arg(long, value_name = "PATH", default_value = "/tmp/fuse-test-bridge")]
+    #[arg(long, value_name = "PATH", default_value_t = Bridge::default().path)]
     bridge: String,
     /// The node for all pods.
     #[arg(long, value_name = "NAME", conflicts_with = "selector")]
@@ -45,11 +47,8 @@ pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
         ..Plan::default()
     };
     plan.validate()?;
-    let tolerations =
-        options.tolerate.iter().map(|text| propagation_backend_k8s::parse_toleration(text));
-    let tolerations = tolerations
-        .collect::<Result<_, _>>()
-        .map_err(|reason| refuse("read --tolerate", reason))?;
+    let tolerations = options.tolerate.iter().map(|text| parse_toleration(text));
+    let tolerations = tolerations.collect::<Result<_, _>>().map_err(bad_toleration)?;
     let mut node_selector = Vec::new();
     node_selector
         .extend(options.node.iter().map(|n| ("kubernetes.io/hostname".to_owned(), n.clone())));

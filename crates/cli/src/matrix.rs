@@ -2,30 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use propagation_core::fake::FakeBackend;
 use propagation_core::matrix::{self, Cell, Matrix, run_cell};
-use propagation_core::{Backend, Error, ErrorKind, Runner, scenario};
+use propagation_core::report::html;
+use propagation_core::{Error, ErrorKind, Report, Runner, scenario};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::MatrixOptions;
 use crate::exit::Exit;
 use crate::output;
 use crate::report;
-use crate::run::{cancel_on_signal, make_report_directory};
+use crate::run::{cancel_on_signal, local, make_directory};
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     if let Some(id) = &options.cell {
         return one_cell(options, id);
     }
     let matrix = Selection::of(read(options)?, options.only_documented);
-    make_report_directory(&options.out)?;
+    make_directory(&options.out, "--out")?;
+    if options.reports {
+        make_directory(&options.out.join(REPORTS), "--out")?;
+    }
     let started = Instant::now();
     let path = options.out.join("cells.jsonl");
     let mut cells = if options.resume { before(&path, &matrix)? } else { Vec::new() };
@@ -83,7 +87,7 @@ fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
         let cancellation = CancellationToken::new();
         let signals = cancel_on_signal(cancellation.clone())?;
         let runner = Runner::new(cell.plan)?.with_cancellation(cancellation);
-        let report = crate::run::run_locally(runner).await;
+        let report = runner.run(&*local()?).await;
         signals.abort();
         report
     })?;
@@ -141,10 +145,7 @@ fn run(
     path: &Path,
     cells: &mut Vec<Cell>,
 ) -> Result<bool, Error> {
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
-            .with_fix("free space, or name another directory with --out")
-    };
+    let failed = |error: std::io::Error| not_written(path, &error);
     // What was kept is written again: a line that was cut short goes.
     let file = OpenOptions::new().create(true).write(true).truncate(true).open(path);
     let mut file = BufWriter::new(file.map_err(failed)?);
@@ -157,11 +158,14 @@ fn run(
     let (sender, receiver) = mpsc::channel();
     let jobs = usize::from(options.jobs);
     std::thread::scope(|scope| {
+        // However this ends, the listener and the workers end too: the scope waits for them.
+        let end = cancellation.clone().drop_guard();
         let listener = cancellation.clone();
-        let signals = scope.spawn(move || listen(&listener));
+        scope.spawn(move || listen(&listener));
         for _ in 0..jobs {
             let (sender, next, cancellation) = (sender.clone(), &next, &cancellation);
-            scope.spawn(move || work(matrix, next, &sender, cancellation));
+            let directory = options.reports.then_some(&*options.out);
+            scope.spawn(move || work(matrix, next, &sender, directory, cancellation));
         }
         drop(sender);
         let mut waiting: BTreeMap<usize, Cell> = BTreeMap::new();
@@ -174,8 +178,7 @@ fn run(
             }
         }
         let interrupted = cancellation.is_cancelled();
-        cancellation.cancel();
-        let _ = signals.join();
+        drop(end);
         file.flush().map_err(failed)?;
         progress.finish_and_clear();
         Ok(interrupted)
@@ -200,11 +203,35 @@ fn listen(cancellation: &CancellationToken) {
 
 type Sent = (usize, Result<Cell, Error>);
 
-/// Runs cells one after the other on a runtime of its own, until there are no more.
+/// Where in the directory of the results the reports of the cells are.
+const REPORTS: &str = "reports";
+
+/// Writes the report of a cell into `directory`, and notes in the cell where.
+fn keep_report(
+    directory: &Path,
+    number: usize,
+    cell: &mut Cell,
+    report: &Report,
+) -> Result<(), Error> {
+    let address = format!("{REPORTS}/{}.html", number + 1);
+    let path = directory.join(&address);
+    fs::write(&path, html::render(report)).map_err(|error| not_written(&path, &error))?;
+    cell.report = Some(address);
+    Ok(())
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
+        .with_fix("free space, or name another directory with --out")
+}
+
+/// Runs cells one after the other on a runtime of its own, until there are no more. Their reports are
+/// kept in a directory, if there is one.
 fn work(
     matrix: &Selection,
     next: &AtomicUsize,
     sender: &mpsc::Sender<Sent>,
+    directory: Option<&Path>,
     cancellation: &CancellationToken,
 ) {
     let model = FakeBackend::default().with_patience(std::time::Duration::ZERO);
@@ -216,8 +243,11 @@ fn work(
                 return Ok(());
             }
             let plan = matrix.cell(number);
-            let cell = run_cell(&plan, &*backend, Some(&model)).await;
-            if sender.send((number, cell)).is_err() {
+            let (mut cell, report) = run_cell(&plan, &*backend, Some(&model)).await;
+            if let (Some(directory), Some(report)) = (directory, &report) {
+                keep_report(directory, number, &mut cell, report)?;
+            }
+            if sender.send((number, Ok(cell))).is_err() {
                 return Ok(());
             }
         }
@@ -228,23 +258,8 @@ fn work(
     }
 }
 
-#[cfg(target_os = "linux")]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
-fn local() -> Result<Box<dyn Backend>, Error> {
-    Ok(Box::new(propagation_backend_local::LocalBackend::new()))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn local() -> Result<Box<dyn Backend>, Error> {
-    Err(crate::doctor::linux_only())
-}
-
 fn progress(all: usize, done: usize) -> ProgressBar {
-    let target = match std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(Some(all as u64), target);
+    let bar = ProgressBar::new(all as u64);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} cells, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_position(done as u64);
@@ -257,11 +272,7 @@ fn finish(options: &MatrixOptions, cells: &[Cell]) -> Result<(), Error> {
         [("atlas.html", matrix::atlas(cells)), ("atlas.md", matrix::document(cells))]
     {
         let path = options.out.join(name);
-        fs::write(&path, content).map_err(|error| {
-            let operation = format!("write {}", path.display());
-            Error::new(ErrorKind::Environment, operation, error.to_string())
-                .with_fix("free space, or name another directory with --out")
-        })?;
+        fs::write(&path, content).map_err(|error| not_written(&path, &error))?;
     }
     Ok(())
 }

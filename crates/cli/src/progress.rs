@@ -1,10 +1,10 @@
 //! Progress on standard error: one line for each phase; on a terminal a bar below them.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use propagation_core::Event;
 use propagation_core::report::text::{Colour, one_line, sign};
 
@@ -26,19 +26,19 @@ pub(crate) struct Progress {
 impl Progress {
     /// Begins; the bar is drawn on a terminal only.
     pub(crate) fn new(log: Log, phases: u64) -> Self {
-        let stderr = io::stderr();
-        let target = if stderr.is_terminal() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(Some(phases), target);
+        let bar = ProgressBar::new(phases);
         let style = ProgressStyle::with_template("{spinner} {pos}/{len} {msg} {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(100));
         }
-        Self { bar, colour: output::colour(&stderr), log, quiet: false, prefix: String::new() }
+        Self {
+            bar,
+            colour: output::colour(&io::stderr()),
+            log,
+            quiet: false,
+            prefix: String::new(),
+        }
     }
 
     /// Only logs: for one of many runs.
@@ -123,7 +123,7 @@ impl Progress {
     /// Takes the bar away and says where the log is.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
-        if let Some(path) = self.log.path() {
+        if let Some(path) = self.log.path().filter(|_| !self.quiet) {
             say(&format!("{}log: {}", self.prefix, one_line(&path.display().to_string())));
         }
     }

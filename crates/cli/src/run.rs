@@ -1,10 +1,11 @@
 //! `propagation run`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use propagation_core::{Error, ErrorKind, Report, Runner};
+use propagation_core::report::html::IndexEntry;
+use propagation_core::{Backend, Error, ErrorKind, Plan, Report, Runner};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +16,11 @@ use crate::progress::Progress;
 use crate::report;
 
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
+    if options.backend == BackendName::Local {
+        options.cluster.refuse_any()?;
+    }
     if let Some(directory) = &options.report {
-        make_report_directory(directory)?;
+        make_directory(directory, "--report")?;
     }
     if !options.scenario.is_empty() {
         return crate::scenario::main(options);
@@ -27,67 +31,115 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
 async fn run(options: &RunOptions) -> Result<Exit, Error> {
     let cancellation = CancellationToken::new();
     let interrupted = cancel_on_signal(cancellation.clone())?;
-    if options.backend == BackendName::K8s {
-        let exit = crate::cluster::run(options, &cancellation).await;
-        interrupted.abort();
-        return if cancellation.is_cancelled() { exit.map(|_| Exit::Interrupted) } else { exit };
-    }
-    options.cluster.refuse_any()?;
-    let runner = Runner::new(options.plan())?
-        .with_cancellation(cancellation.clone())
-        .with_keep(options.keep);
-    let log = Log::open(options.log_dir.as_deref(), runner.run_id());
-    log.line(&format!("propagation {} run {}", env!("CARGO_PKG_VERSION"), runner.run_id()));
-    let progress = Arc::new(Progress::new(log, 5));
-    let sink = Arc::clone(&progress);
-    let runner = runner.with_events(Arc::new(move |event| sink.take(event)));
-    let result = run_locally(runner).await;
-    progress.finish();
+    let exit = match options.backend {
+        BackendName::K8s => crate::cluster::run(options, &cancellation).await,
+        BackendName::Local => one(options, &*local()?, &cancellation).await,
+    };
     interrupted.abort();
-    let report = result?;
-    show(&report, options, None, progress.log_path())?;
-    if cancellation.is_cancelled() {
-        return Ok(Exit::Interrupted);
+    match cancellation.is_cancelled() {
+        true => exit.map(|_| Exit::Interrupted),
+        false => exit,
     }
+}
+
+/// The plan of the options, on one node.
+pub(crate) async fn one(
+    options: &RunOptions,
+    backend: &dyn Backend,
+    cancellation: &CancellationToken,
+) -> Result<Exit, Error> {
+    let show = |log| Progress::new(log, 5);
+    let ran = carry_out(options, options.plan(), backend, cancellation, show).await;
+    let report = ran.result?;
+    show_report(&report, options, None, ran.log.as_deref())?;
     Ok(Exit::Verdict(report.verdict.outcome))
 }
 
-/// Prints a report and saves it where that was asked for; those of many nodes in a directory each.
-pub(crate) fn show(
+/// What became of one run.
+pub(crate) struct Ran {
+    pub(crate) result: Result<Report, Error>,
+    pub(crate) log: Option<PathBuf>,
+}
+
+/// Runs a plan, with a log of its own.
+pub(crate) async fn carry_out(
+    options: &RunOptions,
+    plan: Plan,
+    backend: &dyn Backend,
+    cancellation: &CancellationToken,
+    progress: impl FnOnce(Log) -> Progress,
+) -> Ran {
+    let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
+    let runner = match Runner::new(plan) {
+        Ok(runner) => runner,
+        Err(error) => return Ran { result: Err(error), log: None },
+    };
+    let log = Log::open(options.log_dir.as_deref(), runner.run_id());
+    log.line(&format!("propagation {} run {}{name}", env!("CARGO_PKG_VERSION"), runner.run_id()));
+    let progress = Arc::new(progress(log));
+    let sink = Arc::clone(&progress);
+    let result = runner
+        .with_cancellation(cancellation.clone())
+        .with_keep(options.keep)
+        .with_events(Arc::new(move |event| sink.take(event)))
+        .run(backend)
+        .await;
+    progress.finish();
+    Ran { result, log: progress.log_path().map(ToOwned::to_owned) }
+}
+
+/// Prints a report and saves it where that was asked for; one of several in a directory of its own.
+pub(crate) fn show_report(
     report: &Report,
     options: &RunOptions,
-    node: Option<&str>,
+    of: Option<&str>,
     log: Option<&Path>,
 ) -> Result<(), Error> {
     report::print(report, options.format, options.evidence)?;
-    save_for(report, options, node, log)
+    save_for(report, options, of, log)
 }
 
 /// Saves a report where that was asked for.
 pub(crate) fn save_for(
     report: &Report,
     options: &RunOptions,
-    node: Option<&str>,
+    of: Option<&str>,
     log: Option<&Path>,
 ) -> Result<(), Error> {
     let Some(directory) = &options.report else { return Ok(()) };
-    match node {
-        Some(node) => {
-            let directory = directory.join(node);
-            make_report_directory(&directory)?;
-            report::save(report, &directory, log)
+    let directory = of.map_or_else(|| directory.clone(), |name| directory.join(name));
+    make_directory(&directory, "--report")?;
+    report::save(report, &directory, log)
+}
+
+/// Its line on the page that leads to the reports of several.
+pub(crate) fn index_entry(name: &str, result: &Result<Report, Error>) -> IndexEntry {
+    match result {
+        Ok(report) => {
+            // What would not be a part of a path in an address.
+            let escaped = ['%', '#', '?', ':'].iter().fold(name.to_owned(), |name, sign| {
+                name.replace(*sign, &format!("%{:02X}", u32::from(*sign)))
+            });
+            IndexEntry::of(name, format!("{escaped}/report.html"), report)
         }
-        None => report::save(report, directory, log),
+        Err(error) => IndexEntry {
+            name: name.to_owned(),
+            address: String::new(),
+            outcome: None,
+            summary: error.to_string(),
+            duration_ms: 0.0,
+        },
     }
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) async fn run_locally(runner: Runner) -> Result<Report, Error> {
-    runner.run(&propagation_backend_local::LocalBackend::new()).await
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+pub(crate) fn local() -> Result<Box<dyn Backend>, Error> {
+    Ok(Box::new(propagation_backend_local::LocalBackend::new()))
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) async fn run_locally(_runner: Runner) -> Result<Report, Error> {
+pub(crate) fn local() -> Result<Box<dyn Backend>, Error> {
     Err(crate::doctor::linux_only())
 }
 
@@ -129,14 +181,11 @@ pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHa
     }))
 }
 
-/// Before anything runs, so that a bad directory does not cost a run.
-pub(crate) fn make_report_directory(directory: &Path) -> Result<(), Error> {
+/// Makes a directory that `option` named, before anything runs, so that a bad one does not cost a run.
+pub(crate) fn make_directory(directory: &Path, option: &str) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            format!("make the report directory {}", directory.display()),
-            error.to_string(),
-        )
-        .with_fix("name a directory that can be written with --report")
+        let operation = format!("make the directory {}", directory.display());
+        Error::new(ErrorKind::InvalidInput, operation, error.to_string())
+            .with_fix(format!("name a directory that can be written with {option}"))
     })
 }

@@ -147,5 +147,6 @@ fn keep() -> TestResult {
 fn bad_run_id() -> TestResult {
     let scratch = scratch();
     expect_code(&output(scratch.path(), &["clean", "--run-id", "../etc"]), 2)?;
+    expect_code(&output(scratch.path(), &["clean", "--run-id", "20200101t000000-00000000"]), 2)?;
     PASSED
 }

@@ -22,7 +22,10 @@ fn main() {
         test("the_schema_accepts_every_scenario_file", the_schema_accepts_every_scenario_file),
         test("an_unmet_expectation_is_told_by_the_exit_status", an_unmet_expectation_is_told),
         test("what_is_not_a_scenario_is_refused_with_its_place", what_is_not_a_scenario_is_refused),
+        test("several_scenarios_are_one_json_document", several_are_one_json_document),
+        test("what_scenarios_cannot_honour_is_refused", what_cannot_be_honoured_is_refused),
         test("a_matrix_goes_on_where_it_ended", a_matrix_goes_on_where_it_ended),
+        test("a_matrix_that_cannot_be_written_ends", a_matrix_that_cannot_be_written_ends),
         test("the_atlas_in_the_documents_is_what_the_kernel_does", the_atlas_is_right),
     ]);
     support::main(tests);
@@ -95,6 +98,75 @@ fn what_is_not_a_scenario_is_refused() -> TestResult {
     support::PASSED
 }
 
+/// One that can be run, and one that the backend refuses because its runtime is not there.
+fn two_scenarios(directory: &Path) -> Result<String, std::io::Error> {
+    let directory = directory.join("two");
+    fs::create_dir(&directory)?;
+    fs::write(directory.join("plain.yaml"), "steps:\n- {start: all, expect: {control: absent}}\n")?;
+    fs::write(
+        directory.join("refused.yaml"),
+        "node: {runtime: {engine: /no/such/runtime}}\nsteps:\n- start: all\n",
+    )?;
+    Ok(directory.to_string_lossy().into_owned())
+}
+
+fn several_are_one_json_document() -> TestResult {
+    let scratch = scratch();
+    let two = two_scenarios(scratch.path())?;
+    let out = scratch.path().join("reports");
+    let out_text = out.to_string_lossy();
+    let arguments = ["run", "--scenario", &two, "--format", "json", "--report", &out_text];
+    let ran = output(scratch.path(), &arguments);
+    let all: Value = serde_json::from_slice(&ran.stdout)?;
+    if all[0]["verdict"].is_null() || all[1]["name"] != "refused" {
+        return Err(format!("{all:#}").into());
+    }
+    let index = fs::read_to_string(out.join("index.html"))?;
+    if !index.contains("href=\"plain/report.html\"") || !out.join("plain/run.log").exists() {
+        return Err(format!("no link or no log: {index}").into());
+    }
+    support::PASSED
+}
+
+fn what_cannot_be_honoured_is_refused() -> TestResult {
+    let scratch = scratch();
+    let two = two_scenarios(scratch.path())?;
+    for (more, part) in [
+        (&["--format", "html"][..], "this format holds one report"),
+        (&["--node", "w1"], "add --backend k8s"),
+        (&["--backend", "k8s", "--all-nodes"], "scenarios run on one node"),
+        (&["--backend", "k8s", "--jobs", "2"], "use the same bridge"),
+    ] {
+        let arguments = [&["run", "--scenario", &*two][..], more].concat();
+        let ran = output(scratch.path(), &arguments);
+        let said = String::from_utf8_lossy(&ran.stderr);
+        if ran.status.code() != Some(2) || !said.contains(part) {
+            return Err(format!("{more:?}: {:?}: {said}", ran.status).into());
+        }
+    }
+    let late = ["run", "--scenario", &two, "--timeout", "1ms", "--format", "json"];
+    let all: Value = serde_json::from_slice(&output(scratch.path(), &late).stdout)?;
+    if !all[0]["verdict"].is_null() && all[0]["verdict"]["outcome"] != "inconclusive" {
+        return Err(format!("the time was not kept: {:#}", all[0]["verdict"]).into());
+    }
+    support::PASSED
+}
+
+fn a_matrix_that_cannot_be_written_ends() -> TestResult {
+    let scratch = scratch();
+    let out = scratch.path().join("matrix");
+    fs::create_dir(&out)?;
+    std::os::unix::fs::symlink("/dev/full", out.join("cells.jsonl"))?;
+    let out = out.to_string_lossy();
+    let arguments = [&["matrix", "--out", &*out][..], &SMALL].concat();
+    let ran = output(scratch.path(), &arguments);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    if ran.status.code() != Some(1) || !said.contains("cells.jsonl: No space left") {
+        return Err(format!("{:?}: {said}", ran.status).into());
+    }
+    support::PASSED
+}
+
 /// A small matrix: two volumes, two repairs.
 const SMALL: [&str; 8] = [
     "--axis",
@@ -120,12 +192,22 @@ fn a_matrix_goes_on_where_it_ended() -> TestResult {
         let words = arguments(more);
         output(scratch.path(), &words.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    let first = run(&[]);
+    let first = run(&["--reports"]);
     let text = String::from_utf8_lossy(&first.stdout).into_owned();
     if !first.status.success() || !text.contains("24 of 24 cells") {
         return Err(format!("{:?}: {text}", first.status).into());
     }
     let whole = fs::read_to_string(out.join("cells.jsonl"))?;
+    for line in whole.lines() {
+        let cell: Value = serde_json::from_str(line)?;
+        // A cell that is skipped before it runs has no report.
+        let report = cell["report"].as_str().map(|address| out.join(address));
+        if report.is_some_and(|path| !path.exists())
+            || (cell["seen"].is_object() && cell["report"].is_null())
+        {
+            return Err(format!("no report of {cell:#}").into());
+        }
+    }
     let half: String = whole.chars().take(whole.len() / 2).collect();
     fs::write(out.join("cells.jsonl"), half)?;
     let again = run(&["--resume"]);

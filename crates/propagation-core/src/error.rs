@@ -109,6 +109,12 @@ impl Error {
         self.kind
     }
 
+    /// Whether it is a finding about the environment, and no failure of the tool.
+    #[cfg(feature = "run")]
+    pub(crate) fn is_finding(&self) -> bool {
+        matches!(self.kind, ErrorKind::Environment | ErrorKind::Timeout)
+    }
+
     /// What was attempted.
     pub fn operation(&self) -> &str {
         &self.operation

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mountinfo::{DeviceId, MountEntry, MountPath};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, is_fuse};
 
 /// A place from which an observation is made.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -194,6 +194,13 @@ pub struct MountView {
     /// Master peer group, when the mount is a slave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<u64>,
+}
+
+impl MountView {
+    /// As [`MountEntry::is_fuse`].
+    pub fn is_fuse(&self) -> bool {
+        is_fuse(&self.fs_type)
+    }
 }
 
 impl From<&MountEntry> for MountView {

@@ -144,7 +144,9 @@ impl Runner {
             }
             () = run_phases(&phases, &mut context) => None,
         };
-        context.end_cut_phase(cut_short.as_deref());
+        if let Some(reason) = &cut_short {
+            context.cut_short(&phases, reason);
+        }
         let done = context.finish().await;
 
         let verdict = if plan.is_five_phases() {

@@ -32,6 +32,16 @@ impl VerdictOutcome {
         }
     }
 
+    /// The seed document's name for it; none when inconclusive.
+    pub fn letter(self) -> Option<char> {
+        match self {
+            Self::FullSuccess => Some('A'),
+            Self::PartialSuccess => Some('B'),
+            Self::FundamentalFailure => Some('C'),
+            Self::Inconclusive => None,
+        }
+    }
+
     /// The exit status of the command line for it.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -54,7 +64,7 @@ impl fmt::Display for VerdictOutcome {
 pub struct Verdict {
     /// The answer.
     pub outcome: VerdictOutcome,
-    /// The seed document's name for it: `A`, `B` or `C`; none when inconclusive.
+    /// As [`VerdictOutcome::letter`].
     pub scenario_letter: Option<char>,
     /// One sentence.
     pub summary: String,
@@ -163,7 +173,7 @@ fn fixes(phase: &PhaseReport) -> Vec<String> {
 fn inconclusive(summary: String, next_steps: Vec<String>) -> Verdict {
     Verdict {
         outcome: VerdictOutcome::Inconclusive,
-        scenario_letter: None,
+        scenario_letter: VerdictOutcome::Inconclusive.letter(),
         summary,
         decision: "No decision: the experiment does not answer the question yet.".into(),
         next_steps,
@@ -179,7 +189,7 @@ fn milliseconds(value: Option<f64>) -> String {
 fn full_success(measurements: &Measurements) -> Verdict {
     Verdict {
         outcome: VerdictOutcome::FullSuccess,
-        scenario_letter: Some('A'),
+        scenario_letter: VerdictOutcome::FullSuccess.letter(),
         summary: format!(
             "FUSE propagation works: consumers see the mount, notice its death, and read the \
              fresh one {} after the producer serves again, with no intervention.",
@@ -207,7 +217,7 @@ fn partial(trouble: &[&PhaseReport], measurements: &Measurements) -> Verdict {
     };
     Verdict {
         outcome: VerdictOutcome::PartialSuccess,
-        scenario_letter: Some('B'),
+        scenario_letter: VerdictOutcome::PartialSuccess.letter(),
         summary: format!(
             "FUSE propagation works, but the producer's death needs care: {rescue} ({}).",
             causes.join("; ")
@@ -233,7 +243,7 @@ fn fundamental_failure(phase: &PhaseReport) -> Verdict {
     next_steps.push("Keep the present SMB/CIFS layer until a run says otherwise.".into());
     Verdict {
         outcome: VerdictOutcome::FundamentalFailure,
-        scenario_letter: Some('C'),
+        scenario_letter: VerdictOutcome::FundamentalFailure.letter(),
         summary: format!(
             "The producer's mount reaches the host and not its consumers: {}.",
             first_cause(phase)

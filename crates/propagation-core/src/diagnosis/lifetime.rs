@@ -2,7 +2,7 @@
 //! blocks.
 
 use super::cause::{Cause, Confidence, Fix};
-use super::scene::{Scene, first_replica};
+use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
 use crate::mountinfo::{DeviceId, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
@@ -53,13 +53,7 @@ fn hang(scene: &Scene<'_>) -> Option<Cause> {
     evidence.extend(
         faults.filter(|check| check.id == "fault").flat_map(|check| check.evidence.clone()),
     );
-    let mut actors: Vec<Actor> = Vec::new();
-    for seen in &hung {
-        let actor = first_replica(&seen.actor);
-        if !actors.contains(&actor) {
-            actors.push(actor);
-        }
-    }
+    let actors = first_replicas(&hung);
     let (id, title) = if scene.was_ok_before(first) {
         (
             "daemon-stopped",

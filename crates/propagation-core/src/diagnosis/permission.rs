@@ -2,7 +2,7 @@
 
 use super::cause::{Cause, Confidence, Fix};
 use super::host::{PRIVILEGED, fusermount_absent, user_allow_other};
-use super::scene::{Scene, first_replica};
+use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_OPTIONS, line};
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome, Via};
@@ -101,13 +101,8 @@ fn words(seen: &[&Observation]) -> Vec<String> {
 
 fn actors(seen: &[&Observation]) -> Vec<Actor> {
     const NAMED: usize = 8;
-    let mut actors: Vec<Actor> = Vec::new();
-    for one in seen {
-        let actor = first_replica(&one.actor);
-        if !actors.contains(&actor) && actors.len() < NAMED {
-            actors.push(actor);
-        }
-    }
+    let mut actors = first_replicas(seen);
+    actors.truncate(NAMED);
     actors
 }
 

@@ -183,8 +183,19 @@ impl Stranded<'_> {
     }
 }
 
+/// The actors of observations, each once, all replicas of a workload as its first.
+pub(super) fn first_replicas(seen: &[&Observation]) -> Vec<Actor> {
+    let mut actors: Vec<Actor> = Vec::new();
+    for actor in seen.iter().map(|one| first_replica(&one.actor)) {
+        if !actors.contains(&actor) {
+            actors.push(actor);
+        }
+    }
+    actors
+}
+
 /// The replica whose table is captured.
-pub(super) fn first_replica(actor: &Actor) -> Actor {
+fn first_replica(actor: &Actor) -> Actor {
     match actor {
         Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
             Actor::workload(name.clone())

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use super::NOTHING_WRONG;
 use super::cause::{Cause, Confidence, Fix};
-use super::scene::{Scene, first_replica};
+use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
-use crate::observation::{Actor, Observation, Outcome};
+use crate::observation::{Actor, MountView, Observation, Outcome};
 use crate::report::Status;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -22,7 +22,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 /// filesystem.
 fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
     let wrong = scene.probes().filter(|seen| {
-        let on_fuse = seen.mount.as_ref().is_some_and(|mount| mount.fs_type.starts_with("fuse"));
+        let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
         matches!(seen.outcome, Outcome::WrongContent { .. }) && !on_fuse
     });
     let seen: Vec<&Observation> = wrong.collect();
@@ -44,7 +44,7 @@ fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
 /// The mount is there and the sentinel is not in it, or is an old one.
 fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
     let wrong = scene.probes().filter(|seen| {
-        let on_fuse = seen.mount.as_ref().is_some_and(|mount| mount.fs_type.starts_with("fuse"));
+        let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
         matches!(seen.outcome, Outcome::WrongContent { .. }) && on_fuse
     });
     let seen: Vec<&Observation> = wrong.collect();
@@ -117,13 +117,6 @@ fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
 fn silent(id: &str, title: &str, seen: &[&Observation], fix: Fix, verify: String) -> Option<Cause> {
     const SHOWN: usize = 4;
     let first = seen.first()?;
-    let mut actors: Vec<Actor> = Vec::new();
-    for one in seen {
-        let actor = first_replica(&one.actor);
-        if actors.last() != Some(&actor) && !actors.contains(&actor) {
-            actors.push(actor);
-        }
-    }
     let mut evidence: Vec<String> = seen.iter().take(SHOWN).map(ToString::to_string).collect();
     if seen.len() > SHOWN {
         evidence.push(format!("and {} more, in {}", seen.len() - SHOWN, first.step));
@@ -132,7 +125,7 @@ fn silent(id: &str, title: &str, seen: &[&Observation], fix: Fix, verify: String
         id: id.into(),
         title: title.into(),
         confidence: Confidence::Certain,
-        actors,
+        actors: first_replicas(seen),
         mounts: Vec::new(),
         evidence,
         fix,

@@ -90,7 +90,7 @@ impl World {
         let (namespace, directory) = at;
         let table = self.kernel.table(namespace);
         let mount = table.at(&MountPath::from(directory)).map(MountView::from);
-        let fuse = mount.as_ref().is_some_and(|mount| mount.fs_type.starts_with("fuse"));
+        let fuse = mount.as_ref().is_some_and(MountView::is_fuse);
         let wrong = |detail: String| Outcome::WrongContent { detail };
         let (outcome, generation) = match self.read(namespace, &join(directory, file), uid) {
             Ok(content) => judge(&content, expect),

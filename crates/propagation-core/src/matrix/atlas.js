@@ -50,6 +50,11 @@ function detail(cell, columns) {
   if (cell.why) cellElement.append(element("p", cell.why));
   if (cell.predicted) cellElement.append(element("p", "The model says: consumer " + cell.predicted.consumer.join(" → ") + "; node " + cell.predicted.node.join(" → ")));
   cellElement.append(element("pre", cell.evidence.join("\n")));
+  if (cell.report) {
+    const link = element("a", "The whole report");
+    link.href = cell.report;
+    cellElement.append(link);
+  }
   cellElement.append(element("p", "Run it again, with its whole report:"));
   cellElement.append(element("pre", "propagation matrix --cell " + cell.id));
   row.append(cellElement);

@@ -4,6 +4,7 @@ use maud::{DOCTYPE, PreEscaped, html};
 use serde_json::json;
 
 use super::{AXES, Cell};
+use crate::report::html::is_relative;
 
 /// The HTML file. Rows are made by its script from the data in it, a page at a time, so that thousands of
 /// cells open at once.
@@ -26,6 +27,7 @@ pub fn atlas(cells: &[Cell]) -> String {
                 "evidence": cell.evidence,
                 "ms": (cell.duration_ms * 10.0).round() / 10.0,
                 "id": cell.id,
+                "report": cell.report.as_deref().filter(|address| is_relative(address)),
             })
         })
         .collect();
@@ -86,10 +88,12 @@ mod tests {
             "layers": 1,
             "evidence": ["<!-- <script> ]]>"],
             "duration_ms": 1.0,
+            "report": "javascript:alert(1)",
         }))
         .expect("a cell");
         let page = atlas(&[cell]);
         assert_eq!(page.matches("</script>").count(), 2, "only the two script elements end");
         assert!(!page.contains("<img src=x"));
+        assert!(!page.contains("javascript:"));
     }
 }

@@ -9,6 +9,7 @@ use super::axes::CONSUMER;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Access, Actor};
+use crate::plan::Plan;
 use crate::report::{PhaseReport, Report, Status};
 use crate::run::Runner;
 
@@ -16,8 +17,8 @@ use crate::run::Runner;
 /// of it.
 pub const STEPS: [&str; 3] = ["start", "fault", "repair"];
 
-/// What the two actors of a cell saw after each of its [`STEPS`]: the class of what each observed,
-/// `create_error` where a container was refused, `mount_error` where the producer could not mount.
+/// What the two actors of a cell saw after each of its [`STEPS`]: the class of what each observed;
+/// where one did not look `create_error` if its container was refused, otherwise `gone`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// The consumer.
@@ -52,6 +53,9 @@ pub struct Cell {
     pub evidence: Vec<String>,
     /// From the start to the last look, in milliseconds.
     pub duration_ms: f64,
+    /// Where its whole report is, relative to the atlas, if it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
 }
 
 impl Cell {
@@ -71,15 +75,13 @@ impl Cell {
     }
 }
 
-/// Runs one cell on a backend, and on the model.
-///
-/// # Errors
-/// [`ErrorKind::Cancelled`] only: what else goes wrong is part of the cell.
+/// Runs one cell on a backend, and on the model. Whatever goes wrong is part of the cell; the report is
+/// that of the backend, if there is one.
 pub async fn run_cell(
     cell: &CellPlan,
     backend: &dyn Backend,
     model: Option<&dyn Backend>,
-) -> Result<Cell, Error> {
+) -> (Cell, Option<Report>) {
     let mut done = Cell {
         id: cell.id.clone(),
         axes: cell.axes.clone(),
@@ -90,19 +92,20 @@ pub async fn run_cell(
         failed: None,
         evidence: Vec::new(),
         duration_ms: 0.0,
+        report: None,
     };
     if let Some(problem) = cell.plan.problems().into_iter().next() {
         done.skipped = Some(format!("{}: {}", problem.at, problem.reason));
-        return Ok(done);
+        return (done, None);
     }
     if let Some(model) = model
         && model.refuses(&cell.plan).is_none()
-        && let Ok(report) = Runner::new(cell.plan.clone())?.run(model).await
+        && let Ok(report) = run(&cell.plan, model).await
         && not_done(&report).is_none()
     {
         done.predicted = Some(seen(&report));
     }
-    match Runner::new(cell.plan.clone())?.run(backend).await {
+    match run(&cell.plan, backend).await {
         Ok(report) => {
             done.duration_ms = report.duration_ms;
             match not_done(&report) {
@@ -112,14 +115,18 @@ pub async fn run_cell(
             }
             done.layers = layers(&report);
             done.evidence = evidence(&report);
+            return (done, Some(report));
         }
-        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             done.skipped = Some(error.reason().to_owned());
         }
         Err(error) => done.failed = Some(error.to_string()),
     }
-    Ok(done)
+    (done, None)
+}
+
+async fn run(plan: &Plan, backend: &dyn Backend) -> Result<Report, Error> {
+    Runner::new(plan.clone())?.run(backend).await
 }
 
 /// Why a report says nothing, if it does not.

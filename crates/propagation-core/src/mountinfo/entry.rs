@@ -126,6 +126,11 @@ pub struct MountEntry {
     pub super_options: String,
 }
 
+/// Whether a filesystem of this type is served by a FUSE daemon.
+pub(crate) fn is_fuse(fs_type: &str) -> bool {
+    matches!(fs_type.split('.').next(), Some("fuse" | "fuseblk"))
+}
+
 impl MountEntry {
     /// How mounts travel to and from this mount.
     pub fn propagation(&self) -> MountPropagation {
@@ -140,8 +145,7 @@ impl MountEntry {
 
     /// Whether a FUSE daemon serves the files. False for `fusectl`, which is the kernel's own.
     pub fn is_fuse(&self) -> bool {
-        let (family, _) = self.fs_type.split_once('.').unwrap_or((&self.fs_type, ""));
-        matches!(family, "fuse" | "fuseblk")
+        is_fuse(&self.fs_type)
     }
 
     /// The directory of the filesystem that `path`, a path at or below the mount point, stands for.

@@ -50,6 +50,7 @@ mod table;
 mod tests;
 
 pub use diff::{MountChange, TableDiff, diff};
+pub(crate) use entry::is_fuse;
 pub use entry::{DeviceId, MountEntry, MountPropagation};
 pub use graph::MountGraph;
 pub use graph_data::{GraphData, GraphEdge, GraphNode, MountRef, Slave};

@@ -6,7 +6,6 @@ use super::Phase;
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::facts::{FuseDevice, HostFacts, PathState};
-use crate::journal::HostChange;
 use crate::mountinfo::MountPropagation;
 use crate::plan::Plan;
 use crate::report::{Check, Status};
@@ -44,16 +43,11 @@ impl Phase for HostSetup {
 async fn make_bridge(context: &mut RunContext<'_>) -> Check {
     let bridge = &context.plan.bridge;
     let expected = format!("directory {:?} with {:?} in it", bridge.path, bridge.mountpoint);
-    let paths = [bridge.path.clone(), bridge.fuse_path()];
-    // A producer that is not root writes into the one and mounts on the other.
-    let owner = producer_uid(context.plan);
-    for path in paths {
-        if let Err(error) = context.change_host(HostChange::MakeDirectory { path, owner }).await {
-            return Check::new("bridge", false, expected, error.to_string()).with_cause(
-                error.reason().to_owned(),
-                error.fix().unwrap_or("make the directory by hand").to_owned(),
-            );
-        }
+    if let Err(error) = context.make_bridge().await {
+        return Check::new("bridge", false, expected, error.to_string()).with_cause(
+            error.reason().to_owned(),
+            error.fix().unwrap_or("make the directory by hand").to_owned(),
+        );
     }
     Check::new(
         "bridge",

@@ -1,18 +1,15 @@
 //! Phase 2: the producer's plain file and its FUSE mount reach the host.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 
 use super::{NO_SECOND_USER, Phase, evidence, tally};
 use crate::context::RunContext;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::node::Target;
-use crate::observation::{Actor, Observation, Outcome};
+use crate::observation::{Actor, MountView, Observation, Outcome};
 use crate::plan::{OTHER_UID, Role, StartOrder, WorkloadSpec};
 use crate::program::StartRefused;
 use crate::report::Check;
-use crate::workload::Until;
 
 /// Phase 2.
 #[derive(Debug, Clone, Copy)]
@@ -108,16 +105,9 @@ pub(super) async fn mounted(context: &mut RunContext<'_>) -> Result<bool, Error>
         context.check(Check::new("mounted", false, expected, "it was not started"));
         return Ok(false);
     };
-    let deadline = Duration::from_millis(context.plan.deadlines.marker_ms);
-    let (observed, served) = match producer.wait(Until::Mounted, deadline).await {
-        Ok(status) if status.mounted_at_us.is_some() => (expected.to_owned(), true),
-        Ok(status) => {
-            let words = status.failure.unwrap_or_else(|| format!("it {}", status.program));
-            (words, false)
-        }
-        Err(error) if error.kind() == ErrorKind::Timeout => (error.to_string(), false),
-        Err(error) => return Err(error),
-    };
+    let failure = context.until_mounted(&*producer).await?;
+    let served = failure.is_none();
+    let observed = failure.unwrap_or_else(|| expected.to_owned());
     let (cause, fix) = mount_failure(&observed);
     context.check(Check::new("mounted", served, expected, observed).with_cause(cause, fix));
     Ok(served)
@@ -169,8 +159,7 @@ fn sharing(seen: &[Observation]) -> Check {
 
 fn propagation(seen: &[Observation]) -> Check {
     let as_root: Vec<&Observation> = seen.iter().filter(|o| o.uid == 0).collect();
-    let in_table =
-        as_root.iter().all(|o| o.mount.as_ref().is_some_and(|m| m.fs_type.starts_with("fuse")));
+    let in_table = as_root.iter().all(|o| o.mount.as_ref().is_some_and(MountView::is_fuse));
     let read = as_root.iter().all(|o| o.outcome.is_ok());
     let cause = match as_root.first().map(|o| &o.outcome) {
         Some(Outcome::Absent) => {

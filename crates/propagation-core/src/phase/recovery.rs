@@ -53,7 +53,9 @@ async fn restart_producer(context: &mut RunContext<'_>) -> Result<bool, Error> {
     else {
         return Ok(false);
     };
-    if let Err(refusal) = producer.restart(&marker, RestartScope::Container.into()).await? {
+    let refused_now = producer.restart(&marker, RestartScope::Container.into()).await?.err();
+    context.note_start(&producer.spec().name, refused_now.clone());
+    if let Some(refusal) = refused_now {
         let check = refused("producer", &refusal);
         context.check(Check { id: "producer_restarts".into(), ..check });
         return Ok(false);
@@ -173,16 +175,11 @@ async fn intervene(
     }
 }
 
-/// An environment's refusal is a finding; anything else is an error of the tool.
+/// A finding, or what this node cannot do, in words; anything else is an error of the tool.
 fn possible(result: Result<(), Error>) -> Result<Result<(), String>, Error> {
     match result {
         Ok(()) => Ok(Ok(())),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::Environment | ErrorKind::Unsupported | ErrorKind::Timeout
-            ) =>
-        {
+        Err(error) if error.is_finding() || error.kind() == ErrorKind::Unsupported => {
             Ok(Err(error.to_string()))
         }
         Err(error) => Err(error),

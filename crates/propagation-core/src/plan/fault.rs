@@ -54,12 +54,6 @@ impl Fault {
             Self::Kill | Self::Terminate | Self::Delete | Self::Exit | Self::KillParent | Self::Oom
         )
     }
-
-    /// Whether everything that follows from it follows at once, so that consumers can be waited for.
-    pub fn breaks_the_mount(&self) -> bool {
-        !matches!(self, Self::Continue | Self::Slow(_) | Self::LazyUnmount | Self::Unmount)
-            && !matches!(self, Self::Errors(errno) if errno == "0")
-    }
 }
 
 impl fmt::Display for Fault {

@@ -172,17 +172,6 @@ impl Plan {
         any(&self.steps, name)
     }
 
-    /// Whether any step says what must be seen.
-    pub fn has_expectations(&self) -> bool {
-        fn any(steps: &[Step]) -> bool {
-            steps.iter().any(|step| match &step.action {
-                Action::Repeat { steps, .. } => !step.expect.is_empty() || any(steps),
-                _ => !step.expect.is_empty(),
-            })
-        }
-        any(&self.steps)
-    }
-
     /// The deadline for one access.
     pub fn probe_deadline(&self) -> Duration {
         Duration::from_millis(self.deadlines.probe_ms)

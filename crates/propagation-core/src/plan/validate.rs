@@ -46,12 +46,13 @@ impl Plan {
         }
     }
 
-    /// Everything that keeps the plan from being run: a bridge that is not a clean absolute path, a
+    /// Everything that keeps the plan from being run: a name that is no file name, a bridge that is not a clean absolute path, a
     /// mountpoint that is not one name, names that are not unique DNS labels, Bidirectional without
     /// privileged, a control that could see the mount, steps and expectations about somebody who
     /// does not take part, …
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        problems.extend(self.name_problem());
         problems.extend(self.bridge_problem());
         problems.extend(self.engine_problem());
         let mut names = BTreeSet::new();
@@ -69,6 +70,18 @@ impl Plan {
         problems.extend(self.roles_problem());
         problems.extend(step_problems(self));
         problems
+    }
+
+    /// Reports lie in a directory of the plan's name.
+    fn name_problem(&self) -> Option<Problem> {
+        let name = self.name.as_deref()?;
+        let is_file_name = !matches!(name, "" | "." | "..")
+            && !name.contains(['/', '\\'])
+            && !name.contains(char::is_control);
+        (!is_file_name).then(|| {
+            let reason = format!("{name:?} cannot be the name of a directory");
+            Problem::new("name", reason, "use letters, digits and `-`, and say more in `title`")
+        })
     }
 
     /// The five phases are about one producer and at least one consumer.
@@ -366,6 +379,22 @@ mod tests {
     fn odd_but_possible_bridges_are_accepted() {
         for path in ["/tmp/a b", "/tmp/new\nline", "/tmp/tab\there", "/tmp/ü#\\"] {
             with_bridge(path).validate().expect(path);
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_lead_out_of_the_directory_of_reports() {
+        for (name, possible) in [
+            ("hand-over", true),
+            ("fault=kill,repair=none", true),
+            ("..", false),
+            ("../x", false),
+            ("/etc/x", false),
+            ("a\0", false),
+            ("", false),
+        ] {
+            let plan = Plan { name: Some(name.into()), ..Plan::default() };
+            assert_eq!(plan.validate().is_ok(), possible, "{name:?}");
         }
     }
 

@@ -44,8 +44,8 @@ pub const MOST_BYTES: u64 = 1024 * 1024;
 pub fn parse(file: &str, text: &str) -> Result<Plan, Error> {
     let document =
         yaml::read(text).map_err(|problem| located(file, problem.at, &problem.reason, ""))?;
-    let plan = from_document(&document).map_err(|problem| {
-        let Problem { at, reason, fix } = problem;
+    let plan: Plan = from_document(&document).map_err(|problem| {
+        let Problem { at, reason, fix } = see_schema(problem);
         // A key that there is not is pointed at itself, everything else at its value.
         let position = match reason.starts_with("unknown field") {
             true => document.position_of_key(&at),
@@ -68,11 +68,8 @@ pub fn parse(file: &str, text: &str) -> Result<Plan, Error> {
 pub fn parse_as<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
     let document =
         yaml::read(text).map_err(|problem| located(file, problem.at, &problem.reason, ""))?;
-    serde_path_to_error::deserialize(&document.value).map_err(|error| {
-        let at = error.path().to_string();
-        let words = error.into_inner().to_string();
-        located(file, document.position(&at), &words, &hint(&words).unwrap_or_default())
-    })
+    from_document(&document)
+        .map_err(|Problem { at, reason, fix }| located(file, document.position(&at), &reason, &fix))
 }
 
 /// Reads a scenario from a JSON value, as bindings have it.
@@ -81,18 +78,26 @@ pub fn parse_as<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Resul
 /// [`ErrorKind::InvalidInput`] with the path of the value that is wrong.
 pub fn from_value(value: serde_json::Value) -> Result<Plan, Error> {
     let document = Document::from_value(value);
-    let plan = from_document(&document)?;
+    let plan: Plan = from_document(&document).map_err(see_schema)?;
     plan.validate()?;
     Ok(plan)
 }
 
-fn from_document(document: &Document) -> Result<Plan, Problem> {
+fn from_document<T: serde::de::DeserializeOwned>(document: &Document) -> Result<T, Problem> {
     serde_path_to_error::deserialize(&document.value).map_err(|error| {
         let at = error.path().to_string();
         let words = error.into_inner().to_string();
-        let fix = hint(&words).unwrap_or_else(|| "see `propagation schema --scenario`".to_owned());
+        let fix = hint(&words).unwrap_or_default();
         Problem { at: if at == "." { String::new() } else { at }, reason: words, fix }
     })
+}
+
+/// Where to look when nothing better is known.
+fn see_schema(problem: Problem) -> Problem {
+    match problem.fix.is_empty() {
+        true => Problem { fix: "see `propagation schema --scenario`".into(), ..problem },
+        false => problem,
+    }
 }
 
 /// For serde's "unknown field `x`, expected one of `a`, `b`": which of them was meant.

@@ -6,8 +6,12 @@ use saphyr::Scalar;
 use saphyr_parser::{Event, Parser, ScanError, Span};
 use serde_json::{Map, Number, Value};
 
-/// The most values in a file, aliases followed: what a hostile file could make of few bytes.
-const MOST_VALUES: usize = 100_000;
+/// The most bytes that the values of a file and the paths to them may take, aliases followed: what a
+/// hostile file could make of few bytes.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a value takes beside its text.
+const VALUE_BYTES: usize = size_of::<Value>() + size_of::<Position>();
 
 /// The deepest nesting.
 const MOST_DEPTH: usize = 64;
@@ -61,7 +65,7 @@ pub(super) fn read(text: &str) -> Result<Document, Malformed> {
         events: Parser::new_from_str(text),
         positions: HashMap::new(),
         anchors: HashMap::new(),
-        left: MOST_VALUES,
+        left: MOST_BYTES,
     };
     let value = loop {
         match reader.next()? {
@@ -91,6 +95,7 @@ struct Reader<'a> {
     events: Parser<'a, saphyr_parser::StrInput<'a>>,
     positions: HashMap<String, Position>,
     anchors: HashMap<usize, Value>,
+    /// How many bytes more may be taken.
     left: usize,
 }
 
@@ -111,13 +116,15 @@ impl<'a> Reader<'a> {
         path: &str,
         depth: usize,
     ) -> Result<Value, Malformed> {
-        self.left = self.left.checked_sub(1).ok_or_else(|| malformed(span, "too many values"))?;
+        // The path is kept twice, for the value and for its key.
+        self.take(VALUE_BYTES + 2 * path.len(), span)?;
         if depth > MOST_DEPTH {
             return Err(malformed(span, "nested too deeply"));
         }
         self.positions.entry(path.to_owned()).or_insert(position(span));
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                self.take(text.len(), span)?;
                 let scalar = Scalar::parse_from_cow_and_metadata(text, style, tag.as_ref());
                 let words = "a value that does not fit its tag";
                 (anchor, json(scalar.ok_or_else(|| malformed(span, words))?))
@@ -125,20 +132,24 @@ impl<'a> Reader<'a> {
             Event::SequenceStart(anchor, _) => (anchor, self.sequence(path, depth)?),
             Event::MappingStart(anchor, _) => (anchor, self.mapping(path, depth)?),
             Event::Alias(anchor) => {
-                let value = self.anchors.get(&anchor).cloned();
-                let value = value.ok_or_else(|| malformed(span, "an alias without its anchor"))?;
-                self.left = self
-                    .left
-                    .checked_sub(count(&value))
-                    .ok_or_else(|| malformed(span, "too many values, aliases followed"))?;
-                return Ok(value);
+                let size = self.anchors.get(&anchor).map(size);
+                let size = size.ok_or_else(|| malformed(span, "an alias without its anchor"))?;
+                self.take(size, span)?;
+                return Ok(self.anchors[&anchor].clone());
             }
             _ => return Err(malformed(span, "the end where a value is needed")),
         };
         if anchor > 0 {
+            self.take(size(&value), span)?;
             self.anchors.insert(anchor, value.clone());
         }
         Ok(value)
+    }
+
+    fn take(&mut self, bytes: usize, span: Span) -> Result<(), Malformed> {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| malformed(span, "too large, aliases followed"))?;
+        Ok(())
     }
 
     fn sequence(&mut self, path: &str, depth: usize) -> Result<Value, Malformed> {
@@ -183,12 +194,17 @@ fn key_of(path: &str) -> String {
     format!("{path}\0key")
 }
 
-fn count(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
-        Value::Object(entries) => 1 + entries.values().map(count).sum::<usize>(),
-        _ => 1,
-    }
+/// How many bytes a copy of a value takes.
+fn size(value: &Value) -> usize {
+    VALUE_BYTES
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(size).sum(),
+            Value::Object(entries) => {
+                entries.iter().map(|(key, value)| key.len() + size(value)).sum()
+            }
+            _ => 0,
+        }
 }
 
 fn json(scalar: Scalar<'_>) -> Value {
@@ -214,4 +230,28 @@ fn malformed(span: Span, reason: &str) -> Malformed {
 fn scan_error(error: &ScanError) -> Malformed {
     let marker = error.marker();
     Malformed { at: Some((marker.line(), marker.col() + 1)), reason: error.info().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_too_large(text: &str) -> bool {
+        read(text).is_err_and(|problem| problem.reason.contains("too large"))
+    }
+
+    #[test]
+    fn few_bytes_cannot_become_many() {
+        let long = "x".repeat(200_000);
+        let aliases = "- *a\n".repeat(10_000);
+        assert!(is_too_large(&format!("a: &a {long}\nb:\n{aliases}")), "a long text, many aliases");
+        let items = "1,".repeat(10_000);
+        assert!(is_too_large(&format!("? {long}\n: [{items}]")), "a long path, many values");
+        let mut doubling = "a0: &a0 [x, x]\n".to_owned();
+        for n in 1..40 {
+            doubling.push_str(&format!("a{n}: &a{n} [*a{m}, *a{m}]\n", m = n - 1));
+        }
+        assert!(is_too_large(&doubling), "aliases of aliases");
+        assert!(read(&format!("a: [{}]", "1,".repeat(100_000))).is_ok(), "many small values");
+    }
 }

@@ -9,7 +9,7 @@ use crate::observation::Actor;
 use crate::plan::{Action, Fault, Names, Role, Stale, StartOrder, Step, WorkloadSpec};
 use crate::program::{Executed, ProgramState};
 use crate::report::Check;
-use crate::workload::{Restart, RestartScope, Until};
+use crate::workload::{Restart, RestartScope};
 
 /// How the action of a step came out; what `expect: {run: …}` is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,23 +122,7 @@ pub(super) async fn until_mounted(context: &mut RunContext<'_>, name: &str) -> R
     let Some(producer) = context.workload(name).filter(|_| context.runs(name)) else {
         return Ok(());
     };
-    let deadline = Duration::from_millis(context.plan.deadlines.marker_ms);
-    match producer.wait(Until::Mounted, deadline).await {
-        Ok(status) if status.mounted_at_us.is_some() => {
-            context.note_mount(name, None);
-            Ok(())
-        }
-        Ok(status) => {
-            let words = status.failure.unwrap_or_else(|| format!("it {}", status.program));
-            context.note_mount(name, Some(words));
-            Ok(())
-        }
-        Err(error) if error.kind() == ErrorKind::Timeout => {
-            context.note_mount(name, Some(error.to_string()));
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+    context.until_mounted(&*producer).await.map(drop)
 }
 
 async fn stop(context: &mut RunContext<'_>, names: &Names) -> Result<Done, Error> {
@@ -147,7 +131,7 @@ async fn stop(context: &mut RunContext<'_>, names: &Names) -> Result<Done, Error
         let Some(workload) = context.workload(&spec.name) else { continue };
         match workload.stop().await {
             Ok(()) => context.note_stopped(&spec.name),
-            Err(error) if is_finding(&error) => words.push(format!("{}: {error}", spec.name)),
+            Err(error) if error.is_finding() => words.push(format!("{}: {error}", spec.name)),
             Err(error) => return Err(error),
         }
     }
@@ -206,7 +190,7 @@ async fn inject(
     if fault.is_on_the_node() {
         match context.node.unmount(*fault == Fault::LazyUnmount).await {
             Ok(()) => proofs.push("the topmost mount at the mountpoint is off the node".to_owned()),
-            Err(error) if is_finding(&error) => words.push(error.to_string()),
+            Err(error) if error.is_finding() => words.push(error.to_string()),
             Err(error) => return Err(error),
         }
     } else {
@@ -217,7 +201,7 @@ async fn inject(
             };
             match workload.inject(fault).await {
                 Ok(proof) => proofs.push(proof),
-                Err(error) if is_finding(&error) => words.push(format!("{}: {error}", spec.name)),
+                Err(error) if error.is_finding() => words.push(format!("{}: {error}", spec.name)),
                 Err(error) => return Err(error),
             }
         }
@@ -266,7 +250,7 @@ async fn execute(
                 .check(Check::new("run", true, "the program is run", words).with_evidence(lines));
             Ok(Done::Ran(executed))
         }
-        Err(error) if is_finding(&error) => Ok(Done::Failed(error.to_string())),
+        Err(error) if error.is_finding() => Ok(Done::Failed(error.to_string())),
         Err(error) => Err(error),
     }
 }
@@ -278,11 +262,6 @@ pub(super) fn actor(name: &str) -> Actor {
         "runtime" => Actor::Runtime,
         name => Actor::workload(name),
     }
-}
-
-/// An environment's refusal is a finding; anything else is an error of the tool.
-pub(super) fn is_finding(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Environment | ErrorKind::Timeout)
 }
 
 pub(super) fn done_or(words: Vec<String>) -> Done {

@@ -182,6 +182,7 @@ fn class(
         Aspect::Load => {
             let load = sight.loads.get(&subject.actor);
             return match load {
+                Some(load) if load.operations == 0 => "idle".into(),
                 Some(load) if load.failed == 0 => "ok".into(),
                 Some(load) => load.last_errno.clone().unwrap_or_else(|| "error".into()),
                 None => "skipped".into(),
@@ -244,8 +245,19 @@ fn judge_mounts(
     observed: &mut Vec<String>,
     evidence: &mut Vec<String>,
 ) -> bool {
+    let about_mounts = expected.layers.is_some()
+        || expected.mounts_added.is_some()
+        || expected.mounts_grown.is_some()
+        || expected.fuse_mounts.is_some()
+        || expected.propagation.is_some()
+        || expected.device.is_some();
     let path = context.fuse_path_of(who);
     let (before, now) = context.last_two_tables(who);
+    // Of an actor that has ended, or never ran, nothing can be counted: that is not 0 mounts.
+    if about_mounts && now.is_none() {
+        observed.push("no mount table".into());
+        return false;
+    }
     let mut met = true;
     let mut compare = |ok: bool, words: String| {
         met &= ok;

@@ -10,6 +10,8 @@ use crate::error::Error;
 use crate::node::Target;
 use crate::observation::{Access, Actor, Observation};
 use crate::plan::{Action, Aspect, Step, Subject};
+use crate::program::LoadReport;
+use crate::workload::Workload;
 
 /// How often a step that waits looks again: nothing tells of everything that can be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -79,7 +81,7 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
     hold(context, &readers, &sight.observations).await?;
     for subject in subjects.iter().filter(|subject| subject.aspect == Aspect::Load) {
         if let Some(workload) = context.workload(&subject.actor) {
-            let load = workload.load().await?;
+            let load = busy(&*workload, context.plan.probe_deadline()).await?;
             sight.loads.extend(load.map(|load| (subject.actor.clone(), load)));
         }
     }
@@ -95,6 +97,20 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
         }
     }
     Ok(sight)
+}
+
+/// What readers and writers have met, once one of their operations has ended: what none has done says
+/// nothing of the mount.
+async fn busy(workload: &dyn Workload, limit: Duration) -> Result<Option<LoadReport>, Error> {
+    let end = Instant::now() + limit;
+    loop {
+        let load = workload.load().await?;
+        let idle = load.as_ref().is_some_and(|load| load.operations == 0);
+        if !idle || Instant::now() >= end {
+            return Ok(load);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Which accesses as which users are expected to give something, beside reading as root.

@@ -7,6 +7,8 @@ mod act;
 mod judge;
 mod look;
 mod repair;
+#[cfg(all(test, feature = "fake"))]
+mod tests;
 mod verdict;
 
 use async_trait::async_trait;
@@ -89,7 +91,7 @@ impl Phase for OneStep {
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
         let done = act::act(context, &self.step).await?;
-        if context.has_given_up() {
+        if context.gave_up().is_some() {
             return Ok(());
         }
         match self.step.action {
@@ -122,6 +124,8 @@ impl Phase for PhaseStep {
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
         self.inner.run(context).await?;
+        // The phase has checks of its own for what could not start or mount.
+        context.take_failures();
         if self.step.expect.is_empty() {
             return Ok(());
         }

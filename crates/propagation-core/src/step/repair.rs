@@ -1,10 +1,9 @@
 //! Repairs: what operators, CSI drivers and kubelets do about a dead mount.
 
-use super::act::{Done, done_or, is_finding, restart_of, restart_one, specs, until_mounted};
+use super::act::{Done, done_or, restart_of, restart_one, specs, until_mounted};
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::facts::PathState;
-use crate::journal::HostChange;
 use crate::node::Target;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
@@ -12,7 +11,7 @@ use crate::program::ProgramState;
 use crate::report::Check;
 use crate::workload::RestartScope;
 
-/// Makes the directories that the workloads share, once, through the journal.
+/// Makes the directories that the workloads share, once.
 pub(super) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Error> {
     if context.facts.is_some() {
         return Ok(());
@@ -20,14 +19,7 @@ pub(super) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Erro
     let facts = context.node.facts().await?;
     let missing = matches!(facts.bridge, PathState::Missing);
     context.facts = Some(facts);
-    if missing {
-        let bridge = &context.plan.bridge;
-        let owner = context.plan.producer().map_or(0, |spec| spec.uid);
-        for path in [bridge.path.clone(), bridge.fuse_path()] {
-            context.change_host(HostChange::MakeDirectory { path, owner }).await?;
-        }
-    }
-    Ok(())
+    if missing { context.make_bridge().await } else { Ok(()) }
 }
 
 pub(super) async fn repair(
@@ -64,7 +56,7 @@ pub(super) async fn repair(
 fn finding(result: Result<(), Error>) -> Result<Option<String>, Error> {
     match result {
         Ok(()) => Ok(None),
-        Err(error) if is_finding(&error) => Ok(Some(error.to_string())),
+        Err(error) if error.is_finding() => Ok(Some(error.to_string())),
         Err(error) => Err(error),
     }
 }

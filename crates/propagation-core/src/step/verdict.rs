@@ -28,15 +28,9 @@ pub fn verdict(
         0 => "Nothing was expected".to_owned(),
         all => format!("{} of {all} expectations are met", expectations.met),
     };
-    let letter = match outcome {
-        VerdictOutcome::FullSuccess => Some('A'),
-        VerdictOutcome::PartialSuccess => Some('B'),
-        VerdictOutcome::FundamentalFailure => Some('C'),
-        VerdictOutcome::Inconclusive => None,
-    };
     Verdict {
         outcome,
-        scenario_letter: letter,
+        scenario_letter: outcome.letter(),
         summary: format!("{met}; {words}."),
         decision: match expectations.unmet {
             0 => "The scenario shows what it says.".into(),
@@ -55,15 +49,17 @@ pub fn verdict(
 fn consumers(plan: &Plan, timeline: &[Observation]) -> (VerdictOutcome, String) {
     let reads = |o: &&Observation| o.access == Access::Read && o.uid == 0;
     let of = |actor: &Actor| timeline.iter().filter(reads).filter(|o| o.actor == *actor).collect();
-    let mut lost = Vec::new();
+    let (mut lost, mut blind) = (Vec::new(), Vec::new());
     let mut readers = 0;
     for spec in plan.with_role(Role::Consumer) {
         let seen: Vec<&Observation> = of(&Actor::workload(spec.name.clone()));
-        if seen.iter().any(|o| o.outcome.is_ok()) {
-            readers += 1;
-            if seen.last().is_some_and(|o| !o.outcome.is_ok()) {
-                lost.push(spec.name.as_str());
-            }
+        if !seen.iter().any(|o| o.outcome.is_ok()) {
+            blind.push(spec.name.as_str());
+            continue;
+        }
+        readers += 1;
+        if seen.last().is_some_and(|o| !o.outcome.is_ok()) {
+            lost.push(spec.name.as_str());
         }
     }
     let node: Vec<&Observation> = of(&Actor::Node);
@@ -76,11 +72,17 @@ fn consumers(plan: &Plan, timeline: &[Observation]) -> (VerdictOutcome, String) 
             false => (VerdictOutcome::Inconclusive, "nobody ever read the marker".into()),
         };
     }
+    let mut words = Vec::new();
     if !lost.is_empty() {
-        let words = format!("at the end {} cannot read what they could", lost.join(", "));
-        return (VerdictOutcome::PartialSuccess, words);
+        words.push(format!("at the end {} cannot read what they could", lost.join(", ")));
     }
-    match helped(&plan.steps) {
+    if !blind.is_empty() {
+        words.push(format!("{} never could read the marker", blind.join(", ")));
+    }
+    if !words.is_empty() {
+        return (VerdictOutcome::PartialSuccess, words.join("; "));
+    }
+    match helped(plan, &plan.steps) {
         true => {
             let words = "every consumer reads at the end, after an intervention".to_owned();
             (VerdictOutcome::PartialSuccess, words)
@@ -93,9 +95,10 @@ fn consumers(plan: &Plan, timeline: &[Observation]) -> (VerdictOutcome, String) 
 }
 
 /// Whether a step helps consumers, beyond starting the producer again.
-fn helped(steps: &[Step]) -> bool {
+fn helped(plan: &Plan, steps: &[Step]) -> bool {
+    let producer = |name: &String| plan.workload(name).is_some_and(|w| w.role == Role::Producer);
     steps.iter().any(|step| match &step.action {
-        Action::Restart(_) | Action::Recreate(_) => true,
+        Action::Restart(names) | Action::Recreate(names) => !names.as_slice().iter().all(producer),
         Action::Repair(repair) => !matches!(
             repair,
             Repair::None
@@ -105,7 +108,44 @@ fn helped(steps: &[Step]) -> bool {
                 | Repair::Remount
                 | Repair::HandOver
         ),
-        Action::Repeat { steps, .. } => helped(steps),
+        Action::Repeat { steps, .. } => helped(plan, steps),
         _ => false,
     })
+}
+
+#[cfg(all(test, feature = "fake"))]
+mod tests {
+    use super::*;
+    use crate::fake::FakeBackend;
+    use crate::{Runner, scenario};
+
+    const ONE: &str = "{name: p, role: producer}, {name: c, role: consumer}";
+
+    async fn verdict_of(workloads: &str, steps: &str) -> Verdict {
+        let text = format!("workloads: [{workloads}]\nsteps:\n{steps}");
+        let plan = scenario::parse("s.yaml", &text).expect("a scenario");
+        let runner = Runner::new(plan).expect("a plan that can be run");
+        runner.run(&FakeBackend::default()).await.expect("a report").verdict
+    }
+
+    #[tokio::test]
+    async fn a_restart_of_the_producer_is_no_intervention_and_one_of_a_consumer_is() {
+        let steps = |who: &str| format!("- start: all\n- fault: kill\n- restart: {who}\n");
+        let alone = verdict_of(ONE, &steps("p")).await;
+        assert_eq!(alone.outcome, VerdictOutcome::FullSuccess, "{}", alone.summary);
+        for who in ["[p, c]", "all"] {
+            let both = verdict_of(ONE, &steps(who)).await;
+            assert_eq!(both.outcome, VerdictOutcome::PartialSuccess, "{}", both.summary);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_consumer_that_never_could_read_is_no_success() {
+        let two = format!(
+            "{ONE}, {{name: deaf, role: consumer, propagation: None, order: before_mount}}"
+        );
+        let verdict = verdict_of(&two, "- start: all\n").await;
+        assert_eq!(verdict.outcome, VerdictOutcome::PartialSuccess);
+        assert!(verdict.summary.contains("deaf never could read"), "{}", verdict.summary);
+    }
 }

@@ -89,7 +89,7 @@ pub fn index(entries: &[IndexEntry]) -> String {
 
 /// Whether an address leads to a file beside the index. Everything else, such as `javascript:`, is
 /// not made a link.
-fn is_relative(address: &str) -> bool {
+pub(crate) fn is_relative(address: &str) -> bool {
     let before_slash = address.split('/').next().unwrap_or_default();
     !address.is_empty()
         && !address.starts_with(['/', '\\'])

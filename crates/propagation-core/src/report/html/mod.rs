@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub(super) use details::rows as environment_rows;
+pub(crate) use index::is_relative;
 pub use index::{IndexEntry, index};
 
 use super::words::{first_lines, short};

@@ -1,0 +1,207 @@
+//! What became of the scenarios: counted, printed, saved.
+
+use std::io::{self, Write};
+
+use propagation_core::report::html::IndexEntry;
+use propagation_core::report::text::{one_line, sign};
+use propagation_core::report::{Expectations, Status};
+use propagation_core::{Error, ErrorKind, Report};
+
+use crate::args::{ReportFormat, RunOptions};
+use crate::exit::Exit;
+use crate::output;
+use crate::report::{json, print, save_index};
+use crate::run::{Ran, index_entry, save_for};
+
+/// What is made of the results of all scenarios.
+pub(super) struct All<'a> {
+    options: &'a RunOptions,
+    only_one: bool,
+    pub(super) count: Count,
+    /// The JSON of each, where that is printed.
+    documents: Vec<String>,
+    entries: Vec<IndexEntry>,
+}
+
+impl<'a> All<'a> {
+    pub(super) fn new(options: &'a RunOptions, only_one: bool) -> Self {
+        let (documents, entries) = (Vec::new(), Vec::new());
+        Self { options, only_one, count: Count::default(), documents, entries }
+    }
+
+    /// Counts, saves and shows a result.
+    pub(super) fn add(&mut self, name: &str, ran: Ran) -> Result<(), Error> {
+        let Ran { result, log } = ran;
+        let options = self.options;
+        self.count.add(&result);
+        self.entries.push(index_entry(name, &result));
+        if let Ok(report) = &result {
+            let own = (!self.only_one).then_some(name);
+            save_for(report, options, own, log.as_deref())?;
+        }
+        match (&result, options.format) {
+            (Ok(report), format) if self.only_one => print(report, format, options.evidence),
+            (_, ReportFormat::Json) => {
+                self.documents.push(document(name, &result)?);
+                Ok(())
+            }
+            (_, ReportFormat::Text) => output::text(&line(name, &result, options.evidence)),
+            // Standard output is the format's; with standard error closed there is nobody to tell.
+            _ => {
+                let _ = writeln!(io::stderr(), "{}", line(name, &result, options.evidence));
+                Ok(())
+            }
+        }
+    }
+
+    /// Shows and saves what is made of all.
+    pub(super) fn finish(&self) -> Result<(), Error> {
+        if let Some(directory) = self.options.report.as_ref().filter(|_| !self.only_one) {
+            save_index(&self.entries, directory)?;
+        }
+        match self.options.format {
+            ReportFormat::Json if self.only_one => match self.documents.first() {
+                Some(document) => output::text(document),
+                None => Ok(()),
+            },
+            ReportFormat::Json => output::text(&format!("[\n{}\n]", self.documents.join(",\n"))),
+            ReportFormat::Text => output::text(&self.count.words()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A report as JSON, or why there is none.
+fn document(name: &str, result: &Result<Report, Error>) -> Result<String, Error> {
+    let (word, reason) = match result {
+        Ok(report) => return json(report),
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            ("skipped", error.reason().to_owned())
+        }
+        Err(error) => ("error", error.to_string()),
+    };
+    Ok(format!("{:#}", serde_json::json!({ "name": name, word: reason })))
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Count {
+    as_expected: u64,
+    otherwise: u64,
+    skipped: u64,
+    failed: u64,
+    expectations: Expectations,
+}
+
+impl Count {
+    fn add(&mut self, result: &Result<Report, Error>) {
+        match result {
+            Ok(report) => {
+                let expectations = report.expectations();
+                self.expectations.met += expectations.met;
+                self.expectations.unmet += expectations.unmet;
+                self.expectations.skipped += expectations.skipped;
+                match status(report) {
+                    Status::Passed => self.as_expected += 1,
+                    Status::Failed => self.otherwise += 1,
+                    Status::Skipped => self.skipped += 1,
+                    Status::Errored => self.failed += 1,
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.skipped += 1,
+            Err(_) => self.failed += 1,
+        }
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "\n{} scenarios as expected, {} otherwise, {} skipped, {} failed; expectations: {} met, \
+             {} unmet, {} skipped",
+            self.as_expected,
+            self.otherwise,
+            self.skipped,
+            self.failed,
+            self.expectations.met,
+            self.expectations.unmet,
+            self.expectations.skipped
+        )
+    }
+
+    pub(super) fn exit(&self) -> Result<Exit, Error> {
+        if self.failed > 0 {
+            let reason = format!("{} scenarios could not be carried out", self.failed);
+            return Err(Error::new(ErrorKind::Internal, "run the scenarios", reason)
+                .with_fix("their lines above say why"));
+        }
+        Ok(match (self.otherwise, self.as_expected) {
+            (0, 0) => Exit::NotInOrder,
+            (0, _) => Exit::Success,
+            _ => Exit::Unexpected,
+        })
+    }
+}
+
+/// How a scenario came out as a whole.
+fn status(report: &Report) -> Status {
+    let expectations = report.expectations();
+    if report.phases.iter().any(|phase| phase.status == Status::Errored) {
+        Status::Errored
+    } else if expectations.unmet > 0 {
+        Status::Failed
+    } else if expectations.met == 0 && expectations.skipped > 0 {
+        Status::Skipped
+    } else {
+        Status::Passed
+    }
+}
+
+/// One scenario in a line, and what was not as expected below it.
+fn line(name: &str, result: &Result<Report, Error>, evidence: bool) -> String {
+    let colour = output::colour(&io::stdout());
+    let head = |status: Status, words: &str| {
+        format!("{} {}: {}", colour.paint(status, sign(status)), one_line(name), one_line(words))
+    };
+    let report = match result {
+        Ok(report) => report,
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            return head(Status::Skipped, &format!("skipped: {}", error.reason()));
+        }
+        Err(error) => return head(Status::Errored, &error.to_string()),
+    };
+    let status = status(report);
+    let expectations = report.expectations();
+    let words = match status {
+        Status::Skipped => format!("skipped: {}", first_reason(report)),
+        _ => format!(
+            "{} of {} expectations met in {:.1} ms",
+            expectations.met,
+            expectations.all(),
+            report.duration_ms
+        ),
+    };
+    let mut lines = vec![head(status, &words)];
+    for phase in &report.phases {
+        if phase.status == Status::Errored {
+            let reason = phase.reason.as_deref().unwrap_or_default();
+            lines.push(format!("    {}: {}", one_line(&phase.id), one_line(reason)));
+        }
+        for check in phase.checks.iter().filter(|check| check.status == Status::Failed) {
+            lines.push(format!(
+                "    {} {}: expected {}, found {}",
+                one_line(&phase.id),
+                one_line(&check.id),
+                one_line(&check.expected),
+                one_line(&check.observed)
+            ));
+            if evidence {
+                lines.extend(check.evidence.iter().map(|line| format!("      {}", one_line(line))));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+fn first_reason(report: &Report) -> String {
+    let skipped = report.phases.iter().flat_map(|phase| &phase.checks);
+    let check = skipped.into_iter().find(|check| check.status == Status::Skipped);
+    check.map_or_else(|| "nothing was looked at".into(), |check| check.observed.clone())
+}

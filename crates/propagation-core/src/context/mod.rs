@@ -1,0 +1,196 @@
+//! What a phase works with: the plan, the node, and everything recorded so far.
+
+mod look;
+mod phases;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backend::Capabilities;
+use crate::error::Error;
+use crate::event::EventSink;
+use crate::facts::HostFacts;
+use crate::journal::{HostChange, Journal};
+use crate::marker::Marker;
+use crate::mountinfo::MountGraph;
+use crate::node::Node;
+use crate::observation::{Actor, Observation};
+use crate::plan::Plan;
+use crate::program::StartRefused;
+use crate::report::{Capture, Measurements, PhaseReport, WorkloadLog};
+use crate::run_id::random_hex;
+use crate::workload::Workload;
+
+/// The state of a run, handed from phase to phase.
+pub struct RunContext<'a> {
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// Where.
+    pub node: &'a dyn Node,
+    /// Facts of the node, once `host_setup` has read them.
+    pub facts: Option<HostFacts>,
+    /// What has been measured.
+    pub measurements: Measurements,
+    /// The mount graph, once it has been captured.
+    pub mount_graph: Option<MountGraph>,
+    /// When the fault happened, in microseconds of the run.
+    pub fault_at_us: Option<u64>,
+    started: Instant,
+    events: EventSink,
+    journal: Journal,
+    workloads: Vec<Arc<dyn Workload>>,
+    marker: Option<Marker>,
+    phases: Vec<PhaseReport>,
+    open_phase: bool,
+    timeline: Vec<Observation>,
+    could_read: BTreeSet<Actor>,
+    captures: Vec<Capture>,
+    /// Why the last start of a workload was refused; none once it has started.
+    refusals: BTreeMap<String, StartRefused>,
+    /// Why a producer could not mount when it was started last.
+    mount_failures: BTreeMap<String, String>,
+    /// Workloads that could not start or mount since this was asked last, and why.
+    failures: Vec<(String, String)>,
+    /// Actors of which a held descriptor has been opened.
+    holding: BTreeSet<Actor>,
+    /// Why the rest of a scenario makes no sense.
+    gave_up: Option<String>,
+}
+
+impl std::fmt::Debug for RunContext<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RunContext").field("phases", &self.phases).finish_non_exhaustive()
+    }
+}
+
+/// What is left of a context when the phases are over.
+pub(crate) struct Recorded {
+    pub(crate) phases: Vec<PhaseReport>,
+    pub(crate) measurements: Measurements,
+    pub(crate) timeline: Vec<Observation>,
+    pub(crate) mount_graph: Option<MountGraph>,
+    pub(crate) captures: Vec<Capture>,
+    pub(crate) facts: Option<HostFacts>,
+    pub(crate) logs: Vec<WorkloadLog>,
+    pub(crate) journal: Journal,
+    pub(crate) workloads: Vec<Arc<dyn Workload>>,
+}
+
+impl<'a> RunContext<'a> {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        node: &'a dyn Node,
+        started: Instant,
+        events: EventSink,
+    ) -> Self {
+        Self {
+            plan,
+            node,
+            facts: None,
+            measurements: Measurements::default(),
+            mount_graph: None,
+            fault_at_us: None,
+            started,
+            events,
+            journal: Journal::default(),
+            workloads: Vec::new(),
+            marker: None,
+            phases: Vec::new(),
+            open_phase: false,
+            timeline: Vec::new(),
+            could_read: BTreeSet::new(),
+            captures: Vec::new(),
+            refusals: BTreeMap::new(),
+            mount_failures: BTreeMap::new(),
+            failures: Vec::new(),
+            holding: BTreeSet::new(),
+            gave_up: None,
+        }
+    }
+
+    /// What the node can be asked to do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.node.capabilities()
+    }
+
+    /// Makes a change to the host, written to the journal first, so that the end of the run takes
+    /// it back. Call it only for what the facts say is not there.
+    ///
+    /// # Errors
+    /// As [`Node::apply`].
+    pub async fn change_host(&mut self, change: HostChange) -> Result<(), Error> {
+        let entry = self.journal.intend(change.clone());
+        let now = self.node.apply(&change).await?;
+        self.journal.made(entry, now);
+        Ok(())
+    }
+
+    /// Makes the directories that the workloads share, for a node whose facts say that they are missing.
+    ///
+    /// # Errors
+    /// As [`RunContext::change_host`].
+    pub(crate) async fn make_bridge(&mut self) -> Result<(), Error> {
+        let bridge = &self.plan.bridge;
+        // A producer that is not root writes into the one and mounts on the other.
+        let owner = self.plan.producer().map_or(0, |spec| spec.uid);
+        for path in [bridge.path.clone(), bridge.fuse_path()] {
+            self.change_host(HostChange::MakeDirectory { path, owner }).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a new generation: a fresh nonce for the producer that starts next.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn next_generation(&mut self) -> Result<Marker, Error> {
+        let generation = self.marker.as_ref().map_or(1, |marker| marker.generation + 1);
+        let marker = Marker {
+            started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            generation,
+            nonce: random_hex(16)?,
+        };
+        self.marker = Some(marker.clone());
+        Ok(marker)
+    }
+
+    /// The marker that counts as fresh now.
+    ///
+    /// # Errors
+    /// When no generation has begun: a phase that looks before any producer was started.
+    pub fn marker(&self) -> Result<&Marker, Error> {
+        self.marker.as_ref().ok_or_else(|| {
+            Error::new(
+                crate::ErrorKind::Internal,
+                "look for the marker",
+                "no producer has been started in this run",
+            )
+        })
+    }
+
+    pub(crate) async fn finish(mut self) -> Recorded {
+        let mut logs = Vec::new();
+        for workload in &self.workloads {
+            // A log that cannot be read is not worth the run: the node's state says why.
+            if let Ok(lines) = workload.log().await
+                && !lines.is_empty()
+            {
+                logs.push(WorkloadLog { workload: workload.spec().name.clone(), lines });
+            }
+        }
+        self.timeline.sort_by_key(|observation| observation.at_us);
+        Recorded {
+            phases: self.phases,
+            measurements: self.measurements,
+            timeline: self.timeline,
+            mount_graph: self.mount_graph,
+            captures: self.captures,
+            facts: self.facts,
+            logs,
+            journal: self.journal,
+            workloads: self.workloads,
+        }
+    }
+}

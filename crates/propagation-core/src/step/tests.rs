@@ -1,0 +1,64 @@
+//! Whole scenarios on the model: what counts as met, as refused, and as cut short.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::FakeBackend;
+use crate::report::{Report, Status};
+use crate::{Event, Runner, scenario};
+
+fn runner(text: &str) -> Runner {
+    let plan = scenario::parse("s.yaml", text).expect("a scenario");
+    Runner::new(plan).expect("a plan that can be run")
+}
+
+async fn run(text: &str) -> Report {
+    runner(text).run(&FakeBackend::default()).await.expect("a report")
+}
+
+const ONE: &str = "workloads: [{name: p, role: producer}, {name: c, role: consumer}]\n";
+
+#[tokio::test]
+async fn what_has_no_mount_table_has_not_0_mounts() {
+    for expected in ["layers: 0", "fuse_mounts: 0", "mounts_added: 0", "mounts_grown: 0"] {
+        let report =
+            run(&format!("{ONE}steps: [{{start: p, expect: {{c: {{{expected}}}}}}}]")).await;
+        assert_eq!(report.expectations().unmet, 1, "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_phase_says_once_that_a_container_was_refused() {
+    // The volume's source is a dead mount.
+    let report = run("workloads:\n\
+         - {name: p, role: producer}\n\
+         - {name: c, role: consumer, volume: mountpoint}\n\
+         steps:\n\
+         - phase: host_setup\n\
+         - phase: producer\n\
+         - fault: kill\n\
+         - {phase: consumer, expect: {node: ENOTCONN}}\n\
+         - repair: none\n")
+    .await;
+    let checks: Vec<&str> =
+        report.phases.iter().flat_map(|phase| &phase.checks).map(|check| &*check.id).collect();
+    assert!(checks.contains(&"started:c"), "{checks:?}");
+    assert!(!checks.contains(&"done:c"), "{checks:?}");
+}
+
+#[tokio::test]
+async fn a_run_cut_before_its_first_step_has_not_passed() {
+    let cancellation = CancellationToken::new();
+    let token = cancellation.clone();
+    let runner = runner(&format!("{ONE}steps: [{{start: all}}]"))
+        .with_cancellation(cancellation)
+        .with_events(Arc::new(move |event| {
+            if matches!(event, Event::NodeReady { .. }) {
+                token.cancel();
+            }
+        }));
+    let report = runner.run(&FakeBackend::default()).await.expect("a report");
+    let phases: Vec<_> = report.phases.iter().map(|phase| (&*phase.id, phase.status)).collect();
+    assert_eq!(phases, [("1-start", Status::Errored)]);
+}
