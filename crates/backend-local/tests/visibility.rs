@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use propagation_conformance::skip;
 use propagation_core::diagnosis::visibility;
 use propagation_core::mountinfo::{MountGraph, MountPath, MountRef, MountTable};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -63,15 +64,6 @@ fn predicts() -> Result<Completion, Failed> {
         return Err("the experiments are too poor to prove anything".into());
     }
     Ok(Completion::Completed)
-}
-
-/// Skipped because of `reason`, or failed where the environment is required.
-fn skip(what: &str, reason: &str) -> Result<Completion, Failed> {
-    let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
-    if required.split([',', ' ']).any(|name| name == what || name == "all") {
-        return Err(format!("{what} is required here: {reason}").into());
-    }
-    Ok(Completion::ignored_with(format!("{what}: {reason}")))
 }
 
 /// How an experiment went.

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_local::LocalBackend;
+use propagation_conformance::skip;
 use propagation_core::plan::RuntimeSpec;
 use propagation_core::report::Status;
 use propagation_core::{Backend as _, ErrorKind, Plan, Report, Runner, scenario};
@@ -111,11 +112,7 @@ fn with_engine(
 ) -> Result<Completion, Failed> {
     let plan = named(plan, engine);
     if let Some(reason) = LocalBackend::new().refuses(&plan) {
-        let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
-        if required.split(',').any(|word| ["all", "local", engine].contains(&word)) {
-            return Err(format!("{engine} is required here: {reason}").into());
-        }
-        return Ok(Completion::ignored_with(reason));
+        return skip(engine, &reason);
     }
     let report = run(plan)?;
     let odd = report.phases.iter().find(|phase| phase.status != Status::Passed);

@@ -125,12 +125,7 @@ struct Skip {
 
 impl Skip {
     fn completion(self) -> Result<Completion, Failed> {
-        let Self { what, reason } = self;
-        let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
-        if required.split(',').any(|word| word == what || word == "all") {
-            return Err(format!("{what} is required here: {reason}").into());
-        }
-        Ok(Completion::ignored_with(format!("{what}: {reason}")))
+        propagation_conformance::skip(&self.what, &self.reason)
     }
 }
 

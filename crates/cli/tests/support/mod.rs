@@ -1,5 +1,5 @@
 //! What the tests of the command line share.
-#![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
+#![allow(dead_code, unreachable_pub, unused_imports)] // each test binary uses a part of it
 #![allow(clippy::print_stderr)] // a test binary's own main
 
 pub mod chromium;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+pub use propagation_conformance::skip;
 
 /// The program under test.
 pub const PROPAGATION: &str = env!("CARGO_BIN_EXE_propagation");
@@ -38,16 +39,6 @@ pub fn main(tests: Vec<Trial>) {
 
 /// Passed.
 pub const PASSED: TestResult = Ok(Completion::Completed);
-
-/// Skipped because of `reason`, or failed where the environment is required: `PROPAGATION_REQUIRE`
-/// is `all` or names `what`.
-pub fn skip(what: &str, reason: &str) -> TestResult {
-    let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
-    if required.split(',').any(|name| name == what || name == "all") {
-        return Err(format!("{what} is required here: {reason}").into());
-    }
-    Ok(Completion::ignored_with(format!("{what}: {reason}")))
-}
 
 /// Whether the tests run as root.
 pub fn is_root() -> bool {
