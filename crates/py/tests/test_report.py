@@ -61,6 +61,7 @@ def test_observations_say_what_was_seen(report: propagation.Report) -> None:
     assert fine.mount["fs_type"].startswith("fuse")
     assert fine.took_us > 0
     held = [seen for seen in report.timeline if seen.held_descriptor]
+    assert held
     assert all(seen.workload for seen in held)
 
 
