@@ -2,6 +2,8 @@
 #![allow(clippy::print_stderr)] // a test program
 
 mod case;
+#[path = "../support/cgroups.rs"]
+mod cgroups;
 mod compare;
 mod expected;
 mod graph;
