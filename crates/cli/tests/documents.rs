@@ -52,10 +52,6 @@ fn read(name: &str) -> Result<String, Failed> {
     Ok(fs::read_to_string(directory().join(format!("{name}.md")))?)
 }
 
-fn blessing() -> bool {
-    std::env::var_os("BLESS").is_some_and(|value| value == "1")
-}
-
 /// Where a block of commands runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Where {
@@ -201,7 +197,7 @@ fn compare(name: &str, text: &str, blocks: &[Block], outputs: &[String]) -> Test
     if wrong.is_empty() {
         return PASSED;
     }
-    if blessing() {
+    if support::blessing() {
         fs::write(directory().join(format!("{name}.md")), blessed.join("\n") + "\n")?;
         return PASSED;
     }
@@ -256,7 +252,7 @@ fn consumer_log() -> TestResult {
     if found == wanted {
         return PASSED;
     }
-    if blessing() {
+    if support::blessing() {
         let text = format!("{before}{start}{wanted}{}{after}", &end[1..]);
         fs::write(directory().join("test-plan.md"), text)?;
         return PASSED;
