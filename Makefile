@@ -17,6 +17,7 @@ lint:
 # Benchmarks with their tables; results are in benches/README.md.
 bench:
 	scripts/bench
+	scripts/bench-python
 
 # The API documentation, in target/doc.
 docs:

@@ -27,7 +27,7 @@ const LIMIT_TWO_NODES: f64 = 1.3;
 const WITHIN: Duration = Duration::from_secs(60);
 
 fn main() -> io::Result<()> {
-    if std::env::var_os("KUBECONFIG").is_none() {
+    if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
         note("k8s: skipped, KUBECONFIG names no cluster");
         return Ok(());
     }

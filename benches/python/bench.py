@@ -90,7 +90,9 @@ def events(count: int, observations: int) -> None:
     made = 0
     for _ in range(count):
         for told in (True, False):
+            seen = 0
             report = propagation.run(consumers=consumers, on_event=observer if told else None)
+            assert (seen > 0) == told, f"{seen} observations were given to the function"
             durations[told].append(report.duration_ms)
             made = len(report.timeline)
     head(f"Start to the verdict, {consumers:,} consumers, {made:,} observations, {count} rounds")

@@ -13,6 +13,7 @@ mod host;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_local::LocalBackend;
+use propagation_conformance::skip;
 use propagation_core::diagnosis::{Cause, FixKind};
 use propagation_core::{Report, Runner};
 
@@ -32,15 +33,6 @@ fn main() -> std::process::ExitCode {
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
-}
-
-/// Skipped because of `reason`, or failed where the environment is required.
-fn skip(what: &str, reason: &str) -> Result<Completion, Failed> {
-    let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
-    if required.split([',', ' ']).any(|name| name == what || name == "all") {
-        return Err(format!("{what} is required here: {reason}").into());
-    }
-    Ok(Completion::ignored_with(format!("{what}: {reason}")))
 }
 
 fn check(case: &Case) -> Result<Completion, Failed> {

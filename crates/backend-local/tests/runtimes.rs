@@ -5,7 +5,7 @@
 //! alone, which no volume can tell (`side_by_side/roots.rs`); scenarios do not look at it.
 //!
 //! Needs root, `/dev/fuse` and the runtimes. What is missing is a skip with its reason, or a failure
-//! where `PROPAGATION_REQUIRE` names it (`local`, `runc`, `crun`, `all`).
+//! where `PROPAGATION_REQUIRE` names it (`runc`, `crun`, `all`).
 
 #[cfg(target_os = "linux")]
 #[path = "runtimes/suite.rs"]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,8 +41,9 @@ fn a_run() -> TestResult {
 fn a_failed_run() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
-    for arguments in [["run", "--covering", "slave"], ["run", "--fault", "stop"]] {
-        output(scratch.path(), &arguments);
+    for (arguments, code) in [(["run", "--covering", "slave"], 5), (["run", "--fault", "stop"], 3)]
+    {
+        expect_code(&output(scratch.path(), &arguments), code)?;
         unchanged(&before)?;
     }
     PASSED
@@ -96,22 +98,38 @@ impl Moments {
     }
 }
 
+/// How many runs are killed.
+const KILLS: u32 = 200;
+
 fn killed() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
     let seed = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut moments = Moments(seed);
-    for round in 0..200 {
+    let started = Instant::now();
+    expect_code(&output(scratch.path(), &["run"]), 0)?;
+    let whole = u64::try_from(started.elapsed().as_micros())?;
+    let (mut kills, mut ended_before) = (0, 0);
+    for round in 0.. {
+        if kills == KILLS {
+            break;
+        }
         let mut child = support::propagation(scratch.path(), &["run"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let moment = Duration::from_micros(moments.next_micros(70_000));
-        #[allow(clippy::disallowed_methods)]
-        // the pause is what is tested; a run takes about 60 ms
+        let moment = Duration::from_micros(moments.next_micros(whole));
+        #[allow(clippy::disallowed_methods)] // the pause is what is tested
         thread::sleep(moment);
         child.kill()?;
-        child.wait()?;
+        // What ended by itself was not killed, and counts for nothing.
+        match child.wait()?.signal() {
+            Some(libc::SIGKILL) => kills += 1,
+            _ => ended_before += 1,
+        }
+        if ended_before > KILLS {
+            return Err(format!("{ended_before} runs ended too early, {kills} were killed").into());
+        }
         let cleaned = output(scratch.path(), &["clean"]);
         expect_code(&cleaned, 0)?;
         let after = Machine::now();

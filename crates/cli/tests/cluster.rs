@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
+use propagation_conformance::cluster_named;
 use serde_json::{Value, json};
 use support::{PASSED, TestResult, expect_code, expect_part, scratch, skip, stderr, stdout, test};
 
@@ -43,23 +44,24 @@ macro_rules! lab {
     () => {
         match Lab::find() {
             Ok(lab) => lab,
-            Err(reason) => return skip("k8s", reason),
+            Err(reason) => return skip("k8s", &reason),
         }
     };
 }
 
 impl Lab {
-    fn find() -> Result<Self, &'static str> {
-        if std::env::var_os("KUBECONFIG").is_none() {
-            return Err("KUBECONFIG names no cluster that tests may use");
-        }
+    fn find() -> Result<Self, String> {
+        cluster_named()?;
         let ssh_config = std::env::var_os("PROPAGATION_SSH_CONFIG");
         let ssh_config = ssh_config.ok_or("PROPAGATION_SSH_CONFIG names no ssh configuration")?;
         let listed = kubectl(&["get", "nodes", "--output", "name"]);
-        let listed = listed.map_err(|_| "there is no kubectl")?;
+        let listed = listed.map_err(|error| format!("kubectl does not start: {error}"))?;
+        if !listed.status.success() {
+            return Err(format!("the cluster cannot be reached: {}", stderr(&listed).trim()));
+        }
         let text = stdout(&listed);
         let node = text.lines().next().and_then(|line| line.strip_prefix("node/"));
-        let node = node.ok_or("the cluster has no node, or cannot be reached")?.to_owned();
+        let node = node.ok_or("the cluster has no node")?.to_owned();
         Ok(Self { ssh_config: ssh_config.into(), node, scratch: scratch() })
     }
 
@@ -81,6 +83,7 @@ impl Lab {
             .arg(&self.ssh_config)
             .args([&self.node, line])
             .output()?;
+        expect_code(&ssh, 0)?;
         Ok(stdout(&ssh))
     }
 
@@ -88,19 +91,19 @@ impl Lab {
     fn expect_nothing_left(&self) -> Result<(), Failed> {
         let spaces = ["get", "namespaces", "--output", "name", "--selector"];
         let ours = "app.kubernetes.io/managed-by=propagation,propagation/run-id";
-        let spaces = kubectl(&[&spaces[..], &[ours]].concat())?;
+        let spaces = kubectl_says(&[&spaces[..], &[ours]].concat())?;
         let on_node = self.on_node(
             "ls -d /var/lib/propagation /tmp/fuse-test-bridge 2>/dev/null; \
              grep fuse.propagation /proc/self/mountinfo; true",
         )?;
-        let left = format!("{}{on_node}", stdout(&spaces));
+        let left = format!("{spaces}{on_node}");
         if left.trim().is_empty() { Ok(()) } else { Err(format!("left: {left}").into()) }
     }
 
     /// A kubeconfig that was changed.
     fn kubeconfig(&self, change: impl FnOnce(&mut Value)) -> Result<PathBuf, Failed> {
-        let view = kubectl(&["config", "view", "--raw", "--output", "json"])?;
-        let mut config: Value = serde_json::from_slice(&view.stdout)?;
+        let view = kubectl_says(&["config", "view", "--raw", "--output", "json"])?;
+        let mut config: Value = serde_json::from_str(&view)?;
         change(&mut config);
         let path = self.scratch.path().join("kubeconfig");
         std::fs::write(&path, config.to_string())?;
@@ -110,6 +113,13 @@ impl Lab {
 
 fn kubectl(words: &[&str]) -> io::Result<Output> {
     Command::new("kubectl").args(words).output()
+}
+
+/// What it prints; fails unless it does what it was told.
+fn kubectl_says(words: &[&str]) -> Result<String, Failed> {
+    let output = kubectl(words)?;
+    expect_code(&output, 0)?;
+    Ok(stdout(&output))
 }
 
 fn full_success(output: &Output) -> Result<(), Failed> {
@@ -187,8 +197,9 @@ fn under_way(command: &mut Command, line: &str) -> Result<std::process::Child, F
     Err(format!("it ended before {line:?}: {said}").into())
 }
 
-fn signal(child: &std::process::Child, signal: &str) -> io::Result<()> {
-    Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().map(drop)
+fn signal(child: &std::process::Child, signal: &str) -> Result<(), Failed> {
+    let kill = Command::new("kill").args(["-s", signal, &child.id().to_string()]).output()?;
+    expect_code(&kill, 0)
 }
 
 fn interrupted() -> TestResult {
@@ -213,13 +224,18 @@ fn killed() -> TestResult {
     for line in ["is ready", "host_setup passed", "consumer passed"] {
         let mut child = under_way(&mut lab.run(&[]), line)?;
         signal(&child, "KILL")?;
-        child.wait()?;
-        let listed = stdout(&clean(&["--list"]).output()?);
-        expect_part(&listed, &format!("node {}", lab.node))?;
-        let output = clean(&[]).output()?;
-        expect_code(&output, 0)?;
+        let status = child.wait()?;
+        if status.code().is_some() {
+            return Err(format!("it ended with {status} before it was killed").into());
+        }
+        let listed = clean(&["--list"]).output()?;
+        expect_code(&listed, 0)?;
+        expect_part(&stdout(&listed), &format!("node {}", lab.node))?;
+        expect_code(&clean(&[]).output()?, 0)?;
         lab.expect_nothing_left()?;
-        expect_part(&stdout(&clean(&[]).output()?), "nothing is left")?;
+        let again = clean(&[]).output()?;
+        expect_code(&again, 0)?;
+        expect_part(&stdout(&again), "nothing is left")?;
     }
     PASSED
 }
@@ -230,12 +246,12 @@ fn few_rights() -> TestResult {
     expect_code(&lab.command(&["manifests"]).arg(&manifests).output()?, 0)?;
     let rbac = manifests.join("rbac.yaml");
     let rbac = rbac.to_str().ok_or("a path that is text")?;
-    expect_code(&kubectl(&["apply", "--filename", rbac])?, 0)?;
+    kubectl_says(&["apply", "--filename", rbac])?;
     let account = "system:serviceaccount:default:propagation-operator";
     let kubeconfig = lab.kubeconfig(|config| config["users"][0]["user"]["as"] = json!(account))?;
     let words = ["run", "--backend", "k8s", "--node", &lab.node, "--access", "pod", "--kubeconfig"];
     let with_role = lab.command(&words).arg(&kubeconfig).output()?;
-    expect_code(&kubectl(&["delete", "--filename", rbac])?, 0)?;
+    kubectl_says(&["delete", "--filename", rbac])?;
     let without = lab.command(&words).arg(&kubeconfig).output()?;
     full_success(&with_role)?;
     expect_code(&without, 1)?;
@@ -293,8 +309,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
 
 fn api_server_away() -> TestResult {
     let lab = lab!();
-    let view = kubectl(&["config", "view", "--output", "jsonpath={.clusters[0].cluster.server}"])?;
-    let address = stdout(&view).trim_start_matches("https://").to_owned();
+    let server = "jsonpath={.clusters[0].cluster.server}";
+    let server = kubectl_says(&["config", "view", "--output", server])?;
+    let address = server.trim_start_matches("https://").to_owned();
     let relay = Relay::before(address)?;
     let kubeconfig = lab.kubeconfig(|config| {
         let cluster = &mut config["clusters"][0]["cluster"];
@@ -370,7 +387,7 @@ fn by_hand() -> TestResult {
     let mut command = lab.command(&["manifests", "--liveness-probe", "--node", &lab.node]);
     expect_code(&command.arg(&tree).output()?, 0)?;
     let directory = tree.to_str().ok_or("a path that is text")?;
-    expect_code(&kubectl(&["apply", "-k", directory])?, 0)?;
+    kubectl_says(&["apply", "-k", directory])?;
     let followed = ["--namespace", "fuse-test", "wait", "--for=condition=Ready", "--timeout=60s"];
     let ready = kubectl(&[&followed[..], &["pod", "--all"]].concat())?;
     let mut logs = Command::new("kubectl")
@@ -384,9 +401,8 @@ fn by_hand() -> TestResult {
         .any(|line| line.contains("[Consumer Ready]"));
     logs.kill()?;
     logs.wait()?;
-    expect_code(&kubectl(&["delete", "-k", directory, "--wait=false"])?, 0)?;
-    let gone = ["wait", "--for=delete", "namespace/fuse-test", "--timeout=120s"];
-    let _ = kubectl(&gone)?;
+    kubectl_says(&["delete", "-k", directory, "--wait=false"])?;
+    kubectl_says(&["wait", "--for=delete", "namespace/fuse-test", "--timeout=120s"])?;
     lab.on_node(
         "umount --lazy /tmp/fuse-test-bridge/dfs; rm -rf --one-file-system /tmp/fuse-test-bridge",
     )?;

@@ -176,7 +176,7 @@ fn scenario_index() -> TestResult {
         expect_part(&index, &format!("<a href=\"{name}/report.html\">{name}</a>"))?;
         expect_part(&fs::read_to_string(all.join(name).join("report.html"))?, "Full success")?;
     }
-    let Some(mut page) = browser(scratch.path())? else { return PASSED };
+    let Some(mut page) = browser(scratch.path())? else { return no_browser() };
     page.open(&all.join("index.html"))?;
     expect_quiet(&page)?;
     expect_value(&mut page, "document.querySelectorAll('tbody tr').length", &json!(2))?;

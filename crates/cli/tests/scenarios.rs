@@ -6,7 +6,9 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use libtest_mimic::{Completion, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
+use propagation_core::Report;
+use propagation_core::report::Status;
 use serde_json::Value;
 use support::{TestResult, output, scratch, skip, test};
 
@@ -42,11 +44,17 @@ fn files() -> Vec<PathBuf> {
 
 fn shows_what_it_says(file: &Path) -> TestResult {
     let scratch = scratch();
-    let ran = output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]);
+    let arguments = ["run", "--scenario", &file.to_string_lossy()];
+    let report = scratch.path().join("report");
+    let report_path = report.to_string_lossy();
+    let ran = output(scratch.path(), &[&arguments[..], &["--report", &report_path]].concat());
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
     match ran.status.code() {
-        Some(0) => Ok(Completion::Completed),
+        Some(0) => match skipped_expectations(&report.join("report.json"))?.as_slice() {
+            [] => Ok(Completion::Completed),
+            some => skip("scenario", &format!("expectations skipped: {}", some.join("; "))),
+        },
         // Nothing could be looked at: the reason is in the text.
         Some(5) => {
             let reason = text.lines().find(|line| line.contains("skipped")).unwrap_or("skipped");
@@ -54,6 +62,23 @@ fn shows_what_it_says(file: &Path) -> TestResult {
         }
         status => Err(format!("exit status {status:?}\n{text}{said}").into()),
     }
+}
+
+/// What was not looked at although the scenario expects it, and why.
+fn skipped_expectations(report: &Path) -> Result<Vec<String>, Failed> {
+    let report = Report::from_json(&fs::read(report)?)?;
+    let checks = report.phases.iter().flat_map(|phase| &phase.checks);
+    let skipped = checks.filter(|check| {
+        check.status == Status::Skipped
+            && (check.id.starts_with("expect:") || check.id.starts_with("done"))
+    });
+    let skipped: Vec<String> =
+        skipped.map(|check| format!("{} ({})", check.id, check.observed)).collect();
+    let counted = report.expectations().skipped;
+    if u64::try_from(skipped.len())? != counted {
+        return Err(format!("{counted} expectations are skipped, found {skipped:?}").into());
+    }
+    Ok(skipped)
 }
 
 fn the_schema_accepts_every_scenario_file() -> TestResult {
@@ -256,7 +281,7 @@ fn the_atlas_is_right() -> TestResult {
     }
     let made = fs::read_to_string(out.join("atlas.md"))?;
     let path = root().join("docs/atlas.md");
-    if std::env::var_os("BLESS").is_some() {
+    if support::blessing() {
         fs::write(&path, &made)?;
     }
     let written = fs::read_to_string(&path).unwrap_or_default();

@@ -26,17 +26,18 @@
 //! `PROPAGATION_REQUIRE=fake,local`, `PROPAGATION_REQUIRE=all`): an absent environment is then a
 //! failure, and so is every skip that the suite has not declared acceptable
 //! ([`Suite::accepting_without`]). A suite in which no case runs although its environment is there
-//! fails.
+//! fails. Other tests give up by [`skip()`], so that one variable requires all there is.
 //!
 //! # Reading order
 //!
-//! `suite` (what a backend is given to the cases with), `skip`, `case` (one case and what it
+//! `suite` (what a backend is given to the cases with), `skip`, `require`, `case` (one case and what it
 //! needs), `lab` (what a case works with), `cases` (the cases, by subject).
 
 mod case;
 mod cases;
 mod failure;
 mod lab;
+mod require;
 mod skip;
 mod suite;
 #[cfg(test)]
@@ -44,5 +45,6 @@ mod tests;
 mod watchdog;
 
 pub use case::Need;
-pub use skip::{REQUIRE, Skip};
+pub use require::{KNOWN, REQUIRE, cluster_named, skip};
+pub use skip::Skip;
 pub use suite::{CaseOutcome, Suite, run_suites};

@@ -12,7 +12,8 @@ use crate::case::{Case, Need, Offer};
 use crate::cases;
 use crate::failure::Failure;
 use crate::lab::{Lab, Remover};
-use crate::skip::{REQUIRE, Required, Skip};
+use crate::require::{REQUIRE, Required};
+use crate::skip::Skip;
 use crate::watchdog::watch;
 
 /// What is looked for on this machine once the nodes of a case are closed.

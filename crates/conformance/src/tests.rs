@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use propagation_core::fake::FakeBackend;
 use propagation_core::{Backend, Capabilities, Error, Node, Plan, Run};
 
-use crate::skip::Required;
+use crate::require::Required;
 use crate::{CaseOutcome, Need, Skip, Suite};
 
 fn requiring(mut suite: Suite, names: &str) -> Suite {

@@ -3,15 +3,21 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, clean};
-use propagation_conformance::{Need, Suite, run_suites};
+use propagation_conformance::{Need, Suite, cluster_named, run_suites};
 use propagation_core::fake::FakeBackend;
-use propagation_core::{Backend, Error, Node, Plan, Run, RunId};
+use propagation_core::{Backend, Error, ErrorKind, Node, Plan, Run, RunId};
 
 /// The namespace that all cases share: making and deleting one takes longer than a case.
 const NAMESPACE: &str = "propagation-conformance";
+
+/// How long Kubernetes may take to delete it.
+const GONE_WITHIN: Duration = Duration::from_secs(120);
 
 /// Each case has an async runtime of its own, and a client belongs to one.
 #[derive(Clone)]
@@ -46,36 +52,54 @@ fn options() -> K8sOptions {
 }
 
 fn main() -> ExitCode {
-    if std::env::var_os("KUBECONFIG").is_none() {
-        let absent = FakeBackend::default()
-            .with_name("k8s")
-            .with_absence("KUBECONFIG names no cluster that tests may use");
-        return run_suites(vec![Suite::new(absent)]);
+    if let Err(reason) = cluster_named() {
+        return absent(reason);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("an async runtime");
     let made = runtime
         .block_on(async { K8sBackend::connect(options()).await?.make_namespace(NAMESPACE).await });
-    if let Err(error) = made {
-        let absent = FakeBackend::default().with_name("k8s").with_absence(error.to_string());
-        return run_suites(vec![Suite::new(absent)]);
+    match made {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::Environment => return absent(&error.to_string()),
+        Err(error) => return failure(&error.to_string()),
     }
     let suite = Suite::new(Fresh(options()))
         // A real node is what it is.
         .accepting_without([Need::ShapeNode])
         // A kubelet looks every second, and waits 10 s before it restarts a container again.
-        .with_soon(std::time::Duration::from_secs(45))
-        .with_case_deadline(std::time::Duration::from_secs(240))
+        .with_soon(Duration::from_secs(45))
+        .with_case_deadline(Duration::from_secs(240))
         .with_remover(|run| async move { remove(&run).await.map_err(|error| error.to_string()) });
     let code = run_suites(vec![suite]);
-    let deleted = runtime.block_on(async {
-        K8sBackend::connect(options()).await?.delete_namespace(NAMESPACE).await
-    });
-    if let Err(error) = deleted {
-        // The cases have been told; the cluster is a test's own.
-        let _ = writeln!(std::io::stderr(), "the namespace {NAMESPACE} stays: {error}");
+    match runtime.block_on(delete_namespace()) {
+        Ok(()) => code,
+        Err(error) => failure(&format!("the namespace {NAMESPACE} stays: {error}")),
     }
-    code
+}
+
+/// Every case is skipped, or fails where the cluster is required.
+fn absent(reason: &str) -> ExitCode {
+    let absent = FakeBackend::default().with_name("k8s").with_absence(reason);
+    run_suites(vec![Suite::new(absent)])
+}
+
+fn failure(words: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{words}");
+    ExitCode::FAILURE
+}
+
+/// Deletes the namespace and waits until it is gone.
+async fn delete_namespace() -> Result<(), Box<dyn std::error::Error>> {
+    K8sBackend::connect(options()).await?.delete_namespace(NAMESPACE).await?;
+    let spaces: Api<Namespace> = Api::all(Client::try_default().await?);
+    let gone = async {
+        while spaces.get_opt(NAMESPACE).await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok::<_, kube::Error>(())
+    };
+    Ok(tokio::time::timeout(GONE_WITHIN, gone).await??)
 }
 
 async fn remove(run: &RunId) -> Result<(), Error> {
@@ -85,7 +109,7 @@ async fn remove(run: &RunId) -> Result<(), Error> {
             let cleanup = clean::remove(&backend, &leftover).await;
             if let Some(line) = cleanup.could_not.first() {
                 let operation = format!("remove run {run}");
-                return Err(Error::new(propagation_core::ErrorKind::Internal, operation, line));
+                return Err(Error::new(ErrorKind::Internal, operation, line));
             }
         }
     }

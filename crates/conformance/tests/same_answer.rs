@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions};
+use propagation_conformance::{cluster_named, skip};
 use propagation_core::observation::Via;
 use propagation_core::plan::{Fault, Plan, Propagation, Role, StartOrder, Volume, WorkloadSpec};
 use propagation_core::{Report, RunId, Runner};
@@ -56,13 +57,8 @@ fn main() -> ExitCode {
 
 /// Both answers, compared; skipped without a cluster, unless one is required.
 fn compare(mut plan: Plan) -> Result<Completion, Failed> {
-    if std::env::var_os("KUBECONFIG").is_none() {
-        let required = std::env::var(propagation_conformance_require()).unwrap_or_default();
-        let reason = "KUBECONFIG names no cluster that tests may use";
-        if required.split(',').any(|name| name == "all" || name == "k8s") {
-            return Err(format!("k8s is required here: {reason}").into());
-        }
-        return Ok(Completion::ignored_with(format!("k8s: {reason}")));
+    if let Err(reason) = cluster_named() {
+        return skip("k8s", reason);
     }
     let run = RunId::generate()?;
     plan.bridge.path = format!("/tmp/propagation-{run}");
@@ -73,10 +69,6 @@ fn compare(mut plan: Plan) -> Result<Completion, Failed> {
         return Ok(Completion::Completed);
     }
     Err(differences.join("\n").into())
-}
-
-fn propagation_conformance_require() -> &'static str {
-    "PROPAGATION_REQUIRE"
 }
 
 async fn both(plan: Plan) -> Result<(Report, Report), propagation_core::Error> {

@@ -174,7 +174,12 @@ def impatient(**options: Any) -> dict[str, Any]:
 
 
 def absent(what: str, reason: str) -> None:
-    """Skip because of `reason`, or fail where `what` is required (`PROPAGATION_REQUIRE`)."""
+    """Skip because of `reason`, or fail where `what` is required (`PROPAGATION_REQUIRE`).
+
+    The words are those of the Rust tests; `python` is whatever these tests need beside the module.
+    """
+    if what not in ("local", "root", "python"):
+        pytest.fail(f"{what!r} is no word of PROPAGATION_REQUIRE ({reason})")
     required = os.environ.get("PROPAGATION_REQUIRE", "").replace(",", " ").split()
     if what in required or "all" in required:
         pytest.fail(f"{what} is required here: {reason}")
@@ -201,7 +206,7 @@ def program(name: str) -> str:
     """Give the path of a program that a test needs."""
     found = shutil.which(name)
     if found is None:
-        absent(name, f"{name} is not installed")
+        absent("python", f"{name} is not installed")
     return str(found)
 
 

@@ -165,8 +165,10 @@ def test_control_c_cleans_up_and_is_raised(face: str) -> None:
         "sync": "propagation.run(fault='stop', on_event=event)",
         "async": "asyncio.run(propagation.run_async(fault='stop', on_event=event))",
     }[face]
+    # Whoever is started in the background ignores the signal.
     script = f"""
-import asyncio, propagation
+import asyncio, propagation, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def event(event):
     if isinstance(event, propagation.PhaseStarted) and event.phase == "stale_mount":
         print("now", flush=True)
@@ -185,6 +187,7 @@ except KeyboardInterrupt:
     child.stdout.close()
     assert child.wait() == 0
     assert rest == "interrupted\nchildren []\n"
+    assert not _agents_of(child.pid)
 
 
 def test_a_killed_process_leaves_nothing() -> None:
@@ -215,8 +218,12 @@ node = propagation.LocalNode().__enter__()
 node.start("producer").wait("mounted")
 print("up", flush=True)
 """
-    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (child.returncode, child.stdout, child.stderr) == (0, "up\n", "")
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    said = child.communicate()
+    assert (child.returncode, *said) == (0, "up\n", "")
+    assert eventually(lambda: not _agents_of(child.pid)), "the node ends with its starter"
 
 
 def _in_fork(body: object) -> str:

@@ -29,7 +29,7 @@ def test_it_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MPLBACKEND", raising=False)
     for module in ("nbclient", "nbformat", "ipykernel", "matplotlib", "pandas"):
         if importlib.util.find_spec(module) is None:
-            absent("notebooks", f"{module} is not installed")
+            absent("python", f"{module} is not installed")
     import nbformat
     from nbclient import NotebookClient
 

@@ -61,6 +61,7 @@ def test_observations_say_what_was_seen(report: propagation.Report) -> None:
     assert fine.mount["fs_type"].startswith("fuse")
     assert fine.took_us > 0
     held = [seen for seen in report.timeline if seen.held_descriptor]
+    assert held
     assert all(seen.workload for seen in held)
 
 
@@ -137,7 +138,7 @@ def test_it_does_not_change(report: propagation.Report) -> None:
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_data_frames(report: propagation.Report, library: Any) -> None:
     if importlib.util.find_spec(library) is None:
-        absent(library, f"{library} is not installed")
+        absent("python", f"{library} is not installed")
     frame = report.to_dataframe(library)
     assert type(frame).__module__.startswith(library)
     assert len(frame) == len(report.timeline)

@@ -20,7 +20,7 @@ from conftest import absent
 def wheel() -> Path:
     path = os.environ.get("PROPAGATION_WHEEL")
     if not path:
-        absent("wheel", "PROPAGATION_WHEEL does not name one; scripts/test-python does")
+        absent("python", "PROPAGATION_WHEEL does not name one; scripts/test-python does")
     assert path is not None
     return Path(path)
 
@@ -60,7 +60,7 @@ def test_it_needs_no_newer_glibc_than_its_tag_says(wheel: Path) -> None:
 
 def test_auditwheel_agrees(wheel: Path) -> None:
     if importlib.util.find_spec("auditwheel") is None:
-        absent("auditwheel", "auditwheel is not installed")
+        absent("python", "auditwheel is not installed")
     shown = subprocess.run(
         [sys.executable, "-m", "auditwheel", "show", str(wheel)],
         capture_output=True,

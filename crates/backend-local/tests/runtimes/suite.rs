@@ -1,12 +1,16 @@
 //! The trials, and what must not be left when all are done.
 #![allow(clippy::print_stderr)] // a test program
 
+#[path = "../support/cgroups.rs"]
+mod cgroups;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_local::LocalBackend;
+use propagation_conformance::skip;
 use propagation_core::plan::RuntimeSpec;
 use propagation_core::report::Status;
 use propagation_core::{Backend as _, ErrorKind, Plan, Report, Runner, scenario};
@@ -31,7 +35,7 @@ pub(super) fn main() -> ExitCode {
     let pairs = files.iter().flat_map(|file| ENGINES.map(|engine| (file.clone(), engine)));
     let mut trials: Vec<Trial> = pairs.map(|(file, engine)| comparison(file, engine)).collect();
     trials.extend(ENGINES.map(refusal_in_its_own_words));
-    trials.push(Trial::test("an unknown program is no runtime", an_unknown_program));
+    trials.push(Trial::ignorable_test("an unknown program is no runtime", an_unknown_program));
     let conclusion = libtest_mimic::run(&arguments, trials);
     let left = cgroups();
     if left.is_empty() {
@@ -84,15 +88,15 @@ steps:
     })
 }
 
-fn an_unknown_program() -> Result<(), Failed> {
+fn an_unknown_program() -> Result<Completion, Failed> {
     let plan = named(Plan::default(), "/bin/true");
-    if LocalBackend::new().refuses(&plan).is_some() {
+    if let Some(reason) = LocalBackend::new().refuses(&plan) {
         // An ordinary user learns before that it needs root.
-        return Ok(());
+        return skip("root", &reason);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(Runner::new(plan)?.run(&LocalBackend::new())) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Completion::Completed),
         other => Err(format!("expected a refusal, found {other:?}").into()),
     }
 }
@@ -111,11 +115,7 @@ fn with_engine(
 ) -> Result<Completion, Failed> {
     let plan = named(plan, engine);
     if let Some(reason) = LocalBackend::new().refuses(&plan) {
-        let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
-        if required.split(',').any(|word| ["all", "local", engine].contains(&word)) {
-            return Err(format!("{engine} is required here: {reason}").into());
-        }
-        return Ok(Completion::ignored_with(reason));
+        return skip(engine, &reason);
     }
     let report = run(plan)?;
     let odd = report.phases.iter().find(|phase| phase.status != Status::Passed);
@@ -146,16 +146,6 @@ fn statuses(report: &Report) -> Vec<String> {
 
 /// Control groups of the machine that runtimes have made for containers of nodes.
 fn cgroups() -> Vec<PathBuf> {
-    let entries = |directory: &Path| {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
-    };
-    let hierarchies = entries(Path::new("/sys/fs/cgroup"));
-    let below = hierarchies.iter().flat_map(|path| entries(path)).collect::<Vec<_>>();
     let runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
-    let ours = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        runs.iter().any(|run| name.contains(run))
-    };
-    hierarchies.into_iter().chain(below).filter(ours).collect()
+    cgroups::named(|name| runs.iter().any(|run| name.contains(run)))
 }

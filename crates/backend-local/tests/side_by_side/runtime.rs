@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use libtest_mimic::Failed;
@@ -11,6 +11,7 @@ use propagation_core::plan::Propagation;
 use serde_json::{Value, json};
 
 use super::case::Case;
+use super::cgroups;
 use super::inside::{Step, act};
 use super::roots::{Maker, Version};
 use super::world::World;
@@ -215,17 +216,6 @@ impl Drop for Container<'_> {
 
 /// Control groups that containers of this process have on the machine.
 pub(super) fn cgroups_left() -> Vec<PathBuf> {
-    let name = format!("{PREFIX}-{}-", std::process::id());
-    let root = Path::new("/sys/fs/cgroup");
-    let entries = |directory: &Path| {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect::<Vec<_>>()
-    };
-    let hierarchies = entries(root).into_iter().filter(|path| path.is_dir());
-    let below = hierarchies.flat_map(|path| entries(&path));
-    entries(root)
-        .into_iter()
-        .chain(below)
-        .filter(|path| path.file_name().is_some_and(|own| own.to_string_lossy().starts_with(&name)))
-        .collect()
+    let prefix = format!("{PREFIX}-{}-", std::process::id());
+    cgroups::named(|name| name.starts_with(&prefix))
 }

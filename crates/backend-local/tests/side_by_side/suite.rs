@@ -2,6 +2,8 @@
 #![allow(clippy::print_stderr)] // a test program
 
 mod case;
+#[path = "../support/cgroups.rs"]
+mod cgroups;
 mod compare;
 mod expected;
 mod graph;
@@ -125,12 +127,7 @@ struct Skip {
 
 impl Skip {
     fn completion(self) -> Result<Completion, Failed> {
-        let Self { what, reason } = self;
-        let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
-        if required.split(',').any(|word| word == what || word == "all") {
-            return Err(format!("{what} is required here: {reason}").into());
-        }
-        Ok(Completion::ignored_with(format!("{what}: {reason}")))
+        propagation_conformance::skip(&self.what, &self.reason)
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the tests of the command line share.
-#![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
+#![allow(dead_code, unreachable_pub, unused_imports)] // each test binary uses a part of it
 #![allow(clippy::print_stderr)] // a test binary's own main
 
 pub mod chromium;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+pub use propagation_conformance::skip;
 
 /// The program under test.
 pub const PROPAGATION: &str = env!("CARGO_BIN_EXE_propagation");
@@ -23,13 +24,13 @@ pub fn test(name: &str, run: fn() -> TestResult) -> Trial {
 }
 
 /// Runs the tests one after the other (they look at the whole machine's processes and mounts),
-/// prints what was skipped and why, and exits with failure when nothing ran.
+/// prints what was skipped and why, and exits with failure when there was none to run.
 pub fn main(tests: Vec<Trial>) {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let wanted = tests.len();
     let conclusion = libtest_mimic::run(&arguments, tests);
-    if arguments.filter.is_none() && !arguments.list && wanted == 0 {
+    let all = conclusion.num_passed + conclusion.num_failed + conclusion.num_ignored;
+    if arguments.filter.is_none() && !arguments.list && all == 0 {
         eprintln!("no test ran");
         std::process::exit(1);
     }
@@ -39,14 +40,9 @@ pub fn main(tests: Vec<Trial>) {
 /// Passed.
 pub const PASSED: TestResult = Ok(Completion::Completed);
 
-/// Skipped because of `reason`, or failed where the environment is required: `PROPAGATION_REQUIRE`
-/// is `all` or names `what`.
-pub fn skip(what: &str, reason: &str) -> TestResult {
-    let required = std::env::var("PROPAGATION_REQUIRE").unwrap_or_default();
-    if required.split(',').any(|name| name == what || name == "all") {
-        return Err(format!("{what} is required here: {reason}").into());
-    }
-    Ok(Completion::ignored_with(format!("{what}: {reason}")))
+/// Whether documents are to be written anew and not compared.
+pub fn blessing() -> bool {
+    std::env::var_os("BLESS").is_some_and(|value| value == "1")
 }
 
 /// Whether the tests run as root.
