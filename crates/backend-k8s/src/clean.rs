@@ -325,18 +325,19 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
 
 /// Whether the kubelet has ended the containers of a pod because it is to go, so that it starts none of
 /// them again. A container that ended before may be under way again: its pod is waited for until it
-/// is gone.
+/// is gone. One that is not to start yet is not waited for, which can take 40 s: should it start all
+/// the same, its program waits for a word of the host agent, and ends with that.
 fn has_been_ended(pod: &Pod) -> bool {
     let Some(deletion) = &pod.metadata.deletion_timestamp else { return false };
     let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
     let asked_for = deletion.0.as_second() - grace;
     let containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-    let mut ends = containers.map(|container| {
-        let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
-        ended.and_then(|ended| ended.finished_at.as_ref()).map(|time| time.0.as_second())
-    });
-    ends.all(|ended| ended.is_some_and(|at| at >= asked_for))
-        && pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())
+    let mut states = containers.map(|container| container.state.as_ref());
+    states.all(|state| {
+        let Some(state) = state else { return false };
+        let ended = state.terminated.as_ref().and_then(|ended| ended.finished_at.as_ref());
+        state.waiting.is_some() || ended.is_some_and(|time| time.0.as_second() >= asked_for)
+    }) && pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())
 }
 
 async fn delete_objects(going: &Going) -> Result<(), Error> {
