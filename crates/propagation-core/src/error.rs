@@ -85,9 +85,11 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `kind` while doing `operation` ("open /dev/fuse"), because of `reason`.
+    /// An error of `kind` while doing `operation` ("open /dev/fuse"), because of `reason`. The number that
+    /// the standard library puts behind an error of the system is left out of it: the words say it.
     pub fn new(kind: ErrorKind, operation: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { kind, operation: operation.into(), reason: reason.into(), fix: None, source: None }
+        let reason = without_numbers(reason.into());
+        Self { kind, operation: operation.into(), reason, fix: None, source: None }
     }
 
     /// Adds what the user can do about it.
@@ -140,5 +142,32 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+/// A text without what the standard library adds to an error of the system, as in ` (os error 2)`.
+fn without_numbers(mut text: String) -> String {
+    const BEFORE: &str = " (os error ";
+    while let Some(start) = text.find(BEFORE) {
+        let rest = &text[start + BEFORE.len()..];
+        let Some(digits) = rest.find(')').filter(|end| rest[..*end].parse::<i32>().is_ok()) else {
+            break;
+        };
+        text.replace_range(start..=start + BEFORE.len() + digits, "");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_system_errors_are_left_out() {
+        let error = std::io::Error::from_raw_os_error(2).to_string();
+        let error = Error::new(ErrorKind::Environment, "read x", format!("{error}: {error}"));
+        assert_eq!(error.reason(), "No such file or directory: No such file or directory");
+        let odd = Error::new(ErrorKind::Environment, "read x", "said (os error two)");
+        assert_eq!(odd.reason(), "said (os error two)");
     }
 }
