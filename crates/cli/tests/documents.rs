@@ -236,7 +236,8 @@ fn steady(output: &str) -> String {
         (r"\d{8}t\d{6}-[0-9a-f]{8}", "<run>"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<timestamp>"),
         (r"\b\d+ min \d+ s\b|\b\d+(\.\d+)? (ms|s)\b", "<time>"),
-        // The time between two mounts may be glimpsed or not.
+        // The time before a mount, or between two, may be glimpsed or not.
+        (r"\| empty \(absent\) at <time> → ok", "| ok"),
         (r" → empty \(absent\) at <time>( → ok)", "$1"),
         // Nothing waits for the recovery of a consumer that came during the fault.
         (
