@@ -116,7 +116,7 @@ impl Host {
         self.requests.send(id).map_err(|_| gone())?;
         match receiver.await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(failure)) => Err(error_of(failure)),
+            Ok(Err(failure)) => Err(failure.into()),
             Err(_) => Err(gone()),
         }
     }
@@ -156,15 +156,6 @@ fn gone() -> Error {
     .with_fix(
         "look at the node and at the host pod; clean up with `propagation clean --backend k8s`",
     )
-}
-
-fn error_of(failure: Failure) -> Error {
-    let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
-    let error = Error::new(kind, failure.operation, failure.reason);
-    match failure.fix {
-        Some(fix) => error.with_fix(fix),
-        None => error,
-    }
 }
 
 fn other_version(detail: &str) -> Error {
@@ -208,7 +199,7 @@ impl Keeper {
             Some(FromHost::Hello { protocol, agent, .. }) => Err(other_version(&format!(
                 "agent {agent} speaks protocol {protocol}, and this program {HOST_PROTOCOL_VERSION}"
             ))),
-            Some(FromHost::CannotServe { failure }) => Err(error_of(failure)),
+            Some(FromHost::CannotServe { failure }) => Err(failure.into()),
             Some(other) => Err(unexpected(&other)),
             None => {
                 let words = (&mut stream.end).await.unwrap_or_default();

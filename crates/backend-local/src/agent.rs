@@ -119,7 +119,7 @@ impl Agent {
         self.send(&Request { id, call })?;
         match receiver.await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(failure)) => Err(error_of(failure)),
+            Ok(Err(failure)) => Err(failure.into()),
             Err(_) => Err(disconnected()),
         }
     }
@@ -159,16 +159,6 @@ fn disconnected() -> Error {
     .with_fix("look for an out-of-memory kill (dmesg); clean up with `propagation clean`")
 }
 
-/// The error that a failure of the agent becomes.
-pub(crate) fn error_of(failure: Failure) -> Error {
-    let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
-    let error = Error::new(kind, failure.operation, failure.reason);
-    match failure.fix {
-        Some(fix) => error.with_fix(fix),
-        None => error,
-    }
-}
-
 async fn read_message(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Message>, Error> {
     loop {
         let mut header = [0; 4];
@@ -200,7 +190,7 @@ async fn greet(reader: &mut BufReader<OwnedReadHalf>) -> Result<Hello, Error> {
         Some(Message::Hello { protocol, agent, .. }) => Err(other_version(&format!(
             "agent {agent} speaks protocol {protocol}, and this program {PROTOCOL_VERSION}"
         ))),
-        Some(Message::CannotServe { failure }) => Err(error_of(failure)),
+        Some(Message::CannotServe { failure }) => Err(failure.into()),
         Some(_) => Err(other_version("it does not begin with a greeting")),
         None => Err(disconnected()),
     }
