@@ -11,6 +11,8 @@ mod frames;
 mod node;
 mod programs;
 mod reported;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 use std::fmt::Display;

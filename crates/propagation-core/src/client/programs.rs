@@ -89,7 +89,7 @@ impl Programs {
         (container, receiver)
     }
 
-    /// A container has been started: it is its workload from now on.
+    /// A container is its workload from now on.
     pub fn stands(&self, container: u32) {
         let mut state = lock(&self.state);
         if let Some(known) = state.containers.get(&container) {
