@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
@@ -82,6 +83,17 @@ fn waits(reason: &str, message: &str, last: Option<&str>) -> Standing {
         }
         _ => Standing::Pending,
     }
+}
+
+/// How long the kubelet waits, as it says, before it starts a container of the pod again.
+pub(crate) fn back_off(pod: &Pod) -> Option<Duration> {
+    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let (_, rest) = waiting.message.as_ref()?.split_once("back-off ")?;
+    let text = rest.split(' ').next()?;
+    let (minutes, seconds) = text.split_once('m').unwrap_or(("0", text));
+    let seconds = seconds.strip_suffix('s')?.parse::<u64>().ok()?;
+    Some(Duration::from_secs(minutes.parse::<u64>().ok()? * 60 + seconds))
 }
 
 const ROOM: &str = "free CPU or memory on the node: each pod asks for 50m and 32Mi";
@@ -263,6 +275,22 @@ mod tests {
             assert!(found.contains(reason), "{found}");
             assert!(advice.contains(fix), "{advice}");
         }
+    }
+
+    #[test]
+    fn a_back_off_is_as_long_as_the_kubelet_says() {
+        let says = |message: &str| {
+            let pod = json!({ "metadata": { "name": "p" }, "status": { "containerStatuses": [{
+                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 3,
+                "state": { "waiting": { "reason": "CrashLoopBackOff", "message": message } },
+            }] } });
+            back_off(&serde_json::from_value(pod).expect("a pod"))
+        };
+        let text = "back-off 40s restarting failed container=agent pod=p_n(1)";
+        assert_eq!(says(text), Some(Duration::from_secs(40)));
+        let text = "back-off 2m40s restarting failed container=agent pod=p_n(1)";
+        assert_eq!(says(text), Some(Duration::from_secs(160)));
+        assert_eq!(says("something else"), None);
     }
 
     #[test]

@@ -41,13 +41,20 @@ fn of_fault(fault: &Fault) -> Option<String> {
 }
 
 fn of_steps(steps: &[Step]) -> Option<String> {
-    steps.iter().find_map(|step| match &step.action {
+    steps.iter().find_map(|step| {
+        match &step.action {
         Action::Fault(fault) => of_fault(fault),
         Action::Repair(Repair::HandOver) => {
             Some("nothing is kept that could be handed over".into())
         }
+        Action::Execute { .. } => Some(
+            "a program of the scenario would change a node that is not the run's own, or is not in \
+             the pods' image"
+                .into(),
+        ),
         Action::Repeat { steps, .. } => of_steps(steps),
         _ => None,
+    }
     })
 }
 

@@ -21,7 +21,7 @@ use crate::failure::{or_gone, persist};
 use crate::host::Host;
 use crate::objects::FIELD_MANAGER;
 use crate::objects::workload::{Common, Placement, Task, pod};
-use crate::pods::{Pods, Standing, standing};
+use crate::pods::{Pods, Standing, back_off, standing};
 
 /// When a container that has not started is asked after at its volume's source.
 const SUSPICIOUS_AFTER: Duration = Duration::from_secs(3);
@@ -295,15 +295,25 @@ impl Shared {
                 ),
                 errno: Some("hang".into()),
             })),
-            () = tokio::time::sleep(limit) => {
+            () = self.patience(pods, limit) => {
                 tracing::debug!(container, after = ?began.elapsed(), "a program did not arrive");
                 // The kubelet has tried again, and the same was said.
                 let refused = pods.iter().find_map(|name| match standing(&*self.pods.get(name)?) {
                     Standing::Refused(refusal) => Some(refusal),
                     _ => None,
                 });
-                refused.map_or_else(|| Err(self.too_late(spec, pods, limit)), |r| Ok(Err(r)))
+                refused.map_or_else(|| Err(self.too_late(spec, pods, began.elapsed())), |r| Ok(Err(r)))
             }
+        }
+    }
+
+    /// Waits for a time; and for as long as the kubelet says that it waits between its tries, which
+    /// gets longer each time.
+    async fn patience(&self, pods: &[String], limit: Duration) {
+        tokio::time::sleep(limit).await;
+        let pauses = pods.iter().filter_map(|name| back_off(&*self.pods.get(name)?));
+        if let Some(pause) = pauses.max() {
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -328,7 +338,7 @@ impl Shared {
             if seen.iter().any(|seen| matches!(seen.outcome, Outcome::Hang { .. })))
     }
 
-    fn too_late(&self, spec: &WorkloadSpec, pods: &[String], limit: Duration) -> Error {
+    fn too_late(&self, spec: &WorkloadSpec, pods: &[String], waited: Duration) -> Error {
         let states: Vec<String> = pods
             .iter()
             .map(|name| match self.pods.get(name) {
@@ -336,7 +346,7 @@ impl Shared {
                 None => format!("{name}: the API server does not tell of it"),
             })
             .collect();
-        let reason = format!("not in {} s; {}", limit.as_secs_f64(), states.join("; "));
+        let reason = format!("not in {} s; {}", waited.as_secs(), states.join("; "));
         Error::new(ErrorKind::Timeout, format!("start {}", spec.name), reason).with_fix(
             "look at its events: kubectl describe pod; a pod that runs and does not report cannot \
              reach the socket of the host agent (SELinux, or another host)",

@@ -110,24 +110,48 @@ fn commands(name: &str) -> TestResult {
     let text = read(name)?;
     let blocks: Vec<Block> =
         blocks(&text)?.into_iter().filter(|block| block.place == Where::Here).collect();
-    let outputs = run_all(name, &blocks)?;
+    let outputs = run_all(name, &blocks, "")?;
     compare(name, &text, &blocks, &outputs)
 }
+
+/// What the commands of a cluster find on a k3s server: its kubeconfig, a node with a label, and `k3s`
+/// on the node.
+const ON_A_SERVER: &str = r#"
+mkdir -p /etc/rancher/k3s ../bin
+cp "$KUBECONFIG" /etc/rancher/k3s/k3s.yaml
+kubectl label node "$SECOND" storage=yes --overwrite > /dev/null
+cat > ../bin/k3s <<'END'
+#!/bin/sh
+exec ssh -F "$PROPAGATION_SSH_CONFIG" "$SECOND" "ctr -n k8s.io images import -" < "$4"
+END
+chmod +x ../bin/k3s
+PATH=$PWD/../bin:$PATH
+"#;
 
 fn cluster_commands(name: &str) -> TestResult {
     if let Err(reason) = cluster_named() {
         return skip("k8s", reason);
     }
+    let nodes = Command::new("kubectl").args(["get", "nodes", "--output", "name"]).output()?;
+    support::expect_code(&nodes, 0)?;
+    let nodes = String::from_utf8_lossy(&nodes.stdout).replace("node/", "");
+    let mut nodes = nodes.lines();
+    let first = nodes.next().ok_or("the cluster has no nodes")?;
+    let second = nodes.next().unwrap_or(first);
     let text = read(name)?;
-    let blocks: Vec<Block> =
+    let mut blocks: Vec<Block> =
         blocks(&text)?.into_iter().filter(|block| block.place == Where::Cluster).collect();
-    let outputs = run_all(&format!("{name}-cluster"), &blocks)?;
+    for block in &mut blocks {
+        block.commands = block.commands.replace("k3s-w1", first).replace("k3s-w2", second);
+    }
+    let prelude = format!("export SECOND={second}\n{ON_A_SERVER}");
+    let outputs = run_all(&format!("{name}-cluster"), &blocks, &prelude)?;
     compare(name, &text, &blocks, &outputs)
 }
 
 /// Runs the blocks one after the other in one scratch directory. They see an `/etc` and a `/tmp` of
 /// their own, and no processes but theirs.
-fn run_all(name: &str, blocks: &[Block]) -> Result<Vec<String>, Failed> {
+fn run_all(name: &str, blocks: &[Block], prelude: &str) -> Result<Vec<String>, Failed> {
     let scratch = tempfile::Builder::new()
         .prefix(&format!("documents-{name}"))
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -136,13 +160,14 @@ fn run_all(name: &str, blocks: &[Block]) -> Result<Vec<String>, Failed> {
         "set -eu\nmkdir work home\ncp -a /etc etc\nmount --bind etc /etc\nmount -t tmpfs tmp /tmp\n\
          mount --make-shared /tmp\ncd work\n",
     );
+    script.push_str(prelude);
     for (index, block) in blocks.iter().enumerate() {
         fs::write(at(format!("{index}.sh")), &block.commands)?;
         // Those of a cluster show no output that would tell of a command that failed midway.
         let options = if block.place == Where::Cluster { "-e" } else { "" };
         let _ = writeln!(
             script,
-            "status=0; timeout 180 bash {options} ../{index}.sh > ../{index}.out 2> ../{index}.err || status=$?\n\
+            "status=0; timeout 300 bash {options} ../{index}.sh > ../{index}.out 2> ../{index}.err || status=$?\n\
              echo $status > ../{index}.status"
         );
     }

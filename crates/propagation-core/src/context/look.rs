@@ -13,7 +13,7 @@ impl RunContext<'_> {
     /// it.
     ///
     /// # Errors
-    /// As [`Node::observe`].
+    /// As [`Node::observe`](crate::Node::observe).
     pub async fn observe(
         &mut self,
         actors: &[Actor],
@@ -26,7 +26,7 @@ impl RunContext<'_> {
     /// As [`RunContext::observe`], by another access than reading.
     ///
     /// # Errors
-    /// As [`Node::observe`].
+    /// As [`Node::observe`](crate::Node::observe).
     pub async fn observe_by(
         &mut self,
         access: Access,
@@ -59,7 +59,7 @@ impl RunContext<'_> {
     /// of every workload that runs; the runner does so at the end of every phase that has not.
     ///
     /// # Errors
-    /// As [`Node::mount_tables`].
+    /// As [`Node::mount_tables`](crate::Node::mount_tables).
     pub async fn capture(&mut self) -> Result<&Capture, Error> {
         let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
         self.capture_as(step).await
@@ -68,7 +68,7 @@ impl RunContext<'_> {
     /// As [`capture`](Self::capture), in the middle of a phase and under a name of its own.
     ///
     /// # Errors
-    /// As [`Node::mount_tables`].
+    /// As [`Node::mount_tables`](crate::Node::mount_tables).
     pub async fn capture_as(&mut self, step: impl Into<String>) -> Result<&Capture, Error> {
         let mut actors = vec![Actor::Node];
         if self.plan.node.runtime.is_apart() {

@@ -14,7 +14,7 @@ impl RunContext<'_> {
     /// Starts workloads and keeps those that started; returns the refusals.
     ///
     /// # Errors
-    /// As [`Node::start`].
+    /// As [`Node::start`](crate::Node::start).
     pub async fn start(
         &mut self,
         specs: &[WorkloadSpec],

@@ -189,10 +189,7 @@ fn write_rest(out: &mut String, report: &Report) {
         }
     }
     out.push_str("\n## Do it again\n\n");
-    match reproduce::command(&report.plan) {
-        Some(command) => write_block(out, "", "sh", &[command]),
-        None => write_block(out, "", "sh", &reproduce::BY_PLAN.map(str::to_owned)),
-    }
+    write_block(out, "", "sh", &reproduce::commands(report));
     let (logs, more) = first_lines(&report.logs);
     if !logs.is_empty() {
         out.push_str("\n## Logs\n");

@@ -1,23 +1,33 @@
-//! The command that does the same run again.
+//! The commands that do the same run again.
 
+use super::Report;
 use crate::plan::{
     Bridge, Covering, Deadlines, Fault, FuseSpec, NodeSpec, Plan, Propagation, Role, Volume,
     WorkloadSpec,
 };
 
-/// The command line of `propagation run` that has this plan, for a POSIX shell. None when the plan
-/// says more than the options can; [`BY_PLAN`] is for those.
-pub fn command(plan: &Plan) -> Option<String> {
-    Some(arguments(plan)?.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+/// The commands that do a run again, for a POSIX shell: one with the options of its plan, on the same
+/// node of a cluster if it was on one; where the plan says more than the options can, two that start
+/// from its `report.json`.
+pub fn commands(report: &Report) -> Vec<String> {
+    let node: &[&str] = match report.backend.as_str() {
+        "k8s" => &["--backend", "k8s", "--node", &report.node],
+        _ => &[],
+    };
+    let line = |words: Vec<String>| {
+        let words = words.into_iter().chain(node.iter().map(|word| (*word).to_owned()));
+        words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+    };
+    let by_plan = || ["propagation", "run", "--scenario", "plan.yaml"].map(str::to_owned).into();
+    match arguments(&report.plan) {
+        Some(words) => vec![line(words)],
+        None => {
+            vec!["propagation report report.json --format plan > plan.yaml".into(), line(by_plan())]
+        }
+    }
 }
 
-/// The commands that do any run again, from its `report.json`.
-pub const BY_PLAN: [&str; 2] = [
-    "propagation report report.json --format plan > plan.yaml",
-    "propagation run --scenario plan.yaml",
-];
-
-/// The words of [`command`], not quoted.
+/// The words of `propagation run` that have this plan; none when it says more than the options can.
 pub fn arguments(plan: &Plan) -> Option<Vec<String>> {
     let consumer = plan.with_role(Role::Consumer).next()?;
     let producer = plan.producer()?;
@@ -127,10 +137,27 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::tests::report;
+
+    /// The commands of a run with this plan.
+    fn commands_of(plan: Plan) -> Vec<String> {
+        commands(&Report { plan, ..report("stopped_daemon") })
+    }
 
     #[test]
     fn the_default_plan_needs_no_option() {
-        assert_eq!(command(&Plan::default()).as_deref(), Some("propagation run"));
+        assert_eq!(commands_of(Plan::default()), ["propagation run"]);
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_is_named() {
+        let (backend, node) = ("k8s".into(), "k3s-w1".into());
+        let mut report =
+            Report { backend, node, plan: Plan::default(), ..report("stopped_daemon") };
+        assert_eq!(commands(&report), ["propagation run --backend k8s --node k3s-w1"]);
+        report.plan.recovery.pop();
+        let again = "propagation run --scenario plan.yaml --backend k8s --node k3s-w1";
+        assert_eq!(commands(&report)[1], again);
     }
 
     #[test]
@@ -140,16 +167,16 @@ mod tests {
         plan.bridge.path = "/tmp/it's here".into();
         plan.node.covering = Covering::Private;
         let expected = r"propagation run --bridge '/tmp/it'\''s here' --fault stop --covering private --no-allow-other";
-        assert_eq!(command(&plan).as_deref(), Some(expected));
+        assert_eq!(commands_of(plan), [expected]);
     }
 
     #[test]
     fn a_plan_that_says_more_than_the_options_has_no_command() {
         let mut plan = Plan::default();
         plan.workloads[1].uid = 7;
-        assert_eq!(command(&plan), None);
+        assert_eq!(commands_of(plan).len(), 2);
         let mut plan = Plan::default();
         plan.recovery.pop();
-        assert_eq!(command(&plan), None);
+        assert_eq!(commands_of(plan).len(), 2);
     }
 }

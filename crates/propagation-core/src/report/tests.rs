@@ -30,7 +30,7 @@ fn reports() -> Vec<(&'static str, Report)> {
     FIXTURES.iter().map(|(name, json)| (*name, read(json))).collect()
 }
 
-fn report(name: &str) -> Report {
+pub(super) fn report(name: &str) -> Report {
     let found = reports().into_iter().find(|(found, _)| *found == name);
     found.expect("a fixture of that name").1
 }

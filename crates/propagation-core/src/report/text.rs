@@ -225,8 +225,7 @@ fn write_cleanup(out: &mut String, report: &Report) {
         report.duration_ms,
         cleanup.duration_ms
     );
-    let command = reproduce::command(&report.plan);
-    let command = command.unwrap_or_else(|| reproduce::BY_PLAN.join(" && "));
+    let command = reproduce::commands(report).join(" && ");
     let _ = writeln!(out, "Reproduce: {}", one_line(&command));
     for kept in &cleanup.kept {
         let _ = writeln!(out, "  kept: {}", one_line(kept));

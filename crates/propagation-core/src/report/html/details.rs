@@ -82,10 +82,7 @@ pub(in crate::report) fn rows(facts: &HostFacts) -> Vec<(&'static str, String)> 
 /// The command that does the same again.
 pub(super) fn reproduce(report: &Report) -> Markup {
     html! {
-        @match reproduce::command(&report.plan) {
-            Some(command) => { (block(std::slice::from_ref(&command))) }
-            None => { (block(&reproduce::BY_PLAN.map(str::to_owned))) }
-        }
+        (block(&reproduce::commands(report)))
         p { "This report again, from report.json:" }
         (block(&["propagation report report.json --format html > report.html".to_owned()]))
     }
