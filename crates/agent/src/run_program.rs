@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
-use propagation_core::program::{Executed, ProgramState};
+use propagation_core::program::{Executed, PATH, ProgramState};
 
 use crate::child::within;
 use crate::failure::errno_text;
@@ -18,9 +18,6 @@ use crate::mounts::errno_of;
 
 /// How much of what a program prints is kept, in bytes.
 const KEPT_BYTES: u64 = 64 * 1024;
-
-/// Where programs are looked for.
-pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command with the environment that programs of a scenario have.
 pub(crate) fn command(words: &[String], environment: &BTreeMap<String, String>) -> Command {

@@ -1,6 +1,6 @@
 //! Ending a run, and removing what a killed one has left, from nothing but labels.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as NodeObject, Pod};
 use kube::api::{DeleteParams, ListParams};
@@ -12,7 +12,7 @@ use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::backend::K8sBackend;
 use crate::failure::{api, or_gone, persist};
-use crate::host::{Clock, Host};
+use crate::host::{Host, programs};
 use crate::objects::host::host_pod;
 use crate::objects::{FIELD_MANAGER, MANAGED_BY, OPERATOR, RUN_ID, Record, WORKLOAD};
 use crate::open::{Way, check_ours, reach};
@@ -195,8 +195,7 @@ async fn reconnect(
         remove_ended_host_pod(&backend.client, namespace, &record.run).await?;
     }
     let (link, _) = reach(&backend, &node, namespace, record, &way).await?;
-    let clock = Clock::starting_at(std::time::Instant::now());
-    Host::connect(link, clock, std::sync::Arc::new(|_| {})).await.map(Some)
+    Host::connect(link, programs(Instant::now())).await.map(Some)
 }
 
 /// A host pod that has ended does not start again: another takes its place.

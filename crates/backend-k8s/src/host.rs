@@ -1,22 +1,24 @@
 //! The connection to a host agent: requests out, answers and events in, made again when it breaks.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use propagation_core::client::{Clock, Connection, Programs, lock, read};
 use propagation_core::host::{
     FromHost, HOST_PROTOCOL_VERSION, HostCall, HostMessage, HostReply, HostRequest, ToHost,
 };
-use propagation_core::protocol::{Call, Failure, Reply, encode, frame_length};
+use propagation_core::program::ProgramState;
+use propagation_core::protocol::{Call, Failure, Reply, encode};
 use propagation_core::{Error, ErrorKind, RunId};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::failure::AWAY_AT_MOST;
 use crate::link::{Link, Stream};
-use crate::shared::lock;
 
 /// The pause before a broken connection is made again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -27,42 +29,9 @@ const GREET_WITHIN: Duration = Duration::from_secs(30);
 /// How long a request may take to be written: the agent reads at all times.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 
-/// Receives what is not an answer. Called in the reading task, so must not block.
-pub(crate) type Sink = Arc<dyn Fn(HostMessage) + Send + Sync>;
-
-/// Maps the node's monotonic clock to microseconds of the run.
-#[derive(Debug, Clone)]
-pub(crate) struct Clock {
-    started: Instant,
-    /// The node's clock at the start of the run, in nanoseconds.
-    zero_ns: Arc<AtomicI64>,
-}
-
-impl Clock {
-    pub(crate) fn starting_at(started: Instant) -> Self {
-        Self { started, zero_ns: Arc::default() }
-    }
-
-    fn elapsed_ns(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX)
-    }
-
-    /// Takes a reading of the node's clock, made at the middle of a round trip.
-    fn set(&self, node_ns: u64, sent_ns: i64, received_ns: i64) {
-        let node_ns = i64::try_from(node_ns).unwrap_or(i64::MAX);
-        self.zero_ns.store(node_ns - sent_ns.midpoint(received_ns), Ordering::Relaxed);
-    }
-
-    /// A time of the node. What has been told of has happened: never later than now.
-    pub(crate) fn micros(&self, at_ns: u64) -> u64 {
-        let at_ns = i64::try_from(at_ns).unwrap_or(i64::MAX);
-        let since = at_ns.saturating_sub(self.zero_ns.load(Ordering::Relaxed));
-        u64::try_from(since.clamp(0, self.elapsed_ns()) / 1_000).unwrap_or_default()
-    }
-
-    pub(crate) fn now_us(&self) -> u64 {
-        u64::try_from(self.elapsed_ns() / 1_000).unwrap_or_default()
-    }
+/// No programs yet: those of a pod are looked from while they run.
+pub(crate) fn programs(started: Instant) -> Arc<Programs> {
+    Arc::new(Programs::new(Clock::starting_at(started), false))
 }
 
 type Answered = Result<HostReply, Failure>;
@@ -87,12 +56,11 @@ impl Host {
     /// agent says when it cannot serve.
     pub(crate) async fn connect(
         link: Arc<dyn Link>,
-        clock: Clock,
-        sink: Sink,
+        programs: Arc<Programs>,
     ) -> Result<Self, Error> {
         let operator = RunId::generate()?.to_string();
         let waiting = Arc::default();
-        let keeper = Keeper { link, clock, sink, operator, received: 0, waiting };
+        let keeper = Keeper { link, programs, operator, received: 0, waiting };
         let mut connection = keeper.greet().await?;
         keeper.set_clock(&mut connection).await?;
         *lock(&keeper.waiting) = Some(BTreeMap::new());
@@ -116,16 +84,8 @@ impl Host {
         self.requests.send(id).map_err(|_| gone())?;
         match receiver.await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(failure)) => Err(error_of(failure)),
+            Ok(Err(failure)) => Err(failure.into()),
             Err(_) => Err(gone()),
-        }
-    }
-
-    /// A call that nodes of every kind answer.
-    pub(crate) async fn call(&self, call: Call) -> Result<Reply, Error> {
-        match self.ask(HostCall::Node { call }).await? {
-            HostReply::Node { reply } => Ok(reply),
-            other => Err(unexpected(&other)),
         }
     }
 
@@ -136,6 +96,20 @@ impl Host {
     }
 }
 
+#[async_trait]
+impl Connection for Host {
+    async fn call(&self, call: Call) -> Result<Reply, Error> {
+        match self.ask(HostCall::Node { call }).await? {
+            HostReply::Node { reply } => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn other_version(&self, detail: &str) -> Error {
+        other_version(detail)
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         self.hang_up();
@@ -143,7 +117,7 @@ impl Drop for Host {
 }
 
 /// What a reply that does not fit its request means.
-pub(crate) fn unexpected(reply: &dyn std::fmt::Debug) -> Error {
+fn unexpected(reply: &dyn std::fmt::Debug) -> Error {
     other_version(&format!("it answered {reply:?}"))
 }
 
@@ -158,15 +132,6 @@ fn gone() -> Error {
     )
 }
 
-fn error_of(failure: Failure) -> Error {
-    let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
-    let error = Error::new(kind, failure.operation, failure.reason);
-    match failure.fix {
-        Some(fix) => error.with_fix(fix),
-        None => error,
-    }
-}
-
 fn other_version(detail: &str) -> Error {
     Error::new(ErrorKind::AgentVersion, "understand the host agent", detail)
         .with_fix("use the agent of the same release: leave out --image, or name a newer one")
@@ -175,8 +140,7 @@ fn other_version(detail: &str) -> Error {
 /// The task that keeps the connection.
 struct Keeper {
     link: Arc<dyn Link>,
-    clock: Clock,
-    sink: Sink,
+    programs: Arc<Programs>,
     /// This very connection's name, so that its numbers are not taken for another's.
     operator: String,
     received: u64,
@@ -198,7 +162,7 @@ impl Keeper {
         let mut stream = self.link.connect().await?;
         let resume = ToHost::Resume { operator: self.operator.clone(), received: self.received };
         let hello = match write(&mut stream, &resume).await {
-            Ok(()) => read(&mut stream.reader).await?,
+            Ok(()) => read(&mut stream.reader, other_version).await?,
             Err(_) => None,
         };
         match hello {
@@ -208,7 +172,7 @@ impl Keeper {
             Some(FromHost::Hello { protocol, agent, .. }) => Err(other_version(&format!(
                 "agent {agent} speaks protocol {protocol}, and this program {HOST_PROTOCOL_VERSION}"
             ))),
-            Some(FromHost::CannotServe { failure }) => Err(error_of(failure)),
+            Some(FromHost::CannotServe { failure }) => Err(failure.into()),
             Some(other) => Err(unexpected(&other)),
             None => {
                 let words = (&mut stream.end).await.unwrap_or_default();
@@ -221,26 +185,22 @@ impl Keeper {
         }
     }
 
-    /// Asks for the time there a few times; the shortest round trip counts.
+    /// Asks for the time there a few times.
     async fn set_clock(&self, stream: &mut Stream) -> Result<(), Error> {
         const READINGS: usize = 5;
-        let mut shortest = i64::MAX;
+        let clock = self.programs.clock();
         for _ in 0..READINGS {
-            let sent_ns = self.clock.elapsed_ns();
+            let asked_ns = clock.elapsed_ns();
             write(stream, &ToHost::Clock).await?;
             let now_ns = loop {
-                match read(&mut stream.reader).await? {
+                match read(&mut stream.reader, other_version).await? {
                     Some(FromHost::Clock { now_ns }) => break now_ns,
                     // Of a run that is being cleaned: told to somebody else before.
                     Some(_) => {}
                     None => return Err(gone()),
                 }
             };
-            let received_ns = self.clock.elapsed_ns();
-            if received_ns - sent_ns < shortest {
-                shortest = received_ns - sent_ns;
-                self.clock.set(now_ns, sent_ns, received_ns);
-            }
+            clock.take(now_ns, asked_ns);
         }
         Ok(())
     }
@@ -296,7 +256,7 @@ impl Keeper {
         let mut reader = std::mem::replace(&mut stream.reader, Box::new(tokio::io::empty()));
         // Reading is not cancelled half-way through a frame: it has a task of its own.
         let reading = tokio::spawn(async move {
-            while let Some(frame) = read(&mut reader).await.transpose() {
+            while let Some(frame) = read(&mut reader, other_version).await.transpose() {
                 let last = frame.is_err();
                 if frames.send(frame).await.is_err() || last {
                     break;
@@ -347,7 +307,18 @@ impl Keeper {
                     let _ = sender.send(result);
                 }
             }
-            other => (self.sink)(other),
+            HostMessage::Arrived { program, .. } => {
+                self.programs.update(program.container, |reported| {
+                    reported.arrived.insert(program.replica);
+                    reported.status.program = ProgramState::Running;
+                });
+            }
+            HostMessage::Event { program, event } => {
+                // Replicas but the first are mount views only.
+                if program.replica == 0 {
+                    self.programs.take(program.container, event);
+                }
+            }
         }
     }
 }
@@ -360,24 +331,4 @@ async fn write(stream: &mut Stream, message: &ToHost) -> Result<(), Error> {
         stream.writer.flush().await
     };
     written.await.map_err(|_: std::io::Error| gone())
-}
-
-async fn read(reader: &mut (dyn AsyncRead + Send + Unpin)) -> Result<Option<FromHost>, Error> {
-    loop {
-        let mut header = [0; 4];
-        if reader.read_exact(&mut header).await.is_err() {
-            return Ok(None);
-        }
-        let length = frame_length(header)?;
-        if length == 0 {
-            continue;
-        }
-        let mut body = vec![0; length];
-        if reader.read_exact(&mut body).await.is_err() {
-            return Ok(None);
-        }
-        return serde_json::from_slice(&body)
-            .map(Some)
-            .map_err(|error| other_version(&error.to_string()));
-    }
 }

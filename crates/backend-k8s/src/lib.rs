@@ -35,7 +35,6 @@ pub mod oci;
 mod open;
 mod options;
 mod pods;
-mod programs;
 mod refuse;
 mod shared;
 mod workload;

@@ -6,16 +6,16 @@ use k8s_openapi::api::core::v1::{Namespace, Node as NodeObject, Pod, ServiceAcco
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
+use propagation_core::client::NodeClient;
 use propagation_core::host::Layout;
 use propagation_core::journal::HostChange;
 use propagation_core::plan::Plan;
-use propagation_core::protocol::Call;
 use propagation_core::{Error, ErrorKind, Run};
 
 use crate::backend::K8sBackend;
 use crate::clean;
 use crate::failure::{api, persist};
-use crate::host::{Clock, Host, Sink};
+use crate::host::{Host, programs};
 use crate::link::Link;
 use crate::link::exec::ExecLink;
 use crate::node::K8sNode;
@@ -24,7 +24,6 @@ use crate::objects::workload::IN_IMAGE;
 use crate::objects::{FIELD_MANAGER, MANAGED_BY, Record, namespace, service_account};
 use crate::options::Access;
 use crate::pods::{Pods, Standing, standing};
-use crate::programs::Programs;
 use crate::shared::Shared;
 use crate::{agent, images, nodes};
 
@@ -123,28 +122,23 @@ impl Opening<'_> {
         let (link, image) =
             reach(self.backend, self.node, self.space, self.record, self.way).await?;
         *on_node = true;
-        let clock = Clock::starting_at(run.started);
-        let programs = Arc::new(Programs::new(clock.clone()));
-        let taking = Arc::clone(&programs);
-        let sink: Sink = Arc::new(move |message| taking.take(message));
-        let host = Host::connect(link, clock.clone(), sink).await?;
+        let programs = programs(run.started);
+        let connection = Host::connect(link, Arc::clone(&programs)).await?;
+        let node = NodeClient { connection, plan: plan.clone(), programs };
         if options.apply {
             let path = "/etc/fuse.conf".into();
             let change = HostChange::AddLine { path, line: "user_allow_other".into() };
-            host.call(Call::Apply { change }).await?;
+            node.apply(&change).await?;
         }
         let shared = Shared {
             client: client.clone(),
             namespace: self.space.to_owned(),
             shares_namespace: options.namespace.is_some(),
             run: run.id.clone(),
-            plan: plan.clone(),
             placement: nodes::placement(self.node, &options.tolerations),
             image,
-            host,
             pods: Pods::watch(client.clone(), self.space, &run.id),
-            clock,
-            programs,
+            node: Arc::new(node),
         };
         let facts = node_info(self.node).map(|info| NodeFacts {
             runtime: info.container_runtime_version.clone(),

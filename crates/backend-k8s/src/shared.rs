@@ -1,29 +1,27 @@
 //! What a node and its workloads share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use propagation_core::marker::{MARKER_FILE, Marker, PLAIN_FILE};
-use propagation_core::node::{Probe, Target};
-use propagation_core::observation::{Access, Actor, Outcome};
-use propagation_core::plan::{Plan, Role, Volume, WorkloadSpec};
+use propagation_core::client::{NodeClient, Reported};
+use propagation_core::marker::{MARKER_FILE, Marker};
+use propagation_core::observation::{Access, Outcome};
+use propagation_core::plan::{Role, WorkloadSpec};
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
 use propagation_core::{Error, ErrorKind, RunId};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::failure::{or_gone, persist};
-use crate::host::{Clock, Host, unexpected};
+use crate::host::Host;
 use crate::objects::FIELD_MANAGER;
 use crate::objects::workload::{Common, Placement, Task, pod};
 use crate::pods::{Pods, Standing, back_off, standing};
-use crate::programs::{Programs, Reported};
 
 /// When a container that has not started is asked after at its volume's source.
 const SUSPICIOUS_AFTER: Duration = Duration::from_secs(3);
@@ -35,14 +33,14 @@ pub(crate) struct Shared {
     /// Whether other runs may be in the namespace too.
     pub(crate) shares_namespace: bool,
     pub(crate) run: RunId,
-    pub(crate) plan: Plan,
     pub(crate) placement: Placement,
     pub(crate) image: String,
-    pub(crate) host: Host,
     pub(crate) pods: Pods,
-    pub(crate) clock: Clock,
-    pub(crate) programs: Arc<Programs>,
+    pub(crate) node: Arc<NodeClient<Host>>,
 }
+
+/// A container that has been started: its number and its reports.
+pub(crate) type Started = (u32, watch::Receiver<Reported>);
 
 /// One workload that is being started.
 struct Starting {
@@ -57,19 +55,23 @@ impl Shared {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// The name of a pod: a workload's may be used again while the pod before is still going.
-    fn pod_name(&self, spec: &WorkloadSpec, container: u32, replica: u32) -> String {
-        let mut name = format!("{}-{container}", spec.name);
-        if spec.replicas > 1 {
-            name.push_str(&format!("-{replica}"));
-        }
-        if self.shares_namespace {
-            name.push_str(&format!("-{}", self.run));
-        }
-        name
+    /// The names of a workload's pods: its own may be used again while the pods before are still
+    /// going.
+    pub(crate) fn pod_names(&self, spec: &WorkloadSpec, container: u32) -> Vec<String> {
+        let name = |replica| {
+            let mut name = format!("{}-{container}", spec.name);
+            if spec.replicas > 1 {
+                name.push_str(&format!("-{replica}"));
+            }
+            if self.shares_namespace {
+                name.push_str(&format!("-{}", self.run));
+            }
+            name
+        };
+        (0..spec.replicas).map(name).collect()
     }
 
-    /// Starts the pods of workloads; the number, the pods and the events of each that was made.
+    /// Starts the pods of workloads, in order.
     pub(crate) async fn start(
         &self,
         specs: &[WorkloadSpec],
@@ -77,15 +79,16 @@ impl Shared {
     ) -> Result<Vec<Result<Started, StartRefused>>, Error> {
         let mut starting = Vec::new();
         for spec in specs {
-            let (container, events) = self.programs.add(spec);
-            let pods = (0..spec.replicas).map(|replica| self.pod_name(spec, container, replica));
-            let pods = pods.collect();
+            let (container, events) = self.node.programs.add(spec);
+            // Its name is taken at once: a start goes on when its caller does not wait.
+            self.node.programs.stands(container);
+            let pods = self.pod_names(spec, container);
             starting.push(Starting { container, spec: spec.clone(), pods, events });
         }
         let result = self.start_pods(&starting, marker).await;
         if result.is_err() {
             for one in &starting {
-                self.programs.forget(one.container);
+                self.node.programs.forget(one.container);
                 // Best effort: closing the node deletes all that is left.
                 let _ = self.delete_pods(&one.pods).await;
             }
@@ -113,11 +116,12 @@ impl Shared {
             }
             let waits = group.iter().map(|one| async {
                 let outcome = self.wait_for_start(one).await?;
-                self.programs.note(one.container, &format!(
-                    "its program ran {:.0} ms after the API server had its pod (scheduler, kubelet, \
-                     runtime)",
+                let line = format!(
+                    "[run] its program ran {:.0} ms after the API server had its pod (scheduler, \
+                     kubelet, runtime)",
                     created.elapsed().as_secs_f64() * 1e3
-                ));
+                );
+                self.node.programs.update(one.container, |reported| reported.log.push(line));
                 Ok::<_, Error>((one.container, outcome))
             });
             outcomes.extend(try_join_all(waits).await?);
@@ -126,16 +130,12 @@ impl Shared {
         for one in starting {
             results.push(match outcomes.remove(&one.container) {
                 Some(Err(refusal)) => {
-                    self.programs.forget(one.container);
+                    self.node.programs.forget(one.container);
                     self.delete_pods(&one.pods).await?;
-                    self.host.call(Call::Remove { container: one.container }).await?;
+                    self.node.call(Call::Remove { container: one.container }).await?;
                     Err(refusal)
                 }
-                _ => Ok(Started {
-                    container: one.container,
-                    pods: one.pods.clone(),
-                    events: one.events.clone(),
-                }),
+                _ => Ok((one.container, one.events.clone())),
             });
         }
         Ok(results)
@@ -147,10 +147,10 @@ impl Shared {
         containers: impl Iterator<Item = ContainerSpec>,
     ) -> Result<(), Error> {
         let containers = containers.collect();
-        let call = Call::Start { containers, deadline_ms: self.plan.deadlines.start_ms };
-        match self.host.call(call).await? {
+        let call = Call::Start { containers, deadline_ms: self.node.plan.deadlines.start_ms };
+        match self.node.call(call).await? {
             Reply::Started { .. } => Ok(()),
-            other => Err(unexpected(&other)),
+            other => Err(self.node.unexpected(&other)),
         }
     }
 
@@ -160,7 +160,7 @@ impl Shared {
         spec: &WorkloadSpec,
         marker: &Marker,
     ) -> ContainerSpec {
-        let paths = spec.paths(&self.plan.bridge);
+        let paths = spec.paths(&self.node.plan.bridge);
         let bind = Bind {
             source: paths.source,
             destination: paths.destination,
@@ -184,9 +184,9 @@ impl Shared {
             program: true,
             replicas: spec.replicas,
             marker: marker.clone(),
-            marker_ms: self.plan.deadlines.marker_ms,
-            probe_ms: self.plan.deadlines.probe_ms,
-            fuse: self.plan.fuse_of(spec).clone(),
+            marker_ms: self.node.plan.deadlines.marker_ms,
+            probe_ms: self.node.plan.deadlines.probe_ms,
+            fuse: self.node.plan.fuse_of(spec).clone(),
             supervised: false,
             readers: 0,
             writers: 0,
@@ -197,7 +197,7 @@ impl Shared {
         let common = Common {
             namespace: &self.namespace,
             run: Some(&self.run),
-            bridge: &self.plan.bridge,
+            bridge: &self.node.plan.bridge,
             image: &self.image,
             placement: &self.placement,
         };
@@ -244,7 +244,7 @@ impl Shared {
         before: HashMap<String, Arc<Pod>>,
     ) -> Result<Result<(), StartRefused>, Error> {
         let began = Instant::now();
-        let limit = Duration::from_millis(self.plan.deadlines.start_ms);
+        let limit = Duration::from_millis(self.node.plan.deadlines.start_ms);
         let arrived = events.wait_for(|reported| reported.arrived.len() == pods.len());
         let failing = self.pods.until(|known| {
             pods.iter().find_map(|name| {
@@ -291,7 +291,7 @@ impl Shared {
             () = suspicious => Ok(Err(StartRefused {
                 text: format!(
                     "the runtime does not get past the volume's source {:?}: looking at it hangs",
-                    spec.paths(&self.plan.bridge).source
+                    spec.paths(&self.node.plan.bridge).source
                 ),
                 errno: Some("hang".into()),
             })),
@@ -319,8 +319,8 @@ impl Shared {
 
     /// Whether the runtime would hang at the source of a volume that is the mountpoint itself.
     async fn source_hangs(&self, spec: &WorkloadSpec) -> bool {
-        let source = spec.paths(&self.plan.bridge).source;
-        if source != self.plan.bridge.fuse_path() {
+        let source = spec.paths(&self.node.plan.bridge).source;
+        if source != self.node.plan.bridge.fuse_path() {
             return false;
         }
         let look = Look {
@@ -331,10 +331,10 @@ impl Shared {
             uids: vec![0],
         };
         let marker = Marker { started: String::new(), generation: 0, nonce: String::new() };
-        let deadline_ms = self.plan.deadlines.probe_ms;
+        let deadline_ms = self.node.plan.deadlines.probe_ms;
         let (looks, access) = (vec![look], Access::Read);
         let call = Call::Observe { looks, access, expect: marker, deadline_ms };
-        matches!(self.host.call(call).await, Ok(Reply::Observed { seen })
+        matches!(self.node.call(call).await, Ok(Reply::Observed { seen })
             if seen.iter().any(|seen| matches!(seen.outcome, Outcome::Hang { .. })))
     }
 
@@ -364,64 +364,6 @@ impl Shared {
         });
         try_join_all(delete).await.map(drop)
     }
-
-    /// Where an actor looks from; an error when there is no such.
-    pub(crate) fn place(&self, actor: &Actor) -> Result<Place, Error> {
-        let unknown = || {
-            let operation = format!("look from {actor}");
-            Error::new(ErrorKind::InvalidInput, operation, "no such workload runs on this node")
-        };
-        match actor {
-            Actor::Node => Ok(Place::Node),
-            Actor::Runtime => Ok(Place::Runtime),
-            Actor::Workload { name, replica } => {
-                let (container, spec) = self.programs.running(name).ok_or_else(unknown)?;
-                if *replica >= spec.replicas {
-                    return Err(unknown());
-                }
-                Ok(Place::Container(container, *replica))
-            }
-            Actor::HeldDescriptor { .. } => Err(unknown()),
-        }
-    }
-
-    /// Which directory and file an actor looks at; none when it has no such path.
-    pub(crate) fn look(&self, actor: &Actor, probe: &Probe) -> Result<Option<Look>, Error> {
-        let place = self.place(actor)?;
-        let bridge = &self.plan.bridge;
-        let spec = match actor {
-            Actor::Workload { name, .. } => self.programs.running(name).map(|(_, spec)| spec),
-            _ => None,
-        };
-        let is_file = spec.as_ref().is_some_and(|spec| spec.volume == Volume::File);
-        let paths = spec.map(|spec| spec.paths(bridge));
-        let (directory, file) = match (probe.target, paths) {
-            (Target::Fuse, Some(paths)) => (Some(paths.fuse), MARKER_FILE),
-            (Target::Fuse, None) => (Some(bridge.fuse_path()), MARKER_FILE),
-            (Target::Bridge, Some(paths)) => (paths.bridge, PLAIN_FILE),
-            (Target::Bridge, None) => {
-                (self.plan.producer().map(|producer| producer.paths(bridge).source), PLAIN_FILE)
-            }
-        };
-        let uids = probe.uids.clone();
-        Ok(directory.map(|directory| Look {
-            place,
-            mount_point: match is_file {
-                true => format!("{directory}/{file}"),
-                false => directory.clone(),
-            },
-            directory,
-            file: file.into(),
-            uids,
-        }))
-    }
-}
-
-/// A workload whose programs run.
-pub(crate) struct Started {
-    pub(crate) container: u32,
-    pub(crate) pods: Vec<String>,
-    pub(crate) events: watch::Receiver<Reported>,
 }
 
 /// How a pod stands, for the message of a deadline.
@@ -440,16 +382,4 @@ fn in_words(pod: &Pod) -> String {
             pod.spec.clone().and_then(|s| s.node_name).unwrap_or_else(|| pod.name_any())
         ),
     }
-}
-
-/// Locks what only short code without panics holds.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a task gave that goes on when its caller does not wait.
-pub(crate) async fn finished<T>(task: JoinHandle<Result<T, Error>>) -> Result<T, Error> {
-    task.await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Internal, "wait for a task", error.to_string()))
-    })
 }

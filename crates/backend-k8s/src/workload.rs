@@ -1,20 +1,19 @@
 //! A workload on a real node: a pod, or its successor after it was recreated.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use propagation_core::client::{Reported, WorkloadClient, finished};
 use propagation_core::marker::Marker;
-use propagation_core::plan::{Fault, FuseSpec, Role, WorkloadSpec};
-use propagation_core::program::{LoadReport, ProgramState, StartRefused};
-use propagation_core::protocol::{Call, Reply};
+use propagation_core::plan::{Fault, Role, WorkloadSpec};
+use propagation_core::program::{LoadReport, StartRefused};
+use propagation_core::protocol::Call;
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
-use tokio::sync::watch;
 
-use crate::host::unexpected;
-use crate::programs::Reported;
-use crate::shared::{Shared, Started, finished, lock};
+use crate::host::Host;
+use crate::shared::Shared;
 
 /// How long it may take until a process is stopped, in milliseconds.
 const STOP_MS: u64 = 1_000;
@@ -22,94 +21,36 @@ const STOP_MS: u64 = 1_000;
 /// A handle on a workload.
 pub(crate) struct K8sWorkload {
     shared: Arc<Shared>,
-    spec: WorkloadSpec,
-    current: Arc<Mutex<Current>>,
-}
-
-/// The pods that are the workload now.
-struct Current {
-    /// None once it has been stopped.
-    container: Option<u32>,
-    pods: Vec<String>,
-    events: watch::Receiver<Reported>,
-    /// Log lines of the pods before.
-    log_before: Vec<String>,
+    client: Arc<WorkloadClient<Host>>,
 }
 
 impl K8sWorkload {
-    pub(crate) fn new(shared: Arc<Shared>, spec: WorkloadSpec, started: Started) -> Self {
-        let Started { container, pods, events } = started;
-        let current = Current { container: Some(container), pods, events, log_before: Vec::new() };
-        Self { shared, spec, current: Arc::new(Mutex::new(current)) }
-    }
-
-    fn container(&self) -> Result<u32, Error> {
-        lock(&self.current).container.ok_or_else(|| {
-            let operation = format!("use the workload {:?}", self.spec.name);
-            Error::new(ErrorKind::InvalidInput, operation, "it has been stopped")
-        })
-    }
-
-    fn reported(&self) -> Reported {
-        lock(&self.current).events.borrow().clone()
+    pub(crate) fn new(shared: Arc<Shared>, client: WorkloadClient<Host>) -> Self {
+        Self { shared, client: Arc::new(client) }
     }
 
     fn unsupported(&self, what: &str, reason: &str) -> Error {
-        let operation = format!("{what} of {:?}", self.spec.name);
+        let operation = format!("{what} of {:?}", self.client.spec.name);
         Error::new(ErrorKind::Unsupported, operation, reason).with_fix("use --backend local for it")
-    }
-
-    /// How long the node may take for something that this workload's deadlines bound.
-    fn deadline_ms(&self) -> u64 {
-        self.shared.plan.deadlines.breakage_ms
     }
 }
 
 #[async_trait]
 impl Workload for K8sWorkload {
     fn spec(&self) -> &WorkloadSpec {
-        &self.spec
+        &self.client.spec
     }
 
     async fn status(&self) -> Result<WorkloadStatus, Error> {
-        Ok(self.reported().status())
+        Ok(self.client.status())
     }
 
     async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
-        let mut events = lock(&self.current).events.clone();
-        let met = events.wait_for(|reported| {
-            until.is_met_by(&reported.status())
-                || !matches!(reported.program, ProgramState::Running)
-        });
-        let met = async { met.await.map(|reported| reported.status()) };
-        match tokio::time::timeout(deadline, met).await {
-            Ok(Ok(status)) => Ok(status),
-            // It is gone, or the node: what it said last stands.
-            Ok(Err(_)) => self.status().await,
-            Err(_) => {
-                let status = self.status().await?;
-                let seen = status.seen.map_or_else(
-                    || "nothing seen".to_owned(),
-                    |seen| format!("last seen {}", seen.outcome),
-                );
-                let reason = format!(
-                    "not in {} ms; {seen}; its program is {}",
-                    deadline.as_millis(),
-                    status.program
-                );
-                let operation = format!("wait for {until:?} of {}", self.spec.name);
-                Err(Error::new(ErrorKind::Timeout, operation, reason))
-            }
-        }
+        self.client.wait(until, deadline).await
     }
 
     async fn inject(&self, fault: &Fault) -> Result<String, Error> {
-        let container = self.container()?;
-        let (fault, deadline_ms) = (fault.clone(), self.deadline_ms());
-        match self.shared.host.call(Call::Inject { container, fault, deadline_ms }).await? {
-            Reply::Injected { evidence } => Ok(evidence),
-            other => Err(unexpected(&other)),
-        }
+        self.client.inject(fault).await
     }
 
     async fn restart(
@@ -123,21 +64,18 @@ impl Workload for K8sWorkload {
             );
         }
         // In a task of its own: a caller that does not wait leaves no workload half restarted.
-        let (shared, current) = (Arc::clone(&self.shared), Arc::clone(&self.current));
-        let (mut spec, marker) = (self.spec.clone(), marker.clone());
-        if let Some(stale) = restart.stale {
-            spec.fuse = Some(FuseSpec { stale, ..self.shared.plan.fuse_of(&spec).clone() });
-        }
+        let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
+        let marker = marker.clone();
         finished(tokio::spawn(async move {
-            let container = lock(&current).container;
-            let standing = container.filter(|_| restart.scope == RestartScope::Container);
-            if let Some(container) = standing
-                && shared.can_restart(&lock(&current).pods.clone())
+            let spec = client.spec_for(restart);
+            if restart.scope == RestartScope::Container
+                && let Ok(container) = client.container()
+                && shared.can_restart(&shared.pod_names(&spec, container))
             {
-                return restart_container(&shared, &current, container, &spec, &marker).await;
+                return restart_container(&shared, &client, container, &spec, &marker).await;
             }
-            stop(&shared, &current, &spec).await?;
-            start_again(&shared, &current, &spec, &marker).await
+            stop(&shared, &client).await?;
+            start_again(&shared, &client, &spec, &marker).await
         }))
         .await
     }
@@ -151,20 +89,15 @@ impl Workload for K8sWorkload {
     }
 
     async fn rebind(&self) -> Result<(), Error> {
-        let container = self.container()?;
-        let call = Call::RebindContainer { container, deadline_ms: self.deadline_ms() };
-        self.shared.host.call(call).await.map(drop)
+        self.client.rebind().await
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {
-        let current = lock(&self.current);
-        let mut lines = current.log_before.clone();
-        lines.extend(current.events.borrow().log.iter().cloned());
-        Ok(lines)
+        Ok(self.client.log())
     }
 
     async fn stop(&self) -> Result<(), Error> {
-        stop(&self.shared, &self.current, &self.spec).await
+        stop(&self.shared, &self.client).await
     }
 }
 
@@ -185,72 +118,52 @@ impl Shared {
 /// program then waits to be told.
 async fn restart_container(
     shared: &Shared,
-    current: &Mutex<Current>,
+    client: &WorkloadClient<Host>,
     container: u32,
     spec: &WorkloadSpec,
     marker: &Marker,
 ) -> Result<Result<(), StartRefused>, Error> {
-    let (pods, mut events) = {
-        let current = lock(current);
-        (current.pods.clone(), current.events.clone())
-    };
-    if events.borrow_and_update().program == ProgramState::Running {
-        let deadline_ms = shared.plan.deadlines.breakage_ms;
-        let call = Call::Inject { container, fault: Fault::Kill, deadline_ms };
-        shared.host.call(call).await?;
+    let (pods, events) = (shared.pod_names(spec, container), client.events());
+    if shared.node.programs.runs(container) {
         // That it has ended is told before the answer.
+        client.inject(&Fault::Kill).await?;
     }
-    shared.programs.begin_again(container);
+    shared.node.programs.update(container, Reported::begin_again);
     shared.tell(std::iter::once(shared.told(container, spec, marker))).await?;
     let result = shared.wait_for_restart(container, spec, &pods, events).await;
     if !matches!(result, Ok(Ok(()))) {
         // Should the kubelet succeed later, the program goes on waiting.
-        shared.host.call(Call::Remove { container }).await?;
+        shared.node.call(Call::Remove { container }).await?;
     }
     result
 }
 
 /// Ends the pods that are the workload now, if there are any.
-async fn stop(shared: &Shared, current: &Mutex<Current>, spec: &WorkloadSpec) -> Result<(), Error> {
-    let Some(container) = lock(current).container.take() else { return Ok(()) };
-    let pods = lock(current).pods.clone();
-    let ended = async {
+async fn stop(shared: &Shared, client: &WorkloadClient<Host>) -> Result<(), Error> {
+    let end = async |container| {
         // The kubelet ends them: what is killed before it knows, it starts again. A producer is
         // stopped, so that it is killed when its grace period has passed and does not unmount.
-        if spec.role == Role::Producer && shared.programs.runs(container) {
+        if client.spec.role == Role::Producer && shared.node.programs.runs(container) {
             let call = Call::Inject { container, fault: Fault::Stop, deadline_ms: STOP_MS };
             // One that has just ended needs no stopping.
-            let _ = shared.host.call(call).await;
+            let _ = shared.node.call(call).await;
         }
-        shared.delete_pods(&pods).await?;
-        shared.host.call(Call::Remove { container }).await
+        shared.delete_pods(&shared.pod_names(&client.spec, container)).await?;
+        shared.node.call(Call::Remove { container }).await.map(drop)
     };
-    match ended.await {
-        Err(error) if error.kind() != ErrorKind::Disconnected => {
-            lock(current).container = Some(container);
-            Err(error)
-        }
-        _ => {
-            shared.programs.forget(container);
-            Ok(())
-        }
-    }
+    client.stop(end).await
 }
 
 /// Makes new pods for a workload that has none.
 async fn start_again(
     shared: &Shared,
-    current: &Mutex<Current>,
+    client: &WorkloadClient<Host>,
     spec: &WorkloadSpec,
     marker: &Marker,
 ) -> Result<Result<(), StartRefused>, Error> {
     match shared.start(std::slice::from_ref(spec), marker).await?.pop() {
-        Some(Ok(started)) => {
-            let mut current = lock(current);
-            let before = std::mem::replace(&mut current.events, started.events);
-            current.log_before.extend(before.borrow().log.iter().cloned());
-            current.container = Some(started.container);
-            current.pods = started.pods;
+        Some(Ok((container, events))) => {
+            client.goes_on_as(container, events);
             Ok(Ok(()))
         }
         Some(Err(refusal)) => Ok(Err(refusal)),

@@ -8,25 +8,16 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+use propagation_core::client::{Connection, Programs, lock, read};
 use propagation_core::protocol::{
-    Call, Failure, Message, NodeSetup, PROTOCOL_VERSION, ProgramEvent, Reply, Request, encode,
-    frame_length,
+    Call, Failure, Message, NodeSetup, PROTOCOL_VERSION, Reply, Request, encode,
 };
 use propagation_core::{Error, ErrorKind};
-use serde_json::from_slice;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
-
-use crate::shared::lock;
-
-/// Receives the events of all containers, and the end of the agent. Called in the reading task, so
-/// must not block.
-pub(crate) struct Events {
-    pub(crate) each: Box<dyn Fn(u32, ProgramEvent) + Send>,
-    pub(crate) end: Box<dyn Fn() + Send>,
-}
 
 type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>>>;
 
@@ -58,7 +49,7 @@ impl Agent {
     pub(crate) async fn start(
         setup: &NodeSetup,
         keep: bool,
-        events: Events,
+        programs: Arc<Programs>,
     ) -> Result<(Self, Hello), Error> {
         let failed = |error: io::Error| {
             Error::new(ErrorKind::Environment, "start the agent", error.to_string())
@@ -91,7 +82,7 @@ impl Agent {
         agent.send(setup)?;
         let mut reader = BufReader::with_capacity(64 * 1024, reader);
         let hello = greet(&mut reader).await?;
-        tokio::spawn(read_all(reader, waiting, events));
+        tokio::spawn(read_all(reader, waiting, programs));
         Ok((agent, hello))
     }
 
@@ -107,23 +98,6 @@ impl Agent {
         self.frames.send(frame).map_err(|_| disconnected())
     }
 
-    /// Sends a call and waits for its answer. When the future is dropped the call may still be
-    /// carried out; its answer is thrown away.
-    pub(crate) async fn call(&self, call: Call) -> Result<Reply, Error> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        match lock(&self.waiting).as_mut() {
-            Some(waiting) => waiting.insert(id, sender),
-            None => return Err(disconnected()),
-        };
-        self.send(&Request { id, call })?;
-        match receiver.await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(failure)) => Err(error_of(failure)),
-            Err(_) => Err(disconnected()),
-        }
-    }
-
     /// Closes the socket, on which the agent ends, and with it everything in the node.
     pub(crate) fn close_socket(&self) {
         // Fails only when it is closed already.
@@ -133,6 +107,28 @@ impl Agent {
     /// The process, to be waited for. Only the first caller gets it.
     pub(crate) fn take_process(&self) -> Option<Child> {
         lock(&self.process).take()
+    }
+}
+
+#[async_trait]
+impl Connection for Agent {
+    async fn call(&self, call: Call) -> Result<Reply, Error> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        match lock(&self.waiting).as_mut() {
+            Some(waiting) => waiting.insert(id, sender),
+            None => return Err(disconnected()),
+        };
+        self.send(&Request { id, call })?;
+        match receiver.await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(failure)) => Err(failure.into()),
+            Err(_) => Err(disconnected()),
+        }
+    }
+
+    fn other_version(&self, detail: &str) -> Error {
+        other_version(detail)
     }
 }
 
@@ -159,48 +155,20 @@ fn disconnected() -> Error {
     .with_fix("look for an out-of-memory kill (dmesg); clean up with `propagation clean`")
 }
 
-/// The error that a failure of the agent becomes.
-pub(crate) fn error_of(failure: Failure) -> Error {
-    let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
-    let error = Error::new(kind, failure.operation, failure.reason);
-    match failure.fix {
-        Some(fix) => error.with_fix(fix),
-        None => error,
-    }
-}
-
-async fn read_message(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Message>, Error> {
-    loop {
-        let mut header = [0; 4];
-        if reader.read_exact(&mut header).await.is_err() {
-            return Ok(None);
-        }
-        let length = frame_length(header)?;
-        if length == 0 {
-            continue;
-        }
-        let mut body = vec![0; length];
-        if reader.read_exact(&mut body).await.is_err() {
-            return Ok(None);
-        }
-        return from_slice(&body).map(Some).map_err(|error| other_version(&error.to_string()));
-    }
-}
-
 fn other_version(detail: &str) -> Error {
     Error::new(ErrorKind::AgentVersion, "understand the agent", detail)
         .with_fix("use the agent of the same release: rebuild, and unset PROPAGATION_AGENT_BINARY")
 }
 
 async fn greet(reader: &mut BufReader<OwnedReadHalf>) -> Result<Hello, Error> {
-    match read_message(reader).await? {
+    match read(reader, other_version).await? {
         Some(Message::Hello { protocol, mapped_uids, .. }) if protocol == PROTOCOL_VERSION => {
             Ok(Hello { mapped_uids })
         }
         Some(Message::Hello { protocol, agent, .. }) => Err(other_version(&format!(
             "agent {agent} speaks protocol {protocol}, and this program {PROTOCOL_VERSION}"
         ))),
-        Some(Message::CannotServe { failure }) => Err(error_of(failure)),
+        Some(Message::CannotServe { failure }) => Err(failure.into()),
         Some(_) => Err(other_version("it does not begin with a greeting")),
         None => Err(disconnected()),
     }
@@ -215,9 +183,13 @@ async fn write_all(mut writer: OwnedWriteHalf, mut queue: mpsc::UnboundedReceive
     }
 }
 
-async fn read_all(mut reader: BufReader<OwnedReadHalf>, waiting: Arc<Waiting>, events: Events) {
+async fn read_all(
+    mut reader: BufReader<OwnedReadHalf>,
+    waiting: Arc<Waiting>,
+    programs: Arc<Programs>,
+) {
     loop {
-        match read_message(&mut reader).await {
+        match read(&mut reader, other_version).await {
             Ok(Some(Message::Answer { id, result })) => {
                 let sender = lock(&waiting).as_mut().and_then(|waiting| waiting.remove(&id));
                 if let Some(sender) = sender {
@@ -225,7 +197,7 @@ async fn read_all(mut reader: BufReader<OwnedReadHalf>, waiting: Arc<Waiting>, e
                     let _ = sender.send(result);
                 }
             }
-            Ok(Some(Message::Event { container, event })) => (events.each)(container, event),
+            Ok(Some(Message::Event { container, event })) => programs.take(container, event),
             Ok(Some(_)) => {}
             Ok(None) => break,
             Err(error) => {
@@ -236,7 +208,7 @@ async fn read_all(mut reader: BufReader<OwnedReadHalf>, waiting: Arc<Waiting>, e
     }
     // Whoever still waits learns that nothing more will come.
     lock(&waiting).take();
-    (events.end)();
+    programs.end_all();
 }
 
 #[cfg(test)]

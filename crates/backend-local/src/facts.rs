@@ -32,7 +32,7 @@ pub async fn host_facts(bridge: &str, deadline: Duration) -> Result<HostFacts, E
         child.wait()?;
         Ok::<_, std::io::Error>(text)
     };
-    match crate::shared::within(deadline, read).await {
+    match crate::within::within(deadline, read).await {
         Some(Ok(json)) => serde_json::from_str(&json).map_err(|e| failed(e.to_string())),
         Some(Err(error)) => Err(failed(error.to_string())),
         None => {

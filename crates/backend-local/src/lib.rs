@@ -24,7 +24,7 @@ mod mounts;
 mod node;
 mod programs;
 mod runtime;
-mod shared;
+mod within;
 mod workload;
 
 use async_trait::async_trait;

@@ -4,11 +4,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use propagation_core::facts::RUNTIMES;
 use propagation_core::mountinfo::MountTable;
 use propagation_core::{Error, ErrorKind};
-
-/// Programs that make containers, as `/proc/<pid>/comm` calls them.
-const RUNTIMES: [&str; 5] = ["containerd", "k3s-server", "k3s-agent", "crio", "dockerd"];
 
 /// The mount tables that decide what containers on this host see.
 #[derive(Debug, Clone)]

@@ -1,12 +1,9 @@
 //! The programs that a scenario needs: nodes have those of the machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use propagation_core::plan::{Action, Plan, Role, Step};
-
-/// Where programs are on a node.
-pub(crate) const DIRECTORIES: [&str; 6] =
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+use propagation_core::program::PATH;
 
 /// The exit code of a shell for a program that there is not.
 const NOT_FOUND: i32 = 127;
@@ -43,9 +40,10 @@ fn of_steps<'a>(steps: &'a [Step], words: &mut Vec<&'a str>) {
 
 /// Whether there is a program. Paths below a node's own directories are the scenario's own business.
 fn exists(program: &str) -> bool {
+    let mut directories = PATH.split(':');
     if program.contains('/') {
-        let machines = DIRECTORIES.iter().any(|directory| program.starts_with(directory));
+        let machines = directories.any(|directory| program.starts_with(directory));
         return !machines || Path::new(program).exists();
     }
-    DIRECTORIES.iter().any(|directory| PathBuf::from(directory).join(program).exists())
+    directories.any(|directory| Path::new(directory).join(program).exists())
 }

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 use propagation_core::plan::{NodeSpec, Plan, RuntimeSpec};
-
-use crate::programs::DIRECTORIES;
+use propagation_core::program::PATH;
 
 /// Why the containers of a plan cannot be made by the runtime it names; none when they can, as far
 /// as can be told before there is a node.
@@ -53,7 +52,7 @@ fn find(runtime: &RuntimeSpec) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // The variable may lack the system's directories.
     std::env::split_paths(&path)
-        .chain(DIRECTORIES.map(PathBuf::from))
+        .chain(std::env::split_paths(PATH))
         .map(|directory| directory.join(engine))
         .find(|program| program.is_file())
         .and_then(|program| program.canonicalize().ok())

@@ -12,7 +12,8 @@
 //!
 //! A backend implements [`Backend`], [`Node`] and [`Workload`]; a phase of one's own implements
 //! [`Phase`]. [`mountinfo`] parses what the kernel says of mounts and computes who hears of a new
-//! one. [`protocol`] is how a backend talks to the agent, the program inside the containers.
+//! one. [`protocol`] is how a backend talks to the agent, the program inside the containers, and
+//! [`client`] what backends share that do.
 //!
 //! Without the default feature `run` the crate has only what the agent needs and no async runtime.
 
@@ -31,6 +32,8 @@ pub mod suggest;
 
 #[cfg(feature = "run")]
 pub mod backend;
+#[cfg(feature = "run")]
+pub mod client;
 #[cfg(feature = "run")]
 pub mod context;
 #[cfg(feature = "run")]

@@ -13,6 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ErrorKind;
 use crate::facts::HostFacts;
 use crate::journal::HostChange;
 use crate::marker::Marker;
@@ -321,7 +322,7 @@ pub enum Reply {
 /// A failure of the agent's own work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// [`ErrorKind`](crate::ErrorKind) by name.
+    /// [`ErrorKind`] by name.
     pub kind: String,
     /// What was attempted.
     pub operation: String,
@@ -330,6 +331,17 @@ pub struct Failure {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+}
+
+impl From<Failure> for crate::Error {
+    fn from(failure: Failure) -> Self {
+        let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
+        let error = Self::new(kind, failure.operation, failure.reason);
+        match failure.fix {
+            Some(fix) => error.with_fix(fix),
+            None => error,
+        }
+    }
 }
 
 /// What the program of a container reports.
@@ -473,7 +485,7 @@ pub fn frame_length(header: [u8; 4]) -> Result<usize, crate::Error> {
     let length = u32::from_le_bytes(header) as usize;
     if length > MAX_FRAME_BYTES {
         return Err(crate::Error::new(
-            crate::ErrorKind::AgentVersion,
+            ErrorKind::AgentVersion,
             "read a frame from the agent",
             format!("it claims {length} bytes, above the limit of {MAX_FRAME_BYTES}"),
         )

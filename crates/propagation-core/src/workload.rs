@@ -1,5 +1,6 @@
 //! The trait [`Workload`]: one pod-like thing with a mount view of its own.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +24,19 @@ pub struct WorkloadStatus {
     pub seen: Option<Observation>,
     /// What the descriptor that it holds gave last.
     pub held: Option<Outcome>,
+}
+
+impl Default for WorkloadStatus {
+    /// What is known of a program that has just been started.
+    fn default() -> Self {
+        Self {
+            program: ProgramState::Running,
+            mounted_at_us: None,
+            failure: None,
+            seen: None,
+            held: None,
+        }
+    }
 }
 
 /// How much of a workload is started again.
@@ -74,6 +88,19 @@ impl Until {
                 .is_some_and(|seen| seen.outcome.is_ok() && seen.generation == Some(*generation)),
             Self::SeesBreakage => seen.is_some_and(|seen| !seen.outcome.is_ok()),
             Self::Ended => !matches!(status.program, ProgramState::Running),
+        }
+    }
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mounted => formatter.write_str("the mount"),
+            Self::SeesGeneration(generation) => {
+                write!(formatter, "a look at generation {generation}")
+            }
+            Self::SeesBreakage => formatter.write_str("a look that fails"),
+            Self::Ended => formatter.write_str("the end"),
         }
     }
 }

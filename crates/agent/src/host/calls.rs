@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use nix::sched::{CloneFlags, setns};
 use propagation_core::ErrorKind;
-use propagation_core::facts::HostFacts;
+use propagation_core::facts::{HostFacts, RUNTIMES};
 use propagation_core::host::{HostCall, HostReply};
 use propagation_core::journal::HostChange;
 use propagation_core::mountinfo::MountPath;
@@ -21,9 +21,6 @@ use crate::facts;
 use crate::failure::{failure, system};
 use crate::mounts::parse;
 use crate::run_program;
-
-/// The names of processes that start containers.
-const RUNTIMES: [&str; 6] = ["containerd", "crio", "dockerd", "k3s-server", "k3s-agent", "rke2"];
 
 impl Server {
     /// Carries out a call that may block; runs in a child.

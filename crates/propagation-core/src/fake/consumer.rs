@@ -4,8 +4,8 @@
 use super::kernel::Content;
 use super::look::Look;
 use super::program::{Program, timestamp};
-use super::runtime::Reported;
 use super::world::World;
+use crate::client::Reported;
 use crate::marker::MARKER_FILE;
 use crate::observation::{Actor, Outcome, Via};
 use crate::plan::Role;

@@ -1,6 +1,6 @@
 //! The handles: a fake node and its workloads, over one shared state.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::Settings;
-use super::runtime::Reported;
 use super::world::World;
 use crate::backend::Capabilities;
+use crate::client::{self, Reported};
 use crate::error::{Error, ErrorKind};
 use crate::facts::HostFacts;
 use crate::journal::HostChange;
@@ -41,7 +41,7 @@ struct Shared {
 impl Shared {
     fn world(&self) -> MutexGuard<'_, World> {
         // A panic under the lock fails the test that caused it; the others have their own node.
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        client::lock(&self.world)
     }
 
     /// What every call does first: as on a real node, others get their turn before it is carried
@@ -227,31 +227,8 @@ impl Workload for FakeWorkload {
     }
 
     async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
-        let mut events = self.events.clone();
-        let met = events.wait_for(|reported| {
-            until.is_met_by(&reported.status) || reported.status.program != ProgramState::Running
-        });
-        let met = async { met.await.map(|reported| reported.status.clone()) };
-        match tokio::time::timeout(deadline.min(self.shared.patience), met).await {
-            Ok(Ok(status)) => Ok(status),
-            Ok(Err(_)) => self.status().await,
-            Err(_) => {
-                let status = self.status().await?;
-                let seen = status.seen.map_or_else(
-                    || "nothing seen".to_owned(),
-                    |seen| format!("last seen {}", seen.outcome),
-                );
-                Err(Error::new(
-                    ErrorKind::Timeout,
-                    format!("wait for {until:?} of {}", self.spec.name),
-                    format!(
-                        "not in {} ms; {seen}; its program is {}",
-                        deadline.as_millis(),
-                        status.program
-                    ),
-                ))
-            }
-        }
+        let deadline = deadline.min(self.shared.patience);
+        client::wait(self.events.clone(), &self.spec.name, until, deadline).await
     }
 
     async fn inject(&self, fault: &Fault) -> Result<String, Error> {

@@ -7,19 +7,13 @@ use super::fuse::Denied;
 use super::kernel::{Content, Namespace};
 use super::program::Program;
 use super::world::{World, refused};
+use crate::client::Reported;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountPropagation};
 use crate::plan::{Propagation, Stale, WorkloadSpec};
 use crate::program::{ProgramState, StartRefused};
 use crate::workload::WorkloadStatus;
-
-/// What a workload has reported so far.
-#[derive(Debug, Clone)]
-pub(super) struct Reported {
-    pub(super) status: WorkloadStatus,
-    pub(super) log: Vec<String>,
-}
 
 /// A workload that has been started at some time.
 #[derive(Debug)]
@@ -40,21 +34,9 @@ pub(super) struct Container {
     pub(super) stopped: bool,
 }
 
-/// What is known of a program that has just been started.
-fn fresh_status() -> WorkloadStatus {
-    WorkloadStatus {
-        program: ProgramState::Running,
-        mounted_at_us: None,
-        failure: None,
-        seen: None,
-        held: None,
-    }
-}
-
 impl Record {
     fn new(spec: WorkloadSpec) -> Self {
-        let reported = Reported { status: fresh_status(), log: Vec::new() };
-        Self { spec, container: None, reported: watch::Sender::new(reported), stale: None }
+        Self { spec, container: None, reported: watch::Sender::default(), stale: None }
     }
 
     pub(super) fn spec(&self) -> &WorkloadSpec {
@@ -127,7 +109,7 @@ impl World {
         }
         let program = Program::default();
         record.container = Some(Container { namespaces, program, stopped: false });
-        record.reported.send_modify(|reported| reported.status = fresh_status());
+        record.reported.send_modify(|reported| reported.status = WorkloadStatus::default());
         self.begin(record, marker);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use propagation_core::plan::Propagation;
-use propagation_core::program::StartRefused;
+use propagation_core::program::{PATH, StartRefused};
 use propagation_core::protocol::{Bind, ContainerSpec};
 use serde_json::{Value, json};
 
@@ -14,7 +14,6 @@ use super::super::container::refused;
 use super::super::root::IMAGE;
 use super::PROGRAM;
 use crate::mounts::errno_of;
-use crate::run_program::PATH;
 
 /// A device of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,63 @@
+//! What backends share that talk to an agent: calls and what becomes of their answers, and what
+//! programs report.
+//!
+//! A backend brings a [`Connection`], which carries calls, and starts containers in its own way. The
+//! rest is here: [`Programs`] knows the containers of a run and takes the events of their programs,
+//! [`Clock`] brings the agent's times onto the run's, [`NodeClient`] looks and acts on the node, and
+//! [`WorkloadClient`] on one workload. [`read`] reads frames.
+
+mod clock;
+mod frames;
+mod node;
+mod programs;
+mod reported;
+#[cfg(test)]
+mod tests;
+mod workload;
+
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+pub use clock::Clock;
+pub use frames::read;
+pub use node::NodeClient;
+pub use programs::{Found, Programs};
+pub use reported::{Reported, wait};
+pub use workload::WorkloadClient;
+
+use crate::error::{Error, ErrorKind};
+use crate::protocol::{Call, Reply};
+
+/// What carries calls to an agent.
+#[async_trait]
+pub trait Connection: Send + Sync {
+    /// Sends a call and waits for its answer. When the future is dropped the call may still be
+    /// carried out; its answer is thrown away.
+    ///
+    /// # Errors
+    /// What the agent says that it could not do; [`ErrorKind::Disconnected`] when it has gone.
+    async fn call(&self, call: Call) -> Result<Reply, Error>;
+
+    /// The error for an agent that says what this program does not understand.
+    fn other_version(&self, detail: &str) -> Error;
+}
+
+/// Locks what only short code without panics holds.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a spawned task gave, which goes on when its caller does not wait.
+///
+/// # Errors
+/// That of the task; [`ErrorKind::Internal`] when it has panicked.
+pub async fn finished<T, E: Display>(
+    task: impl Future<Output = Result<Result<T, Error>, E>>,
+) -> Result<T, Error> {
+    task.await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Internal, "wait for a task", error.to_string()))
+    })
+}

@@ -1,0 +1,198 @@
+//! Calls to the node, and what becomes of their answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reported::observation;
+use super::{Connection, Programs};
+use crate::error::{Error, ErrorKind};
+use crate::facts::HostFacts;
+use crate::journal::HostChange;
+use crate::marker::{MARKER_FILE, PLAIN_FILE};
+use crate::mountinfo::MountTable;
+use crate::node::{Probe, Target};
+use crate::observation::{Actor, Observation, Outcome, Via};
+use crate::plan::{Plan, Volume};
+use crate::program::Executed;
+use crate::protocol::{Call, Look, Reply, Seen};
+use crate::report::Usage;
+
+/// An agent on a node, and what is known of the node's containers. The methods do what those of
+/// [`Node`](crate::Node) with the same names promise.
+#[derive(Debug)]
+pub struct NodeClient<C> {
+    /// What carries calls to the agent.
+    pub connection: C,
+    /// What is to be done there.
+    pub plan: Plan,
+    /// The containers and their programs.
+    pub programs: Arc<Programs>,
+}
+
+/// Expects one kind of answer.
+macro_rules! expect {
+    ($client:expr, $call:expr, $reply:pat => $value:expr) => {
+        match $client.call($call).await? {
+            $reply => Ok($value),
+            other => Err($client.unexpected(&other)),
+        }
+    };
+}
+
+impl<C: Connection> NodeClient<C> {
+    /// Sends a call and waits for its answer.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub async fn call(&self, call: Call) -> Result<Reply, Error> {
+        self.connection.call(call).await
+    }
+
+    /// What a reply that does not fit its call means.
+    pub fn unexpected(&self, reply: &Reply) -> Error {
+        self.connection.other_version(&format!("it answered {reply:?}"))
+    }
+
+    /// Reads the facts of the node.
+    ///
+    /// # Errors
+    /// When the node cannot be reached.
+    pub async fn facts(&self) -> Result<HostFacts, Error> {
+        expect!(self, Call::Facts, Reply::Facts { facts } => *facts)
+    }
+
+    /// Makes one change to the host; whether it was made now.
+    ///
+    /// # Errors
+    /// When the host does not allow it.
+    pub async fn apply(&self, change: &HostChange) -> Result<bool, Error> {
+        let call = Call::Apply { change: change.clone() };
+        expect!(self, call, Reply::Applied { now } => now)
+    }
+
+    /// Looks from every actor, as every user of the probe.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or an actor is unknown.
+    pub async fn observe(
+        &self,
+        actors: &[Actor],
+        probe: &Probe,
+    ) -> Result<Vec<Observation>, Error> {
+        let looks = actors.iter().map(|actor| self.look(actor, probe));
+        let looks = looks.collect::<Result<Vec<Option<Look>>, _>>()?;
+        let call = Call::Observe {
+            looks: looks.iter().flatten().cloned().collect(),
+            access: probe.access,
+            expect: probe.expect.clone(),
+            deadline_ms: millis(probe.deadline),
+        };
+        let clock = self.programs.clock();
+        let asked_at_us = clock.now_us();
+        let seen = expect!(self, call, Reply::Observed { seen } => seen)?;
+        let mut seen = seen.into_iter();
+        let mut observations = Vec::with_capacity(actors.len() * probe.uids.len());
+        for (actor, look) in actors.iter().zip(&looks) {
+            for uid in &probe.uids {
+                let seen = match look {
+                    Some(_) => seen.next().ok_or_else(|| self.unexpected(&Reply::Done))?,
+                    None => nothing_there(*uid),
+                };
+                let made = observation(clock, actor.clone(), Via::Probe, seen);
+                observations.push(Observation {
+                    step: probe.step.clone(),
+                    access: probe.access,
+                    // Two clocks agree to some time only; what was asked for was not seen before.
+                    at_us: made.at_us.max(asked_at_us),
+                    ..made
+                });
+            }
+        }
+        Ok(observations)
+    }
+
+    /// Which directory and file an actor looks at; none when it has no such path.
+    fn look(&self, actor: &Actor, probe: &Probe) -> Result<Option<Look>, Error> {
+        let (place, spec) = self.programs.place(actor)?;
+        let bridge = &self.plan.bridge;
+        let is_file = spec.as_ref().is_some_and(|spec| spec.volume == Volume::File);
+        let paths = spec.map(|spec| spec.paths(bridge));
+        let (directory, file) = match (probe.target, paths) {
+            (Target::Fuse, Some(paths)) => (Some(paths.fuse), MARKER_FILE),
+            (Target::Fuse, None) => (Some(bridge.fuse_path()), MARKER_FILE),
+            (Target::Bridge, Some(paths)) => (paths.bridge, PLAIN_FILE),
+            (Target::Bridge, None) => {
+                (self.plan.producer().map(|producer| producer.paths(bridge).source), PLAIN_FILE)
+            }
+        };
+        Ok(directory.map(|directory| Look {
+            place,
+            mount_point: match is_file {
+                true => format!("{directory}/{file}"),
+                false => directory.clone(),
+            },
+            directory,
+            file: file.into(),
+            uids: probe.uids.clone(),
+        }))
+    }
+
+    /// The whole mount tables that actors see.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or an actor is unknown.
+    pub async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {
+        let places = actors.iter().map(|actor| self.programs.find(actor));
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        let asked = places.iter().flatten().map(|(place, _)| place.clone()).collect();
+        let call = Call::Mounts { places: asked };
+        let mountinfo = expect!(self, call, Reply::Mounts { mountinfo } => mountinfo)?;
+        let mut mountinfo = mountinfo.into_iter();
+        let parse = |(actor, place): (&Actor, &Option<_>)| {
+            let text = place.as_ref().and_then(|_| mountinfo.next()).flatten();
+            let parsed = text.map(|text| MountTable::parse(text.as_bytes())).transpose();
+            parsed.map_err(|error| {
+                let operation = format!("read the mounts of {actor}");
+                Error::new(ErrorKind::Internal, operation, error.to_string())
+            })
+        };
+        actors.iter().zip(&places).map(parse).collect()
+    }
+
+    /// Runs a program in an actor's mount namespace.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or the actor is unknown.
+    pub async fn execute(
+        &self,
+        actor: &Actor,
+        command: &[String],
+        deadline: Duration,
+    ) -> Result<Executed, Error> {
+        let (place, _) = self.programs.place(actor)?;
+        let deadline_ms = millis(deadline);
+        let call = Call::Execute { place, command: command.to_vec(), deadline_ms };
+        expect!(self, call, Reply::Executed { executed } => executed)
+    }
+
+    /// What is in use on the node.
+    ///
+    /// # Errors
+    /// When the node cannot be reached.
+    pub async fn usage(&self) -> Result<Usage, Error> {
+        expect!(self, Call::Usage, Reply::Usage { blocked_processes, fuse_connections } => {
+            Usage { blocked_processes, fuse_connections }
+        })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What an actor sees that has no such path; the clock makes now of a time that is to come.
+fn nothing_there(uid: u32) -> Seen {
+    let reason = "the bridge is not in this workload's volume".into();
+    let outcome = Outcome::Skipped { reason };
+    Seen { uid, at_ns: u64::MAX, took_ns: 0, outcome, generation: None, mount: None }
+}
