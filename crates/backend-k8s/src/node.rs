@@ -74,15 +74,6 @@ impl Node for K8sNode {
             facts.runtime = Some(known.runtime.clone());
             facts.kubelet = Some(known.kubelet.clone());
         }
-        let producer = self.shared.node.plan.producer();
-        if producer.is_some_and(|producer| producer.uid != 0) {
-            // fusermount3 runs in the producer's container, whose image has neither.
-            facts.fuse_conf.path = "/etc/fuse.conf of the producer's container".into();
-            facts.fuse_conf.exists = false;
-            facts.fuse_conf.user_allow_other = false;
-            facts.fusermount3 = None;
-            facts.fusermount = None;
-        }
         Ok(facts)
     }
 

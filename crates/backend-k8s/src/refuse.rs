@@ -1,6 +1,6 @@
 //! What of a plan a real cluster cannot be made to do, or not yet.
 
-use propagation_core::plan::{Action, Fault, NodeSpec, Plan, Repair, Step, WorkloadSpec};
+use propagation_core::plan::{Action, Fault, NodeSpec, Plan, Repair, Role, Step, WorkloadSpec};
 
 /// Why the plan is not carried out; none when it can be.
 pub(crate) fn reason(plan: &Plan) -> Option<String> {
@@ -21,6 +21,10 @@ fn of_workload(plan: &Plan, spec: &WorkloadSpec) -> Option<String> {
         (!spec.volumes.is_empty(), "it has one volume"),
         (spec.readers + spec.writers > 0, "readers and writers run on simulated nodes only"),
         (!fuse.is_builtin(), "the pods' image has the built-in filesystem only"),
+        (
+            spec.role == Role::Producer && spec.uid != 0,
+            "the pods' image has no fusermount3, without which only root can mount",
+        ),
         (fuse.keeper, "nobody keeps the descriptor of a producer in a pod"),
     ];
     let found = why.iter().find(|(is_so, _)| *is_so);
@@ -60,7 +64,7 @@ fn of_steps(steps: &[Step]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use propagation_core::plan::{FuseSpec, Role};
+    use propagation_core::plan::FuseSpec;
 
     use super::*;
 
