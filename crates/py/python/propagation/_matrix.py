@@ -45,7 +45,8 @@ def matrix(
 
     Args:
         backend: as for `run`.
-        jobs: how many runs go on at the same time.
+        jobs: how many runs go on at the same time. On a node of a cluster those with the same
+            `bridge` have to go one after the other: 1.
         axes: for options of `Scenario` the values that they take.
 
     Raises:
