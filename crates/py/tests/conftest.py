@@ -215,24 +215,32 @@ def root() -> None:
 
 
 class Cluster:
-    """A cluster to test with, and the node of it that is used."""
+    """A cluster to test with; its last node is used."""
 
-    def __init__(self, ssh_config: str, node: str) -> None:
-        self.ssh_config = ssh_config
-        self.options: dict[str, Any] = {"node": node, "access": "ssh", "ssh_config": ssh_config}
+    def __init__(self, ssh_config: str, nodes: list[str]) -> None:
+        self.ssh = [program("ssh"), "-F", ssh_config]
+        self.nodes = nodes
+        self.options: dict[str, Any] = {
+            "node": nodes[-1],
+            "access": "ssh",
+            "ssh_config": ssh_config,
+        }
         self.backend = propagation.K8sBackend(**self.options)
 
     def left(self) -> str:
-        """Say what runs have left, in the cluster and on the node."""
+        """Say what runs have left, in the cluster and on its nodes."""
         ours = "app.kubernetes.io/managed-by=propagation,propagation/run-id"
-        spaces = kubectl("get", "namespaces", "--output", "name", "--selector", ours)
+        found = kubectl("get", "namespaces", "--output", "name", "--selector", ours).stdout
         look = (
             "ls -d /var/lib/propagation /tmp/fuse-test-* 2>/dev/null; "
             "grep fuse.propagation /proc/self/mountinfo; true"
         )
-        ssh = [program("ssh"), "-F", self.ssh_config, self.options["node"], look]
-        on_node = subprocess.run(ssh, capture_output=True, text=True, check=True).stdout
-        return (spaces.stdout + on_node).strip()
+        for node in self.nodes:
+            looked = subprocess.run(
+                [*self.ssh, node, look], capture_output=True, text=True, check=True
+            )
+            found += "".join(f"{node}: {line}\n" for line in looked.stdout.splitlines())
+        return found
 
 
 def kubectl(*words: str) -> subprocess.CompletedProcess[str]:
@@ -258,7 +266,8 @@ def cluster() -> Iterator[Cluster]:
     nodes = kubectl("get", "nodes", "--output", "name")
     if nodes.returncode != 0 or not nodes.stdout:
         absent("k8s", f"the cluster cannot be reached: {nodes.stderr.strip()}")
-    cluster = Cluster(ssh_config, nodes.stdout.split()[-1].removeprefix("node/"))
+    names = [name.removeprefix("node/") for name in nodes.stdout.split()]
+    cluster = Cluster(ssh_config, names)
     yield cluster
     assert cluster.left() == ""
 
