@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import socket
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import propagation
+from propagation._types import ClusterOptions, Options
 
 
 @pytest.fixture
@@ -99,6 +101,13 @@ async def test_slips_are_found_before_anything_is_connected_to(face: Any) -> Non
             raise AssertionError("that cannot be")
     with pytest.raises(propagation.InvalidInputError, match="use local or k8s"):
         await face.run(backend="elsewhere")
+
+
+def test_every_option_is_a_keyword_of_a_node_by_hand() -> None:
+    scenario = set(inspect.signature(propagation.Scenario).parameters)
+    cluster = set(inspect.signature(propagation.K8sBackend).parameters)
+    assert set(Options.__annotations__) == scenario
+    assert set(ClusterOptions.__annotations__) == scenario | cluster
 
 
 def test_backends_are_values() -> None:

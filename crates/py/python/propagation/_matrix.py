@@ -33,7 +33,7 @@ class Cell(NamedTuple):
 def matrix(
     *, backend: AnyBackend = "local", jobs: int = 2, **axes: Sequence[Any]
 ) -> Iterator[Cell]:
-    """Run all combinations of options and give each cell as soon as it is done.
+    """Run all combinations of options of `Scenario` and give each cell as soon as it is done.
 
     ::
 
