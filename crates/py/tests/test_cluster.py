@@ -102,9 +102,17 @@ def test_what_is_given_up_while_it_is_opened_is_removed(cluster: Cluster, second
     asyncio.run(main())
 
 
+async def test_a_matrix_goes_one_after_the_other(face: Any, cluster: Cluster) -> None:
+    faults = ["kill", "terminate"]
+    cells = await face.matrix(backend=cluster.backend, fault=faults, consumers=[1])
+    assert [(cell.options["fault"], cell.outcome) for cell in cells] == [
+        (fault, "full_success") for fault in faults
+    ]
+
+
 async def test_a_matrix_of_directories_goes_side_by_side(face: Any, cluster: Cluster) -> None:
     bridges = ["/tmp/fuse-test-one", "/tmp/fuse-test-two"]
-    cells = await face.matrix(backend=cluster.backend, bridge=bridges, consumers=[1])
+    cells = await face.matrix(backend=cluster.backend, jobs=2, bridge=bridges, consumers=[1])
     assert sorted(cell.options["bridge"] for cell in cells) == bridges
     assert {cell.outcome for cell in cells} == {"full_success"}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,8 +104,12 @@ async def test_slips_are_found_before_anything_is_connected_to(face: Any) -> Non
 
 
 def test_every_option_is_a_keyword_of_a_node_by_hand() -> None:
-    scenario = set(inspect.signature(propagation.Scenario).parameters)
-    cluster = set(inspect.signature(propagation.K8sBackend).parameters)
+    if propagation.Scenario.__text_signature__ is None:
+        pytest.skip("not applicable: Python 3.9 does not tell the signatures of such classes")
+    scenario, cluster = (
+        set(re.findall(r"(\w+)=", str(native.__text_signature__)))
+        for native in (propagation.Scenario, propagation.K8sBackend)
+    )
     assert set(Options.__annotations__) == scenario
     assert set(ClusterOptions.__annotations__) == scenario | cluster
 
