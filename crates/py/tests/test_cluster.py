@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -90,6 +93,60 @@ def test_a_cancelled_task_cleans_up_before_it_ends(cluster: Cluster) -> None:
         assert cluster.left() == ""
 
     asyncio.run(main())
+
+
+SYNC = """
+import sys, propagation
+with propagation.K8sNode(node=sys.argv[1], access="ssh", ssh_config=sys.argv[2]) as node:
+    producer = node.start("producer")
+    try:
+        producer.wait("mounted")
+        print("mounted", flush=True)
+        producer.wait("ended")
+    finally:
+        print("leaves", flush=True)
+"""
+ASYNC = """
+import asyncio, signal, sys, propagation
+async def main():
+    task = asyncio.current_task()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    cluster = {"node": sys.argv[1], "access": "ssh", "ssh_config": sys.argv[2]}
+    async with propagation.AsyncK8sNode(**cluster) as node:
+        producer = await node.start("producer")
+        try:
+            await producer.wait("mounted")
+            print("mounted", flush=True)
+            await producer.wait("ended")
+        finally:
+            print("leaves", flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("script", [SYNC, ASYNC], ids=["sync", "async"])
+def test_a_second_interrupt_does_not_wait_and_what_is_left_is_found(
+    cluster: Cluster, script: str
+) -> None:
+    words = [cluster.options["node"], cluster.options["ssh_config"]]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            assert line in ("mounted\n", "leaves\n")
+            child.send_signal(signal.SIGINT)
+    assert child.returncode != 0
+
+    def clean(*more: str) -> str:
+        command = [sys.executable, "-m", "propagation", "clean", "--backend", "k8s"]
+        options = ["--ssh-config", words[1], *more]
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert f"node {words[0]}" in clean("--list")
+    assert "deleted namespace" in clean()
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6])

@@ -93,12 +93,16 @@ class _ByHand(Node):
         trace: TracebackType | None,
     ) -> None:
         """Remove it, with everything on it."""
-        with_run = self._going
+        going = self._going
         try:
             self._calls.end()
-            with_run._to_end(with_run._observer)
+            going._to_end(going._observer)
+        except KeyboardInterrupt:
+            if isinstance(error, KeyboardInterrupt):
+                going._job.abandon()
+            raise
         finally:
-            with_run.__exit__(kind, error, trace)
+            going.__exit__(kind, error, trace)
 
 
 class _AsyncByHand(AsyncNode):
@@ -143,12 +147,18 @@ class _AsyncByHand(AsyncNode):
         trace: TracebackType | None,
     ) -> None:
         """Remove it, with everything on it."""
-        with_run = self._going
+        from asyncio import CancelledError
+
+        going = self._going
         try:
             self._calls.end()
-            await with_run._to_end(with_run._observer)
+            await going._to_end(going._observer)
+        except CancelledError:
+            if isinstance(error, CancelledError):
+                going._job.abandon()
+            raise
         finally:
-            await with_run.__aexit__(kind, error, trace)
+            await going.__aexit__(kind, error, trace)
 
 
 class LocalNode(_ByHand):
