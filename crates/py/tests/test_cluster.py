@@ -95,31 +95,32 @@ def test_a_cancelled_task_cleans_up_before_it_ends(cluster: Cluster) -> None:
     asyncio.run(main())
 
 
-SYNC = """
-import sys, propagation
-with propagation.K8sNode(node=sys.argv[1], access="ssh", ssh_config=sys.argv[2]) as node:
-    producer = node.start("producer")
-    try:
-        producer.wait("mounted")
-        print("mounted", flush=True)
-        producer.wait("ended")
-    finally:
+BOTH = """
+import asyncio, signal, sys, propagation
+
+def on_event(event):
+    if isinstance(event, propagation.Decided):
         print("leaves", flush=True)
+
+cluster = {"node": sys.argv[1], "access": "ssh", "ssh_config": sys.argv[2], "on_event": on_event}
+"""
+SYNC = """
+with propagation.K8sNode(**cluster) as node:
+    producer = node.start("producer")
+    producer.wait("mounted")
+    print("mounted", flush=True)
+    producer.wait("ended")
 """
 ASYNC = """
-import asyncio, signal, sys, propagation
 async def main():
     task = asyncio.current_task()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
-    cluster = {"node": sys.argv[1], "access": "ssh", "ssh_config": sys.argv[2]}
     async with propagation.AsyncK8sNode(**cluster) as node:
         producer = await node.start("producer")
-        try:
-            await producer.wait("mounted")
-            print("mounted", flush=True)
-            await producer.wait("ended")
-        finally:
-            print("leaves", flush=True)
+        await producer.wait("mounted")
+        print("mounted", flush=True)
+        await producer.wait("ended")
+
 asyncio.run(main())
 """
 
@@ -130,7 +131,7 @@ def test_a_second_interrupt_does_not_wait_and_what_is_left_is_found(
 ) -> None:
     words = [cluster.options["node"], cluster.options["ssh_config"]]
     with subprocess.Popen(
-        [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", BOTH + script, *words], stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:
