@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -102,7 +103,9 @@ def on_event(event):
     if isinstance(event, propagation.Decided):
         print("leaves", flush=True)
 
-cluster = {"node": sys.argv[1], "access": "ssh", "ssh_config": sys.argv[2], "on_event": on_event}
+node, ssh_config, run_id = sys.argv[1:]
+cluster = {"node": node, "access": "ssh", "ssh_config": ssh_config}
+cluster.update(run_id=run_id, on_event=on_event)
 """
 SYNC = """
 with propagation.K8sNode(**cluster) as node:
@@ -129,7 +132,8 @@ asyncio.run(main())
 def test_a_second_interrupt_does_not_wait_and_what_is_left_is_found(
     cluster: Cluster, script: str
 ) -> None:
-    words = [cluster.options["node"], cluster.options["ssh_config"]]
+    run_id = f"given-up-{os.getpid()}"
+    words = [cluster.options["node"], cluster.options["ssh_config"], run_id]
     with subprocess.Popen(
         [sys.executable, "-c", BOTH + script, *words], stdout=subprocess.PIPE, text=True
     ) as child:
@@ -141,13 +145,13 @@ def test_a_second_interrupt_does_not_wait_and_what_is_left_is_found(
 
     def clean(*more: str) -> str:
         command = [sys.executable, "-m", "propagation", "clean", "--backend", "k8s"]
-        options = ["--ssh-config", words[1], *more]
+        options = ["--ssh-config", words[1], "--run-id", run_id, *more]
         done = subprocess.run([*command, *options], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert f"node {words[0]}" in clean("--list")
-    assert "deleted namespace" in clean()
+    assert f"run {run_id}: namespace" in clean("--list")
+    assert f"run {run_id}: deleted namespace" in clean()
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6])
