@@ -1,12 +1,14 @@
 //! The backend: a cluster, and the nodes of it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Namespace, Node as NodeObject};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
 use propagation_core::{Backend, Error, ErrorKind, Node, Plan, Run};
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, oneshot};
 
 use crate::failure::{api, or_gone};
 use crate::objects::namespace;
@@ -18,6 +20,8 @@ use crate::{nodes, open};
 pub struct K8sBackend {
     pub(crate) client: Client,
     pub(crate) options: K8sOptions,
+    /// Held for reading by what opens a node.
+    opening: Arc<RwLock<()>>,
 }
 
 impl std::fmt::Debug for K8sBackend {
@@ -40,19 +44,25 @@ impl K8sBackend {
         let operation = format!("connect to the API server {}", config.cluster_url);
         let client = Client::try_from(config).map_err(|error| api(operation.clone(), error))?;
         client.apiserver_version().await.map_err(|error| api(operation, error))?;
-        Ok(Self { client, options })
+        Ok(Self::with_client(client, options))
     }
 
     /// A backend on a client that is there; touches nothing.
     pub fn with_client(client: Client, options: K8sOptions) -> Self {
-        Self { client, options }
+        Self { client, options, opening: Arc::default() }
+    }
+
+    /// Waits until no node is being opened that nobody waits for any more: such a one is opened to
+    /// the end and closed, which goes on in the runtime. For who ends that after a cancelled run.
+    pub async fn settle(&self) {
+        drop(self.opening.write().await);
     }
 
     /// The same cluster, another node.
     #[must_use]
     pub fn for_node(&self, name: impl Into<String>) -> Self {
         let options = K8sOptions { node: Some(name.into()), ..self.options.clone() };
-        Self { client: self.client.clone(), options }
+        Self { options, ..self.clone() }
     }
 
     /// Makes a namespace that several runs can share with [`K8sOptions::namespace`]; they leave it.
@@ -144,7 +154,9 @@ impl Backend for K8sBackend {
         // so that nothing stays behind.
         let (backend, plan, run) = (self.clone(), plan.clone(), run.clone());
         let (sender, receiver) = oneshot::channel();
+        let opening = Arc::clone(&self.opening).read_owned().await;
         tokio::spawn(async move {
+            let _opening = opening;
             if let Err(Ok(node)) = sender.send(open::open(&backend, &plan, &run).await) {
                 node.close().await;
             }

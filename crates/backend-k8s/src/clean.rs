@@ -324,8 +324,9 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
 
 /// Whether the kubelet has ended the containers of a pod because it is to go, so that it starts none of
 /// them again. A container that ended before may be under way again: its pod is waited for until it
-/// is gone. One that is not to start yet is not waited for, which can take 40 s: should it start all
-/// the same, its program waits for a word of the host agent, and ends with that.
+/// is gone. One that fails to start is not waited for, which can take 40 s: should it start all the
+/// same, its program waits for a word of the host agent, and ends with that. But one that is being
+/// created is: the runtime makes the sources of its volumes if they are not there.
 fn has_been_ended(pod: &Pod) -> bool {
     let Some(deletion) = &pod.metadata.deletion_timestamp else { return false };
     let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
@@ -335,7 +336,9 @@ fn has_been_ended(pod: &Pod) -> bool {
     states.all(|state| {
         let Some(state) = state else { return false };
         let ended = state.terminated.as_ref().and_then(|ended| ended.finished_at.as_ref());
-        state.waiting.is_some() || ended.is_some_and(|time| time.0.as_second() >= asked_for)
+        let fails = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+        fails.is_some_and(|reason| reason != "ContainerCreating")
+            || ended.is_some_and(|time| time.0.as_second() >= asked_for)
     }) && pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())
 }
 

@@ -136,7 +136,11 @@ pub(crate) async fn run(
 ) -> Result<Exit, Error> {
     let cluster = &options.cluster;
     if cluster.is_one_node() {
-        return run::one(options, &cluster.backend().await?, cancellation).await;
+        let backend = cluster.backend().await?;
+        let exit = run::one(options, &backend, cancellation).await;
+        // An interrupted opening goes on until it can be taken back.
+        backend.settle().await;
+        return exit;
     }
     options.format_of_several()?;
     let backend = cluster.backend().await?;
@@ -157,6 +161,7 @@ pub(crate) async fn run(
     let limit = usize::from(cluster.parallel.unwrap_or(8));
     let mut results: Vec<_> =
         futures_util::stream::iter(runs).buffer_unordered(limit).collect().await;
+    backend.settle().await;
     results.sort_by(|(a, _), (b, _)| a.cmp(b));
     summarise(options, &results)
 }

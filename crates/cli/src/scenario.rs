@@ -73,13 +73,21 @@ fn name_of(plan: &Plan) -> &str {
 async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit, Error> {
     let cancellation = CancellationToken::new();
     let interrupted = cancel_on_signal(cancellation.clone())?;
-    let backend = match options.backend {
-        BackendName::Local => local()?,
-        BackendName::K8s => Box::new(options.cluster.backend().await?),
+    let cluster = match options.backend {
+        BackendName::Local => None,
+        BackendName::K8s => Some(options.cluster.backend().await?),
+    };
+    let simulated;
+    let backend: &dyn Backend = match &cluster {
+        Some(cluster) => cluster,
+        None => {
+            simulated = local()?;
+            &*simulated
+        }
     };
     let mut all = All::new(options, plans.len() == 1);
     let mut results =
-        stream::iter(plans).map(|plan| one(options, plan, &*backend, &cancellation)).buffered(jobs);
+        stream::iter(plans).map(|plan| one(options, plan, backend, &cancellation)).buffered(jobs);
     let mut failure = None;
     while let Some((name, ran)) = results.next().await {
         if let Err(error) = all.add(&name, ran) {
@@ -87,6 +95,9 @@ async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit
             cancellation.cancel();
             failure.get_or_insert(error);
         }
+    }
+    if let Some(cluster) = &cluster {
+        cluster.settle().await;
     }
     interrupted.abort();
     if let Some(error) = failure {

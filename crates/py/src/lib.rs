@@ -1,13 +1,14 @@
 //! The Python module `propagation._native`: the core and the backends, for the package
 //! `propagation` around it.
 //!
-//! Read it in this order: `run` starts a run on a thread of its own and gives a `job::Job`, on
-//! which Python waits; `event` is what comes out of it meanwhile; `phase` hands a phase over to
+//! Read it in this order: `run` starts a run on a thread of its own, on a `backend`, and gives a
+//! `job::Job`, on which Python waits; `event` is what comes out of it meanwhile; `phase` hands a phase over to
 //! Python and serves its `calls`; `report` and `observation` are the results as Python sees them.
 //!
 //! The threads of this module never take the interpreter's lock, so a run and Python cannot hold
 //! each other up, and a process may end at any time. There is no state beside that of the objects.
 
+mod backend;
 mod calls;
 mod error;
 mod event;
@@ -34,6 +35,7 @@ fn run_cli(py: Python<'_>, arguments: Vec<String>) -> u8 {
 mod _native {
     #[pymodule_export]
     use super::{
+        backend::K8sBackend,
         calls::Calls,
         error::error_kinds,
         event::{

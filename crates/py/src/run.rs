@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use propagation_core::phase::{self, Phase};
-use propagation_core::{Backend, Error, ErrorKind, RunId, Runner};
+use propagation_core::{Error, ErrorKind, RunId, Runner};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
+use crate::backend::Named;
 use crate::error::{OrRaise, invalid};
 use crate::event::Item;
 use crate::job::{Feed, Job, Worker};
@@ -29,7 +30,7 @@ use crate::scenario::Scenario;
 pub(crate) fn run(
     py: Python<'_>,
     scenario: &Scenario,
-    backend: &str,
+    backend: Named<'_>,
     phases: Option<Vec<(String, Option<Vec<String>>)>>,
     observations: bool,
     log_level: u8,
@@ -37,10 +38,11 @@ pub(crate) fn run(
     run_id: Option<&str>,
 ) -> PyResult<Job> {
     let start = || {
+        let backend = backend.read()?;
         let cancellation = CancellationToken::new();
         let (job, feed, completion) = Job::new(cancellation.clone())?;
         let mut runner = Runner::new(scenario.0.clone())?
-            .with_cancellation(cancellation)
+            .with_cancellation(cancellation.clone())
             .with_keep(keep)
             .with_events(sink(feed.clone(), observations));
         if let Some(phases) = phases {
@@ -49,12 +51,11 @@ pub(crate) fn run(
         if let Some(run_id) = run_id {
             runner = runner.with_run_id(RunId::parse(run_id)?);
         }
-        let backend = backend_called(backend)?;
         let (abandon, abandoned) = oneshot::channel();
         let work = move || {
             let subscriber = tracing_subscriber::registry().with(ToFeed::new(feed, log_level));
             let _logging = tracing::subscriber::set_default(subscriber);
-            let result = to_end(runner, &*backend, abandoned);
+            let result = to_end(backend.run(runner, &cancellation), abandoned);
             completion.complete(result, |py, report| {
                 Ok(Bound::new(py, Report::from(report))?.into_any())
             });
@@ -72,8 +73,7 @@ pub(crate) fn run(
 
 /// Carries the run out. Given up, the node is left to its own best effort.
 fn to_end(
-    runner: Runner,
-    backend: &dyn Backend,
+    run: impl Future<Output = Result<propagation_core::Report, Error>>,
     abandoned: oneshot::Receiver<()>,
 ) -> Result<propagation_core::Report, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -84,7 +84,7 @@ fn to_end(
         tokio::select! {
             biased;
             _ = abandoned => Err(Error::new(ErrorKind::Cancelled, "run", "it was given up")),
-            result = runner.run(backend) => result,
+            result = run => result,
         }
     })
 }
@@ -121,17 +121,4 @@ fn chosen(
         });
     }
     Ok(phases)
-}
-
-fn backend_called(name: &str) -> Result<Box<dyn Backend>, Error> {
-    match name {
-        #[cfg(target_os = "linux")]
-        "local" => Ok(Box::new(propagation_backend_local::LocalBackend::new())),
-        #[cfg(not(target_os = "linux"))]
-        "local" => {
-            Err(Error::new(ErrorKind::Unsupported, "use the local backend", "it needs Linux")
-                .with_fix("run it on a Linux machine"))
-        }
-        _ => Err(invalid(format!("backend {name:?}"), "there is no such backend", "use local")),
-    }
 }

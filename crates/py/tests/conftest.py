@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -37,14 +38,17 @@ class SyncFace:
     async def run(self, *args: Any, **kwargs: Any) -> propagation.Report:
         return propagation.run(*args, **kwargs)
 
+    async def matrix(self, **axes: Any) -> list[propagation.Cell]:
+        return list(propagation.matrix(**axes))
+
     @asynccontextmanager
     async def start(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         with propagation.start(*args, **kwargs) as run:
             yield _Awaitable(run)
 
     @asynccontextmanager
-    async def node(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        with propagation.LocalNode(*args, **kwargs) as node:
+    async def node(self, *args: Any, kind: str = "LocalNode", **kwargs: Any) -> AsyncIterator[Any]:
+        with getattr(propagation, kind)(*args, **kwargs) as node:
             yield _Awaitable(node)
 
     def phase(
@@ -70,11 +74,19 @@ class AsyncFace:
     async def run(self, *args: Any, **kwargs: Any) -> propagation.Report:
         return await propagation.run_async(*args, **kwargs)
 
+    async def matrix(self, **axes: Any) -> list[propagation.Cell]:
+        return [cell async for cell in propagation.matrix_async(**axes)]
+
     def start(self, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[Any]:
         return propagation.start_async(*args, **kwargs)
 
-    def node(self, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[Any]:
-        return propagation.AsyncLocalNode(*args, **kwargs)
+    def node(
+        self, *args: Any, kind: str = "LocalNode", **kwargs: Any
+    ) -> AbstractAsyncContextManager[Any]:
+        node: AbstractAsyncContextManager[Any] = getattr(propagation, f"Async{kind}")(
+            *args, **kwargs
+        )
+        return node
 
     def phase(
         self, id: str, requires: tuple[str, ...], body: Callable[[Any], Awaitable[None]]
@@ -178,7 +190,7 @@ def absent(what: str, reason: str) -> None:
 
     The words are those of the Rust tests; `python` is whatever these tests need beside the module.
     """
-    if what not in ("local", "root", "python"):
+    if what not in ("local", "root", "k8s", "python"):
         pytest.fail(f"{what!r} is no word of PROPAGATION_REQUIRE ({reason})")
     required = os.environ.get("PROPAGATION_REQUIRE", "").replace(",", " ").split()
     if what in required or "all" in required:
@@ -200,6 +212,64 @@ def root() -> None:
     """Skip for ordinary users: only root can make such a host."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         absent("root", "only root can make such a host")
+
+
+class Cluster:
+    """A cluster to test with; its last node is used."""
+
+    def __init__(self, ssh_config: str, nodes: list[str]) -> None:
+        self.ssh = [program("ssh"), "-F", ssh_config]
+        self.nodes = nodes
+        self.options: dict[str, Any] = {
+            "node": nodes[-1],
+            "access": "ssh",
+            "ssh_config": ssh_config,
+        }
+        self.backend = propagation.K8sBackend(**self.options)
+
+    def left(self) -> str:
+        """Say what runs have left, in the cluster and on its nodes."""
+        ours = "app.kubernetes.io/managed-by=propagation,propagation/run-id"
+        found = kubectl("get", "namespaces", "--output", "name", "--selector", ours).stdout
+        look = (
+            "ls -d /var/lib/propagation /tmp/fuse-test-* 2>/dev/null; "
+            "grep fuse.propagation /proc/self/mountinfo; true"
+        )
+        for node in self.nodes:
+            looked = subprocess.run(
+                [*self.ssh, node, look], capture_output=True, text=True, check=True
+            )
+            found += "".join(f"{node}: {line}\n" for line in looked.stdout.splitlines())
+        return found
+
+
+def kubectl(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run kubectl."""
+    return subprocess.run([program("kubectl"), *words], capture_output=True, text=True)
+
+
+def named_cluster() -> dict[str, str]:
+    """Give the variables that name a cluster to test with; skip where they are not there."""
+    found = {}
+    for name in ("KUBECONFIG", "PROPAGATION_SSH_CONFIG"):
+        value = os.environ.get(name)
+        if not value:
+            absent("k8s", f"{name} is not set")
+        found[name] = str(value)
+    return found
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Give the cluster of the environment, or skip; fail a test that leaves something there."""
+    ssh_config = named_cluster()["PROPAGATION_SSH_CONFIG"]
+    nodes = kubectl("get", "nodes", "--output", "name")
+    if nodes.returncode != 0 or not nodes.stdout:
+        absent("k8s", f"the cluster cannot be reached: {nodes.stderr.strip()}")
+    names = [name.removeprefix("node/") for name in nodes.stdout.split()]
+    cluster = Cluster(ssh_config, names)
+    yield cluster
+    assert cluster.left() == ""
 
 
 def program(name: str) -> str:

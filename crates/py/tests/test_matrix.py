@@ -92,3 +92,9 @@ def test_combinations_are_checked_before_anything_runs() -> None:
         propagation.matrix(fault="kill")
     with pytest.raises(TypeError):
         propagation.matrix(nonsense=[1])
+
+
+def test_nothing_waits_for_runs_of_which_none_go_on() -> None:
+    for matrix in (propagation.matrix, propagation.matrix_async):
+        with pytest.raises(propagation.InvalidInputError, match="use 1 or more"):
+            matrix(jobs=0, fault=["kill"])

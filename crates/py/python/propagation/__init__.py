@@ -9,13 +9,14 @@ What happens when its producer dies, and what brings it back? Answered with evid
     assert report.outcome == "full_success"
 
 No root and no cluster: the containers are real mount namespaces on this machine's kernel, and what
-they run is inside this package. Times are in milliseconds or microseconds as their names say;
-timeouts are in seconds.
+they run is inside this package. With ``backend="k8s"`` they are pods on a node of a cluster.
+
+Times are in milliseconds or microseconds as their names say; timeouts are in seconds.
 """
 
 from __future__ import annotations
 
-from propagation._by_hand import AsyncLocalNode, LocalNode
+from propagation._by_hand import AsyncK8sNode, AsyncLocalNode, K8sNode, LocalNode
 from propagation._errors import (
     AgentVersionError,
     CancelledError,
@@ -37,6 +38,7 @@ from propagation._native import (
     Cleanup,
     Decided,
     Expectations,
+    K8sBackend,
     Measurements,
     NodeReady,
     Observation,
@@ -57,6 +59,7 @@ from propagation._types import Event, Observer, Outcome
 __all__ = [
     "FIVE_PHASES",
     "AgentVersionError",
+    "AsyncK8sNode",
     "AsyncLocalNode",
     "AsyncNode",
     "AsyncPhase",
@@ -76,6 +79,8 @@ __all__ = [
     "Expectations",
     "InternalError",
     "InvalidInputError",
+    "K8sBackend",
+    "K8sNode",
     "LocalNode",
     "Measurements",
     "Node",

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 from propagation import _native
 from propagation._node import AsyncNode, Node
 from propagation._run import AsyncRun, Run, start, start_async
+from propagation._types import ClusterOptions, Options
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
 
-    from propagation._types import AnyBackend, Observer, Options, ScenarioLike
+    from propagation._types import AnyBackend, Observer, ScenarioLike
 
 _NO_LIMIT = 365 * 24 * 3600.0
 """A person has as much time as they want; in seconds."""
+
+_OF_CLUSTERS = ClusterOptions.__annotations__.keys() - Options.__annotations__.keys()
 
 
 class _Body:
@@ -32,57 +35,33 @@ class _Body:
 _PHASES = ("host_setup", _Body())
 
 
-def _options(scenario: ScenarioLike | None, options: Any) -> Any:
-    return options if scenario is not None else {"timeout": _NO_LIMIT, **options}
+def _arguments(
+    backend: AnyBackend, scenario: ScenarioLike | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """What to start the run with."""
+    if scenario is None:
+        options = {"timeout": _NO_LIMIT, **options}
+    return {"scenario": scenario, "backend": backend, "phases": _PHASES, **options}
 
 
-class LocalNode(Node):
-    """A simulated node on this machine's kernel, to use by hand.
+def _cluster(options: dict[str, Any]) -> tuple[_native.K8sBackend, dict[str, Any]]:
+    """Give the cluster that keywords name, and the other keywords."""
+    own = {name: value for name, value in options.items() if name in _OF_CLUSTERS}
+    rest = {name: value for name, value in options.items() if name not in _OF_CLUSTERS}
+    return _native.K8sBackend(**own), rest
 
-    ::
 
-        with propagation.LocalNode() as node:
-            producer = node.start("producer")
-            consumer = node.start("consumer")
-            consumer.wait("fresh")
-            producer.inject("kill")
-            print(consumer.observe())  # ENOTCONN
-        print(node.report)
-
-    The phase `host_setup` is run first: it makes the bridge. At the end of the with block
-    everything is removed; `report` then has the timeline of all observations, with the checks
-    recorded by `check` in the phase `by_hand`.
-
-    Args:
-        scenario: as for `run`; its workloads are not started.
-        on_event: is called with every event, after the call in which it came.
-        keep: leave everything standing at the end.
-        run_id: a name for the run; made up when left out.
-        options: what `Scenario` takes by keyword. There is no `timeout` unless it is given.
-
-    Raises:
-        EnvironmentError: the machine cannot carry a node; raised on entering.
-    """
-
-    _backend: AnyBackend = "local"
+class _ByHand(Node):
+    """A node to use by hand."""
 
     def __init__(
         self,
-        scenario: ScenarioLike | None = None,
-        *,
-        on_event: Observer | None = None,
-        keep: bool = False,
-        run_id: str | None = None,
-        **options: Unpack[Options],
+        backend: AnyBackend,
+        scenario: ScenarioLike | None,
+        on_event: Observer | None,
+        options: dict[str, Any],
     ) -> None:
-        self._going: Run = start(
-            scenario,
-            backend=self._backend,
-            phases=_PHASES,
-            keep=keep,
-            run_id=run_id,
-            **_options(scenario, options),
-        )
+        self._going: Run = start(**_arguments(backend, scenario, options))
         self._going._observer = on_event
 
     @property
@@ -114,36 +93,29 @@ class LocalNode(Node):
         trace: TracebackType | None,
     ) -> None:
         """Remove it, with everything on it."""
-        with_run = self._going
+        going = self._going
         try:
             self._calls.end()
-            with_run._to_end(with_run._observer)
+            going._to_end(going._observer)
+        except KeyboardInterrupt:
+            if isinstance(error, KeyboardInterrupt):
+                going._job.abandon()
+            raise
         finally:
-            with_run.__exit__(kind, error, trace)
+            going.__exit__(kind, error, trace)
 
 
-class AsyncLocalNode(AsyncNode):
-    """A simulated node to use by hand in an event loop; otherwise as `LocalNode`."""
-
-    _backend: AnyBackend = "local"
+class _AsyncByHand(AsyncNode):
+    """A node to use by hand in an event loop."""
 
     def __init__(
         self,
-        scenario: ScenarioLike | None = None,
-        *,
-        on_event: Observer | None = None,
-        keep: bool = False,
-        run_id: str | None = None,
-        **options: Unpack[Options],
+        backend: AnyBackend,
+        scenario: ScenarioLike | None,
+        on_event: Observer | None,
+        options: dict[str, Any],
     ) -> None:
-        self._going: AsyncRun = start_async(
-            scenario,
-            backend=self._backend,
-            phases=_PHASES,
-            keep=keep,
-            run_id=run_id,
-            **_options(scenario, options),
-        )
+        self._going: AsyncRun = start_async(**_arguments(backend, scenario, options))
         self._going._observer = on_event
 
     @property
@@ -175,9 +147,137 @@ class AsyncLocalNode(AsyncNode):
         trace: TracebackType | None,
     ) -> None:
         """Remove it, with everything on it."""
-        with_run = self._going
+        from asyncio import CancelledError
+
+        going = self._going
         try:
             self._calls.end()
-            await with_run._to_end(with_run._observer)
+            await going._to_end(going._observer)
+        except CancelledError:
+            if isinstance(error, CancelledError):
+                going._job.abandon()
+            raise
         finally:
-            await with_run.__aexit__(kind, error, trace)
+            await going.__aexit__(kind, error, trace)
+
+
+class LocalNode(_ByHand):
+    """A simulated node on this machine's kernel, to use by hand.
+
+    ::
+
+        with propagation.LocalNode() as node:
+            producer = node.start("producer")
+            consumer = node.start("consumer")
+            consumer.wait("fresh")
+            producer.inject("kill")
+            print(consumer.observe())  # ENOTCONN
+        print(node.report)
+
+    The phase `host_setup` is run first: it makes the bridge. At the end of the with block
+    everything is removed; `report` then has the timeline of all observations, with the checks
+    recorded by `check` in the phase `by_hand`.
+
+    Args:
+        scenario: as for `run`; its workloads are not started.
+        on_event: is called with every event, after the call in which it came.
+        keep: leave everything standing at the end.
+        run_id: a name for the run; made up when left out.
+        options: what `Scenario` takes by keyword. There is no `timeout` unless it is given.
+
+    Raises:
+        EnvironmentError: the machine cannot carry a node; raised on entering.
+    """
+
+    def __init__(
+        self,
+        scenario: ScenarioLike | None = None,
+        *,
+        on_event: Observer | None = None,
+        keep: bool = False,
+        run_id: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        run = {"keep": keep, "run_id": run_id, **options}
+        super().__init__("local", scenario, on_event, run)
+
+
+class AsyncLocalNode(_AsyncByHand):
+    """A simulated node to use by hand in an event loop; otherwise as `LocalNode`."""
+
+    def __init__(
+        self,
+        scenario: ScenarioLike | None = None,
+        *,
+        on_event: Observer | None = None,
+        keep: bool = False,
+        run_id: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        run = {"keep": keep, "run_id": run_id, **options}
+        super().__init__("local", scenario, on_event, run)
+
+
+class K8sNode(_ByHand):
+    """A node of a cluster, to use by hand; its workloads are pods.
+
+    ::
+
+        with propagation.K8sNode(node="k3s-w2") as node:
+            producer = node.start("producer")
+            consumer = node.start("consumer")
+            consumer.wait("fresh")
+            producer.inject("kill")
+            print(consumer.wait("breakage").seen.errno)  # ENOTCONN
+            producer.restart()
+            print(consumer.wait("fresh").seen.generation)  # 2
+        print(node.report)
+
+    Otherwise as `LocalNode`. Starting a pod takes seconds, and so does the end of the with block:
+    it waits until the pods, what was made on the node, and the namespace are gone. A second Ctrl-C
+    does not wait for that; ``python -m propagation clean --backend k8s`` then removes what is left.
+
+    Args:
+        scenario: as for `run`; its workloads are not started.
+        on_event: is called with every event, after the call in which it came.
+        keep: leave everything standing at the end.
+        run_id: a name for the run; made up when left out.
+        options: what `K8sBackend` and `Scenario` take by keyword, such as `kubeconfig`, `context`,
+            `node`, `namespace`, `access`, `ssh_config`, `image` and `tolerations`. There is no
+            `timeout` unless it is given.
+
+    Raises:
+        InvalidInputError: an option cannot be read.
+        UnsupportedError: the scenario shapes the node, or says what is not done to pods; raised on
+            entering.
+        EnvironmentError: there is no kubeconfig or no such node, the API server cannot be reached
+            or refuses, or the node cannot carry a run; raised on entering.
+    """
+
+    def __init__(
+        self,
+        scenario: ScenarioLike | None = None,
+        *,
+        on_event: Observer | None = None,
+        keep: bool = False,
+        run_id: str | None = None,
+        **options: Unpack[ClusterOptions],
+    ) -> None:
+        backend, rest = _cluster({"keep": keep, "run_id": run_id, **options})
+        super().__init__(backend, scenario, on_event, rest)
+
+
+class AsyncK8sNode(_AsyncByHand):
+    """A node of a cluster to use by hand in an event loop; otherwise as `K8sNode`."""
+
+    def __init__(
+        self,
+        scenario: ScenarioLike | None = None,
+        *,
+        on_event: Observer | None = None,
+        keep: bool = False,
+        run_id: str | None = None,
+        **options: Unpack[ClusterOptions],
+    ) -> None:
+        backend, rest = _cluster({"keep": keep, "run_id": run_id, **options})
+        super().__init__(backend, scenario, on_event, rest)

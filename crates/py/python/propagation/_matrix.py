@@ -6,7 +6,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from propagation._errors import Error
+from propagation._errors import Error, InvalidInputError
 from propagation._native import Report, Scenario
 from propagation._run import Run, start, start_async
 
@@ -31,9 +31,9 @@ class Cell(NamedTuple):
 
 
 def matrix(
-    *, backend: AnyBackend = "local", jobs: int = 2, **axes: Sequence[Any]
+    *, backend: AnyBackend = "local", jobs: int | None = None, **axes: Sequence[Any]
 ) -> Iterator[Cell]:
-    """Run all combinations of options and give each cell as soon as it is done.
+    """Run all combinations of options of `Scenario` and give each cell as soon as it is done.
 
     ::
 
@@ -45,20 +45,29 @@ def matrix(
 
     Args:
         backend: as for `run`.
-        jobs: how many runs go on at the same time.
+        jobs: how many runs go on at the same time. When left out 2, and 1 on a cluster: runs on
+            the same node need different values of `bridge` to go on side by side.
         axes: for options of `Scenario` the values that they take.
 
     Raises:
-        InvalidInputError: a combination cannot be run at all.
+        InvalidInputError: a combination cannot be run at all, or `jobs` is below 1.
     """
-    return _cells(_combinations(axes), backend, jobs)
+    return _cells(_combinations(axes), backend, _at_a_time(jobs, backend))
 
 
 def matrix_async(
-    *, backend: AnyBackend = "local", jobs: int = 2, **axes: Sequence[Any]
+    *, backend: AnyBackend = "local", jobs: int | None = None, **axes: Sequence[Any]
 ) -> AsyncIterator[Cell]:
     """Do the same with ``async for``; see `matrix`."""
-    return _cells_async(_combinations(axes), backend, jobs)
+    return _cells_async(_combinations(axes), backend, _at_a_time(jobs, backend))
+
+
+def _at_a_time(jobs: int | None, backend: AnyBackend) -> int:
+    if jobs is None:
+        return 2 if backend == "local" else 1
+    if jobs < 1:
+        raise InvalidInputError(f"run {jobs} at a time", "it is below 1", "use 1 or more")
+    return jobs
 
 
 def _combinations(axes: dict[str, Sequence[Any]]) -> list[tuple[dict[str, Any], Scenario]]:

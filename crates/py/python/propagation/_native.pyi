@@ -1,5 +1,5 @@
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias, final
@@ -38,6 +38,7 @@ __all__ = [
     "Decided",
     "Expectations",
     "Job",
+    "K8sBackend",
     "LogRecord",
     "Measurements",
     "NodeReady",
@@ -62,7 +63,7 @@ def run_cli(arguments: list[str]) -> int: ...
 def run(
     scenario: Scenario,
     *,
-    backend: str,
+    backend: str | K8sBackend,
     phases: list[tuple[str, list[str] | None]] | None,
     observations: bool,
     log_level: int,
@@ -205,6 +206,27 @@ class Scenario:
     @property
     def name(self) -> str | None: ...
     def to_dict(self) -> _Json: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class K8sBackend:
+    def __new__(
+        cls,
+        *,
+        kubeconfig: str | os.PathLike[str] | None = None,
+        context: str | None = None,
+        node: str | None = None,
+        namespace: str | None = None,
+        image: str | None = None,
+        access: Literal["found", "ssh", "pod"] = "found",
+        ssh_config: str | os.PathLike[str] | None = None,
+        ssh_user: str | None = None,
+        ssh_domain: str | None = None,
+        import_image: bool = False,
+        tolerations: Sequence[str] = (),
+        apply: bool = False,
+    ) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
 

@@ -38,7 +38,8 @@ def run(
 
     Args:
         scenario: a `Scenario`, a mapping, or the path of a file; the five phases when left out.
-        backend: where: `local` is a simulated node on this machine's kernel.
+        backend: where: `local` is a simulated node on this machine's kernel, `k8s` a node of the
+            cluster of `$KUBECONFIG`; a `K8sBackend` says which.
         phases: ids of built-in phases and phases of one's own, in order; those of the scenario when
             left out, which are `FIVE_PHASES` unless it says otherwise.
         on_event: is called with every event, in this thread.
@@ -51,7 +52,9 @@ def run(
 
     Raises:
         InvalidInputError: the scenario cannot be run at all.
-        EnvironmentError: the machine cannot carry a node; `fix` says what is missing.
+        UnsupportedError: the backend cannot do what the scenario says.
+        EnvironmentError: the machine cannot carry a node, or the cluster cannot be reached; `fix`
+            says what is missing.
         Error: the tool could not do its work. What was found out is never an error.
     """
     with start(
@@ -121,7 +124,7 @@ class _Start:
     def __init__(
         self,
         scenario: _native.Scenario,
-        backend: str,
+        backend: AnyBackend,
         phases: Sequence[AnyPhase] | None,
         keep: bool,
         run_id: str | None,
@@ -149,7 +152,7 @@ class _Start:
 def _start(
     scenario: ScenarioLike | None,
     options: Mapping[str, Any],
-    backend: str,
+    backend: AnyBackend,
     phases: Sequence[AnyPhase] | None,
     keep: bool,
     run_id: str | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, Literal, TypedDict, Union
 
 from propagation import _native
@@ -49,7 +49,8 @@ Until = Literal["mounted", "fresh", "breakage", "ended"]
 Target = Literal["fuse", "bridge"]
 Scope = Literal["daemon", "container", "pod"]
 Stale = Literal["unmount", "stack", "fail"]
-AnyBackend = Literal["local"]
+Access = Literal["found", "ssh", "pod"]
+AnyBackend = Union[Literal["local", "k8s"], _native.K8sBackend]
 
 
 class Options(TypedDict, total=False):
@@ -65,6 +66,23 @@ class Options(TypedDict, total=False):
     covering: Covering
     container_fuse_conf: str | None
     timeout: float
+
+
+class ClusterOptions(Options, total=False):
+    """What can be said of a cluster by keyword, as for `K8sBackend`; and of a scenario."""
+
+    kubeconfig: str | os.PathLike[str] | None
+    context: str | None
+    node: str | None
+    namespace: str | None
+    image: str | None
+    access: Access
+    ssh_config: str | os.PathLike[str] | None
+    ssh_user: str | None
+    ssh_domain: str | None
+    import_image: bool
+    tolerations: Sequence[str]
+    apply: bool
 
 
 if TYPE_CHECKING:

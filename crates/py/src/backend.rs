@@ -1,0 +1,194 @@
+//! Where a run takes place.
+
+use std::path::PathBuf;
+
+use propagation_backend_k8s::{self as k8s, Access, K8sOptions, parse_toleration};
+use propagation_core::{Error, ErrorKind, Report, Runner};
+use pyo3::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{OrRaise, invalid};
+
+/// What a toleration looks like, for who wrote another.
+const TAINT: &str = "write KEY[=VALUE][:EFFECT], or * for every taint";
+
+/// The nodes of a cluster, as `backend` of a run. Making one touches nothing.
+///
+/// `kubeconfig` is another file than `$KUBECONFIG` or `~/.kube/config`, `context` another one of it
+/// than the current one; it is only read. Without `node` the first is taken that can carry a run,
+/// without `namespace` one is made for the run.
+///
+/// `access` says how the node itself is reached: `ssh`, through a privileged `pod`, or `found`: over
+/// ssh when ssh has been told of the node, otherwise through a pod. `ssh_config` is another file
+/// than `~/.ssh/config`, `ssh_user` another user than it says, and `ssh_domain` is appended to the
+/// node's name to give the host's. `image` names one with the agent, for nodes that it cannot be
+/// brought onto; with `import_image` one is made and imported over ssh.
+///
+/// `tolerations` are taints that do not matter: `KEY[=VALUE][:EFFECT]`, or `*` for every one.
+/// `apply` puts `user_allow_other` into the node's `/etc/fuse.conf` for the time of the run.
+///
+/// Raises `InvalidInputError` for what cannot be read, `UnsupportedError` for ssh options where
+/// there is no ssh that could be used.
+#[pyclass(frozen, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct K8sBackend(K8sOptions);
+
+#[pymethods]
+impl K8sBackend {
+    #[new]
+    #[pyo3(signature = (*, kubeconfig = None, context = None, node = None, namespace = None,
+        image = None, access = "found", ssh_config = None, ssh_user = None, ssh_domain = None,
+        import_image = false, tolerations = Vec::new(), apply = false))]
+    #[pyo3(text_signature = "(*, kubeconfig=None, context=None, node=None, namespace=None, \
+        image=None, access='found', ssh_config=None, ssh_user=None, ssh_domain=None, \
+        import_image=False, tolerations=(), apply=False)")]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
+    fn new(
+        py: Python<'_>,
+        kubeconfig: Option<PathBuf>,
+        context: Option<String>,
+        node: Option<String>,
+        namespace: Option<String>,
+        image: Option<String>,
+        access: &str,
+        ssh_config: Option<PathBuf>,
+        ssh_user: Option<String>,
+        ssh_domain: Option<String>,
+        import_image: bool,
+        tolerations: Vec<String>,
+        apply: bool,
+    ) -> PyResult<Self> {
+        let tolerations = tolerations.iter().map(|text| {
+            let bad = |reason| invalid(format!("toleration {text:?}"), reason, TAINT);
+            parse_toleration(text).map_err(bad)
+        });
+        let options = K8sOptions {
+            kubeconfig,
+            context,
+            node,
+            namespace,
+            image,
+            access: access_called(access).or_raise(py)?,
+            import_image,
+            tolerations: tolerations.collect::<Result<_, _>>().or_raise(py)?,
+            apply,
+            ..K8sOptions::default()
+        };
+        with_ssh(options, ssh_config, ssh_user, ssh_domain).map(Self).or_raise(py)
+    }
+
+    fn __repr__(&self) -> String {
+        match &self.0.node {
+            Some(node) => format!("<K8sBackend of node {node}>"),
+            None => "<K8sBackend>".to_owned(),
+        }
+    }
+}
+
+fn access_called(word: &str) -> Result<Access, Error> {
+    match word {
+        "found" => Ok(Access::Found),
+        "ssh" => Ok(Access::Ssh),
+        "pod" => Ok(Access::Pod),
+        _ => Err(invalid(
+            format!("access {word:?}"),
+            "there is no such way to a node",
+            "use found, ssh or pod",
+        )),
+    }
+}
+
+#[cfg(unix)]
+fn with_ssh(
+    options: K8sOptions,
+    config: Option<PathBuf>,
+    user: Option<String>,
+    domain: Option<String>,
+) -> Result<K8sOptions, Error> {
+    let ssh = k8s::SshOptions { config, user, domain };
+    Ok(K8sOptions { ssh, ..options })
+}
+
+#[cfg(not(unix))]
+fn with_ssh(
+    options: K8sOptions,
+    config: Option<PathBuf>,
+    user: Option<String>,
+    domain: Option<String>,
+) -> Result<K8sOptions, Error> {
+    if config.is_none() && user.is_none() && domain.is_none() {
+        return Ok(options);
+    }
+    let reason = "this system has no ssh that could be used";
+    Err(Error::new(ErrorKind::Unsupported, "reach the node over ssh", reason)
+        .with_fix("leave the ssh options out: the node is reached through a pod"))
+}
+
+/// A backend as Python names it: a word, or one with options.
+#[derive(FromPyObject)]
+pub(crate) enum Named<'py> {
+    #[pyo3(transparent, annotation = "str")]
+    Word(String),
+    #[pyo3(transparent, annotation = "K8sBackend")]
+    K8s(PyRef<'py, K8sBackend>),
+}
+
+impl Named<'_> {
+    /// What it means.
+    pub(crate) fn read(self) -> Result<Chosen, Error> {
+        match self {
+            Self::K8s(backend) => Ok(Chosen::K8s(Box::new(backend.0.clone()))),
+            Self::Word(word) => match word.as_str() {
+                #[cfg(target_os = "linux")]
+                "local" => Ok(Chosen::Local),
+                #[cfg(not(target_os = "linux"))]
+                "local" => {
+                    let reason = "it needs Linux";
+                    Err(Error::new(ErrorKind::Unsupported, "use the local backend", reason)
+                        .with_fix("run it on a Linux machine, or use k8s"))
+                }
+                "k8s" => Ok(Chosen::K8s(Box::default())),
+                _ => Err(invalid(
+                    format!("backend {word:?}"),
+                    "there is no such backend",
+                    "use local or k8s",
+                )),
+            },
+        }
+    }
+}
+
+/// A backend that is yet to be connected to.
+pub(crate) enum Chosen {
+    #[cfg(target_os = "linux")]
+    Local,
+    K8s(Box<K8sOptions>),
+}
+
+impl Chosen {
+    /// Carries a run out on it.
+    ///
+    /// # Errors
+    /// Those of [`Runner::run`], and [`ErrorKind::Cancelled`] while it connects.
+    pub(crate) async fn run(
+        self,
+        runner: Runner,
+        cancellation: &CancellationToken,
+    ) -> Result<Report, Error> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Local => runner.run(&propagation_backend_local::LocalBackend::new()).await,
+            Self::K8s(options) => {
+                let connecting = k8s::K8sBackend::connect(*options);
+                let connected = cancellation.run_until_cancelled(connecting).await;
+                let backend = connected.unwrap_or_else(|| {
+                    let operation = "connect to the API server";
+                    Err(Error::new(ErrorKind::Cancelled, operation, "the run was interrupted"))
+                })?;
+                let result = runner.run(&backend).await;
+                backend.settle().await;
+                result
+            }
+        }
+    }
+}
