@@ -331,15 +331,21 @@ fn has_been_ended(pod: &Pod) -> bool {
     let Some(deletion) = &pod.metadata.deletion_timestamp else { return false };
     let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
     let asked_for = deletion.0.as_second() - grace;
-    let containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-    let mut states = containers.map(|container| container.state.as_ref());
-    states.all(|state| {
-        let Some(state) = state else { return false };
-        let ended = state.terminated.as_ref().and_then(|ended| ended.finished_at.as_ref());
-        let fails = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
-        fails.is_some_and(|reason| reason != "ContainerCreating")
-            || ended.is_some_and(|time| time.0.as_second() >= asked_for)
-    }) && pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    containers.is_some_and(|containers| {
+        containers.iter().all(|container| {
+            let (state, last) = (container.state.as_ref(), container.last_state.as_ref());
+            let ended = state.and_then(|state| state.terminated.as_ref());
+            let ended = ended.and_then(|ended| ended.finished_at.as_ref());
+            let waits = state.and_then(|state| state.waiting.as_ref());
+            // One that has been removed "is being created" too, and is said to have ended before.
+            let is_created = waits
+                .is_some_and(|it| it.reason.as_deref() == Some("ContainerCreating"))
+                && last.is_none_or(|last| last.terminated.is_none());
+            (waits.is_some() && !is_created)
+                || ended.is_some_and(|time| time.0.as_second() >= asked_for)
+        })
+    })
 }
 
 async fn delete_objects(going: &Going) -> Result<(), Error> {
@@ -432,4 +438,43 @@ pub fn unknown(run: &RunId) -> Error {
         "nothing of it is in the cluster",
     )
     .with_fix("list what is there: propagation clean --backend k8s --list")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn ended(state: Value, last: Value) -> bool {
+        let pod = json!({
+            "metadata": {
+                "name": "p",
+                "deletionTimestamp": "2026-02-28T10:00:01Z",
+                "deletionGracePeriodSeconds": 1,
+            },
+            "status": { "containerStatuses": [{
+                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state, "lastState": last,
+            }] },
+        });
+        has_been_ended(&serde_json::from_value(pod).expect("a pod"))
+    }
+
+    fn terminated(at: &str) -> Value {
+        json!({ "terminated": { "exitCode": 137, "finishedAt": at } })
+    }
+
+    #[test]
+    fn a_pod_that_is_to_go_has_ended_when_nothing_of_it_can_start_any_more() {
+        let waiting = |reason: &str| json!({ "waiting": { "reason": reason } });
+        let (creating, running) =
+            (waiting("ContainerCreating"), json!({ "running": { "startedAt": null } }));
+        assert!(!ended(running, json!({})));
+        assert!(!ended(creating.clone(), json!({})), "the runtime is at it");
+        assert!(ended(creating, terminated("2026-02-28T09:59:00Z")), "the kubelet has removed it");
+        assert!(ended(waiting("CreateContainerError"), json!({})));
+        assert!(ended(terminated("2026-02-28T10:00:00Z"), json!({})));
+        assert!(!ended(terminated("2026-02-28T09:59:59Z"), json!({})), "it may be restarted");
+    }
 }
