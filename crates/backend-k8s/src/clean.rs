@@ -21,8 +21,9 @@ use crate::pods::Pods;
 /// How long a namespace may take to go: an API server of an old release needs half a minute.
 const NAMESPACE_WITHIN: Duration = Duration::from_secs(120);
 
-/// How long a kubelet may take to end pods: it looks every second, and ends them in another.
-const PODS_WITHIN: Duration = Duration::from_secs(30);
+/// How long a kubelet may take to end pods. As a rule it looks every second, and ends them in another;
+/// what it has not told of before it was to go can take it 40 s, and longer when it is busy.
+const PODS_WITHIN: Duration = Duration::from_secs(90);
 
 /// What is there of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,9 +20,6 @@ use crate::failure::{Failure, ensure};
 pub(crate) type Remover =
     Arc<dyn Fn(RunId) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
-/// How long closing one node may take.
-const CLOSE_WITHIN: Duration = Duration::from_secs(20);
-
 /// A backend, and the nodes that a case has opened on it.
 pub(crate) struct Lab {
     pub(crate) backend: Arc<dyn Backend>,
@@ -101,7 +98,7 @@ impl Lab {
     pub(crate) async fn close(&self) -> Result<Vec<RunId>, String> {
         let Opened { nodes, runs } = std::mem::take(&mut *self.opened());
         for node in nodes {
-            let closed = tokio::time::timeout(CLOSE_WITHIN, node.close()).await;
+            let closed = tokio::time::timeout(self.soon * 2, node.close()).await;
             let cleanup = closed.map_err(|_| "closing the node does not end".to_owned())?;
             if !cleanup.could_not.is_empty() {
                 return Err(format!("closing left something: {:?}", cleanup.could_not));
