@@ -98,7 +98,7 @@ impl Lab {
     pub(crate) async fn close(&self) -> Result<Vec<RunId>, String> {
         let Opened { nodes, runs } = std::mem::take(&mut *self.opened());
         for node in nodes {
-            let closed = tokio::time::timeout(self.soon * 2, node.close()).await;
+            let closed = tokio::time::timeout(self.soon * 3, node.close()).await;
             let cleanup = closed.map_err(|_| "closing the node does not end".to_owned())?;
             if !cleanup.could_not.is_empty() {
                 return Err(format!("closing left something: {:?}", cleanup.could_not));

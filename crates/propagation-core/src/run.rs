@@ -248,6 +248,7 @@ async fn clean_up(
             }
         }
     }
+    let mut not_yet = Vec::new();
     let changes: Vec<_> = journal.to_undo().map(|(n, change)| (n, change.clone())).collect();
     for (number, change) in changes {
         match node.undo(&change).await {
@@ -255,10 +256,14 @@ async fn clean_up(
                 journal.undone(number);
                 cleanup.undone.push(format!("undid: {change}"));
             }
-            Err(error) => cleanup.could_not.push(format!("undo {change}: {error}")),
+            Err(error) => not_yet.push(format!("undo {change}: {error}")),
         }
     }
     let closed = node.close().await;
+    // What stood in the way, as a start that was cut short does, goes with the node.
+    if !(closed.could_not.is_empty() && closed.kept.is_empty()) {
+        cleanup.could_not.extend(not_yet);
+    }
     cleanup.undone.extend(closed.undone);
     cleanup.could_not.extend(closed.could_not);
     cleanup.kept.extend(closed.kept);
