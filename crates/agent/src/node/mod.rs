@@ -17,6 +17,7 @@ mod memory_limit;
 mod observe;
 mod oci;
 mod programs;
+mod role;
 mod root;
 mod server;
 mod start;
@@ -40,7 +41,7 @@ use crate::pipe::Pipe;
 use crate::sys::{Fork, fork};
 
 pub use oci::inside::main as container;
-pub(crate) use programs::run;
+pub(crate) use role::run;
 
 /// Makes the node and serves it; returns the exit code. The socket to the parent is standard input.
 pub fn main() -> i32 {

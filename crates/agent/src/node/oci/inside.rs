@@ -8,7 +8,7 @@ use nix::sys::signal::SigSet;
 use propagation_core::protocol::{ContainerSpec, frame_length};
 use serde::{Deserialize, Serialize};
 
-use super::super::programs;
+use super::super::role;
 use super::engine::HANDED_ON;
 use crate::pipe::Pipe;
 use crate::reporter::Reporter;
@@ -36,7 +36,7 @@ pub fn main() -> i32 {
     if let Ok(name) = std::ffi::CString::new(told.container.name.as_str()) {
         let _ = prctl::set_name(&name);
     }
-    programs::run(&told.container, &told.source, &Reporter::to_node(Pipe::new(socket)))
+    role::run(&told.container, &told.source, &Reporter::to_node(Pipe::new(socket)))
 }
 
 /// Reads one frame and nothing behind it: what follows are commands to the program.

@@ -1,0 +1,41 @@
+//! Handing the mount of a daemon that has died over to a successor.
+
+use propagation_core::ErrorKind;
+use propagation_core::marker::Marker;
+use propagation_core::protocol::Failure;
+
+use super::super::role::producer_of;
+use super::Container;
+use super::program::Program;
+use crate::failure::{failure, system};
+
+impl Container {
+    /// Starts a successor on the descriptor that is kept.
+    pub(in super::super) fn hand_over(&mut self, marker: &Marker) -> Result<(), Failure> {
+        let operation = format!("hand over the mount of {}", self.spec.name);
+        let refuse = |kind, reason: &str| Err(failure(kind, operation.clone(), reason, None));
+        if self.pid().is_some() {
+            return refuse(ErrorKind::Environment, "its daemon lives");
+        }
+        let Some(keeper) = &mut self.kept else {
+            return refuse(ErrorKind::Unsupported, "nothing is kept for it");
+        };
+        let Some(view) = self.views.first() else {
+            return refuse(ErrorKind::Environment, "its container is gone");
+        };
+        let (device, init) =
+            keeper.take_copy().map_err(|errno| system(operation.clone(), errno))?;
+        self.spec.marker = marker.clone();
+        let producer = producer_of(&self.spec, &self.source);
+        // The number survives the closing of everything else in the new process.
+        const DEVICE: i32 = 4;
+        let program = Program::start(&self.spec, view, Some((&device, DEVICE)), |reporter| {
+            match crate::sys::adopt(DEVICE) {
+                Ok(device) => producer.take_over(device, init, reporter),
+                Err(_) => 1,
+            }
+        })?;
+        self.program = Some(program);
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! A container: its mount namespaces, and the program in it.
+
+mod hand_over;
+mod pending;
+mod program;
+mod remove;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use propagation_core::ErrorKind;
+use propagation_core::plan::Role;
+use propagation_core::program::{LoadReport, ProgramState};
+use propagation_core::protocol::{ContainerSpec, Failure, ProgramCommand, ProgramEvent};
+
+use super::container::Made;
+use super::keeper::Keeper;
+use super::memory_limit::MemoryLimit;
+use super::oci::{Engine, Handle};
+use super::role::{is_supervised, run};
+use super::view::View;
+use crate::failure::{failure, system};
+use crate::load::Load;
+use crate::pipe::Pipe;
+use pending::{Answer, Waiting};
+use program::Program;
+
+pub(super) use pending::Awaited;
+
+/// One container on the node.
+#[derive(Debug)]
+pub(super) struct Container {
+    spec: ContainerSpec,
+    views: Vec<View>,
+    program: Option<Program>,
+    waiting: Waiting,
+    removed: bool,
+    /// What the mounts of its producer call their source.
+    source: String,
+    /// Who holds the descriptor of its FUSE connection.
+    kept: Option<Keeper>,
+    load: Option<Load>,
+    /// What the runtime knows it by, until its process has ended.
+    handle: Option<Handle>,
+    /// The limit that its daemon is to outgrow.
+    pub(super) memory_limit: Option<MemoryLimit>,
+}
+
+impl Container {
+    /// Takes a container that has been made, with the runtime that did it, and starts its program.
+    pub(super) fn start(
+        spec: ContainerSpec,
+        made: Made,
+        engine: Option<&Engine>,
+        source: &str,
+    ) -> Result<Self, Failure> {
+        let Made { views, process } = made;
+        let handle =
+            engine.filter(|_| process.is_some()).map(|engine| Handle::new(engine, spec.id));
+        let program = match (views.first(), process) {
+            (Some(_), Some(process)) => Some(Program::tell(&spec, process, source)?),
+            (Some(view), None) if spec.program => {
+                Some(Program::start(&spec, view, None, |reporter| run(&spec, source, reporter))?)
+            }
+            _ => None,
+        };
+        let load = match (&program, views.first()) {
+            (Some(program), Some(view)) => start_load(&spec, view).inspect_err(|_| {
+                // Nobody would know of it.
+                let _ = kill(program.pid, Signal::SIGKILL);
+            })?,
+            _ => None,
+        };
+        Ok(Self {
+            handle,
+            spec,
+            views,
+            program,
+            waiting: Waiting::default(),
+            removed: false,
+            source: source.to_owned(),
+            kept: None,
+            load,
+            memory_limit: None,
+        })
+    }
+
+    /// The mount view of a replica.
+    pub(super) fn view(&self, replica: u32) -> Option<&View> {
+        self.views.get(replica as usize)
+    }
+
+    pub(super) fn spec(&self) -> &ContainerSpec {
+        &self.spec
+    }
+
+    /// Process 1 of the container, while it runs.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        self.program.as_ref().filter(|program| program.running).map(|program| program.pid)
+    }
+
+    /// Whether its daemon is a child of process 1.
+    pub(super) fn is_supervised(&self) -> bool {
+        is_supervised(&self.spec)
+    }
+
+    /// Where its program's events arrive, while it is connected.
+    pub(super) fn events(&self) -> Option<&Pipe> {
+        self.program.as_ref().map(|program| &program.pipe).filter(|pipe| !pipe.is_closed())
+    }
+
+    /// What its program has said, but for what is for the node alone; and the answers that follow.
+    pub(super) fn take_events(&mut self) -> (Vec<ProgramEvent>, Vec<Answer>) {
+        let (mut events, mut answers) = (Vec::new(), Vec::new());
+        let Some(program) = self.program.as_mut().filter(|program| !program.pipe.is_closed())
+        else {
+            return (events, answers);
+        };
+        let _ = program.pipe.fill(false);
+        while let Ok(Some(event)) = program.pipe.next() {
+            match event {
+                ProgramEvent::Kept { init } => {
+                    if let Some((device, init)) =
+                        program.pipe.take_descriptor().zip(from_hex(&init))
+                    {
+                        self.kept = Keeper::start(device, init).ok();
+                    }
+                }
+                ProgramEvent::Obeyed { evidence } => {
+                    let obeyed = |awaited| {
+                        matches!(awaited, Awaited::Obedience | Awaited::Stop | Awaited::Continue)
+                    };
+                    answers.extend(self.waiting.settle(obeyed, &evidence));
+                }
+                ProgramEvent::DaemonEnded { state } => {
+                    let evidence = format!("the daemon of {}: {state}", self.spec.name);
+                    let ended = |awaited| awaited == Awaited::DaemonEnd;
+                    answers.extend(self.waiting.settle(ended, &evidence));
+                    events.push(ProgramEvent::DaemonEnded { state });
+                }
+                event => events.push(event),
+            }
+        }
+        (events, answers)
+    }
+
+    pub(super) fn runs(&self, pid: Pid) -> bool {
+        self.program.as_ref().is_some_and(|program| program.running && program.pid == pid)
+    }
+
+    /// Whether it is a producer whose program runs.
+    pub(super) fn serves(&self) -> bool {
+        self.spec.role == Role::Producer && self.program.as_ref().is_some_and(|p| p.running)
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed && self.program.as_ref().is_none_or(|program| !program.running)
+    }
+
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.waiting.deadline()
+    }
+
+    /// What its readers and writers have met since they were asked last.
+    pub(super) fn load(&mut self) -> Option<LoadReport> {
+        self.load.as_mut().map(Load::report)
+    }
+
+    /// The program has been reaped, and with it everything in its pid namespace.
+    pub(super) fn ended(&mut self, state: &ProgramState) -> Vec<Answer> {
+        let Some(program) = &mut self.program else { return Vec::new() };
+        program.running = false;
+        let pid = program.pid;
+        self.load = None;
+        if let Some(handle) = self.handle.take() {
+            handle.forget();
+        }
+        // The namespaces go with the last descriptor. A successor that takes over needs them.
+        let torn_down = !self.waiting.is_empty() && self.kept.is_none();
+        if torn_down {
+            self.views.clear();
+        }
+        let limit = self.memory_limit.take().map(|limit| format!("; {}", limit.evidence()));
+        let evidence = format!(
+            "process {pid} of the node: {state}{}{}",
+            if torn_down { "; its namespaces are gone" } else { "" },
+            limit.unwrap_or_default()
+        );
+        self.waiting.end(&evidence)
+    }
+
+    /// The program has been stopped by a signal, or goes on.
+    pub(super) fn stopped(&mut self, goes_on: bool) -> Vec<Answer> {
+        let Some(program) = &self.program else { return Vec::new() };
+        let (awaited, words) =
+            if goes_on { (Awaited::Continue, "goes on") } else { (Awaited::Stop, "is stopped") };
+        let evidence = format!("process {} of the node {words}", program.pid);
+        self.waiting.settle(|other| other == awaited, &evidence)
+    }
+
+    /// Requests whose deadline has passed.
+    pub(super) fn late(&mut self, now: u64) -> Vec<Answer> {
+        let pid = self.pid();
+        let force = || pid.is_some_and(|pid| kill(pid, Signal::SIGKILL).is_ok());
+        self.waiting.late(now, &self.spec.name, force)
+    }
+
+    /// Sends process 1 a signal; the answer follows with what is awaited.
+    pub(super) fn signal(
+        &mut self,
+        request: u64,
+        signal: Signal,
+        awaited: Awaited,
+        deadline_ms: u64,
+    ) -> Result<(), Failure> {
+        let operation = format!("send {signal} to {}", self.spec.name);
+        let pid = self.pid().ok_or_else(|| has_ended(operation.clone()))?;
+        kill(pid, signal).map_err(|errno| system(operation, errno))?;
+        self.waiting.expect(request, awaited, deadline_ms);
+        Ok(())
+    }
+
+    /// Tells the program something; the answer follows with what is awaited.
+    pub(super) fn command(
+        &mut self,
+        request: u64,
+        command: &ProgramCommand,
+        awaited: Awaited,
+        deadline_ms: u64,
+    ) -> Result<(), Failure> {
+        self.tell(command)?;
+        self.waiting.expect(request, awaited, deadline_ms);
+        Ok(())
+    }
+
+    /// Tells the program something that nobody waits for.
+    pub(super) fn tell(&mut self, command: &ProgramCommand) -> Result<(), Failure> {
+        let operation = format!("tell {} something", self.spec.name);
+        let running = self.program.as_ref().filter(|program| program.running);
+        let program = running.ok_or_else(|| has_ended(operation.clone()))?;
+        program.pipe.send(command).map_err(|errno| system(operation, errno))
+    }
+}
+
+fn has_ended(operation: String) -> Failure {
+    failure(ErrorKind::Environment, operation, "its program has ended", None)
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    text.as_bytes().chunks(2).map(byte).collect()
+}
+
+fn start_load(spec: &ContainerSpec, view: &View) -> Result<Option<Load>, Failure> {
+    if spec.readers + spec.writers == 0 {
+        return Ok(None);
+    }
+    let load = Load::start(spec.readers, spec.writers, &spec.fuse_path, || view.enter());
+    load.map(Some).map_err(|errno| system(format!("start the load of {}", spec.name), errno))
+}

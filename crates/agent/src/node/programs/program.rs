@@ -1,0 +1,117 @@
+//! The program of a container: started in its namespaces, as its user, without anything of the node's.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, kill};
+use nix::unistd::{Gid, Pid, Uid, setgid, setgroups, setuid};
+use propagation_core::plan::Role;
+use propagation_core::protocol::{ContainerSpec, Failure, ProgramEvent};
+
+use super::super::capabilities::drop_all_but;
+use super::super::container::Process;
+use super::super::oci::inside::Told;
+use super::super::view::View;
+use crate::failure::{errno_text, system};
+use crate::pipe::Pipe;
+use crate::reporter::Reporter;
+use crate::sys::{Fork, close_from, duplicate_onto, exit_now, fork_into_pid_namespace};
+
+/// Process 1 of a container, and the way to it.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) pid: Pid,
+    pub(super) pipe: Pipe,
+    pub(super) running: bool,
+}
+
+impl Program {
+    /// Tells the process of a container what it is.
+    pub(super) fn tell(
+        spec: &ContainerSpec,
+        process: Process,
+        source: &str,
+    ) -> Result<Self, Failure> {
+        let told = Told { container: spec.clone(), source: source.to_owned() };
+        let Process { pid, pipe } = process;
+        match pipe.send(&told) {
+            Ok(()) => Ok(Self { pid, pipe, running: true }),
+            // It has ended, and will be reaped; if it has been, nobody would learn of it.
+            Err(Errno::EPIPE) if kill(pid, None).is_ok() => Ok(Self { pid, pipe, running: true }),
+            Err(errno) => Err(system(format!("start the program of {}", spec.name), errno)),
+        }
+    }
+
+    /// Starts a program; a descriptor that it is to have gets the number that goes with it.
+    pub(super) fn start(
+        spec: &ContainerSpec,
+        view: &View,
+        keep: Option<(&OwnedFd, i32)>,
+        run: impl FnOnce(&Reporter) -> i32,
+    ) -> Result<Self, Failure> {
+        let failed = |errno| system(format!("start the program of {}", spec.name), errno);
+        let (ours, theirs) = Pipe::pair().map_err(failed)?;
+        match fork_into_pid_namespace().map_err(failed)? {
+            Fork::Parent(pid) => Ok(Self { pid, pipe: ours, running: true }),
+            Fork::Child => {
+                let mut reporter = Reporter::to_node(theirs);
+                let code = match become_program(spec, view, &mut reporter, keep) {
+                    Ok(()) => run(&reporter),
+                    Err(errno) => {
+                        let text = format!("enter the container: {}", errno_text(errno));
+                        reporter.event(&ProgramEvent::Failed { text });
+                        1
+                    }
+                };
+                exit_now(code)
+            }
+        }
+    }
+}
+
+/// Enters the container's namespaces, drops what belongs to the node, becomes the user. Whatever fails, the
+/// reporter can tell.
+fn become_program(
+    spec: &ContainerSpec,
+    view: &View,
+    reporter: &mut Reporter,
+    keep: Option<(&OwnedFd, i32)>,
+) -> Result<(), Errno> {
+    const REPORT: i32 = 3;
+    view.enter()?;
+    // Both are moved out of the way of the other first.
+    let pipe = reporter.node().ok_or(Errno::EBADF)?;
+    let high = crate::sys::duplicate_above(pipe.as_fd(), 64)?;
+    let kept = keep.map(|(fd, number)| Ok((crate::sys::duplicate_above(fd.as_fd(), 64)?, number)));
+    let kept: Option<(OwnedFd, i32)> = kept.transpose()?;
+    let report = duplicate_onto(high.as_fd(), REPORT)?;
+    let mut first_unused = REPORT + 1;
+    if let Some((fd, number)) = &kept {
+        std::mem::forget(duplicate_onto(fd.as_fd(), *number)?);
+        first_unused = number + 1;
+    }
+    // The numbers of the old one are closed with all others, and must not be closed again.
+    std::mem::forget((
+        std::mem::replace(reporter, Reporter::to_node(Pipe::new(report))),
+        high,
+        kept,
+    ));
+    close_from(first_unused);
+    SigSet::all().thread_unblock()?;
+    // The name is for people who look at `ps`.
+    if let Ok(name) = std::ffi::CString::new(spec.name.as_str()) {
+        let _ = prctl::set_name(&name);
+    }
+    if !spec.privileged && !spec.host && spec.role == Role::Producer {
+        drop_all_but(&spec.capabilities)?;
+    }
+    if spec.uid != 0 {
+        // Where setgroups(2) is denied (a user namespace without newuidmap) there are no others.
+        let _ = setgroups(&[]);
+        setgid(Gid::from_raw(spec.uid))?;
+        setuid(Uid::from_raw(spec.uid))?;
+    }
+    crate::sys::close_on_exec_from(REPORT);
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! What the program of a container is, by its role: a producer, a supervisor of one, or a consumer.
+
+use propagation_core::plan::Role;
+use propagation_core::protocol::ContainerSpec;
+
+use crate::consumer::Consumer;
+use crate::producer::Producer;
+use crate::reporter::Reporter;
+use crate::supervisor::Supervisor;
+
+/// Runs the program of a container, in it; returns the exit code.
+pub(crate) fn run(spec: &ContainerSpec, source: &str, reporter: &Reporter) -> i32 {
+    match spec.role {
+        Role::Producer if is_supervised(spec) => Supervisor {
+            name: spec.name.clone(),
+            producer: producer_of(spec, source),
+            outlives: spec.supervised,
+            mount_ms: spec.marker_ms,
+            probe_ms: spec.probe_ms,
+        }
+        .run(reporter),
+        Role::Producer => producer_of(spec, source).run(reporter),
+        Role::Consumer | Role::Control => Consumer {
+            mountpoint: spec.fuse_path.clone(),
+            marker_ms: spec.marker_ms,
+            probe_ms: spec.probe_ms,
+        }
+        .run(reporter),
+    }
+}
+
+/// Whether the daemon of a container is a child of process 1.
+pub(super) fn is_supervised(spec: &ContainerSpec) -> bool {
+    spec.role == Role::Producer && (spec.supervised || !spec.fuse.is_builtin())
+}
+
+/// The producer that a container is.
+pub(super) fn producer_of(spec: &ContainerSpec, source: &str) -> Producer {
+    Producer {
+        volume: spec.volumes.first().map(|v| v.destination.clone()).unwrap_or_default(),
+        mountpoint: spec.fuse_path.clone(),
+        source: source.to_owned(),
+        marker: spec.marker.clone(),
+        fuse: spec.fuse.clone(),
+    }
+}

@@ -1,0 +1,97 @@
+//! The daemon that is watched over: how the built-in one starts, and what either kind says.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
+use propagation_core::protocol::ProgramEvent;
+
+use crate::child::Child;
+use crate::failure::errno_text;
+use crate::mounts::Proc;
+use crate::pipe::Pipe;
+use crate::producer::Producer;
+use crate::reporter::Reporter;
+
+/// How much of the daemon's words is shown when it fails to mount, in bytes.
+const LAST_WORDS: usize = 2_000;
+
+/// The daemon that is watched over.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) pid: Pid,
+    /// Events of the built-in filesystem, and the way its commands go.
+    pub(super) inner: Option<Pipe>,
+    /// What an external daemon prints, while it is open.
+    pub(super) output: Option<OwnedFd>,
+    pub(super) last_words: String,
+    /// Mounts that were there before.
+    pub(super) before: Vec<u64>,
+    /// When its mount has to be there; none once it is.
+    pub(super) mount_until: Option<u64>,
+}
+
+impl Daemon {
+    /// Starts the built-in filesystem.
+    pub(super) fn start_builtin(producer: &Producer) -> Result<Self, String> {
+        let child = Child::start(|pipe| {
+            let _ = SigSet::all().thread_unblock();
+            let code = producer.run(&Reporter::to_node(pipe));
+            crate::sys::exit_now(code)
+        })
+        .map_err(|errno| format!("start the daemon: {}", errno_text(errno)))?;
+        let inner = Some(child.pipe);
+        let (last_words, before) = (String::new(), Vec::new());
+        Ok(Self { pid: child.pid, inner, output: None, last_words, before, mount_until: None })
+    }
+
+    /// Passes on what the built-in filesystem reports.
+    pub(super) fn relay(&mut self, reporter: &Reporter) {
+        let Some(pipe) = &mut self.inner else { return };
+        let _ = pipe.fill(false);
+        while let Ok(Some(event)) = pipe.next::<ProgramEvent>() {
+            reporter.event(&event);
+        }
+    }
+
+    /// Logs what an external daemon prints.
+    pub(super) fn read_output(&mut self, reporter: &Reporter) {
+        let Some(output) = &self.output else { return };
+        let Ok(output) = output.try_clone() else { return };
+        let mut file = File::from(output);
+        let mut chunk = [0; 4096];
+        loop {
+            match file.read(&mut chunk) {
+                Ok(0) => self.output = None,
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&chunk[..length]);
+                    for line in text.lines() {
+                        reporter.log(format!("daemon: {line}"));
+                    }
+                    self.last_words.push_str(&text);
+                    let cut = self.last_words.len().saturating_sub(LAST_WORDS);
+                    let at_character = |at: &usize| self.last_words.is_char_boundary(*at);
+                    let cut = (cut..=self.last_words.len()).find(at_character).unwrap_or(cut);
+                    self.last_words.drain(..cut);
+                    continue;
+                }
+                Err(_) => {}
+            }
+            return;
+        }
+    }
+}
+
+/// A child that is left, by its number in this pid namespace: /proc may be that of the node.
+pub(super) fn any_child(proc: &Proc) -> Option<Pid> {
+    let children = proc.read("thread-self/children").ok()?;
+    let pids = String::from_utf8_lossy(&children).into_owned();
+    pids.split_whitespace().find_map(|pid| {
+        let status = proc.read(&format!("{pid}/status")).ok()?;
+        let text = String::from_utf8_lossy(&status);
+        let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        numbers.split_whitespace().next_back()?.parse().ok().map(Pid::from_raw)
+    })
+}

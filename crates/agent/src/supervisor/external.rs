@@ -1,0 +1,111 @@
+//! Starting an external daemon: what runs before it, its command, and what stands for the placeholders
+//! in them.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::SigSet;
+use nix::unistd::pipe2;
+use propagation_core::marker::{MARKER_FILE, Marker};
+use propagation_core::plan::MarkerPlace;
+
+use super::daemon::Daemon;
+use super::mount::clear_stale;
+use super::told::Supervisor;
+use crate::failure::errno_text;
+use crate::mounts::{Proc, errno_of, make_directory};
+use crate::producer::Producer;
+use crate::reporter::Reporter;
+use crate::run_program;
+use crate::sys::{Fork, exit_now, fork, now_ns};
+
+/// Runs what has to run before the daemon, and starts it.
+pub(super) fn start(told: &Supervisor, proc: &Proc, reporter: &Reporter) -> Result<Daemon, String> {
+    let producer = &told.producer;
+    let fuse = &producer.fuse;
+    let words = Words::make(&told.name, producer)?;
+    clear_stale(producer, proc)?;
+    let _ = make_directory(Path::new(&producer.mountpoint));
+    let environment = fuse.environment.iter().map(|(k, v)| (k.clone(), words.fill(v))).collect();
+    for command in &fuse.prepare {
+        let command: Vec<String> = command.iter().map(|word| words.fill(word)).collect();
+        let ran = run_program::run(&command, &environment, told.mount_ms)
+            .map_err(|errno| format!("run {}: {}", command[0], errno_text(errno)))?;
+        for line in ran.output.lines() {
+            reporter.log(format!("{}: {line}", command[0]));
+        }
+        if ran.exit_code() != Some(0) {
+            let state = ran.state.map_or_else(|| "took too long".into(), |s| s.to_string());
+            return Err(format!("{}: {state}: {}", command.join(" "), ran.output.trim()));
+        }
+    }
+    let command: Vec<String> = fuse.command.iter().map(|word| words.fill(word)).collect();
+    let (output, theirs) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .map_err(|errno| format!("make a pipe: {}", errno_text(errno)))?;
+    let again = theirs.try_clone().map_err(|error| error.to_string())?;
+    let mut program = run_program::command(&command, &environment);
+    program.stdout(Stdio::from(theirs)).stderr(Stdio::from(again));
+    let pid = match fork().map_err(|errno| format!("start the daemon: {}", errno_text(errno)))? {
+        Fork::Child => {
+            // It is born with the signals blocked that the supervisor waits for.
+            let _ = SigSet::all().thread_unblock();
+            let error = program.exec();
+            let words = format!("run {}: {}", command[0], errno_text(errno_of(&error)));
+            let mut out = std::io::stderr();
+            let _ = writeln!(out, "{words}");
+            exit_now(127)
+        }
+        Fork::Parent(pid) => pid,
+    };
+    // The pipe is the daemon's alone, so that its end is seen.
+    drop(program);
+    Ok(Daemon {
+        pid,
+        inner: None,
+        output: Some(output),
+        last_words: String::new(),
+        before: Vec::new(),
+        mount_until: Some(now_ns() + told.mount_ms.saturating_mul(1_000_000)),
+    })
+}
+
+/// What stands for the placeholders in commands.
+struct Words {
+    mountpoint: String,
+    source: String,
+    work: String,
+}
+
+impl Words {
+    /// Makes the directories, with the marker in the source.
+    fn make(name: &str, producer: &Producer) -> Result<Self, String> {
+        let base = format!("/tmp/propagation-{name}-{}", producer.marker.generation);
+        let words = Self {
+            mountpoint: producer.mountpoint.clone(),
+            source: format!("{base}/source"),
+            work: format!("{base}/work"),
+        };
+        let make = |marker: &Marker| -> std::io::Result<()> {
+            let sub = format!("{}/{}", words.source, crate::fuse_fs::SUBDIRECTORY);
+            fs::create_dir_all(&words.work)?;
+            fs::create_dir_all(&sub)?;
+            if producer.fuse.marker == MarkerPlace::Source {
+                fs::write(format!("{}/{MARKER_FILE}", words.source), marker.render())?;
+                fs::write(format!("{sub}/{MARKER_FILE}"), marker.render())?;
+            }
+            Ok(())
+        };
+        make(&producer.marker).map_err(|e| format!("make {base}: {}", errno_text(errno_of(&e))))?;
+        Ok(words)
+    }
+
+    fn fill(&self, word: &str) -> String {
+        word.replace("{mountpoint}", &self.mountpoint)
+            .replace("{source}", &self.source)
+            .replace("{work}", &self.work)
+    }
+}
