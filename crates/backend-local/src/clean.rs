@@ -3,7 +3,7 @@
 //! A simulated node leaves nothing but processes: its mounts, directories and namespaces live as
 //! long as they do. Every process of a node has the run id in its command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 pub fn leftovers() -> Result<Vec<Leftover>, Error> {
     let failed =
         |error: std::io::Error| Error::new(ErrorKind::Environment, "read /proc", error.to_string());
-    let mut runs: BTreeMap<String, (Vec<i32>, bool)> = BTreeMap::new();
+    let mut runs: BTreeMap<String, (Vec<i32>, BTreeSet<String>)> = BTreeMap::new();
     for entry in fs::read_dir("/proc").map_err(failed)?.filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
@@ -41,14 +41,15 @@ pub fn leftovers() -> Result<Vec<Leftover>, Error> {
         // A process that ends meanwhile has no command line any more.
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         if let Some((run_id, parent)) = run_of(&command) {
-            let (processes, going_on) = runs.entry(run_id).or_default();
+            let (processes, parents) = runs.entry(run_id).or_default();
             processes.push(pid);
-            *going_on |= runs_still(&parent);
+            parents.insert(parent);
         }
     }
     Ok(runs
         .into_iter()
-        .filter_map(|(run_id, (processes, going_on))| {
+        .filter_map(|(run_id, (processes, parents))| {
+            let going_on = parents.iter().any(|parent| runs_still(parent));
             Some(Leftover { run_id: RunId::parse(&run_id).ok()?, processes, going_on })
         })
         .collect())
@@ -72,12 +73,27 @@ pub(crate) fn own_identity() -> String {
     format!("{pid}:{}", start_time(pid).unwrap_or_default())
 }
 
-/// Whether the process with this identity runs.
+/// Whether the process with this identity runs, here or in a pid namespace below: a process that
+/// runs there has another id there, and the same start.
 fn runs_still(identity: &str) -> bool {
-    let parts = identity.split_once(':');
-    parts.is_some_and(|(pid, started)| {
-        pid.parse().ok().and_then(start_time).is_some_and(|time| time.to_string() == started)
-    })
+    let Some((pid, started)) = identity.split_once(':') else { return false };
+    let (Ok(pid), Ok(started)) = (pid.parse(), started.parse()) else { return false };
+    start_time(pid) == Some(started) || processes().any(|id| is_called_below(id, pid, started))
+}
+
+/// Whether a process has this id in the pid namespace that it is in (proc(5), NSpid of status), and
+/// started then.
+fn is_called_below(pid: u32, below: u32, started: u64) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    let last = ids.split_whitespace().skip(1).last().and_then(|id| id.parse().ok());
+    last == Some(below) && start_time(pid) == Some(started)
+}
+
+/// The processes that can be seen.
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
 }
 
 /// When a process started, in clock ticks since boot: field 22 of proc(5)'s stat. None for one that

@@ -18,6 +18,7 @@ fn main() {
         test("sigint_and_sigterm_clean_up_and_give_130", signals),
         test("killed_at_200_moments_leaves_nothing_that_clean_does_not_remove", killed),
         test("keep_leaves_the_node_and_clean_removes_it", keep),
+        test("clean_spares_runs_that_go_on_here_and_in_a_pid_namespace", going_on),
         test("clean_refuses_what_is_not_a_run_id", bad_run_id),
     ]);
 }
@@ -160,6 +161,36 @@ fn keep() -> TestResult {
     expect_part(&stdout(&cleaned), run_id)?;
     expect_part(&stdout(&output(scratch.path(), &["clean"])), "nothing is left")?;
     unchanged(&before)
+}
+
+fn going_on() -> TestResult {
+    let before = Machine::now();
+    let scratch = scratch();
+    let user: &[&str] = if support::is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let namespace = ["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"];
+    let nested = [&["unshare"], user, &namespace, &[support::PROPAGATION]].concat();
+    for words in [&[support::PROPAGATION][..], &nested] {
+        let mut child = std::process::Command::new(words[0])
+            .args(&words[1..])
+            .args(["run", "--propagation", "None"])
+            .env("XDG_STATE_HOME", scratch.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let list = || stdout(&output(scratch.path(), &["clean", "--list"]));
+        let stands = wait_until("the node stands", || list().contains(", goes on"));
+        let cleaned = stdout(&output(scratch.path(), &["clean"]));
+        let spared = list();
+        child.kill()?;
+        child.wait()?;
+        stands?;
+        expect_part(&cleaned, "nothing is left")?;
+        expect_part(&spared, ", goes on")?;
+        expect_code(&output(scratch.path(), &["clean"]), 0)?;
+        wait_until("the node is gone", || list().contains("nothing is left"))?;
+        unchanged(&before)?;
+    }
+    PASSED
 }
 
 fn bad_run_id() -> TestResult {
