@@ -104,7 +104,7 @@ pub fn decide(
     if let Some(phase) = failed("host_setup") {
         return inconclusive(
             format!("The host is not set up to share FUSE mounts: {}.", first_cause(phase)),
-            fixes(phase),
+            fixes_and_again(phase),
         );
     }
     if let Some(phase) = failed("producer") {
@@ -114,7 +114,7 @@ pub fn decide(
                  limit of FUSE.",
                 first_cause(phase)
             ),
-            fixes(phase),
+            fixes_and_again(phase),
         );
     }
     if let Some(phase) = failed("consumer") {
@@ -122,7 +122,7 @@ pub fn decide(
             return inconclusive(
                 "A control that must not see the mount sees it, so seeing it proves nothing."
                     .into(),
-                fixes(phase),
+                fixes_and_again(phase),
             );
         }
         return fundamental_failure(phase);
@@ -159,6 +159,7 @@ fn first_cause(phase: &PhaseReport) -> String {
     )
 }
 
+/// The fixes of a phase's checks, each once.
 fn fixes(phase: &PhaseReport) -> Vec<String> {
     let mut fixes: Vec<String> = Vec::new();
     for fix in phase.checks.iter().filter_map(|check| check.fix.clone()) {
@@ -166,8 +167,13 @@ fn fixes(phase: &PhaseReport) -> Vec<String> {
             fixes.push(fix);
         }
     }
-    fixes.push("Run it again.".into());
     fixes
+}
+
+fn fixes_and_again(phase: &PhaseReport) -> Vec<String> {
+    let mut steps = fixes(phase);
+    steps.push("Run it again.".into());
+    steps
 }
 
 fn inconclusive(summary: String, next_steps: Vec<String>) -> Verdict {
@@ -239,7 +245,7 @@ fn partial(trouble: &[&PhaseReport], measurements: &Measurements) -> Verdict {
 
 fn fundamental_failure(phase: &PhaseReport) -> Verdict {
     let mut next_steps = vec!["Write down this result; it is evidence, not an assumption.".into()];
-    next_steps.extend(phase.checks.iter().filter_map(|check| check.fix.clone()));
+    next_steps.extend(fixes(phase));
     next_steps.push("Keep the present SMB/CIFS layer until a run says otherwise.".into());
     Verdict {
         outcome: VerdictOutcome::FundamentalFailure,
