@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 use propagation_conformance::cluster_named;
 use serde_json::{Value, json};
+use support::nodes::{self, kubectl, kubectl_says};
 use support::{PASSED, TestResult, expect_code, expect_part, scratch, skip, stderr, stdout, test};
 
 fn main() {
@@ -78,26 +79,12 @@ impl Lab {
 
     /// Runs a shell line on the node.
     fn on_node(&self, line: &str) -> Result<String, Failed> {
-        let ssh = Command::new("ssh")
-            .arg("-F")
-            .arg(&self.ssh_config)
-            .args([&self.node, line])
-            .output()?;
-        expect_code(&ssh, 0)?;
-        Ok(stdout(&ssh))
+        nodes::on_node(&self.ssh_config, &self.node, line)
     }
 
-    /// Nothing of any run is in the cluster or on the node.
+    /// Nothing of any run is in the cluster or on its nodes.
     fn expect_nothing_left(&self) -> Result<(), Failed> {
-        let spaces = ["get", "namespaces", "--output", "name", "--selector"];
-        let ours = "app.kubernetes.io/managed-by=propagation,propagation/run-id";
-        let spaces = kubectl_says(&[&spaces[..], &[ours]].concat())?;
-        let on_node = self.on_node(
-            "ls -d /var/lib/propagation /tmp/fuse-test-bridge 2>/dev/null; \
-             grep fuse.propagation /proc/self/mountinfo; true",
-        )?;
-        let left = format!("{spaces}{on_node}");
-        if left.trim().is_empty() { Ok(()) } else { Err(format!("left: {left}").into()) }
+        nodes::expect_nothing_left(&self.ssh_config)
     }
 
     /// A kubeconfig that was changed.
@@ -109,17 +96,6 @@ impl Lab {
         std::fs::write(&path, config.to_string())?;
         Ok(path)
     }
-}
-
-fn kubectl(words: &[&str]) -> io::Result<Output> {
-    Command::new("kubectl").args(words).output()
-}
-
-/// What it prints; fails unless it does what it was told.
-fn kubectl_says(words: &[&str]) -> Result<String, Failed> {
-    let output = kubectl(words)?;
-    expect_code(&output, 0)?;
-    Ok(stdout(&output))
 }
 
 fn full_success(output: &Output) -> Result<(), Failed> {

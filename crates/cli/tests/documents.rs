@@ -15,6 +15,7 @@ use libtest_mimic::{Failed, Trial};
 use propagation_conformance::cluster_named;
 use propagation_core::consumer_log::ConsumerLine;
 use regex::Regex;
+use support::nodes;
 use support::{PASSED, PROPAGATION, TestResult, is_root, skip};
 
 fn main() {
@@ -125,6 +126,9 @@ cat > ../bin/k3s <<'END'
 exec ssh -F "$PROPAGATION_SSH_CONFIG" "$SECOND" "ctr -n k8s.io images import -" < "$4"
 END
 chmod +x ../bin/k3s
+# For the commands alone: the program goes on finding no node in a configuration of ssh.
+ssh() { command ssh -F "$PROPAGATION_SSH_CONFIG" "$@"; }
+export -f ssh
 PATH=$PWD/../bin:$PATH
 "#;
 
@@ -132,12 +136,11 @@ fn cluster_commands(name: &str) -> TestResult {
     if let Err(reason) = cluster_named() {
         return skip("k8s", reason);
     }
-    let nodes = Command::new("kubectl").args(["get", "nodes", "--output", "name"]).output()?;
-    support::expect_code(&nodes, 0)?;
-    let nodes = String::from_utf8_lossy(&nodes.stdout).replace("node/", "");
-    let mut nodes = nodes.lines();
-    let first = nodes.next().ok_or("the cluster has no nodes")?;
-    let second = nodes.next().unwrap_or(first);
+    let ssh_config = std::env::var_os("PROPAGATION_SSH_CONFIG");
+    let ssh_config = ssh_config.ok_or("PROPAGATION_SSH_CONFIG names no ssh configuration")?;
+    let names = nodes::names()?;
+    let first = names.first().ok_or("the cluster has no nodes")?;
+    let second = names.get(1).unwrap_or(first);
     let text = read(name)?;
     let mut blocks: Vec<Block> =
         blocks(&text)?.into_iter().filter(|block| block.place == Where::Cluster).collect();
@@ -146,7 +149,9 @@ fn cluster_commands(name: &str) -> TestResult {
     }
     let prelude = format!("export SECOND={second}\n{ON_A_SERVER}");
     let outputs = run_all(&format!("{name}-cluster"), &blocks, &prelude)?;
-    compare(name, &text, &blocks, &outputs)
+    compare(name, &text, &blocks, &outputs)?;
+    nodes::expect_nothing_left(Path::new(&ssh_config))?;
+    PASSED
 }
 
 /// Runs the blocks one after the other in one scratch directory. They see an `/etc` and a `/tmp` of
