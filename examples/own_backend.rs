@@ -19,6 +19,7 @@ use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{Fault, WorkloadSpec};
 use propagation_core::program::{Executed, LoadReport, StartRefused};
+use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::workload::{Restart, Until, WorkloadStatus};
 use propagation_core::{
@@ -130,6 +131,10 @@ impl Node for RecordedNode {
     async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error> {
         let what = format!("observe {} actors in {}", actors.len(), probe.step);
         self.recording.of(what, self.inner.observe(actors, probe)).await
+    }
+
+    fn take_waits(&self) -> Vec<Wait> {
+        self.inner.take_waits()
     }
 
     fn take_reports(&self) -> Vec<Observation> {

@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use nix::sys::utsname::uname;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Uid;
 use propagation_core::facts::{FuseConf, FuseDevice, HostFacts, PathState};
 use propagation_core::mountinfo::{MountPath, MountTable};
@@ -16,6 +18,7 @@ use propagation_core::protocol::Reply;
 use crate::failure::errno_name;
 use crate::fuse_mount::FUSERMOUNT3;
 use crate::mounts::{Proc, errno_of};
+use crate::sys::now_ns;
 
 /// Facts of the node that the calling process sees, for a bridge at `bridge`.
 ///
@@ -68,12 +71,30 @@ pub(crate) fn usage(proc: &Proc) -> Reply {
     }
 }
 
-/// The state letter of a process in proc(5)'s stat: after the name, which stands in brackets and may
-/// hold anything.
+/// The state letter of a process.
 pub(crate) fn state_of(proc: &Proc, pid: &str) -> Option<char> {
+    stat(proc, pid)?.chars().next()
+}
+
+/// When a process was made, on the monotonic clock, in nanoseconds. The kernel tells it in hundredths
+/// of a second since the machine was started.
+pub(crate) fn made_at_ns(proc: &Proc, pid: i32) -> Option<u64> {
+    const TICK_NS: u64 = 10_000_000;
+    const SINCE_BOOT: usize = 19;
+    let stat = stat(proc, &pid.to_string())?;
+    let ticks: u64 = stat.split(' ').nth(SINCE_BOOT)?.parse().ok()?;
+    let since_boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
+    // The two clocks differ by the time that the machine has slept.
+    let slept_ns = u64::try_from(since_boot.as_nanos()).ok()?.saturating_sub(now_ns());
+    (ticks * TICK_NS).checked_sub(slept_ns)
+}
+
+/// What proc(5)'s stat says of a process after its name, which stands in brackets and may hold
+/// anything.
+fn stat(proc: &Proc, pid: &str) -> Option<String> {
     let stat = proc.read(&format!("{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&stat);
-    text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    text.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
 }
 
 fn covering(table: &MountTable, bridge: &str) -> Option<propagation_core::mountinfo::MountEntry> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use propagation_core::client::{Clock, Connection, Programs, lock, read};
+use propagation_core::client::{Arrival, Clock, Connection, Programs, lock, read};
 use propagation_core::host::{
     FromHost, HOST_PROTOCOL_VERSION, HostCall, HostMessage, HostReply, HostRequest, ToHost,
 };
@@ -307,9 +307,11 @@ impl Keeper {
                     let _ = sender.send(result);
                 }
             }
-            HostMessage::Arrived { program, .. } => {
+            HostMessage::Arrived { program, process_ns, came_ns } => {
+                let clock = self.programs.clock();
+                let (process_us, came_us) = (clock.micros(process_ns), clock.micros(came_ns));
                 self.programs.update(program.container, |reported| {
-                    reported.arrived.insert(program.replica);
+                    reported.arrived.insert(program.replica, Arrival { process_us, came_us });
                     reported.status.program = ProgramState::Running;
                 });
             }

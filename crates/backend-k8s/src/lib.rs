@@ -6,8 +6,8 @@
 //! runtime are the cluster's own, so what they do and refuse is what is found out.
 //!
 //! Read [`objects`] for what is made from a plan, `open` for how a node is opened, `shared` for how
-//! pods are started, `host` and `link` for how the node is talked to, [`clean`] for what a killed
-//! run leaves.
+//! pods are started, `reach`, `host` and `link` for how the node is talked to, `finish` for how a run
+//! ends, `clean` for what a killed one leaves.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
@@ -23,23 +23,29 @@
 
 mod agent;
 mod backend;
-pub mod clean;
+mod clean;
+mod cluster;
 mod failure;
+mod finish;
 mod host;
 mod images;
 mod link;
+mod namespaces;
 mod node;
 mod nodes;
 pub mod objects;
 pub mod oci;
 mod open;
+mod operator;
 mod options;
 mod pods;
+mod reach;
 mod refuse;
 mod shared;
 mod workload;
 
 pub use backend::K8sBackend;
+pub use clean::Leftover;
 #[cfg(unix)]
 pub use link::ssh::SshOptions;
 pub use options::{Access, K8sOptions, parse_toleration};

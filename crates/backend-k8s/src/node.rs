@@ -15,14 +15,21 @@ use propagation_core::observation::{Access, Actor, Observation, Outcome};
 use propagation_core::plan::WorkloadSpec;
 use propagation_core::program::{Executed, StartRefused};
 use propagation_core::protocol::Call;
+use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::{Capabilities, Error, Node, Run, Workload};
 
-use crate::clean::{Going, OnNode, finish};
+use crate::finish::{Going, OnNode, finish};
 use crate::objects::Record;
-use crate::open::NodeFacts;
 use crate::shared::Shared;
 use crate::workload::K8sWorkload;
+
+/// What the cluster knows of its node.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeFacts {
+    pub(crate) runtime: String,
+    pub(crate) kubelet: String,
+}
 
 /// A node of a cluster, opened for a run.
 pub(crate) struct K8sNode {
@@ -118,6 +125,10 @@ impl Node for K8sNode {
 
     fn take_reports(&self) -> Vec<Observation> {
         self.shared.node.programs.take_reports()
+    }
+
+    fn take_waits(&self) -> Vec<Wait> {
+        self.shared.node.programs.take_waits()
     }
 
     async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {

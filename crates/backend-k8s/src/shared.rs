@@ -14,6 +14,7 @@ use propagation_core::observation::{Access, Outcome};
 use propagation_core::plan::{Role, WorkloadSpec};
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
+use propagation_core::report::time::{Wait, WaitedOn};
 use propagation_core::{Error, ErrorKind, RunId};
 use tokio::sync::watch;
 
@@ -107,7 +108,7 @@ impl Shared {
             starting.iter().partition(|one| one.spec.role == Role::Producer);
         self.tell(others.iter().map(|one| self.told(one.container, &one.spec, marker))).await?;
         try_join_all(starting.iter().map(|one| self.create_pods(one))).await?;
-        let created = Instant::now();
+        let created_us = self.node.programs.clock().now_us();
         let mut outcomes = HashMap::new();
         for group in [others, producers] {
             if group.iter().any(|one| one.spec.role == Role::Producer) {
@@ -116,12 +117,7 @@ impl Shared {
             }
             let waits = group.iter().map(|one| async {
                 let outcome = self.wait_for_start(one).await?;
-                let line = format!(
-                    "[run] its program ran {:.0} ms after the API server had its pod (scheduler, \
-                     kubelet, runtime)",
-                    created.elapsed().as_secs_f64() * 1e3
-                );
-                self.node.programs.update(one.container, |reported| reported.log.push(line));
+                self.node.programs.add_waits(waits(&one.spec.name, created_us, &one.events));
                 Ok::<_, Error>((one.container, outcome))
             });
             outcomes.extend(try_join_all(waits).await?);
@@ -364,6 +360,29 @@ impl Shared {
         });
         try_join_all(delete).await.map(drop)
     }
+}
+
+/// What was waited for until the programs of a workload had come.
+pub(crate) fn waits(
+    workload: &str,
+    since_us: u64,
+    events: &watch::Receiver<Reported>,
+) -> Vec<Wait> {
+    let reported = events.borrow();
+    let arrivals = reported.arrived.values();
+    let process = arrivals.clone().map(|arrival| arrival.process_us).max();
+    let (Some(process_us), Some(came_us)) = (process, arrivals.map(|it| it.came_us).max()) else {
+        return Vec::new();
+    };
+    let process_us = process_us.max(since_us);
+    let wait = |on, started_us, ended_us| {
+        let subject = workload.to_owned();
+        Wait { on, subject, started_us, ended_us }
+    };
+    vec![
+        wait(WaitedOn::Kubelet, since_us, process_us),
+        wait(WaitedOn::Runtime, process_us, came_us.max(process_us)),
+    ]
 }
 
 /// How a pod stands, for the message of a deadline.

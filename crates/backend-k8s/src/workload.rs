@@ -13,7 +13,7 @@ use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
 
 use crate::host::Host;
-use crate::shared::Shared;
+use crate::shared::{Shared, waits};
 
 /// How long it may take until a process is stopped, in milliseconds.
 const STOP_MS: u64 = 1_000;
@@ -129,8 +129,10 @@ async fn restart_container(
         client.inject(&Fault::Kill).await?;
     }
     shared.node.programs.update(container, Reported::begin_again);
+    let since_us = shared.node.programs.clock().now_us();
     shared.tell(std::iter::once(shared.told(container, spec, marker))).await?;
     let result = shared.wait_for_restart(container, spec, &pods, events).await;
+    shared.node.programs.add_waits(waits(&spec.name, since_us, &client.events()));
     if !matches!(result, Ok(Ok(()))) {
         // Should the kubelet succeed later, the program goes on waiting.
         shared.node.call(Call::Remove { container }).await?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
-use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, clean, parse_toleration};
+use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, parse_toleration};
 use propagation_core::{Error, ErrorKind, RunId};
 use tokio_util::sync::CancellationToken;
 
@@ -230,14 +230,14 @@ fn rank(exit: Exit) -> u8 {
 pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
     let wanted = options.run_id.as_deref().map(RunId::parse).transpose()?;
     let backend = options.cluster.backend().await?;
-    let mut found = clean::leftovers(&backend).await?;
+    let mut found = backend.leftovers().await?;
     found.retain(|leftover| match &wanted {
         Some(run) => leftover.run_id == *run,
         None => options.all || options.list || !leftover.goes_on(),
     });
     if found.is_empty() {
         return match &wanted {
-            Some(run) => Err(clean::unknown(run)),
+            Some(run) => Err(unknown(run)),
             None => output::text("nothing is left").map(|()| Exit::Success),
         };
     }
@@ -251,7 +251,7 @@ pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
             output::text(&format!("{words}{state}"))?;
             continue;
         }
-        let cleanup = clean::remove(&backend, &leftover).await;
+        let cleanup = backend.remove(&leftover).await;
         for line in &cleanup.undone {
             output::text(&format!("run {run}: {line}"))?;
         }
@@ -261,4 +261,10 @@ pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
         }
     }
     Ok(exit)
+}
+
+fn unknown(run: &RunId) -> Error {
+    let operation = format!("clean run {run}");
+    Error::new(ErrorKind::InvalidInput, operation, "nothing of it is in the cluster")
+        .with_fix("list what is there: propagation clean --backend k8s --list")
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
-use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, clean};
+use propagation_backend_k8s::{Access, K8sBackend, K8sOptions};
 use propagation_conformance::{Need, Suite, cluster_named, run_suites};
 use propagation_core::fake::FakeBackend;
 use propagation_core::{Backend, Error, ErrorKind, Node, Plan, Run, RunId};
@@ -72,8 +72,9 @@ fn main() -> ExitCode {
         .with_case_deadline(Duration::from_secs(240))
         .with_remover(|run| async move { remove(&run).await.map_err(|error| error.to_string()) });
     let code = run_suites(vec![suite]);
-    match runtime.block_on(delete_namespace()) {
-        Ok(()) => code,
+    match runtime.block_on(end()) {
+        Ok(left) if left.is_empty() => code,
+        Ok(left) => failure(&format!("cases have left something behind: {}", left.join("; "))),
         Err(error) => failure(&format!("the namespace {NAMESPACE} stays: {error}")),
     }
 }
@@ -89,9 +90,19 @@ fn failure(words: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Deletes the namespace and waits until it is gone.
-async fn delete_namespace() -> Result<(), Box<dyn std::error::Error>> {
-    K8sBackend::connect(options()).await?.delete_namespace(NAMESPACE).await?;
+/// Removes what cases have left, which is told, deletes the namespace and waits until it is gone.
+async fn end() -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let backend = K8sBackend::connect(options()).await?;
+    let mut left = Vec::new();
+    for leftover in backend.leftovers().await? {
+        let cleanup = backend.remove(&leftover).await;
+        let lines = cleanup.undone.iter().chain(&cleanup.could_not).cloned();
+        left.extend(lines.map(|line| format!("run {}: {line}", leftover.run_id)));
+        if !cleanup.could_not.is_empty() {
+            return Err(left.join("; ").into());
+        }
+    }
+    backend.delete_namespace(NAMESPACE).await?;
     let spaces: Api<Namespace> = Api::all(Client::try_default().await?);
     let gone = async {
         while spaces.get_opt(NAMESPACE).await?.is_some() {
@@ -99,14 +110,15 @@ async fn delete_namespace() -> Result<(), Box<dyn std::error::Error>> {
         }
         Ok::<_, kube::Error>(())
     };
-    Ok(tokio::time::timeout(GONE_WITHIN, gone).await??)
+    tokio::time::timeout(GONE_WITHIN, gone).await??;
+    Ok(left)
 }
 
 async fn remove(run: &RunId) -> Result<(), Error> {
     let backend = K8sBackend::connect(options()).await?;
-    for leftover in clean::leftovers(&backend).await? {
+    for leftover in backend.leftovers().await? {
         if leftover.run_id == *run {
-            let cleanup = clean::remove(&backend, &leftover).await;
+            let cleanup = backend.remove(&leftover).await;
             if let Some(line) = cleanup.could_not.first() {
                 let operation = format!("remove run {run}");
                 return Err(Error::new(ErrorKind::Internal, operation, line));

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::{Call, Failure, ProgramEvent, Reply};
 
 /// Version of these messages; both sides must have the same.
-pub const HOST_PROTOCOL_VERSION: u32 = 2;
+pub const HOST_PROTOCOL_VERSION: u32 = 3;
 
 /// The directory on a node in which every run has one of its own, until it has been cleaned.
 pub const RUNS: &str = "/var/lib/propagation";
@@ -164,8 +164,11 @@ pub enum HostMessage {
     Arrived {
         /// Which.
         program: ProgramHello,
-        /// When, on the monotonic clock, in nanoseconds.
-        at_ns: u64,
+        /// When its container got a process, on the monotonic clock, in nanoseconds; the kernel tells
+        /// hundredths of a second.
+        process_ns: u64,
+        /// When it said that it is there, on the same clock.
+        came_ns: u64,
     },
     /// Something that the program of a container reports.
     Event {

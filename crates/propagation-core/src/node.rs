@@ -14,6 +14,7 @@ use crate::mountinfo::MountTable;
 use crate::observation::{Access, Actor, Observation};
 use crate::plan::WorkloadSpec;
 use crate::program::{Executed, StartRefused};
+use crate::report::time::Wait;
 use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
 
@@ -113,6 +114,12 @@ pub trait Node: Send + Sync {
     /// Takes the observations that workloads' own programs have reported since the last call, in
     /// the order of their times. Their `step` is empty.
     fn take_reports(&self) -> Vec<Observation>;
+
+    /// Takes the times in which it could only wait for other programs, since the last call. A node
+    /// that waits for nobody has none.
+    fn take_waits(&self) -> Vec<Wait> {
+        Vec::new()
+    }
 
     /// The whole mount tables that actors see, in the order of `actors`; `None` for a workload that
     /// has ended, and its mount namespace with it. Enters namespaces and reads `/proc`; never touches

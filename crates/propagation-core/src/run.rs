@@ -147,7 +147,8 @@ impl Runner {
         if let Some(reason) = &cut_short {
             context.cut_short(&phases, reason);
         }
-        let done = context.finish().await;
+        let mut done = context.finish().await;
+        done.measurements.waits = node.take_waits();
 
         let verdict = if plan.is_five_phases() {
             verdict::decide(&done.phases, &done.measurements, cut_short.as_deref())

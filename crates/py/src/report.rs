@@ -158,6 +158,10 @@ pub(crate) struct Measurements {
     remount_to_fresh_read_ms: Option<f64>,
     /// The smallest intervention that brought every consumer back.
     smallest_intervention: Option<String>,
+    /// What the run waited for the kubelet until the verdict; none on a backend without one.
+    waited_for_kubelet_ms: Option<f64>,
+    /// What it waited for nobody but the container runtime.
+    waited_for_runtime_ms: Option<f64>,
 }
 
 /// What the end of a run removed.
@@ -319,6 +323,7 @@ impl Report {
     fn measurements(&self, py: Python<'_>) -> PyResult<Measurements> {
         let measured = &self.report.measurements;
         let smallest = measured.smallest_intervention.as_ref();
+        let split = core::time::TimeSplit::of(&self.report);
         Ok(Measurements {
             mount_to_visible_ms: measured.mount_to_visible_ms.clone(),
             fault_to_breakage_ms: measured.fault_to_breakage_ms,
@@ -327,6 +332,8 @@ impl Report {
             smallest_intervention: smallest
                 .map(|intervention| to_plain(py, intervention)?.extract())
                 .transpose()?,
+            waited_for_kubelet_ms: split.map(|split| split.kubelet_ms),
+            waited_for_runtime_ms: split.map(|split| split.runtime_ms),
         })
     }
 

@@ -40,6 +40,7 @@ def test_attributes_agree_with_the_dict(report: propagation.Report) -> None:
     ]
     measured = plain["measurements"]
     assert report.measurements.mount_to_visible_ms == measured["mount_to_visible_ms"]
+    assert report.measurements.waited_for_kubelet_ms is None
     assert report.measurements.smallest_intervention == measured["smallest_intervention"] == "wait"
     assert {log["workload"] for log in plain["logs"]} == set(report.logs)
     assert report.cleanup.undone == plain["cleanup"]["undone"]

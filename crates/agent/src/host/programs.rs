@@ -14,7 +14,7 @@ use propagation_core::program::ProgramState;
 use propagation_core::protocol::{ContainerSpec, Failure, ProgramEvent};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::facts::state_of;
+use crate::facts::{made_at_ns, state_of};
 use crate::failure::{failure, system};
 use crate::mounts::{Proc, to_nix};
 use crate::pipe::Pipe;
@@ -28,18 +28,23 @@ pub(super) struct Process {
     pub(super) handle: OwnedFd,
     namespace: OwnedFd,
     pipe: Pipe,
+    /// When it was made, and when it said that it is there.
+    process_ns: u64,
+    came_ns: u64,
     said_its_end: bool,
 }
 
 impl Process {
     /// Who is at the other end of a connection.
-    fn of(pipe: Pipe) -> Result<Self, Errno> {
+    fn of(pipe: Pipe, proc: &Proc) -> Result<Self, Errno> {
+        let came_ns = now_ns();
         let pid = getsockopt(&pipe, PeerCredentials)?.pid();
         let id = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
         let handle = pidfd_open(id, PidfdFlags::empty()).map_err(to_nix)?;
         let path = format!("/proc/{pid}/ns/mnt");
         let namespace = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        Ok(Self { pid, handle, namespace, pipe, said_its_end: false })
+        let process_ns = made_at_ns(proc, pid).unwrap_or(came_ns).min(came_ns);
+        Ok(Self { pid, handle, namespace, pipe, process_ns, came_ns, said_its_end: false })
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), Errno> {
@@ -91,14 +96,14 @@ impl Programs {
     }
 
     /// Takes what has come; the messages that follow from it.
-    pub(super) fn advance(&mut self) -> Vec<HostMessage> {
+    pub(super) fn advance(&mut self, proc: &Proc) -> Vec<HostMessage> {
         let mut messages = Vec::new();
         for mut pipe in std::mem::take(&mut self.incoming) {
             let open = pipe.fill(false).unwrap_or(false);
             match pipe.next::<ProgramHello>() {
                 Ok(Some(hello)) => {
                     // One that has ended again meanwhile is nobody.
-                    if let Ok(process) = Process::of(pipe) {
+                    if let Ok(process) = Process::of(pipe, proc) {
                         self.slots.entry(hello).or_default().waiting = Some(process);
                     }
                 }
@@ -212,7 +217,8 @@ impl Slot {
                 self.next = Some(spec);
                 return;
             }
-            messages.push(HostMessage::Arrived { program, at_ns: now_ns() });
+            let Process { process_ns, came_ns, .. } = process;
+            messages.push(HostMessage::Arrived { program, process_ns, came_ns });
             self.running = Some((process, spec));
         }
     }

@@ -168,7 +168,7 @@ impl Server {
     }
 
     fn take_programs(&mut self) {
-        for message in self.programs.advance() {
+        for message in self.programs.advance(&self.proc) {
             self.session.send(message);
         }
     }

@@ -25,7 +25,7 @@ pub use clock::Clock;
 pub use frames::read;
 pub use node::NodeClient;
 pub use programs::{Found, Programs};
-pub use reported::{Reported, wait};
+pub use reported::{Arrival, Reported, wait};
 pub use workload::WorkloadClient;
 
 use crate::error::{Error, ErrorKind};

@@ -12,6 +12,7 @@ use crate::observation::{Actor, Observation};
 use crate::plan::WorkloadSpec;
 use crate::program::ProgramState;
 use crate::protocol::{Place, ProgramEvent};
+use crate::report::time::Wait;
 
 /// The containers of a run, and what their programs have reported.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ struct State {
     /// Names of workloads that have been stopped.
     stopped: BTreeSet<String>,
     reports: Vec<Observation>,
+    waits: Vec<Wait>,
 }
 
 #[derive(Debug)]
@@ -138,6 +140,16 @@ impl Programs {
         let mut reports = std::mem::take(&mut lock(&self.state).reports);
         reports.sort_by_key(|observation| observation.at_us);
         reports
+    }
+
+    /// Remembers times in which the run could only wait for other programs.
+    pub fn add_waits(&self, waits: impl IntoIterator<Item = Wait>) {
+        lock(&self.state).waits.extend(waits);
+    }
+
+    /// As [`Node::take_waits`](crate::Node::take_waits).
+    pub fn take_waits(&self) -> Vec<Wait> {
+        std::mem::take(&mut lock(&self.state).waits)
     }
 
     /// Whether the program of a container runs.

@@ -1,6 +1,6 @@
 //! What the programs of a workload have reported, and waiting for it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -18,9 +18,18 @@ pub struct Reported {
     /// What is known of it.
     pub status: WorkloadStatus,
     /// Replicas that have been told what to do, where they arrive one by one.
-    pub arrived: BTreeSet<u32>,
+    pub arrived: BTreeMap<u32, Arrival>,
     /// The lines that its program has logged.
     pub log: Vec<String>,
+}
+
+/// When the program of a container came, in microseconds since the start of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The container got a process.
+    pub process_us: u64,
+    /// Its program has said that it is there.
+    pub came_us: u64,
 }
 
 impl Reported {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
 use super::words::{duration, first_lines, short};
-use super::{Check, PhaseReport, Report, Status, html, reproduce};
+use super::{Check, PhaseReport, Report, Status, html, reproduce, time};
 
 // Writing to a String cannot fail, so the results of `write!` are dropped throughout.
 
@@ -119,20 +119,14 @@ fn write_failure(out: &mut String, check: &Check) {
 fn write_measurements(out: &mut String, report: &Report) {
     let measured = &report.measurements;
     let visible = measured.mount_to_visible_ms.iter().copied().reduce(f64::max);
-    let times = [
-        ("mount to a consumer's own first read", visible),
-        ("fault to the last consumer's notice", measured.fault_to_breakage_ms),
-        ("new mount to the last consumer's fresh read", measured.remount_to_fresh_read_ms),
-        ("fault to recovery", measured.fault_to_recovery_ms),
-    ];
-    if times.iter().all(|(_, time)| time.is_none()) {
+    let visible = visible.map(|ms| ("mount to a consumer's own first read", ms));
+    let times: Vec<_> = visible.into_iter().chain(time::measured(report)).collect();
+    if times.is_empty() {
         return;
     }
     out.push_str("\n## Measured\n\n| What | Time |\n|---|---:|\n");
-    for (name, time) in times {
-        if let Some(ms) = time {
-            let _ = writeln!(out, "| {name} | {} |", duration(ms));
-        }
+    for (name, ms) in times {
+        let _ = writeln!(out, "| {name} | {} |", duration(ms));
     }
 }
 

@@ -6,6 +6,7 @@ pub mod junit;
 pub mod markdown;
 pub mod reproduce;
 pub mod text;
+pub mod time;
 pub mod timeline;
 pub mod words;
 
@@ -195,6 +196,9 @@ pub struct Measurements {
     /// The smallest intervention that brought every consumer back.
     #[serde(default)]
     pub smallest_intervention: Option<crate::plan::Intervention>,
+    /// When the run could only wait for other programs; [`time::TimeSplit`] sums them up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<time::Wait>,
 }
 
 /// What the processes and FUSE connections of a node are doing.

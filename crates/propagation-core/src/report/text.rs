@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::graph::{self, Picture};
 pub use super::words::one_line;
 use super::words::{first_lines, short};
-use super::{Check, PhaseReport, Report, Status, reproduce};
+use super::{Check, PhaseReport, Report, Status, reproduce, time};
 use crate::diagnosis::{Cause, NOTHING_WRONG};
 
 /// Whether to use colour.
@@ -115,13 +115,8 @@ fn write_measurements(out: &mut String, report: &Report) {
             measured.mount_to_visible_ms.iter().map(|ms| format!("{ms:.1} ms")).collect();
         lines.push(format!("mount to a consumer's own first read: {}", times.join(", ")));
     }
-    for (what, value) in [
-        ("fault to the last consumer's notice", measured.fault_to_breakage_ms),
-        ("new mount to the last consumer's fresh read", measured.remount_to_fresh_read_ms),
-        ("fault to recovery", measured.fault_to_recovery_ms),
-    ] {
-        lines.extend(value.map(|ms| format!("{what}: {ms:.1} ms")));
-    }
+    let times = time::measured(report);
+    lines.extend(times.into_iter().map(|(what, ms)| format!("{what}: {ms:.1} ms")));
     if !lines.is_empty() {
         let _ = writeln!(out, "\nMeasured");
         for line in lines {

@@ -16,6 +16,7 @@ use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
 use crate::plan::WorkloadSpec;
 use crate::program::{Executed, StartRefused};
+use crate::report::time::Wait;
 use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
 
@@ -117,6 +118,10 @@ impl Node for SabotagedNode {
         let seen = self.observe_bent(actors, probe).await;
         call.over();
         seen
+    }
+
+    fn take_waits(&self) -> Vec<Wait> {
+        self.inner.take_waits()
     }
 
     fn take_reports(&self) -> Vec<Observation> {

@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::{block, shown, verdict_look, verdict_words};
 use crate::diagnosis::{Cause, FixKind};
-use crate::report::Report;
 use crate::report::words::duration;
+use crate::report::{Report, time};
 
 /// The head of the page: the answer, and where it comes from.
 pub(super) fn banner(report: &Report) -> Markup {
@@ -49,22 +49,22 @@ fn fact(name: &str, value: Markup) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
+/// With a capital at its beginning.
+fn sentence(words: &str) -> String {
+    let (first, rest) = words.split_at_checked(1).unwrap_or_default();
+    format!("{}{rest}", first.to_uppercase())
+}
+
 fn measured(report: &Report) -> Markup {
     let measured = &report.measurements;
     let visible = measured.mount_to_visible_ms.iter().copied().reduce(f64::max);
-    let times = [
-        ("Mount to a consumer's first read", visible),
-        ("Fault to the last notice", measured.fault_to_breakage_ms),
-        ("New mount to the last fresh read", measured.remount_to_fresh_read_ms),
-        ("Fault to recovery", measured.fault_to_recovery_ms),
-    ];
+    let visible = visible.map(|ms| ("mount to a consumer's own first read", ms));
+    let times: Vec<_> = visible.into_iter().chain(time::measured(report)).collect();
     let intervention = measured.smallest_intervention;
     html! {
-        @if intervention.is_some() || times.iter().any(|(_, time)| time.is_some()) {
+        @if intervention.is_some() || !times.is_empty() {
             dl class="facts measured" {
-                @for (name, time) in times {
-                    @if let Some(ms) = time { (fact(name, html! { (duration(ms)) })) }
-                }
+                @for (name, ms) in times { (fact(&sentence(name), html! { (duration(ms)) })) }
                 @if let Some(intervention) = intervention {
                     (fact("Smallest intervention", html! { (intervention.to_string()) }))
                 }

@@ -1,0 +1,221 @@
+//! Ending a run: its pods, then what is on its node, then what is in the cluster.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client, ResourceExt};
+use propagation_core::host::{HostCall, HostReply};
+use propagation_core::report::Cleanup;
+use propagation_core::{Error, ErrorKind};
+
+use crate::failure::{or_gone, persist};
+use crate::host::Host;
+use crate::namespaces;
+use crate::objects::host::host_pod;
+use crate::objects::{RUN_ID, Record, WORKLOAD};
+use crate::pods::Pods;
+
+/// How long a kubelet may take to end pods. As a rule it looks every second, and ends them in another;
+/// what it has not told of before it was to go can take it 40 s, and longer when it is busy.
+const PODS_WITHIN: Duration = Duration::from_secs(90);
+
+/// A run that is to end.
+pub(crate) struct Going {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) record: Record,
+}
+
+/// What there is to clean on the node of a run.
+pub(crate) enum OnNode<'a> {
+    /// The run never got there, or the node is gone.
+    Nothing,
+    /// Its host agent answers.
+    Reached(&'a Host),
+    /// It has to be cleaned, and cannot be reached.
+    OutOfReach(&'a Error),
+}
+
+/// Ends a run: first the pods, so that no kubelet restarts what is killed then; with them gone the
+/// node is cleaned, and what is in the cluster goes last, because it is what a clean-up starts from.
+pub(crate) async fn finish(going: &Going, on_node: OnNode<'_>) -> Cleanup {
+    let mut cleanup = Cleanup::default();
+    let (run, node) = (&going.record.run, &going.record.node);
+    let host = match on_node {
+        OnNode::Reached(host) => Some(host),
+        OnNode::Nothing | OnNode::OutOfReach(_) => None,
+    };
+    if let Err(error) = delete_pods(going, host).await {
+        cleanup.could_not.push(format!("delete the pods of run {run}: {error}"));
+    }
+    match on_node {
+        OnNode::Nothing => {}
+        OnNode::Reached(host) => clean_node(going, host, &mut cleanup).await,
+        OnNode::OutOfReach(error) => {
+            let fix = error.fix().map(|fix| format!(" ({fix})")).unwrap_or_default();
+            cleanup.could_not.push(format!(
+                "clean node {node}: {error}{fix}; by hand: umount --lazy {:?}, and remove \
+                 /var/lib/propagation/{run}",
+                going.record.bridge.fuse_path(),
+            ));
+        }
+    }
+    // What the node still has, a later clean-up has to find.
+    if !cleanup.could_not.is_empty() {
+        cleanup.could_not.push(format!(
+            "namespace {} stays until then: `propagation clean --backend k8s --run-id {run}`",
+            going.namespace
+        ));
+        return cleanup;
+    }
+    match delete_objects(going).await {
+        Ok(()) => cleanup
+            .undone
+            .push(format!("deleted what run {run} had in namespace {}", going.namespace)),
+        Err(error) => cleanup.could_not.push(format!("delete the objects of run {run}: {error}")),
+    }
+    namespaces::delete_unused(&going.client, &going.namespace, &mut cleanup).await;
+    cleanup
+}
+
+async fn clean_node(going: &Going, host: &Host, cleanup: &mut Cleanup) {
+    let node = &going.record.node;
+    match host.ask(HostCall::Clean).await {
+        Ok(HostReply::Cleaned { undone, could_not }) => {
+            cleanup.undone.extend(undone.into_iter().map(|line| format!("node {node}: {line}")));
+            cleanup
+                .could_not
+                .extend(could_not.into_iter().map(|line| format!("node {node}: {line}")));
+        }
+        Ok(other) => cleanup.could_not.push(format!("clean node {node}: it answered {other:?}")),
+        Err(error) => cleanup.could_not.push(format!("clean node {node}: {error}")),
+    }
+    if cleanup.could_not.is_empty() {
+        if let Err(error) = host.ask(HostCall::End).await {
+            tracing::debug!(%error, "the host agent did not say that it ends");
+        }
+        // It is not there to be connected to again.
+        host.hang_up();
+    }
+}
+
+/// Deletes the run's pods and waits until the kubelet has ended them. What is left of a pod then is
+/// its entry in the API server, which old kubelets take 10 s to give up.
+async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
+    let run = &going.record.run;
+    let pods: Api<Pod> = Api::namespaced(going.client.clone(), &going.namespace);
+    let selector = format!("{RUN_ID}={run},{WORKLOAD}");
+    let list = ListParams::default().labels(&selector);
+    let operation = format!("delete the pods in namespace {}", going.namespace);
+    let left = persist(&operation, || pods.list(&list)).await?;
+    let names: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
+    let gently = DeleteParams::default();
+    for name in &names {
+        persist(&operation, || async { or_gone(pods.delete(name, &gently).await) }).await?;
+    }
+    if let Some(host) = host {
+        // It kills what the kubelet does not end.
+        let _ = host.ask(HostCall::Ended).await;
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let watched = Pods::watch(going.client.clone(), &going.namespace, run);
+    let ended = watched.until(|known| {
+        names.iter().all(|name| known.get(name).is_none_or(|pod| has_been_ended(pod))).then_some(())
+    });
+    if tokio::time::timeout(PODS_WITHIN, ended).await.is_err() {
+        let fix = "see whether its kubelet runs; kubectl delete pod --force gives it up";
+        let reason = format!("not ended by the kubelet in {} s", PODS_WITHIN.as_secs());
+        return Err(Error::new(ErrorKind::Timeout, operation, reason).with_fix(fix));
+    }
+    let now = DeleteParams::default().grace_period(0);
+    for name in &names {
+        persist(&operation, || async { or_gone(pods.delete(name, &now).await) }).await?;
+    }
+    Ok(())
+}
+
+/// Whether the kubelet has ended the containers of a pod because it is to go, so that it starts none of
+/// them again. A container that ended before may be under way again: its pod is waited for until it
+/// is gone. One that fails to start is not waited for, which can take 40 s: should it start all the
+/// same, its program waits for a word of the host agent, and ends with that. But one that is being
+/// created is: the runtime makes the sources of its volumes if they are not there.
+fn has_been_ended(pod: &Pod) -> bool {
+    let Some(deletion) = &pod.metadata.deletion_timestamp else { return false };
+    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+    let asked_for = deletion.0.as_second() - grace;
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    containers.is_some_and(|containers| {
+        containers.iter().all(|container| {
+            let (state, last) = (container.state.as_ref(), container.last_state.as_ref());
+            let ended = state.and_then(|state| state.terminated.as_ref());
+            let ended = ended.and_then(|ended| ended.finished_at.as_ref());
+            let waits = state.and_then(|state| state.waiting.as_ref());
+            // One that has been removed "is being created" too, and is said to have ended before.
+            let is_created = waits
+                .is_some_and(|it| it.reason.as_deref() == Some("ContainerCreating"))
+                && last.is_none_or(|last| last.terminated.is_none());
+            (waits.is_some() && !is_created)
+                || ended.is_some_and(|time| time.0.as_second() >= asked_for)
+        })
+    })
+}
+
+async fn delete_objects(going: &Going) -> Result<(), Error> {
+    let run = &going.record.run;
+    let operation = format!("delete what run {run} has in namespace {}", going.namespace);
+    let pods: Api<Pod> = Api::namespaced(going.client.clone(), &going.namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(going.client.clone(), &going.namespace);
+    let (now, name) = (DeleteParams::default().grace_period(0), host_pod(run));
+    persist(&operation, || async { or_gone(pods.delete(&name, &now).await) }).await?;
+    let record = Record::name(run);
+    let ours = ListParams::default().labels(&format!("{RUN_ID}={run}"));
+    for map in persist(&operation, || maps.list(&ours)).await? {
+        let name = map.name_any();
+        if name != record {
+            persist(&operation, || async { or_gone(maps.delete(&name, &now).await) }).await?;
+        }
+    }
+    persist(&operation, || async { or_gone(maps.delete(&record, &now).await) }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn ended(state: Value, last: Value) -> bool {
+        let pod = json!({
+            "metadata": {
+                "name": "p",
+                "deletionTimestamp": "2026-02-28T10:00:01Z",
+                "deletionGracePeriodSeconds": 1,
+            },
+            "status": { "containerStatuses": [{
+                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state, "lastState": last,
+            }] },
+        });
+        has_been_ended(&serde_json::from_value(pod).expect("a pod"))
+    }
+
+    fn terminated(at: &str) -> Value {
+        json!({ "terminated": { "exitCode": 137, "finishedAt": at } })
+    }
+
+    #[test]
+    fn a_pod_that_is_to_go_has_ended_when_nothing_of_it_can_start_any_more() {
+        let waiting = |reason: &str| json!({ "waiting": { "reason": reason } });
+        let (creating, running) =
+            (waiting("ContainerCreating"), json!({ "running": { "startedAt": null } }));
+        assert!(!ended(running, json!({})));
+        assert!(!ended(creating.clone(), json!({})), "the runtime is at it");
+        assert!(ended(creating, terminated("2026-02-28T09:59:00Z")), "the kubelet has removed it");
+        assert!(ended(waiting("CreateContainerError"), json!({})));
+        assert!(ended(terminated("2026-02-28T10:00:00Z"), json!({})));
+        assert!(!ended(terminated("2026-02-28T09:59:59Z"), json!({})), "it may be restarted");
+    }
+}
