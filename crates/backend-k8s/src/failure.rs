@@ -1,9 +1,13 @@
 //! What the API server says, in words that help.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use kube::core::Status;
+use kube::runtime::wait::{Condition, await_condition};
+use kube::{Api, Resource};
 use propagation_core::{Error, ErrorKind};
+use serde::de::DeserializeOwned;
 
 /// The first pause before a request is sent again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -120,6 +124,26 @@ where
             }
             result => return result.map_err(|error| api(operation, error)),
         }
+    }
+}
+
+/// Waits until an object meets a condition, through a restart of the API server; the object then.
+pub(crate) async fn persist_until<K>(
+    objects: &Api<K>,
+    name: &str,
+    condition: impl Condition<K> + Clone,
+) -> Option<K>
+where
+    K: Clone + fmt::Debug + Send + DeserializeOwned + Resource + 'static,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match await_condition(objects.clone(), name, condition.clone()).await {
+            Ok(object) => return object,
+            Err(error) => tracing::debug!(name, %error, "watched again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

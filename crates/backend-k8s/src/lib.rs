@@ -42,6 +42,7 @@ mod pods;
 mod reach;
 mod refuse;
 mod shared;
+mod standing;
 mod workload;
 
 pub use backend::K8sBackend;

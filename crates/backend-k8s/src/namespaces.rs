@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt};
 use propagation_core::report::Cleanup;
 use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::cluster::Cluster;
-use crate::failure::{api, or_gone, persist};
+use crate::failure::{api, or_gone, persist, persist_until};
 use crate::objects::{FIELD_MANAGER, MANAGED_BY, OPERATOR, RUN_ID, Record, namespace};
 use crate::operator;
 
@@ -127,10 +126,12 @@ pub(crate) async fn delete_unused(client: &Client, name: &str, cleanup: &mut Cle
         }
     };
     tracing::info!(namespace = name, "waiting until the namespace is gone");
-    let gone = await_condition(spaces.clone(), name, conditions::is_deleted(&uid));
+    let is_gone = |there: Option<&Namespace>| {
+        there.is_none_or(|there| there.metadata.uid.as_deref() != Some(&uid))
+    };
+    let gone = persist_until(&spaces, name, is_gone);
     match tokio::time::timeout(NAMESPACE_WITHIN, gone).await {
-        Ok(Ok(_)) => cleanup.undone.push(format!("deleted namespace {name}")),
-        Ok(Err(error)) => cleanup.could_not.push(format!("wait for namespace {name}: {error}")),
+        Ok(_) => cleanup.undone.push(format!("deleted namespace {name}")),
         Err(_) => {
             let there = spaces.get_opt(name).await.ok().flatten();
             cleanup.could_not.push(stuck(name, there.as_ref()));

@@ -113,7 +113,8 @@ impl Node for K8sNode {
     }
 
     async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error> {
-        let mut observations = self.shared.node.observe(actors, probe).await?;
+        let observed = self.shared.node.observe(actors, probe).await;
+        let mut observations = self.shared.pods.undisturbed(observed)?;
         if probe.access == Access::Held {
             for one in &mut observations {
                 let reason = "only a pod's own program holds a descriptor".into();
@@ -132,7 +133,8 @@ impl Node for K8sNode {
     }
 
     async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {
-        self.shared.node.mount_tables(actors).await
+        let read = self.shared.node.mount_tables(actors).await;
+        self.shared.pods.undisturbed(read)
     }
 
     async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {

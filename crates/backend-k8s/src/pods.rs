@@ -1,184 +1,124 @@
-//! The pods of a run as the API server tells of them: one watch, and what each pod's state means.
+//! The pods of a run as the API server tells of them: one watch, and whether somebody takes one away.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use propagation_core::RunId;
-use propagation_core::program::StartRefused;
+use propagation_core::client::lock;
+use propagation_core::{Error, ErrorKind, RunId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::objects::RUN_ID;
-
-/// How a pod stands, as far as its start goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// On its way.
-    Pending,
-    /// Its container runs.
-    Running,
-    /// The runtime refuses its container: a result.
-    Refused(StartRefused),
-    /// It cannot start for a reason that says nothing about propagation: what, and what to do.
-    Broken { reason: String, fix: &'static str },
-    /// It has ended, or is being removed.
-    Over { reason: Option<String> },
-}
-
-/// What a pod's status means.
-pub(crate) fn standing(pod: &Pod) -> Standing {
-    let Some(status) = &pod.status else { return Standing::Pending };
-    let phase = status.phase.as_deref().unwrap_or_default();
-    if matches!(phase, "Failed" | "Succeeded") {
-        let words = [status.reason.as_deref(), status.message.as_deref()];
-        let reason = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
-        if status.reason.as_deref().is_some_and(|reason| reason.starts_with("OutOf")) {
-            return broken(&reason, ROOM);
-        }
-        return Standing::Over { reason: Some(reason).filter(|reason| !reason.is_empty()) };
-    }
-    let unscheduled = status.conditions.iter().flatten().find(|condition| {
-        condition.type_ == "PodScheduled"
-            && condition.status == "False"
-            && condition.reason.as_deref() == Some("Unschedulable")
-    });
-    if let Some(condition) = unscheduled {
-        let message = condition.message.clone().unwrap_or_default();
-        return broken(&format!("it cannot be scheduled: {message}"), SCHEDULE);
-    }
-    let container = status.container_statuses.iter().flatten().next();
-    let Some(container) = container else { return Standing::Pending };
-    match &container.state {
-        Some(ContainerState { running: Some(_), .. }) => Standing::Running,
-        Some(ContainerState { waiting: Some(waiting), .. }) => {
-            let reason = waiting.reason.as_deref().unwrap_or_default();
-            let message = waiting.message.as_deref().unwrap_or_default();
-            let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-            waits(reason, message, last.and_then(|last| last.message.as_deref()))
-        }
-        Some(ContainerState { terminated: Some(ended), .. })
-            if matches!(ended.reason.as_deref(), Some("StartError" | "ContainerCannotRun")) =>
-        {
-            refused_or_broken(ended.message.as_deref().unwrap_or_default())
-        }
-        _ => Standing::Pending,
-    }
-}
-
-fn waits(reason: &str, message: &str, last: Option<&str>) -> Standing {
-    match reason {
-        "CreateContainerError" | "RunContainerError" | "CreateContainerConfigError" => {
-            refused_or_broken(message)
-        }
-        "CrashLoopBackOff" if last.is_some_and(|last| last.contains("exec format error")) => {
-            broken(last.unwrap_or_default(), ARCHITECTURE)
-        }
-        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
-            broken(&format!("{reason}: {message}"), IMAGE)
-        }
-        _ => Standing::Pending,
-    }
-}
-
-/// How long the kubelet waits, as it says, before it starts a container of the pod again.
-pub(crate) fn back_off(pod: &Pod) -> Option<Duration> {
-    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
-    let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let (_, rest) = waiting.message.as_ref()?.split_once("back-off ")?;
-    let text = rest.split(' ').next()?;
-    let (minutes, seconds) = text.split_once('m').unwrap_or(("0", text));
-    let seconds = seconds.strip_suffix('s')?.parse::<u64>().ok()?;
-    Some(Duration::from_secs(minutes.parse::<u64>().ok()? * 60 + seconds))
-}
-
-const ROOM: &str = "free CPU or memory on the node: each pod asks for 50m and 32Mi";
-const SCHEDULE: &str = "uncordon the node, or let the pods tolerate its taints with --tolerate, or \
-                        free CPU and memory (each pod asks for 50m and 32Mi)";
-const IMAGE: &str = "bring the image onto the node: over ssh with --ssh, by `propagation image`, or \
-                     name one that it can pull with --image";
-const ARCHITECTURE: &str = "the agent is for another architecture than the node: build this program \
-                            for it, or name an image with --image";
-const DISK: &str = "free space on the node's disk";
-
-fn broken(reason: &str, fix: &'static str) -> Standing {
-    Standing::Broken { reason: reason.into(), fix }
-}
-
-/// What the runtime says when it does not start a container. Most of it is about the volumes.
-fn refused_or_broken(message: &str) -> Standing {
-    let lower = message.to_lowercase();
-    if lower.contains("exec format error") {
-        return broken(message, ARCHITECTURE);
-    }
-    if lower.contains("no space left on device") {
-        return broken(message, DISK);
-    }
-    Standing::Refused(StartRefused { text: message.into(), errno: errno_in(&lower) })
-}
-
-/// The errno whose text, as Go prints it, is in the runtime's words.
-fn errno_in(lower: &str) -> Option<String> {
-    const TEXTS: [(&str, &str); 8] = [
-        ("transport endpoint is not connected", "ENOTCONN"),
-        ("permission denied", "EACCES"),
-        ("stale nfs file handle", "ESTALE"),
-        ("stale file handle", "ESTALE"),
-        ("input/output error", "EIO"),
-        ("not a directory", "ENOTDIR"),
-        ("read-only file system", "EROFS"),
-        ("no such file or directory", "ENOENT"),
-    ];
-    TEXTS.iter().find(|(text, _)| lower.contains(text)).map(|(_, errno)| (*errno).to_owned())
-}
+use crate::standing::{Standing, standing};
 
 /// All pods of a run, followed until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pods {
-    /// None until they have been listed once.
-    known: watch::Receiver<Option<HashMap<String, Arc<Pod>>>>,
+    known: watch::Receiver<Known>,
+    /// Those that are to be there.
+    expected: Mutex<HashSet<String>>,
     task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    pods: HashMap<String, Arc<Pod>>,
+    /// Those that were there before.
+    gone: HashSet<String>,
+    /// Those of a list that is not complete yet.
+    listed: HashMap<String, Arc<Pod>>,
+    /// Whether they have been listed once.
+    complete: bool,
+}
+
+impl Known {
+    /// Takes what the watch tells; after it has begun again it lists all there are.
+    fn take(&mut self, event: watcher::Event<Pod>) {
+        match event {
+            watcher::Event::Init => self.listed.clear(),
+            watcher::Event::InitApply(pod) => {
+                self.listed.insert(pod.name_any(), Arc::new(pod));
+            }
+            watcher::Event::InitDone => {
+                let before = std::mem::replace(&mut self.pods, std::mem::take(&mut self.listed));
+                let gone = before.into_keys().filter(|name| !self.pods.contains_key(name));
+                self.gone.extend(gone);
+                self.complete = true;
+            }
+            watcher::Event::Apply(pod) => {
+                self.pods.insert(pod.name_any(), Arc::new(pod));
+            }
+            watcher::Event::Delete(pod) => {
+                self.pods.remove(&pod.name_any());
+                self.gone.insert(pod.name_any());
+            }
+        }
+    }
 }
 
 impl Pods {
     /// Begins to watch.
     pub(crate) fn watch(client: Client, namespace: &str, run: &RunId) -> Self {
-        let (sender, known) = watch::channel(None);
+        let (sender, known) = watch::channel(Known::default());
         let api: Api<Pod> = Api::namespaced(client, namespace);
         // Servers from 1.20 on have no streaming lists.
         let config = watcher::Config::default().labels(&format!("{RUN_ID}={run}"));
         let task = tokio::spawn(async move {
             let events = watcher(api, config).default_backoff();
             futures_util::pin_mut!(events);
-            let mut listed = HashMap::new();
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(watcher::Event::Init) => listed.clear(),
-                    Ok(watcher::Event::InitApply(pod)) => {
-                        listed.insert(pod.name_any(), Arc::new(pod));
-                    }
-                    Ok(watcher::Event::InitDone) => {
-                        sender.send_replace(Some(std::mem::take(&mut listed)));
-                    }
-                    Ok(watcher::Event::Apply(pod)) => {
-                        sender.send_modify(|known| {
-                            known.get_or_insert_default().insert(pod.name_any(), Arc::new(pod));
-                        });
-                    }
-                    Ok(watcher::Event::Delete(pod)) => {
-                        sender.send_modify(|known| {
-                            known.get_or_insert_default().remove(&pod.name_any());
-                        });
-                    }
+                    Ok(event) => sender.send_modify(|known| known.take(event)),
                     Err(error) => tracing::debug!(%error, "the watch of pods begins again"),
                 }
             }
         });
-        Self { known, task }
+        Self { known, expected: Mutex::default(), task }
+    }
+
+    /// From now on these pods are to be there, and nobody else is to delete them.
+    pub(crate) fn expect(&self, names: &[String]) {
+        lock(&self.expected).extend(names.iter().cloned());
+    }
+
+    /// These pods may go.
+    pub(crate) fn expect_no_more(&self, names: &[String]) {
+        let mut expected = lock(&self.expected);
+        expected.retain(|name| !names.contains(name));
+    }
+
+    /// A result, unless somebody has taken a pod away that is to be there: then nothing follows from
+    /// it.
+    pub(crate) fn undisturbed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        let Some(reason) = self.taken_away() else { return result };
+        let operation = "keep the run's pods";
+        Err(Error::new(ErrorKind::Environment, operation, reason).with_fix(
+            "see who did it, a drain, a descheduler or a node short of memory or disk: kubectl get \
+             events --all-namespaces; then run again",
+        ))
+    }
+
+    /// What has become of a pod that somebody has taken away.
+    fn taken_away(&self) -> Option<String> {
+        let (known, expected) = (self.known.borrow(), lock(&self.expected));
+        expected.iter().find_map(|name| match known.pods.get(name) {
+            None if known.gone.contains(name) => Some(format!("somebody has deleted pod {name}")),
+            None => None,
+            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
+                Some(format!("somebody is deleting pod {name}"))
+            }
+            Some(pod) => match standing(pod) {
+                Standing::Over { reason } => {
+                    let reason = reason.unwrap_or_else(|| "it does not say why".into());
+                    Some(format!("pod {name} has ended: {reason}"))
+                }
+                _ => None,
+            },
+        })
     }
 
     /// Waits until what is known of the pods meets a condition.
@@ -188,8 +128,8 @@ impl Pods {
     ) -> Option<T> {
         let mut known = self.known.clone();
         let mut found = None;
-        let waited = known.wait_for(|pods| {
-            found = pods.as_ref().and_then(&mut met);
+        let waited = known.wait_for(|known| {
+            found = known.complete.then(|| met(&known.pods)).flatten();
             found.is_some()
         });
         waited.await.ok()?;
@@ -198,7 +138,7 @@ impl Pods {
 
     /// A pod, as it is known now.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Pod>> {
-        self.known.borrow().as_ref()?.get(name).cloned()
+        self.known.borrow().pods.get(name).cloned()
     }
 }
 
@@ -210,102 +150,45 @@ impl Drop for Pods {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn standing_of(status: serde_json::Value) -> Standing {
-        let pod = json!({ "metadata": { "name": "p" }, "status": status });
-        standing(&serde_json::from_value(pod).expect("a pod"))
+    fn pods() -> (watch::Sender<Known>, Pods) {
+        let (sender, known) = watch::channel(Known::default());
+        let task = tokio::spawn(std::future::pending());
+        (sender, Pods { known, expected: Mutex::default(), task })
     }
 
-    fn waiting(reason: &str, message: &str) -> Standing {
-        standing_of(json!({
-            "phase": "Pending",
-            "containerStatuses": [{
-                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
-                "state": { "waiting": { "reason": reason, "message": message } },
-            }],
-        }))
+    fn pod(name: &str, status: Value) -> Pod {
+        let pod = json!({ "metadata": { "name": name }, "status": status });
+        serde_json::from_value(pod).expect("a pod")
     }
 
-    #[test]
-    fn what_the_runtime_refuses_is_a_result() {
-        let text = "failed to generate container \"x\" spec: failed to generate spec: failed to stat \
-                    \"/tmp/b/dfs\": stat /tmp/b/dfs: transport endpoint is not connected";
-        let Standing::Refused(refusal) = waiting("CreateContainerError", text) else {
-            panic!("a stale source is refused");
-        };
-        assert_eq!(refusal.errno.as_deref(), Some("ENOTCONN"));
-        let text = "path \"/tmp/b\" is mounted on \"/\" but it is not a shared mount";
-        let Standing::Refused(refusal) = waiting("CreateContainerError", text) else {
-            panic!("a private covering mount is refused");
-        };
-        assert_eq!((refusal.text.as_str(), refusal.errno), (text, None));
-    }
-
-    #[test]
-    fn what_says_nothing_about_propagation_is_an_error_with_a_fix() {
-        let unschedulable = json!({
-            "phase": "Pending",
-            "conditions": [{
-                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                "message": "0/2 nodes are available: 2 Insufficient cpu.",
-            }],
-        });
-        let out_of = json!({
-            "phase": "Failed", "reason": "OutOfcpu",
-            "message": "Node didn't have enough resource: cpu",
-        });
-        for (standing, reason, fix) in [
-            (standing_of(unschedulable), "Insufficient cpu", "--tolerate"),
-            (standing_of(out_of), "OutOfcpu", "free CPU"),
-            (waiting("ErrImageNeverPull", "image is not present"), "ErrImageNeverPull", "--image"),
-            (waiting("ImagePullBackOff", "back-off"), "ImagePullBackOff", "--image"),
-            (
-                waiting("RunContainerError", "exec /a: exec format error"),
-                "exec format",
-                "architecture",
-            ),
-            (waiting("CreateContainerError", "no space left on device"), "no space", "disk"),
+    #[tokio::test]
+    async fn who_is_taken_away_makes_every_result_void() {
+        let running = || pod("early-1", json!({ "phase": "Running" }));
+        let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" });
+        let mut going = running();
+        going.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-02-28T10:00:00Z")).expect("a time");
+        for (event, words) in [
+            (watcher::Event::Delete(running()), "somebody has deleted pod early-1"),
+            (watcher::Event::Apply(going), "somebody is deleting pod early-1"),
+            (watcher::Event::Apply(pod("early-1", evicted)), "Evicted: low on memory"),
+            // The watch was away meanwhile.
+            (watcher::Event::InitDone, "somebody has deleted pod early-1"),
         ] {
-            let Standing::Broken { reason: found, fix: advice } = standing else {
-                panic!("{reason}: {standing:?}");
-            };
-            assert!(found.contains(reason), "{found}");
-            assert!(advice.contains(fix), "{advice}");
+            let (sender, pods) = pods();
+            pods.expect(&["early-1".into()]);
+            assert!(pods.undisturbed(Ok(())).is_ok(), "it has not been seen yet");
+            sender.send_modify(|known| known.take(watcher::Event::Apply(running())));
+            assert!(pods.undisturbed(Ok(())).is_ok(), "it runs");
+            sender.send_modify(|known| known.take(event));
+            let error = pods.undisturbed(Ok(())).expect_err(words);
+            assert!(error.reason().contains(words), "{error}");
+            pods.expect_no_more(&["early-1".into()]);
+            assert!(pods.undisturbed(Ok(())).is_ok(), "it was to go");
         }
-    }
-
-    #[test]
-    fn a_back_off_is_as_long_as_the_kubelet_says() {
-        let says = |message: &str| {
-            let pod = json!({ "metadata": { "name": "p" }, "status": { "containerStatuses": [{
-                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 3,
-                "state": { "waiting": { "reason": "CrashLoopBackOff", "message": message } },
-            }] } });
-            back_off(&serde_json::from_value(pod).expect("a pod"))
-        };
-        let text = "back-off 40s restarting failed container=agent pod=p_n(1)";
-        assert_eq!(says(text), Some(Duration::from_secs(40)));
-        let text = "back-off 2m40s restarting failed container=agent pod=p_n(1)";
-        assert_eq!(says(text), Some(Duration::from_secs(160)));
-        assert_eq!(says("something else"), None);
-    }
-
-    #[test]
-    fn an_evicted_pod_is_over_and_says_why() {
-        let status = json!({
-            "phase": "Failed", "reason": "Evicted", "message": "The node was low on memory.",
-        });
-        let reason = Some("Evicted: The node was low on memory.".to_owned());
-        assert_eq!(standing_of(status), Standing::Over { reason });
-    }
-
-    #[test]
-    fn a_pod_on_its_way_is_waited_for() {
-        assert_eq!(standing_of(json!({ "phase": "Pending" })), Standing::Pending);
-        assert_eq!(waiting("ContainerCreating", ""), Standing::Pending);
-        assert_eq!(waiting("CrashLoopBackOff", "back-off 10s"), Standing::Pending);
     }
 }

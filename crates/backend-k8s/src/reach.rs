@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
-use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
 use propagation_core::host::Layout;
 use propagation_core::{Error, ErrorKind};
 
 use crate::cluster::Cluster;
+use crate::failure::persist_until;
 use crate::link::Link;
 use crate::link::exec::ExecLink;
 #[cfg(unix)]
@@ -18,7 +18,7 @@ use crate::objects::Record;
 use crate::objects::host::{AgentFrom, arguments, config_maps, host_pod, pod as host_pod_object};
 use crate::objects::workload::IN_IMAGE;
 use crate::options::Access;
-use crate::pods::{Standing, standing};
+use crate::standing::{Standing, standing};
 use crate::{agent, images};
 
 /// The way that was chosen to the node.
@@ -141,15 +141,14 @@ async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<D
     let operation = format!("start the host pod {space}/{name}");
     let decided =
         |pod: Option<&Pod>| pod.is_some_and(|pod| !matches!(standing(pod), Standing::Pending));
-    let waited = tokio::time::timeout(WITHIN, await_condition(pods, name, decided)).await;
+    let waited = tokio::time::timeout(WITHIN, persist_until(&pods, name, decided)).await;
     let failed = |reason: String, fix: &str| {
         Error::new(ErrorKind::Environment, operation.clone(), reason).with_fix(fix)
     };
     const LOOK: &str = "look at its events: kubectl describe pod; or reach the node over ssh \
                         (--access ssh)";
     let pod = match waited {
-        Ok(Ok(pod)) => pod,
-        Ok(Err(error)) => return Err(failed(error.to_string(), LOOK)),
+        Ok(pod) => pod,
         Err(_) => return Err(failed(format!("not in {} s", WITHIN.as_secs()), LOOK)),
     };
     match pod.as_ref().map(standing) {

@@ -22,7 +22,8 @@ use crate::failure::{or_gone, persist};
 use crate::host::Host;
 use crate::objects::FIELD_MANAGER;
 use crate::objects::workload::{Common, Placement, Task, pod};
-use crate::pods::{Pods, Standing, back_off, standing};
+use crate::pods::Pods;
+use crate::standing::{Standing, back_off, standing};
 
 /// When a container that has not started is asked after at its volume's source.
 const SUSPICIOUS_AFTER: Duration = Duration::from_secs(3);
@@ -197,6 +198,7 @@ impl Shared {
             image: &self.image,
             placement: &self.placement,
         };
+        self.pods.expect(&one.pods);
         let (api, parameters) = (self.pod_api(), PatchParams::apply(FIELD_MANAGER).force());
         let apply = one.pods.iter().zip(0..).map(|(name, replica)| {
             let task = Task::AsTold { container: one.container, replica, run: &self.run };
@@ -352,6 +354,7 @@ impl Shared {
     /// Deletes pods without waiting until they are gone. Not by force: a kubelet must have seen that
     /// they are to go before their programs are killed, or it would start them again.
     pub(crate) async fn delete_pods(&self, names: &[String]) -> Result<(), Error> {
+        self.pods.expect_no_more(names);
         let (api, parameters) = (self.pod_api(), DeleteParams::default());
         let (api, parameters) = (&api, &parameters);
         let delete = names.iter().map(|name| async move {

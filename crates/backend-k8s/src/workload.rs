@@ -42,11 +42,12 @@ impl Workload for K8sWorkload {
     }
 
     async fn status(&self) -> Result<WorkloadStatus, Error> {
-        Ok(self.client.status())
+        self.shared.pods.undisturbed(Ok(self.client.status()))
     }
 
     async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
-        self.client.wait(until, deadline).await
+        let waited = self.client.wait(until, deadline).await;
+        self.shared.pods.undisturbed(waited)
     }
 
     async fn inject(&self, fault: &Fault) -> Result<String, Error> {

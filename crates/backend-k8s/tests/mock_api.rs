@@ -11,16 +11,19 @@ use propagation_backend_k8s::{Access, K8sBackend, K8sOptions};
 use propagation_core::{Backend, Error, ErrorKind, Plan, Run, RunId};
 use serde_json::{Value, json};
 
+const RUN: &str = "20260228t100000-ab12cd34";
+
 /// Answers a request: its method and path.
 type Answer = fn(&Method, &str) -> Option<(u16, Value)>;
 
-/// Opens a node on a cluster that answers as `first` says, and otherwise as a good one does; the
-/// error, and what was asked.
-async fn open(first: Answer, plan: Plan) -> (Error, Vec<String>) {
+/// A backend on a cluster that answers as `first` says, and otherwise as a good one does; and what it
+/// is asked.
+fn cluster(first: Answer, options: K8sOptions) -> (K8sBackend, Arc<Mutex<Vec<String>>>) {
     let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);
-    let server = tokio::spawn(async move {
+    // It ends with its requests.
+    tokio::spawn(async move {
         while let Some((request, send)) = handle.next_request().await {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
             log.lock().expect("the log").push(format!("{method} {path}"));
@@ -30,6 +33,11 @@ async fn open(first: Answer, plan: Plan) -> (Error, Vec<String>) {
             send.send_response(response);
         }
     });
+    (K8sBackend::with_client(Client::new(service, "default"), options), asked)
+}
+
+/// Opens a node on such a cluster; the error, and what was asked.
+async fn open(first: Answer, plan: Plan) -> (Error, Vec<String>) {
     let options = K8sOptions {
         node: Some("w1".into()),
         namespace: Some("ours".into()),
@@ -37,17 +45,13 @@ async fn open(first: Answer, plan: Plan) -> (Error, Vec<String>) {
         image: Some("agent:1".into()),
         ..K8sOptions::default()
     };
-    let backend = K8sBackend::with_client(Client::new(service, "default"), options);
-    let run = Run {
-        id: RunId::parse("20260228t100000-ab12cd34").expect("a run id"),
-        started: Instant::now(),
-        keep: false,
-    };
+    let (backend, asked) = cluster(first, options);
+    let run =
+        Run { id: RunId::parse(RUN).expect("a run id"), started: Instant::now(), keep: false };
     let error = match backend.open(&plan, &run).await {
         Ok(_) => panic!("a node was opened on a cluster that is not one"),
         Err(error) => error,
     };
-    server.abort();
     let asked = asked.lock().expect("the log").clone();
     (error, asked)
 }
@@ -221,4 +225,44 @@ async fn an_api_server_that_cannot_be_reached_says_so() {
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
     assert!(fix(&error).contains("--context"), "{}", fix(&error));
     assert!(!format!("{error:?}").contains("very-secret"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_a_finalizer_keeps_says_which() {
+    let stuck: Answer = |_, path| {
+        let words = "Some content in the namespace has finalizers remaining: example.com/keep in 1 \
+                     resource instances";
+        let condition = json!({
+            "type": "NamespaceFinalizersRemaining", "status": "True", "message": words,
+            "reason": "SomeFinalizersRemain", "lastTransitionTime": "2026-02-28T10:00:00Z",
+        });
+        let space = json!({
+            "kind": "Namespace", "apiVersion": "v1",
+            "metadata": {
+                "name": "fuse-test-x", "uid": "1", "resourceVersion": "1",
+                "deletionTimestamp": "2026-02-28T10:00:00Z",
+                "labels": {
+                    "app.kubernetes.io/managed-by": "propagation", "propagation/run-id": RUN,
+                },
+            },
+            "status": { "phase": "Terminating", "conditions": [condition] },
+        });
+        match path {
+            "/api/v1/namespaces" => Some((
+                200,
+                json!({
+                    "kind": "NamespaceList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" },
+                    "items": [space],
+                }),
+            )),
+            "/api/v1/namespaces/fuse-test-x" => Some((200, space)),
+            _ => None,
+        }
+    };
+    let (backend, _) = cluster(stuck, K8sOptions::default());
+    let left = backend.leftovers().await.expect("the cluster tells");
+    assert_eq!(left.len(), 1, "{left:?}");
+    let cleanup = backend.remove(&left[0]).await;
+    let words = cleanup.could_not.join("; ");
+    assert!(words.contains("example.com/keep") && words.contains("finalizer"), "{cleanup:?}");
 }

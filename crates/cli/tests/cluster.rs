@@ -24,6 +24,7 @@ fn main() {
         test("an_imported_image_will_do", imported_image),
         test("through_a_host_pod_it_is_full_success_too", through_a_pod),
         test("one_node_that_fails_does_not_spoil_the_other", many_nodes),
+        test("a_pod_that_somebody_takes_away_is_named", taken_away),
         test("an_interrupted_run_is_cleaned_up", interrupted),
         test("what_a_killed_run_leaves_is_found_and_removed", killed),
         test("few_rights_are_enough", few_rights),
@@ -186,6 +187,25 @@ fn interrupted() -> TestResult {
     if status.code() != Some(130) {
         return Err(format!("an interrupted run ended with {status}").into());
     }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn taken_away() -> TestResult {
+    let lab = lab!();
+    let child = under_way(&mut lab.run(&[]), "producer passed")?;
+    let ours = "app.kubernetes.io/managed-by=propagation,propagation/run-id";
+    let pods = ["get", "pods", "--all-namespaces", "--selector", ours, "--output"];
+    let columns = "custom-columns=:metadata.namespace,:metadata.name";
+    let listed = kubectl_says(&[&pods[..], &[columns]].concat())?;
+    let early = listed.lines().find(|line| line.contains("consumer-early"));
+    let (space, name) = early.and_then(|line| line.split_once(' ')).ok_or("no early consumer")?;
+    let taken = kubectl(&["--namespace", space, "delete", "pod", name.trim(), "--wait=false"])?;
+    let result = child.wait_with_output()?;
+    expect_code(&taken, 0)?;
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "somebody ")?;
+    expect_part(&stdout(&result), &format!("pod {}", name.trim()))?;
     lab.expect_nothing_left()?;
     PASSED
 }
