@@ -132,6 +132,17 @@ fn print(ones: &[ToolRun], floors: &Samples, twos: &Samples) {
         table.row([name.clone(), milliseconds(times.median())]);
     }
     table.print();
+    let mut table =
+        Table::new(["who has the time to the verdict (medians, by its reports)", "time"]);
+    for name in [
+        "waited for the kubelet until the verdict",
+        "waited for the container runtime",
+        "everything else until the verdict",
+    ] {
+        let times: Samples = ones.iter().filter_map(|run| run.measured(name)).collect();
+        table.row([name.to_owned(), milliseconds(times.median())]);
+    }
+    table.print();
 }
 
 /// A cluster, and an image on its first node.

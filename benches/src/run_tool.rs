@@ -20,6 +20,16 @@ pub struct ToolRun {
     pub ended_ms: f64,
     /// What it did one after the other and how long each took, by the time stamps of the log.
     pub stages: Vec<(String, f64)>,
+    /// The result as it was printed.
+    pub printed: String,
+}
+
+impl ToolRun {
+    /// What the result says was measured under this name.
+    pub fn measured(&self, name: &str) -> Option<f64> {
+        let rest = self.printed.lines().find_map(|line| line.trim().strip_prefix(name))?;
+        rest.strip_prefix(": ")?.strip_suffix(" ms")?.parse().ok()
+    }
 }
 
 /// The program `propagation` beside another program of the same build, or the one that the
@@ -65,7 +75,8 @@ pub fn run<S: AsRef<OsStr>>(tool: &Path, scratch: &Path, arguments: &[S]) -> io:
     let decided_ms = decided.ok_or_else(|| io::Error::other("no verdict in the log"))?;
     let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1e3;
     let (printed_ms, ended_ms) = (milliseconds(printed), milliseconds(ended));
-    Ok(ToolRun { decided_ms, printed_ms, ended_ms, stages: stages(moments, ended_ms) })
+    let printed = String::from_utf8_lossy(&output).into_owned();
+    Ok(ToolRun { decided_ms, printed_ms, ended_ms, stages: stages(moments, ended_ms), printed })
 }
 
 /// Reads the one log in the directory, and removes it.

@@ -1,4 +1,4 @@
-//! Finding and removing what a killed run has left, from nothing but labels.
+//! Finding and removing what a killed run has left, from its record in the cluster.
 
 use std::time::Instant;
 

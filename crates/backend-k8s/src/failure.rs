@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use kube::core::Status;
-use kube::runtime::wait::{Condition, await_condition};
+use kube::runtime::wait::{self, Condition, await_condition};
+use kube::runtime::watcher;
 use kube::{Api, Resource};
 use propagation_core::{Error, ErrorKind};
 use serde::de::DeserializeOwned;
@@ -129,18 +130,24 @@ where
 
 /// Waits until an object meets a condition, through a restart of the API server; the object then.
 pub(crate) async fn persist_until<K>(
+    operation: &str,
     objects: &Api<K>,
     name: &str,
     condition: impl Condition<K> + Clone,
-) -> Option<K>
+) -> Result<Option<K>, Error>
 where
     K: Clone + fmt::Debug + Send + DeserializeOwned + Resource + 'static,
 {
     let mut pause = FIRST_PAUSE;
     loop {
         match await_condition(objects.clone(), name, condition.clone()).await {
-            Ok(object) => return object,
-            Err(error) => tracing::debug!(name, %error, "watched again"),
+            Ok(object) => return Ok(object),
+            Err(wait::Error::ProbeFailed(
+                watcher::Error::InitialListFailed(error)
+                | watcher::Error::WatchStartFailed(error)
+                | watcher::Error::WatchFailed(error),
+            )) if !is_passing(&error) => return Err(api(operation, error)),
+            Err(error) => tracing::debug!(operation, %error, "watched again"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -129,9 +129,11 @@ pub(crate) async fn delete_unused(client: &Client, name: &str, cleanup: &mut Cle
     let is_gone = |there: Option<&Namespace>| {
         there.is_none_or(|there| there.metadata.uid.as_deref() != Some(&uid))
     };
-    let gone = persist_until(&spaces, name, is_gone);
+    let operation = format!("wait until namespace {name} is gone");
+    let gone = persist_until(&operation, &spaces, name, is_gone);
     match tokio::time::timeout(NAMESPACE_WITHIN, gone).await {
-        Ok(_) => cleanup.undone.push(format!("deleted namespace {name}")),
+        Ok(Ok(_)) => cleanup.undone.push(format!("deleted namespace {name}")),
+        Ok(Err(error)) => cleanup.could_not.push(error.to_string()),
         Err(_) => {
             let there = spaces.get_opt(name).await.ok().flatten();
             cleanup.could_not.push(stuck(name, there.as_ref()));

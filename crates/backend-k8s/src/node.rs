@@ -114,7 +114,7 @@ impl Node for K8sNode {
 
     async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error> {
         let observed = self.shared.node.observe(actors, probe).await;
-        let mut observations = self.shared.pods.undisturbed(observed)?;
+        let mut observations = self.shared.pods.undisturbed(observed).await?;
         if probe.access == Access::Held {
             for one in &mut observations {
                 let reason = "only a pod's own program holds a descriptor".into();
@@ -134,7 +134,7 @@ impl Node for K8sNode {
 
     async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {
         let read = self.shared.node.mount_tables(actors).await;
-        self.shared.pods.undisturbed(read)
+        self.shared.pods.undisturbed(read).await
     }
 
     async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
@@ -173,6 +173,7 @@ impl Node for K8sNode {
             );
             return Cleanup { kept: vec![kept], ..Cleanup::default() };
         }
+        shared.pods.expect_none();
         let going = Going {
             client: shared.client.clone(),
             namespace: shared.namespace.clone(),

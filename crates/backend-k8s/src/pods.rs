@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,7 +14,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::objects::RUN_ID;
-use crate::standing::{Standing, standing};
+
+/// How much later than the node the API server may tell that a pod has been taken away.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// All pods of a run, followed until this is dropped.
 #[derive(Debug)]
@@ -91,34 +94,38 @@ impl Pods {
         expected.retain(|name| !names.contains(name));
     }
 
-    /// A result, unless somebody has taken a pod away that is to be there: then nothing follows from
-    /// it.
-    pub(crate) fn undisturbed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        let Some(reason) = self.taken_away() else { return result };
-        let operation = "keep the run's pods";
-        Err(Error::new(ErrorKind::Environment, operation, reason).with_fix(
-            "see who did it, a drain, a descheduler or a node short of memory or disk: kubectl get \
-             events --all-namespaces; then run again",
-        ))
+    /// From now on all pods may go.
+    pub(crate) fn expect_none(&self) {
+        lock(&self.expected).clear();
     }
 
-    /// What has become of a pod that somebody has taken away.
-    fn taken_away(&self) -> Option<String> {
-        let (known, expected) = (self.known.borrow(), lock(&self.expected));
-        expected.iter().find_map(|name| match known.pods.get(name) {
-            None if known.gone.contains(name) => Some(format!("somebody has deleted pod {name}")),
-            None => None,
-            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
-                Some(format!("somebody is deleting pod {name}"))
-            }
-            Some(pod) => match standing(pod) {
-                Standing::Over { reason } => {
-                    let reason = reason.unwrap_or_else(|| "it does not say why".into());
-                    Some(format!("pod {name} has ended: {reason}"))
-                }
-                _ => None,
-            },
-        })
+    /// A result, unless somebody has taken a pod away that is to be there: then nothing follows from
+    /// it. The API server may tell of that later than the node tells that a program has ended.
+    pub(crate) async fn undisturbed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        let has_ended = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidInput);
+        let within = if has_ended { TOLD_WITHIN } else { Duration::ZERO };
+        match tokio::time::timeout(within, self.disturbance()).await {
+            Ok(error) => Err(error),
+            Err(_) => result,
+        }
+    }
+
+    /// Waits until somebody has taken a pod away that is to be there.
+    pub(crate) async fn disturbance(&self) -> Error {
+        let mut known = self.known.clone();
+        let mut found = None;
+        let waited = known.wait_for(|known| {
+            found = taken_away(known, &lock(&self.expected));
+            found.is_some()
+        });
+        let (Ok(_), Some(reason)) = (waited.await.map(drop), found) else {
+            // Nothing is told any more.
+            return std::future::pending().await;
+        };
+        Error::new(ErrorKind::Environment, "keep the run's pods", reason).with_fix(
+            "see who did it, a drain, a descheduler or a node short of memory or disk: kubectl get \
+             events --all-namespaces; then run again",
+        )
     }
 
     /// Waits until what is known of the pods meets a condition.
@@ -140,6 +147,25 @@ impl Pods {
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Pod>> {
         self.known.borrow().pods.get(name).cloned()
     }
+}
+
+/// What has become of a pod that is to be there and that somebody has taken away.
+fn taken_away(known: &Known, expected: &HashSet<String>) -> Option<String> {
+    expected.iter().find_map(|name| {
+        let Some(pod) = known.pods.get(name) else {
+            return known.gone.contains(name).then(|| format!("somebody has deleted pod {name}"));
+        };
+        if pod.metadata.deletion_timestamp.is_some() {
+            return Some(format!("somebody is deleting pod {name}"));
+        }
+        let status = pod.status.as_ref()?;
+        // Its containers are always restarted, so it does not end by itself.
+        matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")).then(|| {
+            let words = [&status.reason, &status.message].into_iter().flatten();
+            let words: Vec<&str> = words.map(String::as_str).collect();
+            format!("pod {name} has ended: {}", words.join(": "))
+        })
+    })
 }
 
 impl Drop for Pods {
@@ -181,14 +207,17 @@ mod tests {
         ] {
             let (sender, pods) = pods();
             pods.expect(&["early-1".into()]);
-            assert!(pods.undisturbed(Ok(())).is_ok(), "it has not been seen yet");
+            assert!(pods.undisturbed(Ok(())).await.is_ok(), "it has not been seen yet");
             sender.send_modify(|known| known.take(watcher::Event::Apply(running())));
-            assert!(pods.undisturbed(Ok(())).is_ok(), "it runs");
+            assert!(pods.undisturbed(Ok(())).await.is_ok(), "it runs");
             sender.send_modify(|known| known.take(event));
-            let error = pods.undisturbed(Ok(())).expect_err(words);
+            let error = pods.undisturbed(Ok(())).await.expect_err(words);
             assert!(error.reason().contains(words), "{error}");
             pods.expect_no_more(&["early-1".into()]);
-            assert!(pods.undisturbed(Ok(())).is_ok(), "it was to go");
+            assert!(pods.undisturbed(Ok(())).await.is_ok(), "it was to go");
+            pods.expect(&["early-1".into()]);
+            pods.expect_none();
+            assert!(pods.undisturbed(Ok(())).await.is_ok(), "all were to go");
         }
     }
 }

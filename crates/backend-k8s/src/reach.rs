@@ -141,14 +141,15 @@ async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<D
     let operation = format!("start the host pod {space}/{name}");
     let decided =
         |pod: Option<&Pod>| pod.is_some_and(|pod| !matches!(standing(pod), Standing::Pending));
-    let waited = tokio::time::timeout(WITHIN, persist_until(&pods, name, decided)).await;
+    let waited =
+        tokio::time::timeout(WITHIN, persist_until(&operation, &pods, name, decided)).await;
     let failed = |reason: String, fix: &str| {
         Error::new(ErrorKind::Environment, operation.clone(), reason).with_fix(fix)
     };
     const LOOK: &str = "look at its events: kubectl describe pod; or reach the node over ssh \
                         (--access ssh)";
     let pod = match waited {
-        Ok(pod) => pod,
+        Ok(pod) => pod?,
         Err(_) => return Err(failed(format!("not in {} s", WITHIN.as_secs()), LOOK)),
     };
     match pod.as_ref().map(standing) {

@@ -117,9 +117,10 @@ impl Shared {
                 self.tell(told).await?;
             }
             let waits = group.iter().map(|one| async {
-                let outcome = self.wait_for_start(one).await?;
-                self.node.programs.add_waits(waits(&one.spec.name, created_us, &one.events));
-                Ok::<_, Error>((one.container, outcome))
+                let outcome = self.wait_for_start(one).await;
+                let waits = waits(&one.spec.name, created_us, &one.events, &self.node);
+                self.node.programs.add_waits(waits);
+                Ok::<_, Error>((one.container, outcome?))
             });
             outcomes.extend(try_join_all(waits).await?);
         }
@@ -286,6 +287,7 @@ impl Shared {
                     Err(Error::new(ErrorKind::Internal, operation(), "it stands well and failed"))
                 }
             },
+            error = self.pods.disturbance() => Err(error),
             () = suspicious => Ok(Err(StartRefused {
                 text: format!(
                     "the runtime does not get past the volume's source {:?}: looking at it hangs",
@@ -370,18 +372,20 @@ pub(crate) fn waits(
     workload: &str,
     since_us: u64,
     events: &watch::Receiver<Reported>,
+    node: &NodeClient<Host>,
 ) -> Vec<Wait> {
-    let reported = events.borrow();
-    let arrivals = reported.arrived.values();
-    let process = arrivals.clone().map(|arrival| arrival.process_us).max();
-    let (Some(process_us), Some(came_us)) = (process, arrivals.map(|it| it.came_us).max()) else {
-        return Vec::new();
-    };
-    let process_us = process_us.max(since_us);
     let wait = |on, started_us, ended_us| {
         let subject = workload.to_owned();
         Wait { on, subject, started_us, ended_us }
     };
+    let reported = events.borrow();
+    let arrivals = reported.arrived.values();
+    let process = arrivals.clone().map(|arrival| arrival.process_us).max();
+    let (Some(process_us), Some(came_us)) = (process, arrivals.map(|it| it.came_us).max()) else {
+        // Refused, or given up.
+        return vec![wait(WaitedOn::Kubelet, since_us, node.programs.clock().now_us())];
+    };
+    let process_us = process_us.max(since_us);
     vec![
         wait(WaitedOn::Kubelet, since_us, process_us),
         wait(WaitedOn::Runtime, process_us, came_us.max(process_us)),

@@ -16,7 +16,7 @@ pub(crate) enum Standing {
     Refused(StartRefused),
     /// It cannot start for a reason that says nothing about propagation: what, and what to do.
     Broken { reason: String, fix: &'static str },
-    /// It has ended, or is being removed.
+    /// It has ended.
     Over { reason: Option<String> },
 }
 

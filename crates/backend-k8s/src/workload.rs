@@ -42,12 +42,12 @@ impl Workload for K8sWorkload {
     }
 
     async fn status(&self) -> Result<WorkloadStatus, Error> {
-        self.shared.pods.undisturbed(Ok(self.client.status()))
+        self.shared.pods.undisturbed(Ok(self.client.status())).await
     }
 
     async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
         let waited = self.client.wait(until, deadline).await;
-        self.shared.pods.undisturbed(waited)
+        self.shared.pods.undisturbed(waited).await
     }
 
     async fn inject(&self, fault: &Fault) -> Result<String, Error> {
@@ -68,6 +68,7 @@ impl Workload for K8sWorkload {
         let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
         let marker = marker.clone();
         finished(tokio::spawn(async move {
+            shared.pods.undisturbed(Ok(())).await?;
             let spec = client.spec_for(restart);
             if restart.scope == RestartScope::Container
                 && let Ok(container) = client.container()
@@ -133,7 +134,7 @@ async fn restart_container(
     let since_us = shared.node.programs.clock().now_us();
     shared.tell(std::iter::once(shared.told(container, spec, marker))).await?;
     let result = shared.wait_for_restart(container, spec, &pods, events).await;
-    shared.node.programs.add_waits(waits(&spec.name, since_us, &client.events()));
+    shared.node.programs.add_waits(waits(&spec.name, since_us, &client.events(), &shared.node));
     if !matches!(result, Ok(Ok(()))) {
         // Should the kubelet succeed later, the program goes on waiting.
         shared.node.call(Call::Remove { container }).await?;

@@ -31,9 +31,23 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`ErrorKind::Environment`] when /proc cannot be read.
 pub fn leftovers() -> Result<Vec<Leftover>, Error> {
+    let runs = runs()?.into_iter();
+    Ok(runs
+        .map(|(run_id, (processes, parents))| {
+            let going_on = parents.iter().any(|parent| runs_still(parent));
+            Leftover { run_id, processes, going_on }
+        })
+        .collect())
+}
+
+/// The processes of a run, and the identities of who started them.
+type Found = (Vec<i32>, BTreeSet<String>);
+
+/// Every run of which there is a process.
+fn runs() -> Result<BTreeMap<RunId, Found>, Error> {
     let failed =
         |error: std::io::Error| Error::new(ErrorKind::Environment, "read /proc", error.to_string());
-    let mut runs: BTreeMap<String, (Vec<i32>, BTreeSet<String>)> = BTreeMap::new();
+    let mut runs: BTreeMap<RunId, Found> = BTreeMap::new();
     for entry in fs::read_dir("/proc").map_err(failed)?.filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
@@ -46,23 +60,17 @@ pub fn leftovers() -> Result<Vec<Leftover>, Error> {
             parents.insert(parent);
         }
     }
-    Ok(runs
-        .into_iter()
-        .filter_map(|(run_id, (processes, parents))| {
-            let going_on = parents.iter().any(|parent| runs_still(parent));
-            Some(Leftover { run_id: RunId::parse(&run_id).ok()?, processes, going_on })
-        })
-        .collect())
+    Ok(runs)
 }
 
 /// The run that an agent's command line belongs to, and the identity of who started it.
-fn run_of(command: &[u8]) -> Option<(String, String)> {
+fn run_of(command: &[u8]) -> Option<(RunId, String)> {
     let mut words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     let mut expect = |word: &str| words.next().filter(|next| next == word).map(drop);
     expect(propagation_agent_embed::NAME)?;
     expect("node")?;
     expect("--run-id")?;
-    let run_id = words.next()?.into_owned();
+    let run_id = RunId::parse(&words.next()?).ok()?;
     words.next().filter(|next| next == "--parent")?;
     Some((run_id, words.next()?.into_owned()))
 }
@@ -116,9 +124,8 @@ pub async fn remove(run_id: &RunId) -> Result<Vec<i32>, Error> {
     let mut killed = Vec::new();
     let started = Instant::now();
     loop {
-        let left = leftovers()?.into_iter().find(|leftover| leftover.run_id == *run_id);
-        let Some(left) = left else { return Ok(killed) };
-        for pid in &left.processes {
+        let Some((processes, _)) = runs()?.remove(run_id) else { return Ok(killed) };
+        for pid in &processes {
             match kill(Pid::from_raw(*pid), Signal::SIGKILL) {
                 Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
                 Err(errno) => {
@@ -140,7 +147,7 @@ pub async fn remove(run_id: &RunId) -> Result<Vec<i32>, Error> {
             return Err(Error::new(
                 ErrorKind::Timeout,
                 format!("end run {run_id}"),
-                format!("processes {:?} are stuck in the kernel", left.processes),
+                format!("processes {:?} are stuck in the kernel", processes),
             )
             .with_fix(
                 "abort their FUSE connection: echo 1 > /sys/fs/fuse/connections/<minor>/abort",
@@ -153,12 +160,15 @@ pub async fn remove(run_id: &RunId) -> Result<Vec<i32>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use propagation_core::RunId;
+
     use super::{own_identity, run_of, runs_still};
 
     #[test]
     fn only_agents_are_found() {
         let agent = b"propagation-agent\0node\0--run-id\x0020261123t053012-ab\0--parent\x007:9\0";
-        assert_eq!(run_of(agent), Some(("20261123t053012-ab".into(), "7:9".into())));
+        let run = RunId::parse("20261123t053012-ab").expect("a run id");
+        assert_eq!(run_of(agent), Some((run, "7:9".into())));
         assert_eq!(run_of(b"vi\0node\0--run-id\0x\0--parent\0x\0"), None);
         assert_eq!(run_of(b"propagation-agent\0probe\0/x\0"), None);
         assert_eq!(run_of(b""), None);

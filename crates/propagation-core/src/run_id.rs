@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::error::{Error, ErrorKind};
 
 /// Names one run; carried by everything the run makes. A DNS label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(String);
 
 impl RunId {

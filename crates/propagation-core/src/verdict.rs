@@ -329,6 +329,18 @@ mod tests {
     }
 
     #[test]
+    fn a_fix_that_several_checks_have_is_one_step() {
+        let mut phases = phases(&[("consumer", Status::Failed)]);
+        for consumer in ["early", "late"] {
+            let check = Check::new(consumer, false, "it reads", "it does not");
+            phases[2].checks.push(check.with_cause("it is private", "set the mode"));
+        }
+        let verdict = decide(&phases, &Measurements::default(), None);
+        assert_eq!(verdict.outcome, VerdictOutcome::FundamentalFailure);
+        assert_eq!(verdict.next_steps.iter().filter(|step| *step == "set the mode").count(), 1);
+    }
+
+    #[test]
     fn a_run_that_was_cut_short_says_nothing() {
         let verdict = decide(&phases(&[]), &Measurements::default(), Some("it was interrupted"));
         assert_eq!(verdict.outcome, VerdictOutcome::Inconclusive);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::accounting::{self, Accounting};
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
 use super::words::{duration, first_lines, short};
@@ -20,6 +21,7 @@ pub fn render(report: &Report) -> String {
     write_measurements(&mut out, report);
     write_timeline(&mut out, report);
     write_mounts(&mut out, report);
+    write_accounting(&mut out, report);
     write_decision(&mut out, report);
     write_rest(&mut out, report);
     out
@@ -161,10 +163,31 @@ fn write_mounts(out: &mut String, report: &Report) {
     write_block(out, "", "text", &picture.lines().map(str::to_owned).collect::<Vec<_>>());
 }
 
+fn write_accounting(out: &mut String, report: &Report) {
+    let accounting = Accounting::of(report);
+    if accounting.rows.is_empty() {
+        return;
+    }
+    out.push_str("\n## Mounts and processes after every step\n\n");
+    for growth in &accounting.growth {
+        let _ = writeln!(out, "- {}", text(&growth.to_string()));
+    }
+    if !accounting.growth.is_empty() {
+        out.push('\n');
+    }
+    let _ = writeln!(out, "| {} |\n|---|---|---:|---:|---:|", accounting::COLUMNS.join(" | "));
+    for [step, mounts, superblocks, blocked, connections] in accounting::in_words(&accounting) {
+        let (step, mounts) = (code(&step), text(&mounts));
+        let _ = writeln!(out, "| {step} | {mounts} | {superblocks} | {blocked} | {connections} |");
+    }
+}
+
 fn write_decision(out: &mut String, report: &Report) {
     let verdict = &report.verdict;
     let _ = writeln!(out, "\n## Decision\n\n{}\n", text(&verdict.decision));
-    out.push_str("## Next steps\n\n");
+    if !verdict.next_steps.is_empty() {
+        out.push_str("## Next steps\n\n");
+    }
     for (number, step) in verdict.next_steps.iter().enumerate() {
         let _ = writeln!(out, "{}. {}", number + 1, text(step));
     }

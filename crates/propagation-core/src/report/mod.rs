@@ -1,5 +1,6 @@
 //! The report: the one data type that a run gives, of which every rendering is a pure function.
 
+pub mod accounting;
 pub mod graph;
 pub mod html;
 pub mod junit;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::accounting::{self, Accounting};
 use super::graph::{self, Picture};
 pub use super::words::one_line;
 use super::words::{first_lines, short};
@@ -61,6 +62,7 @@ pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
     write_measurements(&mut out, report);
     write_verdict(&mut out, report, colour);
     write_causes(&mut out, report, colour, verbose);
+    write_accounting(&mut out, report, colour, verbose);
     if verbose {
         write_mounts(&mut out, report, colour);
         write_logs(&mut out, report, colour);
@@ -138,7 +140,9 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     let _ = writeln!(out, "\n{}", colour.bold(&colour.paint(status, &head)));
     let _ = writeln!(out, "  {}", one_line(&verdict.summary));
     let _ = writeln!(out, "  Decision: {}", one_line(&verdict.decision));
-    let _ = writeln!(out, "  Next steps:");
+    if !verdict.next_steps.is_empty() {
+        let _ = writeln!(out, "  Next steps:");
+    }
     for (number, step) in verdict.next_steps.iter().enumerate() {
         let _ = writeln!(out, "    {}. {}", number + 1, one_line(step));
     }
@@ -183,6 +187,29 @@ pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
     }
     let _ = writeln!(out, "    verify: {}", one_line(&cause.verify));
     let _ = writeln!(out, "    source: {}", one_line(&cause.source));
+}
+
+fn write_accounting(out: &mut String, report: &Report, colour: Colour, all: bool) {
+    let accounting = Accounting::of(report);
+    if accounting.growth.is_empty() && !all {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", colour.bold("Mounts and processes after every step"));
+    for growth in &accounting.growth {
+        let _ = writeln!(out, "  {}", one_line(&growth.to_string()));
+    }
+    if all {
+        for [step, mounts, superblocks, blocked, connections] in accounting::in_words(&accounting) {
+            let (step, mounts) = (one_line(&step), one_line(&mounts));
+            let _ = write!(out, "  {step}: {mounts}; FUSE superblocks {superblocks}");
+            for (what, count) in [("in state D", blocked), ("FUSE connections", connections)] {
+                if count != accounting::UNCOUNTED {
+                    let _ = write!(out, ", {what} {count}");
+                }
+            }
+            out.push('\n');
+        }
+    }
 }
 
 fn write_mounts(out: &mut String, report: &Report, colour: Colour) {

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::{block, shown};
 use crate::facts::{FuseDevice, HostFacts, PathState};
+use crate::report::accounting::{self, Accounting};
 use crate::report::words::{duration, first_lines};
 use crate::report::{Report, reproduce};
 
@@ -19,6 +20,32 @@ pub(super) fn logs(report: &Report) -> Option<Markup> {
                 }
             }
             @if left_out > 0 { p class="note" { (left_out) " more logs are in report.json." } }
+        }
+    })
+}
+
+/// What there is after every step, and what grows.
+pub(super) fn accounting(report: &Report) -> Option<Markup> {
+    let accounting = Accounting::of(report);
+    (!accounting.rows.is_empty()).then(|| {
+        html! {
+            @for growth in &accounting.growth {
+                p class="failed" { (shown(&growth.to_string())) }
+            }
+            div class="scroll" tabindex="0" role="region" aria-label="mounts after every step" {
+                table {
+                    caption { "What there is after every step; a dash where it was not counted" }
+                    thead { tr { @for name in accounting::COLUMNS { th scope="col" { (name) } } } }
+                    tbody {
+                        @for [step, cells @ ..] in accounting::in_words(&accounting) {
+                            tr {
+                                th scope="row" { (shown(&step)) }
+                                @for cell in cells { td { (shown(&cell)) } }
+                            }
+                        }
+                    }
+                }
+            }
         }
     })
 }

@@ -76,6 +76,7 @@ fn sections(report: &Report) -> Vec<Section> {
     add("next", "What to do", Some(summary::next_steps(report)));
     add("timeline", "Who could read the mount when", timeline::section(report));
     add("mounts", "Mount graph", mounts::section(report));
+    add("accounting", "Mounts and processes", details::accounting(report));
     add("phases", "Phases and checks", Some(phases::section(report)));
     add("logs", "Logs of the workloads", details::logs(report));
     add("environment", "Environment", details::environment(report));
