@@ -100,11 +100,18 @@ fn the_schema_accepts_every_scenario_file() -> TestResult {
 fn an_unmet_expectation_is_told() -> TestResult {
     let scratch = scratch();
     let file = scratch.path().join("wrong.yaml");
-    fs::write(&file, "steps:\n- start: all\n  expect: {control: ok}\n")?;
-    let ran = output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]);
-    let text = String::from_utf8_lossy(&ran.stdout);
-    if ran.status.code() != Some(6) || !text.contains("1-start") {
-        return Err(format!("{:?}: {text}", ran.status).into());
+    for (steps, step, code) in [
+        ("- start: all\n  expect: {control: ok}\n", "1-start", 6),
+        // A program that fails although nobody expects it to.
+        ("- start: all\n- run: ['false']\n", "2-run", 6),
+        ("- start: all\n- run: ['false']\n  expect: {run: {exit: 1}}\n", "2-run", 0),
+    ] {
+        fs::write(&file, format!("steps:\n{steps}"))?;
+        let ran = output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]);
+        let text = String::from_utf8_lossy(&ran.stdout);
+        if ran.status.code() != Some(code) || !text.contains(step) {
+            return Err(format!("{steps}: {:?}: {text}", ran.status).into());
+        }
     }
     support::PASSED
 }

@@ -181,6 +181,7 @@ impl Runner {
             captures: done.captures,
             environment: done.facts,
             plan,
+            failures: done.failures,
             logs: done.logs,
             cleanup,
         };

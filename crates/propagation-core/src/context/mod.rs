@@ -19,7 +19,7 @@ use crate::node::Node;
 use crate::observation::{Actor, Observation};
 use crate::plan::Plan;
 use crate::program::StartRefused;
-use crate::report::{Capture, Measurements, PhaseReport, WorkloadLog};
+use crate::report::{Capture, Failure, Measurements, PhaseReport, WorkloadLog};
 use crate::run_id::random_hex;
 use crate::workload::Workload;
 
@@ -51,8 +51,10 @@ pub struct RunContext<'a> {
     refusals: BTreeMap<String, StartRefused>,
     /// Why a producer could not mount when it was started last.
     mount_failures: BTreeMap<String, String>,
-    /// Workloads that could not start or mount since this was asked last, and why.
-    failures: Vec<(String, String)>,
+    /// What could not start or mount.
+    failures: Vec<Failure>,
+    /// How many of them have been asked for.
+    failures_asked: usize,
     /// Actors of which a held descriptor has been opened.
     holding: BTreeSet<Actor>,
     /// Why the rest of a scenario makes no sense.
@@ -73,6 +75,7 @@ pub(crate) struct Recorded {
     pub(crate) mount_graph: Option<MountGraph>,
     pub(crate) captures: Vec<Capture>,
     pub(crate) facts: Option<HostFacts>,
+    pub(crate) failures: Vec<Failure>,
     pub(crate) logs: Vec<WorkloadLog>,
     pub(crate) journal: Journal,
     pub(crate) workloads: Vec<Arc<dyn Workload>>,
@@ -105,6 +108,7 @@ impl<'a> RunContext<'a> {
             refusals: BTreeMap::new(),
             mount_failures: BTreeMap::new(),
             failures: Vec::new(),
+            failures_asked: 0,
             holding: BTreeSet::new(),
             gave_up: None,
         }
@@ -188,6 +192,7 @@ impl<'a> RunContext<'a> {
             mount_graph: self.mount_graph,
             captures: self.captures,
             facts: self.facts,
+            failures: self.failures,
             logs,
             journal: self.journal,
             workloads: self.workloads,

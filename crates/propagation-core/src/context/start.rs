@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::observation::Actor;
 use crate::plan::WorkloadSpec;
 use crate::program::StartRefused;
+use crate::report::{Failure, FailureOf};
 use crate::workload::{Until, Workload};
 
 impl RunContext<'_> {
@@ -43,7 +44,7 @@ impl RunContext<'_> {
         self.mount_failures.remove(name);
         self.holding.remove(&Actor::workload(name));
         if let Some(refusal) = &refused {
-            self.failures.push((name.to_owned(), refusal.text.clone()));
+            self.note_failure(name, FailureOf::Start, &refusal.text);
         }
         match refused {
             Some(refusal) => self.refusals.insert(name.to_owned(), refusal),
@@ -53,11 +54,22 @@ impl RunContext<'_> {
 
     /// Notes whether a producer that was started has mounted.
     fn note_mount(&mut self, name: &str, failure: Option<String>) {
-        self.failures.extend(failure.clone().map(|words| (name.to_owned(), words)));
+        if let Some(words) = &failure {
+            self.note_failure(name, FailureOf::Mount, words);
+        }
         match failure {
             Some(words) => self.mount_failures.insert(name.to_owned(), words),
             None => self.mount_failures.remove(name),
         };
+    }
+
+    fn note_failure(&mut self, name: &str, of: FailureOf, words: &str) {
+        self.failures.push(Failure {
+            workload: name.to_owned(),
+            step: self.phases.last().map_or_else(String::new, |phase| phase.id.clone()),
+            of,
+            words: words.to_owned(),
+        });
     }
 
     /// Waits for a producer that was started to serve, notes how that came out, and returns why it does
@@ -86,9 +98,10 @@ impl RunContext<'_> {
         self.workloads.retain(|workload| workload.spec().name != name);
     }
 
-    /// Takes what could not start or mount since this was asked last.
-    pub(crate) fn take_failures(&mut self) -> Vec<(String, String)> {
-        std::mem::take(&mut self.failures)
+    /// What could not start or mount since this was asked last.
+    pub(crate) fn new_failures(&mut self) -> &[Failure] {
+        let asked = std::mem::replace(&mut self.failures_asked, self.failures.len());
+        &self.failures[asked..]
     }
 
     /// Why the last start of a workload was refused, if it was.

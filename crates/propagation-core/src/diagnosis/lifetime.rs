@@ -2,11 +2,11 @@
 //! blocks.
 
 use super::cause::{Cause, Confidence, Fix};
+use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
 use crate::mountinfo::{DeviceId, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::report::Check;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -76,12 +76,13 @@ const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is
 
 /// The producer has its mount, and never came to answer, so that nobody went on to look.
 fn never_served(scene: &Scene<'_>) -> Option<Cause> {
-    let check = scene.failed("mounted").find(|check| check.observed.contains("is running"))?;
-    let spec = scene.report.plan.producer()?;
+    let failures = scene.mount_failures();
+    let (name, words) = *failures.iter().find(|(_, words)| words.contains("is running"))?;
+    let spec = scene.report.plan.workload(name)?;
     let actor = Actor::workload(spec.name.clone());
     let (_, table) = scene.last_table(&actor)?;
     let mount = table.at(&scene.path_of(&actor)).filter(|mount| mount.is_fuse())?;
-    let evidence = vec![check.observed.clone(), line(&actor, mount)];
+    let evidence = vec![words.to_owned(), line(&actor, mount)];
     let fix = abort(
         Some(mount.device),
         "look at what the daemon waits for (its backing store, its log); to free who waits for it, \
@@ -106,7 +107,7 @@ fn daemon_dead(scene: &Scene<'_>) -> Option<Cause> {
     }
     let mut evidence = vec![last.to_string()];
     evidence.extend(producer_log(scene));
-    evidence.extend(scene.failed("mounted").map(|check| check.observed.clone()));
+    evidence.extend(scene.mount_failures().into_iter().map(|(_, words)| words.to_owned()));
     let path = shell(&scene.report.plan.bridge.fuse_path());
     Some(Cause {
         actors: vec![Actor::Node],
@@ -141,8 +142,13 @@ fn producer_log(scene: &Scene<'_>) -> Option<String> {
 fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
     let last = scene.node.last()?;
     let Outcome::Errno { name, call } = &last.outcome else { return None };
-    let known = ["ENOTCONN", "EACCES", "EPERM", "ESTALE"];
-    if known.contains(&name.as_str()) {
+    let by_the_kernel = match name.as_str() {
+        "ENOTCONN" => true,
+        "EACCES" | "EPERM" => !scene.is_answered(last),
+        _ => false,
+    };
+    let mounted = last.mount.as_ref().is_some_and(|mount| mount.is_fuse());
+    if by_the_kernel || !mounted {
         return None;
     }
     let mut evidence = vec![last.to_string()];
@@ -162,34 +168,28 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
 
 /// The runtime looks at the volume's source before it binds it, and the source is dead.
 fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
-    let ids = ["started", "new_consumer_starts", "producer_restarts"];
-    let refused: Vec<&Check> = ids
-        .into_iter()
-        .flat_map(|id| scene.failed(id))
-        .filter(|check| names_enotconn(&check.observed))
-        .collect();
-    let mut blocked: Vec<String> = refused.iter().map(|check| who_was_refused(check)).collect();
-    let mut evidence: Vec<String> =
-        refused.iter().map(|check| format!("the runtime: {}", check.observed)).collect();
+    let mut refused = scene.refusals();
+    refused.retain(|(_, words)| names_enotconn(words));
+    let mut evidence = said_by_the_runtime(&refused);
+    let mut blocked: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
     // A producer that looks at its mountpoint before it mounts.
-    if let Some(own) = scene.failed("mounted").find(|check| names_enotconn(&check.observed)) {
-        evidence.push(format!("the producer: {}", own.observed));
-        blocked.push(PRODUCER.into());
+    for (name, words) in scene.mount_failures() {
+        if names_enotconn(words) {
+            evidence.push(format!("{name}: {words}"));
+            blocked.push(name);
+        }
     }
+    blocked.sort_unstable();
+    blocked.dedup();
     if evidence.is_empty() {
         return None;
     }
     let dead = scene.node.iter().find(|seen| seen.outcome.class() == "ENOTCONN");
     evidence.extend(dead.map(ToString::to_string));
     let path = shell(&scene.report.plan.bridge.fuse_path());
-    let who = names(blocked.iter().map(String::as_str));
-    let producer = || scene.report.plan.producer().map(|spec| Actor::workload(spec.name.clone()));
-    let actors = blocked.iter().map(|name| match name.as_str() {
-        PRODUCER => producer().unwrap_or(Actor::Node),
-        name => Actor::workload(name),
-    });
+    let who = names(blocked.iter().copied());
     Some(Cause {
-        actors: actors.collect(),
+        actors: blocked.iter().map(|name| Actor::workload(*name)).collect(),
         ..cause(
             "stale-source-blocks-start",
             format!(
@@ -207,21 +207,10 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
-/// What the producer is called where its own check does not name it.
-const PRODUCER: &str = "the producer";
-
 fn names_enotconn(text: &str) -> bool {
     ["transport endpoint is not connected", "Transport endpoint is not connected", "ENOTCONN"]
         .iter()
         .any(|words| text.contains(words))
-}
-
-fn who_was_refused(check: &Check) -> String {
-    match check.id.split_once(':') {
-        Some((_, name)) => name.to_owned(),
-        None if check.id == "producer_restarts" => PRODUCER.into(),
-        None => crate::phase::DURING_FAULT.to_owned(),
-    }
 }
 
 /// A volume, such as the bind of a subPath, whose directory has been deleted under it.

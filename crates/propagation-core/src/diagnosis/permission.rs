@@ -2,6 +2,7 @@
 
 use super::cause::{Cause, Confidence, Fix};
 use super::host::{PRIVILEGED, fusermount_absent, user_allow_other};
+use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_OPTIONS, line};
 use crate::mountinfo::{MountEntry, MountRef};
@@ -15,8 +16,8 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 
 /// What the producer said when it could not mount.
 fn cannot_mount(scene: &Scene<'_>) -> Option<Cause> {
-    let text = scene.failed("mounted").map(|check| check.observed.as_str()).next()?;
-    let uid = scene.report.plan.producer().map_or(0, |producer| producer.uid);
+    let (name, text) = *scene.mount_failures().first()?;
+    let uid = scene.report.plan.workload(name).map_or(0, |producer| producer.uid);
     let said = format!("the producer: {text}");
     let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
     if has(&["user_allow_other"]) {
@@ -28,19 +29,15 @@ fn cannot_mount(scene: &Scene<'_>) -> Option<Cause> {
     }
     // mount(8) of util-linux says "permission denied" for EPERM.
     if text.lines().any(|said| said.contains("mount: ") && said.contains(": permission denied")) {
-        return Some(not_capable("the mount", vec![said], vec![Actor::workload(producer(scene))]));
+        return Some(not_capable("the mount", vec![said], vec![Actor::workload(name)]));
     }
     if has(&["EACCES", "Permission denied", "permission denied"]) {
-        return Some(lsm(scene, "the mount", vec![said], vec![Actor::workload(producer(scene))]));
+        return Some(lsm(scene, "the mount", vec![said], vec![Actor::workload(name)]));
     }
     if has(&["EPERM", "Operation not permitted", "operation not permitted"]) {
-        return Some(not_capable("the mount", vec![said], vec![Actor::workload(producer(scene))]));
+        return Some(not_capable("the mount", vec![said], vec![Actor::workload(name)]));
     }
     None
-}
-
-fn producer(scene: &Scene<'_>) -> String {
-    scene.report.plan.producer().map_or_else(|| "producer".into(), |spec| spec.name.clone())
 }
 
 /// Actors that the mount, or somebody in front of it, keeps out.
@@ -49,6 +46,7 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
         let denied = scene.report.timeline.iter().filter(|seen| {
             seen.via == Via::Probe
                 && matches!(&seen.outcome, Outcome::Errno { name, .. } if name == errno)
+                && !scene.is_answered(seen)
         });
         denied.collect()
     };
@@ -82,12 +80,9 @@ fn allows_other(mount: &MountEntry) -> bool {
 
 /// Starts that the runtime refused with these words of an errno.
 fn refusals(scene: &Scene<'_>, errno: &str) -> Vec<String> {
-    let checks = ["started", "new_consumer_starts", "producer_restarts"];
-    let refused = checks.into_iter().flat_map(|id| scene.failed(id));
-    refused
-        .filter(|check| check.observed.contains(errno))
-        .map(|check| format!("the runtime: {}", check.observed))
-        .collect()
+    let mut refused = scene.refusals();
+    refused.retain(|(_, words)| words.contains(errno));
+    said_by_the_runtime(&refused)
 }
 
 fn words(seen: &[&Observation]) -> Vec<String> {
@@ -125,8 +120,9 @@ fn allow_other_missing(
     Cause {
         id: "allow-other-missing".into(),
         title: format!(
-            "the FUSE mount has no allow_other: only uid {owner}, who mounted it, passes, and root \
-             is kept out like everybody else"
+            "the FUSE mount has no allow_other: only uid {owner}, who mounted it, passes, and {} \
+             kept out",
+            if owner == "0" { "everybody else is" } else { "root like everybody else is" }
         ),
         confidence: Confidence::Certain,
         actors: actors(denied),

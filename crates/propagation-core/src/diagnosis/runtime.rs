@@ -19,12 +19,10 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 
 /// The runtime found that the covering mount does not propagate as a volume needs.
 fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
-    let refused: Vec<_> =
-        scene.failed("started").filter(|check| check.observed.contains("not a shared")).collect();
-    let first = refused.first()?;
-    let name = first.id.split_once(':').map_or("a container", |(_, name)| name);
-    let said = refused.iter().map(|check| format!("the runtime: {}", check.observed));
-    let mut evidence: Vec<String> = said.collect();
+    let mut refused = scene.refusals();
+    refused.retain(|(_, words)| words.contains("not a shared"));
+    let (name, _) = *refused.first()?;
+    let mut evidence = said_by_the_runtime(&refused);
     let covering = |actor| {
         let (_, table) = scene.last_table(actor)?;
         table.covering(&scene.report.plan.bridge.path.as_str().into())
@@ -54,6 +52,18 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
         mounts: mounts.into_iter().collect(),
         ..apart(title, &scene.report.plan.bridge.path, evidence)
     })
+}
+
+/// What the runtime said, each only once.
+pub(super) fn said_by_the_runtime(refused: &[(&str, &str)]) -> Vec<String> {
+    let mut said: Vec<String> = Vec::new();
+    for (_, words) in refused {
+        let words = format!("the runtime: {words}");
+        if !said.contains(&words) {
+            said.push(words);
+        }
+    }
+    said
 }
 
 /// A control that must not see the mount sees it.

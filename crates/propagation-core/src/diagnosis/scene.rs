@@ -1,11 +1,11 @@
 //! What the rules look at: a report, indexed by who saw what while the node saw what.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::mountinfo::{MountEntry, MountPath, MountTable};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::plan::{Role, VolumePaths, WorkloadSpec};
-use crate::report::{Capture, Check, Report, Status};
+use crate::report::{Capture, Check, FailureOf, Report, Status};
 
 /// How many actors a cause names; the rest are counted.
 const NAMED: usize = 8;
@@ -20,6 +20,8 @@ pub(super) struct Scene<'r> {
     pub(super) stranded: Vec<Stranded<'r>>,
     /// What the node saw, in order.
     pub(super) node: Vec<&'r Observation>,
+    /// Superblocks, and the errors that somebody got from them who could read them before.
+    answers: BTreeSet<(DeviceId, &'r str)>,
 }
 
 /// A workload of which replicas could not use the mount while the node could.
@@ -34,6 +36,21 @@ pub(super) struct Stranded<'r> {
     pub(super) node: &'r Observation,
 }
 
+/// Errors that somebody got from a superblock who could read it before in the same way.
+fn answers(report: &Report) -> BTreeSet<(DeviceId, &str)> {
+    let (mut readers, mut answers) = (HashSet::new(), BTreeSet::new());
+    for seen in &report.timeline {
+        let Some(mount) = &seen.mount else { continue };
+        let reader = (mount.device, &seen.actor, seen.uid, seen.access);
+        if seen.outcome.is_ok() {
+            readers.insert(reader);
+        } else if readers.contains(&reader) {
+            answers.insert((mount.device, seen.outcome.class()));
+        }
+    }
+    answers
+}
+
 impl<'r> Scene<'r> {
     pub(super) fn new(report: &'r Report) -> Self {
         let mut scene = Self {
@@ -41,6 +58,7 @@ impl<'r> Scene<'r> {
             fuse_path: report.plan.bridge.fuse_path().as_str().into(),
             stranded: Vec::new(),
             node: Vec::new(),
+            answers: answers(report),
         };
         scene.node = scene.probes().filter(|seen| seen.actor == Actor::Node).collect();
         scene.find_stranded();
@@ -111,6 +129,54 @@ impl<'r> Scene<'r> {
             check.status == Status::Failed
                 && begins.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
         })
+    }
+
+    /// Whether an error is the daemon's own answer: somebody who could read that superblock before gets
+    /// the same error from it, so that nothing in front of the mount keeps people out.
+    pub(super) fn is_answered(&self, seen: &Observation) -> bool {
+        let device = seen.mount.as_ref().map(|mount| mount.device);
+        device.is_some_and(|device| self.answers.contains(&(device, seen.outcome.class())))
+    }
+
+    /// Starts that were refused: whose, and the runtime's words.
+    pub(super) fn refusals(&self) -> Vec<(&'r str, &'r str)> {
+        let ids = ["started", "new_consumer_starts", "producer_restarts"];
+        let checks = ids.into_iter().flat_map(|id| self.failed(id)).map(|check| {
+            let name = match (check.id.split_once(':'), check.id.as_str()) {
+                (Some((_, name)), _) => name,
+                (None, "producer_restarts") => self.producer(),
+                (None, _) => crate::phase::DURING_FAULT,
+            };
+            (name, check.observed.as_str())
+        });
+        self.with_failures(FailureOf::Start, checks.collect())
+    }
+
+    /// What producers said that did not mount: which, and its words.
+    pub(super) fn mount_failures(&self) -> Vec<(&'r str, &'r str)> {
+        let checks = self.failed("mounted");
+        let checks = checks.map(|check| (self.producer(), check.observed.as_str()));
+        self.with_failures(FailureOf::Mount, checks.collect())
+    }
+
+    /// The name of the first producer.
+    pub(super) fn producer(&self) -> &'r str {
+        self.report.plan.producer().map_or("producer", |spec| &spec.name)
+    }
+
+    /// Phases tell in their checks what the report lists besides; steps do not.
+    fn with_failures(
+        &self,
+        of: FailureOf,
+        mut told: Vec<(&'r str, &'r str)>,
+    ) -> Vec<(&'r str, &'r str)> {
+        for failure in self.report.failures.iter().filter(|failure| failure.of == of) {
+            let (name, words) = (failure.workload.as_str(), failure.words.as_str());
+            if !told.iter().any(|known| known.0 == name && known.1.contains(words)) {
+                told.push((name, words));
+            }
+        }
+        told
     }
 
     /// The latest capture with a table of `actor`.

@@ -5,6 +5,7 @@ use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, shell};
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::Actor;
+use crate::plan::Volume;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -38,7 +39,7 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
         id: "stacked-layers".into(),
         title: format!(
             "{deep} FUSE mounts lie on each other at the mountpoint of {actor}: one is added at \
-             every recovery, and only the topmost is alive"
+             every recovery, and only the topmost can be used"
         ),
         confidence: Confidence::Certain,
         actors,
@@ -47,7 +48,10 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
         fix: Fix::command(
             "take the dead layers off before each new mount, unless consumers are bound to the \
              mountpoint itself: these receive only what is mounted on top",
-            format!("while mountpoint -q {path}; do umount --lazy {path}; done"),
+            format!(
+                "while grep -qF {} /proc/self/mountinfo; do umount --lazy {path}; done   # before it",
+                shell(&format!(" {} ", scene.path_of(actor).to_string_lossy()))
+            ),
         ),
         verify: format!("grep -cF {path} /proc/self/mountinfo   # 1"),
         source: "mount(2); https://github.com/fluid-cloudnative/fluid/issues/5416".into(),
@@ -62,6 +66,10 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
     let mut mounts = Vec::new();
     for stranded in &scene.stranded {
         let seen = stranded.sample();
+        // What is mounted on a file lies on that file, and never on its directory.
+        if stranded.spec.volume == Volume::File {
+            continue;
+        }
         let Some(now) = seen.mount.as_ref().filter(|now| now.master.is_none()) else { continue };
         // It had a master before, and the kernel no longer shows one: the last peer of it is gone.
         let had_master = scene.probes().find_map(|before| {

@@ -7,7 +7,7 @@ use super::*;
 use crate::mountinfo::{MountEntry, MountTable};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::plan::{Plan, Propagation, Volume};
-use crate::report::{ActorTable, Check, Status};
+use crate::report::{ActorTable, Check, Failure, FailureOf, Status};
 
 const FUSE_POINT: &str = "/tmp/fuse-test-bridge/dfs";
 
@@ -286,6 +286,42 @@ fn an_error_of_the_daemon_is_not_its_death() {
     last.outcome = Outcome::errno("EIO", "read");
     let found = ids(&report);
     assert_eq!(found, ["daemon-answers-errors"]);
+}
+
+#[test]
+fn an_errno_that_a_reader_got_from_the_daemon_is_no_permission() {
+    for errno in ["EACCES", "EPERM", "ESTALE"] {
+        let mut report = in_order();
+        let last = report.timeline.iter_mut().rfind(|seen| is_node(seen)).expect("the node looked");
+        last.outcome = Outcome::errno(errno, "read");
+        // It read the same superblock before.
+        let (mut before, at_us) = (last.clone(), last.at_us - 1);
+        (before.outcome, before.at_us) = (Outcome::Ok, at_us);
+        let index = report.timeline.iter().rposition(is_node).expect("the node looked");
+        report.timeline.insert(index, before);
+        assert_eq!(ids(&report), ["daemon-answers-errors"], "{errno}");
+    }
+}
+
+#[test]
+fn a_refusal_that_only_the_report_lists_has_its_cause_too() {
+    for (of, words, expected) in [
+        (
+            FailureOf::Start,
+            "stat /x: transport endpoint is not connected",
+            "stale-source-blocks-start",
+        ),
+        (
+            FailureOf::Mount,
+            "run fusermount3: No such file or directory (ENOENT)",
+            "fusermount3-absent",
+        ),
+    ] {
+        let mut report = in_order();
+        let (workload, step) = ("producer".to_owned(), "1-start".to_owned());
+        report.failures = vec![Failure { workload, step, of, words: words.into() }];
+        assert_eq!(ids(&report), [expected]);
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::words::{ERRNOS, SIGNALS};
+
 /// What must be seen by one actor: `ok`, `[ok, ENOTCONN]` or a map with more than the outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
@@ -282,10 +284,5 @@ pub const PROPAGATION_WORDS: [&str; 5] =
 
 /// Whether a word can be an outcome: one of [`OUTCOME_WORDS`], an errno or a signal.
 pub fn is_outcome(word: &str) -> bool {
-    let upper = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-    };
-    OUTCOME_WORDS.contains(&word)
-        || word.strip_prefix('E').is_some_and(upper)
-        || word.strip_prefix("SIG").is_some_and(upper)
+    OUTCOME_WORDS.contains(&word) || ERRNOS.contains(&word) || SIGNALS.contains(&word)
 }

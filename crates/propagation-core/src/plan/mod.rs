@@ -7,6 +7,7 @@ mod node;
 mod step;
 mod step_problems;
 mod validate;
+mod words;
 mod workload;
 
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! The steps of a scenario: what is done, one after the other, and what must then be seen.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::expect::Expected;
 use super::fault::{Fault, Repair};
@@ -43,7 +45,7 @@ impl PhaseName {
 }
 
 /// Who a step is about: one name or several.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Names {
@@ -51,6 +53,34 @@ pub enum Names {
     One(String),
     /// Several, in order.
     Several(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsWritten;
+
+        impl<'de> Visitor<'de> for AsWritten {
+            type Value = Names;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("the name of a workload, a list of names, or all")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Names, E> {
+                Ok(Names::One(name.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Names, A::Error> {
+                let mut several = Vec::new();
+                while let Some(name) = names.next_element()? {
+                    several.push(name);
+                }
+                Ok(Names::Several(several))
+            }
+        }
+
+        deserializer.deserialize_any(AsWritten)
+    }
 }
 
 impl Names {
@@ -79,7 +109,8 @@ pub enum Action {
     /// Starts workloads in this order. `all` is all that do not run: those with order
     /// `before_mount`, then producers, then, once they serve, the others.
     Start(Names),
-    /// Ends workloads, as deleting their pods does.
+    /// Ends workloads at once, as the forced deletion of their pods does: SIGKILL, and no time to
+    /// unmount. The fault `delete` is the gentle one.
     Stop(Names),
     /// Restarts the containers of workloads in place.
     Restart(Names),
@@ -149,7 +180,7 @@ struct StepFile {
     /// Starts workloads: names, or `all`.
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<Names>,
-    /// Ends workloads, as deleting their pods does.
+    /// Ends workloads at once, without time to unmount; the fault `delete` is the gentle one.
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<Names>,
     /// Restarts containers of workloads in place.

@@ -4,6 +4,7 @@ use super::expect::{Aspect, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject,
 use super::fault::{Fault, Repair};
 use super::step::{Action, Names, Step};
 use super::validate::Problem;
+use super::words::{ERRNOS, SIGNALS};
 use super::{Plan, Role};
 use crate::suggest::nearest;
 
@@ -101,10 +102,14 @@ fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Pr
     let at = format!("{at}.fault");
     if let Fault::Errors(errno) = fault
         && errno != "0"
-        && !(errno.starts_with('E') && is_outcome(errno))
+        && !ERRNOS.contains(&errno.as_str())
     {
         let reason = format!("{errno:?} is no errno");
-        return Some(Problem::new(at, reason, "use a name such as EIO, or \"0\" to end it"));
+        let hint = match nearest(&errno.to_uppercase(), ERRNOS) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "use a name such as EIO, or \"0\" to end it".into(),
+        };
+        return Some(Problem::new(at, reason, hint));
     }
     let served = match step.on.as_ref().map(Names::as_slice) {
         Some([name]) => plan.workload(name),
@@ -168,6 +173,24 @@ fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Pr
     Some(Problem::new(at, format!("nobody is called {name:?}"), hint))
 }
 
+/// What is expected of the wrong subject.
+fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
+    if subject.actor != "run" {
+        return expected.exit.map(|_| "exit");
+    }
+    [
+        ("layers", expected.layers.is_some()),
+        ("mounts_added", expected.mounts_added.is_some()),
+        ("mounts_grown", expected.mounts_grown.is_some()),
+        ("fuse_mounts", expected.fuse_mounts.is_some()),
+        ("propagation", expected.propagation.is_some()),
+        ("device", expected.device.is_some()),
+        ("failed_at_most", expected.failed_at_most.is_some()),
+    ]
+    .into_iter()
+    .find_map(|(key, there)| there.then_some(key))
+}
+
 fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) -> Option<Problem> {
     let at = format!("{at}.expect.{key}");
     let subject = match Subject::parse(key) {
@@ -180,7 +203,9 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
         return Some(problem);
     }
     if let Some(word) = expected.outcome.iter().find(|word| !is_outcome(word)) {
-        let hint = match nearest(word, OUTCOME_WORDS) {
+        let known = || OUTCOME_WORDS.into_iter().chain(ERRNOS).chain(SIGNALS);
+        let near = nearest(word, known()).or_else(|| nearest(&word.to_uppercase(), known()));
+        let hint = match near {
             Some(near) => format!("did you mean {near}?"),
             None => format!("use an errno such as ENOTCONN, or {}", OUTCOME_WORDS.join(", ")),
         };
@@ -194,6 +219,22 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
             None => format!("use one of {}", PROPAGATION_WORDS.join("; ")),
         };
         return Some(Problem::new(at, format!("{word:?} is no propagation"), hint));
+    }
+    if let Some(key) = misplaced(&subject, expected) {
+        let (reason, fix) = match subject.actor.as_str() {
+            "run" => (
+                format!("{key} is no property of what a step ran"),
+                "write outcome, text or exit; for mounts name an actor",
+            ),
+            _ => (
+                format!(
+                    "{key} is the exit code of what the step ran, and not of {}",
+                    subject.actor
+                ),
+                "write it under run",
+            ),
+        };
+        return Some(Problem::new(at, reason, fix));
     }
     let about_a_program = subject.aspect == Aspect::Program || subject.aspect == Aspect::Log;
     if about_a_program && plan.workload(&subject.actor).is_none() {

@@ -170,6 +170,29 @@ pub struct Cleanup {
     pub duration_ms: f64,
 }
 
+/// A workload that could not be started, or a producer that did not mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Failure {
+    /// The workload.
+    pub workload: String,
+    /// The phase or step in which it was tried.
+    pub step: String,
+    /// What did not come about.
+    pub of: FailureOf,
+    /// The words of the runtime, or of the producer.
+    pub words: String,
+}
+
+/// What did not come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureOf {
+    /// The container was not created or not started.
+    Start,
+    /// The producer ran and did not mount.
+    Mount,
+}
+
 /// A log of one workload, as `kubectl logs` would show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WorkloadLog {
@@ -289,6 +312,9 @@ pub struct Report {
     pub environment: Option<HostFacts>,
     /// What was to be done.
     pub plan: Plan,
+    /// What could not be started or mounted, in order, also where that was expected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
     /// What the workloads logged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<WorkloadLog>,

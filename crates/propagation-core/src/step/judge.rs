@@ -9,7 +9,7 @@ use crate::mountinfo::MountTable;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Aspect, Device, Expected, Step, Subject};
 use crate::program::{LoadReport, ProgramState};
-use crate::report::Check;
+use crate::report::{Check, Failure};
 
 /// What was seen after a step.
 #[derive(Debug, Default)]
@@ -29,13 +29,20 @@ pub(super) fn judge(
     sight: &Sight,
 ) -> Vec<Check> {
     let mut checks = Vec::new();
-    if !step.expect.contains_key("run")
-        && let Done::Failed(words) = done
-    {
+    let failed = match done {
+        Done::Failed(words) => Some(words.clone()),
+        Done::Ran(ran) if ran.exit_code() != Some(0) => {
+            let state =
+                ran.state.as_ref().map_or_else(|| "took too long".into(), |s| s.to_string());
+            Some(format!("it {state}{}", tail(&ran.output)))
+        }
+        Done::Ok | Done::Ran(_) => None,
+    };
+    if let Some(words) = failed.filter(|_| !step.expect.contains_key("run")) {
         let expected = "the step can be done";
-        checks.push(Check::new("done", false, expected, words.clone()).with_cause(
+        checks.push(Check::new("done", false, expected, words).with_cause(
             "the words above",
-            "expect it with `run: {text: …}`, or mend the scenario",
+            "expect it with `run: {exit: …}` or `run: {text: …}`, or mend the scenario",
         ));
     }
     for (key, expected) in &step.expect {
@@ -51,13 +58,13 @@ pub(super) fn judge(
 }
 
 /// A check for every workload that could not start or mount, although the step expects nothing of it.
-pub(super) fn unexpected(step: &Step, failures: Vec<(String, String)>) -> Vec<Check> {
+pub(super) fn unexpected(step: &Step, failures: &[Failure]) -> Vec<Check> {
     let expected = |name: &str| {
         step.expect.keys().any(|key| Subject::parse(key).is_ok_and(|subject| subject.actor == name))
     };
-    let failed = failures.into_iter().filter(|(name, _)| !expected(name));
+    let failed = failures.iter().filter(|failure| !expected(&failure.workload));
     failed
-        .map(|(name, words)| {
+        .map(|Failure { workload: name, words, .. }| {
             let expected = format!("{name} starts, and mounts if it is a producer");
             Check::new(format!("done:{name}"), false, expected, words).with_cause(
                 "the words above",

@@ -23,8 +23,7 @@ pub(super) async fn and_judge(
     done: &Done,
 ) -> Result<(), Error> {
     let sight = look(context, step).await?;
-    let failures = context.take_failures();
-    let mut checks = unexpected(step, failures);
+    let mut checks = unexpected(step, context.new_failures());
     checks.extend(judge(context, step, done, &sight));
     for check in checks {
         context.check(check);

@@ -125,7 +125,7 @@ impl Phase for PhaseStep {
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
         self.inner.run(context).await?;
         // The phase has checks of its own for what could not start or mount.
-        context.take_failures();
+        context.new_failures();
         if self.step.expect.is_empty() {
             return Ok(());
         }

@@ -28,6 +28,36 @@ async fn what_has_no_mount_table_has_not_0_mounts() {
     }
 }
 
+/// What is wrong with a scenario, and what to do.
+fn said(text: &str) -> String {
+    let error = scenario::parse("s.yaml", text).map(drop).expect_err(text);
+    format!("{error}; {}", error.fix().unwrap_or_default())
+}
+
+#[test]
+fn what_cannot_be_expected_is_refused() {
+    for (expect, words) in [
+        ("c: {exit: 7}", "write it under run"),
+        ("run: {layers: 2}", "name an actor"),
+        ("c: ENOTCON", "did you mean ENOTCONN?"),
+        ("c: enotconn", "did you mean ENOTCONN?"),
+        ("c.program: SIGKIL", "did you mean SIGKILL?"),
+        ("c: [ok, EFOO]", "\"EFOO\" is no outcome"),
+    ] {
+        let text = format!("{ONE}steps: [{{start: all, expect: {{{expect}}}}}]");
+        let error = said(&text);
+        assert!(error.contains(words), "{expect}: {error}");
+    }
+    for (step, words) in [
+        ("{start: true}", "a list of names, or all"),
+        ("{fault: {errors: EACCESS}}", "did you mean EACCES?"),
+    ] {
+        let text = format!("{ONE}steps: [{{start: all}}, {step}]");
+        let error = said(&text);
+        assert!(error.contains(words), "{step}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_phase_says_once_that_a_container_was_refused() {
     // The volume's source is a dead mount.
