@@ -36,6 +36,8 @@ fn of_fault(fault: &Fault) -> Option<String> {
         Fault::Kill
         | Fault::KillParent
         | Fault::Terminate
+        | Fault::Delete
+        | Fault::ForceDelete
         | Fault::Stop
         | Fault::Continue
         | Fault::Unmount

@@ -356,8 +356,19 @@ impl Shared {
     /// Deletes pods without waiting until they are gone. Not by force: a kubelet must have seen that
     /// they are to go before their programs are killed, or it would start them again.
     pub(crate) async fn delete_pods(&self, names: &[String]) -> Result<(), Error> {
+        self.delete_pods_with(names, None).await
+    }
+
+    /// The same with another grace period than the pods' own, in seconds.
+    pub(crate) async fn delete_pods_with(
+        &self,
+        names: &[String],
+        grace_period: Option<u32>,
+    ) -> Result<(), Error> {
         self.pods.expect_no_more(names);
-        let (api, parameters) = (self.pod_api(), DeleteParams::default());
+        let grace_period_seconds = grace_period;
+        let (api, parameters) =
+            (self.pod_api(), DeleteParams { grace_period_seconds, ..DeleteParams::default() });
         let (api, parameters) = (&api, &parameters);
         let delete = names.iter().map(|name| async move {
             let operation = format!("delete pod {}/{name}", self.namespace);

@@ -7,13 +7,17 @@ use async_trait::async_trait;
 use propagation_core::client::{Reported, WorkloadClient, finished};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Role, WorkloadSpec};
-use propagation_core::program::{LoadReport, StartRefused};
+use propagation_core::program::{LoadReport, ProgramState, StartRefused};
 use propagation_core::protocol::Call;
+use propagation_core::report::time::{Wait, WaitedOn};
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
 
 use crate::host::Host;
 use crate::shared::{Shared, waits};
+
+/// How long a kubelet may take to end the program of a pod that is deleted.
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long it may take until a process is stopped, in milliseconds.
 const STOP_MS: u64 = 1_000;
@@ -51,7 +55,15 @@ impl Workload for K8sWorkload {
     }
 
     async fn inject(&self, fault: &Fault) -> Result<String, Error> {
-        self.client.inject(fault).await
+        match fault {
+            Fault::Delete | Fault::ForceDelete => {
+                // In a task of its own: a caller that does not wait leaves no pod half deleted.
+                let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
+                let force = *fault == Fault::ForceDelete;
+                finished(tokio::spawn(async move { delete(&shared, &client, force).await })).await
+            }
+            fault => self.client.inject(fault).await,
+        }
     }
 
     async fn restart(
@@ -156,6 +168,28 @@ async fn stop(shared: &Shared, client: &WorkloadClient<Host>) -> Result<(), Erro
         shared.node.call(Call::Remove { container }).await.map(drop)
     };
     client.stop(end).await
+}
+
+/// Deletes the pods that are the workload now, and waits until the kubelet has ended the program; what
+/// shows it. The workload can be started again.
+async fn delete(
+    shared: &Shared,
+    client: &WorkloadClient<Host>,
+    force: bool,
+) -> Result<String, Error> {
+    let container = client.container()?;
+    let (pods, operation) = (shared.pod_names(&client.spec, container), "delete the pod");
+    shared.delete_pods_with(&pods, force.then_some(0)).await?;
+    let clock = shared.node.programs.clock();
+    let started_us = clock.now_us();
+    let ended = client.wait(Until::Ended, ENDED_WITHIN).await?;
+    let (on, subject) = (WaitedOn::Kubelet, client.spec.name.clone());
+    let wait = Wait { on, subject, started_us, ended_us: clock.now_us() };
+    shared.node.programs.add_waits([wait]);
+    if matches!(ended.program, ProgramState::Running) {
+        return Err(Error::new(ErrorKind::Timeout, operation, "its program goes on"));
+    }
+    Ok(format!("pod {} deleted; its program {}", pods.join(", "), ended.program))
 }
 
 /// Makes new pods for a workload that has none.

@@ -130,11 +130,16 @@ pub(crate) enum BackendName {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub(crate) enum FaultName {
     /// SIGKILL, and the namespaces go.
     Kill,
     /// SIGTERM: a clean unmount.
     Terminate,
+    /// The pod is deleted: SIGTERM, then SIGKILL.
+    Delete,
+    /// The same by force, as `kubectl delete --force` does.
+    ForceDelete,
     /// SIGSTOP: the daemon hangs.
     Stop,
 }
@@ -266,6 +271,8 @@ impl RunOptions {
         plan.fault = match self.fault {
             FaultName::Kill => Fault::Kill,
             FaultName::Terminate => Fault::Terminate,
+            FaultName::Delete => Fault::Delete,
+            FaultName::ForceDelete => Fault::ForceDelete,
             FaultName::Stop => Fault::Stop,
         };
         plan.fuse.allow_other = !self.no_allow_other;

@@ -22,6 +22,7 @@ fn main() {
     support::main(vec![
         test("over_ssh_it_is_full_success_and_nothing_is_left", over_ssh),
         test("an_imported_image_will_do", imported_image),
+        test("a_producer_whose_pod_is_deleted_comes_back_as_another", deleted),
         test("through_a_host_pod_it_is_full_success_too", through_a_pod),
         test("one_node_that_fails_does_not_spoil_the_other", many_nodes),
         test("a_pod_that_somebody_takes_away_is_named", taken_away),
@@ -188,6 +189,20 @@ fn interrupted() -> TestResult {
         return Err(format!("an interrupted run ended with {status}").into());
     }
     lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn deleted() -> TestResult {
+    let lab = lab!();
+    for fault in ["delete", "force_delete"] {
+        let run = lab.run(&["--evidence", "--fault", fault]).output()?;
+        // It unmounts cleanly: consumers see an empty directory, and nothing tells them.
+        let text = stdout(&run);
+        expect_part(&text, "evidence: pod producer-")?;
+        expect_part(&text, "deleted; its program exited with 0")?;
+        expect_part(&text, "recovers_by_itself: every consumer, with no intervention")?;
+        lab.expect_nothing_left()?;
+    }
     PASSED
 }
 

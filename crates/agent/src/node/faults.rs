@@ -165,6 +165,10 @@ fn begin(
         Fault::Kill | Fault::KillParent => (Signal::SIGKILL, Awaited::End),
         Fault::Terminate => (Signal::SIGTERM, Awaited::End),
         Fault::Delete => (Signal::SIGTERM, Awaited::EndOrForce),
+        Fault::ForceDelete => {
+            let least = deadline_ms.min(LEAST_GRACE_MS);
+            return container.signal(request, Signal::SIGTERM, Awaited::EndOrForce, least);
+        }
         Fault::Stop => (Signal::SIGSTOP, Awaited::Stop),
         Fault::Continue => (Signal::SIGCONT, Awaited::Continue),
         Fault::Abort | Fault::Oom | Fault::Unmount | Fault::LazyUnmount => {
@@ -174,6 +178,9 @@ fn begin(
     };
     container.signal(request, signal, awaited, deadline_ms)
 }
+
+/// What a kubelet gives the processes of a pod at the least, in milliseconds.
+const LEAST_GRACE_MS: u64 = 2_000;
 
 fn only_producers(container: &Container, fault: &Fault) -> Result<(), Failure> {
     if container.spec().role == Role::Producer {

@@ -52,7 +52,7 @@ impl World {
                 format!("terminate {name}"),
                 "its processes are stopped and take no signal but SIGKILL",
             )),
-            Fault::Terminate | Fault::Exit | Fault::Delete => {
+            Fault::Terminate | Fault::Exit | Fault::Delete | Fault::ForceDelete => {
                 if !stopped {
                     self.unmount_own(number);
                 }

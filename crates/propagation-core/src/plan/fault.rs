@@ -17,6 +17,9 @@ pub enum Fault {
     Terminate,
     /// The pod is deleted: SIGTERM, SIGKILL when that takes too long, and its namespaces go.
     Delete,
+    /// The pod is deleted by force (`kubectl delete --force --grace-period 0`): it is gone from the
+    /// cluster at once, and its processes have the 2 s that a kubelet gives at the least.
+    ForceDelete,
     /// The daemon takes its mount off by itself and exits, as on an error of its own.
     Exit,
     /// SIGKILL to process 1 of the container: the supervisor dies, and its children with it.
@@ -51,7 +54,13 @@ impl Fault {
     pub fn ends_the_daemon(&self) -> bool {
         matches!(
             self,
-            Self::Kill | Self::Terminate | Self::Delete | Self::Exit | Self::KillParent | Self::Oom
+            Self::Kill
+                | Self::Terminate
+                | Self::Delete
+                | Self::ForceDelete
+                | Self::Exit
+                | Self::KillParent
+                | Self::Oom
         )
     }
 }
@@ -62,6 +71,9 @@ impl fmt::Display for Fault {
             Self::Kill => "kill (SIGKILL to the daemon)",
             Self::Terminate => "terminate (SIGTERM, clean unmount)",
             Self::Delete => "delete (SIGTERM, then the namespaces are torn down)",
+            Self::ForceDelete => {
+                "force_delete (SIGTERM, SIGKILL 2 s later, then the namespaces go)"
+            }
             Self::Exit => "exit (the daemon unmounts and ends by itself)",
             Self::KillParent => "kill_parent (SIGKILL to process 1 of the container)",
             Self::Stop => "stop (SIGSTOP, the daemon hangs)",

@@ -98,6 +98,8 @@ fn fault(fault: &Fault) -> Option<&'static str> {
     match fault {
         Fault::Kill => Some("kill"),
         Fault::Terminate => Some("terminate"),
+        Fault::Delete => Some("delete"),
+        Fault::ForceDelete => Some("force_delete"),
         Fault::Stop => Some("stop"),
         // Only a scenario can name the others.
         _ => None,

@@ -22,7 +22,7 @@ pub struct Wait {
 #[serde(rename_all = "snake_case")]
 pub enum WaitedOn {
     /// The kubelet, with the scheduler before it and the pod's sandbox and volumes: until there is a
-    /// process of the container.
+    /// process of the container; or until it has ended the program of a pod that is deleted.
     Kubelet,
     /// The container runtime: from its first process until the container's own program runs.
     Runtime,

@@ -14,6 +14,7 @@ _Fault: TypeAlias = Literal[
     "kill",
     "terminate",
     "delete",
+    "force_delete",
     "exit",
     "kill_parent",
     "stop",

@@ -28,6 +28,7 @@ FaultName = Literal[
     "kill",
     "terminate",
     "delete",
+    "force_delete",
     "exit",
     "kill_parent",
     "stop",
