@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use propagation_core::ErrorKind;
 use propagation_core::journal::HostChange;
 use propagation_core::protocol::Failure;
 
-use crate::failure::system;
+use crate::failure::{failure, system};
 use crate::mounts::errno_of;
 
 /// Makes a change; returns whether it had to be made.
@@ -22,8 +23,14 @@ pub(crate) fn apply(change: &HostChange) -> Result<bool, Failure> {
             }
             match fs::create_dir(path) {
                 Ok(()) => {
-                    std::os::unix::fs::chown(path, Some(*owner), Some(*owner)).map_err(failed)?;
-                    Ok(true)
+                    let owned = std::os::unix::fs::chown(path, Some(*owner), Some(*owner));
+                    owned.map(|()| true).map_err(|error| {
+                        let _ = fs::remove_dir(path);
+                        match errno_of(&error) {
+                            Errno::EINVAL => not_mapped(path, *owner),
+                            errno => system(change.to_string(), errno),
+                        }
+                    })
                 }
                 Err(error) if error.kind() == IoKind::AlreadyExists => Ok(false),
                 Err(error) => Err(failed(error)),
@@ -47,6 +54,14 @@ pub(crate) fn apply(change: &HostChange) -> Result<bool, Failure> {
             Ok(true)
         }
     }
+}
+
+/// What chown(2) means by EINVAL in a user namespace.
+fn not_mapped(path: &str, owner: u32) -> Failure {
+    let reason = format!("user id {owner} is not mapped into the node's user namespace");
+    let fix = "give the user a range in /etc/subuid and /etc/subgid and install newuidmap (package \
+               uidmap), or run it as root";
+    failure(ErrorKind::Unsupported, format!("give {path:?} to uid {owner}"), reason, Some(fix))
 }
 
 /// Removes a directory if it is empty. One that is not there is removed already. The plain file of
