@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions::is_pod_running};
 use kube::{Api, Client, ResourceExt};
@@ -180,6 +180,10 @@ impl Cluster {
     }
 
     async fn pods(&self, space: &str) -> Result<(), Failure> {
+        // The service account of a namespace that is new comes a moment later.
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), space);
+        let there = |account: Option<&ServiceAccount>| account.is_some();
+        tokio::time::timeout(WITHIN, await_condition(accounts, "default", there)).await??;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), space);
         tokio::try_join!(
             self.start(&api, "producer", "Bidirectional"),
@@ -215,14 +219,7 @@ impl Cluster {
                 }],
             },
         }))?;
-        // The service account of a namespace that is new comes a moment later.
-        let mut made = api.create(&PostParams::default(), &pod).await;
-        while matches!(&made, Err(kube::Error::Api(status)) if status.message.contains("serviceaccount"))
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            made = api.create(&PostParams::default(), &pod).await;
-        }
-        made?;
+        api.create(&PostParams::default(), &pod).await?;
         let running = await_condition(api.clone(), name, is_pod_running());
         tokio::time::timeout(WITHIN, running).await??;
         Ok(())

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use kube::core::Status;
-use kube::runtime::wait::{self, Condition, await_condition};
-use kube::runtime::watcher;
+use kube::runtime::wait::Condition;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
 use propagation_core::{Error, ErrorKind};
 use serde::de::DeserializeOwned;
@@ -133,25 +134,26 @@ pub(crate) async fn persist_until<K>(
     operation: &str,
     objects: &Api<K>,
     name: &str,
-    condition: impl Condition<K> + Clone,
+    condition: impl Condition<K>,
 ) -> Result<Option<K>, Error>
 where
     K: Clone + fmt::Debug + Send + DeserializeOwned + Resource + 'static,
 {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match await_condition(objects.clone(), name, condition.clone()).await {
-            Ok(object) => return Ok(object),
-            Err(wait::Error::ProbeFailed(
+    let events = watcher::watch_object(objects.clone(), name).default_backoff();
+    futures_util::pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(object) if condition.matches_object(object.as_ref()) => return Ok(object),
+            Ok(_) => {}
+            Err(
                 watcher::Error::InitialListFailed(error)
                 | watcher::Error::WatchStartFailed(error)
                 | watcher::Error::WatchFailed(error),
-            )) if !is_passing(&error) => return Err(api(operation, error)),
+            ) if !is_passing(&error) => return Err(api(operation, error)),
             Err(error) => tracing::debug!(operation, %error, "watched again"),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
+    Err(environment(operation.to_owned(), "the watch has ended"))
 }
 
 /// Deletes; what is not there is deleted already.

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use propagation_core::client::NodeClient;
 use propagation_core::journal::HostChange;
 use propagation_core::plan::Plan;
-use propagation_core::report::time::{Wait, WaitedOn};
+use propagation_core::report::time::WaitedOn;
 use propagation_core::{Error, ErrorKind, Run};
 
 use crate::cluster::Cluster;
@@ -75,12 +75,12 @@ impl Opening<'_> {
         let reached = reach(self.cluster, self.node, self.space, self.record, self.way).await?;
         *on_node = true;
         let programs = programs(run.started);
-        programs.add_waits(reached.waited.map(|waited| {
-            let ended_us = programs.clock().now_us();
+        if let Some(waited) = reached.waited {
+            let now_us = programs.clock().now_us();
             let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-            let (on, subject) = (WaitedOn::Kubelet, "host agent".into());
-            Wait { on, subject, started_us: ended_us.saturating_sub(waited_us), ended_us }
-        }));
+            let since_us = now_us.saturating_sub(waited_us);
+            programs.waited(WaitedOn::Kubelet, "host agent", since_us, now_us);
+        }
         let connection = Host::connect(reached.link, Arc::clone(&programs)).await?;
         let node = NodeClient { connection, plan: plan.clone(), programs };
         if options.apply {

@@ -1,19 +1,18 @@
-//! Who operates a run: the program that has started it, as it stands in the run's record.
+//! Who operates a run, as it stands in the run's record: the machine and the process.
 
-/// This program, as it stands in the records of its runs: host name, process id and when it started.
+use propagation_core::client::operator::{runs_still as process_runs, this_process};
+
+/// This program.
 pub(crate) fn this_program() -> String {
-    let pid = std::process::id().to_string();
-    format!("{}/{pid}/{}", host_name(), started(&pid).unwrap_or_default())
+    format!("{}/{}", host_name(), this_process())
 }
 
 /// Whether the program of a record still runs, as far as can be told from here.
 pub(crate) fn runs_still(operator: &str) -> bool {
-    let mut parts = operator.rsplitn(3, '/');
-    let (Some(start), Some(pid), Some(host)) = (parts.next(), parts.next(), parts.next()) else {
-        return false;
-    };
-    // Of another machine, or where there is no /proc, it cannot be told.
-    host != host_name() || start.is_empty() || started(pid).as_deref() == Some(start)
+    // Of another machine it cannot be told.
+    operator
+        .rsplit_once('/')
+        .is_some_and(|(host, process)| host != host_name() || process_runs(process))
 }
 
 fn host_name() -> String {
@@ -22,25 +21,14 @@ fn host_name() -> String {
     name.trim().to_owned()
 }
 
-/// When a process started, in clock ticks since boot (proc(5), field 22 of stat): its id alone may be
-/// another's by now.
-fn started(pid: &str) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_the_name) = stat.rsplit_once(") ")?;
-    after_the_name.split(' ').nth(19).map(ToOwned::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{runs_still, this_program};
 
     #[test]
-    fn this_program_runs_and_another_start_of_its_id_does_not() {
-        let this = this_program();
-        assert!(runs_still(&this));
-        let (before, start) = this.rsplit_once('/').expect("a start time");
-        assert!(start.is_empty() || !runs_still(&format!("{before}/1")));
-        assert!(runs_still("another-host/1/1"), "it cannot be told from here");
+    fn this_program_runs_and_what_is_no_record_does_not() {
+        assert!(runs_still(&this_program()));
+        assert!(runs_still("another-host/1:1"), "it cannot be told from here");
         assert!(!runs_still("nonsense"));
     }
 }

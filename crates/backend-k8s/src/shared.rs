@@ -8,13 +8,13 @@ use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use propagation_core::client::{NodeClient, Reported};
+use propagation_core::client::{Arrival, NodeClient, Reported};
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::observation::{Access, Outcome};
 use propagation_core::plan::{Role, WorkloadSpec};
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
-use propagation_core::report::time::{Wait, WaitedOn};
+use propagation_core::report::time::WaitedOn;
 use propagation_core::{Error, ErrorKind, RunId};
 use tokio::sync::watch;
 
@@ -118,8 +118,7 @@ impl Shared {
             }
             let waits = group.iter().map(|one| async {
                 let outcome = self.wait_for_start(one).await;
-                let waits = waits(&one.spec.name, created_us, &one.events, &self.node);
-                self.node.programs.add_waits(waits);
+                self.waited(&one.spec.name, created_us, &one.events);
                 Ok::<_, Error>((one.container, outcome?))
             });
             outcomes.extend(try_join_all(waits).await?);
@@ -307,6 +306,20 @@ impl Shared {
         }
     }
 
+    /// Remembers what was waited for until the programs of a workload had come.
+    pub(crate) fn waited(&self, workload: &str, since_us: u64, events: &watch::Receiver<Reported>) {
+        let programs = &self.node.programs;
+        let arrivals: Vec<Arrival> = events.borrow().arrived.values().copied().collect();
+        let process = arrivals.iter().map(|arrival| arrival.process_us).max();
+        let came = arrivals.iter().map(|arrival| arrival.came_us).max();
+        // One that was refused or given up has no process that counts.
+        let process_us = process.unwrap_or_else(|| programs.clock().now_us()).max(since_us);
+        programs.waited(WaitedOn::Kubelet, workload, since_us, process_us);
+        if let Some(came_us) = came {
+            programs.waited(WaitedOn::Runtime, workload, process_us, came_us.max(process_us));
+        }
+    }
+
     /// Waits for a time; and for as long as the kubelet says that it waits between its tries, which
     /// gets longer each time.
     async fn patience(&self, pods: &[String], limit: Duration) {
@@ -359,14 +372,13 @@ impl Shared {
         self.delete_pods_with(names, None).await
     }
 
-    /// The same with another grace period than the pods' own, in seconds.
+    /// The same with another grace period than the pods' own.
     pub(crate) async fn delete_pods_with(
         &self,
         names: &[String],
-        grace_period: Option<u32>,
+        grace_period_seconds: Option<u32>,
     ) -> Result<(), Error> {
         self.pods.expect_no_more(names);
-        let grace_period_seconds = grace_period;
         let (api, parameters) =
             (self.pod_api(), DeleteParams { grace_period_seconds, ..DeleteParams::default() });
         let (api, parameters) = (&api, &parameters);
@@ -376,31 +388,6 @@ impl Shared {
         });
         try_join_all(delete).await.map(drop)
     }
-}
-
-/// What was waited for until the programs of a workload had come.
-pub(crate) fn waits(
-    workload: &str,
-    since_us: u64,
-    events: &watch::Receiver<Reported>,
-    node: &NodeClient<Host>,
-) -> Vec<Wait> {
-    let wait = |on, started_us, ended_us| {
-        let subject = workload.to_owned();
-        Wait { on, subject, started_us, ended_us }
-    };
-    let reported = events.borrow();
-    let arrivals = reported.arrived.values();
-    let process = arrivals.clone().map(|arrival| arrival.process_us).max();
-    let (Some(process_us), Some(came_us)) = (process, arrivals.map(|it| it.came_us).max()) else {
-        // Refused, or given up.
-        return vec![wait(WaitedOn::Kubelet, since_us, node.programs.clock().now_us())];
-    };
-    let process_us = process_us.max(since_us);
-    vec![
-        wait(WaitedOn::Kubelet, since_us, process_us),
-        wait(WaitedOn::Runtime, process_us, came_us.max(process_us)),
-    ]
 }
 
 /// How a pod stands, for the message of a deadline.

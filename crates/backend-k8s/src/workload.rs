@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use propagation_core::client::{Reported, WorkloadClient, finished};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Role, WorkloadSpec};
-use propagation_core::program::{LoadReport, ProgramState, StartRefused};
+use propagation_core::program::{LoadReport, StartRefused};
 use propagation_core::protocol::Call;
-use propagation_core::report::time::{Wait, WaitedOn};
+use propagation_core::report::time::WaitedOn;
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
 
 use crate::host::Host;
-use crate::shared::{Shared, waits};
+use crate::shared::Shared;
 
 /// How long a kubelet may take to end the program of a pod that is deleted.
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
@@ -146,7 +146,7 @@ async fn restart_container(
     let since_us = shared.node.programs.clock().now_us();
     shared.tell(std::iter::once(shared.told(container, spec, marker))).await?;
     let result = shared.wait_for_restart(container, spec, &pods, events).await;
-    shared.node.programs.add_waits(waits(&spec.name, since_us, &client.events(), &shared.node));
+    shared.waited(&spec.name, since_us, &client.events());
     if !matches!(result, Ok(Ok(()))) {
         // Should the kubelet succeed later, the program goes on waiting.
         shared.node.call(Call::Remove { container }).await?;
@@ -178,17 +178,12 @@ async fn delete(
     force: bool,
 ) -> Result<String, Error> {
     let container = client.container()?;
-    let (pods, operation) = (shared.pod_names(&client.spec, container), "delete the pod");
+    let pods = shared.pod_names(&client.spec, container);
     shared.delete_pods_with(&pods, force.then_some(0)).await?;
-    let clock = shared.node.programs.clock();
-    let started_us = clock.now_us();
+    let programs = &shared.node.programs;
+    let since_us = programs.clock().now_us();
     let ended = client.wait(Until::Ended, ENDED_WITHIN).await?;
-    let (on, subject) = (WaitedOn::Kubelet, client.spec.name.clone());
-    let wait = Wait { on, subject, started_us, ended_us: clock.now_us() };
-    shared.node.programs.add_waits([wait]);
-    if matches!(ended.program, ProgramState::Running) {
-        return Err(Error::new(ErrorKind::Timeout, operation, "its program goes on"));
-    }
+    programs.waited(WaitedOn::Kubelet, &client.spec.name, since_us, programs.clock().now_us());
     Ok(format!("pod {} deleted; its program {}", pods.join(", "), ended.program))
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use propagation_core::client::operator::this_process;
 use propagation_core::client::{Connection, Programs, lock, read};
 use propagation_core::protocol::{
     Call, Failure, Message, NodeSetup, PROTOCOL_VERSION, Reply, Request, encode,
@@ -57,7 +58,7 @@ impl Agent {
         let (ours, theirs) = StdStream::pair().map_err(failed)?;
         let process = propagation_agent_embed::command()
             .map_err(failed)?
-            .args(["node", "--run-id", &setup.run_id, "--parent", &crate::clean::own_identity()])
+            .args(["node", "--run-id", &setup.run_id, "--parent", &this_process()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // A node that outlives the caller must not hold its standard error open.

@@ -5,11 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use propagation_core::client::finished;
+use propagation_core::client::operator::runs_still;
 use propagation_core::{Error, ErrorKind, RunId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// What is left of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,45 +79,6 @@ fn run_of(command: &[u8]) -> Option<(RunId, String)> {
     Some((run_id, words.next()?.into_owned()))
 }
 
-/// This process: its id and when it started. The id alone may be another's later.
-pub(crate) fn own_identity() -> String {
-    let pid = std::process::id();
-    format!("{pid}:{}", start_time(pid).unwrap_or_default())
-}
-
-/// Whether the process with this identity runs, here or in a pid namespace below: a process that
-/// runs there has another id there, and the same start.
-fn runs_still(identity: &str) -> bool {
-    let Some((pid, started)) = identity.split_once(':') else { return false };
-    let (Ok(pid), Ok(started)) = (pid.parse(), started.parse()) else { return false };
-    start_time(pid) == Some(started) || processes().any(|id| is_called_below(id, pid, started))
-}
-
-/// Whether a process has this id in the pid namespace that it is in (proc(5), NSpid of status), and
-/// started then.
-fn is_called_below(pid: u32, below: u32, started: u64) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-    let last = ids.split_whitespace().skip(1).last().and_then(|id| id.parse().ok());
-    last == Some(below) && start_time(pid) == Some(started)
-}
-
-/// The processes that can be seen.
-fn processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
-}
-
-/// When a process started, in clock ticks since boot: field 22 of proc(5)'s stat. None for one that
-/// has ended, reaped or not.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses and may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if state == "Z" || state == "X" { None } else { fields.nth(18)?.parse().ok() }
-}
-
 /// Removes what is left of a run: kills its processes and waits until they are gone, and with them
 /// its namespaces and mounts. Idempotent.
 ///
@@ -121,48 +86,82 @@ fn start_time(pid: u32) -> Option<u64> {
 /// [`ErrorKind::Environment`] when a process belongs to another user; [`ErrorKind::Timeout`] when
 /// one is stuck in the kernel.
 pub async fn remove(run_id: &RunId) -> Result<Vec<i32>, Error> {
+    let run_id = run_id.clone();
+    finished(tokio::task::spawn_blocking(move || end(&run_id))).await
+}
+
+fn end(run_id: &RunId) -> Result<Vec<i32>, Error> {
     let mut killed = Vec::new();
-    let started = Instant::now();
-    loop {
-        let Some((processes, _)) = runs()?.remove(run_id) else { return Ok(killed) };
+    let deadline = Instant::now() + GONE_WITHIN;
+    // A process may make another before it is killed.
+    while let Some((processes, _)) = runs()?.remove(run_id) {
         for pid in &processes {
-            match kill(Pid::from_raw(*pid), Signal::SIGKILL) {
-                Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
-                Err(errno) => {
-                    return Err(Error::new(
-                        ErrorKind::Environment,
-                        format!("kill process {pid} of run {run_id}"),
-                        format!("{} ({errno:?})", errno.desc()),
-                    )
-                    .with_fix(
-                        "run `propagation clean` as the user who started the run, or as root",
-                    ));
-                }
-            }
-            if !killed.contains(pid) {
-                killed.push(*pid);
+            signal(*pid, run_id)?;
+        }
+        for pid in &processes {
+            if !ends(*pid, run_id, deadline)? {
+                return Err(stuck(run_id, &processes));
             }
         }
-        if started.elapsed() > GONE_WITHIN {
-            return Err(Error::new(
-                ErrorKind::Timeout,
-                format!("end run {run_id}"),
-                format!("processes {:?} are stuck in the kernel", processes),
-            )
-            .with_fix(
-                "abort their FUSE connection: echo 1 > /sys/fs/fuse/connections/<minor>/abort",
-            ));
-        }
-        // Ends of processes that are not one's children cannot be waited for; look again soon.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        killed.extend(processes);
     }
+    Ok(killed)
+}
+
+/// A handle on a process, if it is there and still the run's.
+fn process(pid: i32, run_id: &RunId) -> Result<Option<OwnedFd>, Errno> {
+    let id = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    match pidfd_open(id, PidfdFlags::empty()) {
+        Ok(handle) => {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            Ok(run_of(&command).is_some_and(|(run, _)| run == *run_id).then_some(handle))
+        }
+        Err(Errno::SRCH) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Kills a process of the run; one that has ended has been killed.
+fn signal(pid: i32, run_id: &RunId) -> Result<(), Error> {
+    let sent = process(pid, run_id).and_then(|handle| match handle {
+        Some(handle) => pidfd_send_signal(&handle, Signal::KILL),
+        None => Ok(()),
+    });
+    match sent {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(failed(format!("kill process {pid} of run {run_id}"), errno)),
+    }
+}
+
+/// Whether a process of the run has ended by then: its handle is readable when it has (pidfd_open(2)).
+fn ends(pid: i32, run_id: &RunId, deadline: Instant) -> Result<bool, Error> {
+    let waited = process(pid, run_id).and_then(|handle| {
+        let Some(handle) = handle else { return Ok(true) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
+        let mut ended = [PollFd::new(&handle, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut ended, Some(&left))).map(|ready| ready > 0)
+    });
+    waited.map_err(|errno| failed(format!("wait for process {pid} of run {run_id}"), errno))
+}
+
+fn failed(operation: String, errno: Errno) -> Error {
+    let errno = nix::errno::Errno::from_raw(errno.raw_os_error());
+    Error::new(ErrorKind::Environment, operation, format!("{} ({errno:?})", errno.desc()))
+        .with_fix("run `propagation clean` as the user who started the run, or as root")
+}
+
+fn stuck(run_id: &RunId, processes: &[i32]) -> Error {
+    let reason = format!("processes {processes:?} are stuck in the kernel");
+    Error::new(ErrorKind::Timeout, format!("end run {run_id}"), reason)
+        .with_fix("abort their FUSE connection: echo 1 > /sys/fs/fuse/connections/<minor>/abort")
 }
 
 #[cfg(test)]
 mod tests {
     use propagation_core::RunId;
 
-    use super::{own_identity, run_of, runs_still};
+    use super::run_of;
 
     #[test]
     fn only_agents_are_found() {
@@ -172,12 +171,5 @@ mod tests {
         assert_eq!(run_of(b"vi\0node\0--run-id\0x\0--parent\0x\0"), None);
         assert_eq!(run_of(b"propagation-agent\0probe\0/x\0"), None);
         assert_eq!(run_of(b""), None);
-    }
-
-    #[test]
-    fn this_process_runs_and_another_start_does_not() {
-        assert!(runs_still(&own_identity()));
-        assert!(!runs_still(&format!("{}:1", std::process::id())));
-        assert!(!runs_still("nonsense"));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions};
 use propagation_conformance::{Need, Suite, cluster_named, run_suites};
@@ -104,12 +105,7 @@ async fn end() -> Result<Vec<String>, Box<dyn std::error::Error>> {
     }
     backend.delete_namespace(NAMESPACE).await?;
     let spaces: Api<Namespace> = Api::all(Client::try_default().await?);
-    let gone = async {
-        while spaces.get_opt(NAMESPACE).await?.is_some() {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        Ok::<_, kube::Error>(())
-    };
+    let gone = await_condition(spaces, NAMESPACE, |there: Option<&Namespace>| there.is_none());
     tokio::time::timeout(GONE_WITHIN, gone).await??;
     Ok(left)
 }

@@ -4,11 +4,12 @@
 //! A backend brings a [`Connection`], which carries calls, and starts containers in its own way. The
 //! rest is here: [`Programs`] knows the containers of a run and takes the events of their programs,
 //! [`Clock`] brings the agent's times onto the run's, [`NodeClient`] looks and acts on the node, and
-//! [`WorkloadClient`] on one workload. [`read`] reads frames.
+//! [`WorkloadClient`] on one workload. [`read`] reads frames, [`operator`] says who runs a run.
 
 mod clock;
 mod frames;
 mod node;
+pub mod operator;
 mod programs;
 mod reported;
 #[cfg(test)]

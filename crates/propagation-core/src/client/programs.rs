@@ -12,7 +12,7 @@ use crate::observation::{Actor, Observation};
 use crate::plan::WorkloadSpec;
 use crate::program::ProgramState;
 use crate::protocol::{Place, ProgramEvent};
-use crate::report::time::Wait;
+use crate::report::time::{Wait, WaitedOn};
 
 /// The containers of a run, and what their programs have reported.
 #[derive(Debug)]
@@ -142,9 +142,11 @@ impl Programs {
         reports
     }
 
-    /// Remembers times in which the run could only wait for other programs.
-    pub fn add_waits(&self, waits: impl IntoIterator<Item = Wait>) {
-        lock(&self.state).waits.extend(waits);
+    /// Remembers a time in which the run could only wait for another program, in microseconds of the
+    /// run.
+    pub fn waited(&self, on: WaitedOn, subject: &str, started_us: u64, ended_us: u64) {
+        let subject = subject.to_owned();
+        lock(&self.state).waits.push(Wait { on, subject, started_us, ended_us });
     }
 
     /// As [`Node::take_waits`](crate::Node::take_waits).

@@ -43,7 +43,7 @@ impl RunContext<'_> {
             expect: self.marker()?.clone(),
             uids: uids.to_vec(),
             deadline: self.plan.probe_deadline(),
-            step: self.phases.last().map_or_else(String::new, |phase| phase.id.clone()),
+            step: self.step().to_owned(),
         };
         let seen = self.node.observe(actors, &probe).await?;
         for observation in &seen {
@@ -61,7 +61,7 @@ impl RunContext<'_> {
     /// # Errors
     /// As [`Node::mount_tables`](crate::Node::mount_tables).
     pub async fn capture(&mut self) -> Result<&Capture, Error> {
-        let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
+        let step = self.step().to_owned();
         self.capture_as(step).await
     }
 
@@ -146,7 +146,7 @@ impl RunContext<'_> {
 
     /// Ends the run of a phase with what the node's workloads have reported by themselves.
     pub(super) fn collect_reports(&mut self) {
-        let step = self.phases.last().map_or_else(String::new, |phase| phase.id.clone());
+        let step = self.step().to_owned();
         for mut observation in self.node.take_reports() {
             observation.step.clone_from(&step);
             self.record(observation, Target::Fuse);

@@ -15,6 +15,11 @@ impl RunContext<'_> {
         }
     }
 
+    /// The id of the running phase or step; nothing before the first.
+    pub(crate) fn step(&self) -> &str {
+        self.phases.last().map_or("", |phase| &phase.id)
+    }
+
     /// The checks of the running phase so far.
     pub fn checks(&self) -> &[Check] {
         self.phases.last().map_or(&[], |phase| &phase.checks)

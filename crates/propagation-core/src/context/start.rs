@@ -66,7 +66,7 @@ impl RunContext<'_> {
     fn note_failure(&mut self, name: &str, of: FailureOf, words: &str) {
         self.failures.push(Failure {
             workload: name.to_owned(),
-            step: self.phases.last().map_or_else(String::new, |phase| phase.id.clone()),
+            step: self.step().to_owned(),
             of,
             words: words.to_owned(),
         });

@@ -83,7 +83,7 @@ impl Accounting {
         let rows: Vec<Row> = report.captures.iter().map(row).collect();
         let mut rounds: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
         for row in &rows {
-            if let Some((step, _)) = row.step.split_once('#') {
+            if let Some(step) = repeated(&row.step) {
                 rounds.entry(step).or_default().push(row);
             }
         }
@@ -97,6 +97,13 @@ impl Accounting {
         }
         Self { rows, growth }
     }
+}
+
+/// The step that a round is one of: `2.1-fault` of `2.1-fault#3`, also of `2.1-fault#3#1`.
+fn repeated(step: &str) -> Option<&str> {
+    let (before, round) = step.rsplit_once('#')?;
+    let is_round = !round.is_empty() && round.bytes().all(|byte| byte.is_ascii_digit());
+    is_round.then(|| repeated(before).unwrap_or(before))
 }
 
 fn row(capture: &Capture) -> Row {
@@ -141,34 +148,34 @@ fn grown(step: &str, rounds: &[&Row]) -> Vec<Growth> {
         .collect()
 }
 
-/// The rows in words: the step, the mounts of each actor, superblocks, blocked processes and
-/// connections.
-pub(super) fn in_words(accounting: &Accounting) -> Vec<[String; 5]> {
-    /// More actors than a person reads.
-    const ACTORS: usize = 12;
-    let or_dash = |count: Option<u64>| count.map_or_else(|| UNCOUNTED.into(), |n| n.to_string());
-    let row = |row: &Row| {
-        let shown = row.mounts.iter().take(ACTORS);
-        let mut mounts: Vec<String> =
+impl Row {
+    /// The mounts of each actor, in words.
+    pub(super) fn mounts_in_words(&self) -> String {
+        /// More actors than a person reads.
+        const ACTORS: usize = 12;
+        let shown = self.mounts.iter().take(ACTORS);
+        let mut words: Vec<String> =
             shown.map(|(actor, n)| format!("{actor} {} ({} FUSE)", n.all, n.fuse)).collect();
-        if row.mounts.len() > ACTORS {
-            mounts.push(format!("and {} more", row.mounts.len() - ACTORS));
+        if self.mounts.len() > ACTORS {
+            words.push(format!("and {} more", self.mounts.len() - ACTORS));
         }
+        words.join(", ")
+    }
+
+    /// What stands under [`COLUMNS`]; a dash in the place of what was not counted.
+    pub(super) fn cells(&self) -> [String; 5] {
+        let or_dash = |count: Option<u64>| count.map_or_else(|| "–".into(), |n| n.to_string());
         [
-            row.step.clone(),
-            mounts.join(", "),
-            row.superblocks.to_string(),
-            or_dash(row.usage.blocked_processes),
-            or_dash(row.usage.fuse_connections),
+            self.step.clone(),
+            self.mounts_in_words(),
+            self.superblocks.to_string(),
+            or_dash(self.usage.blocked_processes),
+            or_dash(self.usage.fuse_connections),
         ]
-    };
-    accounting.rows.iter().map(row).collect()
+    }
 }
 
-/// In the place of what was not counted.
-pub(super) const UNCOUNTED: &str = "–";
-
-/// The heads of these columns.
+/// The heads of a table of rows.
 pub(super) const COLUMNS: [&str; 5] =
     ["After", "Mounts", "FUSE superblocks", "Processes in D", "FUSE connections"];
 
@@ -206,6 +213,14 @@ mod tests {
             superblocks,
             usage: Usage { blocked_processes: blocked, fuse_connections: None },
         }
+    }
+
+    #[test]
+    fn a_step_with_a_sign_in_its_name_is_no_round() {
+        assert_eq!(repeated("2.1-fault#3"), Some("2.1-fault"));
+        assert_eq!(repeated("2.1.1-fault#3#1"), Some("2.1.1-fault"));
+        assert_eq!(repeated("2-try#again"), None);
+        assert_eq!(repeated("2-start"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::accounting::{self, Accounting};
+use super::accounting::{self, Accounting, Row};
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
 use super::words::{duration, first_lines, short};
@@ -176,7 +176,8 @@ fn write_accounting(out: &mut String, report: &Report) {
         out.push('\n');
     }
     let _ = writeln!(out, "| {} |\n|---|---|---:|---:|---:|", accounting::COLUMNS.join(" | "));
-    for [step, mounts, superblocks, blocked, connections] in accounting::in_words(&accounting) {
+    for [step, mounts, superblocks, blocked, connections] in accounting.rows.iter().map(Row::cells)
+    {
         let (step, mounts) = (code(&step), text(&mounts));
         let _ = writeln!(out, "| {step} | {mounts} | {superblocks} | {blocked} | {connections} |");
     }

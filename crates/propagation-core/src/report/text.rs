@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::accounting::{self, Accounting};
+use super::accounting::Accounting;
 use super::graph::{self, Picture};
 pub use super::words::one_line;
 use super::words::{first_lines, short};
@@ -199,11 +199,16 @@ fn write_accounting(out: &mut String, report: &Report, colour: Colour, all: bool
         let _ = writeln!(out, "  {}", one_line(&growth.to_string()));
     }
     if all {
-        for [step, mounts, superblocks, blocked, connections] in accounting::in_words(&accounting) {
-            let (step, mounts) = (one_line(&step), one_line(&mounts));
-            let _ = write!(out, "  {step}: {mounts}; FUSE superblocks {superblocks}");
-            for (what, count) in [("in state D", blocked), ("FUSE connections", connections)] {
-                if count != accounting::UNCOUNTED {
+        for row in &accounting.rows {
+            let mounts = row.mounts_in_words();
+            let (step, mounts) = (one_line(&row.step), one_line(&mounts));
+            let _ = write!(out, "  {step}: {mounts}; FUSE superblocks {}", row.superblocks);
+            let usage = &row.usage;
+            for (what, count) in [
+                ("in state D", usage.blocked_processes),
+                ("FUSE connections", usage.fuse_connections),
+            ] {
+                if let Some(count) = count {
                     let _ = write!(out, ", {what} {count}");
                 }
             }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{block, shown};
 use crate::facts::{FuseDevice, HostFacts, PathState};
-use crate::report::accounting::{self, Accounting};
+use crate::report::accounting::{self, Accounting, Row};
 use crate::report::words::{duration, first_lines};
 use crate::report::{Report, reproduce};
 
@@ -37,7 +37,7 @@ pub(super) fn accounting(report: &Report) -> Option<Markup> {
                     caption { "What there is after every step; a dash where it was not counted" }
                     thead { tr { @for name in accounting::COLUMNS { th scope="col" { (name) } } } }
                     tbody {
-                        @for [step, cells @ ..] in accounting::in_words(&accounting) {
+                        @for [step, cells @ ..] in accounting.rows.iter().map(Row::cells) {
                             tr {
                                 th scope="row" { (shown(&step)) }
                                 @for cell in cells { td { (shown(&cell)) } }
