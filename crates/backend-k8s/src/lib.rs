@@ -43,6 +43,7 @@ mod reach;
 mod refuse;
 mod shared;
 mod standing;
+mod tasks;
 mod workload;
 
 pub use backend::K8sBackend;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use propagation_core::client::{WorkloadClient, finished};
+use propagation_core::client::WorkloadClient;
 use propagation_core::facts::HostFacts;
 use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
@@ -101,7 +101,7 @@ impl Node for K8sNode {
         // In a task of its own: a caller that does not wait leaves no pod half started.
         let (shared, all, marker) = (Arc::clone(&self.shared), specs.to_vec(), marker.clone());
         let started =
-            finished(tokio::spawn(async move { shared.start(&all, &marker).await })).await?;
+            self.shared.tasks.run(async move { shared.start(&all, &marker).await }).await?;
         let workloads = specs.iter().zip(started).map(|(spec, result)| {
             result.map(|(container, events)| {
                 let (shared, node) = (Arc::clone(&self.shared), Arc::clone(&self.shared.node));
@@ -182,6 +182,8 @@ impl Node for K8sNode {
         // In a task of its own: a caller that does not wait leaves nothing half removed.
         let shared = Arc::clone(shared);
         let finished = tokio::spawn(async move {
+            // A pod that is still being asked for would be made behind the back of the clean-up.
+            shared.tasks.end().await;
             let mut cleanup = finish(&going, OnNode::Reached(&shared.node.connection)).await;
             shared.node.programs.end_all();
             shared.node.connection.hang_up();

@@ -17,6 +17,7 @@ use crate::objects::{Record, service_account};
 use crate::pods::Pods;
 use crate::reach::{Way, reach};
 use crate::shared::Shared;
+use crate::tasks::Tasks;
 use crate::{clean, namespaces, nodes, operator};
 
 /// Opens a node for a run.
@@ -97,6 +98,7 @@ impl Opening<'_> {
             image: reached.image,
             pods: Pods::watch(client.clone(), self.space, &run.id),
             node: Arc::new(node),
+            tasks: Tasks::default(),
         };
         Ok((Arc::new(shared), facts(self.node)))
     }

@@ -24,6 +24,7 @@ use crate::objects::FIELD_MANAGER;
 use crate::objects::workload::{Common, Placement, Task, pod};
 use crate::pods::Pods;
 use crate::standing::{Standing, back_off, standing};
+use crate::tasks::Tasks;
 
 /// When a container that has not started is asked after at its volume's source.
 const SUSPICIOUS_AFTER: Duration = Duration::from_secs(3);
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) image: String,
     pub(crate) pods: Pods,
     pub(crate) node: Arc<NodeClient<Host>>,
+    pub(crate) tasks: Tasks,
 }
 
 /// A container that has been started: its number and its reports.
@@ -198,6 +200,7 @@ impl Shared {
             image: &self.image,
             placement: &self.placement,
         };
+        self.tasks.go_on()?;
         self.pods.expect(&one.pods);
         let (api, parameters) = (self.pod_api(), PatchParams::apply(FIELD_MANAGER).force());
         let apply = one.pods.iter().zip(0..).map(|(name, replica)| {
@@ -287,6 +290,7 @@ impl Shared {
                 }
             },
             error = self.pods.disturbance() => Err(error),
+            error = self.tasks.ending() => Err(error),
             () = suspicious => Ok(Err(StartRefused {
                 text: format!(
                     "the runtime does not get past the volume's source {:?}: looking at it hangs",

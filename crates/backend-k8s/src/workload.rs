@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use propagation_core::client::{Reported, WorkloadClient, finished};
+use propagation_core::client::{Reported, WorkloadClient};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Role, WorkloadSpec};
 use propagation_core::program::{LoadReport, StartRefused};
@@ -60,7 +60,8 @@ impl Workload for K8sWorkload {
                 // In a task of its own: a caller that does not wait leaves no pod half deleted.
                 let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
                 let force = *fault == Fault::ForceDelete;
-                finished(tokio::spawn(async move { delete(&shared, &client, force).await })).await
+                let tasks = self.shared.tasks.clone();
+                tasks.run(async move { delete(&shared, &client, force).await }).await
             }
             fault => self.client.inject(fault).await,
         }
@@ -79,7 +80,8 @@ impl Workload for K8sWorkload {
         // In a task of its own: a caller that does not wait leaves no workload half restarted.
         let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
         let marker = marker.clone();
-        finished(tokio::spawn(async move {
+        let tasks = shared.tasks.clone();
+        let again = async move {
             shared.pods.undisturbed(Ok(())).await?;
             let spec = client.spec_for(restart);
             if restart.scope == RestartScope::Container
@@ -90,8 +92,8 @@ impl Workload for K8sWorkload {
             }
             stop(&shared, &client).await?;
             start_again(&shared, &client, &spec, &marker).await
-        }))
-        .await
+        };
+        tasks.run(again).await
     }
 
     async fn hand_over(&self, _marker: &Marker) -> Result<(), Error> {
@@ -182,7 +184,10 @@ async fn delete(
     shared.delete_pods_with(&pods, force.then_some(0)).await?;
     let programs = &shared.node.programs;
     let since_us = programs.clock().now_us();
-    let ended = client.wait(Until::Ended, ENDED_WITHIN).await?;
+    let ended = tokio::select! {
+        ended = client.wait(Until::Ended, ENDED_WITHIN) => ended?,
+        error = shared.tasks.ending() => return Err(error),
+    };
     programs.waited(WaitedOn::Kubelet, &client.spec.name, since_us, programs.clock().now_us());
     Ok(format!("pod {} deleted; its program {}", pods.join(", "), ended.program))
 }

@@ -10,6 +10,8 @@
 mod cases;
 #[path = "diagnosis/host.rs"]
 mod host;
+#[path = "diagnosis/scenarios.rs"]
+mod scenarios;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_local::LocalBackend;

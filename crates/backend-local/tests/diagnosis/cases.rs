@@ -31,15 +31,19 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    fn new(name: &'static str, plan: fn() -> Plan, causes: &'static [&'static str]) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        plan: fn() -> Plan,
+        causes: &'static [&'static str],
+    ) -> Self {
         Self { name, plan, causes, evidence: &[], needs_root: false, device: None, phases: None }
     }
 
-    fn evidence(self, evidence: &'static [&'static str]) -> Self {
+    pub(crate) fn evidence(self, evidence: &'static [&'static str]) -> Self {
         Self { evidence, ..self }
     }
 
-    fn root(self) -> Self {
+    pub(crate) fn root(self) -> Self {
         Self { needs_root: true, ..self }
     }
 
@@ -98,6 +102,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(hosts());
     cases.extend(runtimes());
     cases.extend(daemons());
+    cases.extend(crate::scenarios::all());
     cases
 }
 

@@ -1,5 +1,7 @@
 //! Looking: at the marker from every actor, and at the mount tables.
 
+use std::collections::BTreeMap;
+
 use super::RunContext;
 use crate::error::Error;
 use crate::event::Event;
@@ -21,6 +23,36 @@ impl RunContext<'_> {
         uids: &[u32],
     ) -> Result<Vec<Observation>, Error> {
         self.observe_by(Access::Read, actors, target, uids).await
+    }
+
+    /// Looks at the marker from all actors, each as the user that it is ([`Plan::uid_of`]).
+    ///
+    /// [`Plan::uid_of`]: crate::Plan::uid_of
+    ///
+    /// # Errors
+    /// As [`Node::observe`](crate::Node::observe).
+    pub async fn look(&mut self, actors: &[Actor]) -> Result<Vec<Observation>, Error> {
+        self.look_by(Access::Read, actors).await
+    }
+
+    /// As [`RunContext::look`], by another access than reading.
+    ///
+    /// # Errors
+    /// As [`Node::observe`](crate::Node::observe).
+    pub async fn look_by(
+        &mut self,
+        access: Access,
+        actors: &[Actor],
+    ) -> Result<Vec<Observation>, Error> {
+        let mut as_users: BTreeMap<u32, Vec<Actor>> = BTreeMap::new();
+        for actor in actors {
+            as_users.entry(self.plan.uid_of(actor)).or_default().push(actor.clone());
+        }
+        let mut seen = Vec::with_capacity(actors.len());
+        for (uid, actors) in as_users {
+            seen.extend(self.observe_by(access, &actors, Target::Fuse, &[uid]).await?);
+        }
+        Ok(seen)
     }
 
     /// As [`RunContext::observe`], by another access than reading.
@@ -156,7 +188,8 @@ impl RunContext<'_> {
     fn record(&mut self, observation: Observation, target: Target) {
         (self.events)(&Event::Observed(&observation));
         let reads = target == Target::Fuse && observation.access == Access::Read;
-        if reads && observation.outcome.is_ok() && observation.uid == 0 {
+        let as_itself = observation.uid == self.plan.uid_of(&observation.actor);
+        if reads && observation.outcome.is_ok() && as_itself {
             self.could_read.insert(observation.actor.clone());
         }
         self.timeline.push(observation);

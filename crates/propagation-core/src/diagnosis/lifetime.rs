@@ -1,11 +1,12 @@
 //! The daemon and its connection: dead, stopped, not yet serving, outlived; and what a dead mount
 //! blocks.
 
+use super::below;
 use super::cause::{Cause, Confidence, Fix};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
-use crate::mountinfo::{DeviceId, MountRef};
+use crate::mountinfo::{DeviceId, MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -83,6 +84,11 @@ fn never_served(scene: &Scene<'_>) -> Option<Cause> {
     let (_, table) = scene.last_table(&actor)?;
     let mount = table.at(&scene.path_of(&actor)).filter(|mount| mount.is_fuse())?;
     let evidence = vec![words.to_owned(), line(&actor, mount)];
+    if let Some(expected) = &scene.report.plan.fuse_of(spec).fs_type
+        && *expected != mount.fs_type
+    {
+        return Some(other_type(name, expected, mount, evidence));
+    }
     let fix = abort(
         Some(mount.device),
         "look at what the daemon waits for (its backing store, its log); to free who waits for it, \
@@ -93,6 +99,25 @@ fn never_served(scene: &Scene<'_>) -> Option<Cause> {
     Some(Cause { actors: vec![actor], mounts, ..found })
 }
 
+/// The mount is there, and not of the type that is waited for.
+fn other_type(name: &str, expected: &str, mount: &MountEntry, evidence: Vec<String>) -> Cause {
+    let there = &mount.fs_type;
+    Cause {
+        actors: vec![Actor::workload(name)],
+        mounts: vec![MountRef::new(name, mount.mount_id)],
+        source: "mount.fuse3(8), subtype; proc_pid_mountinfo(5)".into(),
+        ..cause(
+            "mount-type-unexpected",
+            format!("{name} has mounted a {there}, and its fuse.type waits for {expected}"),
+            evidence,
+            Fix::words(format!(
+                "write `type: {there}`, or leave it out: any FUSE type will do then"
+            )),
+            format!("grep -F {} /proc/self/mountinfo   # in {name}", shell(expected)),
+        )
+    }
+}
+
 fn abort(device: Option<DeviceId>, words: &str) -> Fix {
     let connection = device.map_or_else(|| "N".into(), |device| device.minor.to_string());
     Fix::command(words, format!("echo 1 > /sys/fs/fuse/connections/{connection}/abort"))
@@ -101,6 +126,9 @@ fn abort(device: Option<DeviceId>, words: &str) -> Fix {
 /// The node reads ENOTCONN to the end.
 fn daemon_dead(scene: &Scene<'_>) -> Option<Cause> {
     let last = scene.node.last().filter(|seen| seen.outcome.class() == "ENOTCONN")?;
+    if below::explains(&below::devices(scene), last) {
+        return None;
+    }
     // A container that could not be started says why nobody brought it back.
     if stale_source(scene).is_some_and(|found| found.actors.iter().any(|a| is_producer(scene, a))) {
         return None;
@@ -148,7 +176,7 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
         _ => false,
     };
     let mounted = last.mount.as_ref().is_some_and(|mount| mount.is_fuse());
-    if by_the_kernel || !mounted {
+    if by_the_kernel || !mounted || below::explains(&below::devices(scene), last) {
         return None;
     }
     let mut evidence = vec![last.to_string()];

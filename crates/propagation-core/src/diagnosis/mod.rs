@@ -10,17 +10,21 @@
 //! | `host` | `fuse-device-unusable`, `fusermount3-absent`, `user-allow-other-missing`, `covering-private`, `covering-slave`, `shared-only-at-top`, `bridge-unusable` |
 //! | `runtime` | `control-positive`, `producer-not-shared`, `runtime-own-namespace`, `user-namespace-boundary`, `consumer-not-connected`, `propagation-not-applied` |
 //! | `permission` | `allow-other-missing`, `lsm-denies`, `capability-missing` |
-//! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `volume-is-mountpoint` |
-//! | `lifetime` | `daemon-stopped`, `not-yet-served`, `daemon-dead`, `daemon-answers-errors`, `stale-source-blocks-start`, `subpath-on-dead-dentry`, `mount-outlives-daemon`, `consumer-died` |
-//! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers` |
+//! | `below` | `lower-mount-lost` |
+//! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `volume-is-mountpoint`, `fresh-mount-hidden` |
+//! | `lifetime` | `daemon-stopped`, `not-yet-served`, `mount-type-unexpected`, `daemon-dead`, `daemon-answers-errors`, `stale-source-blocks-start`, `subpath-on-dead-dentry`, `mount-outlives-daemon`, `consumer-died` |
+//! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers`, `mounts-of-several-producers` |
+//! | `growth` | `mounts-multiply` |
 //! | `silent` | `lower-filesystem-written`, `lower-filesystem-exposed`, `mounted-but-wrong-content`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
 //!
 //! [`host`], [`runtime_apart`] and [`chain`] are for a look at a host on which nothing runs yet;
 //! [`visibility`] answers a question instead: would a mount made here show there, and if not, at
 //! which link does it stop?
 
+mod below;
 mod cause;
 mod chain;
+mod growth;
 mod host;
 mod lifetime;
 mod permission;
@@ -47,13 +51,15 @@ use scene::Scene;
 pub const NOTHING_WRONG: &str = "nothing-wrong";
 
 /// The rules, from what prevents everything to what is a hazard. This is the order of causes.
-const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 7] = [
+const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 9] = [
     host::rule,
     runtime::rule,
     permission::rule,
+    below::rule,
     propagation::rule,
     lifetime::rule,
     stacking::rule,
+    growth::rule,
     silent::rule,
 ];
 

@@ -18,25 +18,33 @@ enum Why<'r> {
     FrozenCopy(&'r MountEntry),
     /// Its volume is the FUSE mount itself.
     VolumeIsMountpoint(&'r MountEntry),
+    /// The fresh mount is there, under a dead one that was made on its own side.
+    HiddenByDead(&'r MountEntry),
+    /// It was made in a mount namespace that never had the mount.
+    RuntimeApart(&'r MountEntry),
     /// Its volume is not connected to where the producer's mount landed.
     NotConnected(Box<Cause>),
 }
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let (mut none, mut frozen, mut mountpoint) = (Vec::new(), Vec::new(), Vec::new());
-    let mut causes = Vec::new();
+    let (mut hidden, mut apart, mut causes) = (Vec::new(), Vec::new(), Vec::new());
     for stranded in &scene.stranded {
         match why(scene, stranded) {
             Some(Why::ModeNone(mount)) => none.push((stranded, mount)),
             Some(Why::FrozenCopy(mount)) => frozen.push((stranded, mount)),
             Some(Why::VolumeIsMountpoint(mount)) => mountpoint.push((stranded, mount)),
+            Some(Why::HiddenByDead(mount)) => hidden.push((stranded, mount)),
+            Some(Why::RuntimeApart(mount)) => apart.push((stranded, mount)),
             Some(Why::NotConnected(cause)) => causes.push(*cause),
             None => {}
         }
     }
+    causes.extend(runtime::without_the_mount(scene, &apart));
     causes.extend(mode_none(scene, &none));
     causes.extend(frozen_copy(scene, &frozen));
     causes.extend(volume_is_mountpoint(scene, &mountpoint));
+    causes.extend(hidden_by_dead(&hidden));
     causes
 }
 
@@ -52,8 +60,14 @@ fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
             Some(fuse),
             Outcome::Errno { .. } | Outcome::Hang { .. } | Outcome::WrongContent { .. },
         ) => {
-            let below = table.by_id(fuse.parent_id);
-            let (_, node) = scene.last_table(&Actor::Node)?;
+            let (stack, (_, node)) = (table.stack_at(&path), scene.last_table(&Actor::Node)?);
+            let fresh = stranded.node.mount.as_ref().map(|mount| mount.device);
+            if stack.iter().any(|mount| Some(mount.device) == fresh && mount.device != fuse.device)
+            {
+                return Some(Why::HiddenByDead(fuse));
+            }
+            let bottom = stack.into_iter().find(|mount| mount.is_fuse())?;
+            let below = table.by_id(bottom.parent_id);
             let lower = node.covering(&scene.report.plan.bridge.path.as_str().into())?.device;
             match below {
                 Some(volume) if volume.device == lower => {
@@ -77,6 +91,9 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     let table = scene.table_for(seen)?;
     let volume = table.covering(&scene.path_of(&seen.actor))?;
     let label = Actor::workload(stranded.name).to_string();
+    if runtime::never_had_the_mount(scene, capture, stranded).is_some() {
+        return Some(Why::RuntimeApart(volume));
+    }
     let answer = visibility_of_existing(&capture.graph(), "node", &scene.fuse_path, &label)?;
     match answer.broken.as_ref()? {
         Broken::Private { .. } if stranded.spec.propagation == Propagation::None => {
@@ -199,6 +216,23 @@ fn volume_is_mountpoint(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Ca
             mount.device, stranded.name, fresh.device
         ));
     }
+    Some(cause)
+}
+
+fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
+    let title = format!(
+        "for {} a dead mount lies on the fresh one: what was mounted on its own side of the propagation \
+         stays on top of what travels in from the node",
+        who(found)
+    );
+    let (stranded, mount) = found.first()?;
+    let at = shell(&mount.mount_point.to_string_lossy());
+    let fix = Fix::command(
+        "take the dead mount off in that mount namespace; better, let only one side mount there",
+        format!("nsenter --target PID --mount umount --lazy {at}   # PID of {}", stranded.name),
+    );
+    let mut cause = shared_cause("fresh-mount-hidden", title, found, fix)?;
+    cause.verify = format!("kubectl exec {} -- stat {at}   # no error", stranded.name);
     Some(cause)
 }
 

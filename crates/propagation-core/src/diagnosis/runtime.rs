@@ -7,7 +7,8 @@ use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
 use super::visibility::{Broken, Explanation, visibility_of_existing};
 use crate::mountinfo::{MountEntry, MountRef};
-use crate::observation::{Actor, Outcome};
+use crate::observation::{Actor, Observation, Outcome};
+use crate::plan::{Role, WorkloadSpec};
 use crate::report::Capture;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -76,7 +77,7 @@ fn control_positive(scene: &Scene<'_>) -> Option<Cause> {
     let mut mounts = Vec::new();
     for name in &controls {
         let actor = Actor::workload(name.clone());
-        let seen = scene.probes().filter(|seen| seen.actor == actor).last();
+        let seen = scene.probes().filter(|seen| seen.actor == actor).next_back();
         evidence.extend(seen.map(ToString::to_string));
         let at = scene.last_table(&actor).and_then(|(_, t)| t.covering(&scene.path_of(&actor)));
         evidence.extend(at.map(|mount| line(name, mount)));
@@ -108,19 +109,29 @@ fn control_positive(scene: &Scene<'_>) -> Option<Cause> {
 
 /// The producer has its FUSE mount and the node has not: it is not sent.
 fn producer_not_sent(scene: &Scene<'_>) -> Option<Cause> {
-    let spec = scene.report.plan.producer()?;
+    let producers = scene.report.plan.with_role(Role::Producer);
+    producers
+        .filter(|spec| scene.is_on_bridge(spec))
+        .flat_map(|spec| scene.report.captures.iter().rev().map(move |capture| (spec, capture)))
+        .find_map(|(spec, capture)| not_sent(scene, spec, capture))
+}
+
+/// A producer had its mount in a step in which the node looked and had none.
+fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option<Cause> {
     let actor = Actor::workload(spec.name.clone());
-    let last = scene.node.last().filter(|seen| matches!(seen.outcome, Outcome::Absent))?;
-    let (capture, table) = scene.last_table(&actor)?;
+    let without =
+        |seen: &&&Observation| seen.step == capture.step && matches!(seen.outcome, Outcome::Absent);
+    let seen = scene.node.iter().rfind(without)?;
+    let table = capture.table(&actor)?;
     let path = scene.path_of(&actor);
     let fuse = table.at(&path).filter(|entry| entry.is_fuse())?;
     capture.table(&Actor::Node)?.at(&scene.fuse_path).is_none().then_some(())?;
     let label = actor.to_string();
-    let answer = visibility_of_existing(&capture.graph(), &label, &path, "node");
+    let broken = visibility_of_existing(&capture.graph(), &label, &path, "node")?.broken?;
     let volume = table.by_id(fuse.parent_id)?;
-    let evidence = vec![line(&spec.name, fuse), line(&spec.name, volume), last.to_string()];
-    let cause = match answer.and_then(|answer| answer.broken) {
-        Some(Broken::Source { .. }) => not_shared(&spec.name, volume),
+    let evidence = vec![line(&spec.name, fuse), line(&spec.name, volume), seen.to_string()];
+    let cause = match broken {
+        Broken::Source { .. } => not_shared(&spec.name, volume),
         _ => only_receives(scene, capture, &spec.name, volume),
     };
     Some(Cause { evidence: [evidence, cause.evidence].concat(), ..cause })
@@ -165,6 +176,46 @@ fn in_user_namespace(scene: &Scene<'_>, name: &str) -> bool {
     let plan = &scene.report.plan;
     plan.node.runtime.user_namespace
         || plan.workloads.iter().any(|spec| spec.name == name && spec.user_namespace)
+}
+
+/// Why the mount namespace in which the runtime makes a consumer does not have the node's mount: whatever
+/// the mode of its volume, there was nothing to bind.
+pub(super) fn never_had_the_mount(
+    scene: &Scene<'_>,
+    capture: &Capture,
+    stranded: &Stranded<'_>,
+) -> Option<Explanation> {
+    capture.table(&Actor::Runtime).filter(|_| !stranded.spec.outside_runtime)?;
+    visibility_of_existing(&capture.graph(), "node", &scene.fuse_path, "runtime")
+        .filter(|answer| answer.broken.is_some())
+}
+
+/// Consumers of which that is so.
+pub(super) fn without_the_mount(
+    scene: &Scene<'_>,
+    found: &[(&Stranded<'_>, &MountEntry)],
+) -> Option<Cause> {
+    let (first, _) = found.first()?;
+    let capture = scene.capture_for(first.sample())?;
+    let answer = never_had_the_mount(scene, capture, first)?;
+    let runtime = capture.table(&Actor::Runtime)?.covering(&scene.fuse_path);
+    let mut evidence = vec![answer.to_string(), line("node", &answer.covering)];
+    evidence.extend(runtime.map(|mount| line("runtime", mount)));
+    for (stranded, volume) in found {
+        evidence.extend([stranded.sample().to_string(), line(stranded.name, volume)]);
+    }
+    let titles: Vec<String> = found.iter().map(|(stranded, _)| stranded.title()).collect();
+    let title = format!(
+        "the container runtime lives in a mount namespace of its own, to which the node's mounts do not \
+         travel: when it made {} there was nothing to bind",
+        names(titles.iter().map(String::as_str))
+    );
+    let whose = found.iter().flat_map(|(stranded, _)| stranded.actors());
+    Some(Cause {
+        actors: std::iter::once(Actor::Runtime).chain(whose).collect(),
+        mounts: found.iter().map(|(s, volume)| MountRef::new(s.name, volume.mount_id)).collect(),
+        ..apart(title, &scene.report.plan.bridge.path, evidence)
+    })
 }
 
 fn runtime_own_namespace(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
 use crate::observation::{Actor, Observation, Outcome, Via};
-use crate::plan::{Role, VolumePaths, WorkloadSpec};
+use crate::plan::{Role, Volume, VolumePaths, WorkloadSpec};
 use crate::report::{Capture, Check, FailureOf, Report, Status};
 
 /// How many actors a cause names; the rest are counted.
@@ -65,9 +65,21 @@ impl<'r> Scene<'r> {
         scene
     }
 
-    /// What was seen when the runner asked, as root; the order is that of time.
-    pub(super) fn probes(&self) -> impl Iterator<Item = &'r Observation> + use<'r> {
-        self.report.timeline.iter().filter(|seen| seen.via == Via::Probe && seen.uid == 0)
+    /// What was seen when the runner asked, by everybody as the user that it is; the order is that of
+    /// time.
+    pub(super) fn probes(&self) -> impl DoubleEndedIterator<Item = &'r Observation> + use<'r> {
+        let report = self.report;
+        let asked = report.timeline.iter().filter(|seen| seen.via == Via::Probe);
+        asked.filter(move |seen| seen.uid == report.plan.uid_of(&seen.actor))
+    }
+
+    /// Whether a workload has to do with the bridge. What others see cannot be compared with what the node
+    /// sees there.
+    pub(super) fn is_on_bridge(&self, spec: &WorkloadSpec) -> bool {
+        let Volume::Path(path) = &spec.volume else { return true };
+        let (path, bridge) =
+            (MountPath::from(path.as_str()), self.report.plan.bridge.path.as_str());
+        spec.host || self.fuse_path.starts_with(&path) || path.starts_with(&bridge.into())
     }
 
     /// The node's last look in each step decides what counts in that step; where it did not look,
@@ -90,9 +102,9 @@ impl<'r> Scene<'r> {
             }
         }
         for ((name, _), (seen, node)) in last {
-            let Some(spec) = self.spec(name).filter(|spec| spec.role == Role::Consumer) else {
-                continue;
-            };
+            let consumes =
+                |spec: &&WorkloadSpec| spec.role == Role::Consumer && self.is_on_bridge(spec);
+            let Some(spec) = self.spec(name).filter(consumes) else { continue };
             match self.stranded.last_mut() {
                 Some(known) if known.name == name => {
                     known.replicas += 1;
@@ -109,11 +121,15 @@ impl<'r> Scene<'r> {
 
     /// The workload called `name`. One that a phase made by itself is made like the first consumer.
     pub(super) fn spec(&self, name: &str) -> Option<&'r WorkloadSpec> {
-        let plan = &self.report.plan;
-        plan.workloads
-            .iter()
-            .find(|spec| spec.name == name)
-            .or_else(|| plan.with_role(Role::Consumer).next())
+        self.report.plan.workload_or_like(name)
+    }
+
+    /// The role of an actor that is a workload.
+    pub(super) fn role_of(&self, actor: &Actor) -> Option<Role> {
+        match actor {
+            Actor::Workload { name, .. } => Some(self.spec(name)?.role),
+            _ => None,
+        }
     }
 
     /// Where the volume of a workload lies.

@@ -1,12 +1,14 @@
 //! What fails without an error: lower filesystems, empty mounts; and what does not fail at all.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::NOTHING_WRONG;
+use super::below;
 use super::cause::{Cause, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
 use crate::observation::{Actor, MountView, Observation, Outcome};
+use crate::plan::Role;
 use crate::report::Status;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -43,15 +45,20 @@ fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
 
 /// The mount is there and the sentinel is not in it, or is an old one.
 fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
+    let over_lost = below::devices(scene);
     let wrong = scene.probes().filter(|seen| {
         let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
-        matches!(seen.outcome, Outcome::WrongContent { .. }) && on_fuse
+        // A producer that has its own mount is no reader of another's.
+        scene.role_of(&seen.actor) != Some(Role::Producer)
+            && matches!(seen.outcome, Outcome::WrongContent { .. })
+            && on_fuse
+            && !below::explains(&over_lost, seen)
     });
     let seen: Vec<&Observation> = wrong.collect();
     silent(
         "mounted-but-wrong-content",
-        "the mount is there, answers, and its content is not that of the producer that runs now: a \
-         check by exit code alone would pass",
+        "the mount is there, answers, and its content is not that of the producer that started last: \
+         a check by exit code alone would pass",
         &seen,
         Fix::yaml(
             "let consumers look for a sentinel file, not only for the mount",
@@ -90,7 +97,7 @@ fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
 fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
     let mut seen: Vec<&Observation> = Vec::new();
     let mut could_read: HashSet<&Actor> = HashSet::new();
-    for one in scene.probes().filter(|one| matches!(one.actor, Actor::Workload { .. })) {
+    for one in scene.probes().filter(|one| scene.role_of(&one.actor) == Some(Role::Consumer)) {
         match one.outcome {
             Outcome::Ok if one.mount.is_some() => {
                 could_read.insert(&one.actor);
@@ -173,6 +180,33 @@ pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
 
 const SHARED: &str = super::text::SHARED_SUBTREES;
 
+/// What can be said of a run in which nothing came out otherwise than expected.
+fn what_is_right(scene: &Scene<'_>) -> String {
+    let consumers = |seen: &&Observation| scene.role_of(&seen.actor) == Some(Role::Consumer);
+    let last: BTreeMap<&Actor, &Observation> =
+        scene.probes().filter(consumers).map(|seen| (&seen.actor, seen)).collect();
+    let without: Vec<String> = last
+        .iter()
+        .filter(|(_, seen)| !matches!(seen.outcome, Outcome::Ok | Outcome::Skipped { .. }))
+        .map(|(actor, _)| actor.to_string())
+        .collect();
+    let mounted = scene.report.timeline.iter().any(|seen| seen.outcome.is_ok());
+    if !mounted {
+        "everything came out as expected, and no FUSE mount was part of it".into()
+    } else if !without.is_empty() {
+        format!(
+            "everything came out as expected, and in the end {} cannot use the mount",
+            names(without.iter().map(String::as_str))
+        )
+    } else if scene.report.plan.is_five_phases() {
+        "nothing is wrong: everybody sees the mount, notices its death, and reads the fresh one"
+            .into()
+    } else {
+        "nothing is wrong: everything came out as expected, and everybody who looks sees the mount"
+            .into()
+    }
+}
+
 fn nothing_wrong(scene: &Scene<'_>) -> Cause {
     let mut evidence = Vec::new();
     let mut last: Vec<(&Actor, &Observation)> = Vec::new();
@@ -192,10 +226,7 @@ fn nothing_wrong(scene: &Scene<'_>) -> Cause {
     }
     Cause {
         id: NOTHING_WRONG.into(),
-        title:
-            "nothing is wrong: everybody sees the mount, notices its death, and reads the fresh \
-                one"
-            .into(),
+        title: what_is_right(scene),
         confidence: Confidence::Certain,
         actors: Vec::new(),
         mounts: Vec::new(),

@@ -2,10 +2,10 @@
 
 use super::cause::{Cause, Confidence, Fix};
 use super::scene::Scene;
-use super::text::{SHARED_SUBTREES, line, shell};
+use super::text::{SHARED_SUBTREES, line, names, shell};
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::Actor;
-use crate::plan::Volume;
+use crate::plan::{Role, Volume};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -24,7 +24,8 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
         let mut devices: Vec<_> = stack.iter().map(|mount| mount.device).collect();
         devices.sort_unstable();
         devices.dedup();
-        if devices.len() < 2 {
+        // Where the topmost is the dead one, layers are not what is wrong.
+        if devices.len() < 2 || stack.last().is_some_and(|top| died(scene, top)) {
             continue;
         }
         actors.push(one.actor.clone());
@@ -35,6 +36,9 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
     let (actor, stack) = worst?;
     let path = shell(&scene.path_of(actor).to_string_lossy());
     let deep = stack.len();
+    if let Some(cause) = several_producers(scene, actor, &stack) {
+        return Some(cause);
+    }
     Some(Cause {
         id: "stacked-layers".into(),
         title: format!(
@@ -55,6 +59,51 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
         ),
         verify: format!("grep -cF {path} /proc/self/mountinfo   # 1"),
         source: "mount(2); https://github.com/fluid-cloudnative/fluid/issues/5416".into(),
+    })
+}
+
+/// Whether somebody has seen that nobody serves a mount any more.
+fn died(scene: &Scene<'_>, mount: &MountEntry) -> bool {
+    scene.report.timeline.iter().any(|seen| {
+        let on_it = seen.mount.as_ref().is_some_and(|view| view.device == mount.device);
+        on_it && ["ENOTCONN", "ECONNABORTED"].contains(&seen.outcome.class())
+    })
+}
+
+/// Several producers that mount on one path: what lies below is alive, and hidden.
+fn several_producers(scene: &Scene<'_>, actor: &Actor, stack: &[&MountEntry]) -> Option<Cause> {
+    let producers: Vec<&str> = scene
+        .report
+        .plan
+        .with_role(Role::Producer)
+        .filter(|spec| scene.is_on_bridge(spec))
+        .map(|spec| spec.name.as_str())
+        .collect();
+    let (top, below) = stack.split_last()?;
+    if producers.len() < 2 || stack.iter().any(|mount| died(scene, mount)) {
+        return None;
+    }
+    Some(Cause {
+        id: "mounts-of-several-producers".into(),
+        title: format!(
+            "several producers ({}) mount on one path: for {actor} the mount of device {} hides {} \
+             below it",
+            names(producers),
+            top.device,
+            if below.len() == 1 { "another".into() } else { format!("{} others", below.len()) }
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![actor.clone()],
+        mounts: stack.iter().map(|m| MountRef::new(actor.to_string(), m.mount_id)).collect(),
+        evidence: stack.iter().map(|mount| line(actor, mount)).collect(),
+        fix: Fix::words(
+            "give every producer a mountpoint of its own, or run one of them at a time",
+        ),
+        verify: format!(
+            "grep -cF {} /proc/self/mountinfo   # 1",
+            shell(&scene.path_of(actor).to_string_lossy())
+        ),
+        source: "mount(2)".into(),
     })
 }
 

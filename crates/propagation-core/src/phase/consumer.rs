@@ -55,7 +55,7 @@ impl Phase for Consumer {
             .filter(|spec| spec.role != Role::Producer && context.workload(&spec.name).is_some())
             .cloned()
             .collect();
-        look_as_root(context, &started).await?;
+        look_as_themselves(context, &started).await?;
         look_as_others(context, &started).await?;
         slave_of_host(context, &capture);
         context.mount_graph = Some(capture.graph());
@@ -117,9 +117,12 @@ async fn note_latency(
 }
 
 /// Every replica of every consumer reads the nonce; no control does.
-async fn look_as_root(context: &mut RunContext<'_>, started: &[WorkloadSpec]) -> Result<(), Error> {
+async fn look_as_themselves(
+    context: &mut RunContext<'_>,
+    started: &[WorkloadSpec],
+) -> Result<(), Error> {
     let actors: Vec<Actor> = started.iter().flat_map(|spec| context.actors_of(spec)).collect();
-    let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
+    let seen = context.look(&actors).await?;
     for spec in started {
         let own = of_workload(&seen, spec);
         let check = match spec.role {

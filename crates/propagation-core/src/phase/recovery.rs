@@ -9,7 +9,6 @@ use super::producer::{mounted, refused};
 use super::{Phase, evidence, tally};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
-use crate::node::Target;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Intervention, WorkloadSpec};
 use crate::report::Check;
@@ -64,7 +63,7 @@ async fn restart_producer(context: &mut RunContext<'_>) -> Result<bool, Error> {
 }
 
 async fn node_is_fresh(context: &mut RunContext<'_>) -> Result<bool, Error> {
-    let seen = context.observe(&[Actor::Node], Target::Fuse, &[0]).await?;
+    let seen = context.look(&[Actor::Node]).await?;
     let all: Vec<&Observation> = seen.iter().collect();
     let fresh = seen.iter().all(|o| o.outcome.is_ok());
     let check = Check::new("node_fresh", fresh, "the node reads the new nonce", tally(&all))
@@ -205,7 +204,7 @@ async fn all_fresh(
         };
     }
     let actors: Vec<Actor> = consumers.iter().flat_map(|s| context.actors_of(s)).collect();
-    let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
+    let seen = context.look(&actors).await?;
     let all: Vec<&Observation> = seen.iter().collect();
     let mut words = tally(&all);
     let fresh = seen.iter().all(|o| o.outcome.is_ok());

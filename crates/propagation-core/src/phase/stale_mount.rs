@@ -9,7 +9,6 @@ use super::producer::refused;
 use super::{Phase, evidence, tally};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
-use crate::node::Target;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Fault, Role, StartOrder, WorkloadSpec};
 use crate::program::ProgramState;
@@ -122,7 +121,7 @@ async fn breakage(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> R
         .flat_map(|spec| context.actors_of(spec))
         .collect();
     actors.extend(controls);
-    let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
+    let seen = context.look(&actors).await?;
     let losers: Vec<&Observation> = seen.iter().filter(|o| context.could_read(&o.actor)).collect();
     let broken = losers.iter().all(|o| !o.outcome.is_ok());
     let check = Check::new(
@@ -202,7 +201,7 @@ async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
         });
         return Ok(());
     }
-    let seen = context.observe(&[Actor::workload(DURING_FAULT)], Target::Fuse, &[0]).await?;
+    let seen = context.look(&[Actor::workload(DURING_FAULT)]).await?;
     let all: Vec<&Observation> = seen.iter().collect();
     context.check(
         Check::new(

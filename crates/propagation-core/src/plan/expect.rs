@@ -216,8 +216,8 @@ impl Aspect {
 pub struct Subject {
     /// A workload, `node`, `runtime`, or `run` for the program that the step ran.
     pub actor: String,
-    /// As which user.
-    pub uid: u32,
+    /// As which user; none for the one that [`Plan::uid_of`](super::Plan::uid_of) gives.
+    pub uid: Option<u32>,
     /// What of it.
     pub aspect: Aspect,
 }
@@ -229,7 +229,7 @@ impl Subject {
     /// use propagation_core::plan::{Aspect, Subject};
     ///
     /// let subject = Subject::parse("early@1000.list").unwrap();
-    /// assert_eq!((subject.actor.as_str(), subject.uid), ("early", 1000));
+    /// assert_eq!((subject.actor.as_str(), subject.uid), ("early", Some(1000)));
     /// assert_eq!(subject.aspect, Aspect::List);
     /// assert!(Subject::parse("early.lst").unwrap_err().contains("list"));
     /// ```
@@ -249,10 +249,10 @@ impl Subject {
             }
         };
         let (actor, uid) = match who.split_once('@') {
-            None => (who, 0),
+            None => (who, None),
             Some((actor, uid)) => {
                 let words = |_| format!("{uid:?} is no user id; write a number after @");
-                (actor, uid.parse().map_err(words)?)
+                (actor, Some(uid.parse().map_err(words)?))
             }
         };
         Ok(Self { actor: actor.to_owned(), uid, aspect })

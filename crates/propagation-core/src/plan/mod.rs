@@ -26,6 +26,8 @@ pub use workload::{
     WorkloadSpec,
 };
 
+use crate::observation::Actor;
+
 /// How long is waited for what. All in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
@@ -147,6 +149,22 @@ impl Plan {
     /// The workload called `name`.
     pub fn workload(&self, name: &str) -> Option<&WorkloadSpec> {
         self.workloads.iter().find(|workload| workload.name == name)
+    }
+
+    /// The workload called `name`; one that a phase made by itself is made like the first consumer.
+    pub fn workload_or_like(&self, name: &str) -> Option<&WorkloadSpec> {
+        self.workload(name).or_else(|| self.with_role(Role::Consumer).next())
+    }
+
+    /// As which user an actor looks where nobody says otherwise: a workload as its own, who sees what its
+    /// program sees, and the node as root.
+    pub fn uid_of(&self, actor: &Actor) -> u32 {
+        match actor {
+            Actor::Node | Actor::Runtime => 0,
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
+                self.workload_or_like(name).map_or(0, |spec| spec.uid)
+            }
+        }
     }
 
     /// The filesystem that a workload serves, if it is a producer.

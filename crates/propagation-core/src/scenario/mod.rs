@@ -24,13 +24,13 @@
 //! # Ok::<(), propagation_core::Error>(())
 //! ```
 
+mod hints;
 mod yaml;
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Plan, Problem};
-use crate::suggest::nearest;
 use yaml::Document;
 
 /// The largest scenario file that is read, in bytes: far above any that a person writes.
@@ -86,9 +86,10 @@ pub fn from_value(value: serde_json::Value) -> Result<Plan, Error> {
 fn from_document<T: serde::de::DeserializeOwned>(document: &Document) -> Result<T, Problem> {
     serde_path_to_error::deserialize(&document.value).map_err(|error| {
         let at = error.path().to_string();
-        let words = error.into_inner().to_string();
-        let fix = hint(&words).unwrap_or_default();
-        Problem { at: if at == "." { String::new() } else { at }, reason: words, fix }
+        let said = error.into_inner().to_string();
+        let fix = hints::hint(&at, &said).unwrap_or_default();
+        let reason = hints::words(&said);
+        Problem { at: if at == "." { String::new() } else { at }, reason, fix }
     })
 }
 
@@ -98,14 +99,6 @@ fn see_schema(problem: Problem) -> Problem {
         true => Problem { fix: "see `propagation schema --scenario`".into(), ..problem },
         false => problem,
     }
-}
-
-/// For serde's "unknown field `x`, expected one of `a`, `b`": which of them was meant.
-fn hint(words: &str) -> Option<String> {
-    let mut quoted = words.split('`').skip(1).step_by(2);
-    let wrong = quoted.next()?;
-    words.starts_with("unknown").then_some(())?;
-    nearest(wrong, quoted).map(|near| format!("did you mean {near}?"))
 }
 
 fn located(file: &str, at: Option<(usize, usize)>, reason: &str, fix: &str) -> Error {
@@ -203,6 +196,10 @@ mod tests {
         }
         assert!(error("bridg: x\n").contains("did you mean bridge?"));
         assert!(error("steps:\n- fault: kil\n").contains("did you mean kill?"));
+        assert!(
+            error("workloads:\n- {name: c, role: consumer, propagation: rslave}\n")
+                .contains("write HostToContainer")
+        );
         assert!(
             error("steps:\n- {start: all, expect: {contro: ok}}\n")
                 .contains("did you mean control?")

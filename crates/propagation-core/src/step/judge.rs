@@ -139,8 +139,9 @@ fn judge_actor(
     let mut evidence = Vec::new();
     let mut met = true;
 
+    let uid = subject.uid.unwrap_or_else(|| context.plan.uid_of(&who));
     let seen = access_of(subject.aspect).and_then(|access| {
-        let fits = |o: &&Observation| o.actor == who && o.access == access && o.uid == subject.uid;
+        let fits = |o: &&Observation| o.actor == who && o.access == access && o.uid == uid;
         sight.observations.iter().rev().find(fits)
     });
     let said = said(context, subject, sight);

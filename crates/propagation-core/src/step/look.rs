@@ -1,6 +1,6 @@
 //! Letting every actor look after a step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::act::{Done, actor};
@@ -9,7 +9,7 @@ use crate::context::RunContext;
 use crate::error::Error;
 use crate::node::Target;
 use crate::observation::{Access, Actor, Observation};
-use crate::plan::{Action, Aspect, Step, Subject};
+use crate::plan::{Action, Aspect, Plan, Step, Subject};
 use crate::program::LoadReport;
 use crate::workload::Workload;
 
@@ -62,18 +62,12 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
     }
     let subjects: Vec<Subject> =
         step.expect.keys().filter_map(|key| Subject::parse(key).ok()).collect();
-    let seen = context.observe(&present, Target::Fuse, &[0]).await?;
+    let seen = context.look(&present).await?;
     let readers: BTreeSet<Actor> =
         seen.iter().filter(|o| o.outcome.is_ok()).map(|o| o.actor.clone()).collect();
     sight.observations.extend(seen);
 
-    for (access, uid) in wanted(&subjects) {
-        let actors: Vec<Actor> = subjects
-            .iter()
-            .filter(|subject| subject.uid == uid && access_of(subject.aspect) == Some(access))
-            .map(|subject| actor(&subject.actor))
-            .filter(|actor| present.contains(actor))
-            .collect();
+    for ((access, uid), actors) in wanted(context.plan, &subjects, &present) {
         let seen = context.observe_by(access, &actors, Target::Fuse, &[uid]).await?;
         sight.observations.extend(seen);
     }
@@ -112,13 +106,25 @@ async fn busy(workload: &dyn Workload, limit: Duration) -> Result<Option<LoadRep
     }
 }
 
-/// Which accesses as which users are expected to give something, beside reading as root.
-fn wanted(subjects: &[Subject]) -> BTreeSet<(Access, u32)> {
-    subjects
-        .iter()
-        .filter_map(|subject| Some((access_of(subject.aspect)?, subject.uid)))
-        .filter(|wanted| *wanted != (Access::Read, 0))
-        .collect()
+/// From whom which accesses as which users are expected to give something, beside what everybody does:
+/// reading as the user that it is.
+fn wanted(
+    plan: &Plan,
+    subjects: &[Subject],
+    present: &[Actor],
+) -> BTreeMap<(Access, u32), Vec<Actor>> {
+    let mut wanted: BTreeMap<(Access, u32), Vec<Actor>> = BTreeMap::new();
+    for subject in subjects {
+        let actor = actor(&subject.actor);
+        let usual = plan.uid_of(&actor);
+        let uid = subject.uid.unwrap_or(usual);
+        let access = access_of(subject.aspect);
+        let access = access.filter(|access| (*access, uid) != (Access::Read, usual));
+        if let Some(access) = access.filter(|_| present.contains(&actor)) {
+            wanted.entry((access, uid)).or_default().push(actor);
+        }
+    }
+    wanted
 }
 
 pub(super) fn access_of(aspect: Aspect) -> Option<Access> {
@@ -149,7 +155,7 @@ async fn hold(
         .map(|name| actor(name))
         .filter(|actor| readers.contains(actor) && !just_held(actor) && !context.holds(actor))
         .collect();
-    context.observe_by(Access::Held, &actors, Target::Fuse, &[0]).await?;
+    context.look_by(Access::Held, &actors).await?;
     Ok(())
 }
 

@@ -4,7 +4,6 @@ use super::act::{Done, done_or, restart_of, restart_one, specs, until_mounted};
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::facts::PathState;
-use crate::node::Target;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
 use crate::program::ProgramState;
@@ -102,6 +101,11 @@ async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<D
         |spec: &WorkloadSpec| spec.role == Role::Producer && context.plan.fuse_of(spec).keeper;
     let mut words = Vec::new();
     for spec in specs(context, on, keeps) {
+        // One that was never started has nothing to hand over, and begins no generation.
+        if context.workload(&spec.name).is_none() {
+            words.extend(on.map(|_| format!("{} does not run", spec.name)));
+            continue;
+        }
         let marker = context.next_generation()?;
         let Some(workload) = context.workload(&spec.name) else { continue };
         let failed = finding(workload.hand_over(&marker).await)?;
@@ -119,7 +123,7 @@ async fn probe_and_restart(
     let consumers = consumers(context, on);
     let actors: Vec<Actor> =
         consumers.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
-    let seen = context.observe(&actors, Target::Fuse, &[0]).await?;
+    let seen = context.look(&actors).await?;
     let failing = |seen: &&Observation| !seen.outcome.is_ok();
     let failing: Vec<Actor> = seen.iter().filter(failing).map(|o| o.actor.clone()).collect();
     let restarted =

@@ -51,7 +51,7 @@ pub fn verdict(
 
 /// What became of the consumers.
 fn consumers(plan: &Plan, timeline: &[Observation]) -> (VerdictOutcome, String) {
-    let reads = |o: &&Observation| o.access == Access::Read && o.uid == 0;
+    let reads = |o: &&Observation| o.access == Access::Read && o.uid == plan.uid_of(&o.actor);
     let of = |actor: &Actor| timeline.iter().filter(reads).filter(|o| o.actor == *actor).collect();
     let (mut lost, mut blind) = (Vec::new(), Vec::new());
     let mut readers = 0;

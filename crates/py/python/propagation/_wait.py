@@ -19,19 +19,26 @@ if TYPE_CHECKING:
 _MANY = 4096
 """More bytes than are ever written before they are read."""
 
+_SIGNALS_WITHIN = 0.5
+"""Seconds. A signal that comes just before a blocking read does not end it: it is handled after it."""
+
 
 def bell_of(job: _native.Job, *, blocking: bool) -> socket.socket:
     """Give the socket of a job; it is the caller's to close."""
     import socket
 
     bell = socket.socket(fileno=job.descriptor())
-    bell.setblocking(blocking)
+    bell.settimeout(_SIGNALS_WITHIN if blocking else 0)
     return bell
 
 
 def ring(bell: socket.socket) -> None:
-    """Wait until there is something to take."""
-    bell.recv(_MANY)
+    """Wait until there is something to take, or for long enough that signals have to be looked for."""
+    import socket
+    from contextlib import suppress
+
+    with suppress(socket.timeout):
+        bell.recv(_MANY)
 
 
 async def ring_async(bell: socket.socket) -> None:

@@ -1,0 +1,73 @@
+//! What goes on in tasks of its own, so that a caller who goes away leaves nothing half done; and the end of
+//! it, which the clean-up waits for.
+
+use propagation_core::client::finished;
+use propagation_core::{Error, ErrorKind};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The tasks of one node. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tasks {
+    running: TaskTracker,
+    ending: CancellationToken,
+}
+
+impl Tasks {
+    /// Does something to its end, also when the caller does not wait for it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        what: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.go_on()?;
+        finished(self.running.spawn(what)).await
+    }
+
+    /// Tells those that wait to give up, and waits until everything has come to its end.
+    pub(crate) async fn end(&self) {
+        self.ending.cancel();
+        self.running.close();
+        self.running.wait().await;
+    }
+
+    /// Whether there is still a reason to begin something.
+    pub(crate) fn go_on(&self) -> Result<(), Error> {
+        if self.ending.is_cancelled() { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Waits until there is none any more.
+    pub(crate) async fn ending(&self) -> Error {
+        self.ending.cancelled().await;
+        closed()
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Cancelled, "go on", "the node is being closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_what_nobody_waits_for() {
+        let tasks = Tasks::default();
+        let (of_task, (sender, receiver)) = (tasks.clone(), tokio::sync::oneshot::channel());
+        let begun = tasks.run(async move {
+            // A request that is on its way, and then a wait without end.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let error = of_task.ending().await;
+            let _ = sender.send(());
+            Err::<(), _>(error)
+        });
+        let given_up = tokio::time::timeout(Duration::from_millis(1), begun).await;
+        assert!(given_up.is_err(), "the caller goes away");
+        tasks.end().await;
+        receiver.await.expect("it has come to its end");
+        let late = tasks.run(async { Ok(()) }).await.expect_err("nothing begins any more");
+        assert_eq!(late.kind(), ErrorKind::Cancelled);
+    }
+}

@@ -1,0 +1,168 @@
+//! Scenarios of several steps and several producers, and which causes must be found.
+
+use propagation_core::Plan;
+use propagation_core::scenario;
+
+use crate::cases::Case;
+
+/// A scenario without fuss about its file.
+fn plan(text: &str) -> Plan {
+    match scenario::parse("case.yaml", text) {
+        Ok(plan) => plan,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub(crate) fn all() -> Vec<Case> {
+    let mut cases = several_producers();
+    cases.extend(placed_elsewhere());
+    cases
+}
+
+fn several_producers() -> Vec<Case> {
+    vec![
+        Case::new(
+            "a_runtime_that_only_sends_down_and_a_daemon_of_the_host_later",
+            || {
+                plan(
+                    "node: {runtime: {namespace: slave_shared}}\n\
+                     workloads:\n\
+                     - {name: in-lxc, role: producer}\n\
+                     - {name: sibling, role: consumer}\n\
+                     - {name: host-daemon, role: producer, host: true}\n\
+                     steps:\n\
+                     - {start: [in-lxc, sibling], expect: {node: absent, sibling: ok}}\n\
+                     - {stop: in-lxc}\n\
+                     - {start: host-daemon, expect: {node: ok}}\n",
+                )
+            },
+            &["runtime-own-namespace", "fresh-mount-hidden"],
+        )
+        .evidence(&["in-lxc: ", "node as uid 0: absent"]),
+        Case::new(
+            "a_daemon_on_a_daemon_whose_mount_is_taken_off",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: other, role: producer, fuse: {command: [bindfs, -f, \"{source}\", \"{mountpoint}\"]}}\n\
+                     - name: crypt\n  \
+                       role: producer\n  \
+                       volume: {path: /var/crypt}\n  \
+                       volumes: [{source: \"{bridge}\", destination: /data, propagation: HostToContainer}]\n  \
+                       fuse: {command: [bindfs, -f, /data/dfs, \"{mountpoint}\"], marker: mount}\n\
+                     - {name: plex, role: consumer, volume: {path: /var/crypt}}\n\
+                     steps:\n\
+                     - {run: [mkdir, -p, /var/crypt]}\n\
+                     - {start: [other, crypt, plex], expect: {plex: ok}}\n\
+                     - {fault: kill, on: other, expect: {node: ENOTCONN}}\n\
+                     - {repair: lazy_unmount_mount, on: other, expect: {node: ok, plex: ENOTCONN}}\n",
+                )
+            },
+            &["lower-mount-lost"],
+        )
+        .root()
+        .evidence(&["plex as uid 0: ENOTCONN", "crypt: "]),
+        Case::new(
+            "two_producers_on_one_path",
+            || {
+                plan(
+                    "fuse: {stale: stack}\n\
+                     workloads:\n\
+                     - {name: first, role: producer}\n\
+                     - {name: second, role: producer}\n\
+                     - {name: reader, role: consumer}\n\
+                     steps:\n\
+                     - {start: first}\n\
+                     - {start: second, expect: {node: {outcome: ok, layers: 2}}}\n\
+                     - {start: reader, expect: {reader: ok}}\n",
+                )
+            },
+            &["mounts-of-several-producers"],
+        ),
+        Case::new(
+            "the_type_that_is_waited_for_is_another",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: p, role: producer, fuse: {command: [bindfs, -f, \"{source}\", \"{mountpoint}\"], type: fuse.rclone}}\n\
+                     - {name: c, role: consumer}\n\
+                     deadlines: {marker_ms: 700, start_ms: 1000}\n\
+                     steps:\n\
+                     - {start: all}\n",
+                )
+            },
+            &["mount-type-unexpected"],
+        )
+        .root(),
+    ]
+}
+
+fn placed_elsewhere() -> Vec<Case> {
+    vec![
+        Case::new(
+            "a_private_consumer_of_a_runtime_that_is_cut_off",
+            || {
+                plan(
+                    "node: {runtime: {namespace: private}}\n\
+                     workloads:\n\
+                     - {name: rclone, role: producer, host: true}\n\
+                     - {name: in-snap, role: consumer, propagation: None}\n\
+                     - {name: itself, role: consumer, volume: mountpoint, propagation: None}\n\
+                     steps:\n\
+                     - {start: rclone, expect: {node: ok}}\n\
+                     - {start: [in-snap, itself], expect: {in-snap: absent, itself: absent}}\n",
+                )
+            },
+            &["runtime-own-namespace"],
+        )
+        .evidence(&["does not show in runtime"]),
+        Case::new(
+            "a_volume_that_has_nothing_to_do_with_the_mount",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: driver, role: producer}\n\
+                     - {name: app, role: consumer, volume: {path: /var/config}, propagation: None}\n\
+                     steps:\n\
+                     - {start: all, expect: {node: ok, app: absent}}\n",
+                )
+            },
+            &["nothing-wrong"],
+        ),
+        Case::new(
+            "a_volume_inside_a_volume_that_sends",
+            || {
+                plan(
+                    "workloads:\n\
+                     - name: handler\n  \
+                       role: consumer\n  \
+                       order: before_mount\n  \
+                       propagation: Bidirectional\n  \
+                       volumes: [{source: \"{bridge}/core\", destination: /mnt/core, propagation: Bidirectional}]\n\
+                     steps:\n\
+                     - {start: handler}\n\
+                     - {restart: handler}\n\
+                     - {restart: handler, expect: {node: {mounts_grown: 7}}}\n",
+                )
+            },
+            &["mounts-multiply"],
+        )
+        .evidence(&["after 3-restart: 7 there"]),
+        Case::new(
+            "a_consumer_that_is_not_root_without_allow_other",
+            || {
+                plan(
+                    "fuse: {allow_other: false}\n\
+                     workloads:\n\
+                     - {name: gitfs, role: producer}\n\
+                     - {name: app, role: consumer, uid: 1000}\n\
+                     steps:\n\
+                     - {start: all, expect: {app: EACCES, app@0: ok, node: ok}}\n",
+                )
+            },
+            &["allow-other-missing"],
+        )
+        .root()
+        .evidence(&["app as uid 1000: EACCES"]),
+    ]
+}

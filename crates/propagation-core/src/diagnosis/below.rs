@@ -1,0 +1,136 @@
+//! A daemon that serves what it reads from another FUSE mount, and lost that under it.
+
+use super::cause::{Cause, Confidence, Fix};
+use super::scene::{Scene, first_replicas};
+use super::text::{FUSE_CONNECTIONS, line};
+use crate::mountinfo::{DeviceId, MountEntry, MountRef};
+use crate::observation::{Actor, Observation, Outcome};
+use crate::plan::{Action, Fault, Plan, Role, Step, WorkloadSpec};
+
+/// A daemon on a daemon: what it serves, and what it read from.
+struct Stacked<'r> {
+    spec: &'r WorkloadSpec,
+    own: &'r MountEntry,
+    below: &'r MountEntry,
+}
+
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    let producers = scene.report.plan.with_role(Role::Producer);
+    producers.filter_map(|spec| lower_mount_lost(scene, spec)).collect()
+}
+
+/// The superblocks of daemons that live on over another mount that was lost.
+pub(super) fn devices(scene: &Scene<'_>) -> Vec<DeviceId> {
+    let producers = scene.report.plan.with_role(Role::Producer);
+    producers
+        .filter_map(|spec| stacked(scene, spec))
+        .filter(|found| lost(scene, found).is_some())
+        .map(|found| found.own.device)
+        .collect()
+}
+
+/// Whether what was seen is from one of them.
+pub(super) fn explains(devices: &[DeviceId], seen: &Observation) -> bool {
+    seen.mount.as_ref().is_some_and(|mount| devices.contains(&mount.device))
+}
+
+fn lower_mount_lost(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
+    let found = stacked(scene, spec)?;
+    let lost = lost(scene, &found)?;
+    let on_it = |seen: &&Observation| {
+        seen.mount.as_ref().is_some_and(|mount| mount.device == found.own.device)
+            && !matches!(seen.outcome, Outcome::Ok | Outcome::Skipped { .. })
+    };
+    let failing: Vec<&Observation> = scene.probes().filter(on_it).collect();
+    let last = failing.last()?;
+    let name = &spec.name;
+    let at = &found.below.mount_point;
+    Some(Cause {
+        id: "lower-mount-lost".into(),
+        title: format!(
+            "{name} serves what it reads from another FUSE mount ({at}), and lost that under it: it \
+             lives, and its own mount gives only what it can still reach"
+        ),
+        confidence: Confidence::Likely,
+        actors: first_replicas(&failing),
+        mounts: vec![MountRef::new(name.clone(), found.own.mount_id)],
+        evidence: vec![last.to_string(), line(name, found.own), line(name, found.below), lost],
+        fix: Fix::words(format!(
+            "restart {name} once the mount under it is back, and let it wait for a file in that mount \
+             before it starts: a daemon that holds its source open keeps the dead one"
+        )),
+        verify: format!("kubectl exec {name} -- ls {at}   # what {name} is to serve"),
+        source: FUSE_CONNECTIONS.into(),
+    })
+}
+
+/// The mount of `spec`, which nothing was done to, with the FUSE mount that its command names.
+fn stacked<'r>(scene: &Scene<'r>, spec: &'r WorkloadSpec) -> Option<Stacked<'r>> {
+    let plan = &scene.report.plan;
+    let command = &plan.fuse_of(spec).command;
+    if command.is_empty() || is_hit(plan, &plan.steps, &spec.name) {
+        return None;
+    }
+    let actor = Actor::workload(spec.name.clone());
+    let path = scene.path_of(&actor);
+    let names = |mount: &MountEntry| {
+        let at = mount.mount_point.to_string_lossy();
+        let words = command.iter().flat_map(|word| word.split([',', ':', '=']));
+        let mut paths = words.filter(|word| word.len() > 1 && word.starts_with('/'));
+        paths.any(|word| at.starts_with(word) || word.starts_with(&*at))
+    };
+    scene.report.captures.iter().find_map(|capture| {
+        let table = capture.table(&actor)?;
+        let own = table.at(&path).filter(|mount| mount.is_fuse())?;
+        let mut others = table.fuse_mounts();
+        let below = others.find(|other| {
+            other.device != own.device && other.mount_point != path && names(other)
+        })?;
+        Some(Stacked { spec, own, below })
+    })
+}
+
+/// What shows that the mount below is gone or dead.
+fn lost(scene: &Scene<'_>, found: &Stacked<'_>) -> Option<String> {
+    let actor = Actor::workload(found.spec.name.clone());
+    let dead = scene.report.timeline.iter().find(|seen| {
+        let on_it = seen.mount.as_ref().is_some_and(|mount| mount.device == found.below.device);
+        on_it && ["ENOTCONN", "ECONNABORTED", "hang"].contains(&seen.outcome.class())
+    });
+    if let Some(dead) = dead {
+        return Some(dead.to_string());
+    }
+    let at = &found.below.mount_point;
+    scene.report.captures.iter().find_map(|capture| {
+        let table = capture.table(&actor)?;
+        // Before the daemon had its own mount it may not have been there either.
+        table.at(&scene.path_of(&actor)).filter(|own| own.device == found.own.device)?;
+        let now = table.at(at).filter(|mount| mount.is_fuse());
+        let words = now.map_or_else(
+            || "no FUSE mount lies there".into(),
+            |mount| format!("device {} lies there instead", mount.device),
+        );
+        let changed = now.is_none_or(|mount| mount.device != found.below.device);
+        changed.then(|| format!("{actor}: {at} in {}: {words}", capture.step))
+    })
+}
+
+/// Whether something was done to a workload, so that its mount may be dead itself.
+fn is_hit(plan: &Plan, steps: &[Step], name: &str) -> bool {
+    let first = plan.producer().map(|spec| spec.name.as_str());
+    steps.iter().any(|step| {
+        let on_it = match &step.on {
+            Some(names) => names.is_all() || names.as_slice().iter().any(|one| one == name),
+            None => first == Some(name),
+        };
+        match &step.action {
+            // What somebody unmounts on the node is at the bridge.
+            Action::Fault(fault) if fault.is_on_the_node() => false,
+            Action::Fault(fault) => on_it && *fault != Fault::Continue,
+            Action::Stop(names) => names.is_all() || names.as_slice().iter().any(|one| one == name),
+            Action::Phase(_) => first == Some(name),
+            Action::Repeat { steps, .. } => is_hit(plan, steps, name),
+            _ => false,
+        }
+    })
+}

@@ -1,0 +1,107 @@
+//! Mounts that become more with every start of a container.
+
+use std::collections::HashMap;
+
+use super::cause::{Cause, Confidence, Fix};
+use super::scene::Scene;
+use super::text::{KUBERNETES_MODES, line, names, shell, yaml};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef, MountTable};
+use crate::observation::Actor;
+use crate::plan::{Propagation, WorkloadSpec};
+
+/// Mounts that are equal but for their ids: one filesystem's directory, at one place.
+type Equal<'t> = (DeviceId, &'t MountPath, &'t MountPath);
+
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    multiplied(scene).into_iter().collect()
+}
+
+/// One place of the node on which more and more equal mounts lie.
+fn multiplied(scene: &Scene<'_>) -> Option<Cause> {
+    let tables: Vec<(&str, &MountTable)> = scene
+        .report
+        .captures
+        .iter()
+        .filter_map(|capture| Some((capture.step.as_str(), capture.table(&Actor::Node)?)))
+        .collect();
+    let (_, first) = tables.first()?;
+    let (_, last) = tables.last()?;
+    let before = counted(first);
+    // Of a FUSE mount two may lie on each other: so does a repair by re-binding leave it.
+    let (equal, mounts) = counted(last)
+        .into_iter()
+        .filter(|(equal, mounts)| {
+            let allowed = if mounts[0].is_fuse() { 2 } else { 1 };
+            mounts.len() > allowed && mounts.len() > before.get(equal).map_or(0, Vec::len)
+        })
+        .max_by_key(|(equal, mounts)| (mounts.len(), equal.2))?;
+    let at = equal.2;
+    let nested: Vec<&WorkloadSpec> =
+        scene.report.plan.workloads.iter().filter(|spec| is_nested(scene, spec)).collect();
+    let mut evidence: Vec<String> =
+        mounts.iter().take(3).map(|mount| line("node", mount)).collect();
+    evidence.extend(tables.iter().map(|(step, table)| {
+        let there = table.iter().filter(|mount| key(mount) == equal).count();
+        format!("after {step}: {there} there, {} mounts on the node in all", table.entries().len())
+    }));
+    let who = match nested.is_empty() {
+        true => "a container with one volume inside another that is Bidirectional".to_owned(),
+        false => names(nested.iter().map(|spec| spec.name.as_str())),
+    };
+    Some(Cause {
+        id: "mounts-multiply".into(),
+        title: format!(
+            "{} equal mounts lie on each other at {at} of the node: what {who} mounts inside its \
+             Bidirectional volume reaches the node, stays there, and is copied and doubled by its next \
+             start",
+            mounts.len()
+        ),
+        confidence: if nested.is_empty() { Confidence::Possible } else { Confidence::Certain },
+        actors: nested.iter().map(|spec| Actor::workload(spec.name.clone())).collect(),
+        mounts: mounts.iter().take(8).map(|m| MountRef::new("node", m.mount_id)).collect(),
+        evidence,
+        fix: Fix::yaml(
+            "make the outer volume HostToContainer, or mount the inner one outside it; then take the \
+             mounts off the node, from the top: umount as often as there are mounts",
+            format!(
+                "volumeMounts:\n  - name: outer\n    mountPath: {}\n    mountPropagation: \
+                 HostToContainer\n",
+                yaml(&nested.first().map_or("/mnt".into(), |s| scene.paths(s).destination))
+            ),
+        ),
+        verify: format!(
+            "grep -cF {} /proc/self/mountinfo   # on the node: the same after every restart",
+            shell(&format!(" {} ", at.to_string_lossy()))
+        ),
+        source: format!(
+            "{KUBERNETES_MODES}; https://github.com/kubernetes/kubernetes/issues/106962"
+        ),
+    })
+}
+
+fn key(mount: &MountEntry) -> Equal<'_> {
+    (mount.device, &mount.root, &mount.mount_point)
+}
+
+fn counted(table: &MountTable) -> HashMap<Equal<'_>, Vec<&MountEntry>> {
+    let mut counted: HashMap<Equal<'_>, Vec<&MountEntry>> = HashMap::new();
+    for mount in table {
+        counted.entry(key(mount)).or_default().push(mount);
+    }
+    counted
+}
+
+/// Whether a workload has one volume inside another that sends what is mounted in it.
+fn is_nested(scene: &Scene<'_>, spec: &WorkloadSpec) -> bool {
+    let main = scene.paths(spec).destination;
+    let main = [(main.as_str(), spec.propagation)];
+    let extra = spec.volumes.iter().map(|volume| (volume.destination.as_str(), volume.propagation));
+    let all: Vec<(&str, Propagation)> = main.into_iter().chain(extra).collect();
+    let inside = |inner: &str, outer: &str| {
+        inner != outer && MountPath::from(inner).starts_with(&MountPath::from(outer))
+    };
+    all.iter().any(|(outer, propagation)| {
+        *propagation == Propagation::Bidirectional
+            && all.iter().any(|(inner, _)| inside(inner, outer))
+    })
+}

@@ -1,0 +1,101 @@
+//! What was meant, for what a scenario file must not say.
+
+use crate::suggest::nearest;
+
+/// What a deserialiser says, in words for people.
+pub(super) fn words(said: &str) -> String {
+    const NUMBERS: [&str; 5] = ["u8", "u16", "u32", "u64", "usize"];
+    for number in NUMBERS {
+        if let Some(before) = said.strip_suffix(&format!("expected {number}")) {
+            return format!("{before}expected a whole number, 0 or more");
+        }
+    }
+    said.to_owned()
+}
+
+/// What to write instead. `at` is the path of the value, as in `workloads[1].volume`.
+pub(super) fn hint(at: &str, said: &str) -> Option<String> {
+    let mut quoted = said.split('`').skip(1).step_by(2);
+    if said.starts_with("unknown") {
+        let wrong = quoted.next()?;
+        return other_names(at, wrong)
+            .or_else(|| nearest(wrong, quoted).map(|near| format!("did you mean {near}?")));
+    }
+    let field = at.rsplit('.').next().unwrap_or_default();
+    let field = field.split('[').next().unwrap_or_default();
+    let wrong_type = |found: &str, wanted: &str| {
+        said.starts_with(&format!("invalid type: {found}"))
+            && said.contains(&format!("expected {wanted}"))
+    };
+    if wrong_type("map", "a string") && at.ends_with(']') {
+        return Some(
+            "a placeholder needs quotes, because {…} is a map in YAML: \"{mountpoint}\"".into(),
+        );
+    }
+    if wrong_type("string", "a sequence") {
+        return Some(format!("write a list, one word each: {field}: [ls, \"{{mountpoint}}\"]"));
+    }
+    if wrong_type("", "a boolean") {
+        return Some("write true or false".into());
+    }
+    if wrong_type("string", "u") {
+        return Some(format!("write a number, without quotes: {field}: 2"));
+    }
+    None
+}
+
+/// Words of the kernel and of Docker for what Kubernetes calls otherwise, and paths for volumes.
+fn other_names(at: &str, wrong: &str) -> Option<String> {
+    let kubernetes = match wrong {
+        "private" | "rprivate" | "none" => "None",
+        "slave" | "rslave" => "HostToContainer",
+        "shared" | "rshared" => "Bidirectional",
+        path if at.ends_with("volume") && path.starts_with('/') => {
+            return Some(format!("write volume: {{path: {path}}}"));
+        }
+        _ => return None,
+    };
+    at.ends_with("propagation")
+        .then(|| format!("write {kubernetes}, which is Kubernetes' name for {wrong}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_meant_is_said() {
+        for (at, said, expected) in [
+            (
+                "workloads[1].volume",
+                "unknown variant `/srv/x`, expected one of `bridge`",
+                "{path: /srv/x}",
+            ),
+            (
+                "workloads[1].propagation",
+                "unknown variant `rslave`, expected `None`",
+                "HostToContainer",
+            ),
+            (
+                "steps[0].fault",
+                "unknown variant `kil`, expected one of `kill`",
+                "did you mean kill?",
+            ),
+            ("steps[1].run[1]", "invalid type: map, expected a string", "needs quotes"),
+            ("steps[1].run", "invalid type: string \"ls\", expected a sequence", "run: [ls"),
+            ("workloads[1].replicas", "invalid type: string \"two\", expected u32", "replicas: 2"),
+            ("fuse.read_only", "invalid type: string \"yes\", expected a boolean", "true or false"),
+        ] {
+            let hint = hint(at, said).unwrap_or_default();
+            assert!(hint.contains(expected), "{said}: {hint}");
+        }
+        assert_eq!(hint("a", "missing field `name`"), None);
+    }
+
+    #[test]
+    fn types_of_rust_are_not_shown() {
+        let said = words("invalid type: string \"two\", expected u32");
+        assert_eq!(said, "invalid type: string \"two\", expected a whole number, 0 or more");
+        assert_eq!(words("missing field `name`"), "missing field `name`");
+    }
+}
