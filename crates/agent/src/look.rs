@@ -99,7 +99,8 @@ fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: Option
     looked.unwrap_or_else(skipped)
 }
 
-fn become_user(uid: u32) -> Result<(), Errno> {
+/// The calling process goes on as another user, for good.
+pub(crate) fn become_user(uid: u32) -> Result<(), Errno> {
     // Where setgroups(2) is denied (a user namespace without newuidmap) there are no others.
     let _ = setgroups(&[]);
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));

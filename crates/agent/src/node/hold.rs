@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::server::{Progress, Server};
 use crate::child::Child;
 use crate::failure::{errno_name, system};
-use crate::look::judge_content;
+use crate::look::{become_user, judge_content};
 use crate::sys::now_ns;
 
 /// A process that keeps a descriptor.
@@ -56,7 +56,8 @@ impl Holding {
         };
         for look in looks {
             if !server.holders.contains_key(&look.place) {
-                let holder = Holder::start(server, &look.place)?;
+                let uid = look.uids.first().copied().unwrap_or(0);
+                let holder = Holder::start(server, &look.place, uid)?;
                 server.holders.insert(look.place.clone(), holder);
             }
             let path = format!("{}/{}", look.directory, look.file);
@@ -122,12 +123,17 @@ impl Holding {
 }
 
 impl Holder {
-    fn start(server: &Server, place: &Place) -> Result<Self, Failure> {
+    fn start(server: &Server, place: &Place, uid: u32) -> Result<Self, Failure> {
         let view = server.view_of(place)?;
         let child = Child::start(|pipe| {
             let kept = RefCell::new(None);
             // Other containers must not live on in what this process was born with.
-            let entered = view.enter().and_then(|()| pipe.alone());
+            let entered = view.enter().and_then(|()| pipe.alone()).and_then(|pipe| {
+                if uid != 0 {
+                    become_user(uid)?;
+                }
+                Ok(pipe)
+            });
             let Ok(mut pipe) = entered else { crate::sys::exit_now(1) };
             while let Ok(Some(asked)) = pipe.receive::<Asked>() {
                 let seen = read(&mut kept.borrow_mut(), &asked);

@@ -80,6 +80,22 @@ fn several_producers() -> Vec<Case> {
             &["mounts-of-several-producers"],
         ),
         Case::new(
+            "a_reader_of_a_producer_that_another_one_does_not_touch",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: first, role: producer}\n\
+                     - {name: second, role: producer, volume: {path: /var/second}}\n\
+                     - {name: reader, role: consumer}\n\
+                     steps:\n\
+                     - {run: [mkdir, -p, /var/second]}\n\
+                     - {start: [first, reader], expect: {reader: ok}}\n\
+                     - {start: second, expect: {reader: old, second: ok}}\n",
+                )
+            },
+            &["nothing-wrong"],
+        ),
+        Case::new(
             "the_type_that_is_waited_for_is_another",
             || {
                 plan(
@@ -129,6 +145,26 @@ fn placed_elsewhere() -> Vec<Case> {
             },
             &["nothing-wrong"],
         ),
+        Case::new(
+            "a_bind_of_the_mount_at_another_path",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: csi, role: producer}\n\
+                     - {name: pod, role: consumer, volume: {path: /var/lib/publish}}\n\
+                     steps:\n\
+                     - {run: [mkdir, -p, /var/lib/publish]}\n\
+                     - {start: csi}\n\
+                     - {run: [mount, --bind, \"{mountpoint}\", /var/lib/publish]}\n\
+                     - {start: pod, expect: {pod: ok}}\n\
+                     - {fault: kill}\n\
+                     - {repair: lazy_unmount_mount, expect: {node: ok, pod: ENOTCONN}}\n",
+                )
+            },
+            &["volume-is-mountpoint"],
+        )
+        .root()
+        .evidence(&["pod as uid 0: ENOTCONN"]),
         Case::new(
             "a_volume_inside_a_volume_that_sends",
             || {

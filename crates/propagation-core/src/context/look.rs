@@ -188,8 +188,8 @@ impl RunContext<'_> {
     fn record(&mut self, observation: Observation, target: Target) {
         (self.events)(&Event::Observed(&observation));
         let reads = target == Target::Fuse && observation.access == Access::Read;
-        let as_itself = observation.uid == self.plan.uid_of(&observation.actor);
-        if reads && observation.outcome.is_ok() && as_itself {
+        let as_itself = || observation.uid == self.plan.uid_of(&observation.actor);
+        if reads && observation.outcome.is_ok() && as_itself() {
             self.could_read.insert(observation.actor.clone());
         }
         self.timeline.push(observation);

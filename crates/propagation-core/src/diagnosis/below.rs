@@ -3,7 +3,7 @@
 use super::cause::{Cause, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line};
-use crate::mountinfo::{DeviceId, MountEntry, MountRef};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Action, Fault, Plan, Role, Step, WorkloadSpec};
 
@@ -36,10 +36,12 @@ pub(super) fn explains(devices: &[DeviceId], seen: &Observation) -> bool {
 
 fn lower_mount_lost(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
     let found = stacked(scene, spec)?;
-    let lost = lost(scene, &found)?;
+    let (lost_at_us, lost) = lost(scene, &found)?;
     let on_it = |seen: &&Observation| {
-        seen.mount.as_ref().is_some_and(|mount| mount.device == found.own.device)
+        seen.at_us >= lost_at_us
+            && seen.mount.as_ref().is_some_and(|mount| mount.device == found.own.device)
             && !matches!(seen.outcome, Outcome::Ok | Outcome::Skipped { .. })
+            && !["EACCES", "EPERM"].contains(&seen.outcome.class())
     };
     let failing: Vec<&Observation> = scene.probes().filter(on_it).collect();
     let last = failing.last()?;
@@ -74,10 +76,12 @@ fn stacked<'r>(scene: &Scene<'r>, spec: &'r WorkloadSpec) -> Option<Stacked<'r>>
     let actor = Actor::workload(spec.name.clone());
     let path = scene.path_of(&actor);
     let names = |mount: &MountEntry| {
-        let at = mount.mount_point.to_string_lossy();
+        let at = &mount.mount_point;
         let words = command.iter().flat_map(|word| word.split([',', ':', '=']));
-        let mut paths = words.filter(|word| word.len() > 1 && word.starts_with('/'));
-        paths.any(|word| at.starts_with(word) || word.starts_with(&*at))
+        let paths = words.filter(|word| word.len() > 1 && word.starts_with('/'));
+        let mut paths = paths.map(MountPath::from);
+        *at != MountPath::from("/")
+            && paths.any(|path| at.starts_with(&path) || path.starts_with(at))
     };
     scene.report.captures.iter().find_map(|capture| {
         let table = capture.table(&actor)?;
@@ -90,18 +94,20 @@ fn stacked<'r>(scene: &Scene<'r>, spec: &'r WorkloadSpec) -> Option<Stacked<'r>>
     })
 }
 
-/// What shows that the mount below is gone or dead.
-fn lost(scene: &Scene<'_>, found: &Stacked<'_>) -> Option<String> {
+/// When it was first known that the mount below is gone or dead, and what shows it.
+fn lost(scene: &Scene<'_>, found: &Stacked<'_>) -> Option<(u64, String)> {
     let actor = Actor::workload(found.spec.name.clone());
     let dead = scene.report.timeline.iter().find(|seen| {
         let on_it = seen.mount.as_ref().is_some_and(|mount| mount.device == found.below.device);
         on_it && ["ENOTCONN", "ECONNABORTED", "hang"].contains(&seen.outcome.class())
     });
     if let Some(dead) = dead {
-        return Some(dead.to_string());
+        return Some((dead.at_us, dead.to_string()));
     }
     let at = &found.below.mount_point;
+    let mut known_us = 0;
     scene.report.captures.iter().find_map(|capture| {
+        let since_us = std::mem::replace(&mut known_us, capture.at_us);
         let table = capture.table(&actor)?;
         // Before the daemon had its own mount it may not have been there either.
         table.at(&scene.path_of(&actor)).filter(|own| own.device == found.own.device)?;
@@ -111,7 +117,8 @@ fn lost(scene: &Scene<'_>, found: &Stacked<'_>) -> Option<String> {
             |mount| format!("device {} lies there instead", mount.device),
         );
         let changed = now.is_none_or(|mount| mount.device != found.below.device);
-        changed.then(|| format!("{actor}: {at} in {}: {words}", capture.step))
+        // It was so when the table before had been taken, and some time later no more.
+        changed.then(|| (since_us, format!("{actor}: {at} in {}: {words}", capture.step)))
     })
 }
 

@@ -9,6 +9,9 @@ use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef, MountTable};
 use crate::observation::Actor;
 use crate::plan::{Propagation, WorkloadSpec};
 
+/// Of how many steps, the last ones, the counts are shown.
+const STEPS_SHOWN: usize = 8;
+
 /// Mounts that are equal but for their ids: one filesystem's directory, at one place.
 type Equal<'t> = (DeviceId, &'t MountPath, &'t MountPath);
 
@@ -27,20 +30,22 @@ fn multiplied(scene: &Scene<'_>) -> Option<Cause> {
     let (_, first) = tables.first()?;
     let (_, last) = tables.last()?;
     let before = counted(first);
-    // Of a FUSE mount two may lie on each other: so does a repair by re-binding leave it.
+    // FUSE mounts lie on each other for other reasons: a repair by re-binding leaves them.
     let (equal, mounts) = counted(last)
         .into_iter()
         .filter(|(equal, mounts)| {
-            let allowed = if mounts[0].is_fuse() { 2 } else { 1 };
-            mounts.len() > allowed && mounts.len() > before.get(equal).map_or(0, Vec::len)
+            let grown = mounts.len() > before.get(equal).map_or(0, Vec::len);
+            grown && mounts.len() > 1 && !mounts[0].is_fuse()
         })
-        .max_by_key(|(equal, mounts)| (mounts.len(), equal.2))?;
+        .max_by_key(|(equal, mounts)| (mounts.len(), *equal))?;
     let at = equal.2;
+    let workloads = scene.report.plan.workloads.iter();
     let nested: Vec<&WorkloadSpec> =
-        scene.report.plan.workloads.iter().filter(|spec| is_nested(scene, spec)).collect();
+        workloads.filter(|spec| has_volume_in_volume(scene, spec, at)).collect();
     let mut evidence: Vec<String> =
         mounts.iter().take(3).map(|mount| line("node", mount)).collect();
-    evidence.extend(tables.iter().map(|(step, table)| {
+    let from = tables.len().saturating_sub(STEPS_SHOWN);
+    evidence.extend(tables[from..].iter().map(|(step, table)| {
         let there = table.iter().filter(|mount| key(mount) == equal).count();
         format!("after {step}: {there} there, {} mounts on the node in all", table.entries().len())
     }));
@@ -91,17 +96,28 @@ fn counted(table: &MountTable) -> HashMap<Equal<'_>, Vec<&MountEntry>> {
     counted
 }
 
-/// Whether a workload has one volume inside another that sends what is mounted in it.
-fn is_nested(scene: &Scene<'_>, spec: &WorkloadSpec) -> bool {
-    let main = scene.paths(spec).destination;
-    let main = [(main.as_str(), spec.propagation)];
-    let extra = spec.volumes.iter().map(|volume| (volume.destination.as_str(), volume.propagation));
-    let all: Vec<(&str, Propagation)> = main.into_iter().chain(extra).collect();
+/// Whether a workload has one volume inside another that sends what is mounted in it to `at` of the node.
+fn has_volume_in_volume(scene: &Scene<'_>, spec: &WorkloadSpec, at: &MountPath) -> bool {
+    let main = scene.paths(spec);
+    let main = [(main.source.as_str(), main.destination.as_str(), spec.propagation)];
+    let bridge = &scene.report.plan.bridge;
+    let extra: Vec<(String, &str, Propagation)> = spec
+        .volumes
+        .iter()
+        .map(|volume| {
+            let source = volume.source.replace("{bridge}", &bridge.path);
+            let source = source.replace("{mountpoint}", &bridge.fuse_path());
+            (source, volume.destination.as_str(), volume.propagation)
+        })
+        .collect();
+    let extra = extra.iter().map(|(source, at, propagation)| (source.as_str(), *at, *propagation));
+    let all: Vec<(&str, &str, Propagation)> = main.into_iter().chain(extra).collect();
     let inside = |inner: &str, outer: &str| {
         inner != outer && MountPath::from(inner).starts_with(&MountPath::from(outer))
     };
-    all.iter().any(|(outer, propagation)| {
+    all.iter().any(|(source, outer, propagation)| {
         *propagation == Propagation::Bidirectional
-            && all.iter().any(|(inner, _)| inside(inner, outer))
+            && at.starts_with(&MountPath::from(*source))
+            && all.iter().any(|(_, inner, _)| inside(inner, outer))
     })
 }

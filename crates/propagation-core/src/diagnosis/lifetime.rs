@@ -78,7 +78,8 @@ const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is
 /// The producer has its mount, and never came to answer, so that nobody went on to look.
 fn never_served(scene: &Scene<'_>) -> Option<Cause> {
     let failures = scene.mount_failures();
-    let (name, words) = *failures.iter().find(|(_, words)| words.contains("is running"))?;
+    let waits = |words: &str| words.contains("is running") || words.contains(OTHER_TYPE);
+    let (name, words) = *failures.iter().find(|(_, words)| waits(words))?;
     let spec = scene.report.plan.workload(name)?;
     let actor = Actor::workload(spec.name.clone());
     let (_, table) = scene.last_table(&actor)?;
@@ -99,10 +100,15 @@ fn never_served(scene: &Scene<'_>) -> Option<Cause> {
     Some(Cause { actors: vec![actor], mounts, ..found })
 }
 
+/// How a supervisor says that a mount of another type has come.
+const OTHER_TYPE: &str = "a mount of type";
+
 /// The mount is there, and not of the type that is waited for.
 fn other_type(name: &str, expected: &str, mount: &MountEntry, evidence: Vec<String>) -> Cause {
     let there = &mount.fs_type;
+    let told = evidence.iter().any(|words| words.contains(OTHER_TYPE));
     Cause {
+        confidence: if told { Confidence::Certain } else { Confidence::Likely },
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, mount.mount_id)],
         source: "mount.fuse3(8), subtype; proc_pid_mountinfo(5)".into(),

@@ -77,7 +77,7 @@ fn control_positive(scene: &Scene<'_>) -> Option<Cause> {
     let mut mounts = Vec::new();
     for name in &controls {
         let actor = Actor::workload(name.clone());
-        let seen = scene.probes().filter(|seen| seen.actor == actor).next_back();
+        let seen = scene.probes().filter(|seen| seen.actor == actor).last();
         evidence.extend(seen.map(ToString::to_string));
         let at = scene.last_table(&actor).and_then(|(_, t)| t.covering(&scene.path_of(&actor)));
         evidence.extend(at.map(|mount| line(name, mount)));
@@ -132,7 +132,13 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
     let evidence = vec![line(&spec.name, fuse), line(&spec.name, volume), seen.to_string()];
     let cause = match broken {
         Broken::Source { .. } => not_shared(&spec.name, volume),
-        _ => only_receives(scene, capture, &spec.name, volume),
+        Broken::Upstream { .. } => only_receives(scene, capture, &spec.name, volume),
+        Broken::NoCopy | Broken::Private { .. } | Broken::OtherGroup { .. }
+            if capture.table(&Actor::Runtime).is_some() =>
+        {
+            only_receives(scene, capture, &spec.name, volume)
+        }
+        _ => return None,
     };
     Some(Cause { evidence: [evidence, cause.evidence].concat(), ..cause })
 }
@@ -186,8 +192,12 @@ pub(super) fn never_had_the_mount(
     stranded: &Stranded<'_>,
 ) -> Option<Explanation> {
     capture.table(&Actor::Runtime).filter(|_| !stranded.spec.outside_runtime)?;
-    visibility_of_existing(&capture.graph(), "node", &scene.fuse_path, "runtime")
-        .filter(|answer| answer.broken.is_some())
+    visibility_of_existing(&capture.graph(), "node", &scene.fuse_path, "runtime").filter(|answer| {
+        // What is hidden there has arrived, and what the node does not send is the node's matter.
+        let own_matter =
+            matches!(answer.broken, None | Some(Broken::Hidden { .. } | Broken::Source { .. }));
+        !own_matter
+    })
 }
 
 /// Consumers of which that is so.

@@ -22,6 +22,10 @@ pub(super) struct Scene<'r> {
     pub(super) node: Vec<&'r Observation>,
     /// Superblocks, and the errors that somebody got from them who could read them before.
     answers: BTreeSet<(DeviceId, &'r str)>,
+    /// What was seen when the runner asked, by everybody as the user that it is.
+    probes: Vec<&'r Observation>,
+    /// Superblocks with those who could read them.
+    readers: HashSet<(DeviceId, &'r Actor)>,
 }
 
 /// A workload of which replicas could not use the mount while the node could.
@@ -34,6 +38,21 @@ pub(super) struct Stranded<'r> {
     pub(super) replicas: usize,
     /// What the node saw at that time.
     pub(super) node: &'r Observation,
+}
+
+/// What was seen when the runner asked, by everybody as the user that it is; the order is that of time.
+fn as_themselves(report: &Report) -> Vec<&Observation> {
+    let plan = &report.plan;
+    let named: HashMap<&str, u32> =
+        plan.workloads.iter().map(|spec| (spec.name.as_str(), spec.uid)).collect();
+    let uid_of = |actor: &Actor| match actor {
+        Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
+            named.get(name.as_str()).copied().unwrap_or_else(|| plan.uid_of(actor))
+        }
+        Actor::Node | Actor::Runtime => 0,
+    };
+    let asked = report.timeline.iter().filter(|seen| seen.via == Via::Probe);
+    asked.filter(|seen| seen.uid == uid_of(&seen.actor)).collect()
 }
 
 /// Errors that somebody got from a superblock who could read it before in the same way.
@@ -59,7 +78,14 @@ impl<'r> Scene<'r> {
             stranded: Vec::new(),
             node: Vec::new(),
             answers: answers(report),
+            probes: as_themselves(report),
+            readers: HashSet::new(),
         };
+        scene.readers = scene
+            .probes()
+            .filter(|seen| seen.outcome.is_ok())
+            .filter_map(|seen| Some((seen.mount.as_ref()?.device, &seen.actor)))
+            .collect();
         scene.node = scene.probes().filter(|seen| seen.actor == Actor::Node).collect();
         scene.find_stranded();
         scene
@@ -67,19 +93,30 @@ impl<'r> Scene<'r> {
 
     /// What was seen when the runner asked, by everybody as the user that it is; the order is that of
     /// time.
-    pub(super) fn probes(&self) -> impl DoubleEndedIterator<Item = &'r Observation> + use<'r> {
-        let report = self.report;
-        let asked = report.timeline.iter().filter(|seen| seen.via == Via::Probe);
-        asked.filter(move |seen| seen.uid == report.plan.uid_of(&seen.actor))
+    pub(super) fn probes(&self) -> impl Iterator<Item = &'r Observation> + '_ {
+        self.probes.iter().copied()
     }
 
-    /// Whether a workload has to do with the bridge. What others see cannot be compared with what the node
-    /// sees there.
+    /// Whether a workload has to do with the mount at the bridge: its volume is of it, or shows it because
+    /// somebody has bound it there. What others see cannot be compared with what the node sees.
     pub(super) fn is_on_bridge(&self, spec: &WorkloadSpec) -> bool {
         let Volume::Path(path) = &spec.volume else { return true };
-        let (path, bridge) =
-            (MountPath::from(path.as_str()), self.report.plan.bridge.path.as_str());
-        spec.host || self.fuse_path.starts_with(&path) || path.starts_with(&bridge.into())
+        let path = MountPath::from(path.as_str());
+        if spec.host || self.fuse_path.starts_with(&path) || path.starts_with(&self.fuse_path) {
+            return true;
+        }
+        let actor = Actor::workload(spec.name.clone());
+        let of_node = self.readers.iter().filter(|(_, reader)| **reader == Actor::Node);
+        of_node.map(|(device, _)| device).any(|device| self.readers.contains(&(*device, &actor)))
+    }
+
+    /// Whether an old generation is that of a producer that went on while another one started: whoever read
+    /// it before reads it still.
+    pub(super) fn is_of_another_producer(&self, seen: &Observation) -> bool {
+        let several = self.report.plan.with_role(Role::Producer).nth(1).is_some();
+        let device = seen.mount.as_ref().map(|mount| mount.device);
+        let could_read = |device| self.readers.contains(&(device, &seen.actor));
+        several && seen.generation.is_some() && device.is_some_and(could_read)
     }
 
     /// The node's last look in each step decides what counts in that step; where it did not look,

@@ -7,7 +7,7 @@ use super::below;
 use super::cause::{Cause, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
-use crate::observation::{Actor, MountView, Observation, Outcome};
+use crate::observation::{Access, Actor, MountView, Observation, Outcome};
 use crate::plan::Role;
 use crate::report::Status;
 
@@ -53,6 +53,7 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
             && matches!(seen.outcome, Outcome::WrongContent { .. })
             && on_fuse
             && !below::explains(&over_lost, seen)
+            && !scene.is_of_another_producer(seen)
     });
     let seen: Vec<&Observation> = wrong.collect();
     silent(
@@ -182,12 +183,20 @@ const SHARED: &str = super::text::SHARED_SUBTREES;
 
 /// What can be said of a run in which nothing came out otherwise than expected.
 fn what_is_right(scene: &Scene<'_>) -> String {
-    let consumers = |seen: &&Observation| scene.role_of(&seen.actor) == Some(Role::Consumer);
+    // One that a phase makes for itself is not asked to the end.
+    let consumers = |seen: &&Observation| match &seen.actor {
+        Actor::Workload { name, .. } if seen.access == Access::Read => {
+            let spec = scene.report.plan.workload(name);
+            spec.is_some_and(|spec| spec.role == Role::Consumer && scene.is_on_bridge(spec))
+        }
+        _ => false,
+    };
     let last: BTreeMap<&Actor, &Observation> =
         scene.probes().filter(consumers).map(|seen| (&seen.actor, seen)).collect();
     let without: Vec<String> = last
         .iter()
         .filter(|(_, seen)| !matches!(seen.outcome, Outcome::Ok | Outcome::Skipped { .. }))
+        .filter(|(_, seen)| !scene.is_of_another_producer(seen))
         .map(|(actor, _)| actor.to_string())
         .collect();
     let mounted = scene.report.timeline.iter().any(|seen| seen.outcome.is_ok());

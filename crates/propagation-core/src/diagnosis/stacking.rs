@@ -5,7 +5,7 @@ use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, names, shell};
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::Actor;
-use crate::plan::{Role, Volume};
+use crate::plan::{Role, Volume, WorkloadSpec};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -66,17 +66,19 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
 fn died(scene: &Scene<'_>, mount: &MountEntry) -> bool {
     scene.report.timeline.iter().any(|seen| {
         let on_it = seen.mount.as_ref().is_some_and(|view| view.device == mount.device);
-        on_it && ["ENOTCONN", "ECONNABORTED"].contains(&seen.outcome.class())
+        on_it && ["ENOTCONN", "ECONNABORTED", "hang"].contains(&seen.outcome.class())
     })
 }
 
 /// Several producers that mount on one path: what lies below is alive, and hidden.
 fn several_producers(scene: &Scene<'_>, actor: &Actor, stack: &[&MountEntry]) -> Option<Cause> {
+    let has_run =
+        |spec: &&WorkloadSpec| scene.last_table(&Actor::workload(spec.name.clone())).is_some();
     let producers: Vec<&str> = scene
         .report
         .plan
         .with_role(Role::Producer)
-        .filter(|spec| scene.is_on_bridge(spec))
+        .filter(|spec| scene.is_on_bridge(spec) && has_run(spec))
         .map(|spec| spec.name.as_str())
         .collect();
     let (top, below) = stack.split_last()?;

@@ -256,6 +256,13 @@ fn a_volume_of_another_peer_group_is_not_connected() {
 }
 
 #[test]
+fn a_run_in_order_says_what_was_seen() {
+    let causes = explain(&in_order());
+    assert_eq!(causes[0].id, "nothing-wrong");
+    assert!(causes[0].title.contains("reads the fresh one"), "{}", causes[0].title);
+}
+
+#[test]
 fn layers_are_counted() {
     let mut report = in_order();
     let last = report.captures.last_mut().expect("captures");

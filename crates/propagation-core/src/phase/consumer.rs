@@ -134,7 +134,7 @@ async fn look_as_themselves(
                 tally(&own),
             )
             .with_evidence(evidence(&own))
-            .with_cause(why_not(spec), fix_for(spec)),
+            .with_cause(why(spec, &own).0, why(spec, &own).1),
         };
         context.check(check);
     }
@@ -170,13 +170,7 @@ async fn look_as_others(
             context.check(Check::skipped(id(spec), expected(spec), reason.clone()));
             continue;
         }
-        let (cause, fix) = match own.iter().any(|o| o.outcome.class() == "EACCES") {
-            true => (
-                "the FUSE mount lets only the mounting user in",
-                "mount with -o allow_other (and user_allow_other in fuse.conf when not root)",
-            ),
-            false => (why_not(spec), fix_for(spec)),
-        };
+        let (cause, fix) = why(spec, &own);
         let ok = own.iter().all(|o| o.outcome.class() == wanted);
         let observed = format!("as uid {:?}, {}", spec.also_read_as, tally(&own));
         let check = Check::new(id(spec), ok, expected(spec), observed)
@@ -185,6 +179,17 @@ async fn look_as_others(
         context.check(check);
     }
     Ok(())
+}
+
+/// Why a consumer does not read the nonce, and what to do.
+fn why(spec: &WorkloadSpec, own: &[&Observation]) -> (&'static str, &'static str) {
+    match own.iter().any(|o| o.outcome.class() == "EACCES") {
+        true => (
+            "the FUSE mount lets only the mounting user in",
+            "mount with -o allow_other (and user_allow_other in fuse.conf when not root)",
+        ),
+        false => (why_not(spec), fix_for(spec)),
+    }
 }
 
 fn of_workload<'a>(seen: &'a [Observation], spec: &WorkloadSpec) -> Vec<&'a Observation> {

@@ -168,7 +168,7 @@ pub struct WorkloadSpec {
     pub sub_path: Option<String>,
     /// When it starts.
     pub order: StartOrder,
-    /// As which user its program runs. 0 is root.
+    /// As which user its program runs, and looks. 0 is root.
     pub uid: u32,
     /// As which other users its mount is read.
     pub also_read_as: Vec<u32>,
@@ -227,7 +227,7 @@ struct WorkloadFile {
     sub_path: Option<String>,
     /// When it starts; by default after the mount for a consumer, before it otherwise.
     order: Option<StartOrder>,
-    /// As which user its program runs. 0 is root.
+    /// As which user its program runs, and looks. 0 is root.
     #[serde(default)]
     uid: u32,
     /// As which other users its mount is read.

@@ -4,13 +4,14 @@ use crate::suggest::nearest;
 
 /// What a deserialiser says, in words for people.
 pub(super) fn words(said: &str) -> String {
-    const NUMBERS: [&str; 5] = ["u8", "u16", "u32", "u64", "usize"];
-    for number in NUMBERS {
-        if let Some(before) = said.strip_suffix(&format!("expected {number}")) {
-            return format!("{before}expected a whole number, 0 or more");
-        }
-    }
-    said.to_owned()
+    let (before, wanted) = said.rsplit_once("expected ").unwrap_or((said, ""));
+    let range = match wanted {
+        "u32" => format!("from 0 to {}", u32::MAX),
+        "u64" | "usize" => "0 or more".into(),
+        "i32" | "i64" => "with a minus in front when it is below 0".into(),
+        _ => return said.to_owned(),
+    };
+    format!("{before}expected a whole number, {range}")
 }
 
 /// What to write instead. `at` is the path of the value, as in `workloads[1].volume`.
@@ -33,7 +34,12 @@ pub(super) fn hint(at: &str, said: &str) -> Option<String> {
         );
     }
     if wrong_type("string", "a sequence") {
-        return Some(format!("write a list, one word each: {field}: [ls, \"{{mountpoint}}\"]"));
+        return Some(match field {
+            "run" | "command" => {
+                format!("write a list, one word each: {field}: [ls, \"{{mountpoint}}\"]")
+            }
+            _ => format!("write a list: {field}: [...]"),
+        });
     }
     if wrong_type("", "a boolean") {
         return Some("write true or false".into());
@@ -95,7 +101,10 @@ mod tests {
     #[test]
     fn types_of_rust_are_not_shown() {
         let said = words("invalid type: string \"two\", expected u32");
-        assert_eq!(said, "invalid type: string \"two\", expected a whole number, 0 or more");
+        assert_eq!(
+            said,
+            "invalid type: string \"two\", expected a whole number, from 0 to 4294967295"
+        );
         assert_eq!(words("missing field `name`"), "missing field `name`");
     }
 }

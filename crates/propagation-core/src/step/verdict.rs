@@ -51,8 +51,11 @@ pub fn verdict(
 
 /// What became of the consumers.
 fn consumers(plan: &Plan, timeline: &[Observation]) -> (VerdictOutcome, String) {
-    let reads = |o: &&Observation| o.access == Access::Read && o.uid == plan.uid_of(&o.actor);
-    let of = |actor: &Actor| timeline.iter().filter(reads).filter(|o| o.actor == *actor).collect();
+    let of = |actor: &Actor| {
+        let uid = plan.uid_of(actor);
+        let reads = |o: &&Observation| o.access == Access::Read && o.uid == uid;
+        timeline.iter().filter(|o| o.actor == *actor).filter(reads).collect()
+    };
     let (mut lost, mut blind) = (Vec::new(), Vec::new());
     let mut readers = 0;
     for spec in plan.with_role(Role::Consumer) {

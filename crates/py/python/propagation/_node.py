@@ -131,7 +131,7 @@ class Node(_Base):
             propagation: how mounts travel between it and the node; as the role needs it when left
                 out: Bidirectional, HostToContainer, None.
             volume: which directory its volume is.
-            uid: as which user its program runs.
+            uid: as which user its program runs, and looks in scenarios.
             replicas: how many equal ones.
             fields: what else a workload of a scenario file can say, such as `supervised=True`.
 
