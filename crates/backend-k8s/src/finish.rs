@@ -20,6 +20,9 @@ use crate::pods::Pods;
 /// what it has not told of before it was to go can take it 40 s, and longer when it is busy.
 const PODS_WITHIN: Duration = Duration::from_secs(90);
 
+/// How long is waited for containers that are just being made.
+const MADE_WITHIN: Duration = Duration::from_secs(10);
+
 /// A run that is to end.
 pub(crate) struct Going {
     pub(crate) client: Client,
@@ -110,6 +113,12 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
     let operation = format!("delete the pods in namespace {}", going.namespace);
     let left = persist(&operation, || pods.list(&list)).await?;
     let names: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
+    let watched =
+        (!names.is_empty()).then(|| Pods::watch(going.client.clone(), &going.namespace, run));
+    if let Some(watched) = &watched {
+        // What takes longer waits for something, and is not about to start.
+        let _ = tokio::time::timeout(MADE_WITHIN, none_is_being_made(watched, &names)).await;
+    }
     let gently = DeleteParams::default();
     for name in &names {
         persist(&operation, || async { or_gone(pods.delete(name, &gently).await) }).await?;
@@ -118,10 +127,7 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
         // It kills what the kubelet does not end.
         let _ = host.ask(HostCall::Ended).await;
     }
-    if names.is_empty() {
-        return Ok(());
-    }
-    let watched = Pods::watch(going.client.clone(), &going.namespace, run);
+    let Some(watched) = watched else { return Ok(()) };
     let ended = watched.until(|known| {
         names.iter().all(|name| known.get(name).is_none_or(|pod| has_been_ended(pod))).then_some(())
     });
@@ -135,6 +141,29 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
         persist(&operation, || async { or_gone(pods.delete(name, &now).await) }).await?;
     }
     Ok(())
+}
+
+async fn none_is_being_made(pods: &Pods, names: &[String]) {
+    let made = pods.until(|known| {
+        names.iter().all(|name| known.get(name).is_none_or(|pod| !is_being_made(pod))).then_some(())
+    });
+    made.await;
+}
+
+/// Whether the kubelet is making the containers of a pod. One that is told to end it then may give up the
+/// pod at once and start a container afterwards, for which the runtime makes the sources of volumes again.
+fn is_being_made(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let nowhere = conditions.iter().any(|it| it.type_ == "PodScheduled" && it.status == "False");
+    let containers = status.and_then(|status| status.container_statuses.as_deref());
+    let making = containers.unwrap_or_default().iter().all(|container| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        matches!(reason, Some("ContainerCreating" | "PodInitializing"))
+            && container.last_state.as_ref().is_none_or(|last| last.terminated.is_none())
+    });
+    pod.metadata.deletion_timestamp.is_none() && !nowhere && making
 }
 
 /// Whether the kubelet has ended the containers of a pod because it is to go, so that it starts none of
@@ -204,6 +233,30 @@ mod tests {
 
     fn terminated(at: &str) -> Value {
         json!({ "terminated": { "exitCode": 137, "finishedAt": at } })
+    }
+
+    #[test]
+    fn a_pod_is_being_made_until_its_container_has_a_state() {
+        let pod = |metadata: Value, status: Value| -> Pod {
+            serde_json::from_value(json!({ "metadata": metadata, "status": status }))
+                .expect("a pod")
+        };
+        let container = |state: Value| {
+            json!({ "containerStatuses": [{
+                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state,
+            }] })
+        };
+        let waiting = |reason: &str| container(json!({ "waiting": { "reason": reason } }));
+        let made = |status: Value| !is_being_made(&pod(json!({}), status));
+        assert!(!made(json!({})), "the kubelet has not told of it yet");
+        assert!(!made(waiting("ContainerCreating")));
+        assert!(made(waiting("CreateContainerError")));
+        assert!(made(container(json!({ "running": { "startedAt": null } }))));
+        assert!(made(container(terminated("2026-02-28T10:00:00Z"))));
+        assert!(made(json!({ "conditions": [{ "type": "PodScheduled", "status": "False" }] })));
+        let going = json!({ "deletionTimestamp": "2026-02-28T10:00:01Z" });
+        assert!(!is_being_made(&pod(going, json!({}))), "it is too late for that");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use propagation_core::program::{Executed, StartRefused};
 use propagation_core::protocol::Call;
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
-use propagation_core::{Capabilities, Error, Node, Run, Workload};
+use propagation_core::{Capabilities, Error, ErrorKind, Node, Run, Workload};
 
 use crate::finish::{Going, OnNode, finish};
 use crate::objects::Record;
@@ -89,6 +89,12 @@ impl Node for K8sNode {
     }
 
     async fn undo(&self, change: &HostChange) -> Result<(), Error> {
+        // A container that is being made has its volume's source made again by the runtime.
+        if self.shared.tasks.were_abandoned() {
+            let reason = "pods were started that nobody has waited for";
+            return Err(Error::new(ErrorKind::Environment, format!("undo {change}"), reason)
+                .with_fix("close the node: it ends them first, and undoes all changes then"));
+        }
         self.shared.node.call(Call::Undo { change: change.clone() }).await.map(drop)
     }
 

@@ -90,7 +90,8 @@ impl Shared {
             starting.push(Starting { container, spec: spec.clone(), pods, events });
         }
         let result = self.start_pods(&starting, marker).await;
-        if result.is_err() {
+        // Where the node is being closed that is left to it.
+        if result.is_err() && self.tasks.go_on().is_ok() {
             for one in &starting {
                 self.node.programs.forget(one.container);
                 // Best effort: closing the node deletes all that is left.

@@ -1,6 +1,9 @@
 //! What goes on in tasks of its own, so that a caller who goes away leaves nothing half done; and the end of
 //! it, which the clean-up waits for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use propagation_core::client::finished;
 use propagation_core::{Error, ErrorKind};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +14,18 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Tasks {
     running: TaskTracker,
     ending: CancellationToken,
+    abandoned: Arc<AtomicBool>,
+}
+
+/// Remembers that a caller went away, unless it came to the end.
+struct Caller<'a>(Option<&'a AtomicBool>);
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        if let Some(abandoned) = self.0 {
+            abandoned.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Tasks {
@@ -20,7 +35,15 @@ impl Tasks {
         what: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         self.go_on()?;
-        finished(self.running.spawn(what)).await
+        let mut caller = Caller(Some(&self.abandoned));
+        let result = finished(self.running.spawn(what)).await;
+        caller.0 = None;
+        result
+    }
+
+    /// Whether something was done for a caller who had gone away, so that nobody knows of it.
+    pub(crate) fn were_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
     }
 
     /// Tells those that wait to give up, and waits until everything has come to its end.
@@ -64,7 +87,7 @@ mod tests {
             Err::<(), _>(error)
         });
         let given_up = tokio::time::timeout(Duration::from_millis(1), begun).await;
-        assert!(given_up.is_err(), "the caller goes away");
+        assert!(given_up.is_err() && tasks.were_abandoned(), "the caller goes away");
         tasks.end().await;
         receiver.await.expect("it has come to its end");
         let late = tasks.run(async { Ok(()) }).await.expect_err("nothing begins any more");
