@@ -20,7 +20,7 @@ _MANY = 4096
 """More bytes than are ever written before they are read."""
 
 _SIGNALS_WITHIN = 0.5
-"""Seconds. A signal that comes just before a blocking read does not end it: it is handled after it."""
+"""Seconds. A signal that comes just before a blocking read does not end it."""
 
 
 def bell_of(job: _native.Job, *, blocking: bool) -> socket.socket:
@@ -33,7 +33,7 @@ def bell_of(job: _native.Job, *, blocking: bool) -> socket.socket:
 
 
 def ring(bell: socket.socket) -> None:
-    """Wait until there is something to take, or for long enough that signals have to be looked for."""
+    """Wait until there is something to take, or until signals have to be looked for."""
     import socket
     from contextlib import suppress
 
