@@ -90,7 +90,11 @@ impl Node for K8sNode {
 
     async fn undo(&self, change: &HostChange) -> Result<(), Error> {
         // A container that is being made has its volume's source made again by the runtime.
-        if self.shared.tasks.were_abandoned() {
+        let bridge = &self.shared.node.plan.bridge;
+        let is_source = |path: &str| path == bridge.path || path == bridge.fuse_path();
+        let made_again =
+            matches!(change, HostChange::MakeDirectory { path, .. } if is_source(path));
+        if made_again && self.shared.tasks.were_abandoned() {
             let reason = "pods were started that nobody has waited for";
             return Err(Error::new(ErrorKind::Environment, format!("undo {change}"), reason)
                 .with_fix("close the node: it ends them first, and undoes all changes then"));

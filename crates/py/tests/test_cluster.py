@@ -102,6 +102,9 @@ def test_a_cancelled_task_cleans_up_before_it_ends(cluster: Cluster) -> None:
 BOTH = """
 import asyncio, signal, sys, propagation
 
+# What a shell starts in the background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def on_event(event):
     if isinstance(event, propagation.Decided):
         print("leaves", flush=True)
@@ -157,8 +160,8 @@ def test_a_second_interrupt_does_not_wait_and_what_is_left_is_found(
     assert f"run {run_id}: deleted namespace" in clean()
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6])
-def test_what_is_given_up_while_it_is_opened_is_removed(cluster: Cluster, seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6, 0.9])
+def test_what_is_given_up_while_it_begins_is_removed(cluster: Cluster, seconds: float) -> None:
     async def main() -> None:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(propagation.run_async(backend=cluster.backend), seconds)
