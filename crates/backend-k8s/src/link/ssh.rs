@@ -122,7 +122,7 @@ impl SshNode {
     pub(crate) async fn upload_agent(&self, run: &RunId, agent: &[u8]) -> Result<(), Error> {
         let layout = Layout::on_node(run.as_str());
         let script = "umask 022 && mkdir -p \"$0\" && cat > \"$1.new\" && chmod 0755 \"$1.new\" && \
-                      mv \"$1.new\" \"$1\" || { rm -f \"$1.new\"; rmdir \"$0\" \"${0%/*}\"; exit 1; }";
+                      mv \"$1.new\" \"$1\"";
         let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&w| w.into()).collect() };
         let uploaded = self
             .run(&words(&["sh", "-c", script, layout.directory(), &layout.agent()]), agent)

@@ -97,11 +97,7 @@ fn stacked<'r>(scene: &Scene<'r>, spec: &'r WorkloadSpec) -> Option<Stacked<'r>>
 /// When it was first known that the mount below is gone or dead, and what shows it.
 fn lost(scene: &Scene<'_>, found: &Stacked<'_>) -> Option<(u64, String)> {
     let actor = Actor::workload(found.spec.name.clone());
-    let dead = scene.report.timeline.iter().find(|seen| {
-        let on_it = seen.mount.as_ref().is_some_and(|mount| mount.device == found.below.device);
-        on_it && ["ENOTCONN", "ECONNABORTED", "hang"].contains(&seen.outcome.class())
-    });
-    if let Some(dead) = dead {
+    if let Some(dead) = scene.seen_dead(found.below.device) {
         return Some((dead.at_us, dead.to_string()));
     }
     let at = &found.below.mount_point;
@@ -127,14 +123,14 @@ fn is_hit(plan: &Plan, steps: &[Step], name: &str) -> bool {
     let first = plan.producer().map(|spec| spec.name.as_str());
     steps.iter().any(|step| {
         let on_it = match &step.on {
-            Some(names) => names.is_all() || names.as_slice().iter().any(|one| one == name),
+            Some(names) => names.mean(name),
             None => first == Some(name),
         };
         match &step.action {
             // What somebody unmounts on the node is at the bridge.
             Action::Fault(fault) if fault.is_on_the_node() => false,
             Action::Fault(fault) => on_it && *fault != Fault::Continue,
-            Action::Stop(names) => names.is_all() || names.as_slice().iter().any(|one| one == name),
+            Action::Stop(names) => names.mean(name),
             Action::Phase(_) => first == Some(name),
             Action::Repeat { steps, .. } => is_hit(plan, steps, name),
             _ => false,

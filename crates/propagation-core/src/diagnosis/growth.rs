@@ -7,7 +7,7 @@ use super::scene::Scene;
 use super::text::{KUBERNETES_MODES, line, names, shell, yaml};
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef, MountTable};
 use crate::observation::Actor;
-use crate::plan::{Propagation, WorkloadSpec};
+use crate::plan::{ExtraVolume, Propagation, WorkloadSpec};
 
 /// Of how many steps, the last ones, the counts are shown.
 const STEPS_SHOWN: usize = 8;
@@ -100,15 +100,11 @@ fn counted(table: &MountTable) -> HashMap<Equal<'_>, Vec<&MountEntry>> {
 fn has_volume_in_volume(scene: &Scene<'_>, spec: &WorkloadSpec, at: &MountPath) -> bool {
     let main = scene.paths(spec);
     let main = [(main.source.as_str(), main.destination.as_str(), spec.propagation)];
-    let bridge = &scene.report.plan.bridge;
+    let filled = |volume: &ExtraVolume| scene.report.plan.fill_paths(&volume.source);
     let extra: Vec<(String, &str, Propagation)> = spec
         .volumes
         .iter()
-        .map(|volume| {
-            let source = volume.source.replace("{bridge}", &bridge.path);
-            let source = source.replace("{mountpoint}", &bridge.fuse_path());
-            (source, volume.destination.as_str(), volume.propagation)
-        })
+        .map(|volume| (filled(volume), volume.destination.as_str(), volume.propagation))
         .collect();
     let extra = extra.iter().map(|(source, at, propagation)| (source.as_str(), *at, *propagation));
     let all: Vec<(&str, &str, Propagation)> = main.into_iter().chain(extra).collect();

@@ -191,6 +191,14 @@ impl<'r> Scene<'r> {
         device.is_some_and(|device| self.answers.contains(&(device, seen.outcome.class())))
     }
 
+    /// The first who has seen that nobody serves a superblock any more.
+    pub(super) fn seen_dead(&self, device: DeviceId) -> Option<&'r Observation> {
+        self.report.timeline.iter().find(|seen| {
+            let on_it = seen.mount.as_ref().is_some_and(|mount| mount.device == device);
+            on_it && ["ENOTCONN", "ECONNABORTED", "hang"].contains(&seen.outcome.class())
+        })
+    }
+
     /// Starts that were refused: whose, and the runtime's words.
     pub(super) fn refusals(&self) -> Vec<(&'r str, &'r str)> {
         let ids = ["started", "new_consumer_starts", "producer_restarts"];

@@ -25,7 +25,9 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
         devices.sort_unstable();
         devices.dedup();
         // Where the topmost is the dead one, layers are not what is wrong.
-        if devices.len() < 2 || stack.last().is_some_and(|top| died(scene, top)) {
+        if devices.len() < 2
+            || stack.last().is_some_and(|top| scene.seen_dead(top.device).is_some())
+        {
             continue;
         }
         actors.push(one.actor.clone());
@@ -62,14 +64,6 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
-/// Whether somebody has seen that nobody serves a mount any more.
-fn died(scene: &Scene<'_>, mount: &MountEntry) -> bool {
-    scene.report.timeline.iter().any(|seen| {
-        let on_it = seen.mount.as_ref().is_some_and(|view| view.device == mount.device);
-        on_it && ["ENOTCONN", "ECONNABORTED", "hang"].contains(&seen.outcome.class())
-    })
-}
-
 /// Several producers that mount on one path: what lies below is alive, and hidden.
 fn several_producers(scene: &Scene<'_>, actor: &Actor, stack: &[&MountEntry]) -> Option<Cause> {
     let has_run =
@@ -82,7 +76,7 @@ fn several_producers(scene: &Scene<'_>, actor: &Actor, stack: &[&MountEntry]) ->
         .map(|spec| spec.name.as_str())
         .collect();
     let (top, below) = stack.split_last()?;
-    if producers.len() < 2 || stack.iter().any(|mount| died(scene, mount)) {
+    if producers.len() < 2 || stack.iter().any(|mount| scene.seen_dead(mount.device).is_some()) {
         return None;
     }
     Some(Cause {

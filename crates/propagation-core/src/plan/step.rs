@@ -95,6 +95,11 @@ impl Names {
         }
     }
 
+    /// Whether a workload is among them.
+    pub fn mean(&self, name: &str) -> bool {
+        self.is_all() || self.as_slice().iter().any(|one| one == name)
+    }
+
     /// Whether it is the word for all.
     pub fn is_all(&self) -> bool {
         matches!(self.as_slice(), [name] if name == Self::ALL)
