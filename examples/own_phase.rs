@@ -57,7 +57,7 @@ impl Phase for Performance {
             format!("no read takes longer than {} µs", self.slowest_us),
             format!("median {median} µs, slowest {slowest} µs"),
         );
-        context.check(check.with_cause(
+        context.check(check.with_finding(
             "the FUSE daemon answers slowly, or the machine is busy",
             "look at what the daemon waits for while a consumer reads",
         ));
@@ -75,7 +75,7 @@ async fn measure(backend: &dyn Backend) -> Result<(), Error> {
     }
     if own.status == Status::Skipped {
         // A machine without FUSE has nothing to measure; the fake always has.
-        println!("{}: {}", report.backend, report.verdict.summary);
+        println!("{}: {}", report.backend, report.verdict.summary());
         assert_ne!(report.backend, "fake");
         return Ok(());
     }

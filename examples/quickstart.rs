@@ -29,18 +29,19 @@ async fn main() -> Result<(), Error> {
             println!("{error}; {}", error.fix().unwrap_or("it cannot be helped"));
             run(&FakeBackend::default()).await?
         }
-        Ok(report) if report.verdict.outcome == VerdictOutcome::Inconclusive => {
-            println!("{} {}", report.verdict.summary, report.verdict.next_steps.join(" "));
+        Ok(report) if report.verdict.is(VerdictOutcome::Inconclusive) => {
+            println!("{}", report.verdict.summary());
+            report.diagnosis.iter().for_each(|cause| println!("to do: {}", cause.fix.words));
             run(&FakeBackend::default()).await?
         }
         report => report?,
     };
-    println!("{} on {}: {}", report.run_id, report.backend, report.verdict.outcome);
-    println!("{}", report.verdict.summary);
+    println!("{} on {}: {}", report.run_id, report.backend, report.verdict.outcome().as_str());
+    println!("{}", report.verdict.summary());
     for phase in &report.phases {
         println!("  {}: {} checks, {}", phase.id, phase.checks.len(), phase.status.as_str());
     }
-    assert_eq!(report.verdict.outcome, VerdictOutcome::FullSuccess);
+    assert!(report.verdict.is(VerdictOutcome::FullSuccess));
     assert!(report.cleanup.could_not.is_empty(), "{:?}", report.cleanup);
     Ok(())
 }

@@ -55,8 +55,8 @@ mod linux {
         let neighbours = Neighbours::watch();
         for round in 0..warm_up + rounds {
             let report = runtime.block_on(run()).map_err(io::Error::other)?;
-            if report.verdict.outcome != VerdictOutcome::FullSuccess {
-                return Err(io::Error::other(report.verdict.summary));
+            if !report.verdict.is(VerdictOutcome::FullSuccess) {
+                return Err(io::Error::other(report.verdict.summary().to_owned()));
             }
             let floors = run_floor::run(floor, &["--processes"])?.latencies_ms;
             for latency in latencies.iter_mut().filter(|_| round >= warm_up) {

@@ -17,7 +17,7 @@
 //! let options = K8sOptions { node: Some("k3s-w1".into()), ..K8sOptions::default() };
 //! let backend = K8sBackend::connect(options).await?;
 //! let report = Runner::new(Plan::default())?.run(&backend).await?;
-//! println!("{}", report.verdict.summary);
+//! println!("{}", report.verdict.summary());
 //! # Ok(()) }
 //! ```
 

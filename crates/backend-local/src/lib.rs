@@ -11,7 +11,7 @@
 //! use propagation_core::{Plan, Runner};
 //!
 //! let report = Runner::new(Plan::default())?.run(&LocalBackend::new()).await?;
-//! println!("{}", report.verdict.summary);
+//! println!("{}", report.verdict.summary());
 //! # Ok(()) }
 //! ```
 #![cfg(target_os = "linux")]

@@ -42,7 +42,7 @@ fn check(case: &Case) -> Result<Completion, Failed> {
     let report = run(case)?;
     let found: Vec<&str> = report.diagnosis.iter().map(|cause| cause.id.as_str()).collect();
     if found != case.causes {
-        let verdict = &report.verdict.summary;
+        let verdict = report.verdict.summary();
         let causes: Vec<String> = report.diagnosis.iter().map(|c| format!("{c:#?}")).collect();
         return Err(format!(
             "found {found:?} and not {:?}\n{verdict}\n{}\n{:#?}",

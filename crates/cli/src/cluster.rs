@@ -9,7 +9,7 @@ use propagation_core::{Error, ErrorKind, RunId};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{CleanOptions, ReportFormat, RunOptions};
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::progress::Progress;
 use crate::report::save_index;
 use crate::run::{Ran, carry_out};
@@ -173,7 +173,7 @@ fn summarise(options: &RunOptions, results: &[(String, Ran)]) -> Result<Exit, Er
     for (node, ran) in results {
         match &ran.result {
             Ok(report) => {
-                let exit = Exit::Verdict(report.verdict.outcome);
+                let exit = Exit::Outcome(report.verdict.outcome());
                 if rank(exit) > rank(worst) {
                     worst = exit;
                 }
@@ -184,10 +184,10 @@ fn summarise(options: &RunOptions, results: &[(String, Ran)]) -> Result<Exit, Er
                     _ => run::save_for(report, options, Some(node), ran.log.as_deref())?,
                 }
                 let seconds = report.duration_ms / 1e3;
-                let verdict = report.verdict.outcome.as_str();
+                let verdict = report.verdict.outcome().as_str();
                 lines.push(format!(
                     "{node:<24} {verdict:<20} {seconds:>8.1}s  {}",
-                    report.verdict.summary
+                    report.verdict.summary()
                 ));
             }
             Err(error) => {
@@ -221,7 +221,7 @@ fn summarise(options: &RunOptions, results: &[(String, Ran)]) -> Result<Exit, Er
 fn rank(exit: Exit) -> u8 {
     match exit {
         Exit::Success => 0,
-        Exit::Verdict(outcome) => 1 + outcome.exit_code(),
+        Exit::Outcome(outcome) => 1 + exit::status(outcome),
         _ => u8::MAX,
     }
 }

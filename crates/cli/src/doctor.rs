@@ -86,11 +86,11 @@ impl Examination {
 
     fn render(&self, colour: Colour) -> String {
         let mut lines = vec![colour.bold(&format!("Host {}", one_line(&self.facts.hostname)))];
-        let width = self.checks.iter().map(|check| check.id.len()).max().unwrap_or(0);
+        let width = self.checks.iter().map(|check| check.id.to_string().len()).max().unwrap_or(0);
         for check in &self.checks {
             let mark = colour.paint(check.status, sign(check.status));
             let found = one_line(&check.observed);
-            lines.push(format!("  {mark} {:width$}  {found}", check.id));
+            lines.push(format!("  {mark} {:width$}  {found}", check.id.to_string()));
             if check.status == Status::Failed {
                 let expected = one_line(&check.expected);
                 lines.push(format!("    {:width$}  expected: {expected}", ""));

@@ -3,33 +3,44 @@
 use std::io::Write;
 
 use propagation_core::report::text::one_line;
-use propagation_core::{Error, ErrorKind, VerdictOutcome};
+use propagation_core::{Error, ErrorKind, RunOutcome, ScenarioOutcome, VerdictOutcome};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// 0.
     Success,
-    /// By the verdict of a run.
-    Verdict(VerdictOutcome),
+    /// By the outcome of a run.
+    Outcome(RunOutcome),
     /// 1: something could not be done, and was said already.
     Failed,
     /// 5: a check of the host failed.
     NotInOrder,
-    /// 6: something else happened than a scenario expects.
-    Unexpected,
     /// 130: interrupted, everything cleaned up.
     Interrupted,
+}
+
+/// The exit status of an outcome.
+pub(crate) fn status(outcome: RunOutcome) -> u8 {
+    match outcome {
+        RunOutcome::Answer(VerdictOutcome::FullSuccess)
+        | RunOutcome::Scenario(ScenarioOutcome::AsExpected) => 0,
+        RunOutcome::Answer(VerdictOutcome::PartialSuccess) => 3,
+        RunOutcome::Answer(VerdictOutcome::FundamentalFailure) => 4,
+        RunOutcome::Answer(VerdictOutcome::Inconclusive)
+        | RunOutcome::Scenario(ScenarioOutcome::Skipped) => 5,
+        RunOutcome::Scenario(ScenarioOutcome::Otherwise) => 6,
+        RunOutcome::Scenario(ScenarioOutcome::Inconclusive) => 1,
+    }
 }
 
 /// Prints an error as it should be read, and gives the status.
 pub(crate) fn report(result: Result<Exit, Error>) -> u8 {
     match result {
         Ok(Exit::Success) => 0,
-        Ok(Exit::Verdict(outcome)) => outcome.exit_code(),
+        Ok(Exit::Outcome(outcome)) => status(outcome),
         Ok(Exit::Failed) => 1,
         Ok(Exit::NotInOrder) => 5,
-        Ok(Exit::Unexpected) => 6,
         Ok(Exit::Interrupted) => 130,
         Err(error) => {
             // With standard error closed there is nobody to tell.

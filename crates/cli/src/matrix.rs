@@ -92,7 +92,7 @@ fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
         report
     })?;
     report::print(&report, options.format, options.evidence)?;
-    Ok(Exit::Verdict(report.verdict.outcome))
+    Ok(Exit::Outcome(report.verdict.outcome()))
 }
 
 fn read(options: &MatrixOptions) -> Result<Matrix, Error> {

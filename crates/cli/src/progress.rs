@@ -81,14 +81,13 @@ impl Progress {
                 let mark = self.colour.paint(phase.status, sign(phase.status));
                 self.show(&format!("{mark} {} {status} ({:.1} ms)", phase.id, phase.duration_ms));
             }
-            Event::Decided(verdict) => {
-                self.log.line(&format!(
-                    "verdict {}: {}",
-                    verdict.outcome,
-                    one_line(&verdict.summary)
-                ));
+            Event::Decided(report) => {
+                let verdict = &report.verdict;
+                let outcome = verdict.outcome().as_str();
+                let line = format!("verdict {outcome}: {}", one_line(verdict.summary()));
+                self.log.line(&line);
                 // Cleaning up a cluster takes longer than the run did.
-                self.show(&format!("verdict {}: {}", verdict.outcome, one_line(&verdict.summary)));
+                self.show(&line);
                 self.bar.set_message("cleaning up");
             }
             Event::Cleaned(cleanup) => {

@@ -22,7 +22,7 @@ pub(crate) fn main(options: &ReportOptions) -> Result<Exit, Error> {
     })?;
     let report = Report::from_json(&json)?;
     print(&report, options.format, options.evidence)?;
-    Ok(Exit::Verdict(report.verdict.outcome))
+    Ok(Exit::Outcome(report.verdict.outcome()))
 }
 
 /// Prints a report on standard output.

@@ -107,7 +107,7 @@ async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit
     if cancellation.is_cancelled() {
         return Ok(Exit::Interrupted);
     }
-    all.count.exit()
+    all.exit()
 }
 
 /// Runs one scenario. What makes it impossible here is its result.

@@ -66,9 +66,7 @@ fn json_round_trip() -> TestResult {
     if values[0] != values[1] {
         return Err("the report changed on its way through `report`".into());
     }
-    for field in
-        ["schema_version", "run_id", "verdict", "phases", "timeline", "mount_graph", "cleanup"]
-    {
+    for field in ["schema_version", "run_id", "verdict", "phases", "timeline", "acts", "cleanup"] {
         if values[0].get(field).is_none_or(serde_json::Value::is_null) {
             return Err(format!("the report has no {field}").into());
         }

@@ -68,10 +68,8 @@ fn shows_what_it_says(file: &Path) -> TestResult {
 fn skipped_expectations(report: &Path) -> Result<Vec<String>, Failed> {
     let report = Report::from_json(&fs::read(report)?)?;
     let checks = report.phases.iter().flat_map(|phase| &phase.checks);
-    let skipped = checks.filter(|check| {
-        check.status == Status::Skipped
-            && (check.id.starts_with("expect:") || check.id.starts_with("done"))
-    });
+    let skipped =
+        checks.filter(|check| check.status == Status::Skipped && check.id.is_expectation());
     let skipped: Vec<String> =
         skipped.map(|check| format!("{} ({})", check.id, check.observed)).collect();
     let counted = report.expectations().skipped;

@@ -87,13 +87,14 @@ async fn both(plan: Plan) -> Result<(Report, Report), propagation_core::Error> {
 /// What a report says, without times and numbers.
 fn answers(report: &Report) -> BTreeMap<String, String> {
     let mut answers = BTreeMap::new();
-    answers.insert("verdict".into(), report.verdict.outcome.to_string());
+    answers.insert("verdict".into(), report.verdict.outcome().as_str().to_owned());
     let smallest = report.measurements.smallest_intervention;
     answers.insert("smallest intervention".into(), format!("{smallest:?}"));
     for phase in &report.phases {
         answers.insert(format!("phase {}", phase.id), phase.status.as_str().into());
         for check in &phase.checks {
-            if !KNOWN.iter().any(|(id, known, _)| *id == phase.id && *known == check.id) {
+            if !KNOWN.iter().any(|(id, known, _)| *id == phase.id && *known == check.id.to_string())
+            {
                 let key = format!("check {} {}", phase.id, check.id);
                 answers.insert(key, check.status.as_str().into());
             }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crate::observation::Observation;
-use crate::report::{Check, Cleanup, PhaseReport};
-use crate::verdict::Verdict;
+use crate::report::{Check, Cleanup, PhaseReport, Report};
 
 /// What a run tells while it goes on.
 #[derive(Debug, Clone)]
@@ -33,8 +32,8 @@ pub enum Event<'a> {
     Observed(&'a Observation),
     /// A phase ended.
     PhaseEnded(&'a PhaseReport),
-    /// The verdict, before cleaning up.
-    Decided(&'a Verdict),
+    /// The report is there, with its verdict; what is missing is only the clean-up, which follows.
+    Decided(&'a Report),
     /// Cleaning up ended.
     Cleaned(&'a Cleanup),
 }

@@ -31,6 +31,8 @@ pub mod protocol;
 pub mod suggest;
 
 #[cfg(feature = "run")]
+mod act;
+#[cfg(feature = "run")]
 pub mod backend;
 #[cfg(feature = "run")]
 pub mod client;
@@ -76,6 +78,6 @@ pub use {
     report::Report,
     run::Runner,
     run_id::{Run, RunId},
-    verdict::{Verdict, VerdictOutcome},
+    verdict::{Answer, Expectations, RunOutcome, ScenarioOutcome, Verdict, VerdictOutcome},
     workload::Workload,
 };

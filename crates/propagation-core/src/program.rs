@@ -17,13 +17,66 @@ pub struct StartRefused {
     pub errno: Option<String>,
 }
 
+/// Why a runtime refuses to create or start a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// The mount that covers the volume does not propagate as the volume's mode needs.
+    NotShared,
+    /// The volume's source lies on a FUSE mount whose connection has ended (ENOTCONN).
+    DeadSource,
+    /// The runtime may not look at the source, or mount it (EACCES).
+    Denied,
+    /// The runtime lacks a right (EPERM).
+    NotPermitted,
+    /// A look at the source does not return.
+    Hangs,
+    /// The source does not exist and cannot be made (EROFS).
+    ReadOnly,
+    /// The machine ran out of something, which says nothing about the experiment.
+    NoRoom,
+    /// Anything else; the text says what.
+    Other,
+}
+
 impl StartRefused {
-    /// Whether the machine ran out of something, which says nothing about the experiment.
-    pub fn is_for_lack_of_resources(&self) -> bool {
-        const LACKS: [&str; 6] = ["ENOSPC", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "ETOOMANYREFS"];
-        self.errno.as_deref().is_some_and(|errno| LACKS.contains(&errno))
+    /// Why. By the errno where the runtime gives one; runtimes that give words only say the same in them.
+    pub fn kind(&self) -> RefusalKind {
+        if self.text.contains("not a shared") {
+            return RefusalKind::NotShared;
+        }
+        match self.errno.as_deref().or_else(|| errno_said(&self.text)) {
+            Some("ENOTCONN" | "ECONNABORTED") => RefusalKind::DeadSource,
+            Some("EACCES") => RefusalKind::Denied,
+            Some("EPERM") => RefusalKind::NotPermitted,
+            Some("hang") => RefusalKind::Hangs,
+            Some("EROFS") => RefusalKind::ReadOnly,
+            Some("ENOSPC" | "EMFILE" | "ENFILE" | "ENOMEM" | "EAGAIN" | "ETOOMANYREFS") => {
+                RefusalKind::NoRoom
+            }
+            _ => RefusalKind::Other,
+        }
     }
 }
+
+/// The errno that words of a program speak of, by its name or as strerror(3) says it; only those that
+/// starts and mounts of FUSE filesystems meet.
+pub fn errno_said(text: &str) -> Option<&'static str> {
+    let lower = text.to_lowercase();
+    let said = |(words, errno): &&(&str, &str)| lower.contains(words) || text.contains(errno);
+    ERRNO_WORDS.iter().find(said).map(|(_, errno)| *errno)
+}
+
+const ERRNO_WORDS: [(&str, &str); 6] = [
+    ("transport endpoint is not connected", "ENOTCONN"),
+    ("permission denied", "EACCES"),
+    ("operation not permitted", "EPERM"),
+    ("read-only file system", "EROFS"),
+    ("no space left on device", "ENOSPC"),
+    ("too many open files", "EMFILE"),
+];
 
 /// How a program ended that was run in an actor's mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

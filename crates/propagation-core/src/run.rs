@@ -19,7 +19,7 @@ use crate::plan::{Plan, Role};
 use crate::report::{Cleanup, Report, SCHEMA_VERSION};
 use crate::run_id::{Run, RunId};
 use crate::step;
-use crate::verdict;
+use crate::verdict::{self, Expectations, Verdict};
 use crate::workload::Workload;
 
 /// Runs a plan on a backend.
@@ -30,7 +30,7 @@ use crate::workload::Workload;
 /// use propagation_core::{fake::FakeBackend, Plan, Runner};
 ///
 /// let report = Runner::new(Plan::default())?.run(&FakeBackend::default()).await?;
-/// assert_eq!(report.verdict.scenario_letter, Some('A'));
+/// assert_eq!(report.verdict.outcome().as_str(), "full_success");
 /// # Ok(()) }
 /// # #[cfg(not(feature = "fake"))] fn main() {}
 /// ```
@@ -150,20 +150,7 @@ impl Runner {
         let mut done = context.finish().await;
         done.measurements.waits = node.take_waits();
 
-        let verdict = if plan.is_five_phases() {
-            verdict::decide(&done.phases, &done.measurements, cut_short.as_deref())
-        } else {
-            step::verdict(&plan, &done.phases, &done.timeline, cut_short.as_deref())
-        };
-        events(&Event::Decided(&verdict));
-        let duration_ms = started.elapsed().as_secs_f64() * 1e3;
-        let cleanup = if keep {
-            node.close().await
-        } else {
-            clean_up(&*node, &done.workloads, done.journal).await
-        };
-        events(&Event::Cleaned(&cleanup));
-
+        let answers = verdict::asks_for_an_answer(phases.iter().map(|phase| phase.id()));
         let mut report = Report {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -171,21 +158,31 @@ impl Runner {
             backend: backend.name().into(),
             node: node.name().into(),
             started_at: started_at.to_string(),
-            duration_ms,
-            verdict,
+            duration_ms: 0.0,
+            verdict: Verdict::Expectations(Expectations::of(&done.phases)),
             diagnosis: Vec::new(),
             phases: done.phases,
             measurements: done.measurements,
             timeline: done.timeline,
-            mount_graph: done.mount_graph,
+            acts: done.acts,
             captures: done.captures,
             environment: done.facts,
-            plan,
+            plan: plan.clone(),
             failures: done.failures,
             logs: done.logs,
-            cleanup,
+            cut_short,
+            cleanup: Cleanup::default(),
         };
         report.diagnosis = diagnosis::explain(&report);
+        report.verdict = verdict::decide(&report, answers);
+        report.duration_ms = started.elapsed().as_secs_f64() * 1e3;
+        events(&Event::Decided(&report));
+        report.cleanup = if keep {
+            node.close().await
+        } else {
+            clean_up(&*node, &done.workloads, done.journal).await
+        };
+        events(&Event::Cleaned(&report.cleanup));
         Ok(report)
     }
 }

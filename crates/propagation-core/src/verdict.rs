@@ -1,11 +1,11 @@
-//! The verdict: what follows from the phases.
+//! The verdict: what follows from a run. Made last, from the phases and the causes.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Intervention;
-use crate::report::{Measurements, PhaseReport, Status};
+use crate::plan::Repair;
+use crate::report::{CheckId, Measurements, PhaseReport, Report, Status};
 
 /// The four answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -31,26 +31,6 @@ impl VerdictOutcome {
             Self::Inconclusive => "inconclusive",
         }
     }
-
-    /// The seed document's name for it; none when inconclusive.
-    pub fn letter(self) -> Option<char> {
-        match self {
-            Self::FullSuccess => Some('A'),
-            Self::PartialSuccess => Some('B'),
-            Self::FundamentalFailure => Some('C'),
-            Self::Inconclusive => None,
-        }
-    }
-
-    /// The exit status of the command line for it.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::FullSuccess => 0,
-            Self::PartialSuccess => 3,
-            Self::FundamentalFailure => 4,
-            Self::Inconclusive => 5,
-        }
-    }
 }
 
 impl fmt::Display for VerdictOutcome {
@@ -59,247 +39,359 @@ impl fmt::Display for VerdictOutcome {
     }
 }
 
-/// The answer of a run, with what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Verdict {
-    /// The answer.
-    pub outcome: VerdictOutcome,
-    /// As [`VerdictOutcome::letter`].
-    pub scenario_letter: Option<char>,
-    /// One sentence.
-    pub summary: String,
-    /// What is decided by it.
-    pub decision: String,
-    /// What to do next, in order.
-    pub next_steps: Vec<String>,
-    /// How long migrating takes, going by it.
-    pub migration_timeline: String,
-    /// The liveness probe to add to consumers, as YAML, where one helps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub liveness_probe: Option<String>,
+/// How a scenario came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScenarioOutcome {
+    /// Everything came out as expected.
+    AsExpected,
+    /// Something came out otherwise.
+    Otherwise,
+    /// Nothing was looked at.
+    Skipped,
+    /// A step could not be carried out, or the run was cut short.
+    Inconclusive,
 }
 
-/// Decides from the phases, in the order of the decision table: what cannot be trusted first, then
-/// the key question, then recovery.
-pub fn decide(
-    phases: &[PhaseReport],
-    measurements: &Measurements,
-    cut_short: Option<&str>,
-) -> Verdict {
-    if let Some(reason) = cut_short {
-        return inconclusive(
-            format!("The run was cut short: {reason}."),
-            vec!["Run it again and let it finish.".into()],
-        );
+impl ScenarioOutcome {
+    /// The word used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AsExpected => "as_expected",
+            Self::Otherwise => "otherwise",
+            Self::Skipped => "skipped",
+            Self::Inconclusive => "inconclusive",
+        }
     }
-    if let Some(phase) = phases.iter().find(|phase| phase.status == Status::Errored) {
-        let reason = phase.reason.as_deref().unwrap_or("the tool failed");
-        return inconclusive(
-            format!("The phase {} could not be carried out: {reason}.", phase.id),
-            vec!["Remove the cause named above and run it again.".into()],
-        );
+}
+
+impl fmt::Display for ScenarioOutcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The outcome of a run of either kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunOutcome {
+    /// Of the five phases.
+    Answer(VerdictOutcome),
+    /// Of any other list of steps.
+    Scenario(ScenarioOutcome),
+}
+
+impl RunOutcome {
+    /// The word used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answer(outcome) => outcome.as_str(),
+            Self::Scenario(outcome) => outcome.as_str(),
+        }
+    }
+
+    /// As a status: passed for a full success and for what is as expected.
+    pub fn status(self) -> Status {
+        match self {
+            Self::Answer(VerdictOutcome::FullSuccess)
+            | Self::Scenario(ScenarioOutcome::AsExpected) => Status::Passed,
+            Self::Answer(VerdictOutcome::PartialSuccess | VerdictOutcome::FundamentalFailure)
+            | Self::Scenario(ScenarioOutcome::Otherwise) => Status::Failed,
+            Self::Scenario(ScenarioOutcome::Skipped) => Status::Skipped,
+            Self::Answer(VerdictOutcome::Inconclusive)
+            | Self::Scenario(ScenarioOutcome::Inconclusive) => Status::Errored,
+        }
+    }
+}
+
+/// What follows from a run: an answer from the five phases, or how many expectations of a scenario were
+/// met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Of the five phases.
+    Answer(Answer),
+    /// Of any other list of steps.
+    Expectations(Expectations),
+}
+
+/// The answer of the five phases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Answer {
+    /// The answer.
+    pub outcome: VerdictOutcome,
+    /// One sentence, which quotes the first cause.
+    pub summary: String,
+    /// What removes the causes, in their order, each once.
+    pub next_steps: Vec<String>,
+}
+
+/// How what was expected came out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Expectations {
+    /// As a whole.
+    pub outcome: ScenarioOutcome,
+    /// One sentence.
+    pub summary: String,
+    /// Checks that came out as expected.
+    pub met: u64,
+    /// Checks that did not, or a step that failed although nobody expected it to.
+    pub unmet: u64,
+    /// Not looked at, with a reason in the report.
+    pub skipped: u64,
+}
+
+impl Verdict {
+    /// The answer, where the five phases were run.
+    pub fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Answer(answer) => Some(answer),
+            Self::Expectations(_) => None,
+        }
+    }
+
+    /// How the run came out.
+    pub fn outcome(&self) -> RunOutcome {
+        match self {
+            Self::Answer(answer) => RunOutcome::Answer(answer.outcome),
+            Self::Expectations(expectations) => RunOutcome::Scenario(expectations.outcome),
+        }
+    }
+
+    /// Whether it is this answer.
+    pub fn is(&self, outcome: VerdictOutcome) -> bool {
+        self.outcome() == RunOutcome::Answer(outcome)
+    }
+
+    /// The sentence that sums it up.
+    pub fn summary(&self) -> &str {
+        match self {
+            Self::Answer(answer) => &answer.summary,
+            Self::Expectations(expectations) => &expectations.summary,
+        }
+    }
+}
+
+impl Expectations {
+    /// Counts the checks of phases that can be met or unmet.
+    pub fn of(phases: &[PhaseReport]) -> Self {
+        let (mut met, mut unmet, mut skipped) = (0, 0, 0);
+        for phase in phases {
+            for check in phase.checks.iter().filter(|check| check.id.is_expectation()) {
+                match check.status {
+                    Status::Passed => met += 1,
+                    Status::Failed | Status::Errored => unmet += 1,
+                    Status::Skipped => skipped += 1,
+                }
+            }
+            if phase.status == Status::Skipped && phase.checks.is_empty() {
+                skipped += 1;
+            }
+        }
+        let outcome = match (met, unmet, skipped) {
+            (_, 1.., _) => ScenarioOutcome::Otherwise,
+            (0, 0, 1..) => ScenarioOutcome::Skipped,
+            _ => ScenarioOutcome::AsExpected,
+        };
+        let summary = match met + unmet + skipped {
+            0 => "Nothing was expected.".to_owned(),
+            all if skipped > 0 => {
+                format!("{met} of {all} expectations are met, {skipped} skipped.")
+            }
+            all => format!("{met} of {all} expectations are met."),
+        };
+        Self { outcome, summary, met, unmet, skipped }
+    }
+
+    /// How many there are.
+    pub fn all(&self) -> u64 {
+        self.met + self.unmet + self.skipped
+    }
+}
+
+/// The phases that an answer needs. Phases of one's own may come beside them.
+const FIVE: [&str; 5] = ["host_setup", "producer", "consumer", "stale_mount", "recovery"];
+
+/// Whether a list of phases asks the question that an [`Answer`] answers.
+pub(crate) fn asks_for_an_answer<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> bool {
+    FIVE.iter().all(|five| ids.clone().any(|id| id == *five))
+}
+
+/// What follows from a report whose phases and causes are there.
+pub(crate) fn decide(report: &Report, answers: bool) -> Verdict {
+    match answers {
+        true => Verdict::Answer(answer(report)),
+        false => Verdict::Expectations(expectations(report)),
+    }
+}
+
+fn expectations(report: &Report) -> Expectations {
+    let counted = Expectations::of(&report.phases);
+    let words = if let Some(reason) = &report.cut_short {
+        format!("The run was cut short: {reason}.")
+    } else if let Some(phase) = errored(&report.phases) {
+        could_not(phase)
+    } else {
+        return counted;
+    };
+    let summary = format!("{words} {}", counted.summary);
+    Expectations { outcome: ScenarioOutcome::Inconclusive, summary, ..counted }
+}
+
+/// Decides in the order of the decision table: what cannot be trusted first, then the key question, then
+/// recovery.
+fn answer(report: &Report) -> Answer {
+    let phases = &report.phases;
+    if let Some(reason) = &report.cut_short {
+        let again = vec!["Run it again and let it finish.".into()];
+        return inconclusive(format!("The run was cut short: {reason}."), again);
+    }
+    if let Some(phase) = errored(phases) {
+        let again = vec!["Remove the cause named above and run it again.".into()];
+        return inconclusive(could_not(phase), again);
     }
     let failed =
         |id: &str| phases.iter().find(|phase| phase.id == id && phase.status == Status::Failed);
     if let Some(phase) = failed("host_setup") {
-        return inconclusive(
-            format!("The host is not set up to share FUSE mounts: {}.", first_cause(phase)),
-            fixes_and_again(phase),
-        );
+        let why = why(report, phase);
+        let summary = format!("The host is not set up to share FUSE mounts: {why}.");
+        return inconclusive(summary, fixes_and_again(report));
     }
     if let Some(phase) = failed("producer") {
-        return inconclusive(
-            format!(
-                "The producer's mount did not reach the host: {}. This is configuration, not a \
-                 limit of FUSE.",
-                first_cause(phase)
-            ),
-            fixes_and_again(phase),
+        let why = why(report, phase);
+        let summary = format!(
+            "The producer's mount did not reach the node: {why}. This is configuration, not a limit \
+             of FUSE."
         );
+        return inconclusive(summary, fixes_and_again(report));
     }
     if let Some(phase) = failed("consumer") {
-        if phase.checks.iter().any(|c| c.id.starts_with("control:") && c.status == Status::Failed) {
-            return inconclusive(
-                "A control that must not see the mount sees it, so seeing it proves nothing."
-                    .into(),
-                fixes_and_again(phase),
-            );
+        let positive = |id: &CheckId| matches!(id, CheckId::Control(_));
+        if phase.checks.iter().any(|c| positive(&c.id) && c.status == Status::Failed) {
+            let summary =
+                "A control that must not see the mount sees it, so seeing it proves nothing.";
+            return inconclusive(summary.into(), fixes_and_again(report));
         }
-        return fundamental_failure(phase);
+        return Answer {
+            outcome: VerdictOutcome::FundamentalFailure,
+            summary: format!(
+                "The producer's mount reaches the node and not its consumers: {}.",
+                why(report, phase)
+            ),
+            next_steps: fixes_and_again(report),
+        };
     }
-    let trouble: Vec<&PhaseReport> =
-        ["stale_mount", "recovery"].into_iter().filter_map(failed).collect();
-    if !trouble.is_empty() {
-        return partial(&trouble, measurements);
+    let trouble = ["stale_mount", "recovery"].into_iter().find_map(failed);
+    if let Some(phase) = trouble {
+        return partial(report, phase);
     }
     if let Some(missing) = FIVE.iter().find(|id| !passed(phases, id)) {
-        return inconclusive(
-            format!("The phase {missing} did not run, so nothing follows for recovery."),
-            vec!["Run all five phases.".into()],
-        );
+        let summary = format!("The phase {missing} did not run, so nothing follows for recovery.");
+        return inconclusive(summary, vec!["Run all five phases.".into()]);
     }
-    full_success(measurements)
+    full_success(&report.measurements)
 }
 
-/// The phases that a success needs. Phases of one's own may come beside them.
-const FIVE: [&str; 5] = ["host_setup", "producer", "consumer", "stale_mount", "recovery"];
+fn errored(phases: &[PhaseReport]) -> Option<&PhaseReport> {
+    phases.iter().find(|phase| phase.status == Status::Errored)
+}
+
+fn could_not(phase: &PhaseReport) -> String {
+    let reason = phase.reason.as_deref().unwrap_or("the tool failed");
+    format!("The phase {} could not be carried out: {}.", phase.id, reason.trim_end_matches('.'))
+}
 
 fn passed(phases: &[PhaseReport], id: &str) -> bool {
     phases.iter().any(|phase| phase.id == id && phase.status == Status::Passed)
 }
 
-fn first_cause(phase: &PhaseReport) -> String {
+/// The first cause, or what the first check that failed has observed where none was found.
+fn why(report: &Report, phase: &PhaseReport) -> String {
     let check = phase.checks.iter().find(|check| check.status == Status::Failed);
-    check.map_or_else(
-        || "no check says why".into(),
-        |check| {
-            let cause = check.cause.as_deref().unwrap_or(&check.observed);
-            cause.trim_end_matches('.').to_owned()
-        },
-    )
+    let observed = || check.map_or("no check says why", |check| &check.observed);
+    let cause = report.diagnosis.first().map(|cause| cause.title.as_str());
+    cause.unwrap_or_else(observed).trim_end_matches('.').to_owned()
 }
 
-/// The fixes of a phase's checks, each once.
-fn fixes(phase: &PhaseReport) -> Vec<String> {
+/// What removes the causes, each once.
+fn fixes(report: &Report) -> Vec<String> {
     let mut fixes: Vec<String> = Vec::new();
-    for fix in phase.checks.iter().filter_map(|check| check.fix.clone()) {
-        if !fixes.contains(&fix) {
-            fixes.push(fix);
+    for cause in &report.diagnosis {
+        if !fixes.contains(&cause.fix.words) {
+            fixes.push(cause.fix.words.clone());
         }
     }
     fixes
 }
 
-fn fixes_and_again(phase: &PhaseReport) -> Vec<String> {
-    let mut steps = fixes(phase);
+fn fixes_and_again(report: &Report) -> Vec<String> {
+    let mut steps = fixes(report);
     steps.push("Run it again.".into());
     steps
 }
 
-fn inconclusive(summary: String, next_steps: Vec<String>) -> Verdict {
-    Verdict {
-        outcome: VerdictOutcome::Inconclusive,
-        scenario_letter: VerdictOutcome::Inconclusive.letter(),
-        summary,
-        decision: "No decision: the experiment does not answer the question yet.".into(),
-        next_steps,
-        migration_timeline: "Open until a run is conclusive.".into(),
-        liveness_probe: None,
-    }
+fn inconclusive(summary: String, next_steps: Vec<String>) -> Answer {
+    Answer { outcome: VerdictOutcome::Inconclusive, summary, next_steps }
 }
 
-fn milliseconds(value: Option<f64>) -> String {
-    value.map_or_else(|| "an unmeasured time".into(), |ms| format!("{ms:.1} ms"))
-}
-
-fn full_success(measurements: &Measurements) -> Verdict {
-    Verdict {
+fn full_success(measurements: &Measurements) -> Answer {
+    let after = measurements
+        .remount_to_fresh_read_ms
+        .map(|ms| format!(" {ms:.1} ms after the producer serves again"));
+    Answer {
         outcome: VerdictOutcome::FullSuccess,
-        scenario_letter: VerdictOutcome::FullSuccess.letter(),
         summary: format!(
-            "FUSE propagation works: consumers see the mount, notice its death, and read the \
-             fresh one {} after the producer serves again, with no intervention.",
-            milliseconds(measurements.remount_to_fresh_read_ms)
+            "FUSE propagation works: consumers see the mount, notice its death, and read the fresh \
+             one{}, with no intervention.",
+            after.unwrap_or_default()
         ),
-        decision: "FUSE propagation works here. It can replace an SMB/CIFS layer.".into(),
-        next_steps: vec![
-            "Test with a real consumer of yours on a second node.".into(),
-            "Measure throughput against the layer it would replace.".into(),
-            "Add a liveness probe to consumers all the same: open files do not recover.".into(),
-            "Plan the migration if performance is similar or better.".into(),
-        ],
-        migration_timeline: "1-2 weeks to roll out.".into(),
-        liveness_probe: None,
+        next_steps: Vec::new(),
     }
 }
 
-fn partial(trouble: &[&PhaseReport], measurements: &Measurements) -> Verdict {
-    let causes: Vec<String> =
-        trouble.iter().map(|phase| format!("{}: {}", phase.id, first_cause(phase))).collect();
-    let rescue = match measurements.smallest_intervention {
-        Some(Intervention::Wait) => "existing consumers come back by themselves".to_owned(),
-        Some(intervention) => format!("the smallest intervention that works is {intervention}"),
-        None => "no intervention that was tried brought the consumers back".to_owned(),
+fn partial(report: &Report, phase: &PhaseReport) -> Answer {
+    let rescue = match report.measurements.smallest_intervention {
+        Some(Repair::Wait) => "consumers come back by themselves".to_owned(),
+        Some(repair) => format!("consumers come back only after {}", repair.words()),
+        None => "no intervention that was tried brought consumers back".to_owned(),
     };
-    Verdict {
+    Answer {
         outcome: VerdictOutcome::PartialSuccess,
-        scenario_letter: VerdictOutcome::PartialSuccess.letter(),
-        summary: format!(
-            "FUSE propagation works, but the producer's death needs care: {rescue} ({}).",
-            causes.join("; ")
-        ),
-        decision: "FUSE propagation works, but stale mounts need an intervention.".into(),
-        next_steps: vec![
-            "Add the liveness probe below to consumers: it notices a stale, hung or empty mount."
-                .into(),
-            "Let consumers mount the directory above the mountpoint with HostToContainer, so that \
-             a fresh mount reaches them by itself."
-                .into(),
-            "Accept a short interruption with automatic recovery, or keep the present layer."
-                .into(),
-        ],
-        migration_timeline: "1 week: add probes to existing pods.".into(),
-        liveness_probe: Some(LIVENESS_PROBE.into()),
+        summary: format!("FUSE propagation works, and {rescue}: {}.", why(report, phase)),
+        next_steps: fixes(report),
     }
 }
-
-fn fundamental_failure(phase: &PhaseReport) -> Verdict {
-    let mut next_steps = vec!["Write down this result; it is evidence, not an assumption.".into()];
-    next_steps.extend(fixes(phase));
-    next_steps.push("Keep the present SMB/CIFS layer until a run says otherwise.".into());
-    Verdict {
-        outcome: VerdictOutcome::FundamentalFailure,
-        scenario_letter: VerdictOutcome::FundamentalFailure.letter(),
-        summary: format!(
-            "The producer's mount reaches the host and not its consumers: {}.",
-            first_cause(phase)
-        ),
-        decision: "FUSE propagation does not work in this set-up.".into(),
-        next_steps,
-        migration_timeline: "No change needed.".into(),
-        liveness_probe: None,
-    }
-}
-
-/// Restarts a consumer within 40 s of breakage: 3 failures, 10 s apart, 5 s each at the most. A
-/// container restart binds the volume anew, so it heals a consumer whose volume is the bridge or
-/// an ancestor; while the source itself is stale the start is refused until it is unmounted.
-const LIVENESS_PROBE: &str = "\
-livenessProbe:
-  exec:
-    command: [\"/propagation-agent\", \"probe\", \"/mnt/dfs\", \"--timeout\", \"4s\"]
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 3
-";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::Check;
+    use crate::report::tests::report;
 
-    /// Five phases that passed, but for those named.
-    fn phases(not_passed: &[(&str, Status)]) -> Vec<PhaseReport> {
-        FIVE.iter()
-            .map(|id| {
-                let found = not_passed.iter().find(|(name, _)| name == id);
-                let status = found.map_or(Status::Passed, |(_, status)| *status);
-                let check = Check::new("c", status != Status::Failed, "expected", "observed")
-                    .with_cause(format!("cause of {id}"), format!("fix of {id}"));
-                PhaseReport {
-                    id: (*id).into(),
-                    status,
-                    started_ms: 0.0,
-                    duration_ms: 1.0,
-                    reason: None,
-                    checks: vec![check],
-                }
-            })
-            .collect()
+    /// A report of five phases that passed, but for those named, and has no cause.
+    fn five(not_passed: &[(&str, Status)]) -> Report {
+        let phases = FIVE.iter().map(|id| {
+            let found = not_passed.iter().find(|(name, _)| name == id);
+            let status = found.map_or(Status::Passed, |(_, status)| *status);
+            PhaseReport {
+                id: (*id).into(),
+                status,
+                started_ms: 0.0,
+                duration_ms: 1.0,
+                reason: None,
+                checks: vec![Check::new("c", status != Status::Failed, "expected", "observed")],
+            }
+        });
+        Report {
+            phases: phases.collect(),
+            diagnosis: Vec::new(),
+            measurements: Measurements::default(),
+            cut_short: None,
+            ..report("stopped_daemon")
+        }
     }
 
     fn outcome(not_passed: &[(&str, Status)]) -> VerdictOutcome {
-        decide(&phases(not_passed), &Measurements::default(), None).outcome
+        answer(&five(not_passed)).outcome
     }
 
     #[test]
@@ -317,54 +409,59 @@ mod tests {
         for id in FIVE {
             assert_eq!(outcome(&[(id, Errored)]), Inconclusive, "{id} errored");
         }
+        assert_eq!(outcome(&[("recovery", Skipped)]), Inconclusive);
     }
 
     #[test]
     fn a_positive_control_makes_the_consumers_phase_inconclusive() {
-        let mut phases = phases(&[("consumer", Status::Failed)]);
-        phases[2].checks.push(Check::new("control:control", false, "blind", "it sees it"));
-        let verdict = decide(&phases, &Measurements::default(), None);
-        assert_eq!(verdict.outcome, VerdictOutcome::Inconclusive);
-        assert!(verdict.summary.contains("control"));
+        let mut report = five(&[("consumer", Status::Failed)]);
+        let control = CheckId::Control("control".into());
+        report.phases[2].checks.push(Check::new(control, false, "blind", "it sees it"));
+        let answer = answer(&report);
+        assert_eq!(answer.outcome, VerdictOutcome::Inconclusive);
+        assert!(answer.summary.contains("control"));
     }
 
     #[test]
-    fn a_fix_that_several_checks_have_is_one_step() {
-        let mut phases = phases(&[("consumer", Status::Failed)]);
-        for consumer in ["early", "late"] {
-            let check = Check::new(consumer, false, "it reads", "it does not");
-            phases[2].checks.push(check.with_cause("it is private", "set the mode"));
-        }
-        let verdict = decide(&phases, &Measurements::default(), None);
-        assert_eq!(verdict.outcome, VerdictOutcome::FundamentalFailure);
-        assert_eq!(verdict.next_steps.iter().filter(|step| *step == "set the mode").count(), 1);
+    fn the_first_cause_is_quoted_and_a_fix_is_one_step() {
+        let mut report = five(&[("consumer", Status::Failed)]);
+        report.diagnosis = self::report("stopped_daemon").diagnosis;
+        report.diagnosis.truncate(1);
+        report.diagnosis.push(report.diagnosis[0].clone());
+        let answer = answer(&report);
+        assert!(answer.summary.contains(report.diagnosis[0].title.trim_end_matches('.')));
+        assert_eq!(answer.next_steps.len(), 2, "{:?}", answer.next_steps);
     }
 
     #[test]
     fn a_run_that_was_cut_short_says_nothing() {
-        let verdict = decide(&phases(&[]), &Measurements::default(), Some("it was interrupted"));
-        assert_eq!(verdict.outcome, VerdictOutcome::Inconclusive);
-        assert_eq!(verdict.scenario_letter, None);
-    }
-
-    #[test]
-    fn phases_that_never_ran_are_no_success() {
+        let cut_short = Some("it was interrupted".to_owned());
         assert_eq!(
-            decide(&[], &Measurements::default(), None).outcome,
+            answer(&Report { cut_short, ..five(&[]) }).outcome,
             VerdictOutcome::Inconclusive
         );
-        assert_eq!(outcome(&[("recovery", Status::Skipped)]), VerdictOutcome::Inconclusive);
     }
 
     #[test]
-    fn partial_success_names_the_intervention_and_gives_the_probe() {
-        let measurements = Measurements {
-            smallest_intervention: Some(Intervention::RestartConsumer),
-            ..Measurements::default()
-        };
-        let verdict = decide(&phases(&[("recovery", Status::Failed)]), &measurements, None);
-        assert_eq!(verdict.scenario_letter, Some('B'));
-        assert!(verdict.summary.contains("restart of the consumer's container"));
-        assert!(verdict.liveness_probe.is_some_and(|yaml| yaml.starts_with("livenessProbe:")));
+    fn partial_success_names_the_intervention() {
+        let mut report = five(&[("recovery", Status::Failed)]);
+        report.measurements.smallest_intervention = Some(Repair::RestartConsumer);
+        let answer = answer(&report);
+        assert!(answer.summary.contains(Repair::RestartConsumer.words()), "{}", answer.summary);
+    }
+
+    #[test]
+    fn a_phase_whose_check_fails_is_an_unmet_expectation() {
+        let report = five(&[("recovery", Status::Failed)]);
+        let counted = expectations(&report);
+        assert_eq!((counted.outcome, counted.met), (ScenarioOutcome::Otherwise, 4));
+        assert_eq!(counted.unmet, 1);
+    }
+
+    #[test]
+    fn a_check_of_ones_own_is_known_by_its_id_and_not_by_how_it_begins() {
+        let mut report = five(&[]);
+        report.phases[0].checks = vec![Check::new("fault", false, "it is done", "it is not")];
+        assert_eq!(expectations(&report).unmet, 0);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use propagation_core::node::Target;
 use propagation_core::plan::{Fault, Plan, WorkloadSpec};
-use propagation_core::report::{Check, Status};
+use propagation_core::report::{Check, CheckId, Finding, Status};
 use propagation_core::workload::{Restart, RestartScope, Until};
 use propagation_core::{Capabilities, Error, ErrorKind};
 use pyo3::prelude::*;
@@ -163,7 +163,15 @@ impl Calls {
             Some(false) => Status::Failed,
             None => Status::Skipped,
         };
-        let check = Check { id, status, expected, observed, evidence, cause, fix };
+        let finding = match (cause, fix) {
+            (None, None) => None,
+            (cause, fix) => Some(Finding {
+                cause: cause.unwrap_or_else(|| observed.clone()),
+                fix: fix.unwrap_or_default(),
+            }),
+        };
+        let id = CheckId::from(id.as_str());
+        let check = Check { id, status, expected, observed, evidence, finding };
         self.send(Request::Check(check)).or_raise(py)
     }
 

@@ -1,8 +1,8 @@
 //! What comes out of a run while it goes on.
 
+use propagation_core::Event;
 use propagation_core::observation::Observation as Seen;
 use propagation_core::report as core;
-use propagation_core::{Event, Verdict as Decision};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyClass, PyClassInitializer};
@@ -19,7 +19,7 @@ pub(crate) enum Item {
     Checked { phase: String, check: core::Check },
     Observed(Seen),
     PhaseEnded(core::PhaseReport),
-    Decided(Decision),
+    Decided(Verdict),
     Cleaned(core::Cleanup),
     Log(LogRecord),
     Phase { number: usize, calls: Calls },
@@ -38,7 +38,7 @@ impl Item {
             }
             Event::Observed(observation) => Self::Observed((*observation).clone()),
             Event::PhaseEnded(phase) => Self::PhaseEnded((*phase).clone()),
-            Event::Decided(verdict) => Self::Decided((*verdict).clone()),
+            Event::Decided(report) => Self::Decided(Verdict::from(*report)),
             Event::Cleaned(cleanup) => Self::Cleaned((*cleanup).clone()),
             _ => return None,
         })
@@ -64,9 +64,7 @@ impl Item {
             Self::PhaseEnded(phase) => {
                 object(py, PhaseEnded { phase: Py::new(py, PhaseReport::new(py, &phase)?)? })
             }
-            Self::Decided(verdict) => {
-                object(py, Decided { verdict: Py::new(py, Verdict::from(&verdict))? })
-            }
+            Self::Decided(verdict) => object(py, Decided { verdict: Py::new(py, verdict)? }),
             Self::Cleaned(cleanup) => {
                 object(py, Cleaned { cleanup: Py::new(py, Cleanup::from(&cleanup))? })
             }

@@ -44,7 +44,10 @@ mod _native {
         },
         job::Job,
         observation::Observation,
-        report::{Check, Cleanup, Expectations, Measurements, PhaseReport, Report, Verdict},
+        report::{
+            Act, Cause, Check, Cleanup, Expectations, Fix, Measurements, PhaseReport, Report,
+            Verdict,
+        },
         run::run,
         run_cli,
         scenario::Scenario,

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use propagation_core::diagnosis::{Cause as CauseData, FixKind};
+use propagation_core::report::Decision;
 use propagation_core::report::text::{Colour, render};
 use propagation_core::report::{self as core, html, junit, markdown};
-use propagation_core::{Error, ErrorKind, Verdict as Decision};
+use propagation_core::{Error, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
@@ -27,22 +29,16 @@ pub(crate) struct Check {
     observed: String,
     /// What shows it: lines of mountinfo, errnos, log lines, latencies.
     evidence: Vec<String>,
-    /// Why it is not as expected, where that is known.
-    cause: Option<String>,
-    /// What to do about it.
-    fix: Option<String>,
 }
 
 impl From<&core::Check> for Check {
     fn from(check: &core::Check) -> Self {
         Self {
-            id: check.id.clone(),
+            id: check.id.to_string(),
             status: check.status.as_str(),
             expected: check.expected.clone(),
             observed: check.observed.clone(),
             evidence: check.evidence.clone(),
-            cause: check.cause.clone(),
-            fix: check.fix.clone(),
         }
     }
 }
@@ -103,36 +99,148 @@ impl PhaseReport {
     }
 }
 
+/// What removes a cause.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(Clone, PartialEq)]
+pub(crate) struct Fix {
+    /// What to do, and where.
+    words: String,
+    /// What `text` is: `command`, `yaml` or `none`.
+    kind: &'static str,
+    /// The command or the fragment of a manifest, ready to be copied; empty for `none`.
+    text: String,
+}
+
+#[pymethods]
+impl Fix {
+    fn __repr__(&self) -> String {
+        format!("<Fix {}>", self.words)
+    }
+}
+
+/// One cause of what a run showed.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Cause {
+    /// Its stable name, such as `volume-is-mountpoint`.
+    id: String,
+    /// What is wrong, in one line.
+    title: String,
+    /// How sure it is.
+    confidence: &'static str,
+    /// Whom it concerns.
+    actors: Vec<String>,
+    /// What shows it: lines of mountinfo, errnos, device numbers.
+    evidence: Vec<String>,
+    /// The smallest change that removes it.
+    fix: Fix,
+    /// A command that shows whether the fix has worked.
+    verify: String,
+    /// Where it is written that this is so.
+    source: String,
+}
+
+impl From<&CauseData> for Cause {
+    fn from(cause: &CauseData) -> Self {
+        let kind = match cause.fix.kind {
+            FixKind::Command => "command",
+            FixKind::Yaml => "yaml",
+            FixKind::None => "none",
+        };
+        let (words, text) = (cause.fix.words.clone(), cause.fix.text.clone());
+        Self {
+            id: cause.id.clone(),
+            title: cause.title.clone(),
+            confidence: cause.confidence.as_str(),
+            actors: cause.actors.iter().map(ToString::to_string).collect(),
+            evidence: cause.evidence.clone(),
+            fix: Fix { words, kind, text },
+            verify: cause.verify.clone(),
+            source: cause.source.clone(),
+        }
+    }
+}
+
+#[pymethods]
+impl Cause {
+    fn __repr__(&self) -> String {
+        format!("<Cause {} ({}): {}>", self.id, self.confidence, self.title)
+    }
+}
+
+/// One thing that was done in a run.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Act {
+    /// What: `start`, `stop`, `restart`, `recreate`, or `fault: …`, `repair: …`, `run: …`.
+    what: String,
+    /// The phase or step in which it was done.
+    step: String,
+    /// When it began, in microseconds since the start of the run.
+    from_us: u64,
+    /// When it was over, in microseconds since the start of the run.
+    until_us: u64,
+    /// The workloads to which it was done; empty for the node.
+    on: Vec<String>,
+    /// What shows that it was done.
+    proof: Vec<String>,
+    /// Why it could not be done, where kernel or runtime refused it.
+    refused: Option<String>,
+}
+
+impl From<&core::Act> for Act {
+    fn from(act: &core::Act) -> Self {
+        Self {
+            what: act.deed.to_string(),
+            step: act.step.clone(),
+            from_us: act.from_us,
+            until_us: act.until_us,
+            on: act.on.clone(),
+            proof: act.proof.clone(),
+            refused: act.refused.clone(),
+        }
+    }
+}
+
+#[pymethods]
+impl Act {
+    fn __repr__(&self) -> String {
+        format!("<Act {} at {:.1} ms>", self.what, self.from_us as f64 / 1e3)
+    }
+}
+
 /// The answer of a run, with what to do about it.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Verdict {
-    /// `full_success`, `partial_success`, `fundamental_failure` or `inconclusive`.
+    /// `full_success`, `partial_success`, `fundamental_failure` or `inconclusive`; of a scenario
+    /// `as_expected`, `otherwise`, `skipped` or `inconclusive`.
     outcome: &'static str,
-    /// `A`, `B` or `C`; none when inconclusive.
+    /// `A`, `B` or `C`; none when inconclusive, and of a scenario.
     scenario_letter: Option<char>,
     /// One sentence.
     summary: String,
-    /// What is decided by it.
-    decision: String,
-    /// What to do next, in order.
+    /// What is decided by it; none of a scenario.
+    decision: Option<&'static str>,
+    /// What to do next, in order; nothing of a scenario.
     next_steps: Vec<String>,
-    /// How long migrating takes, going by it.
-    migration_timeline: String,
+    /// How long migrating takes, going by it; none of a scenario.
+    migration_timeline: Option<&'static str>,
     /// The liveness probe to add to consumers, as YAML, where one helps.
-    liveness_probe: Option<String>,
+    liveness_probe: Option<&'static str>,
 }
 
-impl From<&Decision> for Verdict {
-    fn from(verdict: &Decision) -> Self {
+impl From<&core::Report> for Verdict {
+    fn from(report: &core::Report) -> Self {
+        let decision = Decision::of(report);
         Self {
-            outcome: verdict.outcome.as_str(),
-            scenario_letter: verdict.scenario_letter,
-            summary: verdict.summary.clone(),
-            decision: verdict.decision.clone(),
-            next_steps: verdict.next_steps.clone(),
-            migration_timeline: verdict.migration_timeline.clone(),
-            liveness_probe: verdict.liveness_probe.clone(),
+            outcome: report.verdict.outcome().as_str(),
+            scenario_letter: decision.as_ref().and_then(|decision| decision.letter),
+            summary: report.verdict.summary().to_owned(),
+            decision: decision.as_ref().map(|decision| decision.decision),
+            migration_timeline: decision.as_ref().map(|decision| decision.migration_timeline),
+            liveness_probe: decision.as_ref().and_then(|decision| decision.liveness_probe),
+            next_steps: decision.map(|decision| decision.next_steps).unwrap_or_default(),
         }
     }
 }
@@ -152,12 +260,17 @@ pub(crate) struct Measurements {
     mount_to_visible_ms: Vec<f64>,
     /// From the fault to the last consumer's notice of it.
     fault_to_breakage_ms: Option<f64>,
-    /// From the fault until every consumer read the new generation.
+    /// From the fault until every consumer read the new generation by itself.
     fault_to_recovery_ms: Option<f64>,
-    /// From the new mount until every consumer read the new generation.
+    /// From the new mount until every consumer read the new generation by itself.
     remount_to_fresh_read_ms: Option<f64>,
-    /// The smallest intervention that brought every consumer back.
-    smallest_intervention: Option<String>,
+    /// The smallest intervention that brought every consumer back; `wait` when they came back by
+    /// themselves.
+    smallest_intervention: Option<&'static str>,
+    /// From the beginning of that intervention until every consumer read the new generation.
+    intervention_to_fresh_read_ms: Option<f64>,
+    /// What the run spent on waiting for what did not help.
+    waited_in_vain_ms: f64,
     /// What the run waited for the kubelet until the verdict; none on a backend without one.
     waited_for_kubelet_ms: Option<f64>,
     /// What it waited for nobody but the container runtime.
@@ -288,13 +401,13 @@ impl Report {
     /// What follows from it.
     #[getter]
     fn verdict(&self) -> Verdict {
-        (&self.report.verdict).into()
+        (&self.report).into()
     }
 
-    /// `full_success`, `partial_success`, `fundamental_failure` or `inconclusive`.
+    /// The verdict's outcome, in a word.
     #[getter]
     fn outcome(&self) -> &'static str {
-        self.report.verdict.outcome.as_str()
+        self.report.verdict.outcome().as_str()
     }
 
     /// The phases, in order.
@@ -320,27 +433,26 @@ impl Report {
 
     /// What was measured.
     #[getter]
-    fn measurements(&self, py: Python<'_>) -> PyResult<Measurements> {
+    fn measurements(&self) -> Measurements {
         let measured = &self.report.measurements;
-        let smallest = measured.smallest_intervention.as_ref();
         let split = core::time::TimeSplit::of(&self.report);
-        Ok(Measurements {
+        Measurements {
             mount_to_visible_ms: measured.mount_to_visible_ms.clone(),
             fault_to_breakage_ms: measured.fault_to_breakage_ms,
             fault_to_recovery_ms: measured.fault_to_recovery_ms,
             remount_to_fresh_read_ms: measured.remount_to_fresh_read_ms,
-            smallest_intervention: smallest
-                .map(|intervention| to_plain(py, intervention)?.extract())
-                .transpose()?,
+            smallest_intervention: measured.smallest_intervention.map(|repair| repair.name()),
+            intervention_to_fresh_read_ms: measured.intervention_to_fresh_read_ms,
+            waited_in_vain_ms: measured.waited_in_vain_ms,
             waited_for_kubelet_ms: split.map(|split| split.kubelet_ms),
             waited_for_runtime_ms: split.map(|split| split.runtime_ms),
-        })
+        }
     }
 
     /// How what the scenario expects came out.
     #[getter]
     fn expectations(&self) -> Expectations {
-        let core::Expectations { met, unmet, skipped } = self.report.expectations();
+        let propagation_core::Expectations { met, unmet, skipped, .. } = self.report.expectations();
         Expectations { met, unmet, skipped }
     }
 
@@ -355,10 +467,16 @@ impl Report {
         Ok(self.timeline.get_or_try_init(py, make)?.bind(py))
     }
 
-    /// Peer groups and master/slave edges at the end of the phase `consumer`.
+    /// Why it came out so, the most likely and most severe cause first.
     #[getter]
-    fn mount_graph<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.report.mount_graph.as_ref().map(|graph| to_plain(py, graph)).transpose()
+    fn causes(&self) -> Vec<Cause> {
+        self.report.diagnosis.iter().map(Cause::from).collect()
+    }
+
+    /// What was done, in order of time.
+    #[getter]
+    fn acts(&self) -> Vec<Act> {
+        self.report.acts.iter().map(Act::from).collect()
     }
 
     /// The mount tables of all actors at the end of every phase.
@@ -457,7 +575,11 @@ impl Report {
         let report = &self.report;
         format!(
             "<Report {} of run {} on {} node {} in {:.1} ms>",
-            report.verdict.outcome, report.run_id, report.backend, report.node, report.duration_ms
+            report.verdict.outcome().as_str(),
+            report.run_id,
+            report.backend,
+            report.node,
+            report.duration_ms
         )
     }
 

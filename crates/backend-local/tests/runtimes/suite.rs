@@ -141,7 +141,7 @@ fn statuses(report: &Report) -> Vec<String> {
             .iter()
             .map(move |check| format!("{} {}: {:?}", phase.id, check.id, check.status))
     });
-    checks.chain([format!("verdict: {:?}", report.verdict.outcome)]).collect()
+    checks.chain([format!("verdict: {}", report.verdict.outcome().as_str())]).collect()
 }
 
 /// Control groups of the machine that runtimes have made for containers of nodes.

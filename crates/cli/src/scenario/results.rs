@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
+use propagation_core::report::Status;
 use propagation_core::report::html::IndexEntry;
 use propagation_core::report::text::{one_line, sign};
-use propagation_core::report::{Expectations, Status};
-use propagation_core::{Error, ErrorKind, Report};
+use propagation_core::{Error, ErrorKind, Report, RunOutcome, ScenarioOutcome};
 
 use crate::args::{ReportFormat, RunOptions};
 use crate::exit::Exit;
@@ -17,7 +17,7 @@ use crate::run::{Ran, index_entry, save_for};
 pub(super) struct All<'a> {
     options: &'a RunOptions,
     only_one: bool,
-    pub(super) count: Count,
+    count: Count,
     /// The JSON of each, where that is printed.
     documents: Vec<String>,
     entries: Vec<IndexEntry>,
@@ -52,6 +52,11 @@ impl<'a> All<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// How the program ends.
+    pub(super) fn exit(&self) -> Result<Exit, Error> {
+        self.count.exit(self.only_one)
     }
 
     /// Shows and saves what is made of all.
@@ -89,7 +94,12 @@ pub(super) struct Count {
     otherwise: u64,
     skipped: u64,
     failed: u64,
-    expectations: Expectations,
+    not_run: u64,
+    met: u64,
+    unmet: u64,
+    not_looked_at: u64,
+    /// The outcome of the last one, by which the program ends where there is only one.
+    last: Option<RunOutcome>,
 }
 
 impl Count {
@@ -97,36 +107,50 @@ impl Count {
         match result {
             Ok(report) => {
                 let expectations = report.expectations();
-                self.expectations.met += expectations.met;
-                self.expectations.unmet += expectations.unmet;
-                self.expectations.skipped += expectations.skipped;
-                match status(report) {
+                self.met += expectations.met;
+                self.unmet += expectations.unmet;
+                self.not_looked_at += expectations.skipped;
+                let outcome = report.verdict.outcome();
+                self.last = Some(outcome);
+                match outcome.status() {
                     Status::Passed => self.as_expected += 1,
                     Status::Failed => self.otherwise += 1,
                     Status::Skipped => self.skipped += 1,
                     Status::Errored => self.failed += 1,
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Unsupported => self.skipped += 1,
-            Err(_) => self.failed += 1,
+            Err(error) => match error.kind() {
+                ErrorKind::Unsupported => self.skipped += 1,
+                ErrorKind::Cancelled => self.not_run += 1,
+                _ => self.failed += 1,
+            },
         }
     }
 
     fn words(&self) -> String {
+        let not_run = match self.not_run {
+            0 => String::new(),
+            count => format!(", {count} not run"),
+        };
         format!(
-            "\n{} scenarios as expected, {} otherwise, {} skipped, {} failed; expectations: {} met, \
-             {} unmet, {} skipped",
+            "\n{} scenarios as expected, {} otherwise, {} skipped, {} failed{not_run}; expectations: \
+             {} met, {} unmet, {} skipped",
             self.as_expected,
             self.otherwise,
             self.skipped,
             self.failed,
-            self.expectations.met,
-            self.expectations.unmet,
-            self.expectations.skipped
+            self.met,
+            self.unmet,
+            self.not_looked_at
         )
     }
 
-    pub(super) fn exit(&self) -> Result<Exit, Error> {
+    /// One scenario ends as its outcome says; of several the worst decides, and none that was looked at
+    /// is no success.
+    fn exit(&self, only_one: bool) -> Result<Exit, Error> {
+        if let (true, Some(outcome)) = (only_one, self.last) {
+            return Ok(Exit::Outcome(outcome));
+        }
         if self.failed > 0 {
             let reason = format!("{} scenarios could not be carried out", self.failed);
             return Err(Error::new(ErrorKind::Internal, "run the scenarios", reason)
@@ -135,22 +159,8 @@ impl Count {
         Ok(match (self.otherwise, self.as_expected) {
             (0, 0) => Exit::NotInOrder,
             (0, _) => Exit::Success,
-            _ => Exit::Unexpected,
+            _ => Exit::Outcome(RunOutcome::Scenario(ScenarioOutcome::Otherwise)),
         })
-    }
-}
-
-/// How a scenario came out as a whole.
-fn status(report: &Report) -> Status {
-    let expectations = report.expectations();
-    if report.phases.iter().any(|phase| phase.status == Status::Errored) {
-        Status::Errored
-    } else if expectations.unmet > 0 {
-        Status::Failed
-    } else if expectations.met == 0 && expectations.skipped > 0 {
-        Status::Skipped
-    } else {
-        Status::Passed
     }
 }
 
@@ -167,16 +177,20 @@ fn line(name: &str, result: &Result<Report, Error>, evidence: bool) -> String {
         }
         Err(error) => return head(Status::Errored, &error.to_string()),
     };
-    let status = status(report);
+    let status = report.verdict.outcome().status();
     let expectations = report.expectations();
     let words = match status {
         Status::Skipped => format!("skipped: {}", first_reason(report)),
-        _ => format!(
-            "{} of {} expectations met in {:.1} ms",
-            expectations.met,
-            expectations.all(),
-            report.duration_ms
-        ),
+        _ => {
+            let answer = report.verdict.answer().map(|answer| format!("{}; ", answer.outcome));
+            format!(
+                "{}{} of {} expectations met in {:.1} ms",
+                answer.unwrap_or_default(),
+                expectations.met,
+                expectations.all(),
+                report.duration_ms
+            )
+        }
     };
     let mut lines = vec![head(status, &words)];
     for phase in &report.phases {
@@ -188,7 +202,7 @@ fn line(name: &str, result: &Result<Report, Error>, evidence: bool) -> String {
             lines.push(format!(
                 "    {} {}: expected {}, found {}",
                 one_line(&phase.id),
-                one_line(&check.id),
+                one_line(&check.id.to_string()),
                 one_line(&check.expected),
                 one_line(&check.observed)
             ));

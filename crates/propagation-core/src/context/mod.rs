@@ -1,5 +1,6 @@
 //! What a phase works with: the plan, the node, and everything recorded so far.
 
+mod acts;
 mod look;
 mod phases;
 mod start;
@@ -14,12 +15,11 @@ use crate::event::EventSink;
 use crate::facts::HostFacts;
 use crate::journal::{HostChange, Journal};
 use crate::marker::Marker;
-use crate::mountinfo::MountGraph;
 use crate::node::Node;
 use crate::observation::{Actor, Observation};
 use crate::plan::Plan;
 use crate::program::StartRefused;
-use crate::report::{Capture, Failure, Measurements, PhaseReport, WorkloadLog};
+use crate::report::{Act, Capture, Failure, Measurements, PhaseReport, WorkloadLog};
 use crate::run_id::random_hex;
 use crate::workload::Workload;
 
@@ -33,10 +33,6 @@ pub struct RunContext<'a> {
     pub facts: Option<HostFacts>,
     /// What has been measured.
     pub measurements: Measurements,
-    /// The mount graph, once it has been captured.
-    pub mount_graph: Option<MountGraph>,
-    /// When the fault happened, in microseconds of the run.
-    pub fault_at_us: Option<u64>,
     started: Instant,
     events: EventSink,
     journal: Journal,
@@ -45,6 +41,7 @@ pub struct RunContext<'a> {
     phases: Vec<PhaseReport>,
     open_phase: bool,
     timeline: Vec<Observation>,
+    acts: Vec<Act>,
     could_read: BTreeSet<Actor>,
     captures: Vec<Capture>,
     /// Why the last start of a workload was refused; none once it has started.
@@ -72,7 +69,7 @@ pub(crate) struct Recorded {
     pub(crate) phases: Vec<PhaseReport>,
     pub(crate) measurements: Measurements,
     pub(crate) timeline: Vec<Observation>,
-    pub(crate) mount_graph: Option<MountGraph>,
+    pub(crate) acts: Vec<Act>,
     pub(crate) captures: Vec<Capture>,
     pub(crate) facts: Option<HostFacts>,
     pub(crate) failures: Vec<Failure>,
@@ -93,8 +90,6 @@ impl<'a> RunContext<'a> {
             node,
             facts: None,
             measurements: Measurements::default(),
-            mount_graph: None,
-            fault_at_us: None,
             started,
             events,
             journal: Journal::default(),
@@ -103,6 +98,7 @@ impl<'a> RunContext<'a> {
             phases: Vec::new(),
             open_phase: false,
             timeline: Vec::new(),
+            acts: Vec::new(),
             could_read: BTreeSet::new(),
             captures: Vec::new(),
             refusals: BTreeMap::new(),
@@ -189,7 +185,7 @@ impl<'a> RunContext<'a> {
             phases: self.phases,
             measurements: self.measurements,
             timeline: self.timeline,
-            mount_graph: self.mount_graph,
+            acts: self.acts,
             captures: self.captures,
             facts: self.facts,
             failures: self.failures,

@@ -7,7 +7,7 @@ use super::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::observation::Actor;
 use crate::plan::WorkloadSpec;
-use crate::program::StartRefused;
+use crate::program::{RefusalKind, StartRefused};
 use crate::report::{Failure, FailureOf};
 use crate::workload::{Until, Workload};
 
@@ -44,7 +44,7 @@ impl RunContext<'_> {
         self.mount_failures.remove(name);
         self.holding.remove(&Actor::workload(name));
         if let Some(refusal) = &refused {
-            self.note_failure(name, FailureOf::Start, &refusal.text);
+            self.note_failure(name, FailureOf::Start, &refusal.text, Some(refusal.kind()));
         }
         match refused {
             Some(refusal) => self.refusals.insert(name.to_owned(), refusal),
@@ -55,7 +55,7 @@ impl RunContext<'_> {
     /// Notes whether a producer that was started has mounted.
     fn note_mount(&mut self, name: &str, failure: Option<String>) {
         if let Some(words) = &failure {
-            self.note_failure(name, FailureOf::Mount, words);
+            self.note_failure(name, FailureOf::Mount, words, None);
         }
         match failure {
             Some(words) => self.mount_failures.insert(name.to_owned(), words),
@@ -63,12 +63,19 @@ impl RunContext<'_> {
         };
     }
 
-    fn note_failure(&mut self, name: &str, of: FailureOf, words: &str) {
+    fn note_failure(
+        &mut self,
+        name: &str,
+        of: FailureOf,
+        words: &str,
+        refusal: Option<RefusalKind>,
+    ) {
         self.failures.push(Failure {
             workload: name.to_owned(),
             step: self.step().to_owned(),
             of,
             words: words.to_owned(),
+            refusal,
         });
     }
 

@@ -7,36 +7,36 @@ use crate::facts::{FuseDevice, HostFacts, PathState};
 use crate::mountinfo::{MountEntry, MountPropagation, MountRef, MountTable};
 use crate::observation::Actor;
 use crate::plan::Plan;
+use crate::report::CheckId;
 
 /// The causes in the facts of a node, for a plan: what `host_setup` finds, explained. `table` is the
 /// node's mount table, where it is known; it tells a node that shares nothing from one that shares
 /// its root only.
 pub fn host(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    causes.extend(device(facts, plan));
-    causes.extend(helper(facts, plan));
-    causes.extend(fuse_conf(facts, plan));
-    causes.extend(covering(facts, plan, table));
-    causes.extend(bridge(facts, plan));
-    causes
+    by_check(facts, plan, table).into_iter().map(|(_, cause)| cause).collect()
+}
+
+/// The same, each with the check that fails for it.
+fn by_check(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Vec<(CheckId, Cause)> {
+    let found = [
+        (CheckId::FuseDevice, device(facts, plan)),
+        (CheckId::Fusermount, helper(facts, plan)),
+        (CheckId::UserAllowOther, fuse_conf(facts, plan)),
+        (CheckId::CoveringMount, covering(facts, plan, table)),
+        (CheckId::Bridge, bridge(facts, plan)),
+    ];
+    found.into_iter().filter_map(|(check, cause)| Some((check, cause?))).collect()
 }
 
 /// The rule: only when a check of the host failed do its facts explain anything.
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let Some(facts) = &scene.report.environment else { return Vec::new() };
     let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
-    let mut causes = host(facts, &scene.report.plan, table);
-    causes.retain(|cause| {
-        let check = match cause.id.as_str() {
-            DEVICE => "fuse_device",
-            "fusermount3-absent" => "fusermount",
-            "user-allow-other-missing" => "user_allow_other",
-            "covering-private" | "covering-slave" | "shared-only-at-top" => "covering_mount",
-            _ => "bridge",
-        };
-        scene.failed(check).next().is_some()
-    });
-    if causes.iter().all(|cause| cause.id != "bridge-unusable") {
+    let mut found = by_check(facts, &scene.report.plan, table);
+    found.retain(|(check, _)| scene.failed(check).is_some());
+    let about_bridge = found.iter().any(|(check, _)| *check == CheckId::Bridge);
+    let mut causes: Vec<Cause> = found.into_iter().map(|(_, cause)| cause).collect();
+    if !about_bridge {
         causes.extend(bridge_not_made(scene));
     }
     causes
@@ -299,7 +299,7 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
 
 /// The bridge was to be made and could not be.
 fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
-    let check = scene.failed("bridge").next()?;
+    let check = scene.failed(&CheckId::Bridge)?;
     let plan = &scene.report.plan;
     let (title, fix) = if check.observed.contains("EROFS") {
         (

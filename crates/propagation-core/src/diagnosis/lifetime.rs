@@ -8,6 +8,8 @@ use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
 use crate::mountinfo::{DeviceId, MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
+use crate::program::{RefusalKind, errno_said};
+use crate::report::CheckId;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -50,10 +52,7 @@ fn hang(scene: &Scene<'_>) -> Option<Cause> {
     let mounted = scene.fuse_mounts().into_iter().find(|(actor, _)| **actor == Actor::Node);
     let device = mounted.map(|(_, mount)| mount.device);
     evidence.extend(mounted.map(|(actor, mount)| line(actor, mount)));
-    let faults = scene.report.phases.iter().flat_map(|phase| &phase.checks);
-    evidence.extend(
-        faults.filter(|check| check.id == "fault").flat_map(|check| check.evidence.clone()),
-    );
+    evidence.extend(scene.proofs_of_faults());
     let actors = first_replicas(&hung);
     let (id, title) = if scene.was_ok_before(first) {
         (
@@ -202,13 +201,12 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
 
 /// The runtime looks at the volume's source before it binds it, and the source is dead.
 fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
-    let mut refused = scene.refusals();
-    refused.retain(|(_, words)| names_enotconn(words));
+    let refused = scene.refusals(RefusalKind::DeadSource);
     let mut evidence = said_by_the_runtime(&refused);
     let mut blocked: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
     // A producer that looks at its mountpoint before it mounts.
     for (name, words) in scene.mount_failures() {
-        if names_enotconn(words) {
+        if errno_said(words) == Some("ENOTCONN") {
             evidence.push(format!("{name}: {words}"));
             blocked.push(name);
         }
@@ -239,12 +237,6 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
             format!("stat {path}   # no error"),
         )
     })
-}
-
-fn names_enotconn(text: &str) -> bool {
-    ["transport endpoint is not connected", "Transport endpoint is not connected", "ENOTCONN"]
-        .iter()
-        .any(|words| text.contains(words))
 }
 
 /// A volume, such as the bind of a subPath, whose directory has been deleted under it.
@@ -289,7 +281,7 @@ fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
 
 /// The fault did not break the mount.
 fn outlived(scene: &Scene<'_>) -> Option<Cause> {
-    let check = scene.failed("breakage_seen").next()?;
+    let check = scene.failed(&CheckId::BreakageSeen)?;
     if check.evidence.is_empty() {
         return None;
     }
@@ -309,7 +301,7 @@ fn outlived(scene: &Scene<'_>) -> Option<Cause> {
 
 /// Consumers that ended.
 fn consumer_died(scene: &Scene<'_>) -> Option<Cause> {
-    let check = scene.failed("consumers_alive").next()?;
+    let check = scene.failed(&CheckId::ConsumersAlive)?;
     Some(cause(
         "consumer-died",
         "a consumer ended because of the dead mount instead of noticing it".into(),

@@ -7,6 +7,7 @@ use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_OPTIONS, line};
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome, Via};
+use crate::program::RefusalKind;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = cannot_mount(scene).into_iter().collect();
@@ -52,7 +53,7 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
     };
     let mut causes = Vec::new();
     let denied = with("EACCES");
-    let refused = refusals(scene, "permission denied");
+    let refused = refusals(scene, RefusalKind::Denied);
     let mounts = scene.fuse_mounts();
     let keeps_out = mounts.iter().find(|(_, mount)| !allows_other(mount));
     match keeps_out {
@@ -66,7 +67,7 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
         _ => {}
     }
     let denied = with("EPERM");
-    let refused = refusals(scene, "operation not permitted");
+    let refused = refusals(scene, RefusalKind::NotPermitted);
     if !denied.is_empty() || !refused.is_empty() {
         let evidence = [words(&denied), refused].concat();
         causes.push(not_capable("access to the mount", evidence, actors(&denied)));
@@ -78,11 +79,9 @@ fn allows_other(mount: &MountEntry) -> bool {
     mount.super_options.split(',').any(|option| option == "allow_other")
 }
 
-/// Starts that the runtime refused with these words of an errno.
-fn refusals(scene: &Scene<'_>, errno: &str) -> Vec<String> {
-    let mut refused = scene.refusals();
-    refused.retain(|(_, words)| words.contains(errno));
-    said_by_the_runtime(&refused)
+/// What the runtime said of the starts that it refused for this reason.
+fn refusals(scene: &Scene<'_>, kind: RefusalKind) -> Vec<String> {
+    said_by_the_runtime(&scene.refusals(kind))
 }
 
 fn words(seen: &[&Observation]) -> Vec<String> {

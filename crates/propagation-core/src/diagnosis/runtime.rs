@@ -9,7 +9,8 @@ use super::visibility::{Broken, Explanation, visibility_of_existing};
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Role, WorkloadSpec};
-use crate::report::Capture;
+use crate::program::RefusalKind;
+use crate::report::{Capture, CheckId};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = control_positive(scene).into_iter().collect();
@@ -20,8 +21,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 
 /// The runtime found that the covering mount does not propagate as a volume needs.
 fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
-    let mut refused = scene.refusals();
-    refused.retain(|(_, words)| words.contains("not a shared"));
+    let refused = scene.refusals(RefusalKind::NotShared);
     let (name, _) = *refused.first()?;
     let mut evidence = said_by_the_runtime(&refused);
     let covering = |actor| {
@@ -69,9 +69,11 @@ pub(super) fn said_by_the_runtime(refused: &[(&str, &str)]) -> Vec<String> {
 
 /// A control that must not see the mount sees it.
 fn control_positive(scene: &Scene<'_>) -> Option<Cause> {
-    let checks: Vec<_> = scene.failed("control").collect();
-    let control = |check: &str| check.strip_prefix("control:").unwrap_or("control").to_owned();
-    let controls: Vec<String> = checks.iter().map(|check| control(&check.id)).collect();
+    let controls = scene.failures().filter_map(|check| match &check.id {
+        CheckId::Control(name) => Some(name.clone()),
+        _ => None,
+    });
+    let controls: Vec<String> = controls.collect();
     let first = controls.first()?;
     let mut evidence: Vec<String> = Vec::new();
     let mut mounts = Vec::new();

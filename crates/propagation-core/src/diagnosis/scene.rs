@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::plan::{Role, Volume, VolumePaths, WorkloadSpec};
-use crate::report::{Capture, Check, FailureOf, Report, Status};
+use crate::program::RefusalKind;
+use crate::report::{Capture, Check, CheckId, Deed, Failure, FailureOf, Report, Status};
 
 /// How many actors a cause names; the rest are counted.
 const NAMED: usize = 8;
@@ -174,14 +175,15 @@ impl<'r> Scene<'r> {
         spec.paths(&self.report.plan.bridge)
     }
 
-    /// Checks that failed, in any phase, whose id is `id` or begins with `id` and a colon.
-    pub(super) fn failed(&self, id: &str) -> impl Iterator<Item = &'r Check> {
+    /// The first check about `id` that failed, in any phase.
+    pub(super) fn failed(&self, id: &CheckId) -> Option<&'r Check> {
+        self.failures().find(|check| check.id == *id)
+    }
+
+    /// The checks that failed, in order.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &'r Check> {
         let checks = self.report.phases.iter().flat_map(|phase| &phase.checks);
-        checks.filter(move |check| {
-            let begins = check.id.strip_prefix(id);
-            check.status == Status::Failed
-                && begins.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-        })
+        checks.filter(|check| check.status == Status::Failed)
     }
 
     /// Whether an error is the daemon's own answer: somebody who could read that superblock before gets
@@ -199,45 +201,32 @@ impl<'r> Scene<'r> {
         })
     }
 
-    /// Starts that were refused: whose, and the runtime's words.
-    pub(super) fn refusals(&self) -> Vec<(&'r str, &'r str)> {
-        let ids = ["started", "new_consumer_starts", "producer_restarts"];
-        let checks = ids.into_iter().flat_map(|id| self.failed(id)).map(|check| {
-            let name = match (check.id.split_once(':'), check.id.as_str()) {
-                (Some((_, name)), _) => name,
-                (None, "producer_restarts") => self.producer(),
-                (None, _) => crate::phase::DURING_FAULT,
-            };
-            (name, check.observed.as_str())
-        });
-        self.with_failures(FailureOf::Start, checks.collect())
+    /// Starts that were refused for a reason, each workload and each text once: whose, and the runtime's
+    /// words.
+    pub(super) fn refusals(&self, kind: RefusalKind) -> Vec<(&'r str, &'r str)> {
+        self.failures_of(|failure| failure.refusal == Some(kind))
     }
 
     /// What producers said that did not mount: which, and its words.
     pub(super) fn mount_failures(&self) -> Vec<(&'r str, &'r str)> {
-        let checks = self.failed("mounted");
-        let checks = checks.map(|check| (self.producer(), check.observed.as_str()));
-        self.with_failures(FailureOf::Mount, checks.collect())
+        self.failures_of(|failure| failure.of == FailureOf::Mount)
     }
 
-    /// The name of the first producer.
-    pub(super) fn producer(&self) -> &'r str {
-        self.report.plan.producer().map_or("producer", |spec| &spec.name)
-    }
-
-    /// Phases tell in their checks what the report lists besides; steps do not.
-    fn with_failures(
-        &self,
-        of: FailureOf,
-        mut told: Vec<(&'r str, &'r str)>,
-    ) -> Vec<(&'r str, &'r str)> {
-        for failure in self.report.failures.iter().filter(|failure| failure.of == of) {
-            let (name, words) = (failure.workload.as_str(), failure.words.as_str());
-            if !told.iter().any(|known| known.0 == name && known.1.contains(words)) {
-                told.push((name, words));
+    fn failures_of(&self, of: impl Fn(&Failure) -> bool) -> Vec<(&'r str, &'r str)> {
+        let mut found = Vec::new();
+        for failure in self.report.failures.iter().filter(|failure| of(failure)) {
+            let one = (failure.workload.as_str(), failure.words.as_str());
+            if !found.contains(&one) {
+                found.push(one);
             }
         }
-        told
+        found
+    }
+
+    /// What proves the faults that were done.
+    pub(super) fn proofs_of_faults(&self) -> Vec<String> {
+        let faults = self.report.acts.iter().filter(|act| matches!(act.deed, Deed::Fault { .. }));
+        faults.flat_map(|act| act.proof.clone()).collect()
     }
 
     /// The latest capture with a table of `actor`.

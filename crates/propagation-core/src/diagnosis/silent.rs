@@ -9,7 +9,7 @@ use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
 use crate::plan::Role;
-use crate::report::Status;
+use crate::report::{Check, CheckId, Status};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -77,7 +77,7 @@ const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [/propa
                                    4s]\n";
 
 fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
-    let check = scene.failed("noticed").next()?;
+    let check = scene.failed(&CheckId::Noticed)?;
     Some(Cause {
         id: "consumer-did-not-notice".into(),
         title: "a consumer went on as if nothing had happened while its mount was broken".into(),
@@ -145,38 +145,55 @@ fn silent(id: &str, title: &str, seen: &[&Observation], fix: Fix, verify: String
 /// When no rule has found anything: nothing is wrong, or a check failed that no rule explains.
 pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
     let report = scene.report;
-    let failed: Vec<_> = report
-        .phases
-        .iter()
-        .flat_map(|phase| &phase.checks)
-        .filter(|check| check.status == Status::Failed)
-        .collect();
+    let failed: Vec<&Check> = scene.failures().collect();
+    if let Some(cause) = failed.iter().find_map(|check| stated(check)) {
+        return Some(cause);
+    }
     if let Some(first) = failed.first() {
-        let ids: Vec<&str> = failed.iter().map(|check| check.id.as_str()).collect();
-        return Some(Cause {
-            id: "unexplained".into(),
-            title: format!(
-                "{}: {}",
-                names(ids),
-                first.cause.clone().unwrap_or_else(|| first.observed.clone())
-            ),
-            confidence: Confidence::Possible,
-            actors: Vec::new(),
-            mounts: Vec::new(),
-            evidence: failed
-                .iter()
-                .map(|check| format!("{}: {}", check.id, check.observed))
-                .collect(),
-            fix: Fix::words(first.fix.clone().unwrap_or_else(|| {
-                "look at the evidence of the checks that failed and at the mount graph".into()
-            })),
-            verify: "propagation run --evidence".into(),
-            source: SHARED.into(),
-        });
+        let title = match (scene.mount_failures().first(), report.failures.first()) {
+            (Some((name, said)), _) => format!("{name} could not mount: {said}"),
+            (None, Some(refused)) => {
+                format!("the runtime refused {}: {}", refused.workload, refused.words)
+            }
+            (None, None) => format!("{}: {}", first.id, first.observed),
+        };
+        return Some(unexplained(title, &failed));
     }
     let ran = report.phases.iter().any(|phase| phase.status == Status::Passed);
     let whole = report.phases.iter().all(|phase| phase.status == Status::Passed);
     (ran && whole).then(|| nothing_wrong(scene))
+}
+
+/// What a phase of one's own says of its check.
+fn stated(check: &Check) -> Option<Cause> {
+    let finding = check.finding.as_ref()?;
+    Some(Cause {
+        id: check.id.to_string(),
+        title: finding.cause.clone(),
+        confidence: Confidence::Likely,
+        actors: Vec::new(),
+        mounts: Vec::new(),
+        evidence: [vec![format!("{}: {}", check.id, check.observed)], check.evidence.clone()]
+            .concat(),
+        fix: Fix::words(finding.fix.clone()),
+        verify: String::new(),
+        source: String::new(),
+    })
+}
+
+/// What no rule explains.
+fn unexplained(title: String, failed: &[&Check]) -> Cause {
+    Cause {
+        id: "unexplained".into(),
+        title,
+        confidence: Confidence::Possible,
+        actors: Vec::new(),
+        mounts: Vec::new(),
+        evidence: failed.iter().map(|check| format!("{}: {}", check.id, check.observed)).collect(),
+        fix: Fix::words("look at the evidence of the checks that failed and at the mount graph"),
+        verify: String::new(),
+        source: SHARED.into(),
+    }
 }
 
 const SHARED: &str = super::text::SHARED_SUBTREES;

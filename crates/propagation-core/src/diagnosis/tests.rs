@@ -7,7 +7,8 @@ use super::*;
 use crate::mountinfo::{MountEntry, MountTable};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::plan::{Plan, Propagation, Volume};
-use crate::report::{ActorTable, Check, Failure, FailureOf, Status};
+use crate::program::StartRefused;
+use crate::report::{ActorTable, Check, CheckId, Failure, FailureOf, Status};
 
 const FUSE_POINT: &str = "/tmp/fuse-test-bridge/dfs";
 
@@ -44,14 +45,28 @@ fn see(report: &mut Report, change: impl Fn(&mut Observation)) {
 }
 
 fn fail(report: &mut Report, phase: &str, check: &str, observed: &str) {
+    let check = CheckId::from(check);
     let phase = report.phases.iter_mut().find(|one| one.id == phase).expect("the phase");
     phase.checks.retain(|one| one.id != check);
     phase.checks.push(
-        Check::new(check, false, "something else", observed)
-            .with_evidence(["what was seen".to_owned()])
-            .with_cause("a cause", "a fix"),
+        Check::new(check.clone(), false, "something else", observed)
+            .with_evidence(["what was seen".to_owned()]),
     );
     phase.status = Status::Failed;
+    let (of, workload) = match &check {
+        CheckId::Started(name) => (FailureOf::Start, name.clone()),
+        CheckId::NewConsumerStarts => (FailureOf::Start, "consumer-during-fault".to_owned()),
+        CheckId::ProducerRestarts => (FailureOf::Start, "producer".to_owned()),
+        CheckId::Mounted => (FailureOf::Mount, "producer".to_owned()),
+        _ => return,
+    };
+    report.failures.push(failure(workload, of, observed));
+}
+
+fn failure(workload: String, of: FailureOf, words: &str) -> Failure {
+    let refused = StartRefused { text: words.into(), errno: None };
+    let refusal = (of == FailureOf::Start).then(|| refused.kind());
+    Failure { workload, step: "1-start".to_owned(), of, words: words.into(), refusal }
 }
 
 /// Changes the lines of an actor's mount tables; the change gives back the line or nothing.
@@ -111,7 +126,7 @@ fn device_numbers_prove_that_the_volume_is_the_mountpoint() {
     plan.workloads[2].volume = Volume::Mountpoint;
     let causes = explain(&load(include_str!("fixtures/mountpoint.json"), &plan));
     let evidence = causes[0].evidence.join("\n");
-    let devices = "is what consumer-late holds, device 0:72 is what the node has mounted now";
+    let devices = "is what consumer-late holds, device 0:87 is what the node has mounted now";
     assert!(evidence.contains(devices), "{evidence}");
     assert_eq!(causes[0].actors, [Actor::workload("consumer-late")]);
     assert!(causes[0].fix.text.contains("path: /tmp/fuse-test-bridge\n"), "{:?}", causes[0].fix);
@@ -209,19 +224,19 @@ fn not_sent(volume_tags: &str) -> Report {
     fail(&mut report, "producer", "propagation", "node: absent");
     rewrite(&mut report, &Actor::Node, |line| (!line.contains("fuse.")).then_some(line));
     rewrite(&mut report, &Actor::workload("producer"), |line| {
-        Some(line.replace(" shared:114 ", volume_tags))
+        Some(line.replace(" shared:134 ", volume_tags))
     });
     report
 }
 
 #[test]
 fn a_producers_mount_stops_where_its_namespace_only_receives() {
-    let mut report = not_sent(" shared:50 master:114 ");
+    let mut report = not_sent(" shared:50 master:134 ");
     assert_eq!(ids(&report), ["user-namespace-boundary"]);
     add_runtime(
         &mut report,
-        "500 499 0:67 / / rw shared:49 master:1 - tmpfs tmpfs rw\n\
-         501 500 0:69 / /tmp rw shared:50 master:114 - tmpfs tmpfs rw\n",
+        "500 499 0:82 / / rw shared:49 master:1 - tmpfs tmpfs rw\n\
+         501 500 0:84 / /tmp rw shared:50 master:134 - tmpfs tmpfs rw\n",
     );
     assert_eq!(ids(&report), ["runtime-own-namespace"]);
 }
@@ -251,7 +266,7 @@ fn a_volume_of_another_peer_group_is_not_connected() {
         })
     });
     assert_eq!(ids(&report), ["consumer-not-connected"]);
-    add_runtime(&mut report, "501 500 0:69 / /tmp rw shared:99 - tmpfs tmpfs rw\n");
+    add_runtime(&mut report, "501 500 0:84 / /tmp rw shared:99 - tmpfs tmpfs rw\n");
     assert_eq!(ids(&report), ["runtime-own-namespace"]);
 }
 
@@ -325,8 +340,7 @@ fn a_refusal_that_only_the_report_lists_has_its_cause_too() {
         ),
     ] {
         let mut report = in_order();
-        let (workload, step) = ("producer".to_owned(), "1-start".to_owned());
-        report.failures = vec![Failure { workload, step, of, words: words.into() }];
+        report.failures = vec![failure("producer".to_owned(), of, words)];
         assert_eq!(ids(&report), [expected]);
     }
 }

@@ -7,12 +7,12 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
 //! use propagation_core::fake::FakeBackend;
-//! use propagation_core::plan::{Intervention, Role, Volume};
+//! use propagation_core::plan::{Repair, Role, Volume};
 //! use propagation_core::{Plan, Runner, VerdictOutcome};
 //!
 //! // Everything in order: the consumers come back by themselves.
 //! let report = Runner::new(Plan::default())?.run(&FakeBackend::default()).await?;
-//! assert_eq!(report.verdict.outcome, VerdictOutcome::FullSuccess);
+//! assert!(report.verdict.is(VerdictOutcome::FullSuccess));
 //!
 //! // Consumers whose volume is the mountpoint itself hold the dead mount.
 //! let mut plan = Plan::default();
@@ -20,8 +20,8 @@
 //!     workload.volume = Volume::Mountpoint;
 //! }
 //! let report = Runner::new(plan)?.run(&FakeBackend::default()).await?;
-//! assert_eq!(report.verdict.outcome, VerdictOutcome::PartialSuccess);
-//! assert_eq!(report.measurements.smallest_intervention, Some(Intervention::RebindConsumer));
+//! assert!(report.verdict.is(VerdictOutcome::PartialSuccess));
+//! assert_eq!(report.measurements.smallest_intervention, Some(Repair::RebindConsumer));
 //! # Ok(()) }
 //! ```
 //!

@@ -7,8 +7,8 @@ use super::{FakeBackend, Sabotage};
 use crate::error::ErrorKind;
 use crate::facts::FuseDevice;
 use crate::marker::Marker;
-use crate::plan::{Covering, Fault, Intervention, Plan, Propagation, Role, Volume};
-use crate::report::Report;
+use crate::plan::{Covering, Fault, Plan, Propagation, Repair, Role, Volume};
+use crate::report::{CheckId, Report};
 use crate::{Backend, Capabilities, Run, RunId, Runner, VerdictOutcome};
 
 const BRIDGE: &str = "/bridge";
@@ -159,20 +159,20 @@ async fn run(plan: Plan, backend: &FakeBackend) -> Report {
 
 #[tokio::test]
 async fn verdicts_are_those_of_the_real_kernel() {
-    type Case = (&'static str, fn(&mut Plan), VerdictOutcome, Option<Intervention>);
+    type Case = (&'static str, fn(&mut Plan), VerdictOutcome, Option<Repair>);
     let cases: [Case; 9] = [
-        ("default", |_| {}, VerdictOutcome::FullSuccess, Some(Intervention::Wait)),
+        ("default", |_| {}, VerdictOutcome::FullSuccess, Some(Repair::Wait)),
         (
             "mountpoint",
             |plan| consumers(plan, |spec| spec.volume = Volume::Mountpoint),
             VerdictOutcome::PartialSuccess,
-            Some(Intervention::RebindConsumer),
+            Some(Repair::RebindConsumer),
         ),
         (
             "ancestor",
             |plan| consumers(plan, |spec| spec.volume = Volume::Ancestor),
             VerdictOutcome::FullSuccess,
-            Some(Intervention::Wait),
+            Some(Repair::Wait),
         ),
         (
             "none",
@@ -184,7 +184,7 @@ async fn verdicts_are_those_of_the_real_kernel() {
             "bidirectional",
             |plan| consumers(plan, |spec| spec.propagation = Propagation::Bidirectional),
             VerdictOutcome::FullSuccess,
-            Some(Intervention::Wait),
+            Some(Repair::Wait),
         ),
         (
             "private",
@@ -197,20 +197,20 @@ async fn verdicts_are_those_of_the_real_kernel() {
             "terminate",
             |plan| plan.fault = Fault::Terminate,
             VerdictOutcome::FullSuccess,
-            Some(Intervention::Wait),
+            Some(Repair::Wait),
         ),
         (
             "stop",
             |plan| plan.fault = Fault::Stop,
             VerdictOutcome::PartialSuccess,
-            Some(Intervention::Wait),
+            Some(Repair::Wait),
         ),
     ];
     for (name, change, outcome, smallest) in cases {
         let mut plan = Plan::default();
         change(&mut plan);
         let report = run(plan, &FakeBackend::default()).await;
-        assert_eq!(report.verdict.outcome, outcome, "{name}: {}", report.verdict.summary);
+        assert!(report.verdict.is(outcome), "{name}: {:?}", report.verdict);
         assert_eq!(report.measurements.smallest_intervention, smallest, "{name}");
     }
 }
@@ -221,20 +221,20 @@ async fn without_re_binding_a_restart_is_the_smallest_intervention() {
     consumers(&mut plan, |spec| spec.volume = Volume::Mountpoint);
     let less = Capabilities { rebind_consumer: false, ..FakeBackend::CAPABILITIES };
     let report = run(plan, &FakeBackend::default().with_capabilities(less)).await;
-    assert_eq!(report.measurements.smallest_intervention, Some(Intervention::RestartConsumer));
+    assert_eq!(report.measurements.smallest_intervention, Some(Repair::RestartConsumer));
 }
 
 #[tokio::test]
 async fn a_host_without_fuse_and_pods_with_user_namespaces_are_told_apart() {
     let device = FuseDevice::Unusable { errno: "ENOENT".into() };
     let report = run(Plan::default(), &FakeBackend::default().with_fuse_device(device)).await;
-    assert_eq!(report.verdict.outcome, VerdictOutcome::Inconclusive);
-    let check = report.phase("host_setup").and_then(|phase| phase.check("fuse_device"));
+    assert!(report.verdict.is(VerdictOutcome::Inconclusive));
+    let check = report.phase("host_setup").and_then(|phase| phase.check(&CheckId::FuseDevice));
     assert_eq!(check.map(|check| check.status), Some(crate::report::Status::Failed));
 
     let report = run(Plan::default(), &FakeBackend::default().with_user_namespaces(true)).await;
-    assert_eq!(report.verdict.outcome, VerdictOutcome::Inconclusive);
-    let check = report.phase("producer").and_then(|phase| phase.check("propagation"));
+    assert!(report.verdict.is(VerdictOutcome::Inconclusive));
+    let check = report.phase("producer").and_then(|phase| phase.check(&CheckId::Propagation));
     assert_eq!(check.map(|check| check.status), Some(crate::report::Status::Failed));
 }
 

@@ -31,7 +31,7 @@ pub(super) fn base() -> Plan {
         steps: vec![
             named("start", Action::Start(crate::plan::Names::One("all".into()))),
             named("fault", Action::Fault(Fault::Kill)),
-            named("repair", Action::Repair(Repair::None)),
+            named("repair", Action::Repair(Repair::Wait)),
         ],
         deadlines: Deadlines {
             start_ms: 5_000,
@@ -167,7 +167,7 @@ pub const AXES: &[Axis] = &[
         name: "repair",
         title: "what is done about it",
         values: &[
-            ("none", |plan| repair(plan, Repair::None)),
+            ("none", |plan| repair(plan, Repair::Wait)),
             ("remount", |plan| repair(plan, Repair::Remount)),
             ("mount_on_top", |plan| repair(plan, Repair::MountOnTop)),
             ("lazy_unmount_mount", |plan| repair(plan, Repair::LazyUnmountMount)),

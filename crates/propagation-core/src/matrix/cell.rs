@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Access, Actor};
 use crate::plan::Plan;
-use crate::report::{PhaseReport, Report, Status};
+use crate::report::{CheckId, PhaseReport, Report, Status};
 use crate::run::Runner;
 
 /// The steps of a cell that are looked at: what was before, what the fault left, what the repair made
@@ -136,7 +136,8 @@ fn not_done(report: &Report) -> Option<(Status, String)> {
         return Some((Status::Errored, format!("{}: {reason}", phase.id)));
     }
     let possible = report.phases.iter().flat_map(|phase| &phase.checks);
-    let not = possible.into_iter().find(|c| c.id == "possible" && c.status == Status::Skipped);
+    let not =
+        possible.into_iter().find(|c| c.id == CheckId::Possible && c.status == Status::Skipped);
     not.map(|check| (Status::Skipped, check.observed.clone()))
 }
 
@@ -146,7 +147,7 @@ fn seen(report: &Report) -> Seen {
     let picked = [ids.first(), ids.get(1), ids.last()].map(|id| id.copied().unwrap_or_default());
     let class = |actor: &Actor, step: &str, name: &str| {
         // Where it is not seen, its last start was refused, if any was.
-        let id = format!("done:{name}");
+        let id = CheckId::DoneBy(name.to_owned());
         let failed = |phase: &PhaseReport| {
             phase.check(&id).is_some_and(|check| check.status == Status::Failed)
         };

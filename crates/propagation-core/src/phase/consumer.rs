@@ -6,12 +6,14 @@ use async_trait::async_trait;
 
 use super::producer::refused;
 use super::{NO_SECOND_USER, Phase, evidence, tally};
+use crate::act;
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::node::Target;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Plan, Propagation, Role, StartOrder, WorkloadSpec};
-use crate::report::{Capture, Check};
+use crate::program::RefusalKind;
+use crate::report::{Capture, Check, CheckId};
 use crate::workload::Until;
 
 /// Phase 3.
@@ -36,8 +38,8 @@ impl Phase for Consumer {
             .filter(|spec| spec.role != Role::Producer && spec.order == StartOrder::AfterMount)
             .cloned()
             .collect();
-        for (name, refusal) in context.start(&late).await? {
-            if refusal.is_for_lack_of_resources() {
+        for (name, refusal) in act::start_together(context, &late, None).await? {
+            if refusal.kind() == RefusalKind::NoRoom {
                 // Says nothing about propagation.
                 let operation = format!("start {name}");
                 return Err(Error::new(ErrorKind::Environment, operation, refusal.text)
@@ -58,7 +60,6 @@ impl Phase for Consumer {
         look_as_themselves(context, &started).await?;
         look_as_others(context, &started).await?;
         slave_of_host(context, &capture);
-        context.mount_graph = Some(capture.graph());
         Ok(())
     }
 }
@@ -87,12 +88,11 @@ async fn own_program(context: &mut RunContext<'_>, spec: &WorkloadSpec) -> Resul
     };
     let seconds = deadline.as_secs_f64();
     let check = Check::new(
-        format!("finds_marker:{}", spec.name),
+        CheckId::FindsMarker(spec.name.clone()),
         found,
         format!("its own program finds the marker within {seconds:.0} s"),
         observed,
-    )
-    .with_cause(why_not(spec), fix_for(spec));
+    );
     context.check(check);
     Ok(())
 }
@@ -128,13 +128,12 @@ async fn look_as_themselves(
         let check = match spec.role {
             Role::Control => control(spec, &own),
             _ => Check::new(
-                format!("reads:{}", spec.name),
+                CheckId::Reads(spec.name.clone()),
                 own.iter().all(|o| o.outcome.is_ok()),
                 format!("{} ({}) reads the nonce", spec.name, spec.propagation),
                 tally(&own),
             )
-            .with_evidence(evidence(&own))
-            .with_cause(why(spec, &own).0, why(spec, &own).1),
+            .with_evidence(evidence(&own)),
         };
         context.check(check);
     }
@@ -151,7 +150,7 @@ async fn look_as_others(
     let wanted = if context.plan.fuse.allow_other { "ok" } else { "EACCES" };
     let expected =
         |spec: &WorkloadSpec| format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as);
-    let id = |spec: &WorkloadSpec| format!("reads_as_other:{}", spec.name);
+    let id = |spec: &WorkloadSpec| CheckId::ReadsAsOther(spec.name.clone());
     if !context.capabilities().other_uids {
         for spec in asked {
             context.check(Check::skipped(id(spec), expected(spec), NO_SECOND_USER));
@@ -170,26 +169,13 @@ async fn look_as_others(
             context.check(Check::skipped(id(spec), expected(spec), reason.clone()));
             continue;
         }
-        let (cause, fix) = why(spec, &own);
         let ok = own.iter().all(|o| o.outcome.class() == wanted);
         let observed = format!("as uid {:?}, {}", spec.also_read_as, tally(&own));
-        let check = Check::new(id(spec), ok, expected(spec), observed)
-            .with_evidence(evidence(&own))
-            .with_cause(cause, fix);
+        let check =
+            Check::new(id(spec), ok, expected(spec), observed).with_evidence(evidence(&own));
         context.check(check);
     }
     Ok(())
-}
-
-/// Why a consumer does not read the nonce, and what to do.
-fn why(spec: &WorkloadSpec, own: &[&Observation]) -> (&'static str, &'static str) {
-    match own.iter().any(|o| o.outcome.class() == "EACCES") {
-        true => (
-            "the FUSE mount lets only the mounting user in",
-            "mount with -o allow_other (and user_allow_other in fuse.conf when not root)",
-        ),
-        false => (why_not(spec), fix_for(spec)),
-    }
 }
 
 fn of_workload<'a>(seen: &'a [Observation], spec: &WorkloadSpec) -> Vec<&'a Observation> {
@@ -234,60 +220,27 @@ fn slave_of_host(context: &mut RunContext<'_>, capture: &Capture) {
         format!("not: {}", not_slaves.join(", "))
     };
     let check = Check::new(
-        "slave_of_host",
+        CheckId::SlaveOfHost,
         not_slaves.is_empty(),
         "consumers' FUSE mounts are slaves of the host's peer group, on the same device",
         observed,
     )
-    .with_evidence(evidence)
-    .with_cause(
-        "the consumer's mount is not connected to the host's: a later mount will not reach it",
-        "use mountPropagation: HostToContainer on the consumer",
-    );
+    .with_evidence(evidence);
     context.check(check);
 }
 
 fn control(spec: &WorkloadSpec, seen: &[&Observation]) -> Check {
     Check::new(
-        format!("control:{}", spec.name),
+        CheckId::Control(spec.name.clone()),
         seen.iter().all(|o| matches!(o.outcome, Outcome::Absent)),
         format!("{} (None, started before the mount) does not see it", spec.name),
         tally(seen),
     )
     .with_evidence(evidence(seen))
-    .with_cause(
-        "a private mount view received the mount: the containers are not isolated from the host",
-        "look for a runtime that leaves / shared in its containers",
-    )
 }
 
 fn names(specs: &[&WorkloadSpec]) -> String {
     specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-fn why_not(spec: &WorkloadSpec) -> &'static str {
-    match (spec.propagation, spec.order) {
-        (Propagation::None, StartOrder::BeforeMount) => {
-            "the consumer's volume is private (None): a mount made after its start cannot reach it"
-        }
-        (Propagation::None, StartOrder::AfterMount) => {
-            "the consumer started after the mount and does not hold a copy of it"
-        }
-        _ => {
-            "the consumer's volume is a slave and still does not receive the mount: its master is \
-             not the host mount on which the producer's mount landed"
-        }
-    }
-}
-
-fn fix_for(spec: &WorkloadSpec) -> &'static str {
-    match spec.propagation {
-        Propagation::None => "set mountPropagation: HostToContainer on the consumer's volume",
-        _ => {
-            "compare the peer groups in the mount graph; the runtime must bind from the namespace \
-             in which the mount shows"
-        }
-    }
 }
 
 /// The consumers of a plan that read the marker at some time in this run.

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::facts::{FuseDevice, HostFacts, PathState};
 use crate::mountinfo::MountPropagation;
 use crate::plan::Plan;
-use crate::report::{Check, Status};
+use crate::report::{Check, CheckId, Status};
 
 /// Phase 1.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ impl Phase for HostSetup {
         let mut checks = check_host(&facts, context.plan);
         context.facts = Some(facts.clone());
         if matches!(facts.bridge, PathState::Missing) {
-            checks.retain(|check| check.id != "bridge");
+            checks.retain(|check| check.id != CheckId::Bridge);
             let made = make_bridge(context).await;
             checks.push(made);
         }
@@ -44,13 +44,10 @@ async fn make_bridge(context: &mut RunContext<'_>) -> Check {
     let bridge = &context.plan.bridge;
     let expected = format!("directory {:?} with {:?} in it", bridge.path, bridge.mountpoint);
     if let Err(error) = context.make_bridge().await {
-        return Check::new("bridge", false, expected, error.to_string()).with_cause(
-            error.reason().to_owned(),
-            error.fix().unwrap_or("make the directory by hand").to_owned(),
-        );
+        return Check::new(CheckId::Bridge, false, expected, error.to_string());
     }
     Check::new(
-        "bridge",
+        CheckId::Bridge,
         true,
         expected,
         format!("{:?} made for this run, removed at its end", bridge.path),
@@ -73,41 +70,11 @@ fn fuse_device(facts: &HostFacts, plan: &Plan) -> Check {
     let expected = "/dev/fuse opens for reading and writing";
     match &facts.fuse_device {
         FuseDevice::Usable if producer_uid(plan) != 0 && !facts.fuse_device_for_all => {
-            Check::new("fuse_device", false, expected, "it opens for its owner only").with_cause(
-                "fusermount3 opens /dev/fuse as the producer's user, and its mode does not let \
-                 that user in",
-                "chmod 0666 /dev/fuse (a udev rule of the fuse3 package does it), or run the \
-                 producer as root",
-            )
+            Check::new(CheckId::FuseDevice, false, expected, "it opens for its owner only")
         }
-        FuseDevice::Usable => Check::new("fuse_device", true, expected, expected),
+        FuseDevice::Usable => Check::new(CheckId::FuseDevice, true, expected, expected),
         FuseDevice::Unusable { errno } => {
-            let (cause, fix) = match errno.as_str() {
-                "ENOENT" => (
-                    "there is no /dev/fuse: the fuse module is not loaded or the device is not \
-                     passed into this environment",
-                    "modprobe fuse; in a container add the device /dev/fuse",
-                ),
-                "ENODEV" | "ENXIO" => (
-                    "the device file is there and the kernel has no FUSE driver behind it",
-                    "modprobe fuse, or use a kernel with CONFIG_FUSE_FS",
-                ),
-                "EACCES" if facts.fuse_device_for_all => (
-                    "/dev/fuse lies on a mount with nodev, on which no device opens",
-                    "remount it with dev, or mount a devtmpfs in its place",
-                ),
-                "EACCES" => (
-                    "the mode of /dev/fuse does not let this user open it",
-                    "chmod 0666 /dev/fuse (a udev rule of the fuse3 package does it), or run as root",
-                ),
-                "EPERM" => (
-                    "opening devices is forbidden here: a device control group or seccomp",
-                    "allow the device c 10:229 rwm, or make the container privileged",
-                ),
-                _ => ("the kernel refused it", "look at the kernel log: dmesg | tail"),
-            };
-            Check::new("fuse_device", false, expected, format!("open gives {errno}"))
-                .with_cause(cause, fix)
+            Check::new(CheckId::FuseDevice, false, expected, format!("open gives {errno}"))
         }
     }
 }
@@ -124,18 +91,14 @@ fn fusermount(facts: &HostFacts, plan: &Plan) -> Check {
     };
     if producer_uid(plan) == 0 {
         return Check::new(
-            "fusermount",
+            CheckId::Fusermount,
             true,
             "not needed: a producer with uid 0 mounts with mount(2)",
             format!("{found}; not needed, a producer with uid 0 mounts with mount(2)"),
         );
     }
     let expected = "fusermount3 is there: a producer that is not root mounts through it";
-    Check::new("fusermount", facts.fusermount3.is_some(), expected, found).with_cause(
-        "the helper fusermount3 is missing where the producer runs",
-        "install the package fuse3 in the producer's image (apt-get install fuse3), or run the \
-         producer as root",
-    )
+    Check::new(CheckId::Fusermount, facts.fusermount3.is_some(), expected, found)
 }
 
 fn user_allow_other(facts: &HostFacts, plan: &Plan) -> Check {
@@ -146,11 +109,11 @@ fn user_allow_other(facts: &HostFacts, plan: &Plan) -> Check {
         (true, false) => format!("user_allow_other is not in {}", file.path),
     };
     if !plan.fuse.allow_other {
-        return Check::new("user_allow_other", true, "not needed without allow_other", found);
+        return Check::new(CheckId::UserAllowOther, true, "not needed without allow_other", found);
     }
     if producer_uid(plan) == 0 {
         return Check::new(
-            "user_allow_other",
+            CheckId::UserAllowOther,
             true,
             "not needed: fusermount asks for it only when a user other than root mounts with \
              allow_other",
@@ -158,15 +121,10 @@ fn user_allow_other(facts: &HostFacts, plan: &Plan) -> Check {
         );
     }
     Check::new(
-        "user_allow_other",
+        CheckId::UserAllowOther,
         file.user_allow_other,
         format!("user_allow_other in the {} that fusermount3 will read", file.path),
         found,
-    )
-    .with_cause(
-        "fusermount3 refuses allow_other to users other than root unless user_allow_other is in \
-         the fuse.conf of the mount namespace it runs in: for a producer in a pod, the pod's",
-        format!("add a line `user_allow_other` to {}", file.path),
     )
 }
 
@@ -174,59 +132,33 @@ fn covering_mount(facts: &HostFacts, plan: &Plan) -> Check {
     let bridge = &plan.bridge.path;
     let expected = format!("the mount that covers {bridge:?} is shared");
     let Some(mount) = &facts.covering_mount else {
-        return Check::new("covering_mount", false, expected, "no mount covers it").with_cause(
-            "the path is outside every mount of the runtime's namespace",
-            "use a bridge below a mounted filesystem",
-        );
+        return Check::new(CheckId::CoveringMount, false, expected, "no mount covers it");
     };
     let propagation = mount.propagation();
     let found = format!("{bridge:?} lies on {}, which is {propagation}", mount.mount_point);
     let shared = matches!(propagation, MountPropagation::Shared | MountPropagation::SlaveAndShared);
-    let cause = match propagation {
-        MountPropagation::Slave => {
-            "a slave receives mounts and sends none: a Bidirectional container is refused"
-        }
-        _ => "a private mount sends and receives nothing: both modes are refused",
-    };
-    let fix = format!(
-        "mount --make-rshared {} before the container runtime starts (systemd does it for /)",
-        mount.mount_point
-    );
-    Check::new("covering_mount", shared, expected, found)
-        .with_evidence([mount.to_string()])
-        .with_cause(cause, fix)
+    Check::new(CheckId::CoveringMount, shared, expected, found).with_evidence([mount.to_string()])
 }
 
 fn bridge(facts: &HostFacts, plan: &Plan) -> Check {
     let path = &plan.bridge.path;
     let expected = format!("{path:?} is a directory");
     match &facts.bridge {
-        PathState::Directory => Check::new("bridge", true, expected.clone(), expected),
+        PathState::Directory => Check::new(CheckId::Bridge, true, expected.clone(), expected),
         PathState::Missing => Check {
             status: Status::Passed,
             ..Check::new(
-                "bridge",
+                CheckId::Bridge,
                 true,
                 expected,
                 format!("{path:?} does not exist yet; a run makes it"),
             )
         },
-        PathState::Other { what } => Check::new("bridge", false, expected, format!("it is {what}"))
-            .with_cause(
-                format!("{path:?} is {what}, and a volume has to be a directory"),
-                "name another bridge with --bridge, or move what is there out of the way",
-            ),
+        PathState::Other { what } => {
+            Check::new(CheckId::Bridge, false, expected, format!("it is {what}"))
+        }
         PathState::Error { errno } => {
-            let (cause, fix) = if errno == "ENOTCONN" {
-                (
-                    "a dead FUSE mount lies on the bridge".to_owned(),
-                    format!("umount --lazy {path:?}"),
-                )
-            } else {
-                (format!("looking at it gives {errno}"), "name another bridge with --bridge".into())
-            };
-            Check::new("bridge", false, expected, format!("lstat gives {errno}"))
-                .with_cause(cause, fix)
+            Check::new(CheckId::Bridge, false, expected, format!("lstat gives {errno}"))
         }
     }
 }
@@ -242,7 +174,7 @@ fn kernel(facts: &HostFacts) -> Check {
     evidence.extend(facts.runtime.iter().map(|runtime| format!("runtime {runtime}")));
     evidence.extend(facts.kubelet.iter().map(|kubelet| format!("kubelet {kubelet}")));
     Check::new(
-        "kernel",
+        CheckId::Kernel,
         true,
         "facts of the node are known",
         format!("Linux {} {}", facts.kernel_release, facts.architecture),

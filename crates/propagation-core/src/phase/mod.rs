@@ -14,8 +14,6 @@ pub use producer::Producer;
 pub use recovery::Recovery;
 pub use stale_mount::StaleMount;
 
-pub(crate) use stale_mount::DURING_FAULT;
-
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::observation::Observation;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::consumer::readers;
-use super::producer::{mounted, refused};
+use super::producer::{record_mounted, refused};
 use super::{Phase, evidence, tally};
+use crate::act::{self, Done};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Actor, Observation};
-use crate::plan::{Intervention, WorkloadSpec};
-use crate::report::Check;
+use crate::plan::{Names, Repair, WorkloadSpec};
+use crate::report::{Check, CheckId};
 use crate::workload::{RestartScope, Until, Workload};
 
 /// Phase 5.
@@ -30,9 +31,9 @@ impl Phase for Recovery {
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
         let consumers = readers(context, context.plan);
-        if context.fault_at_us.is_none() {
+        if context.fault_at_us().is_none() {
             context.check(Check::skipped(
-                "producer_restarts",
+                CheckId::ProducerRestarts,
                 "a new generation",
                 "no fault was done",
             ));
@@ -47,31 +48,23 @@ impl Phase for Recovery {
 }
 
 async fn restart_producer(context: &mut RunContext<'_>) -> Result<bool, Error> {
-    let marker = context.next_generation()?;
-    let Some(producer) = context.plan.producer().and_then(|spec| context.workload(&spec.name))
-    else {
-        return Ok(false);
-    };
-    let refused_now = producer.restart(&marker, RestartScope::Container.into()).await?.err();
-    context.note_start(&producer.spec().name, refused_now.clone());
-    if let Some(refusal) = refused_now {
-        let check = refused("producer", &refusal);
-        context.check(Check { id: "producer_restarts".into(), ..check });
+    let Some(spec) = context.plan.producer().cloned() else { return Ok(false) };
+    act::restart_one(context, &spec, RestartScope::Container.into()).await?;
+    if let Some(refusal) = context.refusal(&spec.name) {
+        let check = refused(&spec.name, refusal);
+        context.check(Check { id: CheckId::ProducerRestarts, ..check });
         return Ok(false);
     }
-    mounted(context).await
+    let failure = context.mount_failure(&spec.name).map(ToOwned::to_owned);
+    Ok(record_mounted(context, failure))
 }
 
 async fn node_is_fresh(context: &mut RunContext<'_>) -> Result<bool, Error> {
     let seen = context.look(&[Actor::Node]).await?;
     let all: Vec<&Observation> = seen.iter().collect();
     let fresh = seen.iter().all(|o| o.outcome.is_ok());
-    let check = Check::new("node_fresh", fresh, "the node reads the new nonce", tally(&all))
-        .with_evidence(evidence(&all))
-        .with_cause(
-            "the new mount did not reach the node, or landed under the stale one",
-            "unmount the stale layers (umount --lazy) before the producer mounts again",
-        );
+    let check = Check::new(CheckId::NodeFresh, fresh, "the node reads the new nonce", tally(&all))
+        .with_evidence(evidence(&all));
     context.check(check);
     Ok(fresh)
 }
@@ -79,108 +72,68 @@ async fn node_is_fresh(context: &mut RunContext<'_>) -> Result<bool, Error> {
 /// The name of the capture that is taken when waiting has not helped.
 const BEFORE_HELP: &str = "recovery, before any help";
 
-/// Tries the interventions in order until every consumer reads the new generation.
+/// Climbs the ladder of repairs until every consumer reads the new generation.
 async fn climb(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
+    let names = Names::Several(consumers.iter().map(|spec| spec.name.clone()).collect());
     let mut tried = Vec::new();
     let mut works = None;
     let mut broken_seen = false;
-    for intervention in context.plan.recovery.clone() {
-        if intervention != Intervention::Wait && !broken_seen {
+    for repair in context.plan.recovery.clone() {
+        if repair != Repair::Wait && !broken_seen {
             // The help changes the mount tables: what is broken shows only before it.
             context.capture_as(BEFORE_HELP).await?;
             broken_seen = true;
         }
-        if let Err(words) = intervene(context, intervention, consumers).await? {
-            tried.push(format!("{intervention}: {words}"));
+        let began_us = context.node.now_us();
+        if let Err(words) = try_repair(context, repair, &names).await? {
+            tried.push(format!("{}: {words}", repair.name()));
             continue;
         }
         let (fresh, words) = all_fresh(context, consumers).await?;
-        tried.push(format!("{intervention}: {words}"));
+        tried.push(format!("{}: {words}", repair.name()));
         if fresh {
-            works = Some(intervention);
+            works = Some(repair);
+            note_times(context, consumers, repair, began_us).await?;
             break;
         }
-    }
-    if works.is_some() {
-        note_times(context, consumers).await?;
+        let vain_us = context.node.now_us().saturating_sub(began_us);
+        context.measurements.waited_in_vain_ms += vain_us as f64 / 1e3;
     }
     context.measurements.smallest_intervention = works;
     let observed = match works {
-        Some(Intervention::Wait) => "every consumer, with no intervention".to_owned(),
-        Some(intervention) => format!("only after {intervention}"),
-        None => "not with any intervention that was tried".to_owned(),
-    };
-    let fix = match works {
-        Some(intervention) => format!("the smallest intervention that works is {intervention}"),
-        None => "recreate the consumers' pods, then look at the mount graph".to_owned(),
+        Some(Repair::Wait) => "every consumer, with no intervention".to_owned(),
+        Some(repair) => format!("never by themselves; after {}", repair.words()),
+        None => "never, with no intervention that was tried".to_owned(),
     };
     let check = Check::new(
-        "recovers_by_itself",
-        works == Some(Intervention::Wait),
+        CheckId::RecoversByItself,
+        works == Some(Repair::Wait),
         "existing consumers read the new nonce by themselves",
         observed,
-    )
-    .with_evidence(tried)
-    .with_cause(
-        "the fresh mount was not made on anything that the consumers' mounts are slaves of: a \
-         volume that is the mountpoint itself keeps the dead superblock, one that is the \
-         directory above it receives the new mount",
-        fix,
     );
-    context.check(check);
+    context.check(check.with_evidence(tried));
     Ok(())
 }
 
-/// Does one intervention; the inner error says why it could not be done here.
-async fn intervene(
+/// Does one repair for the consumers; the inner error says why it could not be done here.
+async fn try_repair(
     context: &mut RunContext<'_>,
-    intervention: Intervention,
-    consumers: &[WorkloadSpec],
+    repair: Repair,
+    names: &Names,
 ) -> Result<Result<(), String>, Error> {
-    let capabilities = context.capabilities();
-    match intervention {
-        Intervention::Wait => Ok(Ok(())),
-        Intervention::RebindHost if !capabilities.rebind_host => {
-            Ok(Err("not possible here".into()))
-        }
-        Intervention::RebindHost => possible(context.node.rebind_host(false).await),
-        Intervention::RebindConsumer if !capabilities.rebind_consumer => {
-            Ok(Err("not possible here".into()))
-        }
-        Intervention::RebindConsumer => {
-            for spec in consumers {
-                if let Some(workload) = context.workload(&spec.name)
-                    && let Err(words) = possible(workload.rebind().await)?
-                {
-                    return Ok(Err(format!("{}: {words}", spec.name)));
-                }
-            }
-            Ok(Ok(()))
-        }
-        Intervention::RestartConsumer | Intervention::RecreateConsumer => {
-            let marker = context.marker()?.clone();
-            let scope = match intervention {
-                Intervention::RecreateConsumer => RestartScope::Pod,
-                _ => RestartScope::Container,
-            };
-            for spec in consumers {
-                let Some(workload) = context.workload(&spec.name) else { continue };
-                if let Err(refusal) = workload.restart(&marker, scope.into()).await? {
-                    return Ok(Err(format!("{}: {refusal}", spec.name)));
-                }
-            }
-            Ok(Ok(()))
-        }
+    if repair == Repair::Wait {
+        return Ok(Ok(()));
     }
-}
-
-/// A finding, or what this node cannot do, in words; anything else is an error of the tool.
-fn possible(result: Result<(), Error>) -> Result<Result<(), String>, Error> {
-    match result {
-        Ok(()) => Ok(Ok(())),
-        Err(error) if error.is_finding() || error.kind() == ErrorKind::Unsupported => {
-            Ok(Err(error.to_string()))
+    match act::repair(context, repair, Some(names), None).await {
+        Ok(Done::Failed(words)) => Ok(Err(words)),
+        Ok(Done::Ok | Done::Ran(_)) => {
+            let refused = names.as_slice().iter().filter_map(|name| {
+                context.refusal(name).map(|refusal| format!("{name}: {refusal}"))
+            });
+            let refused: Vec<String> = refused.collect();
+            Ok(if refused.is_empty() { Ok(()) } else { Err(refused.join("; ")) })
         }
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Err(error.to_string())),
         Err(error) => Err(error),
     }
 }
@@ -214,8 +167,14 @@ async fn all_fresh(
     Ok((fresh && noticed, words))
 }
 
-/// Times from the fault and from the new mount to the last consumer's own fresh read.
-async fn note_times(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
+/// Times to the last consumer's own fresh read: from the fault and from the new mount where nobody
+/// helped, otherwise from the beginning of the repair.
+async fn note_times(
+    context: &mut RunContext<'_>,
+    consumers: &[WorkloadSpec],
+    repair: Repair,
+    began_us: u64,
+) -> Result<(), Error> {
     let mut last_us = None;
     for spec in consumers {
         if let Some(workload) = context.workload(&spec.name) {
@@ -223,13 +182,17 @@ async fn note_times(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) ->
             last_us = last_us.max(seen.filter(|s| s.outcome.is_ok()).map(|s| s.at_us));
         }
     }
-    let (Some(last_us), Some(fault_us)) = (last_us, context.fault_at_us) else { return Ok(()) };
-    context.measurements.fault_to_recovery_ms = Some(last_us.saturating_sub(fault_us) as f64 / 1e3);
+    let (Some(last_us), Some(fault_us)) = (last_us, context.fault_at_us()) else { return Ok(()) };
+    let since = |from_us: u64| Some(last_us.saturating_sub(from_us) as f64 / 1e3);
+    if repair != Repair::Wait {
+        context.measurements.intervention_to_fresh_read_ms = since(began_us);
+        return Ok(());
+    }
+    context.measurements.fault_to_recovery_ms = since(fault_us);
     if let Some(producer) = context.plan.producer().and_then(|spec| context.workload(&spec.name))
         && let Some(mounted_us) = producer.status().await?.mounted_at_us
     {
-        context.measurements.remount_to_fresh_read_ms =
-            Some(last_us.saturating_sub(mounted_us) as f64 / 1e3);
+        context.measurements.remount_to_fresh_read_ms = since(mounted_us);
     }
     Ok(())
 }
@@ -249,9 +212,9 @@ async fn held_descriptors(
     }
     let expected = "reported apart: a descriptor opened before the fault stays with the old mount";
     if words.is_empty() {
-        context.check(Check::skipped("held_descriptors", expected, "no consumer held one"));
+        context.check(Check::skipped(CheckId::HeldDescriptors, expected, "no consumer held one"));
     } else {
-        context.check(Check::new("held_descriptors", true, expected, words.join("; ")));
+        context.check(Check::new(CheckId::HeldDescriptors, true, expected, words.join("; ")));
     }
     Ok(())
 }

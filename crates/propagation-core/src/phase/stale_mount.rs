@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use super::consumer::readers;
 use super::producer::refused;
 use super::{Phase, evidence, tally};
+use crate::act::{self, Done};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::plan::{Fault, Role, StartOrder, WorkloadSpec};
+use crate::plan::{Role, StartOrder, WorkloadSpec};
 use crate::program::ProgramState;
-use crate::report::Check;
+use crate::report::{Check, CheckId};
 use crate::workload::Until;
 
 /// Phase 4.
@@ -42,30 +43,28 @@ impl Phase for StaleMount {
     }
 }
 
+/// Does the fault of the plan; records why it could not be done, if so.
 async fn inject(context: &mut RunContext<'_>) -> Result<bool, Error> {
-    let fault = &context.plan.fault;
-    let producer = context.plan.producer().and_then(|spec| context.workload(&spec.name));
-    let Some(producer) = producer else {
-        context.check(Check::new("fault", false, "the fault is done", "there is no producer"));
-        return Ok(false);
-    };
-    if *fault == Fault::Stop && !context.capabilities().stop_fault {
-        context.check(Check::skipped("fault", "the fault is done", "the node cannot stop daemons"));
-        return Ok(false);
+    let fault = context.plan.fault.clone();
+    let expected = format!("the fault is done: {fault}");
+    match act::inject(context, &fault, None).await {
+        Ok(Done::Failed(words)) => {
+            context.check(Check::new(CheckId::Done, false, expected, words));
+            Ok(false)
+        }
+        Ok(Done::Ok | Done::Ran(_)) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            context.check(Check::skipped(CheckId::Possible, expected, error.to_string()));
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
-    context.fault_at_us = Some(context.node.now_us());
-    let proof = producer.inject(fault).await?;
-    context.check(
-        Check::new("fault", true, format!("the fault is done: {fault}"), fault.to_string())
-            .with_evidence([proof]),
-    );
-    Ok(true)
 }
 
 /// The consumers' own programs notice it.
 async fn notice(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
     let deadline = Duration::from_millis(context.plan.deadlines.breakage_ms);
-    let fault_at_us = context.fault_at_us.unwrap_or_default();
+    let fault_at_us = context.fault_at_us().unwrap_or_default();
     let mut words = Vec::new();
     let mut all = true;
     let mut last_us = None;
@@ -97,14 +96,10 @@ async fn notice(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Res
     }
     context.measurements.fault_to_breakage_ms = last_us.map(|us| us as f64 / 1e3);
     let check = Check::new(
-        "noticed",
+        CheckId::Noticed,
         all,
         "the consumers' own programs notice that the mount is not usable",
         words.join("; "),
-    )
-    .with_cause(
-        "a consumer goes on as if nothing had happened",
-        "let consumers check a sentinel file, not only that the directory is there",
     );
     context.check(check);
     Ok(())
@@ -125,31 +120,23 @@ async fn breakage(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> R
     let losers: Vec<&Observation> = seen.iter().filter(|o| context.could_read(&o.actor)).collect();
     let broken = losers.iter().all(|o| !o.outcome.is_ok());
     let check = Check::new(
-        "breakage_seen",
+        CheckId::BreakageSeen,
         broken && !losers.is_empty(),
         "every actor that could read the marker cannot now: breakage before recovery",
         tally(&losers),
     )
-    .with_evidence(evidence(&losers))
-    .with_cause(
-        "the mount outlived the fault: somebody else still holds its connection",
-        "look for a second holder of /dev/fuse (a keeper, a forked daemon)",
-    );
+    .with_evidence(evidence(&losers));
     context.check(check);
 
     let hung: Vec<&Observation> =
         losers.iter().filter(|o| matches!(o.outcome, Outcome::Hang { .. })).copied().collect();
     let check = Check::new(
-        "no_hang",
+        CheckId::NoHang,
         hung.is_empty(),
         "accesses fail with an error; none blocks",
         if hung.is_empty() { "no access blocks".into() } else { tally(&hung) },
     )
-    .with_evidence(evidence(&hung))
-    .with_cause(
-        "the daemon is alive and does not answer: its connection stays open and readers wait",
-        "kill the daemon, or write 1 to /sys/fs/fuse/connections/<minor>/abort",
-    );
+    .with_evidence(evidence(&hung));
     context.check(check);
     Ok(())
 }
@@ -166,21 +153,17 @@ async fn alive(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Resu
     }
     let observed = if dead.is_empty() { "all run".to_owned() } else { dead.join("; ") };
     let check = Check::new(
-        "consumers_alive",
+        CheckId::ConsumersAlive,
         dead.is_empty(),
         "the consumers' processes go on running",
         observed,
-    )
-    .with_cause(
-        "the consumer died of the stale mount instead of noticing it",
-        "handle ENOTCONN in the consumer, or let its restart policy bring it back",
     );
     context.check(check);
     Ok(())
 }
 
 /// The name of the consumer that is started while the mount is stale.
-pub(crate) const DURING_FAULT: &str = "consumer-during-fault";
+const DURING_FAULT: &str = "consumer-during-fault";
 
 /// Whether the runtime starts another consumer now: it looks at the volume's source first.
 async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
@@ -192,10 +175,12 @@ async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
         also_read_as: Vec::new(),
         ..model.clone()
     };
-    if let Some((name, refusal)) = context.start(std::slice::from_ref(&spec)).await?.first() {
+    if let Some((name, refusal)) =
+        act::start_together(context, std::slice::from_ref(&spec), None).await?.first()
+    {
         let check = refused(name, refusal);
         context.check(Check {
-            id: "new_consumer_starts".into(),
+            id: CheckId::NewConsumerStarts,
             expected: "a consumer that starts now is started".into(),
             ..check
         });
@@ -205,7 +190,7 @@ async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
     let all: Vec<&Observation> = seen.iter().collect();
     context.check(
         Check::new(
-            "new_consumer_starts",
+            CheckId::NewConsumerStarts,
             true,
             "a consumer that starts now is started",
             format!("it starts; {}", tally(&all)),

@@ -93,14 +93,15 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet; the
-/// default scenario tries the rungs of [`Intervention`] instead.
+/// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet. The
+/// phase `recovery` climbs the rungs of [`Repair::LADDER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Repair {
-    /// Nothing.
-    None,
+    /// Nothing is done: whoever recovers does so by himself.
+    #[serde(alias = "none")]
+    Wait,
     /// The dead mount is unmounted on the node (umount(8), refused while it is in use), then the
     /// producer starts again.
     UnmountMount,
@@ -128,48 +129,8 @@ pub enum Repair {
     RecreateConsumer,
 }
 
-impl fmt::Display for Repair {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::None => "none",
-            Self::UnmountMount => "unmount_mount (umount on the node, then the producer starts)",
-            Self::LazyUnmountMount => {
-                "lazy_unmount_mount (umount --lazy on the node, then the producer starts)"
-            }
-            Self::MountOnTop => "mount_on_top (the producer mounts over what is there)",
-            Self::Remount => "remount (the producer starts again)",
-            Self::RebindHost => "rebind_host (the fresh mount is bound over itself on the node)",
-            Self::RebindHostDeduplicated => {
-                "rebind_host_deduplicated (as rebind_host, after taking old layers off)"
-            }
-            Self::RebindConsumer => "rebind_consumer (inside the consumers' mount namespaces)",
-            Self::HandOver => "hand_over (a successor takes the kept /dev/fuse descriptor)",
-            Self::LivenessProbe => "liveness_probe (restart of those whose probe fails)",
-            Self::RestartConsumer => "restart_consumer (container only)",
-            Self::RecreateConsumer => "recreate_consumer (the whole pod)",
-        })
-    }
-}
-
-/// A rung of the recovery ladder of the phase `recovery`, from the smallest to the largest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Intervention {
-    /// Nothing: the consumer recovers by itself.
-    Wait,
-    /// Bind the fresh mount over the mountpoint on the node.
-    RebindHost,
-    /// Bind the fresh mount over the stale one inside the consumer's mount namespace.
-    RebindConsumer,
-    /// Restart the consumer's container.
-    RestartConsumer,
-    /// Delete the consumer's pod and create it again.
-    RecreateConsumer,
-}
-
-impl Intervention {
-    /// All rungs, smallest first.
+impl Repair {
+    /// What the phase `recovery` tries, from the smallest to the largest.
     pub const LADDER: [Self; 5] = [
         Self::Wait,
         Self::RebindHost,
@@ -177,16 +138,48 @@ impl Intervention {
         Self::RestartConsumer,
         Self::RecreateConsumer,
     ];
+
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::UnmountMount => "unmount_mount",
+            Self::LazyUnmountMount => "lazy_unmount_mount",
+            Self::MountOnTop => "mount_on_top",
+            Self::Remount => "remount",
+            Self::RebindHost => "rebind_host",
+            Self::RebindHostDeduplicated => "rebind_host_deduplicated",
+            Self::RebindConsumer => "rebind_consumer",
+            Self::HandOver => "hand_over",
+            Self::LivenessProbe => "liveness_probe",
+            Self::RestartConsumer => "restart_consumer",
+            Self::RecreateConsumer => "recreate_consumer",
+        }
+    }
+
+    /// What is done, as a noun.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Wait => "no intervention",
+            Self::UnmountMount => "umount on the node and a start of the producer",
+            Self::LazyUnmountMount => "umount --lazy on the node and a start of the producer",
+            Self::MountOnTop => "a mount of the producer on top of what is there",
+            Self::Remount => "a start of the producer",
+            Self::RebindHost => "a bind of the fresh mount over itself on the node",
+            Self::RebindHostDeduplicated => {
+                "a bind of the fresh mount on the node in place of the old layers"
+            }
+            Self::RebindConsumer => "a re-bind inside the consumers' mount namespaces",
+            Self::HandOver => "the hand-over of the kept /dev/fuse descriptor to a successor",
+            Self::LivenessProbe => "a restart of the containers whose liveness probe fails",
+            Self::RestartConsumer => "a restart of the consumers' containers",
+            Self::RecreateConsumer => "the recreation of the consumers' pods",
+        }
+    }
 }
 
-impl fmt::Display for Intervention {
+impl fmt::Display for Repair {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Wait => "nothing (it recovers by itself)",
-            Self::RebindHost => "re-bind on the host",
-            Self::RebindConsumer => "re-bind inside the consumer's mount namespace",
-            Self::RestartConsumer => "restart of the consumer's container",
-            Self::RecreateConsumer => "recreation of the consumer's pod",
-        })
+        write!(formatter, "{} ({})", self.name(), self.words())
     }
 }

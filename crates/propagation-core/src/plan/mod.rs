@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
-pub use fault::{Fault, Intervention, Repair};
+pub use fault::{Fault, Repair};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
 pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use step::{Action, Names, PhaseName, Step};
@@ -103,8 +103,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What happens to the producer in the phase `stale_mount`.
     pub fault: Fault,
-    /// Which interventions the phase `recovery` tries, smallest first.
-    pub recovery: Vec<Intervention>,
+    /// Which repairs the phase `recovery` tries, smallest first.
+    pub recovery: Vec<Repair>,
     /// How long is waited.
     pub deadlines: Deadlines,
 }
@@ -129,7 +129,7 @@ impl Default for Plan {
             ],
             steps: PhaseName::ALL.map(|phase| Action::Phase(phase).into()).into(),
             fault: Fault::default(),
-            recovery: Intervention::LADDER.to_vec(),
+            recovery: Repair::LADDER.to_vec(),
             deadlines: Deadlines::default(),
         }
     }

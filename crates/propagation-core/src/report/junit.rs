@@ -56,9 +56,9 @@ impl Counts {
 }
 
 /// One test case: a check, or the phase itself where it did not come to its checks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Case<'a> {
-    name: &'a str,
+    name: String,
     status: Status,
     check: Option<&'a Check>,
     reason: &'a str,
@@ -66,7 +66,7 @@ struct Case<'a> {
 
 fn cases(phase: &PhaseReport) -> impl Iterator<Item = Case<'_>> {
     let checks = phase.checks.iter().map(|check| Case {
-        name: &check.id,
+        name: check.id.to_string(),
         status: check.status,
         check: Some(check),
         reason: &check.observed,
@@ -74,7 +74,7 @@ fn cases(phase: &PhaseReport) -> impl Iterator<Item = Case<'_>> {
     let whole = matches!(phase.status, Status::Errored | Status::Skipped)
         && (phase.status == Status::Errored || phase.checks.is_empty());
     checks.chain(whole.then(|| Case {
-        name: "(phase)",
+        name: "(phase)".into(),
         status: phase.status,
         check: None,
         reason: phase.reason.as_deref().unwrap_or("no reason given"),
@@ -119,7 +119,7 @@ fn write_phase(writer: &mut Out, report: &Report, phase: &PhaseReport) -> io::Re
             for (name, value) in [
                 ("run_id", short(&report.run_id)),
                 ("backend", short(&report.backend)),
-                ("verdict", report.verdict.outcome.as_str().into()),
+                ("verdict", report.verdict.outcome().as_str().into()),
                 ("tool_version", short(&report.tool_version)),
             ] {
                 let property = writer.create_element("property");
@@ -139,7 +139,7 @@ fn write_phase(writer: &mut Out, report: &Report, phase: &PhaseReport) -> io::Re
 fn write_case(writer: &mut Out, phase: &PhaseReport, case: Case<'_>) -> io::Result<()> {
     let class = format!("propagation.{}", short(&phase.id));
     let element = writer.create_element("testcase").with_attributes([
-        ("name", &*short(case.name)),
+        ("name", &*short(&case.name)),
         ("classname", &class),
         ("time", "0"),
     ]);
@@ -174,8 +174,6 @@ fn details(check: &Check) -> String {
         format!("expected: {}", short(&check.expected)),
         format!("observed: {}", short(&check.observed)),
     ];
-    lines.extend(check.cause.iter().map(|cause| format!("cause: {}", short(cause))));
-    lines.extend(check.fix.iter().map(|fix| format!("fix: {}", short(fix))));
     lines.extend(check.evidence.iter().map(|line| format!("evidence: {}", short(line))));
     lines.join("\n")
 }

@@ -6,7 +6,7 @@ use super::accounting::{self, Accounting, Row};
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
 use super::words::{duration, first_lines, short};
-use super::{Check, PhaseReport, Report, Status, html, reproduce, time};
+use super::{Check, Decision, PhaseReport, Report, Status, html, reproduce, time};
 
 // Writing to a String cannot fail, so the results of `write!` are dropped throughout.
 
@@ -29,10 +29,11 @@ pub fn render(report: &Report) -> String {
 
 fn write_head(out: &mut String, report: &Report) {
     let verdict = &report.verdict;
-    let letter = verdict.scenario_letter.map(|letter| format!(", scenario {letter}"));
-    let letter = letter.unwrap_or_default();
-    let _ = writeln!(out, "# FUSE propagation test: {}{letter}\n", code(verdict.outcome.as_str()));
-    let _ = writeln!(out, "{}\n", text(&verdict.summary));
+    let letter = Decision::of(report).and_then(|decision| decision.letter);
+    let letter = letter.map(|letter| format!(", scenario {letter}")).unwrap_or_default();
+    let outcome = code(verdict.outcome().as_str());
+    let _ = writeln!(out, "# FUSE propagation test: {outcome}{letter}\n");
+    let _ = writeln!(out, "{}\n", text(verdict.summary()));
     let kernel = report.environment.as_ref();
     let kernel =
         kernel.map(|facts| format!("Linux {} {}", facts.kernel_release, facts.architecture));
@@ -97,7 +98,7 @@ fn write_phase(out: &mut String, number: usize, phase: &PhaseReport) {
             "| {} {} | {} | {} | {} |",
             super::text::sign(check.status),
             check.status.as_str(),
-            code(&check.id),
+            code(&check.id.to_string()),
             text(&check.expected),
             text(&check.observed)
         );
@@ -108,12 +109,7 @@ fn write_phase(out: &mut String, number: usize, phase: &PhaseReport) {
 }
 
 fn write_failure(out: &mut String, check: &Check) {
-    let _ = writeln!(out, "\n### {}\n", code(&check.id));
-    for (name, words) in [("Cause", &check.cause), ("Fix", &check.fix)] {
-        if let Some(words) = words {
-            let _ = writeln!(out, "- {name}: {}", text(words));
-        }
-    }
+    let _ = writeln!(out, "\n### {}\n", code(&check.id.to_string()));
     out.push('\n');
     write_block(out, "", "text", &check.evidence);
 }
@@ -184,16 +180,16 @@ fn write_accounting(out: &mut String, report: &Report) {
 }
 
 fn write_decision(out: &mut String, report: &Report) {
-    let verdict = &report.verdict;
-    let _ = writeln!(out, "\n## Decision\n\n{}\n", text(&verdict.decision));
-    if !verdict.next_steps.is_empty() {
+    let Some(decision) = Decision::of(report) else { return };
+    let _ = writeln!(out, "\n## Decision\n\n{}\n", text(decision.decision));
+    if !decision.next_steps.is_empty() {
         out.push_str("## Next steps\n\n");
     }
-    for (number, step) in verdict.next_steps.iter().enumerate() {
+    for (number, step) in decision.next_steps.iter().enumerate() {
         let _ = writeln!(out, "{}. {}", number + 1, text(step));
     }
-    let _ = writeln!(out, "\nMigration timeline: {}", text(&verdict.migration_timeline));
-    if let Some(probe) = &verdict.liveness_probe {
+    let _ = writeln!(out, "\nMigration timeline: {}", text(decision.migration_timeline));
+    if let Some(probe) = decision.liveness_probe {
         out.push_str("\nLiveness probe for consumers:\n\n");
         write_block(out, "", "yaml", &probe.lines().map(str::to_owned).collect::<Vec<_>>());
     }

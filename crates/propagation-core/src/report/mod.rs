@@ -1,6 +1,9 @@
 //! The report: the one data type that a run gives, of which every rendering is a pure function.
 
 pub mod accounting;
+mod act;
+mod check;
+mod decision;
 pub mod graph;
 pub mod html;
 pub mod junit;
@@ -12,19 +15,24 @@ pub mod timeline;
 pub mod words;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use serde::{Deserialize, Serialize};
+
+pub use act::{Act, Deed};
+pub use check::{Check, CheckId, Finding};
+pub use decision::Decision;
 
 use crate::diagnosis::Cause;
 use crate::facts::HostFacts;
 use crate::mountinfo::{MountGraph, MountTable};
 use crate::observation::{Actor, Observation};
 use crate::plan::Plan;
-use crate::verdict::Verdict;
+use crate::program::RefusalKind;
+use crate::verdict::{Expectations, Verdict};
 
 /// Version of the report's shape. Grows when a field changes its meaning or goes away.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// How a check or a phase came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -63,74 +71,6 @@ impl Status {
     }
 }
 
-/// One thing that was expected, and what was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Check {
-    /// Stable name within its phase, such as `propagation` or `existing_consumer:early`.
-    pub id: String,
-    /// How it came out.
-    pub status: Status,
-    /// What was expected, in words.
-    pub expected: String,
-    /// What was observed, in words.
-    pub observed: String,
-    /// What shows it: mountinfo lines, errnos, log lines, latencies.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub evidence: Vec<String>,
-    /// Why it is not as expected, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<String>,
-    /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
-}
-
-impl Check {
-    /// A check that came out as expected when `ok`.
-    pub fn new(
-        id: impl Into<String>,
-        ok: bool,
-        expected: impl Into<String>,
-        observed: impl Into<String>,
-    ) -> Self {
-        Self {
-            id: id.into(),
-            status: if ok { Status::Passed } else { Status::Failed },
-            expected: expected.into(),
-            observed: observed.into(),
-            evidence: Vec::new(),
-            cause: None,
-            fix: None,
-        }
-    }
-
-    /// A check that could not be done, because of `reason`.
-    pub fn skipped(
-        id: impl Into<String>,
-        expected: impl Into<String>,
-        reason: impl Into<String>,
-    ) -> Self {
-        Self { status: Status::Skipped, ..Self::new(id, true, expected, reason) }
-    }
-
-    /// Adds evidence.
-    #[must_use]
-    pub fn with_evidence(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
-        self.evidence.extend(evidence);
-        self
-    }
-
-    /// Adds cause and fix; kept only when the check failed.
-    #[must_use]
-    pub fn with_cause(mut self, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        if self.status == Status::Failed {
-            self.cause = Some(cause.into());
-            self.fix = Some(fix.into());
-        }
-        self
-    }
-}
-
 /// One phase of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PhaseReport {
@@ -150,9 +90,9 @@ pub struct PhaseReport {
 }
 
 impl PhaseReport {
-    /// The check called `id`.
-    pub fn check(&self, id: &str) -> Option<&Check> {
-        self.checks.iter().find(|check| check.id == id)
+    /// The check about `id`.
+    pub fn check(&self, id: &CheckId) -> Option<&Check> {
+        self.checks.iter().find(|check| check.id == *id)
     }
 }
 
@@ -181,6 +121,9 @@ pub struct Failure {
     pub of: FailureOf,
     /// The words of the runtime, or of the producer.
     pub words: String,
+    /// Why the runtime refused the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<RefusalKind>,
 }
 
 /// What did not come about.
@@ -211,15 +154,24 @@ pub struct Measurements {
     /// From the fault to the last consumer's notice of it.
     #[serde(default)]
     pub fault_to_breakage_ms: Option<f64>,
-    /// From the fault until every consumer read the new generation.
+    /// From the fault until every consumer read the new generation by itself; none when they did not.
     #[serde(default)]
     pub fault_to_recovery_ms: Option<f64>,
-    /// From the new producer's mount until every consumer read the new generation.
+    /// From the new producer's mount until every consumer read the new generation by itself; none when
+    /// they did not.
     #[serde(default)]
     pub remount_to_fresh_read_ms: Option<f64>,
-    /// The smallest intervention that brought every consumer back.
+    /// The smallest intervention that brought every consumer back; [`Repair::Wait`](crate::plan::Repair::Wait)
+    /// when they came back by themselves.
     #[serde(default)]
-    pub smallest_intervention: Option<crate::plan::Intervention>,
+    pub smallest_intervention: Option<crate::plan::Repair>,
+    /// From the beginning of that intervention until every consumer read the new generation; none when
+    /// they came back by themselves.
+    #[serde(default)]
+    pub intervention_to_fresh_read_ms: Option<f64>,
+    /// What the run spent on waiting for what did not help.
+    #[serde(default)]
+    pub waited_in_vain_ms: f64,
     /// When the run could only wait for other programs; [`time::TimeSplit`] sums them up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<time::Wait>,
@@ -301,9 +253,9 @@ pub struct Report {
     pub measurements: Measurements,
     /// All observations, in order of time.
     pub timeline: Vec<Observation>,
-    /// Peer groups and master/slave edges at the end of the phase `consumer`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mount_graph: Option<MountGraph>,
+    /// What was done, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<Act>,
     /// The mount tables of all actors at the end of every phase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub captures: Vec<Capture>,
@@ -318,54 +270,15 @@ pub struct Report {
     /// What the workloads logged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<WorkloadLog>,
+    /// Why the run ended before its last phase, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_short: Option<String>,
     /// What was removed at the end.
     pub cleanup: Cleanup,
 }
 
-/// How what a scenario expects came out.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
-pub struct Expectations {
-    /// As expected.
-    pub met: u64,
-    /// Not as expected, or a step that failed although nobody expected it to.
-    pub unmet: u64,
-    /// Not looked at, with a reason in the report.
-    pub skipped: u64,
-}
-
-impl Expectations {
-    /// Counts the checks of phases.
-    pub fn of(phases: &[PhaseReport]) -> Self {
-        let mut count = Self::default();
-        for phase in phases {
-            // What a step expects, that it was done, and that it can be done here at all.
-            let expects = |check: &&Check| {
-                ["expect:", "done", "possible"].iter().any(|id| check.id.starts_with(id))
-            };
-            for check in phase.checks.iter().filter(expects) {
-                match check.status {
-                    Status::Passed => count.met += 1,
-                    Status::Failed | Status::Errored => count.unmet += 1,
-                    Status::Skipped => count.skipped += 1,
-                }
-            }
-            if phase.status == Status::Skipped && phase.checks.is_empty() {
-                count.skipped += 1;
-            }
-        }
-        count
-    }
-
-    /// How many there are.
-    pub fn all(self) -> u64 {
-        self.met + self.unmet + self.skipped
-    }
-}
-
 impl Report {
-    /// How what the scenario expects came out.
+    /// How many checks came out as expected.
     pub fn expectations(&self) -> Expectations {
         Expectations::of(&self.phases)
     }

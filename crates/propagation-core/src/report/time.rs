@@ -89,6 +89,7 @@ pub(super) fn measured(report: &Report) -> Vec<(&'static str, f64)> {
         ("fault to the last consumer's notice", measured.fault_to_breakage_ms),
         ("new mount to the last consumer's fresh read", measured.remount_to_fresh_read_ms),
         ("fault to recovery", measured.fault_to_recovery_ms),
+        ("intervention to the last consumer's fresh read", measured.intervention_to_fresh_read_ms),
         ("waited for the kubelet until the verdict", split.map(|split| split.kubelet_ms)),
         ("waited for the container runtime", split.map(|split| split.runtime_ms)),
         ("everything else until the verdict", split.map(|split| split.own_ms)),

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use super::Report;
 use super::words::{MOST_LINES, duration};
 use crate::observation::{Actor, Observation, Outcome, Via};
+use crate::plan::{Repair, Role};
+use crate::report::Deed;
 
 /// What an actor could do at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -290,43 +292,35 @@ fn spans(looks: &[&Observation], end_us: u64) -> Vec<Span> {
     spans
 }
 
-/// From the phases and the measured times. Without a measured time the phase's start stands in,
-/// which is when the fault or the restart is asked for.
+/// From what was done, as it was recorded, and from the measured time of a recovery.
 fn marks(report: &Report) -> Vec<Mark> {
-    let passed = |phase: &str, check: &str| {
-        let phase = report.phase(phase)?;
-        let check = phase.check(check).filter(|c| c.status == super::Status::Passed)?;
-        Some((microseconds(phase.started_ms), check))
-    };
     let mut marks = Vec::new();
-    let Some((stale_us, check)) = passed("stale_mount", "fault") else { return marks };
-    let measured = &report.measurements;
-    let noticed_us = report.timeline.iter().filter(|observation| {
-        observation.step == "stale_mount"
-            && observation.via == Via::Watch
-            && matches!(observation.actor, Actor::Workload { .. })
-            && !observation.outcome.is_ok()
-            && observation.at_us >= stale_us
-    });
-    let noticed_us = noticed_us.map(|observation| observation.at_us).max();
-    let fault_us = noticed_us
-        .zip(measured.fault_to_breakage_ms)
-        .map_or(stale_us, |(at_us, ms)| at_us.saturating_sub(microseconds(ms)));
-    marks.push(Mark {
-        at_us: fault_us,
-        kind: MarkKind::Fault,
-        words: format!("fault: {}", check.observed),
-    });
-    let recovered_us = measured.fault_to_recovery_ms.map(|ms| fault_us + microseconds(ms));
-    if let Some((restart_us, _)) = passed("recovery", "mounted") {
-        let fresh = recovered_us.zip(measured.remount_to_fresh_read_ms);
-        let at_us = fresh.map_or(restart_us, |(at_us, ms)| at_us.saturating_sub(microseconds(ms)));
-        let words = "repair: the producer serves again".into();
-        marks.push(Mark { at_us, kind: MarkKind::Repair, words });
+    let mut fault_us = None;
+    let serves =
+        |name: &String| report.plan.workload(name).is_some_and(|spec| spec.role == Role::Producer);
+    for act in &report.acts {
+        let (kind, at_us, words) = match &act.deed {
+            Deed::Fault { .. } => {
+                fault_us = Some(act.from_us);
+                (MarkKind::Fault, act.from_us, act.deed.to_string())
+            }
+            Deed::Repair { repair: Repair::Wait } => continue,
+            Deed::Repair { .. } => (MarkKind::Repair, act.from_us, act.deed.to_string()),
+            Deed::Restart { .. } if act.on.iter().all(serves) => {
+                (MarkKind::Repair, act.until_us, "the producer serves again".to_owned())
+            }
+            Deed::Restart { .. } => {
+                (MarkKind::Repair, act.from_us, format!("{} {}", act.deed, act.on.join(", ")))
+            }
+            Deed::Start | Deed::Stop | Deed::Run { .. } => continue,
+        };
+        marks.push(Mark { at_us, kind, words });
     }
-    if let Some((at_us, ms)) = recovered_us.zip(measured.fault_to_recovery_ms) {
+    if let Some((fault_us, ms)) = fault_us.zip(report.measurements.fault_to_recovery_ms) {
         let words = format!("recovery: every consumer reads the new one, after {}", duration(ms));
+        let at_us = fault_us + microseconds(ms);
         marks.push(Mark { at_us, kind: MarkKind::Recovery, words });
     }
+    marks.sort_by_key(|mark| mark.at_us);
     marks
 }

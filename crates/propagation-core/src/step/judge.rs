@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::act::{Done, actor};
 use super::look::access_of;
+use crate::act::{Done, actor};
 use crate::context::RunContext;
 use crate::mountinfo::MountTable;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Aspect, Device, Expected, Step, Subject};
 use crate::program::{LoadReport, ProgramState};
-use crate::report::{Check, Failure};
+use crate::report::{Check, CheckId, Failure};
 
 /// What was seen after a step.
 #[derive(Debug, Default)]
@@ -40,13 +40,10 @@ pub(super) fn judge(
     };
     if let Some(words) = failed.filter(|_| !step.expect.contains_key("run")) {
         let expected = "the step can be done";
-        checks.push(Check::new("done", false, expected, words).with_cause(
-            "the words above",
-            "expect it with `run: {exit: …}` or `run: {text: …}`, or mend the scenario",
-        ));
+        checks.push(Check::new(CheckId::Done, false, expected, words));
     }
     for (key, expected) in &step.expect {
-        let id = format!("expect:{key}");
+        let id = CheckId::Expect(key.clone());
         let Ok(subject) = Subject::parse(key) else { continue };
         checks.push(if subject.actor == "run" {
             judge_run(id, done, expected)
@@ -66,10 +63,7 @@ pub(super) fn unexpected(step: &Step, failures: &[Failure]) -> Vec<Check> {
     failed
         .map(|Failure { workload: name, words, .. }| {
             let expected = format!("{name} starts, and mounts if it is a producer");
-            Check::new(format!("done:{name}"), false, expected, words).with_cause(
-                "the words above",
-                "expect it with create_error or mount_error, or mend the scenario",
-            )
+            Check::new(CheckId::DoneBy(name.clone()), false, expected, words)
         })
         .collect()
 }
@@ -95,7 +89,7 @@ fn words(expected: &Expected) -> String {
     words.join(", ")
 }
 
-fn judge_run(id: String, done: &Done, expected: &Expected) -> Check {
+fn judge_run(id: CheckId, done: &Done, expected: &Expected) -> Check {
     let (class, text, exit) = match done {
         Done::Ok => ("ok".to_owned(), String::new(), None),
         Done::Failed(words) => ("error".to_owned(), words.clone(), None),
@@ -129,7 +123,7 @@ fn tail(text: &str) -> String {
 
 fn judge_actor(
     context: &RunContext<'_>,
-    id: String,
+    id: CheckId,
     subject: &Subject,
     expected: &Expected,
     sight: &Sight,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::act::{Done, actor};
 use super::judge::{Sight, judge, unexpected};
+use crate::act::{Done, actor};
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::node::Target;

@@ -1,25 +1,21 @@
 //! Steps: what a scenario does, one after the other, and what must then be seen.
 //!
-//! A step is a [`Phase`] like the five, which are steps too. It does one thing (`act`, `repair`), lets
-//! every actor look (`look`), and compares what was seen with what is expected (`judge`).
+//! A step is a [`Phase`] like the five, which are steps too. It does one thing ([`act`](crate::act)),
+//! lets every actor look (`look`), and compares what was seen with what is expected (`judge`).
 
-mod act;
 mod judge;
 mod look;
-mod repair;
 #[cfg(all(test, feature = "fake"))]
 mod tests;
-mod verdict;
 
 use async_trait::async_trait;
 
+use crate::act::{self, Done};
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::phase::{self, Phase};
 use crate::plan::{Action, Plan, Step};
-use crate::report::Check;
-
-pub use verdict::verdict;
+use crate::report::{Check, CheckId};
 
 /// The phases that carry out the steps of a plan, in order, repetitions unrolled.
 pub fn phases(plan: &Plan) -> Vec<Box<dyn Phase>> {
@@ -100,7 +96,7 @@ impl Phase for OneStep {
         }
         if context.checks().is_empty() {
             let did = word(&self.step.action);
-            context.check(Check::new("step", true, "the step is done", did));
+            context.check(Check::new(CheckId::Step, true, "the step is done", did));
         }
         Ok(())
     }
@@ -129,6 +125,6 @@ impl Phase for PhaseStep {
         if self.step.expect.is_empty() {
             return Ok(());
         }
-        look::and_judge(context, &self.step, &act::Done::Ok).await
+        look::and_judge(context, &self.step, &Done::Ok).await
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::FakeBackend;
-use crate::report::{Report, Status};
+use crate::report::{CheckId, Report, Status};
 use crate::{Event, Runner, scenario};
 
 fn runner(text: &str) -> Runner {
@@ -69,12 +69,12 @@ async fn a_phase_says_once_that_a_container_was_refused() {
          - phase: producer\n\
          - fault: kill\n\
          - {phase: consumer, expect: {node: ENOTCONN}}\n\
-         - repair: none\n")
+         - repair: wait\n")
     .await;
-    let checks: Vec<&str> =
-        report.phases.iter().flat_map(|phase| &phase.checks).map(|check| &*check.id).collect();
-    assert!(checks.contains(&"started:c"), "{checks:?}");
-    assert!(!checks.contains(&"done:c"), "{checks:?}");
+    let checks: Vec<&CheckId> =
+        report.phases.iter().flat_map(|phase| &phase.checks).map(|check| &check.id).collect();
+    assert!(checks.contains(&&CheckId::Started("c".into())), "{checks:?}");
+    assert!(!checks.contains(&&CheckId::DoneBy("c".into())), "{checks:?}");
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use maud::html;
 
-use super::{page, shown, verdict_look, verdict_words};
-use crate::VerdictOutcome;
+use super::{outcome_look, page, shown};
 use crate::report::Report;
 use crate::report::words::duration;
+use crate::{RunOutcome, ScenarioOutcome, VerdictOutcome};
 
 /// One report on an index.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +15,7 @@ pub struct IndexEntry {
     /// Where its report is, relative to the index, such as `k3s-w2/report.html`.
     pub address: String,
     /// How it came out; none when there is no report.
-    pub outcome: Option<VerdictOutcome>,
+    pub outcome: Option<RunOutcome>,
     /// The first cause, or the verdict's sentence, or why there is no report.
     pub summary: String,
     /// How long it took.
@@ -29,8 +29,8 @@ impl IndexEntry {
         Self {
             name: name.into(),
             address: address.into(),
-            outcome: Some(report.verdict.outcome),
-            summary: cause.unwrap_or_else(|| report.verdict.summary.clone()),
+            outcome: Some(report.verdict.outcome()),
+            summary: cause.unwrap_or_else(|| report.verdict.summary().to_owned()),
             duration_ms: report.duration_ms,
         }
     }
@@ -38,15 +38,23 @@ impl IndexEntry {
 
 /// One page with a line for each report and the counts of their verdicts.
 pub fn index(entries: &[IndexEntry]) -> String {
-    let all = [
-        Some(VerdictOutcome::FundamentalFailure),
-        Some(VerdictOutcome::PartialSuccess),
-        Some(VerdictOutcome::Inconclusive),
-        Some(VerdictOutcome::FullSuccess),
-        None,
+    let answers = [
+        VerdictOutcome::FundamentalFailure,
+        VerdictOutcome::PartialSuccess,
+        VerdictOutcome::Inconclusive,
+        VerdictOutcome::FullSuccess,
     ];
+    let scenarios = [
+        ScenarioOutcome::Otherwise,
+        ScenarioOutcome::Inconclusive,
+        ScenarioOutcome::Skipped,
+        ScenarioOutcome::AsExpected,
+    ];
+    let all = answers.map(|outcome| Some(RunOutcome::Answer(outcome))).into_iter();
+    let all = all.chain(scenarios.map(|outcome| Some(RunOutcome::Scenario(outcome))));
+    let all = all.chain([None]);
     let count = |wanted| entries.iter().filter(|entry| entry.outcome == wanted).count();
-    let counts = all.into_iter().map(|outcome| (outcome, count(outcome))).filter(|(_, n)| *n > 0);
+    let counts = all.map(|outcome| (outcome, count(outcome))).filter(|(_, n)| *n > 0);
     let counts: Vec<_> = counts.collect();
     let body = html! {
         header class="banner index" {
@@ -97,14 +105,8 @@ pub(crate) fn is_relative(address: &str) -> bool {
         && !address.chars().any(char::is_control)
 }
 
-fn outcome_badge(outcome: Option<VerdictOutcome>) -> maud::Markup {
-    let (class, sign, words) = match outcome {
-        Some(outcome) => {
-            let (class, sign) = verdict_look(outcome);
-            (class, sign, verdict_words(outcome))
-        }
-        None => ("open", "?", "No report"),
-    };
+fn outcome_badge(outcome: Option<RunOutcome>) -> maud::Markup {
+    let (class, sign, words) = outcome.map_or(("open", "?", "No report"), outcome_look);
     html! {
         span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (words) }
     }
@@ -114,7 +116,7 @@ fn outcome_badge(outcome: Option<VerdictOutcome>) -> maud::Markup {
 mod tests {
     use super::*;
 
-    fn entry(name: &str, address: &str, outcome: Option<VerdictOutcome>) -> IndexEntry {
+    fn entry(name: &str, address: &str, outcome: Option<RunOutcome>) -> IndexEntry {
         IndexEntry {
             name: name.into(),
             address: address.into(),
@@ -127,8 +129,16 @@ mod tests {
     #[test]
     fn every_report_has_a_line_and_every_verdict_a_count() {
         let page = index(&[
-            entry("k3s-w1", "k3s-w1/report.html", Some(VerdictOutcome::FullSuccess)),
-            entry("k3s-w2", "k3s-w2/report.html", Some(VerdictOutcome::FullSuccess)),
+            entry(
+                "k3s-w1",
+                "k3s-w1/report.html",
+                Some(RunOutcome::Answer(VerdictOutcome::FullSuccess)),
+            ),
+            entry(
+                "k3s-w2",
+                "k3s-w2/report.html",
+                Some(RunOutcome::Answer(VerdictOutcome::FullSuccess)),
+            ),
             entry("k3s-w3", "", None),
         ]);
         assert!(page.contains("<h1>3 reports</h1>"));

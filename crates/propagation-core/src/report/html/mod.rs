@@ -21,7 +21,7 @@ pub use index::{IndexEntry, index};
 
 use super::words::{first_lines, short};
 use super::{Report, Status};
-use crate::verdict::VerdictOutcome;
+use crate::verdict::{RunOutcome, ScenarioOutcome, VerdictOutcome};
 
 const STYLE: &str = include_str!("style.css");
 const GRAPH_STYLE: &str = include_str!("../graph/svg.css");
@@ -32,7 +32,8 @@ const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inlin
 /// The whole report as an HTML file.
 pub fn render(report: &Report) -> String {
     let sections = sections(report);
-    let title = format!("{}: FUSE propagation on {}", report.verdict.outcome, report.node);
+    let title =
+        format!("{}: FUSE propagation on {}", report.verdict.outcome().as_str(), report.node);
     let body = html! {
         (summary::banner(report))
         nav aria-label="sections" {
@@ -73,7 +74,7 @@ fn sections(report: &Report) -> Vec<Section> {
         sections.extend(content.map(|content| Section { id, title, content }));
     };
     add("causes", "Why", summary::causes(report));
-    add("next", "What to do", Some(summary::next_steps(report)));
+    add("next", "What to do", summary::next_steps(report));
     add("timeline", "Who could read the mount when", timeline::section(report));
     add("mounts", "Mount graph", mounts::section(report));
     add("accounting", "Mounts and processes", details::accounting(report));
@@ -135,22 +136,20 @@ fn badge(status: Status) -> Markup {
     }
 }
 
-/// The class and the sign of a verdict.
-fn verdict_look(outcome: VerdictOutcome) -> (&'static str, &'static str) {
+/// The class, the sign and the words of an outcome, as a heading has them.
+fn outcome_look(outcome: RunOutcome) -> (&'static str, &'static str, &'static str) {
     match outcome {
-        VerdictOutcome::FullSuccess => ("full", "✓"),
-        VerdictOutcome::PartialSuccess => ("partial", "!"),
-        VerdictOutcome::FundamentalFailure => ("failure", "✗"),
-        VerdictOutcome::Inconclusive => ("open", "?"),
-    }
-}
-
-/// A verdict in words, as a heading has it.
-fn verdict_words(outcome: VerdictOutcome) -> &'static str {
-    match outcome {
-        VerdictOutcome::FullSuccess => "Full success",
-        VerdictOutcome::PartialSuccess => "Partial success",
-        VerdictOutcome::FundamentalFailure => "Fundamental failure",
-        VerdictOutcome::Inconclusive => "Inconclusive",
+        RunOutcome::Answer(outcome) => match outcome {
+            VerdictOutcome::FullSuccess => ("full", "✓", "Full success"),
+            VerdictOutcome::PartialSuccess => ("partial", "!", "Partial success"),
+            VerdictOutcome::FundamentalFailure => ("failure", "✗", "Fundamental failure"),
+            VerdictOutcome::Inconclusive => ("open", "?", "Inconclusive"),
+        },
+        RunOutcome::Scenario(outcome) => match outcome {
+            ScenarioOutcome::AsExpected => ("full", "✓", "As expected"),
+            ScenarioOutcome::Otherwise => ("failure", "✗", "Otherwise than expected"),
+            ScenarioOutcome::Skipped => ("open", "-", "Skipped"),
+            ScenarioOutcome::Inconclusive => ("open", "?", "Inconclusive"),
+        },
     }
 }

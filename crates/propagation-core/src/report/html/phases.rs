@@ -56,7 +56,7 @@ fn one_phase(number: usize, phase: &PhaseReport) -> Markup {
 
 fn one_check(check: &Check) -> Markup {
     let head = html! {
-        (badge(check.status)) " " code { (shown(&check.id)) } " "
+        (badge(check.status)) " " code { (shown(&check.id.to_string())) } " "
         span class="observed" { (shown(&check.observed)) }
     };
     html! {
@@ -66,8 +66,6 @@ fn one_check(check: &Check) -> Markup {
                 dl class="pairs" {
                     dt { "Expected" } dd { (shown(&check.expected)) }
                     dt { "Observed" } dd { (shown(&check.observed)) }
-                    @if let Some(cause) = &check.cause { dt { "Cause" } dd { (shown(cause)) } }
-                    @if let Some(fix) = &check.fix { dt { "Fix" } dd { (shown(fix)) } }
                 }
                 @if check.evidence.is_empty() { p class="note" { "No further evidence." } }
                 @else { (block(&check.evidence)) }

@@ -2,30 +2,29 @@
 
 use maud::{Markup, html};
 
-use super::{block, shown, verdict_look, verdict_words};
+use super::{block, outcome_look, shown};
 use crate::diagnosis::{Cause, FixKind};
 use crate::report::words::duration;
-use crate::report::{Report, time};
+use crate::report::{Decision, Report, time};
 
 /// The head of the page: the answer, and where it comes from.
 pub(super) fn banner(report: &Report) -> Markup {
     let verdict = &report.verdict;
-    let (class, sign) = verdict_look(verdict.outcome);
+    let (class, sign, words) = outcome_look(verdict.outcome());
+    let decision = Decision::of(report);
     html! {
         header class={ "banner " (class) } {
             p class="question" { "Can a FUSE mount made in one container be used from another?" }
             h1 {
-                span class="verdict-sign" aria-hidden="true" { (sign) } " "
-                (verdict_words(verdict.outcome))
-                @if let Some(letter) = verdict.scenario_letter {
+                span class="verdict-sign" aria-hidden="true" { (sign) } " " (words)
+                @if let Some(letter) = decision.as_ref().and_then(|decision| decision.letter) {
                     " " span class="letter" { "scenario " (letter) }
                 }
             }
-            @if let Some(cause) = report.diagnosis.first() {
-                p class="cause" { (shown(&cause.title)) }
+            p class="cause" { (shown(verdict.summary())) }
+            @if let Some(decision) = &decision {
+                p class="decision" { strong { "Decision: " } (decision.decision) }
             }
-            p { (shown(&verdict.summary)) }
-            p class="decision" { strong { "Decision: " } (shown(&verdict.decision)) }
             dl class="facts" {
                 (fact("Node", html! { (shown(&report.node)) " (" (shown(&report.backend)) ")" }))
                 (fact("Started", html! { time { (shown(&to_the_second(&report.started_at))) } }))
@@ -73,19 +72,19 @@ fn measured(report: &Report) -> Markup {
     }
 }
 
-/// Next steps, migration, liveness probe.
-pub(super) fn next_steps(report: &Report) -> Markup {
-    let verdict = &report.verdict;
-    html! {
+/// Next steps, migration, liveness probe; nothing for a scenario.
+pub(super) fn next_steps(report: &Report) -> Option<Markup> {
+    let decision = Decision::of(report)?;
+    Some(html! {
         ol class="steps" {
-            @for step in &verdict.next_steps { li { (shown(step)) } }
+            @for step in &decision.next_steps { li { (shown(step)) } }
         }
-        p { strong { "Migration: " } (shown(&verdict.migration_timeline)) }
-        @if let Some(probe) = &verdict.liveness_probe {
+        p { strong { "Migration: " } (decision.migration_timeline) }
+        @if let Some(probe) = decision.liveness_probe {
             h3 { "Liveness probe for consumers" }
             (block(&probe.lines().map(str::to_owned).collect::<Vec<_>>()))
         }
-    }
+    })
 }
 
 /// The causes, the first one unfolded.

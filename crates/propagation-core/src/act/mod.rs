@@ -1,19 +1,25 @@
-//! Doing what a step says.
+//! Doing: the one place where workloads are started and ended, faults and repairs are done and programs
+//! are run, by steps and by the five phases alike. Each records when it was done, and to whom.
+
+mod fault;
+mod repair;
 
 use std::time::Duration;
 
-use super::repair;
+pub(crate) use fault::inject;
+pub(crate) use repair::{make_bridge, repair};
+
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::observation::Actor;
-use crate::plan::{Action, Fault, Names, Role, Stale, StartOrder, Step, WorkloadSpec};
-use crate::program::{Executed, ProgramState};
-use crate::report::Check;
+use crate::plan::{Action, Names, Role, Stale, StartOrder, Step, WorkloadSpec};
+use crate::program::{Executed, ProgramState, StartRefused};
+use crate::report::{Check, CheckId, Deed};
 use crate::workload::{Restart, RestartScope};
 
 /// How the action of a step came out; what `expect: {run: …}` is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Done {
+pub(crate) enum Done {
     /// It was done.
     Ok,
     /// It could not be done; that is a finding.
@@ -24,7 +30,7 @@ pub(super) enum Done {
 
 /// Does the action of a step. What the environment refuses is a finding; what the node cannot do at
 /// all ends the scenario as skipped.
-pub(super) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Done, Error> {
+pub(crate) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Done, Error> {
     let result = match &step.action {
         Action::Start(names) => start(context, names, step.stale).await,
         Action::Stop(names) => stop(context, names).await,
@@ -35,7 +41,7 @@ pub(super) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Don
             restart(context, names, restart_of(RestartScope::Pod, step.stale)).await
         }
         Action::Fault(fault) => inject(context, fault, step.on.as_ref()).await,
-        Action::Repair(how) => repair::repair(context, *how, step.on.as_ref(), step.stale).await,
+        Action::Repair(how) => repair(context, *how, step.on.as_ref(), step.stale).await,
         Action::Execute { command, inside } => execute(context, command, inside).await,
         Action::Pause(ms) => {
             // The pause is what the scenario asks for.
@@ -49,7 +55,11 @@ pub(super) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Don
     match result {
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             let reason = format!("{error}");
-            context.check(Check::skipped("possible", "the step can be done here", reason.clone()));
+            context.check(Check::skipped(
+                CheckId::Possible,
+                "the step can be done here",
+                reason.clone(),
+            ));
             context.give_up(reason);
             Ok(Done::Failed(error.to_string()))
         }
@@ -57,12 +67,12 @@ pub(super) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Don
     }
 }
 
-pub(super) fn restart_of(scope: RestartScope, stale: Option<Stale>) -> Restart {
+fn restart_of(scope: RestartScope, stale: Option<Stale>) -> Restart {
     Restart { scope, stale }
 }
 
 /// The specs that names stand for; `all` is every one that fits.
-pub(super) fn specs(
+fn specs(
     context: &RunContext<'_>,
     names: Option<&Names>,
     fits: impl Fn(&WorkloadSpec) -> bool,
@@ -83,7 +93,7 @@ async fn start(
     names: &Names,
     stale: Option<Stale>,
 ) -> Result<Done, Error> {
-    repair::make_bridge(context).await?;
+    make_bridge(context).await?;
     let wanted = specs(context, Some(names), |spec| !context.runs(&spec.name));
     let mut rounds: Vec<Vec<WorkloadSpec>> = Vec::new();
     if names.is_all() {
@@ -97,19 +107,9 @@ async fn start(
     } else {
         rounds.extend(wanted.into_iter().map(|spec| vec![spec]));
     }
-    for mut round in rounds.into_iter().filter(|round| !round.is_empty()) {
-        let producer = round.iter().find(|spec| spec.role == Role::Producer).cloned();
-        if producer.is_some() || context.marker().is_err() {
-            context.next_generation()?;
-        }
-        if let (Some(stale), Some(_)) = (stale, &producer) {
-            for spec in &mut round {
-                let mut fuse = context.plan.fuse_of(spec).clone();
-                fuse.stale = stale;
-                spec.fuse = Some(fuse);
-            }
-        }
-        context.start(&round).await?;
+    for round in rounds.into_iter().filter(|round| !round.is_empty()) {
+        start_together(context, &round, stale).await?;
+        let producer = round.iter().find(|spec| spec.role == Role::Producer);
         if let Some(producer) = producer {
             until_mounted(context, &producer.name).await?;
         }
@@ -117,8 +117,35 @@ async fn start(
     Ok(Done::Ok)
 }
 
+/// Starts workloads at once; a producer among them begins a generation. Returns the refusals.
+pub(crate) async fn start_together(
+    context: &mut RunContext<'_>,
+    specs: &[WorkloadSpec],
+    stale: Option<Stale>,
+) -> Result<Vec<(String, StartRefused)>, Error> {
+    if specs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let act = context.begin_act(Deed::Start, specs.iter().map(|spec| spec.name.clone()));
+    let serves = specs.iter().any(|spec| spec.role == Role::Producer);
+    if serves || context.marker().is_err() {
+        context.next_generation()?;
+    }
+    let mut specs = specs.to_vec();
+    if let (Some(stale), true) = (stale, serves) {
+        for spec in &mut specs {
+            let mut fuse = context.plan.fuse_of(spec).clone();
+            fuse.stale = stale;
+            spec.fuse = Some(fuse);
+        }
+    }
+    let refusals = context.start(&specs).await?;
+    context.end_act(act, Vec::new(), &Done::Ok);
+    Ok(refusals)
+}
+
 /// Waits for a producer to serve or to fail; notes a failure for the expectation `mount_error`.
-pub(super) async fn until_mounted(context: &mut RunContext<'_>, name: &str) -> Result<(), Error> {
+pub(crate) async fn until_mounted(context: &mut RunContext<'_>, name: &str) -> Result<(), Error> {
     let Some(producer) = context.workload(name).filter(|_| context.runs(name)) else {
         return Ok(());
     };
@@ -127,91 +154,61 @@ pub(super) async fn until_mounted(context: &mut RunContext<'_>, name: &str) -> R
 
 async fn stop(context: &mut RunContext<'_>, names: &Names) -> Result<Done, Error> {
     let mut words = Vec::new();
-    for spec in specs(context, Some(names), |spec| context.runs(&spec.name)) {
+    let stopped = specs(context, Some(names), |spec| context.runs(&spec.name));
+    let act = context.begin_act(Deed::Stop, stopped.iter().map(|spec| spec.name.clone()));
+    for spec in stopped {
         let Some(workload) = context.workload(&spec.name) else { continue };
-        match workload.stop().await {
-            Ok(()) => context.note_stopped(&spec.name),
-            Err(error) if error.is_finding() => words.push(format!("{}: {error}", spec.name)),
-            Err(error) => return Err(error),
+        match finding(workload.stop().await)? {
+            None => context.note_stopped(&spec.name),
+            Some(reason) => words.push(format!("{}: {reason}", spec.name)),
         }
     }
-    Ok(done_or(words))
+    let done = done_or(words);
+    context.end_act(act, Vec::new(), &done);
+    Ok(done)
 }
 
 /// Restarts workloads, each to its end before the next. A producer begins a new generation.
-pub(super) async fn restart(
-    context: &mut RunContext<'_>,
-    names: &Names,
-    how: Restart,
-) -> Result<Done, Error> {
+async fn restart(context: &mut RunContext<'_>, names: &Names, how: Restart) -> Result<Done, Error> {
     for spec in specs(context, Some(names), |spec| context.workload(&spec.name).is_some()) {
         restart_one(context, &spec, how).await?;
     }
     Ok(Done::Ok)
 }
 
-pub(super) async fn restart_one(
+pub(crate) async fn restart_one(
     context: &mut RunContext<'_>,
     spec: &WorkloadSpec,
     how: Restart,
 ) -> Result<(), Error> {
     let is_producer = spec.role == Role::Producer;
+    let recreate = how.scope == RestartScope::Pod;
+    let act = context.begin_act(Deed::Restart { recreate }, [spec.name.clone()]);
+    restart_now(context, spec, how, is_producer).await?;
+    if is_producer {
+        until_mounted(context, &spec.name).await?;
+    }
+    context.end_act(act, Vec::new(), &Done::Ok);
+    Ok(())
+}
+
+async fn restart_now(
+    context: &mut RunContext<'_>,
+    spec: &WorkloadSpec,
+    how: Restart,
+    is_producer: bool,
+) -> Result<(), Error> {
     let marker = match is_producer {
         true => context.next_generation()?,
         false => context.marker()?.clone(),
     };
     let Some(workload) = context.workload(&spec.name) else {
         // It was refused when it was started first: this is its next try.
-        context.start(std::slice::from_ref(spec)).await?;
-        return match is_producer {
-            true => until_mounted(context, &spec.name).await,
-            false => Ok(()),
-        };
+        return context.start(std::slice::from_ref(spec)).await.map(drop);
     };
     let refused = workload.restart(&marker, how).await?.err();
     context.note_start(&spec.name, refused);
-    if is_producer {
-        until_mounted(context, &spec.name).await?;
-    }
     Ok(())
-}
-
-async fn inject(
-    context: &mut RunContext<'_>,
-    fault: &Fault,
-    on: Option<&Names>,
-) -> Result<Done, Error> {
-    let first = context.plan.producer().map(|spec| Names::One(spec.name.clone()));
-    let names = on.cloned().or(first);
-    let targets = specs(context, names.as_ref(), |spec| spec.role == Role::Producer);
-    context.fault_at_us = Some(context.node.now_us());
-    let mut words = Vec::new();
-    let mut proofs = Vec::new();
-    if fault.is_on_the_node() {
-        match context.node.unmount(*fault == Fault::LazyUnmount).await {
-            Ok(()) => proofs.push("the topmost mount at the mountpoint is off the node".to_owned()),
-            Err(error) if error.is_finding() => words.push(error.to_string()),
-            Err(error) => return Err(error),
-        }
-    } else {
-        for spec in &targets {
-            let Some(workload) = context.workload(&spec.name) else {
-                words.push(format!("{} does not run", spec.name));
-                continue;
-            };
-            match workload.inject(fault).await {
-                Ok(proof) => proofs.push(proof),
-                Err(error) if error.is_finding() => words.push(format!("{}: {error}", spec.name)),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    let observed = if words.is_empty() { fault.to_string() } else { words.join("; ") };
-    if words.is_empty() {
-        let check = Check::new("fault", true, format!("the fault is done: {fault}"), observed);
-        context.check(check.with_evidence(proofs));
-    }
-    Ok(done_or(words))
 }
 
 async fn execute(
@@ -219,7 +216,7 @@ async fn execute(
     command: &[String],
     inside: &str,
 ) -> Result<Done, Error> {
-    repair::make_bridge(context).await?;
+    make_bridge(context).await?;
     let actor = actor(inside);
     let plan = context.plan;
     let (fuse, bridge) = match plan.workload(inside) {
@@ -238,7 +235,13 @@ async fn execute(
     };
     let command: Vec<String> = command.iter().map(fill).collect();
     let deadline = Duration::from_millis(plan.deadlines.start_ms);
-    match context.node.execute(&actor, &command, deadline).await {
+    let act = context.begin_act(
+        Deed::Run { command: command.clone() },
+        (actor != Actor::Node).then(|| inside.to_owned()),
+    );
+    let result = context.node.execute(&actor, &command, deadline).await;
+    context.end_act(act, Vec::new(), &Done::Ok);
+    match result {
         Ok(executed) => {
             let state = executed.state.as_ref().map_or_else(
                 || format!("killed after {} ms", deadline.as_millis()),
@@ -246,8 +249,9 @@ async fn execute(
             );
             let words = format!("{}: {state}", command.join(" "));
             let lines = executed.output.lines().map(ToOwned::to_owned);
-            context
-                .check(Check::new("run", true, "the program is run", words).with_evidence(lines));
+            context.check(
+                Check::new(CheckId::Run, true, "the program is run", words).with_evidence(lines),
+            );
             Ok(Done::Ran(executed))
         }
         Err(error) if error.is_finding() => Ok(Done::Failed(error.to_string())),
@@ -256,7 +260,7 @@ async fn execute(
 }
 
 /// The actor with a name that a scenario uses.
-pub(super) fn actor(name: &str) -> Actor {
+pub(crate) fn actor(name: &str) -> Actor {
     match name {
         "node" => Actor::Node,
         "runtime" => Actor::Runtime,
@@ -264,6 +268,15 @@ pub(super) fn actor(name: &str) -> Actor {
     }
 }
 
-pub(super) fn done_or(words: Vec<String>) -> Done {
+fn done_or(words: Vec<String>) -> Done {
     if words.is_empty() { Done::Ok } else { Done::Failed(words.join("; ")) }
+}
+
+/// Why kernel or runtime refused it, if they did; anything else is an error of the tool.
+fn finding(result: Result<(), Error>) -> Result<Option<String>, Error> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(error) if error.is_finding() => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
 }

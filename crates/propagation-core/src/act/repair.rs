@@ -1,17 +1,17 @@
 //! Repairs: what operators, CSI drivers and kubelets do about a dead mount.
 
-use super::act::{Done, done_or, restart_of, restart_one, specs, until_mounted};
+use super::{Done, done_or, finding, restart_of, restart_one, specs, until_mounted};
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::facts::PathState;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
 use crate::program::ProgramState;
-use crate::report::Check;
+use crate::report::{Check, CheckId, Deed};
 use crate::workload::RestartScope;
 
-/// Makes the directories that the workloads share, once.
-pub(super) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Error> {
+/// Reads the node's facts and makes the directories that the workloads share, once.
+pub(crate) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Error> {
     if context.facts.is_some() {
         return Ok(());
     }
@@ -21,14 +21,18 @@ pub(super) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Erro
     if missing { context.make_bridge().await } else { Ok(()) }
 }
 
-pub(super) async fn repair(
+pub(crate) async fn repair(
     context: &mut RunContext<'_>,
     how: Repair,
     on: Option<&Names>,
     stale: Option<Stale>,
 ) -> Result<Done, Error> {
+    let act = context.begin_act(
+        Deed::Repair { repair: how },
+        on.filter(|names| !names.is_all()).map_or(&[][..], Names::as_slice).iter().cloned(),
+    );
     let done = match how {
-        Repair::None => Ok(Done::Ok),
+        Repair::Wait => Ok(Done::Ok),
         Repair::UnmountMount | Repair::LazyUnmountMount => {
             let unmounted = context.node.unmount(how == Repair::LazyUnmountMount).await;
             let words = finding(unmounted)?;
@@ -47,17 +51,10 @@ pub(super) async fn repair(
         Repair::RestartConsumer => restart_consumers(context, on, RestartScope::Container).await,
         Repair::RecreateConsumer => restart_consumers(context, on, RestartScope::Pod).await,
     }?;
+    context.end_act(act, Vec::new(), &done);
     let words = how.to_string();
-    context.check(Check::new("repair", true, format!("the repair is done: {words}"), words));
+    context.check(Check::new(CheckId::Repair, true, format!("the repair is done: {words}"), words));
     Ok(done)
-}
-
-fn finding(result: Result<(), Error>) -> Result<Option<String>, Error> {
-    match result {
-        Ok(()) => Ok(None),
-        Err(error) if error.is_finding() => Ok(Some(error.to_string())),
-        Err(error) => Err(error),
-    }
 }
 
 /// Starts producers again: the daemon alone under a supervisor that lives, the container otherwise.
@@ -135,7 +132,7 @@ async fn probe_and_restart(
     }
     let observed = if words.is_empty() { "none".into() } else { words.join(", ") };
     let expected = "containers whose liveness probe fails are restarted";
-    context.check(Check::new("restarted", true, expected, observed));
+    context.check(Check::new(CheckId::Restarted, true, expected, observed));
     Ok(Done::Ok)
 }
 

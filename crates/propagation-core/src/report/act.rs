@@ -1,0 +1,73 @@
+//! What was done in a run, and when: recorded when it happens.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Fault, Repair};
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Deed {
+    /// Workloads were started.
+    Start,
+    /// Workloads were ended.
+    Stop,
+    /// Containers were restarted in place, or pods made again.
+    Restart {
+        /// Whether the pods were deleted and made again.
+        recreate: bool,
+    },
+    /// A fault was done.
+    Fault {
+        /// Which.
+        fault: Fault,
+    },
+    /// A repair was done.
+    Repair {
+        /// Which.
+        repair: Repair,
+    },
+    /// A program was run.
+    Run {
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// One thing that was done: when it began, when it was over, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Act {
+    /// The phase or step in which it was done.
+    pub step: String,
+    /// When it began, in microseconds since the start of the run.
+    pub from_us: u64,
+    /// When it was over, in microseconds since the start of the run.
+    pub until_us: u64,
+    /// What.
+    pub deed: Deed,
+    /// The workloads to which it was done; empty for the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// What shows that it was done: process ids, signals, the mount that was taken off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proof: Vec<String>,
+    /// Why it could not be done, where kernel or runtime refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => formatter.write_str("start"),
+            Self::Stop => formatter.write_str("stop"),
+            Self::Restart { recreate: false } => formatter.write_str("restart"),
+            Self::Restart { recreate: true } => formatter.write_str("recreate"),
+            Self::Fault { fault } => write!(formatter, "fault: {fault}"),
+            Self::Repair { repair } => write!(formatter, "repair: {repair}"),
+            Self::Run { command } => write!(formatter, "run: {}", command.join(" ")),
+        }
+    }
+}
