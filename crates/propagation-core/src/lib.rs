@@ -23,7 +23,6 @@ pub mod facts;
 pub mod host;
 pub mod journal;
 pub mod marker;
-pub mod mountinfo;
 pub mod observation;
 pub mod plan;
 pub mod program;
@@ -62,6 +61,8 @@ pub mod step;
 pub mod verdict;
 #[cfg(feature = "run")]
 pub mod workload;
+
+pub use mountinfo;
 
 pub use error::{Error, ErrorKind};
 pub use plan::Plan;

@@ -14,16 +14,16 @@ use super::parse::FieldError;
 /// are not UTF-8 are written so, everything else as it is. The text can be decoded without loss.
 ///
 /// ```
-/// use propagation_core::mountinfo::MountPath;
+/// use mountinfo::MountPath;
 ///
 /// let path = MountPath::from("/mnt/my movies");
 /// assert_eq!(path.to_string(), r"/mnt/my\040movies");
 /// assert_eq!(MountPath::from_escaped(br"/mnt/my\040movies")?, path);
-/// # Ok::<(), propagation_core::mountinfo::FieldError>(())
+/// # Ok::<(), mountinfo::FieldError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
-pub struct MountPath(#[cfg_attr(feature = "run", schemars(with = "String"))] Vec<u8>);
+#[derive(schemars::JsonSchema)]
+pub struct MountPath(#[schemars(with = "String")] Vec<u8>);
 
 impl MountPath {
     /// Takes the bytes as they are; backslashes mean themselves.

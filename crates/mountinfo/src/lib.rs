@@ -1,6 +1,6 @@
-//! Mount tables and how mounts travel between them.
+#![doc = include_str!("../README.md")]
 //!
-//! `/proc/<pid>/mountinfo` is the one honest account of what a process can see. This module reads
+//! `/proc/<pid>/mountinfo` is the one honest account of what a process can see. This crate reads
 //! its bytes ([`MountTable::parse`]), finds the mount that a path leads to ([`MountTable::at`],
 //! [`MountTable::covering`]), joins the tables of several namespaces to the graph that mounts
 //! travel on ([`MountGraph`]), and compares two captures ([`diff`]). It does no I/O: whoever has
@@ -11,7 +11,7 @@
 //! covering mount:
 //!
 //! ```
-//! use propagation_core::mountinfo::{MountGraph, MountPath, MountRef, MountTable};
+//! use mountinfo::{MountGraph, MountPath, MountRef, MountTable};
 //!
 //! let node = MountTable::parse(
 //!     b"27 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
@@ -33,7 +33,7 @@
 //! let graph = MountGraph::build([("node".into(), node), ("consumer".into(), consumer)]);
 //! assert!(graph.would_see(&from, &directory, &volume));
 //! assert!(!graph.would_see(&from, &directory, &root));
-//! # Ok::<(), propagation_core::mountinfo::ParseError>(())
+//! # Ok::<(), mountinfo::ParseError>(())
 //! ```
 //!
 //! Reading order: `path`, `entry`, `parse`, `table`, `graph_data`, `graph`, `graph_text`, `diff`.
@@ -50,8 +50,7 @@ mod table;
 mod tests;
 
 pub use diff::{MountChange, TableDiff, diff};
-pub(crate) use entry::is_fuse;
-pub use entry::{DeviceId, MountEntry, MountPropagation};
+pub use entry::{DeviceId, MountEntry, MountPropagation, is_fuse};
 pub use graph::MountGraph;
 pub use graph_data::{GraphData, GraphEdge, GraphNode, MountRef, Slave};
 pub use parse::{FieldError, ParseError};

@@ -14,7 +14,7 @@ use super::path::{MountPath, write_escaped};
 /// one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct DeviceId {
     /// The driver; 0 for filesystems without a block device.
     pub major: u32,
@@ -52,7 +52,7 @@ impl From<DeviceId> for String {
 
 /// How mounts and unmounts travel to and from a mount, in findmnt's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub enum MountPropagation {
     /// Neither sends nor receives.
     #[serde(rename = "private")]
@@ -89,7 +89,7 @@ impl fmt::Display for MountPropagation {
 /// (`mount_options`, `fs_type`, `super_options`) are kept in mountinfo notation: an octal escape in
 /// them stays one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct MountEntry {
     /// Identifies the mount while it exists; reused afterwards.
     pub mount_id: u64,
@@ -127,7 +127,7 @@ pub struct MountEntry {
 }
 
 /// Whether a filesystem of this type is served by a FUSE daemon.
-pub(crate) fn is_fuse(fs_type: &str) -> bool {
+pub fn is_fuse(fs_type: &str) -> bool {
     matches!(fs_type.split('.').next(), Some("fuse" | "fuseblk"))
 }
 
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(serde_json::to_value(&entry).unwrap(), json);
         assert_eq!(serde_json::from_value::<MountEntry>(json).unwrap(), entry);
     }
-    #[cfg(feature = "run")]
+
     #[test]
     fn the_schema_has_paths_and_devices_as_text() {
         let schema = schemars::schema_for!(MountEntry).to_value();

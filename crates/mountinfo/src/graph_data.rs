@@ -8,7 +8,7 @@ use super::entry::MountEntry;
 
 /// Names one mount of a [`MountGraph`](super::MountGraph).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct MountRef {
     /// The label of the namespace, as it was given to
     /// [`MountGraph::build`](super::MountGraph::build).
@@ -34,7 +34,7 @@ impl fmt::Display for MountRef {
 ///
 /// The edges follow from the nodes; reading a graph back makes them anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct GraphData {
     /// Every mount of every namespace.
     pub nodes: Vec<GraphNode>,
@@ -44,7 +44,7 @@ pub struct GraphData {
 
 /// One mount of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct GraphNode {
     /// The label of the namespace.
     pub namespace: String,
@@ -55,7 +55,7 @@ pub struct GraphNode {
 
 /// `slave` receives the mounts and unmounts that happen in the group `master`, and sends none back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct GraphEdge {
     /// The group that sends.
     pub master: u64,
@@ -69,7 +69,7 @@ pub struct GraphEdge {
 /// The receiving end of a [`GraphEdge`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub enum Slave {
     /// All members of a group, and all slaves of it in turn.
     Group(u64),

@@ -10,7 +10,7 @@ use super::table::MountTable;
 
 /// The differences between two captures of one namespace, each list in the order of its capture.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct TableDiff {
     /// Mounts of the later capture only.
     pub added: Vec<MountEntry>,
@@ -23,7 +23,7 @@ pub struct TableDiff {
 
 /// One mount in two captures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct MountChange {
     /// As it was in the earlier capture.
     pub before: MountEntry,

@@ -16,7 +16,7 @@ use super::table::MountTable;
 /// same mounts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(from = "GraphData", into = "GraphData")]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct MountGraph {
     views: Vec<(String, MountTable)>,
     by_label: HashMap<String, usize>,

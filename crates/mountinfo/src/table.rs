@@ -16,7 +16,7 @@ use super::path::MountPath;
 /// made at the first use.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct MountTable {
     entries: Vec<MountEntry>,
     #[serde(skip)]
