@@ -9,8 +9,7 @@ use super::path::MountPath;
 use super::table::MountTable;
 
 /// The differences between two captures of one namespace, each list in the order of its capture.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TableDiff {
     /// Mounts of the later capture only.
     pub added: Vec<MountEntry>,
@@ -22,8 +21,7 @@ pub struct TableDiff {
 }
 
 /// One mount in two captures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MountChange {
     /// As it was in the earlier capture.
     pub before: MountEntry,

@@ -51,8 +51,19 @@ impl From<DeviceId> for String {
 }
 
 /// How mounts and unmounts travel to and from a mount, in findmnt's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 pub enum MountPropagation {
     /// Neither sends nor receives.
     #[serde(rename = "private")]
@@ -88,8 +99,7 @@ impl fmt::Display for MountPropagation {
 /// [`Display`](fmt::Display) writes the mountinfo line, [`FromStr`] reads one. The text fields
 /// (`mount_options`, `fs_type`, `super_options`) are kept in mountinfo notation: an octal escape in
 /// them stays one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MountEntry {
     /// Identifies the mount while it exists; reused afterwards.
     pub mount_id: u64,

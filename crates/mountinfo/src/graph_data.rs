@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::entry::MountEntry;
 
 /// Names one mount of a [`MountGraph`](super::MountGraph).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct MountRef {
     /// The label of the namespace, as it was given to
     /// [`MountGraph::build`](super::MountGraph::build).
@@ -33,8 +34,7 @@ impl fmt::Display for MountRef {
 /// The plain data of a [`MountGraph`](super::MountGraph), which is what serde writes.
 ///
 /// The edges follow from the nodes; reading a graph back makes them anew.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GraphData {
     /// Every mount of every namespace.
     pub nodes: Vec<GraphNode>,
@@ -43,8 +43,7 @@ pub struct GraphData {
 }
 
 /// One mount of one namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GraphNode {
     /// The label of the namespace.
     pub namespace: String,
@@ -54,8 +53,7 @@ pub struct GraphNode {
 }
 
 /// `slave` receives the mounts and unmounts that happen in the group `master`, and sends none back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GraphEdge {
     /// The group that sends.
     pub master: u64,

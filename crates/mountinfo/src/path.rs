@@ -21,8 +21,7 @@ use super::parse::FieldError;
 /// assert_eq!(MountPath::from_escaped(br"/mnt/my\040movies")?, path);
 /// # Ok::<(), mountinfo::FieldError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(schemars::JsonSchema)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
 pub struct MountPath(#[schemars(with = "String")] Vec<u8>);
 
 impl MountPath {

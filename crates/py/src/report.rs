@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use propagation_core::report::text::{Colour, render};
-use propagation_core::report::{self as core, html, junit, markdown};
+use propagation_core::report as core;
 use propagation_core::{Error, ErrorKind, Verdict as Decision};
+use propagation_report::text::{Colour, render};
+use propagation_report::{html, junit, markdown};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
@@ -323,7 +324,7 @@ impl Report {
     fn measurements(&self, py: Python<'_>) -> PyResult<Measurements> {
         let measured = &self.report.measurements;
         let smallest = measured.smallest_intervention.as_ref();
-        let split = core::time::TimeSplit::of(&self.report);
+        let split = propagation_report::time::TimeSplit::of(&self.report);
         Ok(Measurements {
             mount_to_visible_ms: measured.mount_to_visible_ms.clone(),
             fault_to_breakage_ms: measured.fault_to_breakage_ms,

@@ -1,18 +1,6 @@
 //! The report: the one data type that a run gives, of which every rendering is a pure function.
 
-pub mod accounting;
-pub mod graph;
-pub mod html;
-pub mod junit;
-pub mod markdown;
-pub mod reproduce;
-pub mod text;
 pub mod time;
-pub mod timeline;
-pub mod words;
-
-#[cfg(test)]
-mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -220,7 +208,7 @@ pub struct Measurements {
     /// The smallest intervention that brought every consumer back.
     #[serde(default)]
     pub smallest_intervention: Option<crate::plan::Intervention>,
-    /// When the run could only wait for other programs; [`time::TimeSplit`] sums them up.
+    /// When the run could only wait for other programs; `propagation_report::time::TimeSplit` sums them up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<time::Wait>,
 }
