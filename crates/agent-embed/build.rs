@@ -28,7 +28,7 @@ fn main() {
 fn build(out: &Path) -> PathBuf {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crates directory");
     let workspace = crates.parent().expect("the workspace");
-    for source in ["agent", "mountinfo", "propagation-core"] {
+    for source in ["agent", "mountinfo", "propagation-model", "propagation-protocol"] {
         for part in ["src", "Cargo.toml"] {
             println!("cargo:rerun-if-changed={}", crates.join(source).join(part).display());
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use mountinfo::MountTable;
-use propagation_core::report::{Capture, Report, Usage};
+use propagation_model::report::{Capture, Report, Usage};
 
 /// What there is after every step of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,8 +182,8 @@ pub(crate) const COLUMNS: [&str; 5] =
 mod tests {
     use super::*;
     use mountinfo::MountTable;
-    use propagation_core::observation::Actor;
-    use propagation_core::report::ActorTable;
+    use propagation_model::observation::Actor;
+    use propagation_model::report::ActorTable;
 
     #[test]
     fn the_last_step_of_a_round_tells_what_grows() {

@@ -6,7 +6,7 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
 use super::words::short;
-use propagation_core::report::{Check, PhaseReport, Report, Status};
+use propagation_model::report::{Check, PhaseReport, Report, Status};
 
 /// The whole report. What is not allowed in XML 1.0 is written as escapes in words, so that every
 /// reader accepts it.

@@ -1,7 +1,7 @@
 //! Renderings of a report of `propagation`: text, HTML, Markdown, JUnit, and the mount graph as SVG,
 //! DOT and text.
 //!
-//! All are pure functions of a [`Report`](propagation_core::Report). [`timeline`], [`graph`] and
+//! All are pure functions of a [`Report`](propagation_model::Report). [`timeline`], [`graph`] and
 //! [`accounting`] are the models that they draw; [`words`] makes any text fit to be shown.
 
 pub mod accounting;

@@ -7,7 +7,7 @@ use super::graph::{self, Picture};
 use super::timeline::Timeline;
 use super::words::{duration, first_lines, short};
 use super::{html, reproduce, time};
-use propagation_core::report::{Check, PhaseReport, Report, Status};
+use propagation_model::report::{Check, PhaseReport, Report, Status};
 
 // Writing to a String cannot fail, so the results of `write!` are dropped throughout.
 

@@ -1,10 +1,10 @@
 //! The commands that do the same run again.
 
-use propagation_core::plan::{
+use propagation_model::plan::{
     Bridge, Covering, Deadlines, Fault, FuseSpec, NodeSpec, Plan, Propagation, Role, Volume,
     WorkloadSpec,
 };
-use propagation_core::report::Report;
+use propagation_model::report::Report;
 
 /// The commands that do a run again, for a POSIX shell: one with the options of its plan, on the same
 /// node of a cluster if it was on one; where the plan says more than the options can, two that start
@@ -65,7 +65,7 @@ fn as_the_options_make_it(
     producer: &WorkloadSpec,
     consumers: u32,
 ) -> Plan {
-    use propagation_core::plan::StartOrder::{AfterMount, BeforeMount};
+    use propagation_model::plan::StartOrder::{AfterMount, BeforeMount};
     let late = consumers.div_ceil(2);
     let sides =
         [("consumer-early", BeforeMount, consumers - late), ("consumer-late", AfterMount, late)];

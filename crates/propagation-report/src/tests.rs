@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::graph::{self, Picture};
 use super::text::Colour;
 use super::{html, junit, markdown, text};
-use propagation_core::report::Report;
+use propagation_model::report::Report;
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -252,20 +252,20 @@ fn many_consumers_are_summarised() {
 
 /// A report in which the late consumer is there `count` times, each with a mount table of its own.
 fn crowd(count: u32) -> Report {
-    use propagation_core::observation::Actor;
+    use propagation_model::observation::Actor;
     let mut report = report("full_success");
     let late = |replica| Actor::Workload { name: "consumer-late".into(), replica };
     for capture in &mut report.captures {
         let Some(table) = capture.table(&late(0)).cloned() else { continue };
-        capture.tables.extend((1..count).map(|replica| propagation_core::report::ActorTable {
+        capture.tables.extend((1..count).map(|replica| propagation_model::report::ActorTable {
             actor: late(replica),
             table: table.clone(),
         }));
     }
     let seen: Vec<_> = report.timeline.iter().filter(|o| o.actor == late(0)).cloned().collect();
     report.timeline.extend((1..count).flat_map(|replica| {
-        let of = move |o: &propagation_core::observation::Observation| {
-            propagation_core::observation::Observation { actor: late(replica), ..o.clone() }
+        let of = move |o: &propagation_model::observation::Observation| {
+            propagation_model::observation::Observation { actor: late(replica), ..o.clone() }
         };
         seen.iter().map(of).collect::<Vec<_>>()
     }));

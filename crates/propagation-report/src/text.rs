@@ -7,8 +7,8 @@ use super::graph::{self, Picture};
 pub use super::words::one_line;
 use super::words::{first_lines, short};
 use super::{reproduce, time};
-use propagation_core::diagnosis::{Cause, NOTHING_WRONG};
-use propagation_core::report::{Check, PhaseReport, Report, Status};
+use propagation_model::cause::{Cause, NOTHING_WRONG};
+use propagation_model::report::{Check, PhaseReport, Report, Status};
 
 /// Whether to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,8 +131,8 @@ fn write_measurements(out: &mut String, report: &Report) {
 fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     let verdict = &report.verdict;
     let status = match verdict.outcome {
-        propagation_core::VerdictOutcome::FullSuccess => Status::Passed,
-        propagation_core::VerdictOutcome::FundamentalFailure => Status::Failed,
+        propagation_model::VerdictOutcome::FullSuccess => Status::Passed,
+        propagation_model::VerdictOutcome::FundamentalFailure => Status::Failed,
         _ => Status::Skipped,
     };
     let letter =

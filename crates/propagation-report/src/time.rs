@@ -1,7 +1,7 @@
 //! Where the time of a run went.
 
-use propagation_core::report::Report;
-use propagation_core::report::time::WaitedOn;
+use propagation_model::report::Report;
+use propagation_model::report::time::WaitedOn;
 
 /// The time from the start of a run to its verdict, by who had it, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,7 +72,7 @@ pub(crate) fn measured(report: &Report) -> Vec<(&'static str, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use propagation_core::report::time::Wait;
+    use propagation_model::report::time::Wait;
 
     use super::*;
 

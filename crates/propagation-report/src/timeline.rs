@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::words::{MOST_LINES, duration};
-use propagation_core::observation::{Actor, Observation, Outcome, Via};
-use propagation_core::report::Report;
+use propagation_model::observation::{Actor, Observation, Outcome, Via};
+use propagation_model::report::Report;
 
 /// What an actor could do at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -296,7 +296,7 @@ fn marks(report: &Report) -> Vec<Mark> {
     let passed = |phase: &str, check: &str| {
         let phase = report.phase(phase)?;
         let check =
-            phase.check(check).filter(|c| c.status == propagation_core::report::Status::Passed)?;
+            phase.check(check).filter(|c| c.status == propagation_model::report::Status::Passed)?;
         Some((microseconds(phase.started_ms), check))
     };
     let mut marks = Vec::new();

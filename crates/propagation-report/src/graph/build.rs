@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Card, CardMount, Link, LinkKind, Part, Picture, Standing};
 use mountinfo::{DeviceId, MountEntry, MountGraph, MountPath, MountRef, MountTable};
-use propagation_core::observation::{Actor, Observation};
-use propagation_core::plan::{Plan, Role, WorkloadSpec};
-use propagation_core::report::{Capture, Report};
+use propagation_model::observation::{Actor, Observation};
+use propagation_model::plan::{Plan, Role, WorkloadSpec};
+use propagation_model::report::{Capture, Report};
 
 /// One actor's view, before cards are made of it.
 struct View<'a> {

@@ -18,8 +18,8 @@ pub mod svg;
 mod text;
 
 use mountinfo::{DeviceId, MountPath, diff};
-use propagation_core::observation::Actor;
-use propagation_core::report::{Capture, Report};
+use propagation_model::observation::Actor;
+use propagation_model::report::{Capture, Report};
 
 /// The mounts that matter, of all actors at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

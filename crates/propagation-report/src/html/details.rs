@@ -6,8 +6,8 @@ use super::{block, shown};
 use crate::accounting::{self, Accounting, Row};
 use crate::reproduce;
 use crate::words::{duration, first_lines};
-use propagation_core::facts::{FuseDevice, HostFacts, PathState};
-use propagation_core::report::Report;
+use propagation_model::facts::{FuseDevice, HostFacts, PathState};
+use propagation_model::report::Report;
 
 /// What the workloads logged, each to unfold.
 pub(super) fn logs(report: &Report) -> Option<Markup> {

@@ -4,8 +4,8 @@ use maud::html;
 
 use super::{page, shown, verdict_look, verdict_words};
 use crate::words::duration;
-use propagation_core::VerdictOutcome;
-use propagation_core::report::Report;
+use propagation_model::VerdictOutcome;
+use propagation_model::report::Report;
 
 /// One report on an index.
 #[derive(Debug, Clone, PartialEq)]

@@ -20,8 +20,8 @@ pub use index::is_relative;
 pub use index::{IndexEntry, index};
 
 use crate::words::{first_lines, short};
-use propagation_core::report::{Report, Status};
-use propagation_core::verdict::VerdictOutcome;
+use propagation_model::report::{Report, Status};
+use propagation_model::verdict::VerdictOutcome;
 
 const STYLE: &str = include_str!("style.css");
 const GRAPH_STYLE: &str = include_str!("../graph/svg.css");

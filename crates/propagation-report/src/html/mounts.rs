@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{block, shown};
 use crate::graph::{self, Picture};
 use crate::words::duration;
-use propagation_core::report::{Capture, Report};
+use propagation_model::report::{Capture, Report};
 
 /// One drawing for each capture; the most telling one is unfolded.
 pub(super) fn section(report: &Report) -> Option<Markup> {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{badge, block, shown};
 use crate::words::{MOST_LINES, duration};
-use propagation_core::report::{Check, PhaseReport, Report, Status};
+use propagation_model::report::{Check, PhaseReport, Report, Status};
 
 /// All phases. Those that failed are unfolded, and so are their failed checks.
 pub(super) fn section(report: &Report) -> Markup {

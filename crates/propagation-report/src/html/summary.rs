@@ -5,8 +5,8 @@ use maud::{Markup, html};
 use super::{block, shown, verdict_look, verdict_words};
 use crate::time;
 use crate::words::duration;
-use propagation_core::diagnosis::{Cause, FixKind};
-use propagation_core::report::Report;
+use propagation_model::cause::{Cause, FixKind};
+use propagation_model::report::Report;
 
 /// The head of the page: the answer, and where it comes from.
 pub(super) fn banner(report: &Report) -> Markup {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::shown;
 use crate::timeline::{Mark, MarkKind, Row, Span, State, Timeline};
 use crate::words::duration;
-use propagation_core::report::Report;
+use propagation_model::report::Report;
 
 const LABELS: u32 = 236;
 const PLOT: u32 = 864;

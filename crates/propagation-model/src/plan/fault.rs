@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What happens to a workload, usually the producer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// SIGKILL to the daemon. Where it is process 1 of its container, as usual, the container's
@@ -95,8 +96,7 @@ impl fmt::Display for Fault {
 
 /// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet; the
 /// default scenario tries the rungs of [`Intervention`] instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Repair {
     /// Nothing.
@@ -152,8 +152,19 @@ impl fmt::Display for Repair {
 }
 
 /// A rung of the recovery ladder of the phase `recovery`, from the smallest to the largest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Intervention {
     /// Nothing: the consumer recovers by itself.

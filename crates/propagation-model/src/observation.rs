@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, is_fuse};
 
 /// A place from which an observation is made.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Actor {
     /// The node itself: the mount namespace of the host.
@@ -49,8 +50,7 @@ impl fmt::Display for Actor {
 }
 
 /// What an access to the mount gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "class", rename_all = "snake_case")]
 pub enum Outcome {
     /// The marker of the expected generation was read.
@@ -124,9 +124,19 @@ impl fmt::Display for Outcome {
 
 /// What an actor does to find out what it sees.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
 )]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Opens the marker and reads it.
@@ -165,8 +175,7 @@ impl Access {
 }
 
 /// How an observation came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
     /// The runner asked for it.
@@ -176,8 +185,7 @@ pub enum Via {
 }
 
 /// The part of a mountinfo line that identifies the mount under an observed path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MountView {
     /// Device number of the superblock. While a dead one is still referenced a new connection has
     /// another; once it is gone its number may come back.
@@ -230,8 +238,7 @@ impl fmt::Display for MountView {
 }
 
 /// What one actor saw at one time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Observation {
     /// Who looked.
     pub actor: Actor,

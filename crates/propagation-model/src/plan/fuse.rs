@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// What a producer does with dead mounts that lie on its mountpoint when it starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Stale {
     /// Takes them off lazily, in its own mount namespace, then mounts.
@@ -19,8 +20,9 @@ pub enum Stale {
 }
 
 /// Where the marker file of an external daemon is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum MarkerPlace {
     /// Into `{source}`, the directory that the daemon shows, before it starts.
@@ -34,8 +36,7 @@ pub enum MarkerPlace {
 ///
 /// In `command`, `prepare` and `environment`, `{mountpoint}` is where to mount, `{source}` a fresh
 /// directory with the marker in it, `{work}` a fresh empty directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FuseSpec {
     /// Whether it lets other users than the mounting one in.

@@ -4,8 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One reversible change to a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum HostChange {
     /// A directory is made (with its parents); undone by removing it when it is empty.
@@ -60,7 +59,7 @@ pub struct Entry {
 /// The changes of one run, in order.
 ///
 /// ```
-/// use propagation_core::journal::{HostChange, Journal};
+/// use propagation_model::journal::{HostChange, Journal};
 ///
 /// let mut journal = Journal::default();
 /// let directory = HostChange::MakeDirectory { path: "/tmp/fuse-test-bridge".into(), owner: 0 };

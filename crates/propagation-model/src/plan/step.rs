@@ -11,8 +11,7 @@ use super::fault::{Fault, Repair};
 use super::fuse::Stale;
 
 /// One of the five phases, as a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseName {
     /// Can this host share FUSE mounts at all?
@@ -45,8 +44,7 @@ impl PhaseName {
 }
 
 /// Who a step is about: one name or several.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum Names {
     /// One workload; `all` stands for all that it can mean.
@@ -149,8 +147,7 @@ pub enum Action {
 }
 
 /// One step of a scenario.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "StepFile", into = "StepFile")]
 pub struct Step {
     /// Its name in the report; made of its number and what it does by default.
@@ -172,8 +169,7 @@ impl From<Action> for Step {
 }
 
 /// A step as it is written: exactly one of the keys that say what it does.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct StepFile {
     /// Its name in the report.

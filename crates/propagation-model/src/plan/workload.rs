@@ -8,8 +8,7 @@ use super::fuse::FuseSpec;
 use crate::marker::MARKER_FILE;
 
 /// Mount propagation of a volume, by its Kubernetes name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Propagation {
     /// `rprivate`: later mounts travel in neither direction.
     None,
@@ -41,8 +40,7 @@ impl fmt::Display for Propagation {
 }
 
 /// What a workload is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Makes the FUSE mount.
@@ -54,8 +52,9 @@ pub enum Role {
 }
 
 /// Which host directory or file a workload's volume is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Volume {
     /// The bridge; the FUSE mountpoint is a child of it.
@@ -72,8 +71,7 @@ pub enum Volume {
 }
 
 /// When a workload starts, relative to the producer's first mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartOrder {
     /// Before the producer.
@@ -83,8 +81,7 @@ pub enum StartOrder {
 }
 
 /// The shared host directory and the mountpoint in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bridge {
     /// Absolute path of the bridge on the node.
@@ -115,8 +112,7 @@ impl Bridge {
 }
 
 /// The paths of one workload's volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VolumePaths {
     /// The host directory, or file, that is bound. With a subPath the directory that the subPath is
     /// relative to.
@@ -130,8 +126,7 @@ pub struct VolumePaths {
 }
 
 /// One more volume of a workload, beside the one that is experimented with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtraVolume {
     /// Absolute path of the host directory or file; `{bridge}` and `{mountpoint}` stand for those
@@ -149,8 +144,7 @@ fn no_propagation() -> Propagation {
 }
 
 /// One workload of a plan, or `replicas` equal ones.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(from = "WorkloadFile")]
 pub struct WorkloadSpec {
     /// A name, unique in the plan: a DNS label.
@@ -209,8 +203,7 @@ pub struct WorkloadSpec {
 }
 
 /// A workload as it is written: what is left out follows from the role.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WorkloadFile {
     /// A name, unique in the plan: a DNS label.
@@ -364,7 +357,7 @@ impl WorkloadSpec {
     /// the container whichever directory is the volume, unless the volume is an ancestor.
     ///
     /// ```
-    /// use propagation_core::plan::{Bridge, Volume, WorkloadSpec, StartOrder};
+    /// use propagation_model::plan::{Bridge, Volume, WorkloadSpec, StartOrder};
     ///
     /// let mut consumer = WorkloadSpec::consumer("late", StartOrder::AfterMount);
     /// let paths = consumer.paths(&Bridge::default());

@@ -3,7 +3,7 @@
 /// The candidate that is nearest to `word`, if one is near enough to have been meant.
 ///
 /// ```
-/// use propagation_core::suggest::nearest;
+/// use propagation_model::suggest::nearest;
 ///
 /// assert_eq!(nearest("propogation", ["role", "propagation"]), Some("propagation"));
 /// assert_eq!(nearest("colour", ["role", "propagation"]), None);

@@ -10,16 +10,22 @@
 //!   |  <-- Event {container, …} --------   |   at any time
 //!   |  (socket closed) ----------------->  |   everything is torn down
 //! ```
+//!
+//! Internal: a backend and the agent of one release speak it with each other, and it changes with any
+//! release.
+
+pub mod consumer_log;
+pub mod host;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ErrorKind;
-use crate::facts::HostFacts;
-use crate::journal::HostChange;
-use crate::marker::Marker;
-use crate::observation::{Access, MountView, Outcome};
-use crate::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
-use crate::program::{Executed, LoadReport, ProgramState, StartRefused};
+use propagation_model::error::ErrorKind;
+use propagation_model::facts::HostFacts;
+use propagation_model::journal::HostChange;
+use propagation_model::marker::Marker;
+use propagation_model::observation::{Access, MountView, Outcome};
+use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
+use propagation_model::program::{Executed, LoadReport, ProgramState, StartRefused};
 
 /// Version of the messages; both sides must have the same.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -333,7 +339,7 @@ pub struct Failure {
     pub fix: Option<String>,
 }
 
-impl From<Failure> for crate::Error {
+impl From<Failure> for propagation_model::Error {
     fn from(failure: Failure) -> Self {
         let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
         let error = Self::new(kind, failure.operation, failure.reason);
@@ -481,10 +487,10 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
 ///
 /// # Errors
 /// When it is above [`MAX_FRAME_BYTES`]: the other side is not an agent.
-pub fn frame_length(header: [u8; 4]) -> Result<usize, crate::Error> {
+pub fn frame_length(header: [u8; 4]) -> Result<usize, propagation_model::Error> {
     let length = u32::from_le_bytes(header) as usize;
     if length > MAX_FRAME_BYTES {
-        return Err(crate::Error::new(
+        return Err(propagation_model::Error::new(
             ErrorKind::AgentVersion,
             "read a frame from the agent",
             format!("it claims {length} bytes, above the limit of {MAX_FRAME_BYTES}"),

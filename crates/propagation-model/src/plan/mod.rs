@@ -29,8 +29,7 @@ pub use workload::{
 use crate::observation::Actor;
 
 /// How long is waited for what. All in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Deadlines {
     /// Start of a workload, until its program runs.
@@ -61,8 +60,7 @@ impl Default for Deadlines {
 }
 
 /// How sure a scenario is of what it expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// Its source says so.
@@ -72,8 +70,7 @@ pub enum Confidence {
 }
 
 /// One experiment: what a scenario file describes, and what a run carries out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plan {
     /// A short name, unique among the scenarios of a directory.

@@ -68,7 +68,7 @@ impl ErrorKind {
 /// [`Error::fix`] says what to do about it.
 ///
 /// ```
-/// use propagation_core::{Error, ErrorKind};
+/// use propagation_model::{Error, ErrorKind};
 ///
 /// let error = Error::new(ErrorKind::Environment, "open /dev/fuse", "No such file or directory (ENOENT)")
 ///     .with_fix("load the module: modprobe fuse");
@@ -112,8 +112,7 @@ impl Error {
     }
 
     /// Whether it is a finding about the environment, and no failure of the tool.
-    #[cfg(feature = "run")]
-    pub(crate) fn is_finding(&self) -> bool {
+    pub fn is_finding(&self) -> bool {
         matches!(self.kind, ErrorKind::Environment | ErrorKind::Timeout)
     }
 

@@ -45,8 +45,7 @@ impl Executed {
 }
 
 /// What the readers and writers of a workload have met since they were asked last.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LoadReport {
     /// How many operations have ended.
     pub operations: u64,

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::mountinfo::MountRef;
 use crate::observation::Actor;
 
+/// The id of the one cause of a run in which everything is as it should be.
+pub const NOTHING_WRONG: &str = "nothing-wrong";
+
 /// How sure a cause is.
 #[derive(
     Debug,

@@ -12,8 +12,7 @@ pub const MARKER_FILE: &str = "producer-marker.txt";
 pub const PLAIN_FILE: &str = "producer-plain.txt";
 
 /// What a marker file says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Marker {
     /// When the producer started, as it wrote it (RFC 3339, UTC).
     pub started: String,
@@ -35,7 +34,7 @@ impl Marker {
     /// Reads a marker back; `None` when the content is not a whole marker.
     ///
     /// ```
-    /// use propagation_core::marker::Marker;
+    /// use propagation_model::marker::Marker;
     ///
     /// let marker = Marker { started: "2026-02-28T10:00:00Z".into(), generation: 2, nonce: "ab12".into() };
     /// assert_eq!(Marker::parse(marker.render().as_bytes()), Some(marker));

@@ -9,8 +9,7 @@ pub const RUNTIMES: [&str; 6] =
     ["containerd", "crio", "dockerd", "k3s-server", "k3s-agent", "rke2"];
 
 /// The state of `/dev/fuse` as the agent found it by opening it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum FuseDevice {
     /// It opens for reading and writing.
@@ -24,8 +23,7 @@ pub enum FuseDevice {
 }
 
 /// What is at the bridge path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum PathState {
     /// A directory.
@@ -45,8 +43,7 @@ pub enum PathState {
 }
 
 /// One `fuse.conf` file and what of it matters here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FuseConf {
     /// Its path in the namespace it was read in.
     pub path: String,
@@ -57,8 +54,7 @@ pub struct FuseConf {
 }
 
 /// Facts about a node, all read without changing anything.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostFacts {
     /// Host name.
     pub hostname: String,

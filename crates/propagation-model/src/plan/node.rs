@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// How the mount that covers the bridge is made on a simulated node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Covering {
     /// Shared, as systemd leaves `/`.
@@ -19,8 +20,9 @@ pub enum Covering {
 }
 
 /// In which mount namespace the container runtime lives on a simulated node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum RuntimeNamespace {
     /// The node's own.
@@ -39,8 +41,7 @@ pub enum RuntimeNamespace {
 }
 
 /// The container runtime of a simulated node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeSpec {
     /// What makes the containers: `builtin`, `runc`, `crun`, or the path of an OCI runtime.
@@ -79,8 +80,7 @@ impl Default for RuntimeSpec {
 
 /// What a simulated node is like. A real node is what it is: its backend checks that it can be
 /// used and refuses what it cannot change.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeSpec {
     /// Propagation of the mount that covers the bridge.
@@ -106,8 +106,7 @@ pub struct NodeSpec {
 }
 
 /// What is at the bridge path of a simulated node before the run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BridgeState {
     /// Nothing.

@@ -1,7 +1,7 @@
 //! The messages of a host agent: the agent that looks after the containers of one run on a real
 //! node, whose containers a kubelet starts.
 //!
-//! It takes the calls of [`protocol`](crate::protocol) and some of its own. Programs in containers
+//! It takes the calls of [the crate](crate) and some of its own. Programs in containers
 //! find it by a socket in their volume [`Layout::inside`]; who asks reaches it through a relay, over
 //! whatever carries bytes. That connection may break and be made again: messages are numbered, kept
 //! until they are known to have come, and sent again.
@@ -21,7 +21,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Call, Failure, ProgramEvent, Reply};
+use crate::{Call, Failure, ProgramEvent, Reply};
 
 /// Version of these messages; both sides must have the same.
 pub const HOST_PROTOCOL_VERSION: u32 = 3;

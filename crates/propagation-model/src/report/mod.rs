@@ -4,7 +4,7 @@ pub mod time;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnosis::Cause;
+use crate::cause::Cause;
 use crate::facts::HostFacts;
 use crate::mountinfo::{MountGraph, MountTable};
 use crate::observation::{Actor, Observation};

@@ -2,7 +2,7 @@
 //! runs, with errors that say where.
 //!
 //! ```
-//! use propagation_core::scenario;
+//! use propagation_model::scenario;
 //!
 //! let plan = scenario::parse("example.yaml", "
 //! name: clean-unmount
@@ -21,7 +21,7 @@
 //!
 //! let error = scenario::parse("example.yaml", "steps:\n  - start: al\n").unwrap_err();
 //! assert_eq!(error.to_string(), "example.yaml:2:12: nobody is called \"al\"");
-//! # Ok::<(), propagation_core::Error>(())
+//! # Ok::<(), propagation_model::Error>(())
 //! ```
 
 mod hints;

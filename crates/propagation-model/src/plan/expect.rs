@@ -8,9 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::words::{ERRNOS, SIGNALS};
 
 /// What must be seen by one actor: `ok`, `[ok, ENOTCONN]` or a map with more than the outcome.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "run", schemars(with = "Written"))]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(with = "Written")]
 pub struct Expected {
     /// Any of these outcomes; empty when the outcome does not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -49,8 +48,7 @@ pub struct Expected {
 }
 
 /// Whether two actors see the same superblock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
     /// The node's.
@@ -77,8 +75,7 @@ struct Detail {
 }
 
 /// One outcome or several.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 enum Outcomes {
     /// One.
@@ -88,7 +85,6 @@ enum Outcomes {
 }
 
 /// How an expectation is written; for the schema only.
-#[cfg(feature = "run")]
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "gives the schema its shape")]
@@ -226,7 +222,7 @@ impl Subject {
     /// Reads a key.
     ///
     /// ```
-    /// use propagation_core::plan::{Aspect, Subject};
+    /// use propagation_model::plan::{Aspect, Subject};
     ///
     /// let subject = Subject::parse("early@1000.list").unwrap();
     /// assert_eq!((subject.actor.as_str(), subject.uid), ("early", Some(1000)));
