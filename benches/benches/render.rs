@@ -10,9 +10,9 @@ use propagation_benches::table::{Table, against, heading, milliseconds, note};
 use propagation_core::Report;
 use propagation_core::diagnosis::explain;
 use propagation_core::observation::{Actor, Observation, Via};
-use propagation_core::report::graph::{self, Picture};
-use propagation_core::report::text::Colour;
-use propagation_core::report::{html, junit, markdown, text};
+use propagation_report::graph::{self, Picture};
+use propagation_report::text::Colour;
+use propagation_report::{html, junit, markdown, text};
 
 /// Consumers, the project's limit for them in milliseconds, and how often the whole is timed.
 const SIZES: [(u32, f64, usize); 2] = [(2, 20.0, 200), (10_000, 1_000.0, 20)];
@@ -21,8 +21,7 @@ const SIZES: [(u32, f64, usize); 2] = [(2, 20.0, 200), (10_000, 1_000.0, 20)];
 const PAGE_LIMIT: usize = 5_000_000;
 
 /// A run of the five phases with four actors, as it was saved.
-const SAVED: &str =
-    include_str!("../../crates/propagation-core/src/report/fixtures/full_success.json");
+const SAVED: &str = include_str!("../../crates/propagation-report/src/fixtures/full_success.json");
 
 /// That run with so many consumers. What was looked at of the two is there for all of them.
 fn report(consumers: u32) -> Report {

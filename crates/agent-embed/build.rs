@@ -28,10 +28,10 @@ fn main() {
 fn build(out: &Path) -> PathBuf {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crates directory");
     let workspace = crates.parent().expect("the workspace");
-    for source in
-        ["agent/src", "agent/Cargo.toml", "propagation-core/src", "propagation-core/Cargo.toml"]
-    {
-        println!("cargo:rerun-if-changed={}", crates.join(source).display());
+    for source in ["agent", "mountinfo", "propagation-model", "propagation-protocol"] {
+        for part in ["src", "Cargo.toml"] {
+            println!("cargo:rerun-if-changed={}", crates.join(source).join(part).display());
+        }
     }
     println!("cargo:rerun-if-changed={}", workspace.join("Cargo.toml").display());
     // OUT_DIR is <target>/<profile>/build/<package>/out.

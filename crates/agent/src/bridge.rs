@@ -5,11 +5,11 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
-use propagation_core::ErrorKind;
-use propagation_core::mountinfo::{MountEntry, MountPath, MountTable};
-use propagation_core::protocol::{ContainerSpec, Failure};
+use propagation_model::ErrorKind;
+use propagation_protocol::{ContainerSpec, Failure};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::failure::{errno_text, failure, system};

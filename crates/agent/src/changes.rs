@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use propagation_core::ErrorKind;
-use propagation_core::journal::HostChange;
-use propagation_core::protocol::Failure;
+use propagation_model::ErrorKind;
+use propagation_model::journal::HostChange;
+use propagation_protocol::Failure;
 
 use crate::failure::{failure, system};
 use crate::mounts::errno_of;
@@ -67,7 +67,7 @@ fn not_mapped(path: &str, owner: u32) -> Failure {
 /// Removes a directory if it is empty. One that is not there is removed already. The plain file of
 /// the producer goes first.
 pub(crate) fn remove_empty(path: &str) -> Result<(), Failure> {
-    let plain = propagation_core::marker::PLAIN_FILE;
+    let plain = propagation_model::marker::PLAIN_FILE;
     let others = fs::read_dir(path)
         .is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != plain)));
     if others {

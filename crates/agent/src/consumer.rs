@@ -12,10 +12,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Uid;
-use propagation_core::consumer_log::ConsumerLine;
-use propagation_core::marker::MARKER_FILE;
-use propagation_core::observation::{Access, Outcome};
-use propagation_core::protocol::{ProgramEvent, Seen};
+use propagation_model::marker::MARKER_FILE;
+use propagation_model::observation::{Access, Outcome};
+use propagation_protocol::consumer_log::ConsumerLine;
+use propagation_protocol::{ProgramEvent, Seen};
 use serde::{Deserialize, Serialize};
 
 use crate::child::{Child, timeout};

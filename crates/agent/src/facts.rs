@@ -5,15 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use mountinfo::{MountPath, MountTable};
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use nix::sys::utsname::uname;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Uid;
-use propagation_core::facts::{FuseConf, FuseDevice, HostFacts, PathState};
-use propagation_core::mountinfo::{MountPath, MountTable};
-use propagation_core::protocol::Reply;
+use propagation_model::facts::{FuseConf, FuseDevice, HostFacts, PathState};
+use propagation_protocol::Reply;
 
 use crate::failure::errno_name;
 use crate::fuse_mount::FUSERMOUNT3;
@@ -97,7 +97,7 @@ fn stat(proc: &Proc, pid: &str) -> Option<String> {
     text.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
 }
 
-fn covering(table: &MountTable, bridge: &str) -> Option<propagation_core::mountinfo::MountEntry> {
+fn covering(table: &MountTable, bridge: &str) -> Option<mountinfo::MountEntry> {
     table.covering(&MountPath::from(bridge)).cloned()
 }
 

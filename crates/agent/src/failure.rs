@@ -1,8 +1,8 @@
 //! Failures of the agent's own work, in the form that travels.
 
 use nix::errno::Errno;
-use propagation_core::ErrorKind;
-use propagation_core::protocol::Failure;
+use propagation_model::ErrorKind;
+use propagation_protocol::Failure;
 
 /// The symbolic name of an errno: `ENOTCONN`.
 pub(crate) fn errno_name(errno: Errno) -> String {

@@ -12,7 +12,7 @@ use fuser::{
     ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, Request,
     TimeOrNow, WriteFlags,
 };
-use propagation_core::marker::MARKER_FILE;
+use propagation_model::marker::MARKER_FILE;
 
 /// How long the kernel may keep names and attributes: not at all, or a stat(2) of a dead mount would
 /// succeed for a while. Content is never kept either (direct I/O).

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{Gid, Uid};
-use propagation_core::plan::FuseSpec;
+use propagation_model::plan::FuseSpec;
 
 use crate::failure::errno_text;
 use crate::mounts::{errno_of, unmount_lazily};

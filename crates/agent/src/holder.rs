@@ -12,9 +12,9 @@ use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::Uid;
-use propagation_core::marker::{MARKER_FILE, Marker};
-use propagation_core::observation::Outcome;
-use propagation_core::protocol::Seen;
+use propagation_model::marker::{MARKER_FILE, Marker};
+use propagation_model::observation::Outcome;
+use propagation_protocol::Seen;
 
 use crate::child::Child;
 use crate::failure::errno_name;

@@ -14,8 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use propagation_core::marker::{MARKER_FILE, Marker};
-use propagation_core::program::LoadReport;
+use propagation_model::marker::{MARKER_FILE, Marker};
+use propagation_model::program::LoadReport;
 
 use crate::failure::errno_name;
 use crate::mounts::errno_of;

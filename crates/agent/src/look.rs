@@ -4,14 +4,14 @@
 use std::fs;
 use std::path::Path;
 
+use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use propagation_core::marker::Marker;
-use propagation_core::mountinfo::MountPath;
-use propagation_core::observation::{Access, MountView, Outcome};
-use propagation_core::protocol::Seen;
+use propagation_model::marker::Marker;
+use propagation_model::observation::{Access, MountView, Outcome};
+use propagation_protocol::Seen;
 
 use crate::child::Child;
 use crate::failure::errno_name;

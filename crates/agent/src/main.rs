@@ -20,10 +20,10 @@ mod linux {
 
     use propagation_agent::host::{self, Program, Setup};
     use propagation_agent::{Consumer, Proc, Producer, Reporter, facts, node, probe};
-    use propagation_core::host::ProgramHello;
-    use propagation_core::marker::Marker;
-    use propagation_core::plan::Bridge;
-    use propagation_core::plan::FuseSpec;
+    use propagation_model::marker::Marker;
+    use propagation_model::plan::Bridge;
+    use propagation_model::plan::FuseSpec;
+    use propagation_protocol::host::ProgramHello;
 
     const USAGE: &str = "\
 usage: propagation-agent COMMAND [--NAME VALUE]...

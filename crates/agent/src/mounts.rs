@@ -7,13 +7,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use mountinfo::MountTable;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
-use propagation_core::mountinfo::MountTable;
-use propagation_core::plan::Propagation;
-use propagation_core::protocol::Failure;
+use propagation_model::plan::Propagation;
+use propagation_protocol::Failure;
 
 use crate::failure::{failure, system};
 
@@ -153,7 +153,7 @@ impl Proc {
         let file = self.of_thread("mountinfo").map_err(|e| system(operation, e))?;
         let mut text = Vec::with_capacity(4096);
         File::from(file).read_to_end(&mut text).map_err(|error| {
-            failure(propagation_core::ErrorKind::Environment, operation, error.to_string(), None)
+            failure(propagation_model::ErrorKind::Environment, operation, error.to_string(), None)
         })?;
         Ok(text)
     }
@@ -168,7 +168,7 @@ impl Proc {
 pub(crate) fn parse(text: &[u8]) -> Result<MountTable, Failure> {
     MountTable::parse(text).map_err(|error| {
         failure(
-            propagation_core::ErrorKind::Internal,
+            propagation_model::ErrorKind::Internal,
             "parse mountinfo",
             error.to_string(),
             Some("report this line as a bug"),

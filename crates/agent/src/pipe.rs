@@ -10,7 +10,7 @@ use nix::sys::socket::{
     recvmsg, sendmsg, setsockopt, socketpair, sockopt::SendTimeout,
 };
 use nix::sys::time::TimeVal;
-use propagation_core::protocol::{encode, frame_length};
+use propagation_protocol::{encode, frame_length};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -5,10 +5,10 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::unistd::Uid;
-use propagation_core::marker::{MARKER_FILE, Marker};
-use propagation_core::mountinfo::MountPath;
+use propagation_model::marker::{MARKER_FILE, Marker};
 use serde::{Deserialize, Serialize};
 
 use crate::child::within;

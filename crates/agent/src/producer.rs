@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use fuser::{Config, Session, SessionACL};
+use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Uid};
-use propagation_core::marker::{Marker, PLAIN_FILE};
-use propagation_core::mountinfo::MountPath;
-use propagation_core::plan::{FuseSpec, Stale};
-use propagation_core::protocol::{ProgramCommand, ProgramEvent};
+use propagation_model::marker::{Marker, PLAIN_FILE};
+use propagation_model::plan::{FuseSpec, Stale};
+use propagation_protocol::{ProgramCommand, ProgramEvent};
 
 use crate::failure::errno_text;
 use crate::fuse_fs::{Behaviour, MarkerFilesystem};

@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
-use propagation_core::consumer_log::ConsumerLine;
-use propagation_core::protocol::ProgramEvent;
+use propagation_protocol::ProgramEvent;
+use propagation_protocol::consumer_log::ConsumerLine;
 
 use crate::pipe::Pipe;
 

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
-use propagation_core::program::{Executed, PATH, ProgramState};
+use propagation_model::program::{Executed, PATH, ProgramState};
 
 use crate::child::within;
 use crate::failure::errno_text;

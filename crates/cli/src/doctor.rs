@@ -9,8 +9,8 @@ use propagation_core::facts::HostFacts;
 use propagation_core::mountinfo::{MountEntry, MountGraph, MountPath, MountTable};
 use propagation_core::phase::check_host;
 use propagation_core::plan::{Bridge, Plan};
-use propagation_core::report::text::{Colour, one_line, sign, write_cause};
 use propagation_core::report::{Check, Status};
+use propagation_report::text::{Colour, one_line, sign, write_cause};
 use serde::Serialize;
 
 use crate::args::{DoctorOptions, Format};

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use propagation_core::report::text::one_line;
 use propagation_core::{Error, ErrorKind, RunOutcome, ScenarioOutcome, VerdictOutcome};
+use propagation_report::text::one_line;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

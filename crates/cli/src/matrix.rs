@@ -1,5 +1,7 @@
 //! `propagation matrix`: every combination of the axes, several at a time, one JSON line for each.
 
+mod atlas;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -11,8 +13,8 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use propagation_core::fake::FakeBackend;
 use propagation_core::matrix::{self, Cell, Matrix, run_cell};
-use propagation_core::report::html;
 use propagation_core::{Error, ErrorKind, Report, Runner, scenario};
+use propagation_report::html;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::MatrixOptions;
@@ -269,7 +271,7 @@ fn progress(all: usize, done: usize) -> ProgressBar {
 /// Writes what is made of all cells.
 fn finish(options: &MatrixOptions, cells: &[Cell]) -> Result<(), Error> {
     for (name, content) in
-        [("atlas.html", matrix::atlas(cells)), ("atlas.md", matrix::document(cells))]
+        [("atlas.html", atlas::atlas(cells)), ("atlas.md", matrix::document(cells))]
     {
         let path = options.out.join(name);
         fs::write(&path, content).map_err(|error| not_written(&path, &error))?;

@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use propagation_core::report::text::Colour;
 use propagation_core::{Error, ErrorKind};
+use propagation_report::text::Colour;
 use serde_json::Value;
 
 /// Writes text and its end of line.

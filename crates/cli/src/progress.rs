@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use propagation_core::Event;
-use propagation_core::report::text::{Colour, one_line, sign};
+use propagation_report::text::{Colour, one_line, sign};
 
 use crate::log::Log;
 use crate::output;

@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use propagation_core::report::graph::{self, Picture};
-use propagation_core::report::html::IndexEntry;
-use propagation_core::report::text::{self, Colour};
-use propagation_core::report::{html, junit, markdown};
 use propagation_core::{Error, ErrorKind, Report};
+use propagation_report::graph::{self, Picture};
+use propagation_report::html::IndexEntry;
+use propagation_report::text::{self, Colour};
+use propagation_report::{html, junit, markdown};
 
 use crate::args::{ReportFormat, ReportOptions};
 use crate::exit::Exit;

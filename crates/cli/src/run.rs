@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use propagation_core::report::html::IndexEntry;
 use propagation_core::{Backend, Error, ErrorKind, Plan, Report, Runner};
+use propagation_report::html::IndexEntry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

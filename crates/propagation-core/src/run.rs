@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::context::RunContext;
+use crate::decide;
 use crate::diagnosis;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventSink};
@@ -19,7 +20,7 @@ use crate::plan::{Plan, Role};
 use crate::report::{Cleanup, Report, SCHEMA_VERSION};
 use crate::run_id::{Run, RunId};
 use crate::step;
-use crate::verdict::{self, Expectations, Verdict};
+use crate::verdict::{Expectations, Verdict};
 use crate::workload::Workload;
 
 /// Runs a plan on a backend.
@@ -150,7 +151,7 @@ impl Runner {
         let mut done = context.finish().await;
         done.measurements.waits = node.take_waits();
 
-        let answers = verdict::asks_for_an_answer(phases.iter().map(|phase| phase.id()));
+        let answers = decide::asks_for_an_answer(phases.iter().map(|phase| phase.id()));
         let mut report = Report {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -174,7 +175,7 @@ impl Runner {
             cleanup: Cleanup::default(),
         };
         report.diagnosis = diagnosis::explain(&report);
-        report.verdict = verdict::decide(&report, answers);
+        report.verdict = decide::decide(&report, answers);
         report.duration_ms = started.elapsed().as_secs_f64() * 1e3;
         events(&Event::Decided(&report));
         report.cleanup = if keep {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use propagation_core::diagnosis::{Cause as CauseData, FixKind};
-use propagation_core::report::Decision;
-use propagation_core::report::text::{Colour, render};
-use propagation_core::report::{self as core, html, junit, markdown};
+use propagation_core::report as core;
 use propagation_core::{Error, ErrorKind};
+use propagation_report::text::{Colour, render};
+use propagation_report::{Decision, html, junit, markdown};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
@@ -435,7 +435,7 @@ impl Report {
     #[getter]
     fn measurements(&self) -> Measurements {
         let measured = &self.report.measurements;
-        let split = core::time::TimeSplit::of(&self.report);
+        let split = propagation_report::time::TimeSplit::of(&self.report);
         Measurements {
             mount_to_visible_ms: measured.mount_to_visible_ms.clone(),
             fault_to_breakage_ms: measured.fault_to_breakage_ms,

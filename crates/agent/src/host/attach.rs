@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::{read, write};
-use propagation_core::host::{FromHost, Layout};
-use propagation_core::protocol::encode;
+use propagation_protocol::encode;
+use propagation_protocol::host::{FromHost, Layout};
 
 use super::{Setup, cannot_reach, dial, line, start_in_background};
 use crate::child::timeout;

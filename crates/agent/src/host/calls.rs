@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 
+use mountinfo::MountPath;
 use nix::sched::{CloneFlags, setns};
-use propagation_core::ErrorKind;
-use propagation_core::facts::{HostFacts, RUNTIMES};
-use propagation_core::host::{HostCall, HostReply};
-use propagation_core::journal::HostChange;
-use propagation_core::mountinfo::MountPath;
-use propagation_core::plan::Role;
-use propagation_core::protocol::{Call, ContainerSpec, Failure, Place, Reply};
+use propagation_model::ErrorKind;
+use propagation_model::facts::{HostFacts, RUNTIMES};
+use propagation_model::journal::HostChange;
+use propagation_model::plan::Role;
+use propagation_protocol::host::{HostCall, HostReply};
+use propagation_protocol::{Call, ContainerSpec, Failure, Place, Reply};
 
 use super::journal;
 use super::server::Server;

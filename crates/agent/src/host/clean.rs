@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use propagation_core::ErrorKind;
-use propagation_core::host::{HostReply, RUNS};
-use propagation_core::journal::HostChange;
-use propagation_core::marker::{Marker, PLAIN_FILE};
-use propagation_core::mountinfo::MountPath;
-use propagation_core::protocol::Failure;
+use mountinfo::MountPath;
+use propagation_model::ErrorKind;
+use propagation_model::journal::HostChange;
+use propagation_model::marker::{Marker, PLAIN_FILE};
+use propagation_protocol::Failure;
+use propagation_protocol::host::{HostReply, RUNS};
 
 use super::server::Server;
 use super::{journal, line};

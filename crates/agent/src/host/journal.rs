@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use propagation_core::ErrorKind;
-use propagation_core::journal::{EntryState, HostChange, Journal};
-use propagation_core::protocol::Failure;
+use propagation_model::ErrorKind;
+use propagation_model::journal::{EntryState, HostChange, Journal};
+use propagation_protocol::Failure;
 
 use crate::changes;
 use crate::failure::{failure, system};
@@ -41,7 +41,7 @@ pub(super) fn make(
     apply: impl FnOnce(&HostChange) -> Result<bool, Failure>,
 ) -> Result<bool, Failure> {
     let mut journal = read(path)?;
-    let standing = |entry: &propagation_core::journal::Entry| {
+    let standing = |entry: &propagation_model::journal::Entry| {
         entry.change == *change && entry.state == EntryState::Made
     };
     let known = journal.entries().iter().any(standing);

@@ -3,9 +3,9 @@
 use std::os::fd::AsFd;
 
 use nix::sched::{CloneFlags, setns};
-use propagation_core::marker::Marker;
-use propagation_core::observation::{Access, Outcome};
-use propagation_core::protocol::{Failure, Look, Place, Reply, Seen};
+use propagation_model::marker::Marker;
+use propagation_model::observation::{Access, Outcome};
+use propagation_protocol::{Failure, Look, Place, Reply, Seen};
 
 use super::programs::Programs;
 use crate::child::Child;

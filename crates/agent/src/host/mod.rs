@@ -29,9 +29,9 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::Mode;
 use nix::unistd::setsid;
-use propagation_core::host::{Layout, RUNS};
-use propagation_core::plan::Bridge;
-use propagation_core::protocol::Failure;
+use propagation_model::plan::Bridge;
+use propagation_protocol::Failure;
+use propagation_protocol::host::{Layout, RUNS};
 
 use crate::changes;
 use crate::failure::{errno_text, system};

@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use propagation_core::host::ProgramHello;
-use propagation_core::program::ProgramState;
-use propagation_core::protocol::{ContainerSpec, ProgramEvent};
+use propagation_model::program::ProgramState;
+use propagation_protocol::host::ProgramHello;
+use propagation_protocol::{ContainerSpec, ProgramEvent};
 
 use super::{cannot_reach, dial};
 use crate::failure::errno_text;

@@ -7,11 +7,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::stat::Mode;
-use propagation_core::ErrorKind;
-use propagation_core::host::{HostMessage, ProgramHello};
-use propagation_core::plan::{Fault, Role};
-use propagation_core::program::ProgramState;
-use propagation_core::protocol::{ContainerSpec, Failure, ProgramEvent};
+use propagation_model::ErrorKind;
+use propagation_model::plan::{Fault, Role};
+use propagation_model::program::ProgramState;
+use propagation_protocol::host::{HostMessage, ProgramHello};
+use propagation_protocol::{ContainerSpec, Failure, ProgramEvent};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::facts::{made_at_ns, state_of};

@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use propagation_core::ErrorKind;
-use propagation_core::host::{HostCall, HostReply, HostRequest, Layout};
-use propagation_core::plan::{Bridge, Fault};
-use propagation_core::protocol::{Call, Failure, Reply};
+use propagation_model::ErrorKind;
+use propagation_model::plan::{Bridge, Fault};
+use propagation_protocol::host::{HostCall, HostReply, HostRequest, Layout};
+use propagation_protocol::{Call, Failure, Reply};
 use rustix::process::Signal;
 
 use super::Setup;

@@ -3,10 +3,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use propagation_core::host::{
+use propagation_protocol::Failure;
+use propagation_protocol::host::{
     FromHost, HOST_PROTOCOL_VERSION, HostMessage, HostReply, HostRequest, ToHost,
 };
-use propagation_core::protocol::Failure;
 
 use crate::pipe::Pipe;
 use crate::sys::now_ns;
@@ -113,7 +113,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use propagation_core::host::{HostCall, HostRequest};
+    use propagation_protocol::host::{HostCall, HostRequest};
 
     use super::*;
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
-use propagation_core::ErrorKind;
-use propagation_core::journal::HostChange;
-use propagation_core::mountinfo::{MountEntry, MountPath, MountTable};
-use propagation_core::protocol::{Call, Failure, Place, Reply};
+use propagation_model::ErrorKind;
+use propagation_model::journal::HostChange;
+use propagation_protocol::{Call, Failure, Place, Reply};
 
 use super::root::IMAGE;
 use super::server::Server;

@@ -6,14 +6,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, chdir};
-use propagation_core::mountinfo::MountPath;
-use propagation_core::plan::Propagation;
-use propagation_core::program::StartRefused;
-use propagation_core::protocol::{Bind, ContainerSpec};
+use propagation_model::plan::Propagation;
+use propagation_model::program::StartRefused;
+use propagation_protocol::{Bind, ContainerSpec};
 
 use super::oci::{self, Engine};
 use super::root::IMAGE;

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
-use propagation_core::ErrorKind;
-use propagation_core::mountinfo::MountPath;
-use propagation_core::plan::{Fault, Role};
-use propagation_core::protocol::{Failure, ProgramCommand, Reply};
+use propagation_model::ErrorKind;
+use propagation_model::plan::{Fault, Role};
+use propagation_protocol::{Failure, ProgramCommand, Reply};
 
 use super::memory_limit::MemoryLimit;
 use super::programs::{Awaited, Container};

@@ -8,9 +8,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use propagation_core::marker::Marker;
-use propagation_core::observation::Outcome;
-use propagation_core::protocol::{Failure, Look, Place, Reply, Seen};
+use propagation_model::marker::Marker;
+use propagation_model::observation::Outcome;
+use propagation_protocol::{Failure, Look, Place, Reply, Seen};
 use serde::{Deserialize, Serialize};
 
 use super::server::{Progress, Server};

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
-use propagation_core::ErrorKind;
-use propagation_core::protocol::Failure;
+use propagation_model::ErrorKind;
+use propagation_protocol::Failure;
 
 use crate::failure::{errno_text, failure};
 use crate::mounts::errno_of;

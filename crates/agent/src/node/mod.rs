@@ -33,7 +33,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Uid, setsid};
-use propagation_core::protocol::{Failure, Message, NodeSetup, PROTOCOL_VERSION};
+use propagation_protocol::{Failure, Message, NodeSetup, PROTOCOL_VERSION};
 
 use crate::facts::mapped_uids;
 use crate::failure::system;

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use propagation_core::ErrorKind;
-use propagation_core::marker::Marker;
-use propagation_core::observation::{Access, Outcome};
-use propagation_core::protocol::{Failure, Look, Place, Reply, Seen};
+use propagation_model::ErrorKind;
+use propagation_model::marker::Marker;
+use propagation_model::observation::{Access, Outcome};
+use propagation_protocol::{Failure, Look, Place, Reply, Seen};
 
 use super::server::{Progress, Server};
 use super::view::View;

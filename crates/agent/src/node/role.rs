@@ -1,7 +1,7 @@
 //! What the program of a container is, by its role: a producer, a supervisor of one, or a consumer.
 
-use propagation_core::plan::Role;
-use propagation_core::protocol::ContainerSpec;
+use propagation_model::plan::Role;
+use propagation_protocol::ContainerSpec;
 
 use crate::consumer::Consumer;
 use crate::producer::Producer;

@@ -10,8 +10,8 @@ use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::{chdir, sethostname};
-use propagation_core::plan::{BridgeState, Covering, RuntimeSpec};
-use propagation_core::protocol::{Failure, NodeSetup};
+use propagation_model::plan::{BridgeState, Covering, RuntimeSpec};
+use propagation_protocol::{Failure, NodeSetup};
 
 use crate::failure::system;
 use crate::mounts::{

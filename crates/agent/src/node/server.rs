@@ -8,12 +8,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use propagation_core::ErrorKind;
-use propagation_core::marker::Marker;
-use propagation_core::observation::Access;
-use propagation_core::plan::Stale;
-use propagation_core::program::ProgramState;
-use propagation_core::protocol::{
+use propagation_model::ErrorKind;
+use propagation_model::marker::Marker;
+use propagation_model::observation::Access;
+use propagation_model::plan::Stale;
+use propagation_model::program::ProgramState;
+use propagation_protocol::{
     Call, Failure, Message, NodeSetup, Place, ProgramCommand, ProgramEvent, Reply, Request,
 };
 

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
-use propagation_core::ErrorKind;
-use propagation_core::program::StartRefused;
-use propagation_core::protocol::{ContainerSpec, Failure, Place, Reply};
+use propagation_model::ErrorKind;
+use propagation_model::program::StartRefused;
+use propagation_protocol::{ContainerSpec, Failure, Place, Reply};
 use serde::{Deserialize, Serialize};
 
 use super::container::{self, Made, Process};

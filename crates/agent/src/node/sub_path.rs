@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::mount::MsFlags;
-use propagation_core::mountinfo::MountPath;
-use propagation_core::program::StartRefused;
+use propagation_model::program::StartRefused;
 
 use crate::failure::{errno_name, go_errno_text};
 use crate::mounts::{Proc, bind_recursive, errno_of, make_directory, propagate, unmount_lazily};

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, getpid};
-use propagation_core::ErrorKind;
-use propagation_core::protocol::Failure;
+use propagation_model::ErrorKind;
+use propagation_protocol::Failure;
 
 use crate::failure::{errno_text, failure, system};
 use crate::pipe::Pipe;

@@ -2,13 +2,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use mountinfo::MountPropagation;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::getpid;
-use propagation_core::mountinfo::MountPropagation;
-use propagation_core::plan::{RuntimeNamespace, RuntimeSpec};
-use propagation_core::protocol::Failure;
+use propagation_model::plan::{RuntimeNamespace, RuntimeSpec};
+use propagation_protocol::Failure;
 
 use crate::child::Child;
 use crate::failure::system;
@@ -153,9 +153,9 @@ pub(super) fn finished(proc: &Proc, with_user: bool) -> Result<View, Errno> {
 /// Whether a volume of this propagation can be on a mount: containerd's check.
 pub(super) fn carries(
     mount: MountPropagation,
-    volume: propagation_core::plan::Propagation,
+    volume: propagation_model::plan::Propagation,
 ) -> Result<(), &'static str> {
-    use propagation_core::plan::Propagation;
+    use propagation_model::plan::Propagation;
     let shared = matches!(mount, MountPropagation::Shared | MountPropagation::SlaveAndShared);
     match volume {
         Propagation::None => Ok(()),

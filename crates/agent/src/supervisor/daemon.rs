@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
-use propagation_core::protocol::ProgramEvent;
+use propagation_protocol::ProgramEvent;
 
 use crate::child::Child;
 use crate::failure::errno_text;

@@ -10,8 +10,8 @@ use std::process::Stdio;
 use nix::fcntl::OFlag;
 use nix::sys::signal::SigSet;
 use nix::unistd::pipe2;
-use propagation_core::marker::{MARKER_FILE, Marker};
-use propagation_core::plan::MarkerPlace;
+use propagation_model::marker::{MARKER_FILE, Marker};
+use propagation_model::plan::MarkerPlace;
 
 use super::daemon::Daemon;
 use super::mount::clear_stale;

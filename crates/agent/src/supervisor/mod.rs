@@ -17,8 +17,8 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use propagation_core::program::ProgramState;
-use propagation_core::protocol::{ProgramCommand, ProgramEvent};
+use propagation_model::program::ProgramState;
+use propagation_protocol::{ProgramCommand, ProgramEvent};
 
 use crate::child::timeout;
 use crate::failure::errno_text;

@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use propagation_core::marker::MARKER_FILE;
-use propagation_core::mountinfo::{MountEntry, MountPath};
-use propagation_core::observation::Access;
-use propagation_core::plan::{MarkerPlace, Stale};
-use propagation_core::protocol::ProgramEvent;
+use mountinfo::{MountEntry, MountPath};
+use propagation_model::marker::MARKER_FILE;
+use propagation_model::observation::Access;
+use propagation_model::plan::{MarkerPlace, Stale};
+use propagation_protocol::ProgramEvent;
 
 use super::daemon::Daemon;
 use super::told::Supervisor;

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use propagation_core::report::Status;
-use propagation_core::report::html::IndexEntry;
-use propagation_core::report::text::{one_line, sign};
 use propagation_core::{Error, ErrorKind, Report, RunOutcome, ScenarioOutcome};
+use propagation_report::html::IndexEntry;
+use propagation_report::text::{one_line, sign};
 
 use crate::args::{ReportFormat, RunOptions};
 use crate::exit::Exit;

@@ -22,7 +22,6 @@
 //! which link does it stop?
 
 mod below;
-mod cause;
 mod chain;
 mod growth;
 mod host;
@@ -34,11 +33,13 @@ mod scene;
 mod silent;
 mod stacking;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod visibility;
 
-pub use cause::{Cause, Confidence, Fix, FixKind};
+use propagation_model::cause;
+
+pub use cause::{Cause, Confidence, Fix, FixKind, NOTHING_WRONG};
 pub use chain::{chain, draw_chain};
 pub use host::host;
 pub use runtime::runtime_apart;
@@ -46,9 +47,6 @@ pub use visibility::{Broken, Explanation, Place, visibility};
 
 use crate::report::Report;
 use scene::Scene;
-
-/// The id of the one cause of a run in which everything is as it should be.
-pub const NOTHING_WRONG: &str = "nothing-wrong";
 
 /// The rules, from what prevents everything to what is a hazard. This is the order of causes.
 const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 9] = [

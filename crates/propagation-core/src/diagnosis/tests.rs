@@ -18,6 +18,11 @@ fn load(json: &str, plan: &Plan) -> Report {
     serde_json::from_value(value).expect("a fixture is a report")
 }
 
+/// The report of a run whose daemon was stopped.
+pub(crate) fn stopped() -> Report {
+    load(include_str!("fixtures/stopped.json"), &Plan::default())
+}
+
 fn in_order() -> Report {
     load(include_str!("fixtures/in-order.json"), &Plan::default())
 }

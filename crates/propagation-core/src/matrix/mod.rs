@@ -2,7 +2,7 @@
 //!
 //! An axis is a name, its values, and what a value does to the plan of a cell ([`AXES`]); adding one is
 //! adding an entry there. A [`Matrix`] says which values are taken; [`Matrix::cells`] multiplies them, in a
-//! fixed order. What a cell shows is a [`Cell`]; [`atlas`] and [`document`] are pure functions of many.
+//! fixed order. What a cell shows is a [`Cell`]; [`document`] is a pure function of many.
 //!
 //! ```
 //! use propagation_core::matrix::Matrix;
@@ -14,14 +14,12 @@
 //! # Ok::<(), propagation_core::Error>(())
 //! ```
 
-mod atlas;
 mod axes;
 mod cell;
 mod document;
 
 use std::collections::BTreeMap;
 
-pub use atlas::atlas;
 pub use axes::{AXES, Axis};
 pub use cell::{Cell, STEPS, Seen, run_cell};
 pub use document::{document, is_documented};

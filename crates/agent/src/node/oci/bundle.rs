@@ -4,9 +4,9 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
-use propagation_core::plan::Propagation;
-use propagation_core::program::{PATH, StartRefused};
-use propagation_core::protocol::{Bind, ContainerSpec};
+use propagation_model::plan::Propagation;
+use propagation_model::program::{PATH, StartRefused};
+use propagation_protocol::{Bind, ContainerSpec};
 use serde_json::{Value, json};
 
 use super::super::capabilities;
@@ -128,9 +128,9 @@ pub(super) fn capabilities_of(spec: &ContainerSpec) -> Result<Vec<String>, Start
 
 #[cfg(test)]
 mod tests {
-    use propagation_core::marker::Marker;
-    use propagation_core::plan::{FuseSpec, Role};
-    use propagation_core::protocol::Place;
+    use propagation_model::marker::Marker;
+    use propagation_model::plan::{FuseSpec, Role};
+    use propagation_protocol::Place;
 
     use super::*;
 

@@ -8,16 +8,16 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use mountinfo::MountEntry;
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
-use propagation_core::ErrorKind;
-use propagation_core::mountinfo::MountEntry;
-use propagation_core::plan::RuntimeSpec;
-use propagation_core::protocol::Failure;
+use propagation_model::ErrorKind;
+use propagation_model::plan::RuntimeSpec;
+use propagation_protocol::Failure;
 use serde::Deserialize;
 
 use super::super::root::runtime_on_node;

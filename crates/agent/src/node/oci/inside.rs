@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
-use propagation_core::protocol::{ContainerSpec, frame_length};
+use propagation_protocol::{ContainerSpec, frame_length};
 use serde::{Deserialize, Serialize};
 
 use super::super::role;

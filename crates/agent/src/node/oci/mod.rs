@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
-use propagation_core::program::StartRefused;
-use propagation_core::protocol::{Bind, ContainerSpec, Failure, NodeSetup};
+use propagation_model::program::StartRefused;
+use propagation_protocol::{Bind, ContainerSpec, Failure, NodeSetup};
 
 pub(super) use engine::Engine;
 

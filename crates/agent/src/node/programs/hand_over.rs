@@ -1,8 +1,8 @@
 //! Handing the mount of a daemon that has died over to a successor.
 
-use propagation_core::ErrorKind;
-use propagation_core::marker::Marker;
-use propagation_core::protocol::Failure;
+use propagation_model::ErrorKind;
+use propagation_model::marker::Marker;
+use propagation_protocol::Failure;
 
 use super::super::role::producer_of;
 use super::Container;

@@ -7,10 +7,10 @@ mod remove;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use propagation_core::ErrorKind;
-use propagation_core::plan::Role;
-use propagation_core::program::{LoadReport, ProgramState};
-use propagation_core::protocol::{ContainerSpec, Failure, ProgramCommand, ProgramEvent};
+use propagation_model::ErrorKind;
+use propagation_model::plan::Role;
+use propagation_model::program::{LoadReport, ProgramState};
+use propagation_protocol::{ContainerSpec, Failure, ProgramCommand, ProgramEvent};
 
 use super::container::Made;
 use super::keeper::Keeper;

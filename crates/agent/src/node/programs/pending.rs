@@ -1,7 +1,7 @@
 //! The requests that wait for something of a container's program, and their answers.
 
-use propagation_core::ErrorKind;
-use propagation_core::protocol::{Failure, Reply};
+use propagation_model::ErrorKind;
+use propagation_protocol::{Failure, Reply};
 
 use crate::failure::failure;
 use crate::sys::in_ms;

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, kill};
 use nix::unistd::{Gid, Pid, Uid, setgid, setgroups, setuid};
-use propagation_core::plan::Role;
-use propagation_core::protocol::{ContainerSpec, Failure, ProgramEvent};
+use propagation_model::plan::Role;
+use propagation_protocol::{ContainerSpec, Failure, ProgramEvent};
 
 use super::super::capabilities::drop_all_but;
 use super::super::container::Process;

@@ -1,7 +1,7 @@
 //! Removing a container, with all its processes.
 
 use nix::sys::signal::Signal;
-use propagation_core::protocol::Reply;
+use propagation_protocol::Reply;
 
 use super::super::server::Server;
 use super::pending::{Awaited, REMOVE_MS};

@@ -1,0 +1,284 @@
+//! One mount: a line of mountinfo.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::parse::{FieldError, ParseError, parse_device, parse_line};
+use super::path::{MountPath, write_escaped};
+
+/// The device number of a superblock, written `major:minor`.
+///
+/// Every FUSE mount gets a new one (`0:N`), so it tells a restarted daemon's mount from the dead
+/// one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[derive(schemars::JsonSchema)]
+pub struct DeviceId {
+    /// The driver; 0 for filesystems without a block device.
+    pub major: u32,
+    /// The instance.
+    pub minor: u32,
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = FieldError;
+
+    fn from_str(text: &str) -> Result<Self, FieldError> {
+        parse_device(text.as_bytes())
+    }
+}
+
+impl TryFrom<String> for DeviceId {
+    type Error = FieldError;
+
+    fn try_from(text: String) -> Result<Self, FieldError> {
+        text.parse()
+    }
+}
+
+impl From<DeviceId> for String {
+    fn from(device: DeviceId) -> Self {
+        device.to_string()
+    }
+}
+
+/// How mounts and unmounts travel to and from a mount, in findmnt's words.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+pub enum MountPropagation {
+    /// Neither sends nor receives.
+    #[serde(rename = "private")]
+    Private,
+    /// Sends to its peers and their slaves, receives from its peers.
+    #[serde(rename = "shared")]
+    Shared,
+    /// Receives from its master group.
+    #[serde(rename = "slave")]
+    Slave,
+    /// Receives from its master group, and sends to and receives from its peers.
+    #[serde(rename = "shared,slave")]
+    SlaveAndShared,
+    /// Private, and cannot be bind mounted.
+    #[serde(rename = "unbindable")]
+    Unbindable,
+}
+
+impl fmt::Display for MountPropagation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Private => "private",
+            Self::Shared => "shared",
+            Self::Slave => "slave",
+            Self::SlaveAndShared => "shared,slave",
+            Self::Unbindable => "unbindable",
+        })
+    }
+}
+
+/// One mount of a namespace.
+///
+/// [`Display`](fmt::Display) writes the mountinfo line, [`FromStr`] reads one. The text fields
+/// (`mount_options`, `fs_type`, `super_options`) are kept in mountinfo notation: an octal escape in
+/// them stays one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct MountEntry {
+    /// Identifies the mount while it exists; reused afterwards.
+    pub mount_id: u64,
+    /// The mount that this one is mounted on. At the root of the view it is a mount out of view, or
+    /// the mount itself.
+    pub parent_id: u64,
+    /// The superblock that is mounted.
+    pub device: DeviceId,
+    /// The directory of the filesystem that is seen at the mount point; not `/` for a bind mount of
+    /// a subdirectory.
+    pub root: MountPath,
+    /// Where it is mounted, from the root directory of the process whose view this is.
+    pub mount_point: MountPath,
+    /// The options of this mount, such as `rw,relatime`.
+    pub mount_options: String,
+    /// The peer group, when the mount is shared. Group ids are kernel-wide and reused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<u64>,
+    /// The peer group that this mount receives from, when it is a slave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<u64>,
+    /// The nearest peer group above `master` with a mount in this view; given when `master` has
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagate_from: Option<u64>,
+    /// Whether the mount refuses to be bind mounted.
+    #[serde(default)]
+    pub unbindable: bool,
+    /// The filesystem, such as `ext4` or `fuse.sshfs`.
+    pub fs_type: String,
+    /// What the filesystem calls its source. Any text, and sometimes empty.
+    pub source: MountPath,
+    /// The options of the superblock, which all of its mounts have in common.
+    pub super_options: String,
+}
+
+/// Whether a filesystem of this type is served by a FUSE daemon.
+pub fn is_fuse(fs_type: &str) -> bool {
+    matches!(fs_type.split('.').next(), Some("fuse" | "fuseblk"))
+}
+
+impl MountEntry {
+    /// How mounts travel to and from this mount.
+    pub fn propagation(&self) -> MountPropagation {
+        match (self.shared, self.master) {
+            (Some(_), Some(_)) => MountPropagation::SlaveAndShared,
+            (Some(_), None) => MountPropagation::Shared,
+            (None, Some(_)) => MountPropagation::Slave,
+            (None, None) if self.unbindable => MountPropagation::Unbindable,
+            (None, None) => MountPropagation::Private,
+        }
+    }
+
+    /// Whether a FUSE daemon serves the files. False for `fusectl`, which is the kernel's own.
+    pub fn is_fuse(&self) -> bool {
+        is_fuse(&self.fs_type)
+    }
+
+    /// The directory of the filesystem that `path`, a path at or below the mount point, stands for.
+    /// It does not ask whether another mount covers `path`.
+    pub fn directory_of(&self, path: &MountPath) -> Option<MountPath> {
+        path.strip_prefix(&self.mount_point).map(|below| self.root.join(&below))
+    }
+
+    /// Where `directory`, a directory of the filesystem, appears through this mount; none when it
+    /// is outside `root`.
+    pub fn path_of(&self, directory: &MountPath) -> Option<MountPath> {
+        directory.strip_prefix(&self.root).map(|below| self.mount_point.join(&below))
+    }
+}
+
+impl FromStr for MountEntry {
+    type Err = ParseError;
+
+    fn from_str(line: &str) -> Result<Self, ParseError> {
+        parse_line(line.strip_suffix('\n').unwrap_or(line).as_bytes(), 1)
+    }
+}
+
+impl fmt::Display for MountEntry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mount_id, parent_id, device, root, mount_point, .. } = self;
+        write!(formatter, "{mount_id} {parent_id} {device} {root} {mount_point} ")?;
+        write_escaped(formatter, self.mount_options.as_bytes(), char::is_whitespace)?;
+        let tags = [
+            ("shared", self.shared),
+            ("master", self.master),
+            ("propagate_from", self.propagate_from),
+        ];
+        for (tag, group) in tags {
+            if let Some(group) = group {
+                write!(formatter, " {tag}:{group}")?;
+            }
+        }
+        if self.unbindable {
+            formatter.write_str(" unbindable")?;
+        }
+        formatter.write_str(" - ")?;
+        write_escaped(formatter, self.fs_type.as_bytes(), char::is_whitespace)?;
+        write!(formatter, " {} ", self.source)?;
+        write_escaped(formatter, self.super_options.as_bytes(), |character| character == '\n')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(line: &str) -> MountEntry {
+        line.parse().expect("a mountinfo line")
+    }
+
+    #[test]
+    fn propagation_is_named_as_findmnt_does() {
+        for (tags, name) in [
+            ("", "private"),
+            ("shared:1 ", "shared"),
+            ("master:1 ", "slave"),
+            ("shared:2 master:1 ", "shared,slave"),
+            ("unbindable ", "unbindable"),
+        ] {
+            let propagation =
+                entry(&format!("36 35 0:46 / /mnt rw {tags}- tmpfs t rw")).propagation();
+            assert_eq!(propagation.to_string(), name);
+            assert_eq!(serde_json::to_value(propagation).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn fuse_is_told_from_its_control_filesystem() {
+        for (fs_type, expected) in [
+            ("fuse", true),
+            ("fuse.sshfs", true),
+            ("fuseblk", true),
+            ("fuseblk.ntfs", true),
+            ("fusectl", false),
+            ("ext4", false),
+        ] {
+            let entry = entry(&format!("36 35 0:46 / /mnt rw - {fs_type} x rw"));
+            assert_eq!(entry.is_fuse(), expected, "{fs_type}");
+        }
+    }
+
+    #[test]
+    fn paths_translate_between_namespace_and_filesystem() {
+        let entry = entry("36 35 0:46 /bridge /data rw - tmpfs t rw");
+        let [inside, directory] = ["/data/dfs", "/bridge/dfs"].map(MountPath::from);
+        assert_eq!(entry.directory_of(&inside), Some(directory.clone()));
+        assert_eq!(entry.path_of(&directory), Some(inside));
+        assert_eq!(entry.directory_of(&"/data".into()), Some("/bridge".into()));
+        assert_eq!(entry.path_of(&"/bridge".into()), Some("/data".into()));
+        assert_eq!(entry.path_of(&"/bridge2".into()), None);
+    }
+
+    #[test]
+    fn text_that_would_break_the_line_is_escaped() {
+        let mut entry = entry("36 35 0:46 / /mnt rw - tmpfs t rw");
+        entry.mount_options = "rw x".into();
+        entry.super_options = "rw a b\n1 2".into();
+        assert_eq!(entry.to_string(), r"36 35 0:46 / /mnt rw\040x - tmpfs t rw a b\0121 2");
+    }
+
+    #[test]
+    fn json_is_flat_text_and_omits_absent_groups() {
+        let entry = entry(r"36 35 0:46 / /my\040mnt rw master:7 - fuse.x src rw");
+        let json = serde_json::json!({
+            "mount_id": 36, "parent_id": 35, "device": "0:46", "root": "/",
+            "mount_point": r"/my\040mnt", "mount_options": "rw", "master": 7, "unbindable": false,
+            "fs_type": "fuse.x", "source": "src", "super_options": "rw",
+        });
+        assert_eq!(serde_json::to_value(&entry).unwrap(), json);
+        assert_eq!(serde_json::from_value::<MountEntry>(json).unwrap(), entry);
+    }
+
+    #[test]
+    fn the_schema_has_paths_and_devices_as_text() {
+        let schema = schemars::schema_for!(MountEntry).to_value();
+        for name in ["MountPath", "DeviceId"] {
+            assert_eq!(schema["$defs"][name]["type"], "string", "{schema}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Deciding: what follows from a report whose phases and causes are there.
+
+use propagation_model::plan::Repair;
+use propagation_model::report::{CheckId, Measurements, PhaseReport, Report, Status};
+use propagation_model::verdict::{Answer, Expectations, ScenarioOutcome, Verdict, VerdictOutcome};
+
+/// The phases that an answer needs. Phases of one's own may come beside them.
+const FIVE: [&str; 5] = ["host_setup", "producer", "consumer", "stale_mount", "recovery"];
+
+/// Whether a list of phases asks the question that an [`Answer`] answers.
+pub(crate) fn asks_for_an_answer<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> bool {
+    FIVE.iter().all(|five| ids.clone().any(|id| id == *five))
+}
+
+/// What follows from a report whose phases and causes are there.
+pub(crate) fn decide(report: &Report, answers: bool) -> Verdict {
+    match answers {
+        true => Verdict::Answer(answer(report)),
+        false => Verdict::Expectations(expectations(report)),
+    }
+}
+
+fn expectations(report: &Report) -> Expectations {
+    let counted = Expectations::of(&report.phases);
+    let words = if let Some(reason) = &report.cut_short {
+        format!("The run was cut short: {reason}.")
+    } else if let Some(phase) = errored(&report.phases) {
+        could_not(phase)
+    } else {
+        return counted;
+    };
+    let summary = format!("{words} {}", counted.summary);
+    Expectations { outcome: ScenarioOutcome::Inconclusive, summary, ..counted }
+}
+
+/// Decides in the order of the decision table: what cannot be trusted first, then the key question, then
+/// recovery.
+fn answer(report: &Report) -> Answer {
+    let phases = &report.phases;
+    if let Some(reason) = &report.cut_short {
+        let again = vec!["Run it again and let it finish.".into()];
+        return inconclusive(format!("The run was cut short: {reason}."), again);
+    }
+    if let Some(phase) = errored(phases) {
+        let again = vec!["Remove the cause named above and run it again.".into()];
+        return inconclusive(could_not(phase), again);
+    }
+    let failed =
+        |id: &str| phases.iter().find(|phase| phase.id == id && phase.status == Status::Failed);
+    if let Some(phase) = failed("host_setup") {
+        let why = why(report, phase);
+        let summary = format!("The host is not set up to share FUSE mounts: {why}.");
+        return inconclusive(summary, fixes_and_again(report));
+    }
+    if let Some(phase) = failed("producer") {
+        let why = why(report, phase);
+        let summary = format!(
+            "The producer's mount did not reach the node: {why}. This is configuration, not a limit \
+             of FUSE."
+        );
+        return inconclusive(summary, fixes_and_again(report));
+    }
+    if let Some(phase) = failed("consumer") {
+        let positive = |id: &CheckId| matches!(id, CheckId::Control(_));
+        if phase.checks.iter().any(|c| positive(&c.id) && c.status == Status::Failed) {
+            let summary =
+                "A control that must not see the mount sees it, so seeing it proves nothing.";
+            return inconclusive(summary.into(), fixes_and_again(report));
+        }
+        return Answer {
+            outcome: VerdictOutcome::FundamentalFailure,
+            summary: format!(
+                "The producer's mount reaches the node and not its consumers: {}.",
+                why(report, phase)
+            ),
+            next_steps: fixes_and_again(report),
+        };
+    }
+    let trouble = ["stale_mount", "recovery"].into_iter().find_map(failed);
+    if let Some(phase) = trouble {
+        return partial(report, phase);
+    }
+    if let Some(missing) = FIVE.iter().find(|id| !passed(phases, id)) {
+        let summary = format!("The phase {missing} did not run, so nothing follows for recovery.");
+        return inconclusive(summary, vec!["Run all five phases.".into()]);
+    }
+    full_success(&report.measurements)
+}
+
+fn errored(phases: &[PhaseReport]) -> Option<&PhaseReport> {
+    phases.iter().find(|phase| phase.status == Status::Errored)
+}
+
+fn could_not(phase: &PhaseReport) -> String {
+    let reason = phase.reason.as_deref().unwrap_or("the tool failed");
+    format!("The phase {} could not be carried out: {}.", phase.id, reason.trim_end_matches('.'))
+}
+
+fn passed(phases: &[PhaseReport], id: &str) -> bool {
+    phases.iter().any(|phase| phase.id == id && phase.status == Status::Passed)
+}
+
+/// The first cause, or what the first check that failed has observed where none was found.
+fn why(report: &Report, phase: &PhaseReport) -> String {
+    let check = phase.checks.iter().find(|check| check.status == Status::Failed);
+    let observed = || check.map_or("no check says why", |check| &check.observed);
+    let cause = report.diagnosis.first().map(|cause| cause.title.as_str());
+    cause.unwrap_or_else(observed).trim_end_matches('.').to_owned()
+}
+
+/// What removes the causes, each once.
+fn fixes(report: &Report) -> Vec<String> {
+    let mut fixes: Vec<String> = Vec::new();
+    for cause in &report.diagnosis {
+        if !fixes.contains(&cause.fix.words) {
+            fixes.push(cause.fix.words.clone());
+        }
+    }
+    fixes
+}
+
+fn fixes_and_again(report: &Report) -> Vec<String> {
+    let mut steps = fixes(report);
+    steps.push("Run it again.".into());
+    steps
+}
+
+fn inconclusive(summary: String, next_steps: Vec<String>) -> Answer {
+    Answer { outcome: VerdictOutcome::Inconclusive, summary, next_steps }
+}
+
+fn full_success(measurements: &Measurements) -> Answer {
+    let after = measurements
+        .remount_to_fresh_read_ms
+        .map(|ms| format!(" {ms:.1} ms after the producer serves again"));
+    Answer {
+        outcome: VerdictOutcome::FullSuccess,
+        summary: format!(
+            "FUSE propagation works: consumers see the mount, notice its death, and read the fresh \
+             one{}, with no intervention.",
+            after.unwrap_or_default()
+        ),
+        next_steps: Vec::new(),
+    }
+}
+
+fn partial(report: &Report, phase: &PhaseReport) -> Answer {
+    let rescue = match report.measurements.smallest_intervention {
+        Some(Repair::Wait) => "consumers come back by themselves".to_owned(),
+        Some(repair) => format!("consumers come back only after {}", repair.words()),
+        None => "no intervention that was tried brought consumers back".to_owned(),
+    };
+    Answer {
+        outcome: VerdictOutcome::PartialSuccess,
+        summary: format!("FUSE propagation works, and {rescue}: {}.", why(report, phase)),
+        next_steps: fixes(report),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::tests::stopped;
+    use propagation_model::report::Check;
+
+    /// A report of five phases that passed, but for those named, and has no cause.
+    fn five(not_passed: &[(&str, Status)]) -> Report {
+        let phases = FIVE.iter().map(|id| {
+            let found = not_passed.iter().find(|(name, _)| name == id);
+            let status = found.map_or(Status::Passed, |(_, status)| *status);
+            PhaseReport {
+                id: (*id).into(),
+                status,
+                started_ms: 0.0,
+                duration_ms: 1.0,
+                reason: None,
+                checks: vec![Check::new("c", status != Status::Failed, "expected", "observed")],
+            }
+        });
+        Report {
+            phases: phases.collect(),
+            diagnosis: Vec::new(),
+            measurements: Measurements::default(),
+            cut_short: None,
+            ..stopped()
+        }
+    }
+
+    fn outcome(not_passed: &[(&str, Status)]) -> VerdictOutcome {
+        answer(&five(not_passed)).outcome
+    }
+
+    #[test]
+    fn the_decision_table() {
+        use Status::{Errored, Failed, Skipped};
+        use VerdictOutcome::{FullSuccess, FundamentalFailure, Inconclusive, PartialSuccess};
+        assert_eq!(outcome(&[]), FullSuccess);
+        assert_eq!(outcome(&[("stale_mount", Failed)]), PartialSuccess);
+        assert_eq!(outcome(&[("recovery", Failed)]), PartialSuccess);
+        let later = [("stale_mount", Skipped), ("recovery", Skipped)];
+        assert_eq!(outcome(&[&[("consumer", Failed)], &later[..]].concat()), FundamentalFailure);
+        for first in ["host_setup", "producer"] {
+            assert_eq!(outcome(&[(first, Failed)]), Inconclusive);
+        }
+        for id in FIVE {
+            assert_eq!(outcome(&[(id, Errored)]), Inconclusive, "{id} errored");
+        }
+        assert_eq!(outcome(&[("recovery", Skipped)]), Inconclusive);
+    }
+
+    #[test]
+    fn a_positive_control_makes_the_consumers_phase_inconclusive() {
+        let mut report = five(&[("consumer", Status::Failed)]);
+        let control = CheckId::Control("control".into());
+        report.phases[2].checks.push(Check::new(control, false, "blind", "it sees it"));
+        let answer = answer(&report);
+        assert_eq!(answer.outcome, VerdictOutcome::Inconclusive);
+        assert!(answer.summary.contains("control"));
+    }
+
+    #[test]
+    fn the_first_cause_is_quoted_and_a_fix_is_one_step() {
+        let mut report = five(&[("consumer", Status::Failed)]);
+        report.diagnosis = crate::diagnosis::explain(&stopped());
+        report.diagnosis.truncate(1);
+        report.diagnosis.push(report.diagnosis[0].clone());
+        let answer = answer(&report);
+        assert!(answer.summary.contains(report.diagnosis[0].title.trim_end_matches('.')));
+        assert_eq!(answer.next_steps.len(), 2, "{:?}", answer.next_steps);
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_says_nothing() {
+        let cut_short = Some("it was interrupted".to_owned());
+        assert_eq!(
+            answer(&Report { cut_short, ..five(&[]) }).outcome,
+            VerdictOutcome::Inconclusive
+        );
+    }
+
+    #[test]
+    fn partial_success_names_the_intervention() {
+        let mut report = five(&[("recovery", Status::Failed)]);
+        report.measurements.smallest_intervention = Some(Repair::RestartConsumer);
+        let answer = answer(&report);
+        assert!(answer.summary.contains(Repair::RestartConsumer.words()), "{}", answer.summary);
+    }
+
+    #[test]
+    fn a_phase_whose_check_fails_is_an_unmet_expectation() {
+        let report = five(&[("recovery", Status::Failed)]);
+        let counted = expectations(&report);
+        assert_eq!((counted.outcome, counted.met), (ScenarioOutcome::Otherwise, 4));
+        assert_eq!(counted.unmet, 1);
+    }
+
+    #[test]
+    fn a_check_of_ones_own_is_known_by_its_id_and_not_by_how_it_begins() {
+        let mut report = five(&[]);
+        report.phases[0].checks = vec![Check::new("fault", false, "it is done", "it is not")];
+        assert_eq!(expectations(&report).unmet, 0);
+    }
+}

@@ -1,0 +1,25 @@
+//! The data of `propagation`: what is to be done, what was seen, and the report of both.
+//!
+//! [`plan`] is what is to be done, and [`scenario`] reads one from a file. [`observation`], [`facts`]
+//! and [`program`] are what was seen, [`cause`] why it came out so, [`verdict`] what follows, and
+//! [`report`] all of it. Nothing here runs anything.
+
+pub mod cause;
+pub mod error;
+pub mod facts;
+pub mod journal;
+pub mod marker;
+pub mod observation;
+pub mod plan;
+pub mod program;
+pub mod report;
+pub mod scenario;
+pub mod suggest;
+pub mod verdict;
+
+pub use mountinfo;
+
+pub use error::{Error, ErrorKind};
+pub use plan::Plan;
+pub use report::Report;
+pub use verdict::{Answer, Expectations, RunOutcome, ScenarioOutcome, Verdict, VerdictOutcome};

@@ -1,0 +1,50 @@
+//! The marker: the file whose content is fresh in every producer generation.
+//!
+//! A stale mount, an old layer or the lower filesystem can never pass for the mount of the current
+//! generation, because none of them knows its nonce.
+
+use serde::{Deserialize, Serialize};
+
+/// The name of the marker file inside the FUSE mount.
+pub const MARKER_FILE: &str = "producer-marker.txt";
+
+/// The name of the plain (not FUSE) file that a producer writes into the bridge itself.
+pub const PLAIN_FILE: &str = "producer-plain.txt";
+
+/// What a marker file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Marker {
+    /// When the producer started, as it wrote it (RFC 3339, UTC).
+    pub started: String,
+    /// Which start of the producer wrote it, counted from 1.
+    pub generation: u64,
+    /// The nonce of that generation.
+    pub nonce: String,
+}
+
+impl Marker {
+    /// The content of the marker file.
+    pub fn render(&self) -> String {
+        format!(
+            "producer-started-{}\ngeneration={}\nnonce={}\n",
+            self.started, self.generation, self.nonce
+        )
+    }
+
+    /// Reads a marker back; `None` when the content is not a whole marker.
+    ///
+    /// ```
+    /// use propagation_model::marker::Marker;
+    ///
+    /// let marker = Marker { started: "2026-02-28T10:00:00Z".into(), generation: 2, nonce: "ab12".into() };
+    /// assert_eq!(Marker::parse(marker.render().as_bytes()), Some(marker));
+    /// assert_eq!(Marker::parse(b"producer-started-"), None);
+    /// ```
+    pub fn parse(content: &[u8]) -> Option<Self> {
+        let mut lines = std::str::from_utf8(content).ok()?.lines();
+        let started = lines.next()?.strip_prefix("producer-started-")?.to_owned();
+        let generation = lines.next()?.strip_prefix("generation=")?.parse().ok()?;
+        let nonce = lines.next()?.strip_prefix("nonce=")?.to_owned();
+        (!nonce.is_empty() && !started.is_empty()).then_some(Self { started, generation, nonce })
+    }
+}

@@ -1,0 +1,89 @@
+//! The FUSE filesystem that a producer serves.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What a producer does with dead mounts that lie on its mountpoint when it starts.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Stale {
+    /// Takes them off lazily, in its own mount namespace, then mounts.
+    #[default]
+    Unmount,
+    /// Mounts on top of them.
+    Stack,
+    /// Looks at the mountpoint first, as many daemons do, and fails when that does.
+    Fail,
+}
+
+/// Where the marker file of an external daemon is written.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkerPlace {
+    /// Into `{source}`, the directory that the daemon shows, before it starts.
+    #[default]
+    Source,
+    /// Through the mount, once it is there: for daemons that begin empty.
+    Mount,
+}
+
+/// The FUSE filesystem: the built-in one, or any program.
+///
+/// In `command`, `prepare` and `environment`, `{mountpoint}` is where to mount, `{source}` a fresh
+/// directory with the marker in it, `{work}` a fresh empty directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FuseSpec {
+    /// Whether it lets other users than the mounting one in.
+    pub allow_other: bool,
+    /// Whether it is mounted read-only.
+    pub read_only: bool,
+    /// What is done with dead mounts at the start.
+    pub stale: Stale,
+    /// Whether a keeper on the node holds the `/dev/fuse` descriptor, so that a successor can take
+    /// over. Built-in filesystem only.
+    pub keeper: bool,
+    /// The program and its arguments; it must stay in the foreground. None is the built-in
+    /// filesystem.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Programs that run before it, in order, each to its end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prepare: Vec<Vec<String>>,
+    /// Variables for all of these programs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// The filesystem type that the mount has in mountinfo (`fuse.rclone`); any FUSE type by default.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub fs_type: Option<String>,
+    /// Where the marker is written.
+    pub marker: MarkerPlace,
+}
+
+impl Default for FuseSpec {
+    fn default() -> Self {
+        Self {
+            allow_other: true,
+            read_only: false,
+            stale: Stale::default(),
+            keeper: false,
+            command: Vec::new(),
+            prepare: Vec::new(),
+            environment: BTreeMap::new(),
+            fs_type: None,
+            marker: MarkerPlace::default(),
+        }
+    }
+}
+
+impl FuseSpec {
+    /// Whether it is the built-in filesystem.
+    pub fn is_builtin(&self) -> bool {
+        self.command.is_empty()
+    }
+}

@@ -1,0 +1,195 @@
+//! What a run is to do: the node, the workloads on it, the fault, the recovery.
+
+mod expect;
+mod fault;
+mod fuse;
+mod node;
+mod step;
+mod step_problems;
+mod validate;
+mod words;
+mod workload;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
+pub use fault::{Fault, Repair};
+pub use fuse::{FuseSpec, MarkerPlace, Stale};
+pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
+pub use step::{Action, Names, PhaseName, Step};
+use step_problems::step_problems;
+pub use validate::Problem;
+pub use workload::{
+    Bridge, ExtraVolume, OTHER_UID, Propagation, Role, StartOrder, Volume, VolumePaths,
+    WorkloadSpec,
+};
+
+use crate::observation::Actor;
+
+/// How long is waited for what. All in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deadlines {
+    /// Start of a workload, until its program runs.
+    pub start_ms: u64,
+    /// The marker, from the start of a consumer or of a producer's generation (seed: 30 s).
+    pub marker_ms: u64,
+    /// One access of one actor; when it passes, the access is a `hang`.
+    pub probe_ms: u64,
+    /// Breakage to be noticed after a fault.
+    pub breakage_ms: u64,
+    /// The fresh marker to reach existing consumers by itself, once the producer serves again.
+    pub recovery_ms: u64,
+    /// The whole run.
+    pub run_ms: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            start_ms: 30_000,
+            marker_ms: 30_000,
+            probe_ms: 2_000,
+            breakage_ms: 5_000,
+            recovery_ms: 2_000,
+            run_ms: 300_000,
+        }
+    }
+}
+
+/// How sure a scenario is of what it expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// Its source says so.
+    Reported,
+    /// It follows from what its source says.
+    Inferred,
+}
+
+/// One experiment: what a scenario file describes, and what a run carries out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plan {
+    /// A short name, unique among the scenarios of a directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it shows, in one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Where it was reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// How sure its expectations are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
+    /// What a reader should know, such as where the kernel contradicts the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The shared directory.
+    pub bridge: Bridge,
+    /// What the node is like, where the backend can choose.
+    pub node: NodeSpec,
+    /// The FUSE filesystem that producers serve.
+    pub fuse: FuseSpec,
+    /// Who takes part.
+    pub workloads: Vec<WorkloadSpec>,
+    /// What is done, in order; the five phases by default.
+    pub steps: Vec<Step>,
+    /// What happens to the producer in the phase `stale_mount`.
+    pub fault: Fault,
+    /// Which repairs the phase `recovery` tries, smallest first.
+    pub recovery: Vec<Repair>,
+    /// How long is waited.
+    pub deadlines: Deadlines,
+}
+
+impl Default for Plan {
+    /// The five phases of the seed: a producer, an early and a late consumer and a control.
+    fn default() -> Self {
+        Self {
+            name: None,
+            title: None,
+            source: None,
+            confidence: None,
+            note: None,
+            bridge: Bridge::default(),
+            node: NodeSpec::default(),
+            fuse: FuseSpec::default(),
+            workloads: vec![
+                WorkloadSpec::producer(),
+                WorkloadSpec::consumer("consumer-early", StartOrder::BeforeMount),
+                WorkloadSpec::consumer("consumer-late", StartOrder::AfterMount),
+                WorkloadSpec::control(),
+            ],
+            steps: PhaseName::ALL.map(|phase| Action::Phase(phase).into()).into(),
+            fault: Fault::default(),
+            recovery: Repair::LADDER.to_vec(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+impl Plan {
+    /// The first producer.
+    pub fn producer(&self) -> Option<&WorkloadSpec> {
+        self.workloads.iter().find(|workload| workload.role == Role::Producer)
+    }
+
+    /// The workloads with a role, in the order of the plan.
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = &WorkloadSpec> {
+        self.workloads.iter().filter(move |workload| workload.role == role)
+    }
+
+    /// The workload called `name`.
+    pub fn workload(&self, name: &str) -> Option<&WorkloadSpec> {
+        self.workloads.iter().find(|workload| workload.name == name)
+    }
+
+    /// The workload called `name`; one that a phase made by itself is made like the first consumer.
+    pub fn workload_or_like(&self, name: &str) -> Option<&WorkloadSpec> {
+        self.workload(name).or_else(|| self.with_role(Role::Consumer).next())
+    }
+
+    /// As which user an actor looks where nobody says otherwise: a workload as its own, who sees what its
+    /// program sees, and the node as root.
+    pub fn uid_of(&self, actor: &Actor) -> u32 {
+        match actor {
+            Actor::Node | Actor::Runtime => 0,
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
+                self.workload_or_like(name).map_or(0, |spec| spec.uid)
+            }
+        }
+    }
+
+    /// The filesystem that a workload serves, if it is a producer.
+    pub fn fuse_of<'a>(&'a self, workload: &'a WorkloadSpec) -> &'a FuseSpec {
+        workload.fuse.as_ref().unwrap_or(&self.fuse)
+    }
+
+    /// Whether the five phases are among its steps, from which a verdict follows.
+    pub fn is_five_phases(&self) -> bool {
+        let has =
+            |name: &PhaseName| self.steps.iter().any(|step| step.action == Action::Phase(*name));
+        PhaseName::ALL.iter().all(has)
+    }
+
+    /// Whether a step runs a program in a workload's mount namespace.
+    pub fn runs_programs_in(&self, name: &str) -> bool {
+        fn any(steps: &[Step], name: &str) -> bool {
+            steps.iter().any(|step| match &step.action {
+                Action::Execute { inside, .. } => inside == name,
+                Action::Repeat { steps, .. } => any(steps, name),
+                _ => false,
+            })
+        }
+        any(&self.steps, name)
+    }
+
+    /// The deadline for one access.
+    pub fn probe_deadline(&self) -> Duration {
+        Duration::from_millis(self.deadlines.probe_ms)
+    }
+}

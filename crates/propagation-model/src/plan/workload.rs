@@ -1,0 +1,410 @@
+//! Workloads and the directory they share.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::fuse::FuseSpec;
+use crate::marker::MARKER_FILE;
+
+/// Mount propagation of a volume, by its Kubernetes name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Propagation {
+    /// `rprivate`: later mounts travel in neither direction.
+    None,
+    /// `rslave`: later mounts of the host show in the container.
+    HostToContainer,
+    /// `rshared`: later mounts travel in both directions. Needs a privileged container.
+    Bidirectional,
+}
+
+impl Propagation {
+    /// The mount option that a runtime gives the volume.
+    pub fn mount_option(self) -> &'static str {
+        match self {
+            Self::None => "rprivate",
+            Self::HostToContainer => "rslave",
+            Self::Bidirectional => "rshared",
+        }
+    }
+}
+
+impl fmt::Display for Propagation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::None => "None",
+            Self::HostToContainer => "HostToContainer",
+            Self::Bidirectional => "Bidirectional",
+        })
+    }
+}
+
+/// What a workload is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Makes the FUSE mount.
+    Producer,
+    /// Reads it.
+    Consumer,
+    /// Must not see it; shows that the experiment can come out negative.
+    Control,
+}
+
+/// Which host directory or file a workload's volume is.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Volume {
+    /// The bridge; the FUSE mountpoint is a child of it.
+    #[default]
+    Bridge,
+    /// The FUSE mountpoint itself.
+    Mountpoint,
+    /// The parent directory of the bridge.
+    Ancestor,
+    /// The marker file in the FUSE mount, as a volume that is one file.
+    File,
+    /// Any directory of the node, by its absolute path.
+    Path(String),
+}
+
+/// When a workload starts, relative to the producer's first mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartOrder {
+    /// Before the producer.
+    BeforeMount,
+    /// After the producer has mounted.
+    AfterMount,
+}
+
+/// The shared host directory and the mountpoint in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bridge {
+    /// Absolute path of the bridge on the node.
+    pub path: String,
+    /// Name of the directory in it that the producer mounts on.
+    pub mountpoint: String,
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        Self { path: "/tmp/fuse-test-bridge".into(), mountpoint: "dfs".into() }
+    }
+}
+
+impl Bridge {
+    /// Absolute path of the FUSE mountpoint on the node.
+    pub fn fuse_path(&self) -> String {
+        format!("{}/{}", self.path, self.mountpoint)
+    }
+
+    fn parent_and_name(&self) -> (&str, &str) {
+        match self.path.rsplit_once('/') {
+            Some(("", name)) => ("/", name),
+            Some((parent, name)) => (parent, name),
+            None => ("/", self.path.as_str()),
+        }
+    }
+}
+
+/// The paths of one workload's volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct VolumePaths {
+    /// The host directory, or file, that is bound. With a subPath the directory that the subPath is
+    /// relative to.
+    pub source: String,
+    /// Where it is bound in the container.
+    pub destination: String,
+    /// Where the FUSE mount is, seen from the container.
+    pub fuse: String,
+    /// Where the bridge is, seen from the container: nowhere when the volume is the mountpoint.
+    pub bridge: Option<String>,
+}
+
+/// One more volume of a workload, beside the one that is experimented with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExtraVolume {
+    /// Absolute path of the host directory or file; `{bridge}` and `{mountpoint}` stand for those
+    /// paths. A directory that is missing is made, as containerd does.
+    pub source: String,
+    /// Absolute path in the container. It may lie inside another volume.
+    pub destination: String,
+    /// How mounts travel between it and the node.
+    #[serde(default = "no_propagation")]
+    pub propagation: Propagation,
+}
+
+fn no_propagation() -> Propagation {
+    Propagation::None
+}
+
+/// One workload of a plan, or `replicas` equal ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(from = "WorkloadFile")]
+pub struct WorkloadSpec {
+    /// A name, unique in the plan: a DNS label.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// How mounts travel between it and the node.
+    pub propagation: Propagation,
+    /// Which directory its volume is.
+    pub volume: Volume,
+    /// The part of the volume that is bound, relative to it, as the kubelet does it for a
+    /// `subPath`: a bind of the kubelet's own, made when the pod starts and kept over restarts of its
+    /// containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<String>,
+    /// When it starts.
+    pub order: StartOrder,
+    /// As which user its program runs, and looks. 0 is root.
+    pub uid: u32,
+    /// As which other users its mount is read.
+    pub also_read_as: Vec<u32>,
+    /// How many equal ones; only the first runs the consumer program, all are observed.
+    pub replicas: u32,
+    /// Whether its container is privileged; by default when it is Bidirectional.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privileged: Option<bool>,
+    /// Capabilities that a container that is not privileged has beside the default ones, such as
+    /// `SYS_ADMIN`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// Whether it is no container but a process of the node, in the node's own mount namespace.
+    #[serde(skip_serializing_if = "is_false")]
+    pub host: bool,
+    /// Whether its container has a user namespace of its own (Kubernetes: `hostUsers: false`).
+    #[serde(skip_serializing_if = "is_false")]
+    pub user_namespace: bool,
+    /// Whether it is made from the node's mount namespace though the runtime has one of its own: by
+    /// another runtime.
+    #[serde(skip_serializing_if = "is_false")]
+    pub outside_runtime: bool,
+    /// Whether a supervisor is process 1 of its container, which outlives the daemon.
+    #[serde(skip_serializing_if = "is_false")]
+    pub supervised: bool,
+    /// More volumes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<ExtraVolume>,
+    /// How many processes of it read, list and open all the time.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub readers: u32,
+    /// How many processes of it write all the time.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub writers: u32,
+    /// The filesystem that it serves instead of the plan's, if it is a producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuse: Option<FuseSpec>,
+}
+
+/// A workload as it is written: what is left out follows from the role.
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WorkloadFile {
+    /// A name, unique in the plan: a DNS label.
+    name: String,
+    /// What it is for.
+    role: Role,
+    /// How mounts travel; by default Bidirectional for a producer, None for a control and
+    /// HostToContainer for a consumer.
+    propagation: Option<Propagation>,
+    /// Which directory its volume is.
+    #[serde(default)]
+    volume: Volume,
+    /// The part of the volume that is bound, as the kubelet does it for a `subPath`.
+    sub_path: Option<String>,
+    /// When it starts; by default after the mount for a consumer, before it otherwise.
+    order: Option<StartOrder>,
+    /// As which user its program runs, and looks. 0 is root.
+    #[serde(default)]
+    uid: u32,
+    /// As which other users its mount is read.
+    #[serde(default)]
+    also_read_as: Vec<u32>,
+    /// How many equal ones; only the first runs the consumer program, all are observed.
+    #[serde(default = "one")]
+    replicas: u32,
+    /// Whether its container is privileged; by default when it is Bidirectional.
+    privileged: Option<bool>,
+    /// Capabilities that a container that is not privileged has beside the default ones.
+    #[serde(default)]
+    capabilities: Vec<String>,
+    /// Whether it is no container but a process of the node.
+    #[serde(default)]
+    host: bool,
+    /// Whether its container has a user namespace of its own.
+    #[serde(default)]
+    user_namespace: bool,
+    /// Whether it is made by another runtime, which lives in the node's mount namespace.
+    #[serde(default)]
+    outside_runtime: bool,
+    /// Whether a supervisor is process 1 of its container, which outlives the daemon.
+    #[serde(default)]
+    supervised: bool,
+    /// More volumes.
+    #[serde(default)]
+    volumes: Vec<ExtraVolume>,
+    /// How many processes of it read, list and open all the time.
+    #[serde(default)]
+    readers: u32,
+    /// How many processes of it write all the time.
+    #[serde(default)]
+    writers: u32,
+    /// The filesystem that it serves instead of the plan's.
+    fuse: Option<FuseSpec>,
+}
+
+impl From<WorkloadFile> for WorkloadSpec {
+    fn from(file: WorkloadFile) -> Self {
+        let (propagation, order) = match file.role {
+            Role::Producer => (Propagation::Bidirectional, StartOrder::BeforeMount),
+            Role::Consumer => (Propagation::HostToContainer, StartOrder::AfterMount),
+            Role::Control => (Propagation::None, StartOrder::BeforeMount),
+        };
+        Self {
+            name: file.name,
+            role: file.role,
+            propagation: file.propagation.unwrap_or(propagation),
+            volume: file.volume,
+            sub_path: file.sub_path,
+            order: file.order.unwrap_or(order),
+            uid: file.uid,
+            also_read_as: file.also_read_as,
+            replicas: file.replicas,
+            privileged: file.privileged,
+            capabilities: file.capabilities,
+            host: file.host,
+            user_namespace: file.user_namespace,
+            outside_runtime: file.outside_runtime,
+            supervised: file.supervised,
+            volumes: file.volumes,
+            readers: file.readers,
+            writers: file.writers,
+            fuse: file.fuse,
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+impl WorkloadSpec {
+    /// A workload of a role with what follows from it: a producer is Bidirectional, a consumer
+    /// HostToContainer and starts after the mount, a control None and starts before it. All are root,
+    /// and their volume is the bridge.
+    pub fn new(name: impl Into<String>, role: Role) -> Self {
+        WorkloadFile {
+            name: name.into(),
+            role,
+            propagation: None,
+            volume: Volume::Bridge,
+            sub_path: None,
+            order: None,
+            uid: 0,
+            also_read_as: Vec::new(),
+            replicas: 1,
+            privileged: None,
+            capabilities: Vec::new(),
+            host: false,
+            user_namespace: false,
+            outside_runtime: false,
+            supervised: false,
+            volumes: Vec::new(),
+            readers: 0,
+            writers: 0,
+            fuse: None,
+        }
+        .into()
+    }
+
+    /// The only producer: root, privileged, Bidirectional, its volume the bridge.
+    pub fn producer() -> Self {
+        Self::new("producer", Role::Producer)
+    }
+
+    /// A consumer: root, HostToContainer, its volume the bridge, read as uid 1000 too.
+    pub fn consumer(name: impl Into<String>, order: StartOrder) -> Self {
+        Self { order, also_read_as: vec![OTHER_UID], ..Self::new(name, Role::Consumer) }
+    }
+
+    /// The negative control: None, started before the mount.
+    pub fn control() -> Self {
+        Self::new("control", Role::Control)
+    }
+
+    /// Whether its container is privileged: the API server refuses Bidirectional without.
+    pub fn privileged(&self) -> bool {
+        self.privileged.unwrap_or(self.propagation == Propagation::Bidirectional)
+    }
+
+    /// Where its volume lies on the node and in the container. The FUSE mount is at `/mnt/dfs` in
+    /// the container whichever directory is the volume, unless the volume is an ancestor.
+    ///
+    /// ```
+    /// use propagation_model::plan::{Bridge, Volume, WorkloadSpec, StartOrder};
+    ///
+    /// let mut consumer = WorkloadSpec::consumer("late", StartOrder::AfterMount);
+    /// let paths = consumer.paths(&Bridge::default());
+    /// assert_eq!((paths.source.as_str(), paths.destination.as_str()), ("/tmp/fuse-test-bridge", "/mnt"));
+    /// assert_eq!(paths.fuse, "/mnt/dfs");
+    /// consumer.volume = Volume::Mountpoint;
+    /// assert_eq!(consumer.paths(&Bridge::default()).destination, "/mnt/dfs");
+    /// ```
+    pub fn paths(&self, bridge: &Bridge) -> VolumePaths {
+        let fuse = format!("/mnt/{}", bridge.mountpoint);
+        let (source, destination, in_bridge) = match &self.volume {
+            Volume::Bridge => (bridge.path.clone(), "/mnt".into(), Some("/mnt".into())),
+            Volume::Mountpoint => (bridge.fuse_path(), fuse.clone(), None),
+            Volume::File => {
+                let file = |directory: &str| format!("{directory}/{MARKER_FILE}");
+                (file(&bridge.fuse_path()), file(&fuse), None)
+            }
+            Volume::Path(path) => (path.clone(), fuse.clone(), None),
+            Volume::Ancestor => {
+                let (parent, name) = bridge.parent_and_name();
+                let there = format!("/mnt/{name}");
+                let fuse = format!("{there}/{}", bridge.mountpoint);
+                let paths = (parent.to_owned(), "/mnt".to_owned(), Some(there));
+                return self.placed(bridge, paths, fuse);
+            }
+        };
+        self.placed(bridge, (source, destination, in_bridge), fuse)
+    }
+
+    /// The paths of a volume, once it is known whether this is a container and has a subPath.
+    fn placed(
+        &self,
+        bridge: &Bridge,
+        (source, destination, in_bridge): (String, String, Option<String>),
+        fuse: String,
+    ) -> VolumePaths {
+        if self.host {
+            let (destination, fuse) = (source.clone(), bridge.fuse_path());
+            return VolumePaths { source, destination, fuse, bridge: Some(bridge.path.clone()) };
+        }
+        if self.sub_path.is_some() {
+            let fuse = format!("/mnt/{}", bridge.mountpoint);
+            return VolumePaths { source, destination: fuse.clone(), fuse, bridge: None };
+        }
+        VolumePaths { source, destination, fuse, bridge: in_bridge }
+    }
+}
+
+/// The second user as whom mounts are read, to see whether `allow_other` works.
+pub const OTHER_UID: u32 = 1000;

@@ -1,0 +1,323 @@
+//! The report: the one data type that a run gives, of which every rendering is a pure function.
+
+mod act;
+mod check;
+pub mod time;
+
+use serde::{Deserialize, Serialize};
+
+pub use act::{Act, Deed};
+pub use check::{Check, CheckId, Finding};
+
+use crate::cause::Cause;
+use crate::facts::HostFacts;
+use crate::mountinfo::{MountGraph, MountTable};
+use crate::observation::{Actor, Observation};
+use crate::plan::Plan;
+use crate::program::RefusalKind;
+use crate::verdict::{Expectations, Verdict};
+
+/// Version of the report's shape. Grows when a field changes its meaning or goes away.
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// How a check or a phase came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As expected.
+    Passed,
+    /// Not as expected.
+    Failed,
+    /// Not done, with a reason.
+    Skipped,
+    /// The tool failed, so nothing can be said.
+    Errored,
+}
+
+impl Status {
+    /// How a phase with these checks came out: skipped when nothing was checked.
+    pub fn of(checks: &[Check]) -> Self {
+        if checks.iter().any(|check| check.status == Self::Failed) {
+            Self::Failed
+        } else if checks.iter().all(|check| check.status == Self::Skipped) {
+            Self::Skipped
+        } else {
+            Self::Passed
+        }
+    }
+
+    /// The word used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Errored => "errored",
+        }
+    }
+}
+
+/// One phase of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PhaseReport {
+    /// `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or a phase of one's own.
+    pub id: String,
+    /// How it came out: failed when a check failed.
+    pub status: Status,
+    /// When it began, in milliseconds since the start of the run.
+    pub started_ms: f64,
+    /// How long it took.
+    pub duration_ms: f64,
+    /// Why it was skipped or errored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its checks, in order.
+    pub checks: Vec<Check>,
+}
+
+impl PhaseReport {
+    /// The check about `id`.
+    pub fn check(&self, id: &CheckId) -> Option<&Check> {
+        self.checks.iter().find(|check| check.id == *id)
+    }
+}
+
+/// What the end of the run removed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Cleanup {
+    /// What was undone, in order.
+    pub undone: Vec<String>,
+    /// What could not be undone, each with how to do it by hand.
+    pub could_not: Vec<String>,
+    /// What was left on purpose, because it was asked for, with how to remove it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
+    /// How long it took.
+    pub duration_ms: f64,
+}
+
+/// A workload that could not be started, or a producer that did not mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Failure {
+    /// The workload.
+    pub workload: String,
+    /// The phase or step in which it was tried.
+    pub step: String,
+    /// What did not come about.
+    pub of: FailureOf,
+    /// The words of the runtime, or of the producer.
+    pub words: String,
+    /// Why the runtime refused the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<RefusalKind>,
+}
+
+/// What did not come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureOf {
+    /// The container was not created or not started.
+    Start,
+    /// The producer ran and did not mount.
+    Mount,
+}
+
+/// A log of one workload, as `kubectl logs` would show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct WorkloadLog {
+    /// The workload.
+    pub workload: String,
+    /// Its lines.
+    pub lines: Vec<String>,
+}
+
+/// What was measured, in words that the verdict uses and numbers that programs use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Measurements {
+    /// From the producer's mount to each existing consumer's own first read of the marker.
+    #[serde(default)]
+    pub mount_to_visible_ms: Vec<f64>,
+    /// From the fault to the last consumer's notice of it.
+    #[serde(default)]
+    pub fault_to_breakage_ms: Option<f64>,
+    /// From the fault until every consumer read the new generation by itself; none when they did not.
+    #[serde(default)]
+    pub fault_to_recovery_ms: Option<f64>,
+    /// From the new producer's mount until every consumer read the new generation by itself; none when
+    /// they did not.
+    #[serde(default)]
+    pub remount_to_fresh_read_ms: Option<f64>,
+    /// The smallest intervention that brought every consumer back; [`Repair::Wait`](crate::plan::Repair::Wait)
+    /// when they came back by themselves.
+    #[serde(default)]
+    pub smallest_intervention: Option<crate::plan::Repair>,
+    /// From the beginning of that intervention until every consumer read the new generation; none when
+    /// they came back by themselves.
+    #[serde(default)]
+    pub intervention_to_fresh_read_ms: Option<f64>,
+    /// What the run spent on waiting for what did not help.
+    #[serde(default)]
+    pub waited_in_vain_ms: f64,
+    /// When the run could only wait for other programs; `propagation_report::time::TimeSplit` sums them up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<time::Wait>,
+}
+
+/// What the processes and FUSE connections of a node are doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Usage {
+    /// Processes of the node in uninterruptible sleep (state D).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_processes: Option<u64>,
+    /// FUSE connections that the kernel has, where fusectl is mounted; those of others on the same
+    /// kernel are among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuse_connections: Option<u64>,
+}
+
+/// The mount tables of all actors at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Capture {
+    /// The phase or step at whose end it was taken.
+    pub step: String,
+    /// When, in microseconds since the start of the run.
+    pub at_us: u64,
+    /// Who saw which mounts: the node, the runtime where it has a namespace of its own, the first
+    /// replica of every workload that runs.
+    pub tables: Vec<ActorTable>,
+    /// What else was going on, for the steps of a scenario.
+    #[serde(default)]
+    pub usage: Usage,
+}
+
+/// The mount table of one actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ActorTable {
+    /// Whose.
+    pub actor: Actor,
+    /// Its mounts.
+    pub table: MountTable,
+}
+
+impl Capture {
+    /// The table of an actor.
+    pub fn table(&self, actor: &Actor) -> Option<&MountTable> {
+        self.tables.iter().find(|one| one.actor == *actor).map(|one| &one.table)
+    }
+
+    /// The graph of all tables; its namespaces are called as the actors are displayed.
+    pub fn graph(&self) -> MountGraph {
+        MountGraph::build(self.tables.iter().map(|one| (one.actor.to_string(), one.table.clone())))
+    }
+}
+
+/// The result of one run.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Report {
+    /// [`SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// Version of the tool that wrote it.
+    pub tool_version: String,
+    /// The run.
+    pub run_id: String,
+    /// `local`, `k8s`, …
+    pub backend: String,
+    /// The node.
+    pub node: String,
+    /// When it started (RFC 3339, UTC).
+    pub started_at: String,
+    /// From the start to the verdict.
+    pub duration_ms: f64,
+    /// What follows from it.
+    pub verdict: Verdict,
+    /// Why it came out so, the most likely and most severe cause first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnosis: Vec<Cause>,
+    /// The phases, in order.
+    pub phases: Vec<PhaseReport>,
+    /// What was measured.
+    pub measurements: Measurements,
+    /// All observations, in order of time.
+    pub timeline: Vec<Observation>,
+    /// What was done, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<Act>,
+    /// The mount tables of all actors at the end of every phase.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<Capture>,
+    /// Facts of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<HostFacts>,
+    /// What was to be done.
+    pub plan: Plan,
+    /// What could not be started or mounted, in order, also where that was expected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    /// What the workloads logged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<WorkloadLog>,
+    /// Why the run ended before its last phase, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_short: Option<String>,
+    /// What was removed at the end.
+    pub cleanup: Cleanup,
+}
+
+impl Report {
+    /// How many checks came out as expected.
+    pub fn expectations(&self) -> Expectations {
+        Expectations::of(&self.phases)
+    }
+
+    /// The phase called `id`.
+    pub fn phase(&self, id: &str) -> Option<&PhaseReport> {
+        self.phases.iter().find(|phase| phase.id == id)
+    }
+
+    /// The JSON form, indented.
+    ///
+    /// # Errors
+    /// Never for a report of this crate; the signature follows `serde_json`.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self)
+    }
+
+    /// Reads a saved report.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when it is not JSON, not a
+    /// report, or of another schema version.
+    pub fn from_json(json: &[u8]) -> Result<Self, crate::Error> {
+        let refuse = |reason: String, fix: &str| {
+            crate::Error::new(crate::ErrorKind::InvalidInput, "read the report", reason)
+                .with_fix(fix)
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let version: Version = serde_json::from_slice(json).map_err(|error| {
+            refuse(
+                format!("it is not a report in JSON ({error})"),
+                "name the report.json that `propagation run --report DIR` wrote",
+            )
+        })?;
+        if version.schema_version != SCHEMA_VERSION {
+            return Err(refuse(
+                format!(
+                    "it has schema_version {}, and this program reads {SCHEMA_VERSION}",
+                    version.schema_version
+                ),
+                "render it with the release that wrote it",
+            ));
+        }
+        serde_json::from_slice(json).map_err(|error| {
+            refuse(format!("it is damaged: {error}"), "write it again with `propagation run`")
+        })
+    }
+
+    /// The JSON Schema of reports.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}

@@ -1,0 +1,232 @@
+//! Scenario files: a [`Plan`] written as YAML (or JSON, which is YAML too), checked before anything
+//! runs, with errors that say where.
+//!
+//! ```
+//! use propagation_model::scenario;
+//!
+//! let plan = scenario::parse("example.yaml", "
+//! name: clean-unmount
+//! workloads:
+//!   - {name: producer, role: producer}
+//!   - {name: early, role: consumer, order: before_mount}
+//! steps:
+//!   - start: all
+//!     expect: {early: ok}
+//!   - fault: terminate
+//!     expect: {early: absent, node: absent}
+//!   - repair: remount
+//!     expect: {early: ok}
+//! ")?;
+//! assert_eq!(plan.steps.len(), 3);
+//!
+//! let error = scenario::parse("example.yaml", "steps:\n  - start: al\n").unwrap_err();
+//! assert_eq!(error.to_string(), "example.yaml:2:12: nobody is called \"al\"");
+//! # Ok::<(), propagation_model::Error>(())
+//! ```
+
+mod hints;
+mod yaml;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind};
+use crate::plan::{Plan, Problem};
+use yaml::Document;
+
+/// The largest scenario file that is read, in bytes: far above any that a person writes.
+pub const MOST_BYTES: u64 = 1024 * 1024;
+
+/// Reads a scenario from text. `file` is what errors call it.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] with `file:line:column`, what is wrong and a hint: for what is not
+/// YAML, unknown keys and values, and everything of [`Plan::problems`].
+pub fn parse(file: &str, text: &str) -> Result<Plan, Error> {
+    let document =
+        yaml::read(text).map_err(|problem| located(file, problem.at, &problem.reason, ""))?;
+    let plan: Plan = from_document(&document).map_err(|problem| {
+        let Problem { at, reason, fix } = see_schema(problem);
+        // A key that there is not is pointed at itself, everything else at its value.
+        let position = match reason.starts_with("unknown field") {
+            true => document.position_of_key(&at),
+            false => document.position(&at),
+        };
+        located(file, position, &reason, &fix)
+    })?;
+    match plan.problems().into_iter().next() {
+        None => Ok(plan),
+        Some(Problem { at, reason, fix }) => {
+            Err(located(file, document.position(&at), &reason, &fix))
+        }
+    }
+}
+
+/// Reads any other YAML text, with errors that say where.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] with `file:line:column`, what is wrong and a hint.
+pub fn parse_as<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
+    let document =
+        yaml::read(text).map_err(|problem| located(file, problem.at, &problem.reason, ""))?;
+    from_document(&document)
+        .map_err(|Problem { at, reason, fix }| located(file, document.position(&at), &reason, &fix))
+}
+
+/// Reads a scenario from a JSON value, as bindings have it.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] with the path of the value that is wrong.
+pub fn from_value(value: serde_json::Value) -> Result<Plan, Error> {
+    let document = Document::from_value(value);
+    let plan: Plan = from_document(&document).map_err(see_schema)?;
+    plan.validate()?;
+    Ok(plan)
+}
+
+fn from_document<T: serde::de::DeserializeOwned>(document: &Document) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(&document.value).map_err(|error| {
+        let at = error.path().to_string();
+        let said = error.into_inner().to_string();
+        let fix = hints::hint(&at, &said).unwrap_or_default();
+        let reason = hints::words(&said);
+        Problem { at: if at == "." { String::new() } else { at }, reason, fix }
+    })
+}
+
+/// Where to look when nothing better is known.
+fn see_schema(problem: Problem) -> Problem {
+    match problem.fix.is_empty() {
+        true => Problem { fix: "see `propagation schema --scenario`".into(), ..problem },
+        false => problem,
+    }
+}
+
+fn located(file: &str, at: Option<(usize, usize)>, reason: &str, fix: &str) -> Error {
+    let place = match at {
+        Some((line, column)) => format!("{file}:{line}:{column}"),
+        None => file.to_owned(),
+    };
+    let error = Error::new(ErrorKind::InvalidInput, place, reason);
+    if fix.is_empty() { error } else { error.with_fix(fix) }
+}
+
+/// Reads a scenario file.
+///
+/// # Errors
+/// As [`parse`], and when the file cannot be read or is larger than [`MOST_BYTES`].
+pub fn read(path: &Path) -> Result<Plan, Error> {
+    let shown = path.display().to_string();
+    let refuse = |reason: String| {
+        Error::new(ErrorKind::InvalidInput, format!("read {shown}"), reason)
+            .with_fix("name a scenario file, or a directory of them")
+    };
+    let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+    let mut bytes = Vec::new();
+    use std::io::Read;
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(refuse(format!("it is larger than {MOST_BYTES} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8 text".into()))?;
+    let mut plan = parse(&shown, &text)?;
+    if plan.name.is_none() {
+        plan.name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    }
+    Ok(plan)
+}
+
+/// The scenario files of a directory, sorted by name: every `.yaml`, `.yml` and `.json` in it.
+///
+/// # Errors
+/// When it cannot be read, or holds none.
+pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let operation = format!("list {}", directory.display());
+    let refuse = |reason: String| {
+        Error::new(ErrorKind::InvalidInput, operation.clone(), reason)
+            .with_fix("name a scenario file, or a directory of them")
+    };
+    let entries = std::fs::read_dir(directory).map_err(|error| refuse(error.to_string()))?;
+    let is_scenario = |path: &PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("yaml" | "yml" | "json"))
+    };
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(is_scenario).collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(refuse("there is no scenario file in it".into()));
+    }
+    Ok(files)
+}
+
+/// The JSON Schema of scenario files.
+pub fn json_schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Plan);
+    schema.insert("title".into(), "propagation scenario".into());
+    schema.to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        let error = parse("s.yaml", text).expect_err(text);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        format!("{error} [{}]", error.fix().unwrap_or_default())
+    }
+
+    const WHO: &str = "workloads:\n- {name: p, role: producer}\n- {name: c, role: consumer}\n";
+
+    #[test]
+    fn errors_say_where_and_what_was_meant() {
+        for (text, expected) in [
+            ("bridg: x\n", "s.yaml:1:1: unknown field `bridg`"),
+            ("bridge: {path: relative}\n", "s.yaml:1:16: \"relative\" is not an absolute path"),
+            ("steps:\n- fault: kil\n", "s.yaml:2:10: unknown variant `kil`"),
+            ("steps:\n- fault: kill\n  repair: none\n", "s.yaml:2:3: a step does one thing"),
+            ("steps:\n- {start: all, expect: {contro: ok}}\n", "nobody is called \"contro\""),
+            ("steps:\n- {start: all, expect: {control: okay}}\n", "\"okay\" is no outcome"),
+            ("a: [1, 2\n", "s.yaml:2:1:"),
+            ("name: a\nname: b\n", "s.yaml:2:1: the key \"name\" is there twice"),
+            ("- a\n", "s.yaml:1:1: "),
+        ] {
+            let words = error(text);
+            assert!(words.contains(expected), "{text:?} gave {words}");
+        }
+        assert!(error("bridg: x\n").contains("did you mean bridge?"));
+        assert!(error("steps:\n- fault: kil\n").contains("did you mean kill?"));
+        assert!(
+            error("workloads:\n- {name: c, role: consumer, propagation: rslave}\n")
+                .contains("write HostToContainer")
+        );
+        assert!(
+            error("steps:\n- {start: all, expect: {contro: ok}}\n")
+                .contains("did you mean control?")
+        );
+    }
+
+    #[test]
+    fn bidirectional_without_privileged_is_refused_as_the_api_server_does() {
+        let words = error(
+            "workloads:\n- {name: p, role: producer, privileged: false}\n- {name: c, role: consumer}\n",
+        );
+        assert!(words.contains("available only to privileged containers"), "{words}");
+        assert!(words.starts_with("s.yaml:2:"), "{words}");
+    }
+
+    #[test]
+    fn what_is_left_out_follows_from_the_role() {
+        let plan = parse("s.yaml", WHO).expect("valid");
+        assert_eq!(plan.steps, Plan::default().steps);
+        assert_eq!(plan.workloads[0].propagation, crate::plan::Propagation::Bidirectional);
+    }
+
+    #[test]
+    fn a_plan_can_be_written_and_read_back() {
+        for plan in [Plan::default(), parse("s.yaml", WHO).expect("valid")] {
+            let json = serde_json::to_value(&plan).expect("json");
+            assert_eq!(from_value(json).expect("read back"), plan);
+        }
+    }
+}

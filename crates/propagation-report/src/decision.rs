@@ -1,0 +1,85 @@
+//! What is decided by an answer: the texts of the test plan that this tool began with, one set for each of
+//! its scenarios. Only renderings use them.
+
+use propagation_model::Report;
+use propagation_model::verdict::{Answer, VerdictOutcome};
+
+/// What follows from an answer for somebody who thinks of replacing a network filesystem by FUSE mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The scenario of the test plan: A, B or C; none when inconclusive.
+    pub letter: Option<char>,
+    /// What is decided.
+    pub decision: &'static str,
+    /// What to do next, in order: what removes the causes, then what the test plan says.
+    pub next_steps: Vec<String>,
+    /// How long migrating takes, going by it.
+    pub migration_timeline: &'static str,
+    /// The liveness probe to add to consumers, as YAML, where one helps.
+    pub liveness_probe: Option<&'static str>,
+}
+
+impl Decision {
+    /// What is decided by the answer of a report; none for a scenario.
+    pub fn of(report: &Report) -> Option<Self> {
+        report.verdict.answer().map(Self::by)
+    }
+
+    fn by(answer: &Answer) -> Self {
+        let then = |steps: &[&str]| {
+            let own = steps.iter().map(|step| (*step).to_owned());
+            answer.next_steps.iter().cloned().chain(own).collect()
+        };
+        match answer.outcome {
+            VerdictOutcome::FullSuccess => Self {
+                letter: Some('A'),
+                decision: "FUSE propagation works here. It can replace an SMB/CIFS layer.",
+                next_steps: then(&[
+                    "Test with a real consumer of yours on a second node.",
+                    "Measure throughput against the layer it would replace.",
+                    "Add a liveness probe to consumers all the same: open files do not recover.",
+                    "Plan the migration if performance is similar or better.",
+                ]),
+                migration_timeline: "1-2 weeks to roll out.",
+                liveness_probe: None,
+            },
+            VerdictOutcome::PartialSuccess => Self {
+                letter: Some('B'),
+                decision: "FUSE propagation works, but stale mounts need an intervention.",
+                next_steps: then(&[
+                    "Add the liveness probe below to consumers: it notices a stale, hung or empty \
+                     mount.",
+                    "Accept a short interruption with automatic recovery, or keep the present layer.",
+                ]),
+                migration_timeline: "1 week: add probes to existing pods.",
+                liveness_probe: Some(LIVENESS_PROBE),
+            },
+            VerdictOutcome::FundamentalFailure => Self {
+                letter: Some('C'),
+                decision: "FUSE propagation does not work in this set-up.",
+                next_steps: then(&["Keep the present SMB/CIFS layer until a run says otherwise."]),
+                migration_timeline: "No change needed.",
+                liveness_probe: None,
+            },
+            VerdictOutcome::Inconclusive => Self {
+                letter: None,
+                decision: "No decision: the experiment does not answer the question yet.",
+                next_steps: then(&[]),
+                migration_timeline: "Open until a run is conclusive.",
+                liveness_probe: None,
+            },
+        }
+    }
+}
+
+/// Restarts a consumer within 40 s of breakage: 3 failures, 10 s apart, 5 s each at the most. A container
+/// restart binds the volume anew, so it heals a consumer whose volume is the bridge or an ancestor; while
+/// the source itself is stale the start is refused until it is unmounted.
+const LIVENESS_PROBE: &str = "\
+livenessProbe:
+  exec:
+    command: [\"/propagation-agent\", \"probe\", \"/mnt/dfs\", \"--timeout\", \"4s\"]
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+";

@@ -1,0 +1,22 @@
+//! Renderings of a report of `propagation`: text, HTML, Markdown, JUnit, and the mount graph as SVG,
+//! DOT and text.
+//!
+//! All are pure functions of a [`Report`](propagation_model::Report). [`timeline`], [`graph`] and
+//! [`accounting`] are the models that they draw; [`words`] makes any text fit to be shown.
+
+pub mod accounting;
+mod decision;
+pub mod graph;
+pub mod html;
+pub mod junit;
+pub mod markdown;
+pub mod reproduce;
+pub mod text;
+pub mod time;
+pub mod timeline;
+pub mod words;
+
+pub use decision::Decision;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The commands that do the same run again.
+
+use propagation_model::plan::{
+    Bridge, Covering, Deadlines, Fault, FuseSpec, NodeSpec, Plan, Propagation, Role, Volume,
+    WorkloadSpec,
+};
+use propagation_model::report::Report;
+
+/// The commands that do a run again, for a POSIX shell: one with the options of its plan, on the same
+/// node of a cluster if it was on one; where the plan says more than the options can, two that start
+/// from its `report.json`.
+pub fn commands(report: &Report) -> Vec<String> {
+    let node: &[&str] = match report.backend.as_str() {
+        "k8s" => &["--backend", "k8s", "--node", &report.node],
+        _ => &[],
+    };
+    let line = |words: Vec<String>| {
+        let words = words.into_iter().chain(node.iter().map(|word| (*word).to_owned()));
+        words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+    };
+    let by_plan = || ["propagation", "run", "--scenario", "plan.yaml"].map(str::to_owned).into();
+    match arguments(&report.plan) {
+        Some(words) => vec![line(words)],
+        None => {
+            vec!["propagation report report.json --format plan > plan.yaml".into(), line(by_plan())]
+        }
+    }
+}
+
+/// The words of `propagation run` that have this plan; none when it says more than the options can.
+pub fn arguments(plan: &Plan) -> Option<Vec<String>> {
+    let consumer = plan.with_role(Role::Consumer).next()?;
+    let producer = plan.producer()?;
+    let consumers: u32 = plan.with_role(Role::Consumer).map(|workload| workload.replicas).sum();
+    let mut words = vec!["propagation".to_owned(), "run".to_owned()];
+    let mut option = |name: &str, value: String, default: String| {
+        if value != default {
+            words.extend([name.to_owned(), value]);
+        }
+    };
+    option("--bridge", plan.bridge.path.clone(), Bridge::default().path);
+    option("--fault", fault(&plan.fault)?.into(), "kill".into());
+    option("--volume", volume(&consumer.volume)?.into(), "bridge".into());
+    let usual = Propagation::HostToContainer.to_string();
+    option("--propagation", consumer.propagation.to_string(), usual);
+    option("--consumers", consumers.to_string(), "2".into());
+    option("--producer-uid", producer.uid.to_string(), "0".into());
+    option("--covering", covering(plan.node.covering)?.into(), "shared".into());
+    let usual = Deadlines::default().run_ms;
+    option("--timeout", format!("{}ms", plan.deadlines.run_ms), format!("{usual}ms"));
+    if let Some(text) = &plan.node.container_fuse_conf {
+        // The option adds the end of the line.
+        words.extend(["--container-fuse-conf".into(), text.strip_suffix('\n')?.to_owned()]);
+    }
+    if !plan.fuse.allow_other {
+        words.push("--no-allow-other".into());
+    }
+    (*plan == as_the_options_make_it(plan, consumer, producer, consumers)).then_some(words)
+}
+
+/// The plan that those options describe, which is this plan unless it says more.
+fn as_the_options_make_it(
+    plan: &Plan,
+    consumer: &WorkloadSpec,
+    producer: &WorkloadSpec,
+    consumers: u32,
+) -> Plan {
+    use propagation_model::plan::StartOrder::{AfterMount, BeforeMount};
+    let late = consumers.div_ceil(2);
+    let sides =
+        [("consumer-early", BeforeMount, consumers - late), ("consumer-late", AfterMount, late)];
+    let mut workloads = vec![WorkloadSpec { uid: producer.uid, ..WorkloadSpec::producer() }];
+    workloads.extend(sides.into_iter().filter(|side| side.2 > 0).map(|(name, order, replicas)| {
+        WorkloadSpec {
+            volume: consumer.volume.clone(),
+            propagation: consumer.propagation,
+            replicas,
+            ..WorkloadSpec::consumer(name, order)
+        }
+    }));
+    workloads.push(WorkloadSpec::control());
+    Plan {
+        bridge: Bridge { path: plan.bridge.path.clone(), ..Bridge::default() },
+        workloads,
+        fault: plan.fault.clone(),
+        fuse: FuseSpec { allow_other: plan.fuse.allow_other, ..FuseSpec::default() },
+        deadlines: Deadlines { run_ms: plan.deadlines.run_ms, ..Deadlines::default() },
+        node: NodeSpec {
+            covering: plan.node.covering,
+            container_fuse_conf: plan.node.container_fuse_conf.clone(),
+            ..NodeSpec::default()
+        },
+        ..Plan::default()
+    }
+}
+
+fn fault(fault: &Fault) -> Option<&'static str> {
+    match fault {
+        Fault::Kill => Some("kill"),
+        Fault::Terminate => Some("terminate"),
+        Fault::Delete => Some("delete"),
+        Fault::ForceDelete => Some("force_delete"),
+        Fault::Stop => Some("stop"),
+        // Only a scenario can name the others.
+        _ => None,
+    }
+}
+
+fn volume(volume: &Volume) -> Option<&'static str> {
+    match volume {
+        Volume::Bridge => Some("bridge"),
+        Volume::Mountpoint => Some("mountpoint"),
+        Volume::Ancestor => Some("ancestor"),
+        // Only a scenario can name the others.
+        _ => None,
+    }
+}
+
+fn covering(covering: Covering) -> Option<&'static str> {
+    match covering {
+        Covering::Shared => Some("shared"),
+        Covering::Slave => Some("slave"),
+        Covering::Private => Some("private"),
+        // Only a scenario can name the others.
+        _ => None,
+    }
+}
+
+/// A word as a POSIX shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::report;
+
+    /// The commands of a run with this plan.
+    fn commands_of(plan: Plan) -> Vec<String> {
+        commands(&Report { plan, ..report("stopped_daemon") })
+    }
+
+    #[test]
+    fn the_default_plan_needs_no_option() {
+        assert_eq!(commands_of(Plan::default()), ["propagation run"]);
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_is_named() {
+        let (backend, node) = ("k8s".into(), "k3s-w1".into());
+        let mut report =
+            Report { backend, node, plan: Plan::default(), ..report("stopped_daemon") };
+        assert_eq!(commands(&report), ["propagation run --backend k8s --node k3s-w1"]);
+        report.plan.recovery.pop();
+        let again = "propagation run --scenario plan.yaml --backend k8s --node k3s-w1";
+        assert_eq!(commands(&report)[1], again);
+    }
+
+    #[test]
+    fn what_differs_is_said() {
+        let mut plan = Plan { fault: Fault::Stop, ..Plan::default() };
+        plan.fuse.allow_other = false;
+        plan.bridge.path = "/tmp/it's here".into();
+        plan.node.covering = Covering::Private;
+        let expected = r"propagation run --bridge '/tmp/it'\''s here' --fault stop --covering private --no-allow-other";
+        assert_eq!(commands_of(plan), [expected]);
+    }
+
+    #[test]
+    fn a_plan_that_says_more_than_the_options_has_no_command() {
+        let mut plan = Plan::default();
+        plan.workloads[1].uid = 7;
+        assert_eq!(commands_of(plan).len(), 2);
+        let mut plan = Plan::default();
+        plan.recovery.pop();
+        assert_eq!(commands_of(plan).len(), 2);
+    }
+}

@@ -1,0 +1,300 @@
+//! The text rendering: what a person reads in a terminal.
+
+use std::fmt::Write;
+
+use super::accounting::Accounting;
+use super::graph::{self, Picture};
+pub use super::words::one_line;
+use super::words::{first_lines, short};
+use super::{Decision, reproduce, time};
+use propagation_model::cause::{Cause, NOTHING_WRONG};
+use propagation_model::report::{Check, PhaseReport, Report, Status};
+
+/// Whether to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// ANSI colours.
+    Ansi,
+    /// None.
+    Plain,
+}
+
+impl Colour {
+    /// `text` in the colour of a status.
+    pub fn paint(self, status: Status, text: &str) -> String {
+        let code = match status {
+            Status::Passed => "32",
+            Status::Failed | Status::Errored => "31",
+            Status::Skipped => "33",
+        };
+        self.wrap(code, text)
+    }
+
+    /// `text` in bold.
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Ansi => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            Self::Plain => text.to_owned(),
+        }
+    }
+}
+
+/// The sign of a status: `✓`, `✗`, `-`, `!`.
+pub fn sign(status: Status) -> &'static str {
+    match status {
+        Status::Passed => "✓",
+        Status::Failed => "✗",
+        Status::Skipped => "-",
+        Status::Errored => "!",
+    }
+}
+
+/// The whole report as text. Evidence is shown for checks that failed; with `verbose` for all of
+/// them, and the mount graph and the logs besides.
+pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
+    let mut out = String::new();
+    for (number, phase) in report.phases.iter().enumerate() {
+        write_phase(&mut out, number + 1, phase, colour, verbose);
+    }
+    write_measurements(&mut out, report);
+    write_verdict(&mut out, report, colour);
+    write_causes(&mut out, report, colour, verbose);
+    write_accounting(&mut out, report, colour, verbose);
+    if verbose {
+        write_mounts(&mut out, report, colour);
+        write_logs(&mut out, report, colour);
+    }
+    write_cleanup(&mut out, report);
+    out
+}
+
+// Writing to a String cannot fail, so the results of `write!` are dropped throughout.
+
+fn write_phase(out: &mut String, number: usize, phase: &PhaseReport, colour: Colour, all: bool) {
+    let status = colour.paint(phase.status, phase.status.as_str());
+    let title = colour.bold(&format!("Phase {number} {}", one_line(&phase.id)));
+    let _ = write!(out, "{title}: {status}");
+    match &phase.reason {
+        Some(reason) => {
+            let _ = writeln!(out, " ({})", one_line(reason));
+        }
+        None => {
+            let _ = writeln!(out, " in {:.1} ms", phase.duration_ms);
+        }
+    }
+    for check in &phase.checks {
+        write_check(out, check, colour, all);
+    }
+}
+
+fn write_check(out: &mut String, check: &Check, colour: Colour, all: bool) {
+    let mark = colour.paint(check.status, sign(check.status));
+    let _ = writeln!(
+        out,
+        "  {mark} {}: {}",
+        one_line(&check.id.to_string()),
+        one_line(&check.observed)
+    );
+    if check.status == Status::Failed {
+        let _ = writeln!(out, "      expected: {}", one_line(&check.expected));
+    }
+    if check.status == Status::Failed || all {
+        for line in &check.evidence {
+            let _ = writeln!(out, "      evidence: {}", one_line(line));
+        }
+    }
+}
+
+fn write_measurements(out: &mut String, report: &Report) {
+    let measured = &report.measurements;
+    let mut lines = Vec::new();
+    if !measured.mount_to_visible_ms.is_empty() {
+        let times: Vec<String> =
+            measured.mount_to_visible_ms.iter().map(|ms| format!("{ms:.1} ms")).collect();
+        lines.push(format!("mount to a consumer's own first read: {}", times.join(", ")));
+    }
+    let times = time::measured(report);
+    if measured.waited_in_vain_ms > 0.0 {
+        lines.push(format!("by themselves: never ({:.1} ms waited)", measured.waited_in_vain_ms));
+    }
+    lines.extend(times.into_iter().map(|(what, ms)| format!("{what}: {ms:.1} ms")));
+    if !lines.is_empty() {
+        let _ = writeln!(out, "\nMeasured");
+        for line in lines {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+}
+
+fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
+    let verdict = &report.verdict;
+    let status = match verdict.outcome().status() {
+        Status::Errored => Status::Skipped,
+        other => other,
+    };
+    let decision = Decision::of(report);
+    let letter = decision.as_ref().and_then(|decision| decision.letter);
+    let letter = letter.map(|letter| format!(" (scenario {letter})")).unwrap_or_default();
+    let head = format!("Verdict: {}{letter}", verdict.outcome().as_str());
+    let _ = writeln!(out, "\n{}", colour.bold(&colour.paint(status, &head)));
+    let _ = writeln!(out, "  {}", one_line(verdict.summary()));
+    let Some(decision) = decision else { return };
+    let _ = writeln!(out, "  Decision: {}", one_line(decision.decision));
+    if !decision.next_steps.is_empty() {
+        let _ = writeln!(out, "  Next steps:");
+    }
+    for (number, step) in decision.next_steps.iter().enumerate() {
+        let _ = writeln!(out, "    {}. {}", number + 1, one_line(step));
+    }
+    let _ = writeln!(out, "  Migration: {}", one_line(decision.migration_timeline));
+    if let Some(probe) = decision.liveness_probe {
+        let _ = writeln!(out, "  Liveness probe for consumers:");
+        for line in probe.lines() {
+            let _ = writeln!(out, "    {}", one_line(line));
+        }
+    }
+}
+
+/// How many causes are shown, unless all are asked for; all are in the JSON form.
+const CAUSES: usize = 3;
+
+fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
+    let wrong: Vec<&Cause> =
+        report.diagnosis.iter().filter(|cause| cause.id != NOTHING_WRONG).collect();
+    if wrong.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", colour.bold("Why"));
+    let shown = if all { wrong.len() } else { CAUSES };
+    for cause in wrong.iter().take(shown) {
+        write_cause(out, cause, colour);
+    }
+    if wrong.len() > shown {
+        let _ = writeln!(out, "  … and {} more with --evidence", wrong.len() - shown);
+    }
+}
+
+/// One cause: what is wrong, what shows it, what to do, how to see that it helped.
+pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
+    let head = colour.bold(&format!("Cause: {}", one_line(&cause.title)));
+    let _ = writeln!(out, "  {head} ({}: {})", cause.confidence, one_line(&cause.id));
+    for line in &cause.evidence {
+        let _ = writeln!(out, "    evidence: {}", one_line(line));
+    }
+    let _ = writeln!(out, "    fix: {}", one_line(&cause.fix.words));
+    for line in cause.fix.text.lines() {
+        let _ = writeln!(out, "      {}", one_line(line));
+    }
+    for (what, words) in [("verify", &cause.verify), ("source", &cause.source)] {
+        if !words.is_empty() {
+            let _ = writeln!(out, "    {what}: {}", one_line(words));
+        }
+    }
+}
+
+fn write_accounting(out: &mut String, report: &Report, colour: Colour, all: bool) {
+    let accounting = Accounting::of(report);
+    if accounting.growth.is_empty() && !all {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", colour.bold("Mounts and processes after every step"));
+    for growth in &accounting.growth {
+        let _ = writeln!(out, "  {}", one_line(&growth.to_string()));
+    }
+    if all {
+        for row in &accounting.rows {
+            let mounts = row.mounts_in_words();
+            let (step, mounts) = (one_line(&row.step), one_line(&mounts));
+            let _ = write!(out, "  {step}: {mounts}; FUSE superblocks {}", row.superblocks);
+            let usage = &row.usage;
+            for (what, count) in [
+                ("in state D", usage.blocked_processes),
+                ("FUSE connections", usage.fuse_connections),
+            ] {
+                if let Some(count) = count {
+                    let _ = write!(out, ", {what} {count}");
+                }
+            }
+            out.push('\n');
+        }
+    }
+}
+
+fn write_mounts(out: &mut String, report: &Report, colour: Colour) {
+    let Some(capture) = graph::telling(report) else { return };
+    let title = format!("Mount graph after {}", one_line(&capture.step));
+    let _ = writeln!(out, "\n{}", colour.bold(&title));
+    for line in Picture::of(report, capture).to_string().lines() {
+        let _ = writeln!(out, "  {line}");
+    }
+}
+
+fn write_logs(out: &mut String, report: &Report, colour: Colour) {
+    let (logs, _) = first_lines(&report.logs);
+    for log in logs {
+        let title = format!("Log of {}", one_line(&log.workload));
+        let _ = writeln!(out, "\n{}", colour.bold(&title));
+        let (lines, left_out) = first_lines(&log.lines);
+        for line in lines {
+            let _ = writeln!(out, "  {}", short(line));
+        }
+        if left_out > 0 {
+            let _ = writeln!(out, "  … and {left_out} more lines in report.json");
+        }
+    }
+}
+
+fn write_cleanup(out: &mut String, report: &Report) {
+    let cleanup = &report.cleanup;
+    let _ = writeln!(
+        out,
+        "\nRun {} on {} node {}, {:.1} ms to the verdict, cleaned up in {:.1} ms",
+        one_line(&report.run_id),
+        one_line(&report.backend),
+        one_line(&report.node),
+        report.duration_ms,
+        cleanup.duration_ms
+    );
+    let command = reproduce::commands(report).join(" && ");
+    if !command.is_empty() {
+        let _ = writeln!(out, "Reproduce: {}", one_line(&command));
+    }
+    for kept in &cleanup.kept {
+        let _ = writeln!(out, "  kept: {}", one_line(kept));
+    }
+    for failure in &cleanup.could_not {
+        let _ = writeln!(out, "  could not clean up: {}", one_line(failure));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_cannot_reach_the_terminal() {
+        let hostile = "a\u{1b}[2Jb\nc\td\u{7}e\u{9b}f";
+        assert_eq!(one_line(hostile), "a\\u{1b}[2Jb\\nc\\td\\u{7}e\\u{9b}f");
+        let check = Check::new("c", false, hostile, hostile).with_evidence([hostile.to_owned()]);
+        let mut out = String::new();
+        write_check(&mut out, &check, Colour::Plain, true);
+        assert!(out.chars().all(|c| c == '\n' || !c.is_control()), "{out:?}");
+        assert_eq!(out.lines().count(), 3, "{out}");
+    }
+
+    #[test]
+    fn evidence_is_shown_for_failures_or_when_asked_for() {
+        let check = |ok| Check::new("c", ok, "e", "o").with_evidence(["proof".to_owned()]);
+        for (ok, all, shown) in
+            [(true, false, false), (true, true, true), (false, false, true), (false, true, true)]
+        {
+            let mut out = String::new();
+            write_check(&mut out, &check(ok), Colour::Plain, all);
+            assert_eq!(out.contains("proof"), shown, "ok {ok}, all {all}");
+        }
+    }
+}
