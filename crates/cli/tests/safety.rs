@@ -13,6 +13,7 @@ fn main() {
         test("the_callers_environment_is_in_no_process_of_a_node", environment),
         test("an_ordinary_users_environment_is_in_no_process_either", environment_of_a_user),
         test("a_node_has_no_network_but_its_own_loopback", network),
+        test("a_runtime_is_copied_and_never_the_machines_own", runtime),
     ]);
 }
 
@@ -107,5 +108,36 @@ fn network() -> TestResult {
     // Its own is up.
     let own = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/9' 2>&1 | grep -q refused";
     expect_code(&run(scratch.path(), &script(scratch.path(), own)), 0)?;
+    PASSED
+}
+
+/// The machine's own program is not on the node, as no file that could be written to.
+fn runtime() -> TestResult {
+    if !support::is_root() {
+        return skip("root", "containers by a runtime need root");
+    }
+    let Some(runc) =
+        ["/usr/sbin/runc", "/usr/bin/runc"].into_iter().find(|p| Path::new(p).exists())
+    else {
+        return skip("runc", "it is not installed");
+    };
+    let scratch = scratch();
+    let engine = scratch.path().join("runc");
+    fs::copy(runc, &engine)?;
+    let before = fs::read(&engine)?;
+    let spoil = step(
+        "node",
+        "file=/run/propagation/runtime/runc
+test -x $file
+mount -o remount,rw /run/propagation/runtime || mount -o remount,rw,bind /run/propagation/runtime
+! grep -q ' /run/propagation/runtime/' /proc/self/mountinfo
+echo spoiled >> $file",
+    );
+    let node = format!("node: {{runtime: {{engine: {}}}}}\n", engine.display());
+    let file = scenario(scratch.path(), &format!("{node}steps:\n{spoil}"));
+    expect_code(&run(scratch.path(), &file), 0)?;
+    if fs::read(&engine)? != before {
+        return Err("the machine's runtime has been written to".into());
+    }
     PASSED
 }
