@@ -18,7 +18,12 @@ pub static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/propagation-
 /// The name under which the agent runs, as `ps` shows it.
 pub const NAME: &str = "propagation-agent";
 
-/// A command that runs the embedded agent; arguments are the caller's.
+/// What an agent has of its caller's environment. Whoever runs in a node can read the agent's there
+/// (`/proc/1/environ`), and what the caller keeps in variables is no business of a scenario.
+pub const ENVIRONMENT: [&str; 2] = ["PATH", "RUST_BACKTRACE"];
+
+/// A command that runs the embedded agent; arguments are the caller's. Of the caller's environment it
+/// has [`ENVIRONMENT`] alone.
 ///
 /// # Errors
 /// When the kernel has no memfd_create(2) or /proc is not mounted.
@@ -27,7 +32,8 @@ pub fn command() -> std::io::Result<std::process::Command> {
     use std::os::unix::process::CommandExt;
 
     let mut command = std::process::Command::new(in_memory::path()?);
-    command.arg0(NAME);
+    let kept = ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.arg0(NAME).env_clear().envs(kept);
     Ok(command)
 }
 

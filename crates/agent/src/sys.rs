@@ -137,6 +137,29 @@ pub(crate) fn make_read_only(path: &CStr) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Brings up the loopback device of the calling process's network namespace, which has it down when
+/// it is made.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN` over the namespace.
+pub(crate) fn raise_loopback() -> Result<(), Errno> {
+    let flags = nix::sys::socket::SockFlag::SOCK_CLOEXEC;
+    let kind = nix::sys::socket::SockType::Datagram;
+    let socket =
+        nix::sys::socket::socket(nix::sys::socket::AddressFamily::Unix, kind, flags, None)?;
+    // SAFETY: every field of the struct is a number or made of numbers, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    let up = libc::IFF_UP | libc::IFF_RUNNING;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(up).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the call reads the struct, which outlives it, and writes none of it.
+    let result =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    Errno::result(result).map(drop)
+}
+
 /// When a time from now will have passed, on the clock of [`now_ns`]; never, if it is long enough.
 pub(crate) fn in_ms(milliseconds: u64) -> u64 {
     now_ns().saturating_add(milliseconds.saturating_mul(1_000_000))

@@ -94,6 +94,10 @@ fn isolate() -> Result<Option<i32>, Failure> {
         user_namespace::check_powers()?;
     }
     unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| system("make a mount namespace", errno))?;
+    unshare(CloneFlags::CLONE_NEWIPC).map_err(|errno| system("make an IPC namespace", errno))?;
+    // A network of its own: nothing but its own loopback device.
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| system("make a network namespace", errno))?;
+    crate::sys::raise_loopback().map_err(|errno| system("bring up the loopback device", errno))?;
     unshare(CloneFlags::CLONE_NEWPID).map_err(|errno| system("make a pid namespace", errno))?;
     match fork().map_err(|errno| system("start the node", errno))? {
         Fork::Parent(pid) => {

@@ -2,8 +2,7 @@
 //! all of it lives in the node's own mount namespace.
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
@@ -50,7 +49,7 @@ pub(super) fn enter(setup: &NodeSetup) -> Result<(), Failure> {
     chdir(root).map_err(step("enter its root"))?;
     directories().map_err(|e| system("build the node: make directories", errno_of(&e)))?;
     host.bind_here()?;
-    runtime.map_or(Ok(()), HostRuntime::bind_here)?;
+    runtime.map_or(Ok(()), HostRuntime::copy_here)?;
     fs::create_dir_all("proc").map_err(|e| system("make proc", errno_of(&e)))?;
     proc(Path::new("proc")).map_err(step("mount /proc"))?;
     bind_recursive(Path::new("/sys"), Path::new("sys")).map_err(step("bind /sys"))?;
@@ -104,7 +103,9 @@ impl HostTrees {
             }
             fs::write(&target, "")
                 .map_err(|e| system(format!("build the node: make dev/{name}"), errno_of(&e)))?;
+            // Read-only is the node's hold on the machine's file: a device is written to all the same.
             bind(&source, &target)
+                .and_then(|()| read_only(&target))
                 .map_err(|errno| system(format!("build the node: bind /dev/{name}"), errno))?;
         }
         Ok(())
@@ -157,12 +158,23 @@ impl HostRuntime {
         Ok(Some(Self { program, target }))
     }
 
-    fn bind_here(self) -> Result<(), Failure> {
-        let failed = |errno| system("build the node: bind the runtime", errno);
-        self.target.parent().map_or(Ok(()), make_directory).map_err(failed)?;
-        fs::write(&self.target, "").map_err(|e| failed(errno_of(&e)))?;
-        let source = PathBuf::from(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
-        bind(&source, &self.target).map_err(failed)
+    /// Puts a copy on the node: the machine's own program is in no place from which it could be
+    /// written to. The copy does not count as the node's disk.
+    fn copy_here(mut self) -> Result<(), Failure> {
+        let failed = |errno| system("build the node: copy the runtime", errno);
+        let directory = self.target.parent().unwrap_or(Path::new("run"));
+        make_directory(directory).and_then(|()| tmpfs(directory, "mode=755")).map_err(failed)?;
+        let mut options = fs::OpenOptions::new();
+        let mut copy = options
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(&self.target)
+            .map_err(|e| failed(errno_of(&e)))?;
+        std::io::copy(&mut self.program, &mut copy).map_err(|e| failed(errno_of(&e)))?;
+        // A program that is open for writing cannot be executed.
+        drop(copy);
+        read_only(directory).map_err(failed)
     }
 }
 
