@@ -16,8 +16,8 @@ use crate::objects::host::host_pod;
 use crate::objects::{RUN_ID, Record, WORKLOAD};
 use crate::pods::Pods;
 
-/// How long a kubelet may take to end pods. As a rule it looks every second, and ends them in another;
-/// what it has not told of before it was to go can take it 40 s, and longer when it is busy.
+/// How long a kubelet may take to end pods and give them up. As a rule that is two seconds; what it has not
+/// told of before it was to go can take it 40 s, and longer when it is busy.
 const PODS_WITHIN: Duration = Duration::from_secs(90);
 
 /// How long is waited for containers that are just being made.
@@ -103,8 +103,8 @@ async fn clean_node(going: &Going, host: &Host, cleanup: &mut Cleanup) {
     }
 }
 
-/// Deletes the run's pods and waits until the kubelet has ended them. What is left of a pod then is
-/// its entry in the API server, which old kubelets take 10 s to give up.
+/// Deletes the run's pods and waits until they are gone: a kubelet gives a pod up when none of its
+/// containers runs or is being made any more. Until then a runtime may make the sources of volumes again.
 async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
     let run = &going.record.run;
     let pods: Api<Pod> = Api::namespaced(going.client.clone(), &going.namespace);
@@ -128,17 +128,12 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
         let _ = host.ask(HostCall::Ended).await;
     }
     let Some(watched) = watched else { return Ok(()) };
-    let ended = watched.until(|known| {
-        names.iter().all(|name| known.get(name).is_none_or(|pod| has_been_ended(pod))).then_some(())
-    });
-    if tokio::time::timeout(PODS_WITHIN, ended).await.is_err() {
+    let gone =
+        watched.until(|known| names.iter().all(|name| !known.contains_key(name)).then_some(()));
+    if tokio::time::timeout(PODS_WITHIN, gone).await.is_err() {
         let fix = "see whether its kubelet runs; kubectl delete pod --force gives it up";
         let reason = format!("not ended by the kubelet in {} s", PODS_WITHIN.as_secs());
         return Err(Error::new(ErrorKind::Timeout, operation, reason).with_fix(fix));
-    }
-    let now = DeleteParams::default().grace_period(0);
-    for name in &names {
-        persist(&operation, || async { or_gone(pods.delete(name, &now).await) }).await?;
     }
     Ok(())
 }
@@ -166,32 +161,6 @@ fn is_being_made(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && !nowhere && making
 }
 
-/// Whether the kubelet has ended the containers of a pod because it is to go, so that it starts none of
-/// them again. A container that ended before may be under way again: its pod is waited for until it
-/// is gone. One that fails to start is not waited for, which can take 40 s: should it start all the
-/// same, its program waits for a word of the host agent, and ends with that. But one that is being
-/// created is: the runtime makes the sources of its volumes if they are not there.
-fn has_been_ended(pod: &Pod) -> bool {
-    let Some(deletion) = &pod.metadata.deletion_timestamp else { return false };
-    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
-    let asked_for = deletion.0.as_second() - grace;
-    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    containers.is_some_and(|containers| {
-        containers.iter().all(|container| {
-            let (state, last) = (container.state.as_ref(), container.last_state.as_ref());
-            let ended = state.and_then(|state| state.terminated.as_ref());
-            let ended = ended.and_then(|ended| ended.finished_at.as_ref());
-            let waits = state.and_then(|state| state.waiting.as_ref());
-            // One that has been removed "is being created" too, and is said to have ended before.
-            let is_created = waits
-                .is_some_and(|it| it.reason.as_deref() == Some("ContainerCreating"))
-                && last.is_none_or(|last| last.terminated.is_none());
-            (waits.is_some() && !is_created)
-                || ended.is_some_and(|time| time.0.as_second() >= asked_for)
-        })
-    })
-}
-
 async fn delete_objects(going: &Going) -> Result<(), Error> {
     let run = &going.record.run;
     let operation = format!("delete what run {run} has in namespace {}", going.namespace);
@@ -215,21 +184,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn ended(state: Value, last: Value) -> bool {
-        let pod = json!({
-            "metadata": {
-                "name": "p",
-                "deletionTimestamp": "2026-02-28T10:00:01Z",
-                "deletionGracePeriodSeconds": 1,
-            },
-            "status": { "containerStatuses": [{
-                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
-                "state": state, "lastState": last,
-            }] },
-        });
-        has_been_ended(&serde_json::from_value(pod).expect("a pod"))
-    }
 
     fn terminated(at: &str) -> Value {
         json!({ "terminated": { "exitCode": 137, "finishedAt": at } })
@@ -257,18 +211,5 @@ mod tests {
         assert!(made(json!({ "conditions": [{ "type": "PodScheduled", "status": "False" }] })));
         let going = json!({ "deletionTimestamp": "2026-02-28T10:00:01Z" });
         assert!(!is_being_made(&pod(going, json!({}))), "it is too late for that");
-    }
-
-    #[test]
-    fn a_pod_that_is_to_go_has_ended_when_nothing_of_it_can_start_any_more() {
-        let waiting = |reason: &str| json!({ "waiting": { "reason": reason } });
-        let (creating, running) =
-            (waiting("ContainerCreating"), json!({ "running": { "startedAt": null } }));
-        assert!(!ended(running, json!({})));
-        assert!(!ended(creating.clone(), json!({})), "the runtime is at it");
-        assert!(ended(creating, terminated("2026-02-28T09:59:00Z")), "the kubelet has removed it");
-        assert!(ended(waiting("CreateContainerError"), json!({})));
-        assert!(ended(terminated("2026-02-28T10:00:00Z"), json!({})));
-        assert!(!ended(terminated("2026-02-28T09:59:59Z"), json!({})), "it may be restarted");
     }
 }

@@ -23,7 +23,7 @@ use crate::host::Host;
 use crate::objects::FIELD_MANAGER;
 use crate::objects::workload::{Common, Placement, Task, pod};
 use crate::pods::Pods;
-use crate::standing::{Standing, back_off, standing};
+use crate::standing::{Heard, Standing, back_off, standing};
 use crate::tasks::Tasks;
 
 /// When a container that has not started is asked after at its volume's source.
@@ -219,8 +219,8 @@ impl Shared {
 
     /// Waits until all replicas have arrived, or one of them cannot.
     async fn wait_for_start(&self, one: &Starting) -> Result<Result<(), StartRefused>, Error> {
-        let before = HashMap::new();
-        self.wait_for_arrival(one.container, &one.spec, &one.pods, one.events.clone(), before).await
+        let heard = HashMap::new();
+        self.wait_for_arrival(one.container, &one.spec, &one.pods, one.events.clone(), heard).await
     }
 
     /// The same after a restart: what a pod's status said before it says nothing.
@@ -231,8 +231,11 @@ impl Shared {
         pods: &[String],
         events: watch::Receiver<Reported>,
     ) -> Result<Result<(), StartRefused>, Error> {
-        let before = pods.iter().filter_map(|name| Some((name.clone(), self.pods.get(name)?)));
-        self.wait_for_arrival(container, spec, pods, events, before.collect()).await
+        let heard = pods.iter().filter_map(|name| {
+            let pod = self.pods.get(name)?;
+            Some((name.clone(), Heard::of(&pod)))
+        });
+        self.wait_for_arrival(container, spec, pods, events, heard.collect()).await
     }
 
     /// Waits until the programs of a workload have been told what to do, or its pods say that they
@@ -243,28 +246,33 @@ impl Shared {
         spec: &WorkloadSpec,
         pods: &[String],
         mut events: watch::Receiver<Reported>,
-        before: HashMap<String, Arc<Pod>>,
+        mut heard: HashMap<String, Heard>,
     ) -> Result<Result<(), StartRefused>, Error> {
         let began = Instant::now();
         let limit = Duration::from_millis(self.node.plan.deadlines.start_ms);
         let arrived = events.wait_for(|reported| reported.arrived.len() == pods.len());
         let failing = self.pods.until(|known| {
             pods.iter().find_map(|name| {
-                let pod = known.get(name)?;
-                let old = before.get(name).map(|pod| &pod.metadata.resource_version);
-                if old == Some(&pod.metadata.resource_version) {
-                    return None;
-                }
-                match standing(pod) {
-                    Standing::Pending | Standing::Running => None,
-                    bad => Some((name.clone(), bad)),
-                }
+                let news = heard.entry(name.clone()).or_default().news(known.get(name)?)?;
+                Some((name.clone(), news))
             })
         });
         let suspicious = async {
             tokio::time::sleep(SUSPICIOUS_AFTER).await;
             if !self.source_hangs(spec).await {
                 std::future::pending::<()>().await;
+            }
+        };
+        let impatient = async {
+            self.patience(pods, limit).await;
+            let refused = pods.iter().find_map(|name| match standing(&*self.pods.get(name)?) {
+                Standing::Refused(refusal) => Some(refusal),
+                _ => None,
+            });
+            // The kubelet has tried again, or would hear the same.
+            match refused {
+                Some(refusal) if self.is_so_still(spec, &refusal).await => Some(refusal),
+                _ => None,
             }
         };
         let operation = || format!("start {}", spec.name);
@@ -299,16 +307,18 @@ impl Shared {
                 ),
                 errno: Some("hang".into()),
             })),
-            () = self.patience(pods, limit) => {
+            refused = impatient => {
                 tracing::debug!(container, after = ?began.elapsed(), "a program did not arrive");
-                // The kubelet has tried again, and the same was said.
-                let refused = pods.iter().find_map(|name| match standing(&*self.pods.get(name)?) {
-                    Standing::Refused(refusal) => Some(refusal),
-                    _ => None,
-                });
                 refused.map_or_else(|| Err(self.too_late(spec, pods, began.elapsed())), |r| Ok(Err(r)))
             }
         }
+    }
+
+    /// Whether what the runtime has refused a source for is still so, as far as a look can tell.
+    async fn is_so_still(&self, spec: &WorkloadSpec, refusal: &StartRefused) -> bool {
+        let seen = self.look_at_source(spec).await;
+        refusal.errno.is_none()
+            || seen.is_none_or(|seen| matches!(seen, Outcome::Errno { .. } | Outcome::Hang { .. }))
     }
 
     /// Remembers what was waited for until the programs of a workload had come.
@@ -337,9 +347,14 @@ impl Shared {
 
     /// Whether the runtime would hang at the source of a volume that is the mountpoint itself.
     async fn source_hangs(&self, spec: &WorkloadSpec) -> bool {
+        matches!(self.look_at_source(spec).await, Some(Outcome::Hang { .. }))
+    }
+
+    /// What is seen at the source of a volume that is the mountpoint itself.
+    async fn look_at_source(&self, spec: &WorkloadSpec) -> Option<Outcome> {
         let source = spec.paths(&self.node.plan.bridge).source;
         if source != self.node.plan.bridge.fuse_path() {
-            return false;
+            return None;
         }
         let look = Look {
             place: Place::Node,
@@ -352,8 +367,10 @@ impl Shared {
         let deadline_ms = self.node.plan.deadlines.probe_ms;
         let (looks, access) = (vec![look], Access::Read);
         let call = Call::Observe { looks, access, expect: marker, deadline_ms };
-        matches!(self.node.call(call).await, Ok(Reply::Observed { seen })
-            if seen.iter().any(|seen| matches!(seen.outcome, Outcome::Hang { .. })))
+        match self.node.call(call).await {
+            Ok(Reply::Observed { mut seen }) => seen.pop().map(|seen| seen.outcome),
+            _ => None,
+        }
     }
 
     fn too_late(&self, spec: &WorkloadSpec, pods: &[String], waited: Duration) -> Error {

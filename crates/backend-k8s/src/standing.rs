@@ -60,6 +60,42 @@ pub(crate) fn standing(pod: &Pod) -> Standing {
     }
 }
 
+/// What a pod's status has said before its container is to start again.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    version: Option<String>,
+    /// Refusals that say nothing of what comes: a kubelet tells of one when it is about to try again, so
+    /// that of a try which it has made already is told of next.
+    over: Vec<String>,
+}
+
+impl Heard {
+    /// What a pod says now.
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let over = match standing(pod) {
+            Standing::Refused(refusal) => vec![refusal.text],
+            _ => Vec::new(),
+        };
+        Self { version: pod.metadata.resource_version.clone(), over }
+    }
+
+    /// What a pod says later, if that is new and bad.
+    pub(crate) fn news(&mut self, pod: &Pod) -> Option<Standing> {
+        if self.version.is_some() && self.version == pod.metadata.resource_version {
+            return None;
+        }
+        match standing(pod) {
+            Standing::Pending | Standing::Running => None,
+            Standing::Refused(refusal) if self.over.contains(&refusal.text) => None,
+            Standing::Refused(refusal) if self.over.len() == 1 => {
+                self.over.push(refusal.text);
+                None
+            }
+            bad => Some(bad),
+        }
+    }
+}
+
 fn waits(reason: &str, message: &str, last: Option<&str>) -> Standing {
     match reason {
         "CreateContainerError" | "RunContainerError" | "CreateContainerConfigError" => {
@@ -193,6 +229,32 @@ mod tests {
             assert!(found.contains(reason), "{found}");
             assert!(advice.contains(fix), "{advice}");
         }
+    }
+
+    #[test]
+    fn a_refusal_of_a_try_before_is_over() {
+        let says = |version: &str, state: serde_json::Value| -> Pod {
+            let status = json!({ "phase": "Running", "containerStatuses": [{
+                "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state,
+            }] });
+            let metadata = json!({ "name": "p", "resourceVersion": version });
+            serde_json::from_value(json!({ "metadata": metadata, "status": status }))
+                .expect("a pod")
+        };
+        let refuses = |version: &str, text: &str| {
+            let waiting = json!({ "reason": "CreateContainerError", "message": text });
+            says(version, json!({ "waiting": waiting }))
+        };
+        let running = says("1", json!({ "running": { "startedAt": null } }));
+        let mut heard = Heard::of(&running);
+        assert_eq!(heard.news(&running), None);
+        assert!(heard.news(&refuses("2", "a")).is_some(), "it ran until now");
+        let mut heard = Heard::of(&refuses("2", "a"));
+        for (version, text) in [("2", "a"), ("3", "a"), ("4", "b"), ("5", "b")] {
+            assert_eq!(heard.news(&refuses(version, text)), None, "{version}: {text}");
+        }
+        assert!(heard.news(&refuses("6", "c")).is_some(), "the kubelet has tried again");
     }
 
     #[test]
