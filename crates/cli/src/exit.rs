@@ -18,7 +18,7 @@ pub(crate) enum Exit {
     NotInOrder,
     /// 6: something else happened than a scenario expects.
     Unexpected,
-    /// 130: interrupted, everything cleaned up.
+    /// 130: interrupted by SIGINT, SIGTERM or SIGHUP, everything cleaned up.
     Interrupted,
 }
 

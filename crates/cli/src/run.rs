@@ -143,9 +143,9 @@ pub(crate) fn local() -> Result<Box<dyn Backend>, Error> {
     Err(crate::doctor::linux_only())
 }
 
-/// Cancels at the first SIGINT or SIGTERM. Everything is cleaned up before the program ends; were
-/// it killed instead, its node would end all the same. The signals are caught from the moment this
-/// returns.
+/// Cancels at the first SIGINT, SIGTERM or SIGHUP. Everything is cleaned up before the program ends;
+/// were it killed instead, its node would end all the same. The signals are caught from the moment
+/// this returns.
 #[cfg(unix)]
 pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -154,21 +154,35 @@ pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHa
             Error::new(ErrorKind::Environment, "listen for signals", error.to_string())
         })
     };
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
+    let mut signals = vec![listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?];
+    // nohup(1) has asked that a terminal which goes away does not matter.
+    if !hangup_is_ignored() {
+        signals.push(listen(SignalKind::hangup())?);
+    }
     Ok(tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        first(&mut signals).await;
         cancellation.cancel();
         // A second one does not wait for the cleaning: the node ends with this process anyway.
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        first(&mut signals).await;
         std::process::exit(130);
     }))
+}
+
+/// Waits for the first of these signals.
+#[cfg(unix)]
+async fn first(signals: &mut [tokio::signal::unix::Signal]) {
+    let waiting = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+    futures_util::future::select_all(waiting).await;
+}
+
+/// Whether this program was started with SIGHUP ignored; where /proc does not tell, it was not.
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Bit 0 is signal 1, SIGHUP.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Cancels at the first Ctrl-C.
