@@ -8,6 +8,7 @@ mod clean;
 mod cluster;
 mod doctor;
 mod exit;
+mod files;
 mod image;
 mod log;
 mod manifests;

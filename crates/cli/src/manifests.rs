@@ -1,6 +1,5 @@
 //! `propagation manifests`: the plan as files for `kubectl apply -k`.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,6 +10,7 @@ use propagation_core::{Error, ErrorKind};
 
 use crate::cluster::bad_toleration;
 use crate::exit::Exit;
+use crate::files::Directory;
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -69,13 +69,14 @@ pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
     let directory = &options.directory;
     let failed = |what: String, error: std::io::Error| {
         Error::new(ErrorKind::InvalidInput, what, error.to_string())
-            .with_fix("name a directory that can be written")
+            .with_fix("name a directory of your own, or one that is not there yet")
     };
-    fs::create_dir_all(directory)
+    let directory = Directory::make(directory)
         .map_err(|error| failed(format!("make {}", directory.display()), error))?;
     for (name, content) in files(&plan, &choices)? {
         let path = directory.join(name);
-        fs::write(&path, content)
+        directory
+            .write(name, content.as_bytes())
             .map_err(|error| failed(format!("write {}", path.display()), error))?;
         output::text(&path.display().to_string())?;
     }

@@ -1,7 +1,7 @@
 //! `propagation matrix`: every combination of the axes, several at a time, one JSON line for each.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,25 +17,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::MatrixOptions;
 use crate::exit::Exit;
+use crate::files::{Directory, make_directory};
 use crate::output;
 use crate::report;
-use crate::run::{cancel_on_signal, local, make_directory};
+use crate::run::{cancel_on_signal, local};
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     if let Some(id) = &options.cell {
         return one_cell(options, id);
     }
     let matrix = Selection::of(read(options)?, options.only_documented);
-    make_directory(&options.out, "--out")?;
-    if options.reports {
-        make_directory(&options.out.join(REPORTS), "--out")?;
-    }
+    let out = make_directory(&options.out, "--out")?;
+    let reports = options.reports.then(|| make_directory(&out.join(REPORTS), "--out"));
+    let reports = reports.transpose()?;
     let started = Instant::now();
-    let path = options.out.join("cells.jsonl");
+    let path = out.join(CELLS);
     let mut cells = if options.resume { before(&path, &matrix)? } else { Vec::new() };
     let kept = cells.len();
-    let interrupted = run(options, &matrix, &path, &mut cells)?;
-    finish(options, &cells)?;
+    let interrupted = run(options.jobs, &matrix, &out, reports.as_ref(), &mut cells)?;
+    finish(&out, &cells)?;
     output::text(&summary(&matrix, &cells, kept, started))?;
     if interrupted {
         return Ok(Exit::Interrupted);
@@ -140,23 +140,24 @@ fn before(path: &Path, matrix: &Selection) -> Result<Vec<Cell>, Error> {
 
 /// Runs the cells that are missing; returns whether it was interrupted.
 fn run(
-    options: &MatrixOptions,
+    jobs: u16,
     matrix: &Selection,
-    path: &Path,
+    out: &Directory,
+    reports: Option<&Directory>,
     cells: &mut Vec<Cell>,
 ) -> Result<bool, Error> {
-    let failed = |error: std::io::Error| not_written(path, &error);
+    let failed = |error: std::io::Error| not_written(out, CELLS, &error);
     // What was kept is written again: a line that was cut short goes.
-    let file = OpenOptions::new().create(true).write(true).truncate(true).open(path);
+    let file = out.replace(CELLS, |file| {
+        let mut file = BufWriter::new(file);
+        cells.iter().try_for_each(|cell| write_line(&mut file, cell))?;
+        file.flush()
+    });
     let mut file = BufWriter::new(file.map_err(failed)?);
-    for cell in cells.iter() {
-        write_line(&mut file, cell).map_err(failed)?;
-    }
     let progress = progress(matrix.len(), cells.len());
     let cancellation = CancellationToken::new();
     let next = AtomicUsize::new(cells.len());
     let (sender, receiver) = mpsc::channel();
-    let jobs = usize::from(options.jobs);
     std::thread::scope(|scope| {
         // However this ends, the listener and the workers end too: the scope waits for them.
         let end = cancellation.clone().drop_guard();
@@ -164,8 +165,7 @@ fn run(
         scope.spawn(move || listen(&listener));
         for _ in 0..jobs {
             let (sender, next, cancellation) = (sender.clone(), &next, &cancellation);
-            let directory = options.reports.then_some(&*options.out);
-            scope.spawn(move || work(matrix, next, &sender, directory, cancellation));
+            scope.spawn(move || work(matrix, next, &sender, reports, cancellation));
         }
         drop(sender);
         let mut waiting: BTreeMap<usize, Cell> = BTreeMap::new();
@@ -203,25 +203,29 @@ fn listen(cancellation: &CancellationToken) {
 
 type Sent = (usize, Result<Cell, Error>);
 
+/// The file of the results of all cells.
+const CELLS: &str = "cells.jsonl";
+
 /// Where in the directory of the results the reports of the cells are.
 const REPORTS: &str = "reports";
 
 /// Writes the report of a cell into `directory`, and notes in the cell where.
 fn keep_report(
-    directory: &Path,
+    directory: &Directory,
     number: usize,
     cell: &mut Cell,
     report: &Report,
 ) -> Result<(), Error> {
-    let address = format!("{REPORTS}/{}.html", number + 1);
-    let path = directory.join(&address);
-    fs::write(&path, html::render(report)).map_err(|error| not_written(&path, &error))?;
-    cell.report = Some(address);
+    let name = format!("{}.html", number + 1);
+    let written = directory.write(&name, html::render(report).as_bytes());
+    written.map_err(|error| not_written(directory, &name, &error))?;
+    cell.report = Some(format!("{REPORTS}/{name}"));
     Ok(())
 }
 
-fn not_written(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
+fn not_written(directory: &Directory, name: &str, error: &std::io::Error) -> Error {
+    let operation = format!("write {}", directory.join(name).display());
+    Error::new(ErrorKind::Environment, operation, error.to_string())
         .with_fix("free space, or name another directory with --out")
 }
 
@@ -231,7 +235,7 @@ fn work(
     matrix: &Selection,
     next: &AtomicUsize,
     sender: &mpsc::Sender<Sent>,
-    directory: Option<&Path>,
+    directory: Option<&Directory>,
     cancellation: &CancellationToken,
 ) {
     let model = FakeBackend::default().with_patience(std::time::Duration::ZERO);
@@ -267,12 +271,12 @@ fn progress(all: usize, done: usize) -> ProgressBar {
 }
 
 /// Writes what is made of all cells.
-fn finish(options: &MatrixOptions, cells: &[Cell]) -> Result<(), Error> {
+fn finish(out: &Directory, cells: &[Cell]) -> Result<(), Error> {
     for (name, content) in
         [("atlas.html", matrix::atlas(cells)), ("atlas.md", matrix::document(cells))]
     {
-        let path = options.out.join(name);
-        fs::write(&path, content).map_err(|error| not_written(&path, &error))?;
+        let written = out.write(name, content.as_bytes());
+        written.map_err(|error| not_written(out, name, &error))?;
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use propagation_core::{Error, ErrorKind, Report};
 
 use crate::args::{ReportFormat, ReportOptions};
 use crate::exit::Exit;
+use crate::files::{Directory, make_directory};
+use crate::log::Log;
 use crate::output;
 
 pub(crate) fn main(options: &ReportOptions) -> Result<Exit, Error> {
@@ -44,7 +46,7 @@ pub(crate) fn print(report: &Report, format: ReportFormat, evidence: bool) -> Re
 
 /// Writes a report in every format for people and programs, and the log of its run, into a
 /// directory.
-pub(crate) fn save(report: &Report, directory: &Path, log: Option<&Path>) -> Result<(), Error> {
+pub(crate) fn save(report: &Report, directory: &Directory, log: Option<&Log>) -> Result<(), Error> {
     for (name, content) in [
         ("report.json", json(report)?),
         ("report.txt", text::render(report, Colour::Plain, true)),
@@ -52,22 +54,24 @@ pub(crate) fn save(report: &Report, directory: &Path, log: Option<&Path>) -> Res
         ("report.html", html::render(report)),
         ("junit.xml", junit::render(report)),
     ] {
-        write(&directory.join(name), &content)?;
+        write(directory, name, &content)?;
     }
     if let Some(log) = log {
-        let path = directory.join("run.log");
-        fs::copy(log, &path).map_err(|error| not_written(&path, &error))?;
+        let copied = directory.replace("run.log", |file| log.copy_to(file));
+        copied.map_err(|error| not_written(&directory.join("run.log"), &error))?;
     }
     Ok(())
 }
 
 /// Writes the page that leads to the reports in the directories below.
 pub(crate) fn save_index(entries: &[IndexEntry], directory: &Path) -> Result<(), Error> {
-    write(&directory.join("index.html"), &html::index(entries))
+    write(&make_directory(directory, "--report")?, "index.html", &html::index(entries))
 }
 
-fn write(path: &Path, content: &str) -> Result<(), Error> {
-    fs::write(path, content).map_err(|error| not_written(path, &error))
+fn write(directory: &Directory, name: &str, content: &str) -> Result<(), Error> {
+    directory
+        .write(name, content.as_bytes())
+        .map_err(|error| not_written(&directory.join(name), &error))
 }
 
 fn not_written(path: &Path, error: &io::Error) -> Error {

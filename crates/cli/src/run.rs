@@ -1,7 +1,5 @@
 //! `propagation run`.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use propagation_core::report::html::IndexEntry;
@@ -11,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{BackendName, RunOptions};
 use crate::exit::Exit;
+use crate::files::make_directory;
 use crate::log::Log;
 use crate::progress::Progress;
 use crate::report;
@@ -58,7 +57,7 @@ pub(crate) async fn one(
 /// What became of one run.
 pub(crate) struct Ran {
     pub(crate) result: Result<Report, Error>,
-    pub(crate) log: Option<PathBuf>,
+    pub(crate) log: Option<Arc<Log>>,
 }
 
 /// Runs a plan, with a log of its own.
@@ -67,16 +66,16 @@ pub(crate) async fn carry_out(
     plan: Plan,
     backend: &dyn Backend,
     cancellation: &CancellationToken,
-    progress: impl FnOnce(Log) -> Progress,
+    progress: impl FnOnce(Arc<Log>) -> Progress,
 ) -> Ran {
     let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
     let runner = match Runner::new(plan) {
         Ok(runner) => runner,
         Err(error) => return Ran { result: Err(error), log: None },
     };
-    let log = Log::open(options.log_dir.as_deref(), runner.run_id());
+    let log = Arc::new(Log::open(options.log_dir.as_deref(), runner.run_id()));
     log.line(&format!("propagation {} run {}{name}", env!("CARGO_PKG_VERSION"), runner.run_id()));
-    let progress = Arc::new(progress(log));
+    let progress = Arc::new(progress(Arc::clone(&log)));
     let sink = Arc::clone(&progress);
     let result = runner
         .with_cancellation(cancellation.clone())
@@ -85,7 +84,7 @@ pub(crate) async fn carry_out(
         .run(backend)
         .await;
     progress.finish();
-    Ran { result, log: progress.log_path().map(ToOwned::to_owned) }
+    Ran { result, log: Some(log) }
 }
 
 /// Prints a report and saves it where that was asked for; one of several in a directory of its own.
@@ -93,10 +92,12 @@ pub(crate) fn show_report(
     report: &Report,
     options: &RunOptions,
     of: Option<&str>,
-    log: Option<&Path>,
+    log: Option<&Log>,
 ) -> Result<(), Error> {
-    report::print(report, options.format, options.evidence)?;
-    save_for(report, options, of, log)
+    // Whoever hung up a terminal wants the files all the same.
+    let printed = report::print(report, options.format, options.evidence);
+    save_for(report, options, of, log)?;
+    printed
 }
 
 /// Saves a report where that was asked for.
@@ -104,12 +105,11 @@ pub(crate) fn save_for(
     report: &Report,
     options: &RunOptions,
     of: Option<&str>,
-    log: Option<&Path>,
+    log: Option<&Log>,
 ) -> Result<(), Error> {
     let Some(directory) = &options.report else { return Ok(()) };
     let directory = of.map_or_else(|| directory.clone(), |name| directory.join(name));
-    make_directory(&directory, "--report")?;
-    report::save(report, &directory, log)
+    report::save(report, &make_directory(&directory, "--report")?, log)
 }
 
 /// Its line on the page that leads to the reports of several.
@@ -178,7 +178,7 @@ async fn first(signals: &mut [tokio::signal::unix::Signal]) {
 /// Whether this program was started with SIGHUP ignored; where /proc does not tell, it was not.
 #[cfg(unix)]
 fn hangup_is_ignored() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // Bit 0 is signal 1, SIGHUP.
@@ -193,13 +193,4 @@ pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHa
         let _ = tokio::signal::ctrl_c().await;
         cancellation.cancel();
     }))
-}
-
-/// Makes a directory that `option` named, before anything runs, so that a bad one does not cost a run.
-pub(crate) fn make_directory(directory: &Path, option: &str) -> Result<(), Error> {
-    fs::create_dir_all(directory).map_err(|error| {
-        let operation = format!("make the directory {}", directory.display());
-        Error::new(ErrorKind::InvalidInput, operation, error.to_string())
-            .with_fix(format!("name a directory that can be written with {option}"))
-    })
 }

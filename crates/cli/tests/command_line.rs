@@ -13,6 +13,8 @@ fn main() {
         test("five_phases_give_full_success", five_phases),
         test("json_is_a_report_that_renders_again", json_round_trip),
         test("a_report_directory_gets_both_files", report_directory),
+        test("reports_and_logs_are_for_their_user_alone", modes),
+        test("a_relative_state_directory_is_ignored", relative_state),
         test("partial_success_is_3_and_names_the_intervention", partial_success),
         test("a_private_covering_mount_is_5_with_the_fix", inconclusive),
         test("a_stopped_daemon_is_a_hang_and_ends", stopped_daemon),
@@ -104,6 +106,53 @@ fn report_directory() -> TestResult {
         expect_part(&logs, line)?;
     }
     PASSED
+}
+
+fn modes() -> TestResult {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let scratch = scratch();
+    let out = scratch.path().join("out");
+    fs::create_dir(&out)?;
+    let important = scratch.path().join("important");
+    fs::write(&important, "kept")?;
+    for name in ["report.json", "run.log"] {
+        symlink(&important, out.join(name))?;
+    }
+    let name = out.to_str().expect("UTF-8");
+    expect_code(&output(scratch.path(), &["run", "--report", name]), 0)?;
+    if fs::read_to_string(&important)? != "kept" {
+        return Err("a link in the directory was followed".into());
+    }
+    expect_part(&fs::read_to_string(out.join("run.log"))?, "verdict full_success")?;
+    let logs = scratch.path().join("propagation");
+    let mode = |path: &std::path::Path| fs::symlink_metadata(path).map(|m| m.permissions().mode());
+    if mode(&logs)? & 0o7777 != 0o700 {
+        return Err(format!("the directory of logs has the mode {:o}", mode(&logs)?).into());
+    }
+    for directory in [out, logs] {
+        for file in fs::read_dir(directory)? {
+            let file = file?.path();
+            if mode(&file)? != 0o100_600 {
+                return Err(format!("{} has the mode {:o}", file.display(), mode(&file)?).into());
+            }
+        }
+    }
+    PASSED
+}
+
+fn relative_state() -> TestResult {
+    let scratch = scratch();
+    let result = support::propagation(scratch.path(), &["run"])
+        .current_dir(scratch.path())
+        .env("XDG_STATE_HOME", "relative")
+        .env("HOME", scratch.path())
+        .output()?;
+    expect_code(&result, 0)?;
+    if scratch.path().join("relative").exists() {
+        return Err("the relative path was taken".into());
+    }
+    let logs = fs::read_dir(scratch.path().join(".local/state/propagation"))?.count();
+    if logs == 1 { PASSED } else { Err(format!("{logs} logs").into()) }
 }
 
 fn partial_success() -> TestResult {
