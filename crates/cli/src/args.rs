@@ -234,6 +234,9 @@ pub(crate) struct RunOptions {
     /// Write the report in every format, and the log, into this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
+    /// Keep the values of `fuse.environment` in the report, which otherwise holds their names only.
+    #[arg(long, requires = "scenario")]
+    pub(crate) with_secrets: bool,
     /// Where the log of the run goes.
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,

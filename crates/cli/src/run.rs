@@ -80,6 +80,7 @@ pub(crate) async fn carry_out(
     let result = runner
         .with_cancellation(cancellation.clone())
         .with_keep(options.keep)
+        .with_secrets(options.with_secrets)
         .with_events(Arc::new(move |event| sink.take(event)))
         .run(backend)
         .await;

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 
+use regex::Regex;
 use support::{
     PASSED, TestResult, expect_code, expect_part, output, scratch, stderr, stdout, test,
 };
@@ -15,6 +16,7 @@ fn main() {
         test("a_report_directory_gets_both_files", report_directory),
         test("reports_and_logs_are_for_their_user_alone", modes),
         test("a_relative_state_directory_is_ignored", relative_state),
+        test("variables_of_daemons_are_in_no_report_unless_asked_for", secrets),
         test("partial_success_is_3_and_names_the_intervention", partial_success),
         test("a_private_covering_mount_is_5_with_the_fix", inconclusive),
         test("a_stopped_daemon_is_a_hang_and_ends", stopped_daemon),
@@ -137,6 +139,58 @@ fn modes() -> TestResult {
             }
         }
     }
+    PASSED
+}
+
+/// Two daemons that do not mount: what they are given is what matters.
+const WITH_SECRETS: &str = "\
+fuse: {command: [sh, -c, 'exit 3'], environment: {PASSWORD: hunter2-of-all}}
+workloads:
+- {name: first, role: producer}
+- name: second
+  role: producer
+  fuse: {command: [sh, -c, 'exit 3'], environment: {TOKEN: hunter2-of-one}}
+- {name: app, role: consumer}
+steps:
+- {start: [first, second, app], expect: {first: mount_error, second: mount_error}}
+";
+
+fn secrets() -> TestResult {
+    let scratch = scratch();
+    let at = |name: &str| scratch.path().join(name).to_str().expect("UTF-8").to_owned();
+    fs::write(at("s.yaml"), WITH_SECRETS)?;
+    let run = |out: &str, more: &[&str]| {
+        let (file, out) = (at("s.yaml"), at(out));
+        let words = ["run", "--scenario", &file, "--report", &out, "--format", "json"];
+        output(scratch.path(), &[&words, more].concat())
+    };
+    let (hidden, shown) = (run("hidden", &[]), run("shown", &["--with-secrets"]));
+    expect_code(&hidden, 0)?;
+    expect_code(&shown, 0)?;
+    for name in ["report.json", "report.txt", "report.md", "report.html", "junit.xml", "run.log"] {
+        let text = fs::read_to_string(scratch.path().join("hidden").join(name))?;
+        if text.contains("hunter2") {
+            return Err(format!("{name} holds a value").into());
+        }
+    }
+    expect_part(&stdout(&shown), "hunter2-of-one")?;
+    let again = |name: &str| {
+        let report = format!("{}/report.json", at(name));
+        let plan = output(scratch.path(), &["report", &report, "--format", "plan"]);
+        fs::write(at("plan.yaml"), plan.stdout).expect("written");
+        output(scratch.path(), &["run", "--scenario", &at("plan.yaml")])
+    };
+    expect_code(&again("shown"), 0)?;
+    let refused = again("hidden");
+    expect_code(&refused, 2)?;
+    let place = Regex::new(r"plan\.yaml:\d+:\d+: its value is missing").expect("valid");
+    if !place.is_match(&stderr(&refused)) {
+        return Err(format!("not refused at its place: {}", stderr(&refused)).into());
+    }
+    expect_part(&stderr(&refused), "fix: write the value in")?;
+    let plan = fs::read_to_string(at("plan.yaml"))?;
+    expect_part(&plan, "\"PASSWORD\": null")?;
+    expect_part(&plan, "\"TOKEN\": null")?;
     PASSED
 }
 
