@@ -1,7 +1,7 @@
 //! `propagation matrix`: every combination of the axes, several at a time, one JSON line for each.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use propagation_core::fake::FakeBackend;
 use propagation_core::matrix::{self, Cell, Matrix, run_cell};
 use propagation_core::report::html;
-use propagation_core::{Error, ErrorKind, Report, Runner, scenario};
+use propagation_core::{Error, ErrorKind, Report, Runner, input, scenario};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::MatrixOptions;
@@ -102,7 +102,9 @@ fn read(options: &MatrixOptions) -> Result<Matrix, Error> {
             Error::new(ErrorKind::InvalidInput, format!("read {}", path.display()), reason)
                 .with_fix("write a map of axes to lists of values: `fault: [kill, terminate]`")
         };
-        let text = fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let bytes = input::read(path, scenario::MOST_BYTES);
+        let bytes = bytes.map_err(|error| refuse(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8 text".into()))?;
         let axes: BTreeMap<String, Vec<String>> =
             scenario::parse_as(&path.display().to_string(), &text)?;
         for (axis, values) in &axes {

@@ -1,6 +1,5 @@
 //! `propagation report`, and how a report is printed and saved.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use propagation_core::report::graph::{self, Picture};
 use propagation_core::report::html::IndexEntry;
 use propagation_core::report::text::{self, Colour};
 use propagation_core::report::{html, junit, markdown};
-use propagation_core::{Error, ErrorKind, Report};
+use propagation_core::{Error, ErrorKind, Report, input};
 
 use crate::args::{ReportFormat, ReportOptions};
 use crate::exit::Exit;
@@ -16,9 +15,12 @@ use crate::files::{Directory, make_directory};
 use crate::log::Log;
 use crate::output;
 
+/// The largest report that is read: that of 10,000 consumers has 15 MB.
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
+
 pub(crate) fn main(options: &ReportOptions) -> Result<Exit, Error> {
     let path = &options.file;
-    let json = fs::read(path).map_err(|error| {
+    let json = input::read(path, MOST_BYTES).map_err(|error| {
         Error::new(ErrorKind::InvalidInput, format!("read {}", path.display()), error.to_string())
             .with_fix("name the report.json that `propagation run --report DIR` wrote")
     })?;

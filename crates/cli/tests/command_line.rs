@@ -28,6 +28,8 @@ fn main() {
         test("the_schema_is_json", schema),
         test("completions_for_every_shell", completions),
         test("a_damaged_report_is_2", damaged_report),
+        test("input_that_has_no_end_is_2", endless_input),
+        test("what_a_step_is_called_cannot_reach_the_terminal", hostile_name),
         test("an_unwritable_report_directory_is_2_before_anything_runs", unwritable_report),
         test("a_full_log_disk_is_a_warning", full_log),
         test("a_closed_pipe_is_not_an_error", closed_pipe),
@@ -316,6 +318,54 @@ fn damaged_report() -> TestResult {
         expect_part(&stderr(&result), "fix: ")?;
     }
     expect_code(&output(scratch.path(), &["report", "/nonexistent.json"]), 2)?;
+    PASSED
+}
+
+fn endless_input() -> TestResult {
+    let scratch = scratch();
+    let fifo = scratch.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status()?;
+    if !made.success() {
+        return Err("mkfifo failed".into());
+    }
+    let large = scratch.path().join("large.json");
+    fs::File::create(&large)?.set_len(1 << 40)?;
+    let (fifo, large) = (fifo.to_str().expect("UTF-8"), large.to_str().expect("UTF-8"));
+    for (words, reason) in [
+        (["report", "/dev/zero"].as_slice(), "it is not a regular file"),
+        (&["report", fifo], "it is not a regular file"),
+        (&["report", large], "it is larger than"),
+        (&["run", "--scenario", fifo], "it is not a regular file"),
+        (&["run", "--scenario", large], "it is larger than"),
+        (&["matrix", "--axes", fifo], "it is not a regular file"),
+    ] {
+        let result = support::propagation_within(scratch.path(), words, "20");
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), reason)?;
+    }
+    PASSED
+}
+
+fn hostile_name() -> TestResult {
+    let scratch = scratch();
+    let file = scratch.path().join("s.yaml");
+    let steps = "steps:\n- {start: all, name: \"a\\e[2Jb\"}\n";
+    let who = "workloads:\n- {name: p, role: producer}\n- {name: c, role: consumer}\n";
+    fs::write(&file, format!("title: \"t\\e]0;x\\a\"\n{who}{steps}"))?;
+    let out = scratch.path().join("out");
+    let words = [
+        "run",
+        "--scenario",
+        file.to_str().expect("UTF-8"),
+        "--report",
+        out.to_str().expect("UTF-8"),
+    ];
+    let result = output(scratch.path(), &words);
+    let log = fs::read_to_string(out.join("run.log"))?;
+    expect_part(&log, "a\\u{1b}[2Jb")?;
+    if [result.stdout, result.stderr, log.into_bytes()].concat().contains(&0x1b) {
+        return Err("an escape sequence came through".into());
+    }
     PASSED
 }
 

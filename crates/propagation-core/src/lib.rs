@@ -43,6 +43,8 @@ pub mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
 #[cfg(feature = "run")]
+pub mod input;
+#[cfg(feature = "run")]
 pub mod matrix;
 #[cfg(feature = "run")]
 pub mod node;
