@@ -21,6 +21,7 @@ use crate::files::{Directory, make_directory};
 use crate::output;
 use crate::report;
 use crate::run::{cancel_on_signal, local};
+use crate::runtime;
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     if let Some(id) = &options.cell {
@@ -83,7 +84,7 @@ fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
             .with_fix("name one value for each of these"));
     }
     let cell = matrix.cell(0);
-    let report = crate::runtime()?.block_on(async {
+    let report = runtime::runtime()?.block_on(async {
         let cancellation = CancellationToken::new();
         let signals = cancel_on_signal(cancellation.clone())?;
         let runner = Runner::new(cell.plan)?.with_cancellation(cancellation);
@@ -164,10 +165,19 @@ fn run(
         // However this ends, the listener and the workers end too: the scope waits for them.
         let end = cancellation.clone().drop_guard();
         let listener = cancellation.clone();
-        scope.spawn(move || listen(&listener));
+        let spawn = |work: Box<dyn FnOnce() + Send + '_>| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+            thread.map(drop).map_err(|error| {
+                runtime::failed(&error).with_fix(format!(
+                    "run fewer cells at a time (--jobs {jobs}), or raise the limit of processes: \
+                     ulimit -u"
+                ))
+            })
+        };
+        spawn(Box::new(move || listen(&listener)))?;
         for _ in 0..jobs {
             let (sender, next, cancellation) = (sender.clone(), &next, &cancellation);
-            scope.spawn(move || work(matrix, next, &sender, reports, cancellation));
+            spawn(Box::new(move || work(matrix, next, &sender, reports, cancellation)))?;
         }
         drop(sender);
         let mut waiting: BTreeMap<usize, Cell> = BTreeMap::new();
@@ -194,7 +204,7 @@ fn write_line(file: &mut impl Write, cell: &Cell) -> std::io::Result<()> {
 
 /// Cancels at the first signal, until the token is cancelled.
 fn listen(cancellation: &CancellationToken) {
-    let Ok(runtime) = crate::runtime() else { return };
+    let Ok(runtime) = runtime::runtime() else { return };
     runtime.block_on(async {
         if let Ok(task) = cancel_on_signal(cancellation.clone()) {
             cancellation.cancelled().await;
@@ -258,7 +268,7 @@ fn work(
             }
         }
     };
-    let result = crate::runtime().and_then(|runtime| runtime.block_on(run));
+    let result = runtime::runtime().and_then(|runtime| runtime.block_on(run));
     if let Err(error) = result {
         let _ = sender.send((usize::MAX, Err(error)));
     }

@@ -19,6 +19,8 @@ fn main() {
         test("user_namespaces_forbidden_names_the_switch", user_namespaces_forbidden),
         test("too_few_mount_namespaces_is_clear", few_namespaces),
         test("too_few_descriptors_is_clear", few_descriptors),
+        test("hardly_any_descriptors_name_the_limit", hardly_any_descriptors),
+        test("hardly_any_processes_name_the_limit", hardly_any_processes),
         test("a_read_only_tmp_does_not_matter", read_only_tmp),
         test("a_full_disk_for_the_report_is_clear", full_disk),
         test("a_missing_kernel_call_is_named", missing_call),
@@ -164,6 +166,48 @@ fn few_descriptors() -> TestResult {
     expect_code(&result, 5)?;
     expect_part(&stdout(&result), "open descriptors are needed and 200 are allowed")?;
     expect_part(&stdout(&result), "ulimit")?;
+    PASSED
+}
+
+/// What a limit that is too small may not lead to, whatever it stops.
+fn expect_the_limit(result: &Output, limit: &str) -> TestResult {
+    let said = format!("{}{}", stdout(result), stderr(result));
+    if said.contains("panicked") {
+        return Err(said.into());
+    }
+    match result.status.code() {
+        Some(0) => PASSED,
+        Some(1 | 5) => expect_part(&said, limit).and(PASSED),
+        _ => Err(format!("{}\n{said}", result.status).into()),
+    }
+}
+
+/// A matrix with workers, and hardly anything to do.
+const ONE_CELL: &str = "--jobs 2 --out $SCRATCH/out-$$ --axis covering=shared --axis volume=bridge \
+    --axis propagation=HostToContainer --axis order=after_mount --axis fault=kill --axis repair=none";
+
+fn hardly_any_descriptors() -> TestResult {
+    for limit in [4, 5, 6, 8, 12, 16, 24, 32] {
+        for command in ["run", &format!("matrix {ONE_CELL}"), "clean"] {
+            let result = run(&format!("ulimit -n {limit}; exec $PROPAGATION {command}"));
+            expect_the_limit(&result, "ulimit -n")?;
+        }
+    }
+    PASSED
+}
+
+fn hardly_any_processes() -> TestResult {
+    needs_root!();
+    // Of a user who has no other processes: the limit counts all of them.
+    let user = "setpriv --reuid 54321 --regid 54321 --clear-groups";
+    for limit in 1..12 {
+        for command in ["run", &format!("matrix {ONE_CELL}")] {
+            let result = run(&format!(
+                "{OPEN_DEVICE} exec {user} bash -c 'ulimit -u {limit}; exec $PROPAGATION {command}'"
+            ));
+            expect_the_limit(&result, "ulimit -u")?;
+        }
+    }
     PASSED
 }
 
