@@ -18,7 +18,8 @@ pub(crate) struct ManifestsOptions {
     /// The directory that they are written into; it is made.
     pub(crate) directory: PathBuf,
     /// The host directory that the pods share.
-    #[arg(long, value_name = "PATH", default_value_t = Bridge::default().path)]
+    #[arg(long, value_name = "PATH", value_parser = crate::args::parse_bridge,
+          default_value_t = Bridge::default().path)]
     bridge: String,
     /// The node for all pods.
     #[arg(long, value_name = "NAME", conflicts_with = "selector")]

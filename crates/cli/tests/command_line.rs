@@ -25,6 +25,7 @@ fn main() {
         test("odd_bridges_work", odd_bridges),
         test("a_misspelt_flag_gets_a_suggestion", misspelt),
         test("every_help_has_an_example", help),
+        test("clean_has_no_options_of_runs", clean_options),
         test("the_schema_is_json", schema),
         test("completions_for_every_shell", completions),
         test("a_damaged_report_is_2", damaged_report),
@@ -258,9 +259,14 @@ fn bad_bridges() -> TestResult {
 
 fn odd_bridges() -> TestResult {
     let scratch = scratch();
-    for path in
-        ["/tmp/with space", "/tmp/new\nline", "/srv/deep/er/bridge", "/bridge", "/tmp/ü#\\\t"]
-    {
+    for path in [
+        "/tmp/trailing/",
+        "/tmp/with space",
+        "/tmp/new\nline",
+        "/srv/deep/er/bridge",
+        "/bridge",
+        "/tmp/ü#\\\t",
+    ] {
         let result = output(scratch.path(), &["run", "--bridge", path]);
         expect_code(&result, 0)?;
         if stdout(&result).contains('\t') {
@@ -284,6 +290,21 @@ fn help() -> TestResult {
         let result = output(scratch.path(), &[command, "--help"]);
         expect_code(&result, 0)?;
         expect_part(&stdout(&result), &format!("Example:\n  propagation {command}"))?;
+    }
+    PASSED
+}
+
+fn clean_options() -> TestResult {
+    let scratch = scratch();
+    let help = stdout(&output(scratch.path(), &["clean", "--help"]));
+    for (option, words) in [("--apply", &["--apply"][..]), ("--parallel", &["--parallel", "2"])] {
+        if help.contains(option) {
+            return Err(format!("{option} is in the help of clean").into());
+        }
+        let all = [&["clean", "--backend", "k8s"], words].concat();
+        let result = output(scratch.path(), &all);
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), &format!("{option} is an option of `propagation run`"))?;
     }
     PASSED
 }
