@@ -184,6 +184,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
     fn look(options: &Options) -> Result<i32, String> {
         let path = options.bare.as_ref().ok_or("the path is missing")?;
         let sentinel = options.named.get("sentinel").map(String::as_str);
+        sentinel.map_or(Ok(()), probe::check_sentinel)?;
         let found = probe::probe(path, options.milliseconds("timeout", 2_000)?, sentinel);
         let (word, text) = found.words();
         // What a mount calls itself may hold anything; nobody may listen.

@@ -3,9 +3,10 @@
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use mountinfo::MountPath;
+use mountinfo::{MountEntry, MountPath};
 use nix::errno::Errno;
 use nix::unistd::Uid;
 use propagation_model::marker::{MARKER_FILE, Marker};
@@ -59,6 +60,21 @@ impl Found {
     }
 }
 
+/// Refuses what is not the name of a file right in the mount: the sentinel would say something about
+/// another place.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_sentinel(name: &str) -> Result<(), String> {
+    match name {
+        "" | "." | ".." => Err(format!("--sentinel {name:?} is no name of a file")),
+        _ if name.contains(['/', '\0']) => Err(format!(
+            "--sentinel {name:?} is a path: write the name of a file right in the mount"
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Looks at `path` within `timeout_ms`. `sentinel` names a file that must be in it; without, the
 /// producer's marker or any other entry will do.
 pub fn probe(path: &str, timeout_ms: u64, sentinel: Option<&str>) -> Found {
@@ -95,19 +111,25 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
             let absolute = fs::canonicalize(path)
                 .or_else(|_| std::path::absolute(path))
                 .unwrap_or_else(|_| path.into());
-            table.at(&MountPath::from(absolute.as_path())).map(ToString::to_string)
+            let mount = table.at(&MountPath::from(absolute.as_path()));
+            let kind = |mount: &MountEntry| match mount.is_fuse() {
+                true => String::new(),
+                false => format!("; this is no FUSE mount, its type is {}", mount.fs_type),
+            };
+            mount.map(|mount| (kind(mount), mount.to_string()))
         }
         Err(failure) => return Found::Error(format!("{}: {}", failure.operation, failure.reason)),
     };
-    let Some(mount) = mounted else {
+    let Some((kind, mount)) = mounted else {
         return match fs::symlink_metadata(path) {
             // A mount above it may be the dead one.
             Err(error) if errno_of(&error) == Errno::ENOTCONN => Found::Stale(format!(
                 "{path} lies in a dead mount: {}",
                 errno_text(Errno::ENOTCONN)
             )),
-            Ok(_) => Found::NotMounted(format!(
-                "nothing is mounted at {path}: it lies on the filesystem around it"
+            Ok(found) => Found::NotMounted(format!(
+                "nothing is mounted at {path}{}: it lies on the filesystem around it",
+                if found.is_file() { ", which is a file" } else { "" }
             )),
             Err(error) => Found::Error(format!(
                 "{path} cannot be looked at: {}; is it the path in this container?",
@@ -120,7 +142,7 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
         None => first_entry(Path::new(path)),
     };
     match result {
-        Ok(Some(what)) => Found::Ok(format!("{path}: {what}")),
+        Ok(Some(what)) => Found::Ok(format!("{path}: {what}{kind}")),
         Ok(None) => Found::Empty(format!("{path} is mounted and empty: {mount}")),
         Err(error) => {
             let errno = errno_of(&error);
@@ -149,7 +171,14 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
 
 fn read_sentinel(path: &Path) -> std::io::Result<Option<String>> {
     let mut content = Vec::new();
-    fs::File::open(path)?.take(4096).read_to_end(&mut content)?;
+    // A FIFO of this name would be waited for; what is no file is opened and never read.
+    let nonblock = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let file = fs::OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(Errno::ENOENT.into());
+    }
+    file.take(4096).read_to_end(&mut content)?;
     Ok(Some(match Marker::parse(&content) {
         Some(marker) => format!("marker of generation {}", marker.generation),
         None => format!("{} bytes", content.len()),

@@ -53,7 +53,10 @@ impl Agent {
         programs: Arc<Programs>,
     ) -> Result<(Self, Hello), Error> {
         let failed = |error: io::Error| {
-            Error::new(ErrorKind::Environment, "start the agent", error.to_string())
+            Error::new(ErrorKind::Environment, "start the agent", error.to_string()).with_fix(
+                "allow more processes (ulimit -u, pids.max) and more open descriptors (ulimit -n); \
+                 memfd_create(2), /proc and execution from memory are needed too",
+            )
         };
         let (ours, theirs) = StdStream::pair().map_err(failed)?;
         let process = propagation_agent_embed::command()

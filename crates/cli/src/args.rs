@@ -25,7 +25,8 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation run --report ./result\n\n\
         Exit status: 0 full_success, 3 partial_success, 4 fundamental_failure, 5 inconclusive,\n\
         2 bad usage, 1 the tool failed, 130 interrupted; with --scenario 0 everything as expected,\n\
-        6 something else happened than a scenario expects.")]
+        6 something else happened than a scenario expects. SIGINT, SIGTERM and SIGHUP interrupt: what\n\
+        was made is removed, and what was found until then is shown.")]
     Run(Box<RunOptions>),
     /// Run every combination of axes, each on a node of its own, and draw the atlas.
     #[command(after_help = "Examples:\n  propagation matrix --out ./atlas\n  \
@@ -63,7 +64,8 @@ pub(crate) enum Command {
     Report(ReportOptions),
     /// Remove what dead runs have left behind.
     #[command(after_help = "Example:\n  propagation clean --list\n  \
-        propagation clean --run-id 20261123t053012-ab12cd34")]
+        propagation clean --run-id 20261123t053012-ab12cd34",
+        mut_arg("apply", |arg| arg.hide(true)), mut_arg("parallel", |arg| arg.hide(true)))]
     Clean(CleanOptions),
     /// Write manifests that do the same by hand: kubectl apply -k DIR.
     #[command(after_help = "Example:\n  propagation manifests ./fuse-propagation-test\n  \
@@ -157,13 +159,13 @@ pub(crate) enum VolumeName {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum PropagationName {
     /// rprivate
-    #[value(name = "None")]
+    #[value(name = "None", aliases = ["rprivate", "private"])]
     None,
     /// rslave
-    #[value(name = "HostToContainer")]
+    #[value(name = "HostToContainer", aliases = ["rslave", "slave"])]
     HostToContainer,
     /// rshared
-    #[value(name = "Bidirectional")]
+    #[value(name = "Bidirectional", aliases = ["rshared", "shared"])]
     Bidirectional,
 }
 
@@ -197,7 +199,8 @@ pub(crate) struct RunOptions {
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
     /// The host directory that the workloads share.
-    #[arg(long, value_name = "PATH", default_value_t = Bridge::default().path)]
+    #[arg(long, value_name = "PATH", value_parser = parse_bridge,
+          default_value_t = Bridge::default().path)]
     pub(crate) bridge: String,
     /// What happens to the producer.
     #[arg(long, value_enum, default_value = "kill")]
@@ -205,7 +208,7 @@ pub(crate) struct RunOptions {
     /// Which directory the consumers' volume is.
     #[arg(long, value_enum, default_value = "bridge")]
     volume: VolumeName,
-    /// Mount propagation of the consumers.
+    /// Mount propagation of the consumers; Docker's names rprivate, rslave and rshared will do.
     #[arg(long, value_enum, ignore_case = true, default_value = "HostToContainer")]
     propagation: PropagationName,
     /// How many consumers, half of them started before the mount.
@@ -233,6 +236,9 @@ pub(crate) struct RunOptions {
     /// Write the report in every format, and the log, into this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
+    /// Keep the values of `fuse.environment` in the report, which otherwise holds their names only.
+    #[arg(long, requires = "scenario")]
+    pub(crate) with_secrets: bool,
     /// Where the log of the run goes.
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,
@@ -362,7 +368,8 @@ pub(crate) struct MatrixOptions {
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
     /// The host directory that workloads are to share.
-    #[arg(long, value_name = "PATH", default_value_t = Bridge::default().path)]
+    #[arg(long, value_name = "PATH", value_parser = parse_bridge,
+          default_value_t = Bridge::default().path)]
     pub(crate) bridge: String,
     /// As which user the producer will run.
     #[arg(long, value_name = "UID", default_value_t = 0)]
@@ -417,23 +424,25 @@ pub(crate) struct CleanOptions {
     pub(crate) cluster: ClusterOptions,
 }
 
-/// `90s`, `2m`, `1500ms`, or a bare number of seconds.
+/// A path without the slash that completion in a shell puts at its end.
+#[expect(clippy::unnecessary_wraps, reason = "as clap wants it")]
+pub(crate) fn parse_bridge(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    Ok(if path.is_empty() { text } else { path }.to_owned())
+}
+
+/// `90s`, `4m30s`, `1500ms`, or a bare number of seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "write a whole number with a unit: 500ms, 30s, 5m".to_owned())?;
-    let milliseconds = match unit {
-        "ms" => Some(number),
-        "" | "s" => number.checked_mul(1_000),
-        "m" => number.checked_mul(60_000),
-        _ => return Err(format!("unknown unit {unit:?}: use ms, s or m")),
+    let parsed = match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|d| d.try_into().ok()),
     };
-    match milliseconds {
-        Some(0) => Err("it must be longer than 0".into()),
-        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-        None => Err("it is too long".into()),
+    let duration =
+        parsed.ok_or("write a time such as 500ms, 30s or 4m30s, or a number of seconds")?;
+    match duration.as_millis() {
+        0 => Err("it must be longer than 0".into()),
+        milliseconds if u64::try_from(milliseconds).is_err() => Err("it is too long".into()),
+        _ => Ok(duration),
     }
 }
 
@@ -452,8 +461,31 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
-        for bad in ["", "s", "0s", "1h", "-1s", "99999999999999999999s", "18446744073709551615m"] {
+        assert_eq!(parse_duration("4m30s"), Ok(Duration::from_secs(270)));
+        assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3_600)));
+        let too_long = ["99999999999999999999s", "18446744073709551615m", "18446744073709551615"];
+        for bad in ["", "s", "0s", "0", "-1s", "1 s ago", "m30", "banana"].iter().chain(&too_long) {
             assert!(parse_duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn paths_and_propagation_may_be_written_as_shells_and_docker_do() {
+        let plan = |words: &[&str]| {
+            let all = ["propagation", "run"].iter().chain(words);
+            match Arguments::try_parse_from(all).expect("valid").command {
+                Command::Run(options) => options.plan(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(plan(&["--bridge", "/srv/media/"]), plan(&["--bridge", "/srv/media"]));
+        assert_eq!(plan(&["--bridge", "/"]).bridge.path, "/");
+        for (docker, kubernetes) in
+            [("rprivate", "None"), ("rslave", "HostToContainer"), ("rshared", "Bidirectional")]
+        {
+            let same = plan(&["--propagation", kubernetes]);
+            assert_eq!(plan(&["--propagation", docker]), same);
+            assert_eq!(plan(&["--propagation", &docker[1..]]), same);
         }
     }
 

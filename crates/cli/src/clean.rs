@@ -8,6 +8,7 @@ use crate::args::{BackendName, CleanOptions};
 use crate::exit::Exit;
 
 pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
+    options.cluster.refuse_those_of_runs()?;
     match options.backend {
         BackendName::K8s => crate::runtime()?.block_on(crate::cluster::clean_up(options)),
         BackendName::Local => {

@@ -89,6 +89,20 @@ impl ClusterOptions {
             .with_fix("add --backend k8s"))
     }
 
+    /// Refuses options that mean something for a run only.
+    pub(crate) fn refuse_those_of_runs(&self) -> Result<(), Error> {
+        let given = [(self.apply, "--apply"), (self.parallel.is_some(), "--parallel")];
+        match given.iter().find(|(given, _)| *given) {
+            None => Ok(()),
+            Some((_, name)) => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "read the arguments",
+                format!("{name} is an option of `propagation run`"),
+            )
+            .with_fix("leave it out")),
+        }
+    }
+
     /// Connects to the cluster.
     pub(crate) async fn backend(&self) -> Result<K8sBackend, Error> {
         let tolerations = self.tolerate.iter().map(|text| parse_toleration(text));

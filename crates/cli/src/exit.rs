@@ -16,7 +16,7 @@ pub(crate) enum Exit {
     Failed,
     /// 5: a check of the host failed.
     NotInOrder,
-    /// 130: interrupted, everything cleaned up.
+    /// 130: interrupted by SIGINT, SIGTERM or SIGHUP, everything cleaned up.
     Interrupted,
 }
 

@@ -8,6 +8,7 @@ mod clean;
 mod cluster;
 mod doctor;
 mod exit;
+mod files;
 mod image;
 mod log;
 mod manifests;
@@ -17,6 +18,7 @@ mod probe;
 mod progress;
 mod report;
 mod run;
+mod runtime;
 mod scenario;
 
 use std::ffi::OsString;
@@ -25,6 +27,7 @@ use clap::{CommandFactory, Parser};
 
 use args::{Arguments, Command};
 use exit::Exit;
+use runtime::runtime;
 
 /// Does what the arguments say, the program's name first, and returns the exit status.
 pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
@@ -74,15 +77,4 @@ fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {
             Ok(Exit::Success)
         }
     }
-}
-
-/// A runtime for one run: one thread is enough, everything heavy is the agent's.
-fn runtime() -> Result<tokio::runtime::Runtime, propagation_core::Error> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        propagation_core::Error::new(
-            propagation_core::ErrorKind::Environment,
-            "start the async runtime",
-            error.to_string(),
-        )
-    })
 }

@@ -1,6 +1,5 @@
 //! `propagation manifests`: the plan as files for `kubectl apply -k`.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,6 +10,7 @@ use propagation_core::{Error, ErrorKind};
 
 use crate::cluster::bad_toleration;
 use crate::exit::Exit;
+use crate::files::Directory;
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -18,7 +18,8 @@ pub(crate) struct ManifestsOptions {
     /// The directory that they are written into; it is made.
     pub(crate) directory: PathBuf,
     /// The host directory that the pods share.
-    #[arg(long, value_name = "PATH", default_value_t = Bridge::default().path)]
+    #[arg(long, value_name = "PATH", value_parser = crate::args::parse_bridge,
+          default_value_t = Bridge::default().path)]
     bridge: String,
     /// The node for all pods.
     #[arg(long, value_name = "NAME", conflicts_with = "selector")]
@@ -69,13 +70,14 @@ pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
     let directory = &options.directory;
     let failed = |what: String, error: std::io::Error| {
         Error::new(ErrorKind::InvalidInput, what, error.to_string())
-            .with_fix("name a directory that can be written")
+            .with_fix("name a directory of your own, or one that is not there yet")
     };
-    fs::create_dir_all(directory)
+    let directory = Directory::make(directory)
         .map_err(|error| failed(format!("make {}", directory.display()), error))?;
     for (name, content) in files(&plan, &choices)? {
         let path = directory.join(name);
-        fs::write(&path, content)
+        directory
+            .write(name, content.as_bytes())
             .map_err(|error| failed(format!("write {}", path.display()), error))?;
         output::text(&path.display().to_string())?;
     }

@@ -3,7 +3,7 @@
 mod atlas;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,31 +13,32 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use propagation_core::fake::FakeBackend;
 use propagation_core::matrix::{self, Cell, Matrix, run_cell};
-use propagation_core::{Error, ErrorKind, Report, Runner, scenario};
+use propagation_core::{Error, ErrorKind, Report, Runner, input, scenario};
 use propagation_report::html;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::MatrixOptions;
 use crate::exit::Exit;
+use crate::files::{Directory, make_directory};
 use crate::output;
 use crate::report;
-use crate::run::{cancel_on_signal, local, make_directory};
+use crate::run::{cancel_on_signal, local};
+use crate::runtime;
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     if let Some(id) = &options.cell {
         return one_cell(options, id);
     }
     let matrix = Selection::of(read(options)?, options.only_documented);
-    make_directory(&options.out, "--out")?;
-    if options.reports {
-        make_directory(&options.out.join(REPORTS), "--out")?;
-    }
+    let out = make_directory(&options.out, "--out")?;
+    let reports = options.reports.then(|| make_directory(&out.join(REPORTS), "--out"));
+    let reports = reports.transpose()?;
     let started = Instant::now();
-    let path = options.out.join("cells.jsonl");
+    let path = out.join(CELLS);
     let mut cells = if options.resume { before(&path, &matrix)? } else { Vec::new() };
     let kept = cells.len();
-    let interrupted = run(options, &matrix, &path, &mut cells)?;
-    finish(options, &cells)?;
+    let interrupted = run(options.jobs, &matrix, &out, reports.as_ref(), &mut cells)?;
+    finish(&out, &cells)?;
     output::text(&summary(&matrix, &cells, kept, started))?;
     if interrupted {
         return Ok(Exit::Interrupted);
@@ -85,7 +86,7 @@ fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
             .with_fix("name one value for each of these"));
     }
     let cell = matrix.cell(0);
-    let report = crate::runtime()?.block_on(async {
+    let report = runtime::runtime()?.block_on(async {
         let cancellation = CancellationToken::new();
         let signals = cancel_on_signal(cancellation.clone())?;
         let runner = Runner::new(cell.plan)?.with_cancellation(cancellation);
@@ -104,7 +105,9 @@ fn read(options: &MatrixOptions) -> Result<Matrix, Error> {
             Error::new(ErrorKind::InvalidInput, format!("read {}", path.display()), reason)
                 .with_fix("write a map of axes to lists of values: `fault: [kill, terminate]`")
         };
-        let text = fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let bytes = input::read(path, scenario::MOST_BYTES);
+        let bytes = bytes.map_err(|error| refuse(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8 text".into()))?;
         let axes: BTreeMap<String, Vec<String>> =
             scenario::parse_as(&path.display().to_string(), &text)?;
         for (axis, values) in &axes {
@@ -142,32 +145,32 @@ fn before(path: &Path, matrix: &Selection) -> Result<Vec<Cell>, Error> {
 
 /// Runs the cells that are missing; returns whether it was interrupted.
 fn run(
-    options: &MatrixOptions,
+    jobs: u16,
     matrix: &Selection,
-    path: &Path,
+    out: &Directory,
+    reports: Option<&Directory>,
     cells: &mut Vec<Cell>,
 ) -> Result<bool, Error> {
-    let failed = |error: std::io::Error| not_written(path, &error);
+    let failed = |error: std::io::Error| not_written(out, CELLS, &error);
     // What was kept is written again: a line that was cut short goes.
-    let file = OpenOptions::new().create(true).write(true).truncate(true).open(path);
+    let file = out.replace(CELLS, |file| {
+        let mut file = BufWriter::new(file);
+        cells.iter().try_for_each(|cell| write_line(&mut file, cell))?;
+        file.flush()
+    });
     let mut file = BufWriter::new(file.map_err(failed)?);
-    for cell in cells.iter() {
-        write_line(&mut file, cell).map_err(failed)?;
-    }
     let progress = progress(matrix.len(), cells.len());
     let cancellation = CancellationToken::new();
     let next = AtomicUsize::new(cells.len());
     let (sender, receiver) = mpsc::channel();
-    let jobs = usize::from(options.jobs);
     std::thread::scope(|scope| {
         // However this ends, the listener and the workers end too: the scope waits for them.
         let end = cancellation.clone().drop_guard();
         let listener = cancellation.clone();
-        scope.spawn(move || listen(&listener));
+        spawn(scope, jobs, move || listen(&listener))?;
         for _ in 0..jobs {
             let (sender, next, cancellation) = (sender.clone(), &next, &cancellation);
-            let directory = options.reports.then_some(&*options.out);
-            scope.spawn(move || work(matrix, next, &sender, directory, cancellation));
+            spawn(scope, jobs, move || work(matrix, next, &sender, reports, cancellation))?;
         }
         drop(sender);
         let mut waiting: BTreeMap<usize, Cell> = BTreeMap::new();
@@ -187,6 +190,20 @@ fn run(
     })
 }
 
+/// Begins a thread; where no more can be had, the error says what to do.
+fn spawn<'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    jobs: impl std::fmt::Display,
+    work: impl FnOnce() + Send + 'scope,
+) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+    thread.map(drop).map_err(|error| {
+        runtime::failed(&error).with_fix(format!(
+            "run fewer cells at a time (--jobs {jobs}), or raise the limit of processes: ulimit -u"
+        ))
+    })
+}
+
 fn write_line(file: &mut impl Write, cell: &Cell) -> std::io::Result<()> {
     serde_json::to_writer(&mut *file, cell)?;
     file.write_all(b"\n")
@@ -194,7 +211,7 @@ fn write_line(file: &mut impl Write, cell: &Cell) -> std::io::Result<()> {
 
 /// Cancels at the first signal, until the token is cancelled.
 fn listen(cancellation: &CancellationToken) {
-    let Ok(runtime) = crate::runtime() else { return };
+    let Ok(runtime) = runtime::runtime() else { return };
     runtime.block_on(async {
         if let Ok(task) = cancel_on_signal(cancellation.clone()) {
             cancellation.cancelled().await;
@@ -205,25 +222,29 @@ fn listen(cancellation: &CancellationToken) {
 
 type Sent = (usize, Result<Cell, Error>);
 
+/// The file of the results of all cells.
+const CELLS: &str = "cells.jsonl";
+
 /// Where in the directory of the results the reports of the cells are.
 const REPORTS: &str = "reports";
 
 /// Writes the report of a cell into `directory`, and notes in the cell where.
 fn keep_report(
-    directory: &Path,
+    directory: &Directory,
     number: usize,
     cell: &mut Cell,
     report: &Report,
 ) -> Result<(), Error> {
-    let address = format!("{REPORTS}/{}.html", number + 1);
-    let path = directory.join(&address);
-    fs::write(&path, html::render(report)).map_err(|error| not_written(&path, &error))?;
-    cell.report = Some(address);
+    let name = format!("{}.html", number + 1);
+    let written = directory.write(&name, html::render(report).as_bytes());
+    written.map_err(|error| not_written(directory, &name, &error))?;
+    cell.report = Some(format!("{REPORTS}/{name}"));
     Ok(())
 }
 
-fn not_written(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
+fn not_written(directory: &Directory, name: &str, error: &std::io::Error) -> Error {
+    let operation = format!("write {}", directory.join(name).display());
+    Error::new(ErrorKind::Environment, operation, error.to_string())
         .with_fix("free space, or name another directory with --out")
 }
 
@@ -233,7 +254,7 @@ fn work(
     matrix: &Selection,
     next: &AtomicUsize,
     sender: &mpsc::Sender<Sent>,
-    directory: Option<&Path>,
+    directory: Option<&Directory>,
     cancellation: &CancellationToken,
 ) {
     let model = FakeBackend::default().with_patience(std::time::Duration::ZERO);
@@ -254,7 +275,7 @@ fn work(
             }
         }
     };
-    let result = crate::runtime().and_then(|runtime| runtime.block_on(run));
+    let result = runtime::runtime().and_then(|runtime| runtime.block_on(run));
     if let Err(error) = result {
         let _ = sender.send((usize::MAX, Err(error)));
     }
@@ -269,12 +290,12 @@ fn progress(all: usize, done: usize) -> ProgressBar {
 }
 
 /// Writes what is made of all cells.
-fn finish(options: &MatrixOptions, cells: &[Cell]) -> Result<(), Error> {
+fn finish(out: &Directory, cells: &[Cell]) -> Result<(), Error> {
     for (name, content) in
         [("atlas.html", atlas::atlas(cells)), ("atlas.md", matrix::document(cells))]
     {
-        let path = options.out.join(name);
-        fs::write(&path, content).map_err(|error| not_written(&path, &error))?;
+        let written = out.write(name, content.as_bytes());
+        written.map_err(|error| not_written(out, name, &error))?;
     }
     Ok(())
 }

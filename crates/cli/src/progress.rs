@@ -1,7 +1,7 @@
 //! Progress on standard error: one line for each phase; on a terminal a bar below them.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,7 +16,7 @@ use crate::output;
 pub(crate) struct Progress {
     bar: ProgressBar,
     colour: Colour,
-    log: Log,
+    log: Arc<Log>,
     /// Whether nothing is shown.
     quiet: bool,
     /// Before every line: which of many runs it is.
@@ -25,7 +25,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Begins; the bar is drawn on a terminal only.
-    pub(crate) fn new(log: Log, phases: u64) -> Self {
+    pub(crate) fn new(log: Arc<Log>, phases: u64) -> Self {
         let bar = ProgressBar::new(phases);
         let style = ProgressStyle::with_template("{spinner} {pos}/{len} {msg} {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -42,13 +42,13 @@ impl Progress {
     }
 
     /// Only logs: for one of many runs.
-    pub(crate) fn quiet(log: Log) -> Self {
+    pub(crate) fn quiet(log: Arc<Log>) -> Self {
         let bar = ProgressBar::hidden();
         Self { bar, colour: Colour::Plain, log, quiet: true, prefix: String::new() }
     }
 
     /// One of many runs at a time: lines without a bar, each with the node's name.
-    pub(crate) fn of_many(log: Log, node: &str) -> Self {
+    pub(crate) fn of_many(log: Arc<Log>, node: &str) -> Self {
         let (bar, colour) = (ProgressBar::hidden(), output::colour(&io::stderr()));
         Self { bar, colour, log, quiet: false, prefix: format!("{}: ", one_line(node)) }
     }
@@ -60,52 +60,48 @@ impl Progress {
                 self.note(&format!("{backend} node {node} is ready"))
             }
             Event::PhaseStarted { phase } => {
-                self.bar.set_message((*phase).to_owned());
+                self.bar.set_message(one_line(phase).into_owned());
                 self.log.line(&format!("phase {phase} started"));
             }
             Event::Checked { phase, check } => {
                 let status = check.status.as_str();
-                let observed = one_line(&check.observed);
-                self.log.line(&format!("{phase} {} {status}: {observed}", check.id));
+                self.log.line(&format!("{phase} {} {status}: {}", check.id, check.observed));
                 for line in &check.evidence {
-                    self.log.line(&format!("{phase} {} evidence: {}", check.id, one_line(line)));
+                    self.log.line(&format!("{phase} {} evidence: {line}", check.id));
                 }
             }
             Event::Observed(observation) => {
-                self.log.line(&format!("saw {}", one_line(&observation.to_string())));
+                self.log.line(&format!("saw {observation}"));
             }
             Event::PhaseEnded(phase) => {
                 let status = phase.status.as_str();
                 self.bar.inc(1);
                 self.log.line(&format!("phase {} {status}", phase.id));
                 let mark = self.colour.paint(phase.status, sign(phase.status));
-                self.show(&format!("{mark} {} {status} ({:.1} ms)", phase.id, phase.duration_ms));
+                let name = one_line(&phase.id);
+                self.show(&format!("{mark} {name} {status} ({:.1} ms)", phase.duration_ms));
             }
             Event::Decided(report) => {
                 let verdict = &report.verdict;
-                let outcome = verdict.outcome().as_str();
-                let line = format!("verdict {outcome}: {}", one_line(verdict.summary()));
-                self.log.line(&line);
                 // Cleaning up a cluster takes longer than the run did.
-                self.show(&line);
+                self.note(&format!(
+                    "verdict {}: {}",
+                    verdict.outcome().as_str(),
+                    verdict.summary()
+                ));
                 self.bar.set_message("cleaning up");
             }
             Event::Cleaned(cleanup) => {
                 let lines = cleanup.undone.iter().chain(&cleanup.kept).chain(&cleanup.could_not);
-                lines.for_each(|line| self.log.line(&format!("cleanup: {}", one_line(line))));
+                lines.for_each(|line| self.log.line(&format!("cleanup: {line}")));
             }
             _ => {}
         }
     }
 
-    /// Where the log is, if there is one.
-    pub(crate) fn log_path(&self) -> Option<&Path> {
-        self.log.path()
-    }
-
     fn note(&self, text: &str) {
         self.log.line(text);
-        self.show(text);
+        self.show(&one_line(text));
     }
 
     fn show(&self, line: &str) {

@@ -1,10 +1,9 @@
 //! `propagation report`, and how a report is printed and saved.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
-use propagation_core::{Error, ErrorKind, Report};
+use propagation_core::{Error, ErrorKind, Report, input};
 use propagation_report::graph::{self, Picture};
 use propagation_report::html::IndexEntry;
 use propagation_report::text::{self, Colour};
@@ -12,11 +11,16 @@ use propagation_report::{html, junit, markdown};
 
 use crate::args::{ReportFormat, ReportOptions};
 use crate::exit::Exit;
+use crate::files::{Directory, make_directory};
+use crate::log::Log;
 use crate::output;
+
+/// The largest report that is read: that of 10,000 consumers has 15 MB.
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
 
 pub(crate) fn main(options: &ReportOptions) -> Result<Exit, Error> {
     let path = &options.file;
-    let json = fs::read(path).map_err(|error| {
+    let json = input::read(path, MOST_BYTES).map_err(|error| {
         Error::new(ErrorKind::InvalidInput, format!("read {}", path.display()), error.to_string())
             .with_fix("name the report.json that `propagation run --report DIR` wrote")
     })?;
@@ -44,7 +48,7 @@ pub(crate) fn print(report: &Report, format: ReportFormat, evidence: bool) -> Re
 
 /// Writes a report in every format for people and programs, and the log of its run, into a
 /// directory.
-pub(crate) fn save(report: &Report, directory: &Path, log: Option<&Path>) -> Result<(), Error> {
+pub(crate) fn save(report: &Report, directory: &Directory, log: Option<&Log>) -> Result<(), Error> {
     for (name, content) in [
         ("report.json", json(report)?),
         ("report.txt", text::render(report, Colour::Plain, true)),
@@ -52,22 +56,24 @@ pub(crate) fn save(report: &Report, directory: &Path, log: Option<&Path>) -> Res
         ("report.html", html::render(report)),
         ("junit.xml", junit::render(report)),
     ] {
-        write(&directory.join(name), &content)?;
+        write(directory, name, &content)?;
     }
     if let Some(log) = log {
-        let path = directory.join("run.log");
-        fs::copy(log, &path).map_err(|error| not_written(&path, &error))?;
+        let copied = directory.replace("run.log", |file| log.copy_to(file));
+        copied.map_err(|error| not_written(&directory.join("run.log"), &error))?;
     }
     Ok(())
 }
 
 /// Writes the page that leads to the reports in the directories below.
 pub(crate) fn save_index(entries: &[IndexEntry], directory: &Path) -> Result<(), Error> {
-    write(&directory.join("index.html"), &html::index(entries))
+    write(&make_directory(directory, "--report")?, "index.html", &html::index(entries))
 }
 
-fn write(path: &Path, content: &str) -> Result<(), Error> {
-    fs::write(path, content).map_err(|error| not_written(path, &error))
+fn write(directory: &Directory, name: &str, content: &str) -> Result<(), Error> {
+    directory
+        .write(name, content.as_bytes())
+        .map_err(|error| not_written(&directory.join(name), &error))
 }
 
 fn not_written(path: &Path, error: &io::Error) -> Error {

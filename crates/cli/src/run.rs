@@ -1,7 +1,5 @@
 //! `propagation run`.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use propagation_core::{Backend, Error, ErrorKind, Plan, Report, Runner};
@@ -11,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{BackendName, RunOptions};
 use crate::exit::Exit;
+use crate::files::make_directory;
 use crate::log::Log;
 use crate::progress::Progress;
 use crate::report;
@@ -58,7 +57,7 @@ pub(crate) async fn one(
 /// What became of one run.
 pub(crate) struct Ran {
     pub(crate) result: Result<Report, Error>,
-    pub(crate) log: Option<PathBuf>,
+    pub(crate) log: Option<Arc<Log>>,
 }
 
 /// Runs a plan, with a log of its own.
@@ -67,25 +66,26 @@ pub(crate) async fn carry_out(
     plan: Plan,
     backend: &dyn Backend,
     cancellation: &CancellationToken,
-    progress: impl FnOnce(Log) -> Progress,
+    progress: impl FnOnce(Arc<Log>) -> Progress,
 ) -> Ran {
     let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
     let runner = match Runner::new(plan) {
         Ok(runner) => runner,
         Err(error) => return Ran { result: Err(error), log: None },
     };
-    let log = Log::open(options.log_dir.as_deref(), runner.run_id());
+    let log = Arc::new(Log::open(options.log_dir.as_deref(), runner.run_id()));
     log.line(&format!("propagation {} run {}{name}", env!("CARGO_PKG_VERSION"), runner.run_id()));
-    let progress = Arc::new(progress(log));
+    let progress = Arc::new(progress(Arc::clone(&log)));
     let sink = Arc::clone(&progress);
     let result = runner
         .with_cancellation(cancellation.clone())
         .with_keep(options.keep)
+        .with_secrets(options.with_secrets)
         .with_events(Arc::new(move |event| sink.take(event)))
         .run(backend)
         .await;
     progress.finish();
-    Ran { result, log: progress.log_path().map(ToOwned::to_owned) }
+    Ran { result, log: Some(log) }
 }
 
 /// Prints a report and saves it where that was asked for; one of several in a directory of its own.
@@ -93,10 +93,12 @@ pub(crate) fn show_report(
     report: &Report,
     options: &RunOptions,
     of: Option<&str>,
-    log: Option<&Path>,
+    log: Option<&Log>,
 ) -> Result<(), Error> {
-    report::print(report, options.format, options.evidence)?;
-    save_for(report, options, of, log)
+    // Whoever hung up a terminal wants the files all the same.
+    let printed = report::print(report, options.format, options.evidence);
+    save_for(report, options, of, log)?;
+    printed
 }
 
 /// Saves a report where that was asked for.
@@ -104,12 +106,11 @@ pub(crate) fn save_for(
     report: &Report,
     options: &RunOptions,
     of: Option<&str>,
-    log: Option<&Path>,
+    log: Option<&Log>,
 ) -> Result<(), Error> {
     let Some(directory) = &options.report else { return Ok(()) };
     let directory = of.map_or_else(|| directory.clone(), |name| directory.join(name));
-    make_directory(&directory, "--report")?;
-    report::save(report, &directory, log)
+    report::save(report, &make_directory(&directory, "--report")?, log)
 }
 
 /// Its line on the page that leads to the reports of several.
@@ -143,9 +144,9 @@ pub(crate) fn local() -> Result<Box<dyn Backend>, Error> {
     Err(crate::doctor::linux_only())
 }
 
-/// Cancels at the first SIGINT or SIGTERM. Everything is cleaned up before the program ends; were
-/// it killed instead, its node would end all the same. The signals are caught from the moment this
-/// returns.
+/// Cancels at the first SIGINT, SIGTERM or SIGHUP. Everything is cleaned up before the program ends;
+/// were it killed instead, its node would end all the same. The signals are caught from the moment
+/// this returns.
 #[cfg(unix)]
 pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -154,21 +155,35 @@ pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHa
             Error::new(ErrorKind::Environment, "listen for signals", error.to_string())
         })
     };
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
+    let mut signals = vec![listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?];
+    // nohup(1) has asked that a terminal which goes away does not matter.
+    if !hangup_is_ignored() {
+        signals.push(listen(SignalKind::hangup())?);
+    }
     Ok(tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        first(&mut signals).await;
         cancellation.cancel();
         // A second one does not wait for the cleaning: the node ends with this process anyway.
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        first(&mut signals).await;
         std::process::exit(130);
     }))
+}
+
+/// Waits for the first of these signals.
+#[cfg(unix)]
+async fn first(signals: &mut [tokio::signal::unix::Signal]) {
+    let waiting = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+    futures_util::future::select_all(waiting).await;
+}
+
+/// Whether this program was started with SIGHUP ignored; where /proc does not tell, it was not.
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Bit 0 is signal 1, SIGHUP.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Cancels at the first Ctrl-C.
@@ -179,13 +194,4 @@ pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHa
         let _ = tokio::signal::ctrl_c().await;
         cancellation.cancel();
     }))
-}
-
-/// Makes a directory that `option` named, before anything runs, so that a bad one does not cost a run.
-pub(crate) fn make_directory(directory: &Path, option: &str) -> Result<(), Error> {
-    fs::create_dir_all(directory).map_err(|error| {
-        let operation = format!("make the directory {}", directory.display());
-        Error::new(ErrorKind::InvalidInput, operation, error.to_string())
-            .with_fix(format!("name a directory that can be written with {option}"))
-    })
 }

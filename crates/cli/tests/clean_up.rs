@@ -15,7 +15,8 @@ fn main() {
     support::main(vec![
         test("a_run_changes_nothing_on_the_machine", a_run),
         test("a_failed_run_changes_nothing_either", a_failed_run),
-        test("sigint_and_sigterm_clean_up_and_give_130", signals),
+        test("sigint_sigterm_and_sighup_clean_up_and_give_130", signals),
+        test("under_nohup_a_hangup_does_not_matter", nohup),
         test("killed_at_200_moments_leaves_nothing_that_clean_does_not_remove", killed),
         test("keep_leaves_the_node_and_clean_removes_it", keep),
         test("clean_spares_runs_that_go_on_here_and_in_a_pid_namespace", going_on),
@@ -62,7 +63,7 @@ fn long_run(scratch: &std::path::Path) -> Child {
 fn signals() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
-    for signal in ["INT", "TERM"] {
+    for signal in ["INT", "TERM", "HUP"] {
         let child = long_run(scratch.path());
         let pid = child.id().to_string();
         let stands = wait_until("the node stands", || !support::agents().is_empty());
@@ -74,6 +75,33 @@ fn signals() -> TestResult {
         unchanged(&before)?;
     }
     PASSED
+}
+
+fn nohup() -> TestResult {
+    let before = Machine::now();
+    let scratch = scratch();
+    let child = std::process::Command::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$0\" run --propagation None"])
+        .arg(support::PROPAGATION)
+        .env("XDG_STATE_HOME", scratch.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let pid = child.id().to_string();
+    let stands = wait_until("the node stands", || !support::agents().is_empty());
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let sent = std::process::Command::new("kill").args(["-s", "TERM", &pid]).status();
+    let result = child.wait_with_output()?;
+    stands?;
+    sent?;
+    let status = status?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = u64::from_str_radix(ignored.ok_or("no SigIgn")?.trim(), 16)?;
+    if ignored & 1 == 0 {
+        return Err("SIGHUP is not ignored any more".into());
+    }
+    expect_code(&result, 130)?;
+    unchanged(&before)
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), String> {

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 
+use regex::Regex;
 use support::{
     PASSED, TestResult, expect_code, expect_part, output, scratch, stderr, stdout, test,
 };
@@ -13,6 +14,9 @@ fn main() {
         test("five_phases_give_full_success", five_phases),
         test("json_is_a_report_that_renders_again", json_round_trip),
         test("a_report_directory_gets_both_files", report_directory),
+        test("reports_and_logs_are_for_their_user_alone", modes),
+        test("a_relative_state_directory_is_ignored", relative_state),
+        test("variables_of_daemons_are_in_no_report_unless_asked_for", secrets),
         test("partial_success_is_3_and_names_the_intervention", partial_success),
         test("a_private_covering_mount_is_5_with_the_fix", inconclusive),
         test("a_stopped_daemon_is_a_hang_and_ends", stopped_daemon),
@@ -21,9 +25,12 @@ fn main() {
         test("odd_bridges_work", odd_bridges),
         test("a_misspelt_flag_gets_a_suggestion", misspelt),
         test("every_help_has_an_example", help),
+        test("clean_has_no_options_of_runs", clean_options),
         test("the_schema_is_json", schema),
         test("completions_for_every_shell", completions),
         test("a_damaged_report_is_2", damaged_report),
+        test("input_that_has_no_end_is_2", endless_input),
+        test("what_a_step_is_called_cannot_reach_the_terminal", hostile_name),
         test("an_unwritable_report_directory_is_2_before_anything_runs", unwritable_report),
         test("a_full_log_disk_is_a_warning", full_log),
         test("a_closed_pipe_is_not_an_error", closed_pipe),
@@ -104,6 +111,105 @@ fn report_directory() -> TestResult {
     PASSED
 }
 
+fn modes() -> TestResult {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let scratch = scratch();
+    let out = scratch.path().join("out");
+    fs::create_dir(&out)?;
+    let important = scratch.path().join("important");
+    fs::write(&important, "kept")?;
+    for name in ["report.json", "run.log"] {
+        symlink(&important, out.join(name))?;
+    }
+    let name = out.to_str().expect("UTF-8");
+    expect_code(&output(scratch.path(), &["run", "--report", name]), 0)?;
+    if fs::read_to_string(&important)? != "kept" {
+        return Err("a link in the directory was followed".into());
+    }
+    expect_part(&fs::read_to_string(out.join("run.log"))?, "verdict full_success")?;
+    let logs = scratch.path().join("propagation");
+    let mode = |path: &std::path::Path| fs::symlink_metadata(path).map(|m| m.permissions().mode());
+    if mode(&logs)? & 0o7777 != 0o700 {
+        return Err(format!("the directory of logs has the mode {:o}", mode(&logs)?).into());
+    }
+    for directory in [out, logs] {
+        for file in fs::read_dir(directory)? {
+            let file = file?.path();
+            if mode(&file)? != 0o100_600 {
+                return Err(format!("{} has the mode {:o}", file.display(), mode(&file)?).into());
+            }
+        }
+    }
+    PASSED
+}
+
+/// Two daemons that do not mount: what they are given is what matters.
+const WITH_SECRETS: &str = "\
+fuse: {command: [sh, -c, 'exit 3'], environment: {PASSWORD: hunter2-of-all}}
+workloads:
+- {name: first, role: producer}
+- name: second
+  role: producer
+  fuse: {command: [sh, -c, 'exit 3'], environment: {TOKEN: hunter2-of-one}}
+- {name: app, role: consumer}
+steps:
+- {start: [first, second, app], expect: {first: mount_error, second: mount_error}}
+";
+
+fn secrets() -> TestResult {
+    let scratch = scratch();
+    let at = |name: &str| scratch.path().join(name).to_str().expect("UTF-8").to_owned();
+    fs::write(at("s.yaml"), WITH_SECRETS)?;
+    let run = |out: &str, more: &[&str]| {
+        let (file, out) = (at("s.yaml"), at(out));
+        let words = ["run", "--scenario", &file, "--report", &out, "--format", "json"];
+        output(scratch.path(), &[&words, more].concat())
+    };
+    let (hidden, shown) = (run("hidden", &[]), run("shown", &["--with-secrets"]));
+    expect_code(&hidden, 0)?;
+    expect_code(&shown, 0)?;
+    for name in ["report.json", "report.txt", "report.md", "report.html", "junit.xml", "run.log"] {
+        let text = fs::read_to_string(scratch.path().join("hidden").join(name))?;
+        if text.contains("hunter2") {
+            return Err(format!("{name} holds a value").into());
+        }
+    }
+    expect_part(&stdout(&shown), "hunter2-of-one")?;
+    let again = |name: &str| {
+        let report = format!("{}/report.json", at(name));
+        let plan = output(scratch.path(), &["report", &report, "--format", "plan"]);
+        fs::write(at("plan.yaml"), plan.stdout).expect("written");
+        output(scratch.path(), &["run", "--scenario", &at("plan.yaml")])
+    };
+    expect_code(&again("shown"), 0)?;
+    let refused = again("hidden");
+    expect_code(&refused, 2)?;
+    let place = Regex::new(r"plan\.yaml:\d+:\d+: its value is missing").expect("valid");
+    if !place.is_match(&stderr(&refused)) {
+        return Err(format!("not refused at its place: {}", stderr(&refused)).into());
+    }
+    expect_part(&stderr(&refused), "fix: write the value in")?;
+    let plan = fs::read_to_string(at("plan.yaml"))?;
+    expect_part(&plan, "\"PASSWORD\": null")?;
+    expect_part(&plan, "\"TOKEN\": null")?;
+    PASSED
+}
+
+fn relative_state() -> TestResult {
+    let scratch = scratch();
+    let result = support::propagation(scratch.path(), &["run"])
+        .current_dir(scratch.path())
+        .env("XDG_STATE_HOME", "relative")
+        .env("HOME", scratch.path())
+        .output()?;
+    expect_code(&result, 0)?;
+    if scratch.path().join("relative").exists() {
+        return Err("the relative path was taken".into());
+    }
+    let logs = fs::read_dir(scratch.path().join(".local/state/propagation"))?.count();
+    if logs == 1 { PASSED } else { Err(format!("{logs} logs").into()) }
+}
+
 fn partial_success() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--volume", "mountpoint"]);
@@ -151,9 +257,14 @@ fn bad_bridges() -> TestResult {
 
 fn odd_bridges() -> TestResult {
     let scratch = scratch();
-    for path in
-        ["/tmp/with space", "/tmp/new\nline", "/srv/deep/er/bridge", "/bridge", "/tmp/ü#\\\t"]
-    {
+    for path in [
+        "/tmp/trailing/",
+        "/tmp/with space",
+        "/tmp/new\nline",
+        "/srv/deep/er/bridge",
+        "/bridge",
+        "/tmp/ü#\\\t",
+    ] {
         let result = output(scratch.path(), &["run", "--bridge", path]);
         expect_code(&result, 0)?;
         if stdout(&result).contains('\t') {
@@ -177,6 +288,21 @@ fn help() -> TestResult {
         let result = output(scratch.path(), &[command, "--help"]);
         expect_code(&result, 0)?;
         expect_part(&stdout(&result), &format!("Example:\n  propagation {command}"))?;
+    }
+    PASSED
+}
+
+fn clean_options() -> TestResult {
+    let scratch = scratch();
+    let help = stdout(&output(scratch.path(), &["clean", "--help"]));
+    for (option, words) in [("--apply", &["--apply"][..]), ("--parallel", &["--parallel", "2"])] {
+        if help.contains(option) {
+            return Err(format!("{option} is in the help of clean").into());
+        }
+        let all = [&["clean", "--backend", "k8s"], words].concat();
+        let result = output(scratch.path(), &all);
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), &format!("{option} is an option of `propagation run`"))?;
     }
     PASSED
 }
@@ -211,6 +337,54 @@ fn damaged_report() -> TestResult {
         expect_part(&stderr(&result), "fix: ")?;
     }
     expect_code(&output(scratch.path(), &["report", "/nonexistent.json"]), 2)?;
+    PASSED
+}
+
+fn endless_input() -> TestResult {
+    let scratch = scratch();
+    let fifo = scratch.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status()?;
+    if !made.success() {
+        return Err("mkfifo failed".into());
+    }
+    let large = scratch.path().join("large.json");
+    fs::File::create(&large)?.set_len(1 << 40)?;
+    let (fifo, large) = (fifo.to_str().expect("UTF-8"), large.to_str().expect("UTF-8"));
+    for (words, reason) in [
+        (["report", "/dev/zero"].as_slice(), "it is not a regular file"),
+        (&["report", fifo], "it is not a regular file"),
+        (&["report", large], "it is larger than"),
+        (&["run", "--scenario", fifo], "it is not a regular file"),
+        (&["run", "--scenario", large], "it is larger than"),
+        (&["matrix", "--axes", fifo], "it is not a regular file"),
+    ] {
+        let result = support::propagation_within(scratch.path(), words, "20");
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), reason)?;
+    }
+    PASSED
+}
+
+fn hostile_name() -> TestResult {
+    let scratch = scratch();
+    let file = scratch.path().join("s.yaml");
+    let steps = "steps:\n- {start: all, name: \"a\\e[2Jb\"}\n";
+    let who = "workloads:\n- {name: p, role: producer}\n- {name: c, role: consumer}\n";
+    fs::write(&file, format!("title: \"t\\e]0;x\\a\"\n{who}{steps}"))?;
+    let out = scratch.path().join("out");
+    let words = [
+        "run",
+        "--scenario",
+        file.to_str().expect("UTF-8"),
+        "--report",
+        out.to_str().expect("UTF-8"),
+    ];
+    let result = output(scratch.path(), &words);
+    let log = fs::read_to_string(out.join("run.log"))?;
+    expect_part(&log, "a\\u{1b}[2Jb")?;
+    if [result.stdout, result.stderr, log.into_bytes()].concat().contains(&0x1b) {
+        return Err("an escape sequence came through".into());
+    }
     PASSED
 }
 

@@ -19,9 +19,13 @@ fn main() {
         test("user_namespaces_forbidden_names_the_switch", user_namespaces_forbidden),
         test("too_few_mount_namespaces_is_clear", few_namespaces),
         test("too_few_descriptors_is_clear", few_descriptors),
+        test("hardly_any_descriptors_name_the_limit", hardly_any_descriptors),
+        test("hardly_any_processes_name_the_limit", hardly_any_processes),
         test("a_read_only_tmp_does_not_matter", read_only_tmp),
         test("a_full_disk_for_the_report_is_clear", full_disk),
         test("a_missing_kernel_call_is_named", missing_call),
+        test("nothing_is_written_where_others_can_write", places_of_others),
+        test("without_a_home_there_is_no_log_and_nothing_in_tmp", homeless),
     ]);
 }
 
@@ -165,6 +169,48 @@ fn few_descriptors() -> TestResult {
     PASSED
 }
 
+/// What a limit that is too small may not lead to, whatever it stops.
+fn expect_the_limit(result: &Output, limit: &str) -> TestResult {
+    let said = format!("{}{}", stdout(result), stderr(result));
+    if said.contains("panicked") {
+        return Err(said.into());
+    }
+    match result.status.code() {
+        Some(0) => PASSED,
+        Some(1 | 5) => expect_part(&said, limit).and(PASSED),
+        _ => Err(format!("{}\n{said}", result.status).into()),
+    }
+}
+
+/// A matrix with workers, and hardly anything to do.
+const ONE_CELL: &str = "--jobs 2 --out $SCRATCH/out-$$ --axis covering=shared --axis volume=bridge \
+    --axis propagation=HostToContainer --axis order=after_mount --axis fault=kill --axis repair=none";
+
+fn hardly_any_descriptors() -> TestResult {
+    for limit in [4, 5, 6, 8, 12, 16, 24, 32] {
+        for command in ["run", &format!("matrix {ONE_CELL}"), "clean"] {
+            let result = run(&format!("ulimit -n {limit}; exec $PROPAGATION {command}"));
+            expect_the_limit(&result, "ulimit -n")?;
+        }
+    }
+    PASSED
+}
+
+fn hardly_any_processes() -> TestResult {
+    needs_root!();
+    // Of a user who has no other processes: the limit counts all of them.
+    let user = "setpriv --reuid 54321 --regid 54321 --clear-groups";
+    for limit in 1..12 {
+        for command in ["run", &format!("matrix {ONE_CELL}")] {
+            let result = run(&format!(
+                "{OPEN_DEVICE} exec {user} bash -c 'ulimit -u {limit}; exec $PROPAGATION {command}'"
+            ));
+            expect_the_limit(&result, "ulimit -u")?;
+        }
+    }
+    PASSED
+}
+
 fn read_only_tmp() -> TestResult {
     needs_root!();
     let result = run("cp $PROPAGATION /dev/shm/propagation-$$; mount -t tmpfs -o ro none /tmp; \
@@ -184,6 +230,50 @@ fn full_disk() -> TestResult {
     expect_part(&stderr(&result), "fix: ")?;
     // The verdict is printed all the same.
     expect_part(&stdout(&result), "Verdict: full_success")?;
+    PASSED
+}
+
+fn places_of_others() -> TestResult {
+    needs_root!();
+    for (make, reason) in [
+        ("install -d -o 1000 $SCRATCH/out", "it belongs to uid 1000, and not to you (uid 0)"),
+        ("install -d -m 777 $SCRATCH/out", "others can write it (its mode is 0777)"),
+        (
+            "install -d $SCRATCH/root; ln -s root $SCRATCH/out; chown -h 1000 $SCRATCH/out",
+            "it belongs to uid 1000, and not to you (uid 0)",
+        ),
+    ] {
+        let result = run(&format!("{make}; exec $PROPAGATION run --report $SCRATCH/out"));
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), reason)?;
+        expect_part(&stderr(&result), "a directory of your own with --report")?;
+        let result = run(&format!(
+            "{make}; mkdir $SCRATCH/state; mv $SCRATCH/out $SCRATCH/state/propagation; \
+             ln -s ../root $SCRATCH/state/root; code=0; $PROPAGATION run || code=$?; \
+             ls -A $SCRATCH/state/propagation/; exit $code"
+        ));
+        expect_code(&result, 0)?;
+        expect_part(&stderr(&result), "warning: no log file: ")?;
+        expect_part(&stderr(&result), reason)?;
+        if stdout(&result).contains("fuse-test-") {
+            return Err("a log was written into it".into());
+        }
+    }
+    PASSED
+}
+
+fn homeless() -> TestResult {
+    needs_root!();
+    let result = run(&format!(
+        "{OPEN_DEVICE} cd $SCRATCH; code=0; setpriv --reuid 4242 --regid 4242 --clear-groups \
+         env -u HOME XDG_STATE_HOME=relative $PROPAGATION run || code=$?; \
+         find /tmp -user 4242 -prune; exit $code"
+    ));
+    expect_code(&result, 0)?;
+    expect_part(&stderr(&result), "warning: no log file: neither XDG_STATE_HOME nor HOME")?;
+    if stdout(&result).contains("\n/tmp/") {
+        return Err(format!("something was written to /tmp: {}", stdout(&result)).into());
+    }
     PASSED
 }
 

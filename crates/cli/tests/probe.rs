@@ -9,6 +9,7 @@ fn main() {
     support::main(vec![
         test("a_living_mount_is_ok", living),
         test("a_missing_sentinel_is_empty", no_sentinel),
+        test("a_sentinel_is_a_file_right_in_the_mount", odd_sentinels),
         test("an_empty_mount_is_empty", empty),
         test("a_dead_mount_is_stale", dead),
         test("a_path_inside_a_dead_mount_is_stale", inside_dead),
@@ -56,6 +57,22 @@ fn living() -> TestResult {
 
 fn no_sentinel() -> TestResult {
     with_server("probe $SCRATCH/volume/dfs --sentinel other", 12, &["the sentinel is not in"])
+}
+
+fn odd_sentinels() -> TestResult {
+    for name in ["../../etc/passwd", "/etc/passwd", "sub/file", "..", ""] {
+        let script = format!("probe $SCRATCH/volume/dfs --sentinel '{name}'; exit 9");
+        with_server(&script, 2, &[])?;
+    }
+    // A FIFO without a writer would be waited for, a directory cannot be read.
+    let mount = "mkdir $SCRATCH/m; mount -t tmpfs none $SCRATCH/m; mkfifo $SCRATCH/m/fifo; \
+                 mkdir $SCRATCH/m/directory; touch $SCRATCH/m/file;";
+    for name in ["fifo", "directory"] {
+        let script = format!("{mount} probe $SCRATCH/m --sentinel {name}");
+        expect(&script, 12, &["the sentinel is not in"])?;
+    }
+    let script = format!("{mount} probe $SCRATCH/m --sentinel file");
+    expect(&script, 0, &["0 bytes; this is no FUSE mount, its type is tmpfs"])
 }
 
 fn empty() -> TestResult {

@@ -34,8 +34,8 @@ pub mod workload;
 
 pub use propagation_model::{
     Answer, Error, ErrorKind, Expectations, Plan, Report, RunOutcome, ScenarioOutcome, Verdict,
-    VerdictOutcome, error, facts, journal, marker, mountinfo, observation, plan, program, report,
-    scenario, suggest, verdict,
+    VerdictOutcome, error, facts, input, journal, marker, mountinfo, observation, plan, program,
+    report, scenario, suggest, verdict,
 };
 #[doc(hidden)]
 pub use propagation_protocol::{self as protocol, consumer_log, host};

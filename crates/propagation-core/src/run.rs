@@ -42,6 +42,7 @@ pub struct Runner {
     events: EventSink,
     cancellation: CancellationToken,
     keep: bool,
+    secrets: bool,
 }
 
 impl fmt::Debug for Runner {
@@ -64,6 +65,7 @@ impl Runner {
             events: Arc::new(|_| {}),
             cancellation: CancellationToken::new(),
             keep: false,
+            secrets: false,
         })
     }
 
@@ -104,6 +106,14 @@ impl Runner {
         self
     }
 
+    /// Whether the plan in the report holds the values of variables for FUSE programs, which may be
+    /// secret; without, it holds their names only.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: bool) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
     /// The id that the run has.
     pub fn run_id(&self) -> &RunId {
         &self.run_id
@@ -118,7 +128,7 @@ impl Runner {
     /// When no node can be opened, or the run is cancelled before there is one. A phase that
     /// fails, errors or is cut short is part of the report.
     pub async fn run(self, backend: &dyn Backend) -> Result<Report, Error> {
-        let Self { plan, phases, run_id, events, cancellation, keep } = self;
+        let Self { plan, phases, run_id, events, cancellation, keep, secrets } = self;
         let started = Instant::now();
         let run = Run { id: run_id.clone(), started, keep };
         let started_at = jiff::Timestamp::now();
@@ -168,7 +178,7 @@ impl Runner {
             acts: done.acts,
             captures: done.captures,
             environment: done.facts,
-            plan: plan.clone(),
+            plan: if secrets { plan } else { plan.without_secrets() },
             failures: done.failures,
             logs: done.logs,
             cut_short,

@@ -7,6 +7,7 @@
 pub mod cause;
 pub mod error;
 pub mod facts;
+pub mod input;
 pub mod journal;
 pub mod marker;
 pub mod observation;

@@ -30,7 +30,9 @@ pub(super) fn start(told: &Supervisor, proc: &Proc, reporter: &Reporter) -> Resu
     let words = Words::make(&told.name, producer)?;
     clear_stale(producer, proc)?;
     let _ = make_directory(Path::new(&producer.mountpoint));
-    let environment = fuse.environment.iter().map(|(k, v)| (k.clone(), words.fill(v))).collect();
+    let variables = fuse.environment.iter();
+    let variables = variables.filter_map(|(name, value)| Some((name.clone(), value.as_ref()?)));
+    let environment = variables.map(|(name, value)| (name, words.fill(value))).collect();
     for command in &fuse.prepare {
         let command: Vec<String> = command.iter().map(|word| words.fill(word)).collect();
         let ran = run_program::run(&command, &environment, told.mount_ms)

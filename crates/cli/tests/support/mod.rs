@@ -63,6 +63,13 @@ pub fn output(scratch: &Path, arguments: &[&str]) -> Output {
     propagation(scratch, arguments).output().expect("the program starts")
 }
 
+/// Runs it to the end, or until it has taken so many seconds; then its exit status is 124.
+pub fn propagation_within(scratch: &Path, arguments: &[&str], seconds: &str) -> Output {
+    let mut command = Command::new("timeout");
+    command.args([seconds, PROPAGATION]).args(arguments).env("XDG_STATE_HOME", scratch);
+    command.output().expect("timeout(1) runs")
+}
+
 /// Runs a shell script in a private mount namespace; `$PROPAGATION` and `$AGENT` are copies of the
 /// programs that every user can execute, `$SCRATCH` a directory that every user can write.
 pub fn in_private_namespace(script: &str) -> Output {

@@ -55,9 +55,10 @@ pub struct FuseSpec {
     /// Programs that run before it, in order, each to its end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prepare: Vec<Vec<String>>,
-    /// Variables for all of these programs.
+    /// Variables for all of these programs. In the plan of a report a value is null, because it may be a
+    /// secret; such a plan is not run before the value is written in.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, Option<String>>,
     /// The filesystem type that the mount has in mountinfo (`fuse.rclone`); any FUSE type by default.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub fs_type: Option<String>,
@@ -85,5 +86,16 @@ impl FuseSpec {
     /// Whether it is the built-in filesystem.
     pub fn is_builtin(&self) -> bool {
         self.command.is_empty()
+    }
+
+    /// Takes the values of the variables away; their names stay.
+    pub(super) fn hide_secrets(&mut self) {
+        self.environment.values_mut().for_each(|value| *value = None);
+    }
+
+    /// A variable whose value was taken away.
+    pub(super) fn hidden(&self) -> Option<&str> {
+        let hidden = self.environment.iter().find(|(_, value)| value.is_none());
+        hidden.map(|(name, _)| name.as_str())
     }
 }

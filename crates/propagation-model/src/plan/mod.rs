@@ -164,6 +164,14 @@ impl Plan {
         }
     }
 
+    /// The plan without what may be secret: the values of variables for FUSE programs.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Self {
+        let own = self.workloads.iter_mut().filter_map(|workload| workload.fuse.as_mut());
+        own.chain([&mut self.fuse]).for_each(FuseSpec::hide_secrets);
+        self
+    }
+
     /// The filesystem that a workload serves, if it is a producer.
     pub fn fuse_of<'a>(&'a self, workload: &'a WorkloadSpec) -> &'a FuseSpec {
         workload.fuse.as_ref().unwrap_or(&self.fuse)

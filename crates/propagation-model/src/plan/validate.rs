@@ -270,6 +270,13 @@ impl Plan {
                 "leave out `keeper`, or `command`",
             ));
         }
+        if let Some(name) = fuse.hidden() {
+            return Some(Problem::new(
+                format!("{at}.environment.{name}"),
+                "its value is missing: a report holds only the names of variables",
+                "write the value in; with `run --with-secrets` reports hold the values too",
+            ));
+        }
         let empty = fuse.prepare.iter().position(Vec::is_empty);
         empty.map(|index| {
             let reason = "there is no program in it";

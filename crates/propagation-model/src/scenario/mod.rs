@@ -120,13 +120,7 @@ pub fn read(path: &Path) -> Result<Plan, Error> {
         Error::new(ErrorKind::InvalidInput, format!("read {shown}"), reason)
             .with_fix("name a scenario file, or a directory of them")
     };
-    let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
-    let mut bytes = Vec::new();
-    use std::io::Read;
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(refuse(format!("it is larger than {MOST_BYTES} bytes")));
-    }
+    let bytes = crate::input::read(path, MOST_BYTES).map_err(|error| refuse(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8 text".into()))?;
     let mut plan = parse(&shown, &text)?;
     if plan.name.is_none() {

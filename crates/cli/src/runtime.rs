@@ -1,0 +1,58 @@
+//! The async runtime of a run, and what has to be there before it.
+
+use std::io;
+
+use propagation_core::{Error, ErrorKind};
+use tokio::runtime::{Builder, Runtime};
+
+/// A runtime for one run: one thread is enough, everything heavy is the agent's.
+///
+/// # Errors
+/// [`ErrorKind::Environment`] with the limit that is too small.
+pub(crate) fn runtime() -> Result<Runtime, Error> {
+    #[cfg(unix)]
+    limits::allow_a_run()?;
+    let built = Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| failed(&error))
+}
+
+/// Why there is no runtime, or no thread for one.
+pub(crate) fn failed(error: &io::Error) -> Error {
+    Error::new(ErrorKind::Environment, "start the async runtime", error.to_string())
+}
+
+/// What the runtime, its signals and a progress bar take without asking: where it is not to be had,
+/// they panic.
+#[cfg(unix)]
+mod limits {
+    use std::io;
+    use std::os::unix::net::UnixStream;
+
+    use propagation_core::Error;
+    use rustix::process::{Resource, getrlimit};
+
+    /// Pairs of descriptors that a run opens for itself.
+    const PAIRS: usize = 12;
+
+    pub(super) fn allow_a_run() -> Result<(), Error> {
+        let too_small = |what, option, resource| {
+            move |error: io::Error| {
+                let limit = getrlimit(resource).current;
+                let limit = limit.map_or_else(String::new, |limit| format!(" (it is {limit})"));
+                super::failed(&error)
+                    .with_fix(format!("raise the limit of {what}: ulimit -{option} 1024{limit}"))
+            }
+        };
+        let pairs = (0..PAIRS).map(|_| UnixStream::pair());
+        pairs.collect::<io::Result<Vec<_>>>().map_err(too_small(
+            "open descriptors",
+            "n",
+            Resource::Nofile,
+        ))?;
+        let thread = std::thread::Builder::new().spawn(|| {});
+        let thread = thread.map_err(too_small("processes", "u", Resource::Nproc))?;
+        // It does nothing that could fail.
+        let _ = thread.join();
+        Ok(())
+    }
+}
