@@ -4,7 +4,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 
 use fuser::{Config, Session, SessionACL};
@@ -233,17 +232,9 @@ fn wait(
         while let Some(command) = pipe.next::<ProgramCommand>().map_err(failed)? {
             let evidence = match command {
                 ProgramCommand::Exit => return Ok(Some(End::Fault)),
-                ProgramCommand::Slow { delay_ms } => {
-                    behaviour.delay_ms.store(delay_ms, Ordering::Relaxed);
-                    format!("the daemon waits {delay_ms} ms before every answer")
-                }
-                ProgramCommand::Errors { errno } => {
-                    behaviour.errno.store(errno, Ordering::Relaxed);
-                    match errno {
-                        0 => "the daemon answers again".to_owned(),
-                        errno => format!("the daemon answers {:?}", Errno::from_raw(errno)),
-                    }
-                }
+                ProgramCommand::Obey { fault } => behaviour
+                    .obey(&fault)
+                    .unwrap_or_else(|| format!("{fault} does not concern its answers")),
                 ProgramCommand::UseMemory => use_memory(),
                 ProgramCommand::Signal { .. } | ProgramCommand::StartDaemon { .. } => {
                     "this is no supervisor".to_owned()

@@ -28,7 +28,7 @@ use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stal
 use propagation_model::program::{Executed, LoadReport, ProgramState, StartRefused};
 
 /// Version of the messages; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
@@ -405,15 +405,10 @@ pub enum ProgramEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum ProgramCommand {
-    /// Answer every request this much later.
-    Slow {
-        /// Milliseconds; 0 ends it.
-        delay_ms: u64,
-    },
-    /// Answer every request with an error.
-    Errors {
-        /// Its number; 0 ends it.
-        errno: i32,
+    /// Answer requests from now on as a fault says.
+    Obey {
+        /// One of a daemon's answers.
+        fault: Fault,
     },
     /// Unmount and exit.
     Exit,

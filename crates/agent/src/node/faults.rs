@@ -15,7 +15,7 @@ use super::memory_limit::MemoryLimit;
 use super::programs::{Awaited, Container};
 use super::server::Server;
 use crate::facts::CONNECTIONS;
-use crate::failure::{errno_named, errno_text, failure};
+use crate::failure::{errno_text, failure};
 use crate::mounts::errno_of;
 
 impl Server {
@@ -147,19 +147,9 @@ fn begin(
             let command = ProgramCommand::Exit;
             return container.command(request, &command, Awaited::End, deadline_ms);
         }
-        Fault::Slow(delay_ms) => {
+        Fault::Slow(_) | Fault::Errors(_) => {
             only_producers(container, fault)?;
-            let command = ProgramCommand::Slow { delay_ms: *delay_ms };
-            return container.command(request, &command, Awaited::Obedience, deadline_ms);
-        }
-        Fault::Errors(name) => {
-            only_producers(container, fault)?;
-            let errno = if name == "0" { Some(0) } else { errno_named(name) };
-            let Some(errno) = errno else {
-                let reason = format!("{name} is no errno of Linux");
-                return Err(failure(ErrorKind::InvalidInput, fault.to_string(), reason, None));
-            };
-            let command = ProgramCommand::Errors { errno };
+            let command = ProgramCommand::Obey { fault: fault.clone() };
             return container.command(request, &command, Awaited::Obedience, deadline_ms);
         }
         Fault::Kill | Fault::KillParent => (Signal::SIGKILL, Awaited::End),

@@ -1,16 +1,12 @@
-//! The producer's filesystem: a marker to read, a file to write, and nothing cached, so that every
-//! access tells whether the daemon lives.
+//! What the filesystem serves: a directory of files in memory, and the answers to requests about them.
 
 use std::ffi::OsStr;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
-    OpenFlags, PollEvents, PollFlags, PollNotifier, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, Request,
-    TimeOrNow, WriteFlags,
+    Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
 };
 use propagation_model::marker::MARKER_FILE;
 
@@ -23,30 +19,6 @@ const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The most files in the directory.
 const MAX_FILES: usize = 1024;
-
-/// How the daemon answers; told by faults, read at every request.
-#[derive(Debug, Default)]
-pub(crate) struct Behaviour {
-    /// Every answer comes this much later, in milliseconds.
-    pub(crate) delay_ms: AtomicU64,
-    /// Every answer is this error; 0 is none.
-    pub(crate) errno: AtomicI32,
-}
-
-impl Behaviour {
-    /// Waits as told, and returns the error that is to be answered.
-    fn before_an_answer(&self) -> Result<(), Errno> {
-        let delay_ms = self.delay_ms.load(Ordering::Relaxed);
-        if delay_ms > 0 {
-            // The pause is the fault.
-            let _ = nix::poll::poll(&mut [], crate::child::timeout(delay_ms * 1_000_000));
-        }
-        match self.errno.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            errno => Err(Errno::from_i32(errno)),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct File {
@@ -67,18 +39,17 @@ const SUBMARKER_INODE: INodeNo = INodeNo((1 << 32) + 1);
 /// index `i` is `i + 2`, so that a successor that serves the same files knows the numbers the kernel
 /// holds.
 #[derive(Debug)]
-pub(crate) struct MarkerFilesystem {
+pub(super) struct Directory {
     /// None where a file has been removed.
     files: Mutex<Vec<Option<File>>>,
-    behaviour: Arc<Behaviour>,
     owner: (u32, u32),
     started: SystemTime,
 }
 
-impl MarkerFilesystem {
-    /// A filesystem with a marker of the given content and an empty writable file, owned by
-    /// `owner` (user and group).
-    pub(crate) fn new(marker: String, owner: (u32, u32), behaviour: Arc<Behaviour>) -> Self {
+impl Directory {
+    /// A directory with a marker of the given content and an empty writable file, owned by `owner` (user
+    /// and group).
+    pub(super) fn new(marker: String, owner: (u32, u32)) -> Self {
         let now = SystemTime::now();
         let file = |name: &str, content: Vec<u8>, writable| {
             Some(File { name: name.into(), content, modified: now, writable })
@@ -87,7 +58,7 @@ impl MarkerFilesystem {
             file(MARKER_FILE, marker.into_bytes(), false),
             file("scratch.txt", Vec::new(), true),
         ];
-        Self { files: Mutex::new(files), behaviour, owner, started: now }
+        Self { files: Mutex::new(files), owner, started: now }
     }
 
     fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
@@ -95,7 +66,7 @@ impl MarkerFilesystem {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn directory(&self, inode: INodeNo) -> FileAttr {
+    fn attributes_of_directory(&self, inode: INodeNo) -> FileAttr {
         // Everybody may make files in it: what a consumer may do is not what is tested.
         self.attributes(inode, FileType::Directory, 0o777, 0, self.started)
     }
@@ -108,7 +79,7 @@ impl MarkerFilesystem {
             return (name == MARKER_FILE).then(|| self.file(SUBMARKER_INODE, marker));
         }
         if name == SUBDIRECTORY {
-            return Some(self.directory(SUBDIRECTORY_INODE));
+            return Some(self.attributes_of_directory(SUBDIRECTORY_INODE));
         }
         let mut there = files.iter().enumerate().filter_map(|(i, file)| Some((i, file.as_ref()?)));
         let (index, file) = there.find(|(_, file)| name == file.name.as_str())?;
@@ -118,7 +89,7 @@ impl MarkerFilesystem {
     /// The attributes of anything.
     fn attributes_of(&self, inode: INodeNo) -> Option<FileAttr> {
         if inode == INodeNo::ROOT || inode == SUBDIRECTORY_INODE {
-            return Some(self.directory(inode));
+            return Some(self.attributes_of_directory(inode));
         }
         let files = self.files();
         let file = files.get(index_of(inode)?)?.as_ref()?;
@@ -157,65 +128,22 @@ impl MarkerFilesystem {
             flags: 0,
         }
     }
-}
 
-fn inode_of(index: usize) -> INodeNo {
-    INodeNo(index as u64 + 2)
-}
-
-/// Where the content of a file is; the marker in the subdirectory is the one in the root.
-fn index_of(inode: INodeNo) -> Option<usize> {
-    if inode == SUBMARKER_INODE {
-        return Some(0);
-    }
-    usize::try_from(inode.0.checked_sub(2)?).ok()
-}
-
-/// Answers with the error that a fault has told the daemon to give.
-macro_rules! answer_or {
-    ($filesystem:expr, $reply:expr) => {
-        if let Err(errno) = $filesystem.behaviour.before_an_answer() {
-            return $reply.error(errno);
-        }
-    };
-}
-
-impl Filesystem for MarkerFilesystem {
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        answer_or!(self, reply);
+    pub(super) fn lookup(&self, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.find(parent, name) {
             Some(attributes) => reply.entry(&KEEP, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        answer_or!(self, reply);
+    pub(super) fn getattr(&self, ino: INodeNo, reply: ReplyAttr) {
         match self.attributes_of(ino) {
             Some(attributes) => reply.attr(&KEEP, &attributes),
             None => reply.error(Errno::ENOENT),
         }
     }
 
-    fn setattr(
-        &self,
-        _req: &Request,
-        ino: INodeNo,
-        _mode: Option<u32>,
-        _uid: Option<u32>,
-        _gid: Option<u32>,
-        size: Option<u64>,
-        _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
-        _fh: Option<FileHandle>,
-        _crtime: Option<SystemTime>,
-        _chgtime: Option<SystemTime>,
-        _bkuptime: Option<SystemTime>,
-        _flags: Option<fuser::BsdFileFlags>,
-        reply: ReplyAttr,
-    ) {
-        answer_or!(self, reply);
+    pub(super) fn setattr(&self, ino: INodeNo, size: Option<u64>, reply: ReplyAttr) {
         let mut files = self.files();
         let index = index_of(ino);
         let Some(file) = index.and_then(|index| files.get_mut(index)?.as_mut()) else {
@@ -234,8 +162,7 @@ impl Filesystem for MarkerFilesystem {
         reply.attr(&KEEP, &self.file(ino, file));
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        answer_or!(self, reply);
+    pub(super) fn open(&self, ino: INodeNo, reply: ReplyOpen) {
         match index_of(ino) {
             Some(index) if self.files().get(index).is_some_and(Option::is_some) => {
                 reply.opened(FileHandle(0), OPENED);
@@ -244,17 +171,7 @@ impl Filesystem for MarkerFilesystem {
         }
     }
 
-    fn create(
-        &self,
-        _req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        _flags: i32,
-        reply: ReplyCreate,
-    ) {
-        answer_or!(self, reply);
+    pub(super) fn create(&self, parent: INodeNo, name: &OsStr, reply: ReplyCreate) {
         let Some(name) = name.to_str() else { return reply.error(Errno::EILSEQ) };
         let mut files = self.files();
         let free = files.iter().position(Option::is_none).unwrap_or(files.len());
@@ -272,8 +189,7 @@ impl Filesystem for MarkerFilesystem {
         reply.created(&KEEP, &attributes, Generation(0), FileHandle(0), OPENED);
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer_or!(self, reply);
+    pub(super) fn unlink(&self, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let mut files = self.files();
         let named = |file: &Option<File>| file.as_ref().is_some_and(|f| name == f.name.as_str());
         match files.iter().position(named).filter(|_| parent == INodeNo::ROOT) {
@@ -286,18 +202,7 @@ impl Filesystem for MarkerFilesystem {
         }
     }
 
-    fn read(
-        &self,
-        _req: &Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        size: u32,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
-        answer_or!(self, reply);
+    pub(super) fn read(&self, ino: INodeNo, offset: u64, size: u32, reply: ReplyData) {
         let files = self.files();
         let Some(file) = index_of(ino).and_then(|index| files.get(index)?.as_ref()) else {
             return reply.error(Errno::ENOENT);
@@ -307,19 +212,7 @@ impl Filesystem for MarkerFilesystem {
         reply.data(&file.content[start..end]);
     }
 
-    fn write(
-        &self,
-        _req: &Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        data: &[u8],
-        _write_flags: WriteFlags,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
-        answer_or!(self, reply);
+    pub(super) fn write(&self, ino: INodeNo, offset: u64, data: &[u8], reply: ReplyWrite) {
         let mut files = self.files();
         let index = index_of(ino);
         let Some(file) = index.and_then(|index| files.get_mut(index)?.as_mut()) else {
@@ -341,38 +234,11 @@ impl Filesystem for MarkerFilesystem {
         reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
     }
 
-    fn flush(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _lock_owner: LockOwner,
-        reply: ReplyEmpty,
-    ) {
+    pub(super) fn fsync(&self, reply: ReplyEmpty) {
         reply.ok();
     }
 
-    fn fsync(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _datasync: bool,
-        reply: ReplyEmpty,
-    ) {
-        answer_or!(self, reply);
-        reply.ok();
-    }
-
-    fn readdir(
-        &self,
-        _req: &Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
-        answer_or!(self, reply);
+    pub(super) fn readdir(&self, ino: INodeNo, offset: u64, mut reply: ReplyDirectory) {
         let dots = [".", ".."].map(|name| (ino, FileType::Directory, name.to_owned()));
         let mut entries = Vec::from(dots);
         if ino == SUBDIRECTORY_INODE {
@@ -396,8 +262,7 @@ impl Filesystem for MarkerFilesystem {
         reply.ok();
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        answer_or!(self, reply);
+    pub(super) fn statfs(&self, reply: ReplyStatfs) {
         let files = self.files();
         let used: usize = files.iter().flatten().map(|file| file.content.len()).sum();
         let blocks = (MAX_FILES * MAX_FILE_BYTES / 4096) as u64;
@@ -406,21 +271,18 @@ impl Filesystem for MarkerFilesystem {
         let free_inodes = inodes - files.iter().flatten().count() as u64;
         reply.statfs(blocks, free, free, inodes, free_inodes, 4096, 255, 4096);
     }
+}
 
-    /// Never ready: whoever polls a descriptor sleeps until the connection ends. That is how a
-    /// consumer hears of the daemon's death without asking again and again.
-    fn poll(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _notifier: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
-        reply.poll(PollEvents::empty());
+fn inode_of(index: usize) -> INodeNo {
+    INodeNo(index as u64 + 2)
+}
+
+/// Where the content of a file is; the marker in the subdirectory is the one in the root.
+fn index_of(inode: INodeNo) -> Option<usize> {
+    if inode == SUBMARKER_INODE {
+        return Some(0);
     }
+    usize::try_from(inode.0.checked_sub(2)?).ok()
 }
 
 /// Direct I/O: a read is answered by the daemon or not at all. No flush: closing a descriptor never

@@ -1,0 +1,179 @@
+//! The producer's filesystem: a marker to read, a file to write, and nothing cached, so that every
+//! access tells whether the daemon lives.
+
+mod behaviour;
+mod directory;
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub(crate) use behaviour::Behaviour;
+use behaviour::Reply;
+use directory::Directory;
+pub(crate) use directory::SUBDIRECTORY;
+use fuser::{
+    FileHandle, Filesystem, INodeNo, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+};
+
+/// A filesystem with a marker, whose answers faults can change.
+#[derive(Debug)]
+pub(crate) struct MarkerFilesystem {
+    /// Shared with answers that are given later.
+    directory: Arc<Directory>,
+    behaviour: Arc<Behaviour>,
+}
+
+impl MarkerFilesystem {
+    /// A filesystem with a marker of the given content and an empty writable file, owned by
+    /// `owner` (user and group).
+    pub(crate) fn new(marker: String, owner: (u32, u32), behaviour: Arc<Behaviour>) -> Self {
+        let directory = Directory::new(marker, owner);
+        Self { directory: Arc::new(directory), behaviour }
+    }
+
+    /// Answers a request by `work` on the directory, as faults have told it to.
+    fn answer<R: Reply>(&self, reply: R, work: impl FnOnce(&Directory, R) + Send + 'static) {
+        let directory = Arc::clone(&self.directory);
+        self.behaviour.answer(reply, move |reply| work(&directory, reply));
+    }
+}
+
+impl Filesystem for MarkerFilesystem {
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.to_owned();
+        self.answer(reply, move |directory, reply| directory.lookup(parent, &name, reply));
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.answer(reply, move |directory, reply| directory.getattr(ino, reply));
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        self.answer(reply, move |directory, reply| directory.setattr(ino, size, reply));
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.answer(reply, move |directory, reply| directory.open(ino, reply));
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let name = name.to_owned();
+        self.answer(reply, move |directory, reply| directory.create(parent, &name, reply));
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.answer(reply, move |directory, reply| directory.unlink(parent, &name, reply));
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.answer(reply, move |directory, reply| directory.read(ino, offset, size, reply));
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let data = data.to_vec();
+        self.answer(reply, move |directory, reply| directory.write(ino, offset, &data, reply));
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.answer(reply, move |directory, reply| directory.fsync(reply));
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
+        self.answer(reply, move |directory, reply| directory.readdir(ino, offset, reply));
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.answer(reply, move |directory, reply| directory.statfs(reply));
+    }
+
+    /// Never ready: whoever polls a descriptor sleeps until the connection ends. That is how a
+    /// consumer hears of the daemon's death without asking again and again.
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.poll(PollEvents::empty());
+    }
+}
