@@ -76,9 +76,3 @@ fn fix_for(errno: Errno) -> Option<&'static str> {
         _ => None,
     }
 }
-
-/// The number of an errno by its name.
-pub(crate) fn errno_named(name: &str) -> Option<i32> {
-    const MOST: i32 = 133;
-    (1..=MOST).find(|number| format!("{:?}", Errno::from_raw(*number)) == name)
-}

@@ -33,9 +33,9 @@ pub mod step;
 pub mod workload;
 
 pub use propagation_model::{
-    Answer, Error, ErrorKind, Expectations, Plan, Report, RunOutcome, ScenarioOutcome, Verdict,
-    VerdictOutcome, error, facts, input, journal, marker, mountinfo, observation, plan, program,
-    report, scenario, suggest, verdict,
+    Answer, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome, ScenarioOutcome,
+    Verdict, VerdictOutcome, errno, error, facts, input, journal, marker, mountinfo, observation,
+    plan, program, report, scenario, suggest, verdict,
 };
 #[doc(hidden)]
 pub use propagation_protocol::{self as protocol, consumer_log, host};

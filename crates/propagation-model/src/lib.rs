@@ -5,6 +5,7 @@
 //! [`report`] all of it. Nothing here runs anything.
 
 pub mod cause;
+pub mod errno;
 pub mod error;
 pub mod facts;
 pub mod input;
@@ -20,6 +21,7 @@ pub mod verdict;
 
 pub use mountinfo;
 
+pub use errno::Errno;
 pub use error::{Error, ErrorKind};
 pub use plan::Plan;
 pub use report::Report;

@@ -11,9 +11,7 @@ use fuser::{
     Errno, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyStatfs, ReplyWrite,
 };
-use propagation_model::plan::Fault;
-
-use crate::failure::errno_named;
+use propagation_model::{self as model, plan::Fault};
 
 /// A reply that can be an error.
 pub(super) trait Reply: Send + 'static {
@@ -69,11 +67,10 @@ impl Behaviour {
                 Some(format!("the daemon waits {delay_ms} ms before every answer"))
             }
             Fault::Errors(errno) => {
-                let number = errno_named(errno).unwrap_or_default();
-                self.told().errno = number;
-                Some(match number {
-                    0 => "the daemon answers again".to_owned(),
-                    _ => format!("the daemon answers {errno}"),
+                self.told().errno = errno.number();
+                Some(match *errno {
+                    model::Errno::NONE => "the daemon answers again".to_owned(),
+                    errno => format!("the daemon answers {errno}"),
                 })
             }
             Fault::Kill

@@ -43,7 +43,7 @@ impl World {
             }
             Fault::Slow(_) => said("answers later"),
             Fault::Errors(errno) => {
-                self.set_daemon(number, Daemon::answering(errno));
+                self.set_daemon(number, Daemon::answering(*errno));
                 self.settle();
                 said("answers with an error")
             }

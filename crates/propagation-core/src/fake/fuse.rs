@@ -1,5 +1,6 @@
 //! FUSE connections: what an access through one gives.
 
+use crate::errno::Errno;
 use crate::marker::{MARKER_FILE, Marker};
 
 /// Whether the daemon of a connection answers.
@@ -16,13 +17,11 @@ pub(super) enum Daemon {
 }
 
 impl Daemon {
-    /// A daemon that was told to answer with an errno; `0` ends that.
-    pub(super) fn answering(errno: &str) -> Self {
-        const MODELLED: [&str; 6] = ["EIO", "EACCES", "ENOENT", "ESTALE", "EAGAIN", "ENOSPC"];
-        match MODELLED.into_iter().find(|known| *known == errno) {
-            _ if errno == "0" => Self::Serves,
-            Some(errno) => Self::Fails(errno),
-            None => Self::Fails("EIO"),
+    /// A daemon that was told to answer with an errno; none ends that.
+    pub(super) fn answering(errno: Errno) -> Self {
+        match errno.name() {
+            Some(name) => Self::Fails(name),
+            None => Self::Serves,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The axes: the one place where they are defined.
 
+use crate::errno::Errno;
 use crate::plan::{
     Action, Covering, Deadlines, Fault, Plan, Propagation, Repair, Role, RuntimeNamespace,
     StartOrder, Step, Volume, WorkloadSpec,
@@ -159,7 +160,7 @@ pub const AXES: &[Axis] = &[
             ("lazy_unmount", |plan| fault(plan, Fault::LazyUnmount)),
             ("delete", |plan| fault(plan, Fault::Delete)),
             ("stop", |plan| fault(plan, Fault::Stop)),
-            ("errors", |plan| fault(plan, Fault::Errors("EIO".into()))),
+            ("errors", |plan| fault(plan, Fault::Errors(Errno::EIO))),
         ],
         usual: 5,
     },

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::words::{ERRNOS, SIGNALS};
+use super::words::SIGNALS;
+use crate::errno::Errno;
 
 /// What must be seen by one actor: `ok`, `[ok, ENOTCONN]` or a map with more than the outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -280,5 +281,7 @@ pub const PROPAGATION_WORDS: [&str; 5] =
 
 /// Whether a word can be an outcome: one of [`OUTCOME_WORDS`], an errno or a signal.
 pub fn is_outcome(word: &str) -> bool {
-    OUTCOME_WORDS.contains(&word) || ERRNOS.contains(&word) || SIGNALS.contains(&word)
+    OUTCOME_WORDS.contains(&word)
+        || word.parse::<Errno>().is_ok_and(|errno| errno != Errno::NONE)
+        || SIGNALS.contains(&word)
 }

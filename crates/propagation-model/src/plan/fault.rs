@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::errno::Errno;
+
 /// What happens to a workload, usually the producer.
 #[derive(
     Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
@@ -36,7 +38,7 @@ pub enum Fault {
     Slow(u64),
     /// The daemon answers every request with this error, such as `EIO` (`0` ends it). Built-in
     /// filesystem only.
-    Errors(String),
+    Errors(Errno),
     /// Somebody unmounts on the node (umount(8)).
     Unmount,
     /// Somebody unmounts lazily on the node (`umount --lazy`).
@@ -84,7 +86,7 @@ impl fmt::Display for Fault {
             Self::Slow(delay_ms) => {
                 return write!(formatter, "slow (the daemon answers {delay_ms} ms later)");
             }
-            Self::Errors(errno) if errno == "0" => "errors end (the daemon answers again)",
+            Self::Errors(Errno::NONE) => "errors end (the daemon answers again)",
             Self::Errors(errno) => return write!(formatter, "errors (the daemon answers {errno})"),
             Self::Unmount => "unmount on the node",
             Self::LazyUnmount => "lazy unmount on the node",

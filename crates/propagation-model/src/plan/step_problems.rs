@@ -4,8 +4,9 @@ use super::expect::{Aspect, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject,
 use super::fault::{Fault, Repair};
 use super::step::{Action, Names, Step};
 use super::validate::Problem;
-use super::words::{ERRNOS, SIGNALS};
+use super::words::SIGNALS;
 use super::{Plan, Role};
+use crate::errno::Errno;
 use crate::suggest::nearest;
 
 /// The most steps that are done, repetitions counted.
@@ -100,17 +101,6 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
 
 fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Problem> {
     let at = format!("{at}.fault");
-    if let Fault::Errors(errno) = fault
-        && errno != "0"
-        && !ERRNOS.contains(&errno.as_str())
-    {
-        let reason = format!("{errno:?} is no errno");
-        let hint = match nearest(&errno.to_uppercase(), ERRNOS) {
-            Some(near) => format!("did you mean {near}?"),
-            None => "use a name such as EIO, or \"0\" to end it".into(),
-        };
-        return Some(Problem::new(at, reason, hint));
-    }
     let served = match step.on.as_ref().map(Names::as_slice) {
         Some([name]) => plan.workload(name),
         _ => plan.producer(),
@@ -203,7 +193,7 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
         return Some(problem);
     }
     if let Some(word) = expected.outcome.iter().find(|word| !is_outcome(word)) {
-        let known = || OUTCOME_WORDS.into_iter().chain(ERRNOS).chain(SIGNALS);
+        let known = || OUTCOME_WORDS.into_iter().chain(Errno::names()).chain(SIGNALS);
         let near = nearest(word, known()).or_else(|| nearest(&word.to_uppercase(), known()));
         let hint = match near {
             Some(near) => format!("did you mean {near}?"),

@@ -1,0 +1,161 @@
+//! Error numbers of Linux, by their names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An error number of Linux (errno(3)). Written by its name; the numbers are those of every architecture but
+/// alpha, mips, parisc and sparc.
+///
+/// ```
+/// use propagation_model::Errno;
+///
+/// let errno: Errno = "ENOTCONN".parse().unwrap();
+/// assert_eq!((errno.number(), errno.to_string().as_str()), (107, "ENOTCONN"));
+/// assert!("ENOTCON".parse::<Errno>().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Errno(i32);
+
+impl Errno {
+    /// No error; written `0`.
+    pub const NONE: Self = Self(0);
+    /// Input/output error.
+    pub const EIO: Self = Self(5);
+
+    /// The error with this number.
+    pub fn from_number(number: i32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
+    /// Its name, where Linux has one for it.
+    pub fn name(self) -> Option<&'static str> {
+        NAMES.iter().find(|(_, number)| *number == self.0).map(|(name, _)| *name)
+    }
+
+    /// All names, the usual one of a number before others that mean the same.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|(name, _)| *name)
+    }
+}
+
+/// A word that is the name of no error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown errno {0:?}")]
+pub struct UnknownErrno(pub String);
+
+impl FromStr for Errno {
+    type Err = UnknownErrno;
+
+    fn from_str(word: &str) -> Result<Self, UnknownErrno> {
+        if word == "0" {
+            return Ok(Self::NONE);
+        }
+        let known = NAMES.iter().find(|(name, _)| *name == word);
+        known.map(|(_, number)| Self(*number)).ok_or_else(|| UnknownErrno(word.to_owned()))
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => formatter.write_str(name),
+            None => write!(formatter, "{}", self.0),
+        }
+    }
+}
+
+impl Serialize for Errno {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Errno {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        word.parse().map_err(|unknown: UnknownErrno| {
+            let near = crate::suggest::nearest(&word.to_uppercase(), NAMES.map(|(name, _)| name));
+            let hint = match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => "use a name such as EIO".to_owned(),
+            };
+            serde::de::Error::custom(format!("{unknown}; {hint}"))
+        })
+    }
+}
+
+impl schemars::JsonSchema for Errno {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Errno".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(0|E[A-Z0-9]+)$",
+            "description": "The name of an error of Linux, such as EIO.",
+        })
+    }
+}
+
+/// The names with their numbers (include/uapi/asm-generic/errno.h).
+#[rustfmt::skip]
+const NAMES: [(&str, i32); 134] = [
+    ("EPERM", 1), ("ENOENT", 2), ("ESRCH", 3), ("EINTR", 4), ("EIO", 5), ("ENXIO", 6),
+    ("E2BIG", 7), ("ENOEXEC", 8), ("EBADF", 9), ("ECHILD", 10), ("EAGAIN", 11),
+    ("EWOULDBLOCK", 11), ("ENOMEM", 12), ("EACCES", 13), ("EFAULT", 14), ("ENOTBLK", 15),
+    ("EBUSY", 16), ("EEXIST", 17), ("EXDEV", 18), ("ENODEV", 19), ("ENOTDIR", 20), ("EISDIR", 21),
+    ("EINVAL", 22), ("ENFILE", 23), ("EMFILE", 24), ("ENOTTY", 25), ("ETXTBSY", 26),
+    ("EFBIG", 27), ("ENOSPC", 28), ("ESPIPE", 29), ("EROFS", 30), ("EMLINK", 31), ("EPIPE", 32),
+    ("EDOM", 33), ("ERANGE", 34), ("EDEADLK", 35), ("EDEADLOCK", 35), ("ENAMETOOLONG", 36),
+    ("ENOLCK", 37), ("ENOSYS", 38), ("ENOTEMPTY", 39), ("ELOOP", 40), ("ENOMSG", 42),
+    ("EIDRM", 43), ("ECHRNG", 44), ("EL2NSYNC", 45), ("EL3HLT", 46), ("EL3RST", 47),
+    ("ELNRNG", 48), ("EUNATCH", 49), ("ENOCSI", 50), ("EL2HLT", 51), ("EBADE", 52), ("EBADR", 53),
+    ("EXFULL", 54), ("ENOANO", 55), ("EBADRQC", 56), ("EBADSLT", 57), ("EBFONT", 59),
+    ("ENOSTR", 60), ("ENODATA", 61), ("ETIME", 62), ("ENOSR", 63), ("ENONET", 64), ("ENOPKG", 65),
+    ("EREMOTE", 66), ("ENOLINK", 67), ("EADV", 68), ("ESRMNT", 69), ("ECOMM", 70), ("EPROTO", 71),
+    ("EMULTIHOP", 72), ("EDOTDOT", 73), ("EBADMSG", 74), ("EOVERFLOW", 75), ("ENOTUNIQ", 76),
+    ("EBADFD", 77), ("EREMCHG", 78), ("ELIBACC", 79), ("ELIBBAD", 80), ("ELIBSCN", 81),
+    ("ELIBMAX", 82), ("ELIBEXEC", 83), ("EILSEQ", 84), ("ERESTART", 85), ("ESTRPIPE", 86),
+    ("EUSERS", 87), ("ENOTSOCK", 88), ("EDESTADDRREQ", 89), ("EMSGSIZE", 90), ("EPROTOTYPE", 91),
+    ("ENOPROTOOPT", 92), ("EPROTONOSUPPORT", 93), ("ESOCKTNOSUPPORT", 94), ("EOPNOTSUPP", 95),
+    ("ENOTSUP", 95), ("EPFNOSUPPORT", 96), ("EAFNOSUPPORT", 97), ("EADDRINUSE", 98),
+    ("EADDRNOTAVAIL", 99), ("ENETDOWN", 100), ("ENETUNREACH", 101), ("ENETRESET", 102),
+    ("ECONNABORTED", 103), ("ECONNRESET", 104), ("ENOBUFS", 105), ("EISCONN", 106),
+    ("ENOTCONN", 107), ("ESHUTDOWN", 108), ("ETOOMANYREFS", 109), ("ETIMEDOUT", 110),
+    ("ECONNREFUSED", 111), ("EHOSTDOWN", 112), ("EHOSTUNREACH", 113), ("EALREADY", 114),
+    ("EINPROGRESS", 115), ("ESTALE", 116), ("EUCLEAN", 117), ("ENOTNAM", 118), ("ENAVAIL", 119),
+    ("EISNAM", 120), ("EREMOTEIO", 121), ("EDQUOT", 122), ("ENOMEDIUM", 123),
+    ("EMEDIUMTYPE", 124), ("ECANCELED", 125), ("ENOKEY", 126), ("EKEYEXPIRED", 127),
+    ("EKEYREVOKED", 128), ("EKEYREJECTED", 129), ("EOWNERDEAD", 130), ("ENOTRECOVERABLE", 131),
+    ("ERFKILL", 132), ("EHWPOISON", 133),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back_as_its_number() {
+        for (name, number) in NAMES {
+            assert_eq!(name.parse::<Errno>().map(Errno::number), Ok(number));
+        }
+        for (name, number) in [("EPERM", 1), ("EAGAIN", 11), ("EOPNOTSUPP", 95), ("EHWPOISON", 133)]
+        {
+            assert_eq!(Errno::from_number(number).name(), Some(name));
+        }
+    }
+
+    #[test]
+    fn a_misspelt_name_gets_a_hint() {
+        let error = serde_json::from_str::<Errno>("\"EOI\"").expect_err("no errno");
+        assert!(error.to_string().contains("did you mean EIO?"), "{error}");
+    }
+}
