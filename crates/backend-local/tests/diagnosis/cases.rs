@@ -413,7 +413,7 @@ fn daemons() -> Vec<Case> {
         .evidence(&["ENOTCONN"]),
         Case::new("a_connection_that_is_aborted", || with_fault(Fault::Abort), &["nothing-wrong"])
             .root(),
-        Case::new("a_daemon_that_is_slow", || with_fault(Fault::Slow(2_000)), &["daemon-stopped"]),
+        Case::new("a_daemon_that_is_slow", || with_fault(Fault::slow(2_000)), &["daemon-stopped"]),
         Case::new(
             "a_daemon_that_does_not_serve_yet",
             || {

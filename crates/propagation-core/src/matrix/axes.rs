@@ -160,7 +160,7 @@ pub const AXES: &[Axis] = &[
             ("lazy_unmount", |plan| fault(plan, Fault::LazyUnmount)),
             ("delete", |plan| fault(plan, Fault::Delete)),
             ("stop", |plan| fault(plan, Fault::Stop)),
-            ("errors", |plan| fault(plan, Fault::Errors(Errno::EIO))),
+            ("errors", |plan| fault(plan, Fault::errors(Errno::EIO))),
         ],
         usual: 5,
     },

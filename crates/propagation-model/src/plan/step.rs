@@ -7,8 +7,9 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::expect::Expected;
-use super::fault::{Fault, Repair};
+use super::fault::Fault;
 use super::fuse::Stale;
+use super::repair::Repair;
 
 /// One of the five phases, as a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]

@@ -1,7 +1,8 @@
 //! Whether the steps of a plan make sense for those who take part.
 
 use super::expect::{Aspect, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
-use super::fault::{Fault, Repair};
+use super::fault::Fault;
+use super::repair::Repair;
 use super::step::{Action, Names, Step};
 use super::validate::Problem;
 use super::words::SIGNALS;
