@@ -11,7 +11,8 @@ use fuser::{
     Errno, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyStatfs, ReplyWrite,
 };
-use propagation_model::{self as model, plan::Fault};
+use propagation_model as model;
+use propagation_model::plan::{Fault, Operation, PerOperation};
 
 /// A reply that can be an error.
 pub(super) trait Reply: Send + 'static {
@@ -45,9 +46,9 @@ replies!(
 #[derive(Debug, Default)]
 struct Told {
     /// How much later it answers, in milliseconds.
-    delay_ms: u64,
-    /// The error that it answers; 0 is none.
-    errno: i32,
+    delay_ms: Option<PerOperation<u64>>,
+    /// The error that it answers.
+    errno: Option<PerOperation<model::Errno>>,
 }
 
 /// How the daemon answers; told by faults, read at every request.
@@ -63,13 +64,13 @@ impl Behaviour {
     pub(crate) fn obey(&self, fault: &Fault) -> Option<String> {
         match fault {
             Fault::Slow(delay_ms) => {
-                self.told().delay_ms = *delay_ms;
-                Some(format!("the daemon waits {delay_ms} ms before every answer"))
+                self.told().delay_ms = Some(delay_ms.clone());
+                Some(format!("the daemon waits before its answers, in ms: {delay_ms}"))
             }
             Fault::Errors(errno) => {
-                self.told().errno = errno.number();
-                Some(match *errno {
-                    model::Errno::NONE => "the daemon answers again".to_owned(),
+                self.told().errno = Some(errno.clone());
+                Some(match errno {
+                    PerOperation::All(model::Errno::NONE) => "the daemon answers again".to_owned(),
                     errno => format!("the daemon answers {errno}"),
                 })
             }
@@ -90,14 +91,21 @@ impl Behaviour {
 
     /// Answers a request as told: with the error, or by `work`, now or later. A late answer does not keep
     /// the others waiting.
-    pub(super) fn answer<R: Reply>(&self, reply: R, work: impl FnOnce(R) + Send + 'static) {
+    pub(super) fn answer<R: Reply>(
+        &self,
+        operation: Operation,
+        reply: R,
+        work: impl FnOnce(R) + Send + 'static,
+    ) {
         let (delay_ms, errno) = {
             let told = self.told();
-            (told.delay_ms, told.errno)
+            let delay_ms = told.delay_ms.as_ref().and_then(|told| told.of(operation).copied());
+            let errno = told.errno.as_ref().and_then(|told| told.of(operation).copied());
+            (delay_ms.unwrap_or_default(), errno.unwrap_or(model::Errno::NONE))
         };
         let answer = move || match errno {
-            0 => work(reply),
-            errno => reply.fail(Errno::from_i32(errno)),
+            model::Errno::NONE => work(reply),
+            errno => reply.fail(Errno::from_i32(errno.number())),
         };
         if delay_ms == 0 {
             return answer();

@@ -8,6 +8,8 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use propagation_model::plan::Operation;
+
 pub(crate) use behaviour::Behaviour;
 use behaviour::Reply;
 use directory::Directory;
@@ -35,20 +37,29 @@ impl MarkerFilesystem {
     }
 
     /// Answers a request by `work` on the directory, as faults have told it to.
-    fn answer<R: Reply>(&self, reply: R, work: impl FnOnce(&Directory, R) + Send + 'static) {
+    fn answer<R: Reply>(
+        &self,
+        operation: Operation,
+        reply: R,
+        work: impl FnOnce(&Directory, R) + Send + 'static,
+    ) {
         let directory = Arc::clone(&self.directory);
-        self.behaviour.answer(reply, move |reply| work(&directory, reply));
+        self.behaviour.answer(operation, reply, move |reply| work(&directory, reply));
     }
 }
 
 impl Filesystem for MarkerFilesystem {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.to_owned();
-        self.answer(reply, move |directory, reply| directory.lookup(parent, &name, reply));
+        self.answer(Operation::Lookup, reply, move |directory, reply| {
+            directory.lookup(parent, &name, reply)
+        });
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.answer(reply, move |directory, reply| directory.getattr(ino, reply));
+        self.answer(Operation::Getattr, reply, move |directory, reply| {
+            directory.getattr(ino, reply)
+        });
     }
 
     fn setattr(
@@ -69,11 +80,13 @@ impl Filesystem for MarkerFilesystem {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.answer(reply, move |directory, reply| directory.setattr(ino, size, reply));
+        self.answer(Operation::Setattr, reply, move |directory, reply| {
+            directory.setattr(ino, size, reply)
+        });
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.answer(reply, move |directory, reply| directory.open(ino, reply));
+        self.answer(Operation::Open, reply, move |directory, reply| directory.open(ino, reply));
     }
 
     fn create(
@@ -87,12 +100,16 @@ impl Filesystem for MarkerFilesystem {
         reply: ReplyCreate,
     ) {
         let name = name.to_owned();
-        self.answer(reply, move |directory, reply| directory.create(parent, &name, reply));
+        self.answer(Operation::Create, reply, move |directory, reply| {
+            directory.create(parent, &name, reply)
+        });
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.to_owned();
-        self.answer(reply, move |directory, reply| directory.unlink(parent, &name, reply));
+        self.answer(Operation::Unlink, reply, move |directory, reply| {
+            directory.unlink(parent, &name, reply)
+        });
     }
 
     fn read(
@@ -106,7 +123,9 @@ impl Filesystem for MarkerFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.answer(reply, move |directory, reply| directory.read(ino, offset, size, reply));
+        self.answer(Operation::Read, reply, move |directory, reply| {
+            directory.read(ino, offset, size, reply)
+        });
     }
 
     fn write(
@@ -122,7 +141,9 @@ impl Filesystem for MarkerFilesystem {
         reply: ReplyWrite,
     ) {
         let data = data.to_vec();
-        self.answer(reply, move |directory, reply| directory.write(ino, offset, &data, reply));
+        self.answer(Operation::Write, reply, move |directory, reply| {
+            directory.write(ino, offset, &data, reply)
+        });
     }
 
     fn flush(
@@ -144,7 +165,7 @@ impl Filesystem for MarkerFilesystem {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer(reply, move |directory, reply| directory.fsync(reply));
+        self.answer(Operation::Fsync, reply, move |directory, reply| directory.fsync(reply));
     }
 
     fn readdir(
@@ -155,11 +176,13 @@ impl Filesystem for MarkerFilesystem {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.answer(reply, move |directory, reply| directory.readdir(ino, offset, reply));
+        self.answer(Operation::Readdir, reply, move |directory, reply| {
+            directory.readdir(ino, offset, reply)
+        });
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.answer(reply, move |directory, reply| directory.statfs(reply));
+        self.answer(Operation::Statfs, reply, move |directory, reply| directory.statfs(reply));
     }
 
     /// Never ready: whoever polls a descriptor sleeps until the connection ends. That is how a

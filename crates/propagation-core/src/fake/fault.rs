@@ -3,8 +3,9 @@
 use super::fuse::Daemon;
 use super::runtime::never_started;
 use super::world::World;
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
-use crate::plan::{Fault, Role};
+use crate::plan::{Fault, Operation, Role};
 use crate::program::ProgramState;
 
 impl World {
@@ -42,8 +43,10 @@ impl World {
                 said("has lost its connection")
             }
             Fault::Slow(_) => said("answers later"),
-            Fault::Errors(errno) => {
-                self.set_daemon(number, Daemon::answering(*errno));
+            // What the model is asked for is reading, which opens.
+            Fault::Errors(errnos) => {
+                let errno = [Operation::Open, Operation::Read].iter().find_map(|op| errnos.of(*op));
+                self.set_daemon(number, Daemon::answering(errno.copied().unwrap_or(Errno::NONE)));
                 self.settle();
                 said("answers with an error")
             }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
-pub use fault::Fault;
+pub use fault::{Fault, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
 pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use repair::Repair;
