@@ -23,7 +23,7 @@ mod linux {
     use propagation_model::marker::Marker;
     use propagation_model::plan::Bridge;
     use propagation_model::plan::FuseSpec;
-    use propagation_protocol::host::ProgramHello;
+    use propagation_protocol::host::{ProgramHello, ProgramId, SECRET_VARIABLE};
 
     const USAGE: &str = "\
 usage: propagation-agent COMMAND [--NAME VALUE]...
@@ -42,7 +42,9 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
   attach    --run-id ID [--start] [--bridge DIR] [--mountpoint NAME]
             carry bytes between the standard streams and the host agent of a run
   program   --socket FILE --container N [--replica N] [--source TEXT]
-            be what the host agent says, in a container
+            be what the host agent says, in a container ($PROPAGATION_SECRET: its secret)
+  execute   [--deadline-ms N] -- COMMAND...
+            run a command with everything that this process may do; its end and its output as JSON
   version";
 
     /// Runs the command; returns the exit code.
@@ -65,6 +67,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             "attach" => Options::parse(rest, &["start"])
                 .and_then(|o| Ok(host::attach(&setup(&o)?, o.named.contains_key("start")))),
             "program" => Options::parse(rest, &[]).and_then(|o| program(&o)),
+            "execute" => execute(rest),
             "facts" => Options::parse(rest, &[]).and_then(|o| read_facts(&o)),
             other => Err(format!("unknown command {other:?}")),
         };
@@ -145,13 +148,27 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
         };
         let program = Program {
             socket: options.text("socket")?,
-            hello: ProgramHello { container: number("container")?, replica: number("replica")? },
+            hello: ProgramHello {
+                program: ProgramId { container: number("container")?, replica: number("replica")? },
+                secret: std::env::var(SECRET_VARIABLE).unwrap_or_default(),
+            },
             source: options.text("source").unwrap_or_else(|_| "propagation".into()),
         };
         Ok(host::run_program(&program).unwrap_or_else(|error| {
             println!("ERROR: {error}");
             1
         }))
+    }
+
+    fn execute(words: &[String]) -> Result<i32, String> {
+        let split = words.iter().position(|word| word == "--").ok_or("-- COMMAND is missing")?;
+        let (options, command) = (Options::parse(&words[..split], &[])?, &words[split + 1..]);
+        if command.is_empty() {
+            return Err("the command is missing".into());
+        }
+        let executed = host::execute(command, options.number("deadline-ms", 10_000)?)?;
+        println!("{}", serde_json::to_string(&executed).map_err(|error| error.to_string())?);
+        Ok(0)
     }
 
     fn producer(options: &Options) -> Result<i32, String> {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use mountinfo::MountTable;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use propagation_model::plan::Propagation;
@@ -129,6 +129,12 @@ impl Proc {
         let mut content = Vec::new();
         File::from(file).read_to_end(&mut content).map_err(|error| errno_of(&error))?;
         Ok(content)
+    }
+
+    /// The device and the inode behind a name in it: those of a namespace are its identity.
+    pub(crate) fn identity(&self, name: &str) -> Result<(u64, u64), Errno> {
+        let there = nix::sys::stat::fstatat(self.0.as_fd(), name, AtFlags::empty())?;
+        Ok((there.st_dev, there.st_ino))
     }
 
     /// Writes a file of it, in one call.

@@ -24,6 +24,9 @@ const CHUNKS_AT_ONCE: usize = 64;
 /// How long somebody who has connected may leave what is sent to them unread.
 const SENDS_WITHIN: TimeVal = TimeVal::new(5, 0);
 
+/// The longest frame of a stranger, in bytes: more than a greeting needs.
+const STRANGERS_FRAME_BYTES: usize = 4096;
+
 /// The most descriptors that one message can carry (`SCM_MAX_FD` of the kernel).
 const DESCRIPTORS_PER_MESSAGE: usize = 253;
 
@@ -37,6 +40,8 @@ pub(crate) struct Pipe {
     descriptors: VecDeque<OwnedFd>,
     /// Whether descriptors that come are kept: strangers give none.
     takes_descriptors: bool,
+    /// The longest frame that is taken, in bytes.
+    longest: usize,
     closed: bool,
 }
 
@@ -59,6 +64,7 @@ impl Pipe {
             taken: 0,
             descriptors: VecDeque::new(),
             takes_descriptors: true,
+            longest: usize::MAX,
             closed: false,
         }
     }
@@ -81,8 +87,9 @@ impl Pipe {
     }
 
     /// Takes a connection from a listening socket; none when it has been given up meanwhile. Who has
-    /// connected may be anybody: descriptors that it sends are closed, and one that does not read is
-    /// waited for no longer than [`SENDS_WITHIN`].
+    /// connected may be anybody: descriptors that it sends are closed, its frames are short until it is
+    /// [trusted](Self::trusted), and one that does not read is waited for no longer than
+    /// [`SENDS_WITHIN`].
     ///
     /// # Errors
     /// `EMFILE` at the limit of open descriptors.
@@ -91,11 +98,17 @@ impl Pipe {
             Ok(number) => {
                 let socket = own(number);
                 setsockopt(&socket, SendTimeout, &SENDS_WITHIN)?;
-                Ok(Some(Self { takes_descriptors: false, ..Self::new(socket) }))
+                let longest = STRANGERS_FRAME_BYTES;
+                Ok(Some(Self { takes_descriptors: false, longest, ..Self::new(socket) }))
             }
             Err(Errno::EINTR | Errno::EAGAIN | Errno::ECONNABORTED) => Ok(None),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Frames may be of any length from now on: it is known who sends them.
+    pub(crate) fn trusted(self) -> Self {
+        Self { longest: usize::MAX, ..self }
     }
 
     /// Sends one value.
@@ -151,7 +164,9 @@ impl Pipe {
     /// As recvmsg(2), but for an interrupted or empty read.
     pub(crate) fn fill(&mut self, wait: bool) -> Result<bool, Errno> {
         for turn in 0..CHUNKS_AT_ONCE {
-            if self.fill_once(wait && turn == 0)? < CHUNK_BYTES {
+            // What does not fit is not read: it will not be taken.
+            if self.buffer.len() > self.longest || self.fill_once(wait && turn == 0)? < CHUNK_BYTES
+            {
                 break;
             }
         }
@@ -199,10 +214,13 @@ impl Pipe {
     /// The next whole value that has been read.
     ///
     /// # Errors
-    /// `EBADMSG` for a frame that is not what was expected.
+    /// `EBADMSG` for a frame that is not what was expected, or too long.
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Errno> {
         while let Some(header) = self.buffer[self.taken..].first_chunk::<4>() {
             let length = frame_length(*header).map_err(|_| Errno::EBADMSG)?;
+            if length > self.longest {
+                return Err(Errno::EBADMSG);
+            }
             let start = self.taken + 4;
             let Some(body) = self.buffer.get(start..start + length) else { break };
             let value = (length > 0).then(|| serde_json::from_slice(body));
@@ -234,6 +252,11 @@ impl Pipe {
     /// The next descriptor that has been received.
     pub(crate) fn take_descriptor(&mut self) -> Option<OwnedFd> {
         self.descriptors.pop_front()
+    }
+
+    /// Whether something has been read that has not been taken.
+    pub(crate) fn has_more(&self) -> bool {
+        self.taken < self.buffer.len()
     }
 
     /// Whether the other end has closed.

@@ -1,15 +1,15 @@
 //! Finding and removing what a killed run has left, from its record in the cluster.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as NodeObject, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use propagation_core::report::Cleanup;
-use propagation_core::{Error, RunId};
+use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::cluster::Cluster;
-use crate::failure::{api, or_gone, persist};
+use crate::failure::{api, or_gone, persist, persist_until};
 use crate::finish::{Going, OnNode, finish};
 use crate::host::{Host, programs};
 use crate::namespaces::made_for;
@@ -17,6 +17,9 @@ use crate::objects::host::host_pod;
 use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record};
 use crate::operator;
 use crate::reach::{Way, reach};
+
+/// How long a kubelet may take to end a host pod.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is there of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,14 +116,15 @@ pub(crate) async fn remove_objects(cluster: &Cluster, namespace: &str, record: &
     finish(&Going { client, namespace, record: record.clone() }, OnNode::Nothing).await
 }
 
-/// Reaches the host agent of a run again, or starts another for it; none when its node has left the
-/// cluster.
+/// Starts a host agent of this release for a run, in the place of one that there may be; none when its node
+/// has left the cluster.
 async fn reconnect(
     cluster: &Cluster,
     namespace: &str,
     record: &Record,
 ) -> Result<Option<Host>, Error> {
     let mut cluster = cluster.for_node(record.node.clone());
+    cluster.options.image = cluster.options.image.or_else(|| record.image.clone());
     if !record.over_ssh {
         cluster.options.access = crate::options::Access::Pod;
     }
@@ -130,23 +134,30 @@ async fn reconnect(
         return Ok(None);
     };
     let way = Way::find(&cluster).await?;
-    if !way.is_ssh() {
-        remove_ended_host_pod(&cluster.client, namespace, &record.run).await?;
+    match &way {
+        #[cfg(unix)]
+        Way::Ssh(over) => over.end_agent(&record.run).await?,
+        Way::Pod => remove_host_pod(&cluster.client, namespace, &record.run).await?,
     }
     let reached = reach(&cluster, &node, namespace, record, &way).await?;
     Host::connect(reached.link, programs(Instant::now())).await.map(Some)
 }
 
-/// A host pod that has ended does not start again: another takes its place.
-async fn remove_ended_host_pod(client: &Client, space: &str, run: &RunId) -> Result<(), Error> {
+/// Deletes the host pod and waits until it is gone: one that has ended does not start again, and one of
+/// another kind of run cannot be made into another.
+async fn remove_host_pod(client: &Client, space: &str, run: &RunId) -> Result<(), Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), space);
     let name = host_pod(run);
-    let operation = format!("look at the host pod {space}/{name}");
-    let pod = pods.get_opt(&name).await.map_err(|e| api(operation.clone(), e))?;
-    let phase = pod.and_then(|pod| pod.status?.phase);
-    if matches!(phase.as_deref(), Some("Failed" | "Succeeded")) {
-        let now = DeleteParams::default().grace_period(0);
-        persist(&operation, || async { or_gone(pods.delete(&name, &now).await) }).await?;
+    let operation = format!("delete the host pod {space}/{name}");
+    let now = DeleteParams::default().grace_period(1);
+    persist(&operation, || async { or_gone(pods.delete(&name, &now).await) }).await?;
+    let gone = persist_until(&operation, &pods, &name, |pod: Option<&Pod>| pod.is_none());
+    match tokio::time::timeout(GONE_WITHIN, gone).await {
+        Ok(gone) => gone.map(drop),
+        Err(_) => {
+            let reason = format!("not gone in {} s", GONE_WITHIN.as_secs());
+            Err(Error::new(ErrorKind::Timeout, operation, reason)
+                .with_fix("see whether its kubelet runs; kubectl delete pod --force gives it up"))
+        }
     }
-    Ok(())
 }

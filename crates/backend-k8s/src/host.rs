@@ -23,8 +23,18 @@ use crate::link::{Link, Stream};
 /// The pause before a broken connection is made again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long an agent whose pod runs may take to be there.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long connecting and greeting may take: what connects has limits of its own below this.
 const GREET_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long an answer may take beside what is asked for: what the agent itself gives a call, and a
+/// connection that breaks meanwhile.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+
+/// How many looks the agent takes at a time.
+const LOOKS_AT_ONCE: u64 = 32;
 
 /// How long a request may take to be written: the agent reads at all times.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
@@ -36,8 +46,8 @@ pub(crate) fn programs(started: Instant) -> Arc<Programs> {
 
 type Answered = Result<HostReply, Failure>;
 
-/// Requests without an answer, by number; none once the connection is given up.
-type Waiting = Mutex<Option<BTreeMap<u64, (HostCall, oneshot::Sender<Answered>)>>>;
+/// Requests without an answer, by number; why there can be none once the connection is given up.
+type Waiting = Mutex<Result<BTreeMap<u64, (HostCall, oneshot::Sender<Answered>)>, String>>;
 
 /// A host agent.
 #[derive(Debug)]
@@ -59,11 +69,13 @@ impl Host {
         programs: Arc<Programs>,
     ) -> Result<Self, Error> {
         let operator = RunId::generate()?.to_string();
-        let waiting = Arc::default();
-        let keeper = Keeper { link, programs, operator, received: 0, waiting };
-        let mut connection = keeper.greet().await?;
-        keeper.set_clock(&mut connection).await?;
-        *lock(&keeper.waiting) = Some(BTreeMap::new());
+        let waiting = Arc::new(Mutex::new(Ok(BTreeMap::new())));
+        let agent = String::new();
+        let mut keeper = Keeper { link, programs, operator, agent, received: 0, waiting };
+        let (mut connection, agent) = keeper.greet_first().await?;
+        keeper.agent = agent;
+        let set = tokio::time::timeout(GREET_WITHIN, keeper.set_clock(&mut connection)).await;
+        set.unwrap_or_else(|_| Err(gone("it does not tell its time")))?;
         let waiting = Arc::clone(&keeper.waiting);
         let (requests, queue) = mpsc::unbounded_channel();
         let keeper = tokio::spawn(keeper.keep(connection, queue));
@@ -72,27 +84,52 @@ impl Host {
 
     /// Asks, and waits for the answer. When the future is dropped the call may still be carried
     /// out; its answer is thrown away.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disconnected`] when the connection is given up, [`ErrorKind::Timeout`] when no answer
+    /// comes; what the agent says that it could not do.
     pub(crate) async fn ask(&self, call: HostCall) -> Result<HostReply, Error> {
         let (sender, receiver) = oneshot::channel();
+        let within = allowed(&call);
         let id = {
             let mut waiting = lock(&self.waiting);
-            let waiting = waiting.as_mut().ok_or_else(gone)?;
+            let waiting = waiting.as_mut().map_err(|why| gone(why))?;
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
             waiting.insert(id, (call, sender));
             id
         };
-        self.requests.send(id).map_err(|_| gone())?;
-        match receiver.await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(failure)) => Err(failure.into()),
-            Err(_) => Err(gone()),
+        self.requests.send(id).map_err(|_| self.gone())?;
+        match tokio::time::timeout(within, receiver).await {
+            Ok(Ok(Ok(reply))) => Ok(reply),
+            Ok(Ok(Err(failure))) => Err(failure.into()),
+            Ok(Err(_)) => Err(self.gone()),
+            Err(_) => {
+                if let Ok(waiting) = lock(&self.waiting).as_mut() {
+                    waiting.remove(&id);
+                }
+                let reason = format!("no answer in {} s", within.as_secs());
+                Err(Error::new(ErrorKind::Timeout, "ask the host agent of the node", reason)
+                    .with_fix("see whether the node is alive: kubectl get nodes"))
+            }
+        }
+    }
+
+    /// Whether it can be asked.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.waiting).is_ok()
+    }
+
+    fn gone(&self) -> Error {
+        match &*lock(&self.waiting) {
+            Ok(_) => gone(CLOSED),
+            Err(why) => gone(why),
         }
     }
 
     /// Nobody is asked any more.
     pub(crate) fn hang_up(&self) {
         self.keeper.abort();
-        lock(&self.waiting).take();
+        *lock(&self.waiting) = Err(CLOSED.into());
     }
 }
 
@@ -121,15 +158,28 @@ fn unexpected(reply: &dyn std::fmt::Debug) -> Error {
     other_version(&format!("it answered {reply:?}"))
 }
 
-fn gone() -> Error {
-    Error::new(
-        ErrorKind::Disconnected,
-        "talk to the host agent of the node",
-        "the connection is closed",
-    )
-    .with_fix(
+/// Why there is no answer to what was asked when nobody is asked any more.
+const CLOSED: &str = "the connection is closed";
+
+fn gone(why: &str) -> Error {
+    Error::new(ErrorKind::Disconnected, "talk to the host agent of the node", why).with_fix(
         "look at the node and at the host pod; clean up with `propagation clean --backend k8s`",
     )
+}
+
+/// How long the answer to a call may take.
+fn allowed(call: &HostCall) -> Duration {
+    let own_ms = match call {
+        HostCall::Node { call: Call::Observe { looks, deadline_ms, .. } } => {
+            let looks: u64 = looks.iter().map(|look| look.uids.len() as u64).sum();
+            deadline_ms.saturating_mul(looks.div_ceil(LOOKS_AT_ONCE))
+        }
+        HostCall::Node {
+            call: Call::Execute { deadline_ms, .. } | Call::Inject { deadline_ms, .. },
+        } => *deadline_ms,
+        _ => 0,
+    };
+    ANSWER_WITHIN.saturating_add(Duration::from_millis(own_ms))
 }
 
 fn other_version(detail: &str) -> Error {
@@ -143,13 +193,33 @@ struct Keeper {
     programs: Arc<Programs>,
     /// This very connection's name, so that its numbers are not taken for another's.
     operator: String,
+    /// Which agent was greeted first: another one knows nothing of the run's programs.
+    agent: String,
     received: u64,
     waiting: Arc<Waiting>,
 }
 
 impl Keeper {
-    /// Connects and greets.
-    async fn greet(&self) -> Result<Stream, Error> {
+    /// Greets an agent that may just be starting: until it has put itself onto the node nothing is there that
+    /// could be executed.
+    async fn greet_first(&self) -> Result<(Stream, String), Error> {
+        let began = Instant::now();
+        loop {
+            match self.greet().await {
+                Err(error)
+                    if error.kind() == ErrorKind::Disconnected
+                        && began.elapsed() < STARTS_WITHIN =>
+                {
+                    tracing::debug!(%error, "greeted again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                greeted => return greeted,
+            }
+        }
+    }
+
+    /// Connects and greets; the connection, and which agent it is to.
+    async fn greet(&self) -> Result<(Stream, String), Error> {
         let greeted = tokio::time::timeout(GREET_WITHIN, self.greet_at_any_time()).await;
         greeted.unwrap_or_else(|_| {
             let reason = format!("no answer in {} s", GREET_WITHIN.as_secs());
@@ -158,7 +228,7 @@ impl Keeper {
         })
     }
 
-    async fn greet_at_any_time(&self) -> Result<Stream, Error> {
+    async fn greet_at_any_time(&self) -> Result<(Stream, String), Error> {
         let mut stream = self.link.connect().await?;
         let resume = ToHost::Resume { operator: self.operator.clone(), received: self.received };
         let hello = match write(&mut stream, &resume).await {
@@ -166,8 +236,10 @@ impl Keeper {
             Err(_) => None,
         };
         match hello {
-            Some(FromHost::Hello { protocol, .. }) if protocol == HOST_PROTOCOL_VERSION => {
-                Ok(stream)
+            Some(FromHost::Hello { protocol, started, .. })
+                if protocol == HOST_PROTOCOL_VERSION =>
+            {
+                Ok((stream, started))
             }
             Some(FromHost::Hello { protocol, agent, .. }) => Err(other_version(&format!(
                 "agent {agent} speaks protocol {protocol}, and this program {HOST_PROTOCOL_VERSION}"
@@ -197,7 +269,7 @@ impl Keeper {
                     Some(FromHost::Clock { now_ns }) => break now_ns,
                     // Of a run that is being cleaned: told to somebody else before.
                     Some(_) => {}
-                    None => return Err(gone()),
+                    None => return Err(gone("it hung up")),
                 }
             };
             clock.take(now_ns, asked_ns);
@@ -216,7 +288,7 @@ impl Keeper {
                 Err(error) => break error,
             }
             let again: Vec<u64> =
-                lock(&self.waiting).iter().flat_map(|waiting| waiting.keys().copied()).collect();
+                lock(&self.waiting).iter().flat_map(BTreeMap::keys).copied().collect();
             for id in again {
                 if self.send(&mut stream, id).await.is_err() {
                     break;
@@ -225,7 +297,7 @@ impl Keeper {
         };
         tracing::warn!(error = %given_up, "the connection to the host agent is given up");
         // Whoever waits learns that nothing more will come.
-        lock(&self.waiting).take();
+        *lock(&self.waiting) = Err(given_up.to_string());
     }
 
     /// Connects and greets until it succeeds, or has not for so long that it will not.
@@ -233,6 +305,11 @@ impl Keeper {
         let broken = Instant::now();
         loop {
             match self.greet().await {
+                Ok((_, agent)) if agent != self.agent => {
+                    let reason = "another host agent answers: the one before was ended, or the node \
+                                  was started again";
+                    return Err(Error::new(ErrorKind::Environment, "greet the host agent", reason));
+                }
                 Err(error)
                     if broken.elapsed() < AWAY_AT_MOST
                         && error.kind() != ErrorKind::AgentVersion =>
@@ -240,7 +317,7 @@ impl Keeper {
                     tracing::debug!(%error, "connected again later");
                     tokio::time::sleep(PAUSE).await;
                 }
-                greeted => return greeted,
+                greeted => return greeted.map(|(stream, _)| stream),
             }
         }
     }
@@ -285,13 +362,13 @@ impl Keeper {
     async fn send(&self, stream: &mut Stream, id: u64) -> Result<(), Error> {
         let call = {
             let waiting = lock(&self.waiting);
-            waiting.as_ref().and_then(|waiting| Some(waiting.get(&id)?.0.clone()))
+            waiting.as_ref().ok().and_then(|waiting| Some(waiting.get(&id)?.0.clone()))
         };
         let Some(call) = call else { return Ok(()) };
         let request = HostRequest { id, call };
         let request = ToHost::Request { request, received: self.received };
         let sent = tokio::time::timeout(SEND_WITHIN, write(stream, &request)).await;
-        sent.unwrap_or_else(|_| Err(gone()))
+        sent.unwrap_or_else(|_| Err(gone("it does not take requests")))
     }
 
     fn take(&mut self, number: u64, message: HostMessage) {
@@ -301,7 +378,8 @@ impl Keeper {
         self.received = number;
         match message {
             HostMessage::Answer { id, result } => {
-                let waiting = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&id));
+                let waiting =
+                    lock(&self.waiting).as_mut().ok().and_then(|waiting| waiting.remove(&id));
                 if let Some((_, sender)) = waiting {
                     // A caller that has gone does not want it.
                     let _ = sender.send(result);
@@ -332,5 +410,5 @@ async fn write(stream: &mut Stream, message: &ToHost) -> Result<(), Error> {
         stream.writer.write_all(&bytes).await?;
         stream.writer.flush().await
     };
-    written.await.map_err(|_: std::io::Error| gone())
+    written.await.map_err(|error: std::io::Error| gone(&error.to_string()))
 }

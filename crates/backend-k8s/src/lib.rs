@@ -25,6 +25,7 @@ mod agent;
 mod backend;
 mod clean;
 mod cluster;
+mod execute;
 mod failure;
 mod finish;
 mod host;

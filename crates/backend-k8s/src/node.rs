@@ -14,11 +14,14 @@ use propagation_core::node::Probe;
 use propagation_core::observation::{Access, Actor, Observation, Outcome};
 use propagation_core::plan::WorkloadSpec;
 use propagation_core::program::{Executed, StartRefused};
-use propagation_core::protocol::Call;
+use propagation_core::protocol::{Call, Place};
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::{Capabilities, Error, ErrorKind, Node, Run, Workload};
 
+use crate::clean;
+use crate::cluster::Cluster;
+use crate::execute::execute;
 use crate::finish::{Going, OnNode, finish};
 use crate::objects::Record;
 use crate::shared::Shared;
@@ -34,6 +37,7 @@ pub(crate) struct NodeFacts {
 /// A node of a cluster, opened for a run.
 pub(crate) struct K8sNode {
     name: String,
+    cluster: Cluster,
     shared: Arc<Shared>,
     facts: Option<NodeFacts>,
     run: Run,
@@ -44,12 +48,13 @@ pub(crate) struct K8sNode {
 impl K8sNode {
     pub(crate) fn new(
         name: String,
+        cluster: Cluster,
         shared: Arc<Shared>,
         facts: Option<NodeFacts>,
         run: Run,
         record: Record,
     ) -> Self {
-        Self { name, shared, facts, run, record, closed: AtomicBool::new(false) }
+        Self { name, cluster, shared, facts, run, record, closed: AtomicBool::new(false) }
     }
 }
 
@@ -161,7 +166,15 @@ impl Node for K8sNode {
         command: &[String],
         deadline: Duration,
     ) -> Result<Executed, Error> {
-        self.shared.node.execute(actor, command, deadline).await
+        match self.shared.node.programs.place(actor)? {
+            (Place::Container(container, replica), Some(spec)) => {
+                let replica = usize::try_from(replica).unwrap_or(usize::MAX);
+                let pods = self.shared.pod_names(&spec, container);
+                let pod = pods.get(replica).cloned().unwrap_or_default();
+                execute(&self.shared, &pod, command, deadline).await
+            }
+            _ => self.shared.node.execute(actor, command, deadline).await,
+        }
     }
 
     async fn usage(&self) -> Result<Usage, Error> {
@@ -190,11 +203,19 @@ impl Node for K8sNode {
             record: self.record.clone(),
         };
         // In a task of its own: a caller that does not wait leaves nothing half removed.
-        let shared = Arc::clone(shared);
+        let (shared, cluster) = (Arc::clone(shared), self.cluster.clone());
         let finished = tokio::spawn(async move {
             // A pod that is still being asked for would be made behind the back of the clean-up.
             shared.tasks.end().await;
-            let mut cleanup = finish(&going, OnNode::Reached(&shared.node.connection)).await;
+            let host = &shared.node.connection;
+            let mut cleanup = Cleanup::default();
+            if host.is_open() {
+                cleanup = finish(&going, OnNode::Reached(host)).await;
+            }
+            // A host agent that has gone leaves what it has made; another one takes it back.
+            if !host.is_open() && (cleanup.undone.is_empty() || !cleanup.could_not.is_empty()) {
+                cleanup = clean::remove_record(&cluster, &going.namespace, &going.record).await;
+            }
             shared.node.programs.end_all();
             shared.node.connection.hang_up();
             cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;

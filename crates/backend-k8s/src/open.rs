@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node as NodeObject, ServiceAccount};
 use kube::ResourceExt;
 use propagation_core::client::NodeClient;
+use propagation_core::host::HostCall;
 use propagation_core::journal::HostChange;
 use propagation_core::plan::Plan;
 use propagation_core::report::time::WaitedOn;
@@ -35,13 +36,17 @@ pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8
         node: name.clone(),
         bridge: plan.bridge.clone(),
         over_ssh: way.is_ssh(),
+        image: cluster.options.image.clone(),
         operator: operator::this_program(),
     };
     let opening = Opening { cluster, node: &node, space: &space, record: &record, way: &way };
     let mut on_node = false;
     let opened = opening.open(plan, run, &mut on_node).await;
     match opened {
-        Ok((shared, facts)) => Ok(K8sNode::new(name, shared, facts, run.clone(), record)),
+        Ok((shared, facts)) => {
+            let cluster = cluster.for_node(&name);
+            Ok(K8sNode::new(name, cluster, shared, facts, run.clone(), record))
+        }
         Err(error) => {
             let cleanup = match on_node {
                 true => clean::remove_record(cluster, &space, &record).await,
@@ -83,6 +88,7 @@ impl Opening<'_> {
             programs.waited(WaitedOn::Kubelet, "host agent", since_us, now_us);
         }
         let connection = Host::connect(reached.link, Arc::clone(&programs)).await?;
+        connection.ask(HostCall::CheckBridge).await?;
         let node = NodeClient { connection, plan: plan.clone(), programs };
         if options.apply {
             let path = "/etc/fuse.conf".into();

@@ -16,7 +16,6 @@ use crate::link::exec::ExecLink;
 use crate::link::ssh::{SshLink, SshNode};
 use crate::objects::Record;
 use crate::objects::host::{AgentFrom, arguments, config_maps, host_pod, pod as host_pod_object};
-use crate::objects::workload::IN_IMAGE;
 use crate::options::Access;
 use crate::standing::{Standing, standing};
 use crate::{agent, images};
@@ -113,15 +112,12 @@ pub(crate) async fn reach(
             let pod = host_pod_object(space, run, &name, bridge, &from);
             cluster.apply(space, &pod).await?;
             let waited = wait_for_host_pod(client, space, &host_pod(run)).await?;
-            let program = match &from {
-                AgentFrom::Image(_) => IN_IMAGE.to_owned(),
-                AgentFrom::ConfigMaps { .. } => Layout::on_node(run.as_str()).agent(),
-            };
             let image = match from {
                 AgentFrom::Image(image) => image,
                 AgentFrom::ConfigMaps { .. } => images::surroundings(node)?,
             };
-            let mut command = vec![program];
+            // What is executed in the pod is where its process 1 is: in the node's mount namespace.
+            let mut command = vec![Layout::on_node(run.as_str()).agent()];
             command.extend(arguments("attach", run, bridge));
             let link = ExecLink {
                 client: client.clone(),

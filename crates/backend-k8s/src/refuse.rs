@@ -7,6 +7,14 @@ pub(crate) fn reason(plan: &Plan) -> Option<String> {
     if plan.node != NodeSpec::default() {
         return Some("a real node is what it is, and the plan shapes it".into());
     }
+    for path in [&plan.bridge.path, &plan.bridge.mountpoint] {
+        if path.contains(|sign: char| matches!(sign, '"' | '\\' | ':') || sign.is_control()) {
+            return Some(format!(
+                "a kubelet cannot read its mount table, and starts no pod of anybody, while something \
+                 is mounted at a path with a quote, a backslash, a colon or a control character: {path:?}"
+            ));
+        }
+    }
     let workload = plan.workloads.iter().find_map(|spec| of_workload(plan, spec));
     workload.or_else(|| of_fault(&plan.fault)).or_else(|| of_steps(&plan.steps))
 }
@@ -73,6 +81,18 @@ mod tests {
     #[test]
     fn the_five_phases_are_carried_out() {
         assert_eq!(reason(&Plan::default()), None);
+    }
+
+    #[test]
+    fn paths_that_a_kubelet_cannot_read_are_refused() {
+        for path in ["/srv/a\"b", "/srv/a\\b", "/srv/a\nb", "/srv/a:b"] {
+            let mut plan = Plan::default();
+            plan.bridge.path = path.into();
+            assert!(reason(&plan).is_some_and(|reason| reason.contains("kubelet")), "{path}");
+        }
+        let mut plan = Plan::default();
+        plan.bridge.path = "/srv/my movies".into();
+        assert_eq!(reason(&plan), None);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use propagation_core::client::{Arrival, NodeClient, Reported};
+use propagation_core::host::{HostCall, ProgramId};
+use propagation_core::journal::HostChange;
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::observation::{Access, Outcome};
 use propagation_core::plan::{Role, WorkloadSpec};
@@ -116,6 +118,9 @@ impl Shared {
         let mut outcomes = HashMap::new();
         for group in [others, producers] {
             if group.iter().any(|one| one.spec.role == Role::Producer) {
+                // Where it mounts is the run's when it is not there yet.
+                let (path, owner) = (self.node.plan.bridge.fuse_path(), group[0].spec.uid);
+                self.node.apply(&HostChange::MakeDirectory { path, owner }).await?;
                 let told = group.iter().map(|one| self.told(one.container, &one.spec, marker));
                 self.tell(told).await?;
             }
@@ -204,14 +209,18 @@ impl Shared {
         self.tasks.go_on()?;
         self.pods.expect(&one.pods);
         let (api, parameters) = (self.pod_api(), PatchParams::apply(FIELD_MANAGER).force());
-        let apply = one.pods.iter().zip(0..).map(|(name, replica)| {
-            let task = Task::AsTold { container: one.container, replica, run: &self.run };
+        let secrets = one.pods.iter().map(|_| secret()).collect::<Result<Vec<_>, _>>()?;
+        let apply = one.pods.iter().zip(0..).zip(secrets).map(|((name, replica), secret)| {
+            let program = ProgramId { container: one.container, replica };
+            let task = Task::AsTold { program, secret: &secret, run: &self.run };
             let pod = pod(name, &one.spec, &common, &task);
             let (api, parameters) = (&api, &parameters);
             async move {
                 let operation = format!("create pod {}/{name}", self.namespace);
                 let patch = Patch::Apply(&pod);
-                persist(&operation, || api.patch(name, parameters, &patch)).await
+                let made = persist(&operation, || api.patch(name, parameters, &patch)).await?;
+                let pod = made.metadata.uid.unwrap_or_default();
+                self.node.connection.ask(HostCall::Admit { program, pod, secret }).await
             }
         });
         try_join_all(apply).await.map(drop)
@@ -384,7 +393,8 @@ impl Shared {
         let reason = format!("not in {} s; {}", waited.as_secs(), states.join("; "));
         Error::new(ErrorKind::Timeout, format!("start {}", spec.name), reason).with_fix(
             "look at its events: kubectl describe pod; a pod that runs and does not report cannot \
-             reach the socket of the host agent (SELinux, or another host)",
+             reach the socket of the host agent (SELinux, or another host) or was refused there (the \
+             host agent's log says why)",
         )
     }
 
@@ -410,6 +420,15 @@ impl Shared {
         });
         try_join_all(delete).await.map(drop)
     }
+}
+
+/// What the program of a pod is known by.
+fn secret() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::new(ErrorKind::Environment, "draw random numbers", error.to_string())
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// How a pod stands, for the message of a deadline.

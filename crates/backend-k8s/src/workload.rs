@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kube::api::{Patch, PatchParams};
 use propagation_core::client::{Reported, WorkloadClient};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Role, WorkloadSpec};
@@ -12,12 +13,18 @@ use propagation_core::protocol::Call;
 use propagation_core::report::time::WaitedOn;
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
+use serde_json::json;
 
+use crate::failure::{or_gone, persist};
 use crate::host::Host;
 use crate::shared::Shared;
 
-/// How long a kubelet may take to end the program of a pod that is deleted.
-const ENDED_WITHIN: Duration = Duration::from_secs(60);
+/// How long a kubelet may take to end the program of a pod that is deleted: one that has missed the deletion
+/// sees it when it looks at all pods again, after 60 to 90 s.
+const ENDED_WITHIN: Duration = Duration::from_secs(120);
+
+/// After which time a kubelet that has not ended it is told again.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// How long it may take until a process is stopped, in milliseconds.
 const STOP_MS: u64 = 1_000;
@@ -118,6 +125,19 @@ impl Workload for K8sWorkload {
 }
 
 impl Shared {
+    /// Changes pods, so that their kubelet looks at them; what is gone needs that no more.
+    async fn tell_again(&self, pods: &[String]) -> Result<(), Error> {
+        let (api, parameters) = (self.pod_api(), PatchParams::default());
+        let change = json!({ "metadata": { "annotations": { "propagation/told": "again" } } });
+        let patch = Patch::Merge(&change);
+        for name in pods {
+            let operation = format!("annotate pod {}/{name}", self.namespace);
+            persist(&operation, || async { or_gone(api.patch(name, &parameters, &patch).await) })
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Whether the kubelet still looks after these pods.
     fn can_restart(&self, pods: &[String]) -> bool {
         pods.iter().all(|name| {
@@ -185,11 +205,29 @@ async fn delete(
     let programs = &shared.node.programs;
     let since_us = programs.clock().now_us();
     let ended = tokio::select! {
-        ended = client.wait(Until::Ended, ENDED_WITHIN) => ended?,
+        ended = client.wait(Until::Ended, TOLD_AGAIN_AFTER) => ended,
         error = shared.tasks.ending() => return Err(error),
+    };
+    let ended = match ended {
+        Err(error) if error.kind() == ErrorKind::Timeout => {
+            shared.tell_again(&pods).await?;
+            tokio::select! {
+                ended = client.wait(Until::Ended, ENDED_WITHIN) => ended.map_err(|_| late(&pods))?,
+                error = shared.tasks.ending() => return Err(error),
+            }
+        }
+        ended => ended?,
     };
     programs.waited(WaitedOn::Kubelet, &client.spec.name, since_us, programs.clock().now_us());
     Ok(format!("pod {} deleted; its program {}", pods.join(", "), ended.program))
+}
+
+/// The kubelet has not ended pods that are deleted.
+fn late(pods: &[String]) -> Error {
+    let operation = format!("delete pod {}", pods.join(", "));
+    let reason = format!("its kubelet has not ended it in {} s", ENDED_WITHIN.as_secs());
+    Error::new(ErrorKind::Timeout, operation, reason)
+        .with_fix("see whether the kubelet of the node is alive: kubectl get nodes")
 }
 
 /// Makes new pods for a workload that has none.

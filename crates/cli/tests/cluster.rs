@@ -28,6 +28,12 @@ fn main() {
         test("a_pod_that_somebody_takes_away_is_named", taken_away),
         test("an_interrupted_run_is_cleaned_up", interrupted),
         test("what_a_killed_run_leaves_is_found_and_removed", killed),
+        test("strangers_are_told_nothing", strangers),
+        test("a_run_ends_when_its_host_agent_is_killed", host_agent_killed),
+        test("a_named_image_will_do_through_a_pod", named_image),
+        test("bridges_that_cannot_be_one_are_refused", bad_bridges),
+        test("what_a_run_has_not_made_is_left", left_alone),
+        test("what_a_run_makes_it_removes", made_and_removed),
         test("few_rights_are_enough", few_rights),
         test("a_run_goes_on_when_the_api_server_was_away", api_server_away),
         test("what_is_wrong_with_ssh_is_said", bad_ssh),
@@ -251,6 +257,179 @@ fn killed() -> TestResult {
     PASSED
 }
 
+/// The namespace and the name of a run's pod.
+fn pod_of(workload: &str) -> Result<(String, String), Failed> {
+    let ours = format!("propagation/run-id,propagation/workload={workload}");
+    let columns = "custom-columns=:metadata.namespace,:metadata.name";
+    let pods = ["get", "pods", "--all-namespaces", "--no-headers", "--selector", &ours, "--output"];
+    let listed = kubectl_says(&[&pods[..], &[columns]].concat())?;
+    let mut words = listed.split_whitespace().map(ToOwned::to_owned);
+    let found = words.next().zip(words.next());
+    found.ok_or_else(|| format!("no pod of {workload}").into())
+}
+
+/// A user of the node, and a pod of somebody else that has the run's directory and says to be every
+/// container of the run there could be.
+fn strangers() -> TestResult {
+    const CONTAINERS: u32 = 10;
+    let lab = lab!();
+    let child = under_way(&mut lab.run(&[]), "producer passed")?;
+    let (space, early) = pod_of("consumer-early")?;
+    let path = "jsonpath={.spec.containers[0].image}";
+    let image = kubectl_says(&["--namespace", &space, "get", "pod", &early, "--output", path])?;
+    let run = space.trim_start_matches("fuse-test-");
+    let directory = format!("/var/lib/propagation/{run}");
+    let user = format!("setpriv --reuid 65534 --clear-groups ls {directory} 2>&1 || true");
+    expect_part(&lab.on_node(&user)?, "Permission denied")?;
+    let containers: Vec<Value> = (0..CONTAINERS)
+        .map(|number| {
+            json!({
+                "name": format!("c{number}"), "image": image, "imagePullPolicy": "IfNotPresent",
+                "command": [
+                    "/run/propagation/agent", "program", "--container", number.to_string(),
+                    "--socket", "/run/propagation/programs.sock",
+                ],
+                "env": [{ "name": "PROPAGATION_SECRET", "value": "guessed" }],
+                "volumeMounts": [{ "name": "run", "mountPath": "/run/propagation" }],
+            })
+        })
+        .collect();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "stranger" },
+        "spec": {
+            "nodeName": lab.node, "restartPolicy": "Never", "containers": containers,
+            "securityContext": { "runAsUser": 65534, "runAsGroup": 65534 },
+            "volumes": [{ "name": "run", "hostPath": { "path": directory } }],
+        },
+    });
+    let file = lab.scratch.path().join("stranger.json");
+    std::fs::write(&file, pod.to_string())?;
+    kubectl_says(&["apply", "--filename", file.to_str().ok_or("a path that is text")?])?;
+    let result = child.wait_with_output()?;
+    let logs = ["logs", "stranger", "--all-containers", "--prefix"];
+    let told = kubectl_says(&logs);
+    kubectl_says(&["delete", "pod", "stranger", "--grace-period=1"])?;
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "Verdict: full_success (scenario A)")?;
+    let told = told?;
+    if !told.trim().is_empty() {
+        return Err(format!("a stranger was told something: {told}").into());
+    }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn host_agent_killed() -> TestResult {
+    const WITHIN: Duration = Duration::from_secs(240);
+    let lab = lab!();
+    let mut child = under_way(&mut lab.run(&[]), "producer passed")?;
+    lab.on_node(
+        "for p in /proc/[0-9]*; do \
+             if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q ' [h]ost --run-id '; then \
+                 kill -KILL ${p#/proc/}; \
+             fi; \
+         done; true",
+    )?;
+    let end = Instant::now() + WITHIN;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > end {
+            child.kill()?;
+            return Err("the run does not end".into());
+        }
+        thread::park_timeout(Duration::from_millis(200));
+    }
+    let result = child.wait_with_output()?;
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "Verdict: inconclusive")?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn import_image(lab: &Lab) -> Result<(), Failed> {
+    let archive = lab.scratch.path().join("agent.tar");
+    expect_code(&lab.command(&["image"]).arg(&archive).output()?, 0)?;
+    let import = Command::new("ssh")
+        .arg("-F")
+        .arg(&lab.ssh_config)
+        .args([&lab.node, "ctr -n k8s.io images import -"])
+        .stdin(std::fs::File::open(&archive)?)
+        .output()?;
+    expect_code(&import, 0)
+}
+
+/// Through a host pod whose image has the agent; and what is left of such a run is removed by a clean-up that
+/// knows nothing of the image.
+fn named_image() -> TestResult {
+    let lab = lab!();
+    import_image(&lab)?;
+    let image = propagation_backend_k8s::oci::image_name();
+    let run = || {
+        let words = ["run", "--backend", "k8s", "--node", &lab.node, "--access", "pod", "--image"];
+        let mut command = lab.command(&words);
+        command.arg(&image);
+        command
+    };
+    full_success(&run().output()?)?;
+    lab.expect_nothing_left()?;
+    let mut child = under_way(&mut run(), "producer passed")?;
+    signal(&child, "KILL")?;
+    child.wait()?;
+    expect_code(&lab.command(&["clean", "--backend", "k8s"]).output()?, 0)?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn bad_bridges() -> TestResult {
+    let lab = lab!();
+    lab.on_node("mkdir -p /srv/there/dfs; mount -t tmpfs somebody /srv/there/dfs")?;
+    let runs: Result<Vec<Output>, _> = ["/var/run/x", "/srv/a\"b", "/srv/there"]
+        .iter()
+        .map(|bridge| lab.run(&["--bridge", bridge]).output())
+        .collect();
+    let mounted = lab.on_node("grep -c somebody /proc/self/mountinfo; umount /srv/there/dfs");
+    lab.on_node("rmdir /srv/there/dfs /srv/there")?;
+    expect_part(&mounted?, "1")?;
+    let words = ["--bridge /run/x", "a kubelet cannot read", "there is already a mount"];
+    for (run, words) in runs?.iter().zip(words) {
+        if run.status.success() {
+            return Err(format!("it is not refused: {}", stdout(run)).into());
+        }
+        expect_part(&stderr(run), words)?;
+    }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+/// What others have in the run's directories, or mount there meanwhile, is named, and in nobody's way.
+fn left_alone() -> TestResult {
+    let lab = lab!();
+    let mut child = under_way(&mut lab.run(&["--bridge", "/srv/m"]), "host_setup passed")?;
+    lab.on_node("echo kept > /srv/m/of-somebody")?;
+    let status = child.wait()?;
+    let kept = lab.on_node("cat /srv/m/of-somebody; rm -r --one-file-system /srv/m")?;
+    expect_part(&kept, "kept")?;
+    if status.code() != Some(0) {
+        return Err(format!("it ended with {status}").into());
+    }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn made_and_removed() -> TestResult {
+    let lab = lab!();
+    lab.on_node("mkdir /srv/m")?;
+    for bridge in ["/srv/m", "/srv/deep/a/b"] {
+        full_success(&lab.run(&["--bridge", bridge]).output()?)?;
+    }
+    let there = lab.on_node("find /srv/m /srv/deep 2>/dev/null; rm -r --one-file-system /srv/m");
+    let there = there?;
+    if there.trim() != "/srv/m" {
+        return Err(format!("not as it was: {there}").into());
+    }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
 fn few_rights() -> TestResult {
     let lab = lab!();
     let manifests = lab.scratch.path().join("manifests");
@@ -386,15 +565,8 @@ fn foreign_namespace() -> TestResult {
 
 fn by_hand() -> TestResult {
     let lab = lab!();
-    let (archive, tree) = (lab.scratch.path().join("agent.tar"), lab.scratch.path().join("tree"));
-    expect_code(&lab.command(&["image"]).arg(&archive).output()?, 0)?;
-    let import = Command::new("ssh")
-        .arg("-F")
-        .arg(&lab.ssh_config)
-        .args([&lab.node, "ctr -n k8s.io images import -"])
-        .stdin(std::fs::File::open(&archive)?)
-        .output()?;
-    expect_code(&import, 0)?;
+    import_image(&lab)?;
+    let tree = lab.scratch.path().join("tree");
     let mut command = lab.command(&["manifests", "--liveness-probe", "--node", &lab.node]);
     expect_code(&command.arg(&tree).output()?, 0)?;
     let directory = tree.to_str().ok_or("a path that is text")?;

@@ -13,7 +13,7 @@
 //!   | -- Clock ---------------> |                               |
 //!   | <-- Clock {now} --------- |                               |
 //!   | --- Request {id, call} -> | <------- ProgramHello ------- |
-//!   |                           | --- ContainerSpec ----------> |  once it is to start
+//!   |                           | --- ContainerSpec ----------> |  once it is admitted and to start
 //!   | <-- Arrived {container} - |                               |
 //!   | <-- Event {container} --- | <------- ProgramEvent ------- |
 //!   | <-- Answer {id, result} - |                               |
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Call, Failure, ProgramEvent, Reply};
 
 /// Version of these messages; both sides must have the same.
-pub const HOST_PROTOCOL_VERSION: u32 = 3;
+pub const HOST_PROTOCOL_VERSION: u32 = 4;
 
 /// The directory on a node in which every run has one of its own, until it has been cleaned.
 pub const RUNS: &str = "/var/lib/propagation";
@@ -72,13 +72,25 @@ impl Layout {
     }
 }
 
-/// The first frame of a program.
+/// The environment variable of a pod that has the secret of its program.
+pub const SECRET_VARIABLE: &str = "PROPAGATION_SECRET";
+
+/// Which program of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ProgramHello {
+pub struct ProgramId {
     /// Number of its container.
     pub container: u32,
     /// Which replica of it.
     pub replica: u32,
+}
+
+/// The first frame of a program. It is believed only from the pod that [`HostCall::Admit`] names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramHello {
+    /// Which program it says to be.
+    pub program: ProgramId,
+    /// What [`SECRET_VARIABLE`] holds.
+    pub secret: String,
 }
 
 /// What a host agent is asked.
@@ -91,6 +103,18 @@ pub enum HostCall {
         /// Which.
         call: Call,
     },
+    /// A pod has been made for a program: its process is heard from now on, and nobody else.
+    Admit {
+        /// Which program.
+        program: ProgramId,
+        /// The uid of its pod, as it is in the name of the pod's control group.
+        pod: String,
+        /// What the pod's spec alone has.
+        secret: String,
+    },
+    /// Make sure that the bridge can be one: its path leads over no symbolic link, and nothing is mounted at
+    /// its mountpoint.
+    CheckBridge,
     /// Wait until the kubelet has ended the run's programs; kill them when it does not.
     Ended,
     /// Kill the run's programs, take back what the journal has, unmount what the run has mounted,
@@ -163,7 +187,7 @@ pub enum HostMessage {
     /// A program runs and has been told what to do.
     Arrived {
         /// Which.
-        program: ProgramHello,
+        program: ProgramId,
         /// When its container got a process, on the monotonic clock, in nanoseconds; the kernel tells
         /// hundredths of a second.
         process_ns: u64,
@@ -173,7 +197,7 @@ pub enum HostMessage {
     /// Something that the program of a container reports.
     Event {
         /// Which.
-        program: ProgramHello,
+        program: ProgramId,
         /// What it reports.
         event: ProgramEvent,
     },
@@ -189,6 +213,8 @@ pub enum FromHost {
         protocol: u32,
         /// Version of the agent.
         agent: String,
+        /// Which agent this is: another one, also after a restart of the node, has another.
+        started: String,
     },
     /// For [`ToHost::Clock`].
     Clock {

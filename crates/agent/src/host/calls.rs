@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use mountinfo::MountPath;
 use nix::sched::{CloneFlags, setns};
@@ -32,12 +33,19 @@ impl Server {
         let call = match call {
             HostCall::Node { call } => call,
             HostCall::Clean => return Ok(self.clean()),
-            HostCall::Ended | HostCall::End => return refuse(call),
+            HostCall::CheckBridge => {
+                self.check_bridge()?;
+                return Ok(HostReply::Node { reply: Reply::Done });
+            }
+            HostCall::Admit { .. } | HostCall::Ended | HostCall::End => return refuse(call),
         };
         let reply = match call {
             Call::Facts => Reply::Facts { facts: Box::new(self.facts()) },
             Call::Apply { change } => {
-                let now = journal::make(&self.layout.journal(), change, apply)?;
+                let mut now = false;
+                for change in with_parents(change) {
+                    now = journal::make(&self.layout.journal(), &change, apply)?;
+                }
                 Reply::Applied { now }
             }
             Call::Undo { change } => {
@@ -53,7 +61,7 @@ impl Server {
                 Reply::Done
             }
             Call::Execute { place, command, deadline_ms } => {
-                self.execute(place, command, *deadline_ms)?
+                Self::execute(place, command, *deadline_ms)?
             }
             Call::Usage => facts::usage(&self.proc),
             Call::RebindContainer { container, .. } => {
@@ -65,19 +73,15 @@ impl Server {
         Ok(HostReply::Node { reply })
     }
 
-    /// Runs a program in the mount namespace of a place.
-    fn execute(
-        &self,
-        place: &Place,
-        command: &[String],
-        deadline_ms: u64,
-    ) -> Result<Reply, Failure> {
-        let failed = |errno| system(format!("run {}", command.join(" ")), errno);
-        if let Place::Container(id, replica) = place {
-            let namespace = self.programs.namespace(*id, *replica)?;
-            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed)?;
+    /// Runs a program on the node. In a container the runtime does it, with what the container may do.
+    fn execute(place: &Place, command: &[String], deadline_ms: u64) -> Result<Reply, Failure> {
+        let operation = format!("run {}", command.join(" "));
+        if let Place::Container(..) = place {
+            let reason = "a host agent runs programs on the node only";
+            return Err(failure(ErrorKind::Unsupported, operation, reason, None));
         }
-        let executed = run_program::run(command, &BTreeMap::new(), deadline_ms).map_err(failed)?;
+        let executed = run_program::run(command, &BTreeMap::new(), deadline_ms)
+            .map_err(|errno| system(operation, errno))?;
         Ok(Reply::Executed { executed })
     }
 
@@ -124,9 +128,13 @@ impl Server {
 
     /// No producer is to mount over what somebody else has mounted, or another run.
     pub(super) fn check_mountpoint(&self, containers: &[ContainerSpec]) -> Result<(), Failure> {
-        if !containers.iter().any(|spec| spec.role == Role::Producer) {
-            return Ok(());
+        match containers.iter().any(|spec| spec.role == Role::Producer) {
+            true => self.check_mounts(),
+            false => Ok(()),
         }
+    }
+
+    fn check_mounts(&self) -> Result<(), Failure> {
         let path = self.bridge.fuse_path();
         let table = self.proc.mount_table()?;
         let stack = table.stack_at(&MountPath::from(path.as_str()));
@@ -135,10 +143,26 @@ impl Server {
             Some(mount) => Err(failure(
                 ErrorKind::InvalidInput,
                 format!("mount on {path:?}"),
-                format!("something else is mounted there: {mount}"),
+                format!("there is already a mount: {mount}"),
                 Some("name another bridge with --bridge, or clean up the run that left it"),
             )),
         }
+    }
+
+    /// Makes sure that everything which is found at the bridge has the bridge's name: mount tables have
+    /// the names that symbolic links lead to.
+    fn check_bridge(&self) -> Result<(), Failure> {
+        let path = Path::new(&self.bridge.path);
+        let there = path.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
+        if let Some((there, meant)) = there.filter(|(there, meant)| *there != meant.as_path()) {
+            let rest = path.strip_prefix(there).unwrap_or(Path::new(""));
+            let meant = meant.join(rest);
+            let reason = format!("a symbolic link leads to {:?}", meant.to_string_lossy());
+            let fix = format!("name that: --bridge {}", meant.to_string_lossy());
+            let words = format!("use the bridge {:?}", self.bridge.path);
+            return Err(failure(ErrorKind::InvalidInput, words, reason, Some(&fix)));
+        }
+        self.check_mounts()
     }
 
     /// Puts a copy of the node's fresh mount where a container's stale one is, in all replicas.
@@ -168,7 +192,9 @@ impl Server {
         if entries.is_empty() {
             return Ok(());
         }
-        self.take_back(change)?;
+        if let Some(others) = self.take_back(change)? {
+            return Err(failure(ErrorKind::Environment, format!("undo {change}"), others, None));
+        }
         entries.into_iter().for_each(|entry| journal.undone(entry));
         journal::write(&self.layout.journal(), &journal)
     }
@@ -177,6 +203,21 @@ impl Server {
     pub(super) fn source(&self) -> String {
         source(&self.run_id)
     }
+}
+
+/// A change, and before it those that it needs: a directory's parents are the run's too when it makes them.
+fn with_parents(change: &HostChange) -> Vec<HostChange> {
+    let mut changes = vec![change.clone()];
+    if let HostChange::MakeDirectory { path, .. } = change {
+        let parents = Path::new(path).ancestors().skip(1);
+        let missing = parents.take_while(|parent| fs::symlink_metadata(parent).is_err());
+        changes.extend(missing.map(|parent| HostChange::MakeDirectory {
+            path: parent.to_string_lossy().into_owned(),
+            owner: 0,
+        }));
+    }
+    changes.reverse();
+    changes
 }
 
 /// What the mounts of a run call their source.

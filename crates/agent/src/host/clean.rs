@@ -1,9 +1,10 @@
 //! Taking back what the run has done to the node. Nothing is deleted through a mount.
 
 use std::fs;
+use std::io::ErrorKind::NotFound;
 use std::path::Path;
 
-use mountinfo::MountPath;
+use mountinfo::{MountEntry, MountPath};
 use propagation_model::ErrorKind;
 use propagation_model::journal::HostChange;
 use propagation_model::marker::{Marker, PLAIN_FILE};
@@ -20,19 +21,26 @@ impl Server {
     /// Takes everything back that the journal has, the last change first, and removes the run's
     /// directory. Runs in a child, once no program runs any more.
     pub(super) fn clean(&self) -> HostReply {
-        let (mut undone, mut could_not) = (Vec::new(), Vec::new());
-        if let Err(failure) = self.unmount_own(&self.bridge.fuse_path()) {
-            could_not.push(line(&failure));
+        let (mut undone, mut could_not, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        match self.unmount_own(&self.bridge.fuse_path()) {
+            Ok(None) => {}
+            Ok(Some(others)) => undone.push(format!("left {others}: it is not this run's")),
+            Err(failure) => could_not.push(line(&failure)),
         }
         match journal::read(&self.layout.journal()) {
             Ok(mut journal) => {
                 let changes: Vec<_> =
                     journal.to_undo().map(|(n, change)| (n, change.clone())).collect();
-                for (entry, change) in changes {
-                    match self.take_back(&change) {
-                        Ok(()) => {
-                            journal.undone(entry);
+                for (entry, change) in &changes {
+                    match self.take_back(change) {
+                        Ok(None) => {
+                            journal.undone(*entry);
                             undone.push(format!("undid: {change}"));
+                            removed.push(change.clone());
+                        }
+                        Ok(Some(others)) => {
+                            journal.undone(*entry);
+                            undone.push(format!("left what was to be undone, {change}: {others}"));
                         }
                         Err(failure) => {
                             could_not.push(format!("undo {change}: {}", line(&failure)));
@@ -46,6 +54,7 @@ impl Server {
             Err(failure) => could_not.push(line(&failure)),
         }
         self.remove_plain_file();
+        could_not.extend(there_again(&removed));
         if could_not.is_empty() {
             match self.remove_directory() {
                 Ok(()) => undone.push(format!("removed {}", self.layout.directory())),
@@ -55,37 +64,49 @@ impl Server {
         HostReply::Cleaned { undone, could_not }
     }
 
-    pub(super) fn take_back(&self, change: &HostChange) -> Result<(), Failure> {
+    /// Takes a change back; what of somebody else's is in the way of that, if something is.
+    pub(super) fn take_back(&self, change: &HostChange) -> Result<Option<String>, Failure> {
         match change {
             HostChange::MakeDirectory { path, .. } => {
-                self.unmount_own(path)?;
-                remove_empty(path)
+                if let Some(others) = self.unmount_own(path)? {
+                    return Ok(Some(others));
+                }
+                // On a read-only filesystem even what is not there cannot be removed.
+                if fs::symlink_metadata(path).is_err_and(|e| e.kind() == NotFound) {
+                    return Ok(None);
+                }
+                match remove_empty(path) {
+                    Err(failure) => match fs::read_dir(path).into_iter().flatten().next() {
+                        Some(Ok(entry)) => Ok(Some(format!("{:?} is in it", entry.file_name()))),
+                        _ => Err(failure),
+                    },
+                    Ok(()) => Ok(None),
+                }
             }
-            HostChange::AddLine { path, line } => remove_line(path, line),
+            HostChange::AddLine { path, line } => remove_line(path, line).map(|()| None),
         }
     }
 
-    /// Unmounts what this run has mounted on a directory; anything else there is left, and is an
-    /// error.
-    fn unmount_own(&self, path: &str) -> Result<(), Failure> {
+    /// Unmounts what this run has mounted on a directory; what is there of somebody else is left, and told.
+    fn unmount_own(&self, path: &str) -> Result<Option<String>, Failure> {
         let target = MountPath::from(path);
         let table = self.proc.mount_table()?;
         let stack = table.stack_at(&target);
-        if !stack.is_empty() && self.programs.a_producer_serves() {
+        let others = |mount: &&MountEntry| mount.source.to_string() != self.source();
+        let own = stack.iter().any(|mount| !others(mount));
+        if own && self.programs.a_producer_serves() {
             let words = format!("unmount {path:?}");
             let fix = Some("stop the producer first");
             return Err(failure(ErrorKind::Environment, words, "a producer serves it", fix));
         }
         for mount in stack.iter().rev() {
-            if mount.source.to_string() != self.source() {
-                let reason = format!("{mount} is mounted there and is not this run's");
-                let words = format!("remove {path:?}");
-                return Err(failure(ErrorKind::Environment, words, reason, None));
+            if others(mount) {
+                return Ok(Some(format!("{mount}, mounted there")));
             }
             unmount_lazily(Path::new(path))
                 .map_err(|errno| system(format!("unmount {path:?}"), errno))?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// In a bridge that was there before, the producer's plain file is left.
@@ -111,4 +132,14 @@ impl Server {
         let _ = fs::remove_dir(RUNS);
         Ok(())
     }
+}
+
+/// Directories that were removed and are there: somebody has made them meanwhile.
+fn there_again(removed: &[HostChange]) -> impl Iterator<Item = String> {
+    removed.iter().filter_map(|change| match change {
+        HostChange::MakeDirectory { path, .. } if fs::symlink_metadata(path).is_ok() => {
+            Some(format!("remove {path:?}: it is there again, a container of it is being made"))
+        }
+        _ => None,
+    })
 }

@@ -11,11 +11,13 @@ mod calls;
 mod clean;
 mod journal;
 mod looks;
+mod peer;
 mod program;
 mod programs;
 mod server;
 mod session;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -30,6 +32,7 @@ use nix::sys::socket::{
 use nix::sys::stat::Mode;
 use nix::unistd::setsid;
 use propagation_model::plan::Bridge;
+use propagation_model::program::Executed;
 use propagation_protocol::Failure;
 use propagation_protocol::host::{Layout, RUNS};
 
@@ -94,11 +97,12 @@ fn prepare(setup: &Setup) -> Result<server::Server, Failure> {
     let failed = |error: &io::Error| {
         system(format!("make the directory of the run, {}", layout.directory()), errno_of(error))
     };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(layout.directory())
-        .map_err(|e| failed(&e))?;
+    // Pods have the directory of the run as a volume; on the node itself only root gets there.
+    for (path, mode) in [(RUNS, 0o700), (layout.directory(), 0o755)] {
+        let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        let made = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+        made.map_err(|e| failed(&e))?;
+    }
     write_binary(&layout.agent(), &own).map_err(|e| failed(&e))?;
     let control = serve_at(&layout.control(), 0o600)?;
     let programs = serve_at(&layout.programs(), 0o666)?;
@@ -109,8 +113,22 @@ fn prepare(setup: &Setup) -> Result<server::Server, Failure> {
 fn enter_node() -> Result<(), Failure> {
     let namespace = open("/proc/1/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| system("open the node's mount namespace, /proc/1/ns/mnt", errno))?;
+    let groups = open("/proc/1/ns/cgroup", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| system("enter the node's mount namespace", errno))
+        .map_err(|errno| system("enter the node's mount namespace", errno))?;
+    // Names of control groups are then as in the node's /sys/fs/cgroup.
+    groups
+        .and_then(|groups| setns(groups.as_fd(), CloneFlags::CLONE_NEWCGROUP))
+        .map_err(|errno| system("enter the node's cgroup namespace", errno))
+}
+
+/// Runs a command as a child of this process, with everything that this process may do, and no more.
+///
+/// # Errors
+/// In words, when no child can be made. How it ends is a result.
+pub fn execute(command: &[String], deadline_ms: u64) -> Result<Executed, String> {
+    crate::run_program::run(command, &BTreeMap::new(), deadline_ms)
+        .map_err(|errno| format!("run {}: {}", command.join(" "), errno_text(errno)))
 }
 
 /// Puts the binary there, unless it is there already.

@@ -22,7 +22,7 @@ use crate::reporter::Reporter;
 pub struct Program {
     /// The socket of the host agent, as seen in the container.
     pub socket: String,
-    /// Which container this is.
+    /// Which program this is, with its secret.
     pub hello: ProgramHello,
     /// What a producer's mount calls its source.
     pub source: String,
@@ -44,7 +44,7 @@ pub fn run_program(program: &Program) -> Result<i32, String> {
 }
 
 fn carry_out(program: &Program, spec: &ContainerSpec, reporter: &Reporter) -> Result<i32, Errno> {
-    if program.hello.replica > 0 || !spec.program {
+    if program.hello.program.replica > 0 || !spec.program {
         return wait_for_the_end(reporter).map(|()| 0);
     }
     Ok(crate::node::run(spec, &program.source, reporter))

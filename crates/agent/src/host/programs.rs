@@ -1,24 +1,28 @@
 //! The programs in the run's containers: who has arrived, what each has been told, how each ends.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::sys::stat::Mode;
 use propagation_model::ErrorKind;
 use propagation_model::plan::{Fault, Role};
 use propagation_model::program::ProgramState;
-use propagation_protocol::host::{HostMessage, ProgramHello};
+use propagation_protocol::host::{HostMessage, Layout, ProgramId};
 use propagation_protocol::{ContainerSpec, Failure, ProgramEvent};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
+use super::peer::{Peer, Pod};
 use crate::facts::{made_at_ns, state_of};
 use crate::failure::{failure, system};
 use crate::mounts::{Proc, to_nix};
 use crate::pipe::Pipe;
-use crate::sys::now_ns;
+
+/// The most that may have connected without being known; the first that came goes for one more.
+const MOST_STRANGERS: usize = 64;
+
+/// The most refusals that are told of.
+const MOST_REFUSALS: u32 = 32;
 
 /// One process that is process 1 of a container.
 #[derive(Debug)]
@@ -35,15 +39,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Who is at the other end of a connection.
-    fn of(pipe: Pipe, proc: &Proc) -> Result<Self, Errno> {
-        let came_ns = now_ns();
-        let pid = getsockopt(&pipe, PeerCredentials)?.pid();
-        let id = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
-        let handle = pidfd_open(id, PidfdFlags::empty()).map_err(to_nix)?;
-        let path = format!("/proc/{pid}/ns/mnt");
-        let namespace = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    /// The process of a pod that has been checked.
+    fn of(peer: Peer, proc: &Proc) -> Result<Self, Errno> {
+        let Peer { pipe, pid, handle, came_ns, .. } = peer;
+        let namespace = proc.open_file(&format!("{pid}/ns/mnt"))?;
         let process_ns = made_at_ns(proc, pid).unwrap_or(came_ns).min(came_ns);
+        let pipe = pipe.trusted();
         Ok(Self { pid, handle, namespace, pipe, process_ns, came_ns, said_its_end: false })
     }
 
@@ -55,6 +56,8 @@ impl Process {
 /// What is known of one container.
 #[derive(Debug, Default)]
 struct Slot {
+    /// The pod that was made for it: nobody else is heard.
+    pod: Option<Pod>,
     /// What its next program is to do, once.
     next: Option<ContainerSpec>,
     running: Option<(Process, ContainerSpec)>,
@@ -65,50 +68,76 @@ struct Slot {
 /// All containers of the run.
 #[derive(Debug, Default)]
 pub(super) struct Programs {
-    slots: HashMap<ProgramHello, Slot>,
-    /// Connections that have not said who they are.
-    incoming: Vec<Pipe>,
+    slots: HashMap<ProgramId, Slot>,
+    /// Those who have connected and are not known.
+    strangers: Vec<Peer>,
+    refusals: u32,
 }
 
 impl Programs {
     pub(super) fn accept(&mut self, pipe: Pipe) {
-        self.incoming.push(pipe);
+        // One that has ended again meanwhile is nobody.
+        if let Ok(peer) = Peer::of(pipe) {
+            if self.strangers.len() == MOST_STRANGERS {
+                self.strangers.remove(0);
+            }
+            self.strangers.push(peer);
+        }
     }
 
-    /// Gives up who has not said who they are.
+    /// Gives up those who are not known.
     pub(super) fn forget_strangers(&mut self) {
-        self.incoming.clear();
+        self.strangers.clear();
+    }
+
+    /// When the first of them is given up.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.strangers.iter().map(Peer::deadline).min()
+    }
+
+    /// The pod that was made for a program.
+    pub(super) fn admit(&mut self, program: ProgramId, pod: Pod) {
+        self.slots.entry(program).or_default().pod = Some(pod);
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let slots = self.slots.values();
         let told = slots.clone().filter_map(|slot| slot.running.as_ref().map(|(p, _)| &p.pipe));
         let waiting = slots.filter_map(|slot| slot.waiting.as_ref().map(|p| &p.pipe));
-        self.incoming.iter().chain(told).chain(waiting).map(AsFd::as_fd)
+        let known = told.chain(waiting).map(AsFd::as_fd);
+        self.strangers.iter().map(Peer::descriptor).chain(known)
     }
 
     /// Says what the programs of a container are to do, all replicas.
     pub(super) fn expect(&mut self, spec: &ContainerSpec) {
         for replica in 0..spec.replicas {
-            let hello = ProgramHello { container: spec.id, replica };
-            self.slots.entry(hello).or_default().next = Some(spec.clone());
+            let program = ProgramId { container: spec.id, replica };
+            self.slots.entry(program).or_default().next = Some(spec.clone());
         }
     }
 
     /// Takes what has come; the messages that follow from it.
-    pub(super) fn advance(&mut self, proc: &Proc) -> Vec<HostMessage> {
+    pub(super) fn advance(&mut self, proc: &Proc, layout: &Layout) -> Vec<HostMessage> {
         let mut messages = Vec::new();
-        for mut pipe in std::mem::take(&mut self.incoming) {
-            let open = pipe.fill(false).unwrap_or(false);
-            match pipe.next::<ProgramHello>() {
-                Ok(Some(hello)) => {
-                    // One that has ended again meanwhile is nobody.
-                    if let Ok(process) = Process::of(pipe, proc) {
-                        self.slots.entry(hello).or_default().waiting = Some(process);
-                    }
-                }
-                Ok(None) if open => self.incoming.push(pipe),
-                _ => {}
+        for mut peer in std::mem::take(&mut self.strangers) {
+            if !peer.listen() {
+                continue;
+            }
+            let known = peer.hello.as_ref().and_then(|hello| {
+                let slot = self.slots.get_mut(&hello.program)?;
+                let pod = slot.pod.clone()?;
+                Some((slot, pod))
+            });
+            let Some((slot, pod)) = known else {
+                self.strangers.push(peer);
+                continue;
+            };
+            let process = peer
+                .check(&pod, layout, proc)
+                .and_then(|()| Process::of(peer, proc).map_err(|errno| errno.desc().to_owned()));
+            match process {
+                Ok(process) => slot.waiting = Some(process),
+                Err(reason) => self.refuse(&reason),
             }
         }
         for (program, slot) in &mut self.slots {
@@ -118,8 +147,16 @@ impl Programs {
         messages
     }
 
+    /// Somebody is not told anything; the host agent's log has why.
+    fn refuse(&mut self, reason: &str) {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals <= MOST_REFUSALS {
+            let _ = writeln!(std::io::stderr(), "refused: {reason}");
+        }
+    }
+
     fn slot(&self, container: u32, replica: u32) -> Result<&(Process, ContainerSpec), Failure> {
-        let program = ProgramHello { container, replica };
+        let program = ProgramId { container, replica };
         self.slots.get(&program).and_then(|slot| slot.running.as_ref()).ok_or_else(|| {
             let words = format!("look from container {container}, replica {replica}");
             let reason = "there is no such container, or it has ended";
@@ -174,7 +211,7 @@ impl Programs {
 }
 
 impl Slot {
-    fn take_events(&mut self, program: ProgramHello, messages: &mut Vec<HostMessage>) {
+    fn take_events(&mut self, program: ProgramId, messages: &mut Vec<HostMessage>) {
         // Nothing is to be said before it is told.
         self.waiting.take_if(|process| {
             !process.pipe.fill(false).unwrap_or(false)
@@ -207,7 +244,7 @@ impl Slot {
     }
 
     /// Tells a program that waits what to do, if there is something.
-    fn release(&mut self, program: ProgramHello, messages: &mut Vec<HostMessage>) {
+    fn release(&mut self, program: ProgramId, messages: &mut Vec<HostMessage>) {
         if self.running.is_some() || self.next.is_none() || self.waiting.is_none() {
             return;
         }

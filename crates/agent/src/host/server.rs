@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use super::Setup;
 use super::looks::Looks;
+use super::peer::Pod;
 use super::programs::{Programs, is_stopped, send, signal_of};
 use super::session::Session;
 use crate::child::{Child, timeout};
@@ -92,15 +93,19 @@ impl Server {
         control: OwnedFd,
         arrivals: OwnedFd,
     ) -> Result<Self, Failure> {
+        let proc = Proc::open()?;
+        let started = proc.read("sys/kernel/random/uuid");
+        let started = started.map_err(|errno| system("draw random numbers", errno))?;
+        let started = String::from_utf8_lossy(&started).trim().to_owned();
         Ok(Self {
             run_id: setup.run_id.clone(),
             bridge: setup.bridge.clone(),
             layout,
-            proc: Proc::open()?,
+            proc,
             programs: Programs::default(),
             control,
             arrivals,
-            session: Session::default(),
+            session: Session::of(started),
             jobs: Vec::new(),
             ending: false,
         })
@@ -137,8 +142,7 @@ impl Server {
         &self.arrivals
     }
 
-    /// Takes a connection. Where no descriptor is left, those go who have not said who they are: anybody
-    /// on the node may connect.
+    /// Takes a connection. Where no descriptor is left, those go who are not known.
     fn accept(&mut self, listener: fn(&Self) -> &OwnedFd) -> Result<Option<Pipe>, Errno> {
         match Pipe::accept(listener(self)) {
             Err(Errno::EMFILE | Errno::ENFILE) => {
@@ -158,7 +162,8 @@ impl Server {
         for (_, job) in &self.jobs {
             descriptors.extend(job.descriptors().into_iter().map(readable));
         }
-        let wake = self.jobs.iter().filter_map(|(_, job)| job.wake_at()).min();
+        let wake = self.jobs.iter().filter_map(|(_, job)| job.wake_at());
+        let wake = wake.chain(self.programs.deadline()).min();
         let limit = wake.map_or(PollTimeout::NONE, |at| timeout(at.saturating_sub(now_ns())));
         match poll(&mut descriptors, limit) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -168,7 +173,7 @@ impl Server {
     }
 
     fn take_programs(&mut self) {
-        for message in self.programs.advance(&self.proc) {
+        for message in self.programs.advance(&self.proc, &self.layout) {
             self.session.send(message);
         }
     }
@@ -201,6 +206,12 @@ impl Server {
                 Call::Remove { container } => self.wait_for_all(Some(container)),
                 call => self.in_child(HostCall::Node { call }),
             },
+            HostCall::Admit { program, pod, secret } => {
+                self.programs.admit(program, Pod { uid: pod, secret });
+                self.session.answer(id, done(Reply::Done));
+                return self.take_programs();
+            }
+            HostCall::CheckBridge => self.in_child(HostCall::CheckBridge),
             HostCall::Ended => self.wait_for_all(None),
             HostCall::Clean => self.kill_all(),
             HostCall::End => {

@@ -14,6 +14,8 @@ use crate::sys::now_ns;
 /// The side of the host agent.
 #[derive(Debug, Default)]
 pub(super) struct Session {
+    /// Which agent this is.
+    started: String,
     current: Option<Pipe>,
     /// Who asks.
     operator: String,
@@ -27,6 +29,11 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Of the agent that is called so.
+    pub(super) fn of(started: String) -> Self {
+        Self { started, ..Self::default() }
+    }
+
     pub(super) fn accept(&mut self, pipe: Pipe) {
         self.incoming.push(pipe);
     }
@@ -82,7 +89,7 @@ impl Session {
             let open = pipe.fill(false).unwrap_or(false);
             match pipe.next::<ToHost>() {
                 Ok(Some(ToHost::Resume { operator, received })) => {
-                    self.resume(pipe, operator, received);
+                    self.resume(pipe.trusted(), operator, received);
                 }
                 Ok(None) if open => self.incoming.push(pipe),
                 _ => {}
@@ -101,6 +108,7 @@ impl Session {
         let hello = FromHost::Hello {
             protocol: HOST_PROTOCOL_VERSION,
             agent: env!("CARGO_PKG_VERSION").into(),
+            started: self.started.clone(),
         };
         let again = self.unconfirmed.iter().map(|(number, message)| FromHost::Numbered {
             number: *number,

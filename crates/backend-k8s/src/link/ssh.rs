@@ -118,10 +118,21 @@ impl SshNode {
         })
     }
 
+    /// Ends the host agent of a run, if there is one.
+    pub(crate) async fn end_agent(&self, run: &RunId) -> Result<(), Error> {
+        let script = "for process in /proc/[0-9]*; do \
+                      tr '\\0' ' ' < \"$process/cmdline\" 2> /dev/null | \
+                      grep -q \" host --run-id $0 \" && kill -KILL \"${process#/proc/}\"; \
+                      done; true";
+        let words = ["sh", "-c", script, run.as_str()].map(ToOwned::to_owned);
+        self.run(&words, &[]).await.map(drop)
+    }
+
     /// Puts the agent into the run's directory.
     pub(crate) async fn upload_agent(&self, run: &RunId, agent: &[u8]) -> Result<(), Error> {
         let layout = Layout::on_node(run.as_str());
-        let script = "umask 022 && mkdir -p \"$0\" && cat > \"$1.new\" && chmod 0755 \"$1.new\" && \
+        // On the node itself only root gets to the files of runs.
+        let script = "umask 022 && mkdir -p -m 0700 \"${0%/*}\" && mkdir -p \"$0\" && cat > \"$1.new\" && chmod 0755 \"$1.new\" && \
                       mv \"$1.new\" \"$1\"";
         let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&w| w.into()).collect() };
         let uploaded = self

@@ -68,6 +68,8 @@ pub(crate) struct Record {
     pub(crate) bridge: Bridge,
     /// Whether the node was reached over ssh.
     pub(crate) over_ssh: bool,
+    /// The image with the agent, if one was named.
+    pub(crate) image: Option<String>,
     /// The program that runs it: host name, process id and when it started.
     pub(crate) operator: String,
 }
@@ -75,7 +77,14 @@ pub(crate) struct Record {
 impl Record {
     /// Of a run that has a namespace and nothing else.
     pub(crate) fn of_namespace(run: RunId, operator: String) -> Self {
-        Self { run, node: String::new(), bridge: Bridge::default(), over_ssh: false, operator }
+        Self {
+            run,
+            node: String::new(),
+            bridge: Bridge::default(),
+            over_ssh: false,
+            image: None,
+            operator,
+        }
     }
 
     /// The name of the config map.
@@ -91,6 +100,7 @@ impl Record {
             ("mountpoint", self.bridge.mountpoint.clone()),
             ("over-ssh", self.over_ssh.to_string()),
             ("operator", self.operator.clone()),
+            ("image", self.image.clone().unwrap_or_default()),
         ];
         ConfigMap {
             metadata: ObjectMeta {
@@ -117,6 +127,7 @@ impl Record {
             node: get("node")?,
             bridge: Bridge { path: get("bridge")?, mountpoint: get("mountpoint")? },
             over_ssh: get("over-ssh").is_some_and(|value| value == "true"),
+            image: get("image").filter(|image| !image.is_empty()),
             operator: get("operator").unwrap_or_default(),
         })
     }

@@ -1,6 +1,7 @@
 //! The objects of the five phases, whole.
 
 use propagation_core::RunId;
+use propagation_core::host::ProgramId;
 use propagation_core::plan::{Bridge, Plan};
 
 use super::host::{AgentFrom, config_maps, pod as host_pod};
@@ -31,7 +32,8 @@ fn the_pods_of_a_run() {
         .iter()
         .zip(0..)
         .map(|(spec, container)| {
-            let task = Task::AsTold { container, replica: 0, run: &run };
+            let program = ProgramId { container, replica: 0 };
+            let task = Task::AsTold { program, secret: "0123abcd", run: &run };
             pod(&format!("{}-{container}", spec.name), spec, &common, &task)
         })
         .collect();
@@ -81,6 +83,7 @@ fn a_record_is_read_back() {
         node: "k3s-w2".into(),
         bridge: Bridge { path: "/srv/a b".into(), mountpoint: "dfs".into() },
         over_ssh: false,
+        image: Some("agent:1".into()),
         operator: "desk/42".into(),
     };
     assert_eq!(Record::from_object(&record.to_object("n")), Some(record.clone()));

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ExecAction, HostPathVolumeSource, Pod, PodSpec, Probe,
+    Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod, PodSpec, Probe,
     ResourceRequirements, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 use propagation_core::RunId;
-use propagation_core::host::Layout;
+use propagation_core::host::{Layout, ProgramId, SECRET_VARIABLE};
 use propagation_core::plan::{Bridge, Deadlines, Role, WorkloadSpec};
 
 use super::{CONTAINER, SERVICE_ACCOUNT, WORKLOAD, labels};
@@ -37,7 +37,7 @@ pub(crate) struct Common<'a> {
 #[derive(Debug, Clone)]
 pub(crate) enum Task<'a> {
     /// What the host agent says; the files of the run come in a volume.
-    AsTold { container: u32, replica: u32, run: &'a RunId },
+    AsTold { program: ProgramId, secret: &'a str, run: &'a RunId },
     /// What its command line says: for pods that are applied by hand.
     ByItself { deadlines: &'a Deadlines, allow_other: bool, liveness_probe: bool },
 }
@@ -63,8 +63,17 @@ pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &T
             ..VolumeMount::default()
         });
     }
+    let env = match task {
+        // Not an argument: those everybody on the node can read.
+        Task::AsTold { secret, .. } => Some(vec![EnvVar {
+            name: SECRET_VARIABLE.into(),
+            value: Some((*secret).to_owned()),
+            ..EnvVar::default()
+        }]),
+        Task::ByItself { .. } => None,
+    };
     let liveness_probe = match task {
-        Task::ByItself { liveness_probe: true, .. } if spec.role != Role::Producer => {
+        Task::ByItself { liveness_probe: true, .. } if spec.role == Role::Consumer => {
             Some(liveness(&paths.fuse))
         }
         _ => None,
@@ -74,6 +83,7 @@ pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &T
         image: Some(common.image.into()),
         image_pull_policy: Some("IfNotPresent".into()),
         command: Some(command(spec, common, task)),
+        env,
         resources: Some(resources()),
         security_context: Some(SecurityContext {
             privileged: Some(spec.privileged()),
@@ -150,11 +160,11 @@ pub(crate) const IN_IMAGE: &str = "/propagation-agent";
 fn command(spec: &WorkloadSpec, common: &Common<'_>, task: &Task<'_>) -> Vec<String> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     match task {
-        Task::AsTold { container, replica, run } => {
+        Task::AsTold { program, run, .. } => {
             let inside = Layout::inside();
             let (agent, socket) = (inside.agent(), inside.programs());
             let source = format!("propagation-{run}");
-            let numbers = [container.to_string(), replica.to_string()];
+            let numbers = [program.container.to_string(), program.replica.to_string()];
             words(&[
                 &agent,
                 "program",
