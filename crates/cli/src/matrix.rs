@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread::Scope;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,6 +25,7 @@ use crate::run::{cancel_on_signal, local};
 use crate::runtime;
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
+    runtime::allow_a_run()?;
     if let Some(id) = &options.cell {
         return one_cell(options, id);
     }
@@ -43,7 +45,11 @@ pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     }
     let failed = cells.iter().filter(|cell| cell.failed.is_some()).count();
     if failed > 0 {
-        let reason = format!("{failed} cells failed; `failed` in {} says why", path.display());
+        let first = cells.iter().find_map(|cell| cell.failed.as_deref()).unwrap_or_default();
+        let reason = format!(
+            "{failed} cells failed, one because: {first}; `failed` in {} says why of each",
+            path.display()
+        );
         return Err(Error::new(ErrorKind::Internal, "run the matrix", reason));
     }
     Ok(Exit::Success)
@@ -165,19 +171,10 @@ fn run(
         // However this ends, the listener and the workers end too: the scope waits for them.
         let end = cancellation.clone().drop_guard();
         let listener = cancellation.clone();
-        let spawn = |work: Box<dyn FnOnce() + Send + '_>| {
-            let thread = std::thread::Builder::new().spawn_scoped(scope, work);
-            thread.map(drop).map_err(|error| {
-                runtime::failed(&error).with_fix(format!(
-                    "run fewer cells at a time (--jobs {jobs}), or raise the limit of processes: \
-                     ulimit -u"
-                ))
-            })
-        };
-        spawn(Box::new(move || listen(&listener)))?;
+        spawn(scope, jobs, move || listen(&listener))?;
         for _ in 0..jobs {
             let (sender, next, cancellation) = (sender.clone(), &next, &cancellation);
-            spawn(Box::new(move || work(matrix, next, &sender, reports, cancellation)))?;
+            spawn(scope, jobs, move || work(matrix, next, &sender, reports, cancellation))?;
         }
         drop(sender);
         let mut waiting: BTreeMap<usize, Cell> = BTreeMap::new();
@@ -194,6 +191,19 @@ fn run(
         file.flush().map_err(failed)?;
         progress.finish_and_clear();
         Ok(interrupted)
+    })
+}
+
+fn spawn<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    jobs: u16,
+    work: impl FnOnce() + Send + 'scope,
+) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+    thread.map(drop).map_err(|error| {
+        runtime::failed(&error).with_fix(format!(
+            "run fewer cells at a time (--jobs is {jobs}), or raise the limit of processes: ulimit -u"
+        ))
     })
 }
 
