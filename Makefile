@@ -4,13 +4,12 @@ CARGO ?= cargo
 
 .PHONY: test lint bench docs tools
 
-# Builds and runs all tests. Installs what they need when it may (root on Debian), otherwise names
-# and counts what had to be skipped. Makes namespaces and FUSE mounts of its own and removes them;
-# changes nothing else.
-test: tools
+# Builds and runs all tests. Installs nothing: what is not there is named, skipped and counted. Makes
+# namespaces and FUSE mounts of its own and removes them; changes nothing else.
+test:
 	scripts/test
 
-# Formatting, clippy, documentation, licences, dependency directions, shell scripts.
+# Formatting, clippy, documentation, licences, advisories, dependency directions, shell scripts, Python.
 lint:
 	scripts/lint
 
@@ -23,6 +22,6 @@ bench:
 docs:
 	$(CARGO) doc --workspace --no-deps
 
-# The programs that tests and lints use beside Rust.
+# Installs the programs that tests and lints use beside Rust (root on Debian), and says which.
 tools:
 	scripts/install-tools

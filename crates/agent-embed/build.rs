@@ -16,17 +16,22 @@ fn main() {
         return;
     }
     let binary = match env::var_os("PROPAGATION_AGENT_BINARY") {
-        Some(path) => PathBuf::from(path),
+        Some(path) => {
+            // What is built here is not watched: it is newer than the run that built it.
+            println!("cargo:rerun-if-changed={}", Path::new(&path).display());
+            PathBuf::from(path)
+        }
         None => build(&out),
     };
-    println!("cargo:rerun-if-changed={}", binary.display());
     fs::copy(&binary, &embedded).unwrap_or_else(|error| {
         panic!("copy the agent from {}: {error}", binary.display());
     });
 }
 
 fn build(out: &Path) -> PathBuf {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crates directory");
+    // Not of when this script was compiled: checkouts may share a target directory.
+    let own = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let crates = own.parent().expect("the crates directory");
     let workspace = crates.parent().expect("the workspace");
     for source in ["agent", "mountinfo", "propagation-model", "propagation-protocol"] {
         for part in ["src", "Cargo.toml"] {

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread::Scope;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,6 +27,7 @@ use crate::run::{cancel_on_signal, local};
 use crate::runtime;
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
+    runtime::allow_a_run()?;
     if let Some(id) = &options.cell {
         return one_cell(options, id);
     }
@@ -45,7 +47,11 @@ pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     }
     let failed = cells.iter().filter(|cell| cell.failed.is_some()).count();
     if failed > 0 {
-        let reason = format!("{failed} cells failed; `failed` in {} says why", path.display());
+        let first = cells.iter().find_map(|cell| cell.failed.as_deref()).unwrap_or_default();
+        let reason = format!(
+            "{failed} cells failed, one because: {first}; `failed` in {} says why of each",
+            path.display()
+        );
         return Err(Error::new(ErrorKind::Internal, "run the matrix", reason));
     }
     Ok(Exit::Success)
@@ -190,16 +196,15 @@ fn run(
     })
 }
 
-/// Begins a thread; where no more can be had, the error says what to do.
 fn spawn<'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
-    jobs: impl std::fmt::Display,
+    scope: &'scope Scope<'scope, '_>,
+    jobs: u16,
     work: impl FnOnce() + Send + 'scope,
 ) -> Result<(), Error> {
     let thread = std::thread::Builder::new().spawn_scoped(scope, work);
     thread.map(drop).map_err(|error| {
         runtime::failed(&error).with_fix(format!(
-            "run fewer cells at a time (--jobs {jobs}), or raise the limit of processes: ulimit -u"
+            "run fewer cells at a time (--jobs is {jobs}), or raise the limit of processes: ulimit -u"
         ))
     })
 }

@@ -18,6 +18,7 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     if options.backend == BackendName::Local {
         options.cluster.refuse_any()?;
     }
+    crate::runtime::allow_a_run()?;
     if let Some(directory) = &options.report {
         make_directory(directory, "--report")?;
     }

@@ -10,10 +10,19 @@ use tokio::runtime::{Builder, Runtime};
 /// # Errors
 /// [`ErrorKind::Environment`] with the limit that is too small.
 pub(crate) fn runtime() -> Result<Runtime, Error> {
-    #[cfg(unix)]
-    limits::allow_a_run()?;
+    allow_a_run()?;
     let built = Builder::new_current_thread().enable_all().build();
     built.map_err(|error| failed(&error))
+}
+
+/// Tries what a run takes for itself, before it writes anything.
+///
+/// # Errors
+/// [`ErrorKind::Environment`] with the limit that is too small.
+pub(crate) fn allow_a_run() -> Result<(), Error> {
+    #[cfg(unix)]
+    limits::try_all()?;
+    Ok(())
 }
 
 /// Why there is no runtime, or no thread for one.
@@ -34,7 +43,7 @@ mod limits {
     /// Pairs of descriptors that a run opens for itself.
     const PAIRS: usize = 12;
 
-    pub(super) fn allow_a_run() -> Result<(), Error> {
+    pub(super) fn try_all() -> Result<(), Error> {
         let too_small = |what, option, resource| {
             move |error: io::Error| {
                 let limit = getrlimit(resource).current;

@@ -22,6 +22,7 @@ fn main() {
     let mut tests = vec![
         Trial::ignorable_test("the_consumer_log_is_explained", consumer_log),
         Trial::ignorable_test("links_lead_somewhere", links),
+        Trial::ignorable_test("a_checkout_below_tmp_stays_where_it_is", checkout_below_tmp),
     ];
     for name in documents() {
         let title = |what: &str| format!("{what}_of_{}", name.replace('-', "_"));
@@ -161,11 +162,12 @@ fn run_all(name: &str, blocks: &[Block], prelude: &str) -> Result<Vec<String>, F
         .prefix(&format!("documents-{name}"))
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let at = |file: String| scratch.path().join(file);
-    let mut script = String::from(
-        "set -eu\nmkdir work home\ncp -a /etc etc\nmount --bind etc /etc\nmount -t tmpfs tmp /tmp\n\
-         mount --make-shared /tmp\ncd work\n",
+    let programs = Path::new(PROPAGATION).parent().ok_or("the program is in a directory")?;
+    let tmp = own_tmp(&[scratch.path(), programs, &directory().join("..").canonicalize()?]);
+    let mut script = format!(
+        "set -eu\nmkdir work home\ncp -a /etc etc\nmount --bind etc /etc\n{tmp}\
+         cd \"$SCRATCH/work\"\n{prelude}"
     );
-    script.push_str(prelude);
     for (index, block) in blocks.iter().enumerate() {
         fs::write(at(format!("{index}.sh")), &block.commands)?;
         // Those of a cluster show no output that would tell of a command that failed midway.
@@ -176,12 +178,12 @@ fn run_all(name: &str, blocks: &[Block], prelude: &str) -> Result<Vec<String>, F
              echo $status > ../{index}.status"
         );
     }
-    let programs = Path::new(PROPAGATION).parent().ok_or("the program is in a directory")?;
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
     let ran = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"])
         .args(["bash", "-c", &script])
         .current_dir(scratch.path())
+        .env("SCRATCH", scratch.path())
         .env("PATH", path)
         .env("HOME", at("home".into()))
         .env_remove("XDG_STATE_HOME")
@@ -202,6 +204,55 @@ fn run_all(name: &str, blocks: &[Block], prelude: &str) -> Result<Vec<String>, F
         outputs.push(output);
     }
     Ok(outputs)
+}
+
+/// Shell lines that lay an empty, shared `/tmp` over the machine's, made in the current directory. What
+/// is `needed` of the one below stays where it is.
+fn own_tmp(needed: &[&Path]) -> String {
+    let mut lines = String::from("mkdir tmp\nmount -t tmpfs tmp tmp\n");
+    for path in needed {
+        if let Ok(rest) = path.strip_prefix("/tmp") {
+            let _ = writeln!(
+                lines,
+                "mkdir -p tmp/'{0}'\nmount --bind /tmp/'{0}' tmp/'{0}'",
+                rest.display()
+            );
+        }
+    }
+    lines + "mount --move tmp /tmp\nmount --make-shared /tmp\n"
+}
+
+/// A checkout may lie below `/tmp`.
+fn checkout_below_tmp() -> TestResult {
+    if !is_root() {
+        return skip("root", "only root can mount");
+    }
+    let [checkout, scratch, other] =
+        [(); 3].map(|()| tempfile::Builder::new().prefix("documents-checkout").tempdir_in("/tmp"));
+    let (checkout, scratch, other) = (checkout?, scratch?, other?);
+    fs::write(checkout.path().join("file"), "is there")?;
+    let tmp = own_tmp(&[checkout.path(), scratch.path()]);
+    let script = format!(
+        "set -eu\n{tmp}cat \"$CHECKOUT/file\"\necho\ncd \"$SCRATCH\"\nls -A /tmp | sort\n\
+         findmnt --noheadings --output FSTYPE,PROPAGATION --target /tmp\n"
+    );
+    let ran = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "bash", "-c", &script])
+        .current_dir(scratch.path())
+        .env("CHECKOUT", checkout.path())
+        .env("SCRATCH", scratch.path())
+        .output()?;
+    support::expect_code(&ran, 0)?;
+    let mut names = [checkout.path(), scratch.path()].map(|path| {
+        path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    });
+    names.sort();
+    let expected = ["is there", &names[0], &names[1], "tmpfs shared"];
+    let said = support::stdout(&ran);
+    let lines: Vec<String> =
+        said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    drop(other);
+    if lines == expected { PASSED } else { Err(format!("{lines:?}, not {expected:?}").into()) }
 }
 
 fn compare(name: &str, text: &str, blocks: &[Block], outputs: &[String]) -> TestResult {
@@ -256,7 +307,7 @@ fn steady(output: &str) -> String {
         (r"fanotify mount events|poll on mountinfo", "<how it watches>"),
         (r"security modules: .*", "security modules: <some>"),
         (r"cgroup (v1|v2|hybrid|none)", "cgroup <version>"),
-        (r"process \d+|\d+ processes", "<processes>"),
+        (r"process \d+|\d+ processes|(pgrep --parent) \d+", "$1<processes>"),
     ];
     let mut text = output.trim().to_owned();
     for (pattern, name) in filters {

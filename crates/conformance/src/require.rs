@@ -6,8 +6,8 @@ use libtest_mimic::{Completion, Failed};
 /// separated by commas or blanks.
 pub const REQUIRE: &str = "PROPAGATION_REQUIRE";
 
-/// The words that the tests of this workspace know, the Python ones included. `all` is every one.
-pub const KNOWN: [&str; 16] = [
+/// The words that the tests and lints of this workspace know, the Python ones included. `all` is every one.
+pub const KNOWN: [&str; 20] = [
     "all",
     "fake",
     "local",
@@ -24,6 +24,11 @@ pub const KNOWN: [&str; 16] = [
     "graphviz",
     "xmllint",
     "python",
+    "bindfs",
+    // Of `make lint`.
+    "cargo-deny",
+    "advisories",
+    "shellcheck",
 ];
 
 /// A test that cannot be done because `what` is absent: skipped with its reason.
