@@ -45,8 +45,28 @@ pub(crate) fn run(
     environment: &BTreeMap<String, String>,
     deadline_ms: u64,
 ) -> Result<Executed, Errno> {
-    let executed = within(deadline_ms, || run_here(words, environment))?;
-    Ok(executed.unwrap_or_else(|| Executed { state: None, output: String::new() }))
+    run_after(words, environment, deadline_ms, || Ok(()))
+}
+
+/// As [`run`], in the namespaces that `enter` enters. The process that waits for the program is in no other
+/// pid namespace than before, so that it outlives one that ends with the program in it.
+///
+/// # Errors
+/// As [`run`], and those of `enter`.
+pub(crate) fn run_after(
+    words: &[String],
+    environment: &BTreeMap<String, String>,
+    deadline_ms: u64,
+    enter: impl FnOnce() -> Result<(), Errno>,
+) -> Result<Executed, Errno> {
+    let work = || match enter() {
+        Ok(()) => Ok(run_here(words, environment)),
+        Err(errno) => Err(errno as i32),
+    };
+    match within(deadline_ms, work)? {
+        None => Ok(Executed { state: None, output: String::new() }),
+        Some(ran) => ran.map_err(Errno::from_raw),
+    }
 }
 
 fn run_here(words: &[String], environment: &BTreeMap<String, String>) -> Executed {

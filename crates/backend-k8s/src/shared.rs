@@ -13,7 +13,7 @@ use propagation_core::host::{HostCall, ProgramId};
 use propagation_core::journal::HostChange;
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::observation::{Access, Outcome};
-use propagation_core::plan::{Role, WorkloadSpec};
+use propagation_core::plan::{Looks, Role, WorkloadSpec};
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
 use propagation_core::report::time::WaitedOn;
@@ -186,6 +186,7 @@ impl Shared {
             tools: false,
             fuse_path: paths.fuse,
             uid: spec.uid,
+            watches: self.node.plan.looks == Looks::All,
             program: true,
             replicas: spec.replicas,
             marker: marker.clone(),
@@ -372,10 +373,9 @@ impl Shared {
             file: MARKER_FILE.into(),
             uids: vec![0],
         };
-        let marker = Marker { started: String::new(), generation: 0, nonce: String::new() };
         let deadline_ms = self.node.plan.deadlines.probe_ms;
         let (looks, access) = (vec![look], Access::Read);
-        let call = Call::Observe { looks, access, expect: marker, deadline_ms };
+        let call = Call::Observe { looks, access, expect: Vec::new(), deadline_ms };
         match self.node.call(call).await {
             Ok(Reply::Observed { mut seen }) => seen.pop().map(|seen| seen.outcome),
             _ => None,

@@ -232,6 +232,7 @@ fn spec() -> ContainerSpec {
         supervised: false,
         readers: 0,
         writers: 0,
+        watches: false,
     }
 }
 

@@ -111,6 +111,11 @@ pub struct MountEntry {
     /// The directory of the filesystem that is seen at the mount point; not `/` for a bind mount of
     /// a subdirectory.
     pub root: MountPath,
+    /// Whether the kernel has dropped that directory from its cache of names, which it marks with
+    /// `//deleted` behind the root: it is deleted, or its filesystem is dead and was looked at. The mark
+    /// is no part of the path.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub root_deleted: bool,
     /// Where it is mounted, from the root directory of the process whose view this is.
     pub mount_point: MountPath,
     /// The options of this mount, such as `rw,relatime`.
@@ -134,6 +139,14 @@ pub struct MountEntry {
     pub source: MountPath,
     /// The options of the superblock, which all of its mounts have in common.
     pub super_options: String,
+}
+
+/// What mountinfo has behind a root that has no name any more. No path has two slashes in a row.
+pub(super) const DELETED: &str = "//deleted";
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Whether a filesystem of this type is served by a FUSE daemon.
@@ -182,7 +195,8 @@ impl FromStr for MountEntry {
 impl fmt::Display for MountEntry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mount_id, parent_id, device, root, mount_point, .. } = self;
-        write!(formatter, "{mount_id} {parent_id} {device} {root} {mount_point} ")?;
+        let mark = if self.root_deleted { DELETED } else { "" };
+        write!(formatter, "{mount_id} {parent_id} {device} {root}{mark} {mount_point} ")?;
         write_escaped(formatter, self.mount_options.as_bytes(), char::is_whitespace)?;
         let tags = [
             ("shared", self.shared),
@@ -260,6 +274,20 @@ mod tests {
         entry.mount_options = "rw x".into();
         entry.super_options = "rw a b\n1 2".into();
         assert_eq!(entry.to_string(), r"36 35 0:46 / /mnt rw\040x - tmpfs t rw a b\0121 2");
+    }
+
+    #[test]
+    fn the_mark_of_a_deleted_root_is_no_part_of_its_path() {
+        let line = "36 35 0:46 /sub//deleted /mnt rw - fuse.x src rw";
+        let deleted = entry(line);
+        assert_eq!((&deleted.root, deleted.root_deleted), (&"/sub".into(), true));
+        assert_eq!(deleted.to_string(), line);
+        assert_eq!(deleted.directory_of(&"/mnt/x".into()), Some("/sub/x".into()));
+        let json = serde_json::to_value(&deleted).unwrap();
+        assert_eq!((&json["root"], &json["root_deleted"]), (&"/sub".into(), &true.into()));
+        // A name that only looks like the mark.
+        let name = entry("36 35 0:46 /sub/deleted /mnt rw - fuse.x src rw");
+        assert_eq!((&name.root, name.root_deleted), (&"/sub/deleted".into(), false));
     }
 
     #[test]

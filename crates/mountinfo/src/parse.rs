@@ -16,7 +16,7 @@
 
 use thiserror::Error;
 
-use super::entry::{DeviceId, MountEntry};
+use super::entry::{DELETED, DeviceId, MountEntry};
 use super::path::{MountPath, notation};
 use super::table::MountTable;
 
@@ -89,7 +89,7 @@ pub(super) fn parse_line(line: &[u8], number: usize) -> Result<MountEntry, Parse
     let mount_id = fields.read("mount id", parse_number)?;
     let parent_id = fields.read("parent id", parse_number)?;
     let device = fields.read("device", parse_device)?;
-    let root = fields.read("root", |field| MountPath::from_escaped(not_empty(field)?))?;
+    let (root, root_deleted) = fields.read("root", parse_root)?;
     let mount_point = fields.read("mount point", parse_mount_point)?;
     let mount_options = fields.read("mount options", parse_text)?;
 
@@ -117,6 +117,7 @@ pub(super) fn parse_line(line: &[u8], number: usize) -> Result<MountEntry, Parse
         parent_id,
         device,
         root,
+        root_deleted,
         mount_point,
         mount_options,
         shared,
@@ -189,6 +190,13 @@ fn parse_text(field: &[u8]) -> Result<String, FieldError> {
     not_empty(field).map(notation)
 }
 
+/// The root of a mount, and whether it is marked as deleted.
+fn parse_root(field: &[u8]) -> Result<(MountPath, bool), FieldError> {
+    let marked = not_empty(field)?.strip_suffix(DELETED.as_bytes());
+    let marked = marked.filter(|root| !root.is_empty());
+    Ok((MountPath::from_escaped(marked.unwrap_or(field))?, marked.is_some()))
+}
+
 fn parse_mount_point(field: &[u8]) -> Result<MountPath, FieldError> {
     if field.first() != Some(&b'/') {
         return Err(FieldError::new("an absolute path", field));
@@ -233,6 +241,7 @@ mod tests {
             parent_id: 35,
             device: DeviceId { major: 98, minor: 0 },
             root: "/mnt1".into(),
+            root_deleted: false,
             mount_point: "/mnt2".into(),
             mount_options: "ro,noatime".into(),
             shared: Some(3),

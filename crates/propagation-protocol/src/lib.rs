@@ -88,6 +88,8 @@ pub struct ContainerSpec {
     pub tools: bool,
     /// As which user its program runs.
     pub uid: u32,
+    /// Whether a consumer's program looks by itself, whenever something happens.
+    pub watches: bool,
     /// Whether its program runs (the first replica) or it is a mount view only.
     pub program: bool,
     /// How many equal mount views are made; each has an observer's place of its own.
@@ -183,8 +185,8 @@ pub enum Call {
         looks: Vec<Look>,
         /// What to do there.
         access: Access,
-        /// The marker that counts as fresh.
-        expect: Marker,
+        /// The markers that count as fresh.
+        expect: Vec<Marker>,
         /// How long one access may take.
         deadline_ms: u64,
     },

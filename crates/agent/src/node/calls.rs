@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mountinfo::{MountEntry, MountPath, MountTable};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use propagation_model::ErrorKind;
 use propagation_model::journal::HostChange;
+use propagation_model::program::{Executed, ProgramState};
 use propagation_protocol::{Call, Failure, Place, Reply};
 
 use super::root::IMAGE;
@@ -89,14 +91,37 @@ impl Server {
         let words = format!("run {}", command.join(" "));
         let failed = |errno| system(words.clone(), errno);
         let view = self.view_of(place)?;
-        if let Some(pid) = self.apart_in(place) {
-            let processes = self.proc.open_file(&format!("{pid}/ns/pid")).map_err(failed)?;
-            // For the children of this process.
-            setns(processes, CloneFlags::CLONE_NEWPID).map_err(failed)?;
+        let init = self.apart_in(place);
+        let enter = || {
+            if let Some(pid) = init {
+                let processes = self.proc.open_file(&format!("{pid}/ns/pid"))?;
+                // For the children of this process.
+                setns(processes, CloneFlags::CLONE_NEWPID)?;
+            }
+            view.enter()
+        };
+        let ran = run_program::run_after(command, &BTreeMap::new(), deadline_ms, enter);
+        let ended = init.is_some_and(|pid| !self.lives(pid));
+        let mut executed = match ran {
+            // Its pid namespace was gone before the program was in it.
+            Err(Errno::ENOENT | Errno::ESRCH) if ended => Executed {
+                state: Some(ProgramState::Signaled { signal: "SIGKILL".into() }),
+                output: String::new(),
+            },
+            ran => ran.map_err(failed)?,
+        };
+        if ended && executed.exit_code() != Some(0) {
+            executed.output.push_str("its container ended\n");
         }
-        view.enter().map_err(failed)?;
-        let executed = run_program::run(command, &BTreeMap::new(), deadline_ms).map_err(failed)?;
         Ok(Reply::Executed { executed })
+    }
+
+    /// Whether a process runs: it may have ended and not been reaped.
+    fn lives(&self, pid: Pid) -> bool {
+        let stat = self.proc.read(&format!("{pid}/stat")).unwrap_or_default();
+        // The name, in brackets, may hold anything.
+        let after_name = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+        !matches!(after_name, [] | [b' ', b'Z' | b'X', ..])
     }
 
     /// Process 1 of a container with a /proc of its own, in which nothing finds itself that runs outside:

@@ -11,12 +11,13 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, chdir};
-use propagation_model::plan::Propagation;
+use propagation_model::plan::{NodeSpec, Propagation};
 use propagation_model::program::StartRefused;
 use propagation_protocol::{Bind, ContainerSpec};
 
 use super::oci::{self, Engine};
-use super::root::IMAGE;
+use super::root::DISK;
+use super::rootfs;
 use super::sub_path::{self, SUB_PATHS};
 use super::view::{View, carries, enter_user_namespace, finished};
 use crate::failure::{errno_name, go_errno_text};
@@ -48,24 +49,24 @@ pub(super) struct Process {
 }
 
 /// Makes one container and returns to `base`, from which it is made; with an OCI runtime where there
-/// is one. A kubelet that `heals` renews the bind of a subPath that is dead. Runs in a child that can
-/// be given up: a volume's source may hang.
+/// is one. Runs in a child that can be given up: a volume's source may hang.
 pub(super) fn create(
     spec: &ContainerSpec,
     proc: &Proc,
     base: &View,
-    heals: bool,
+    node: &NodeSpec,
     engine: Option<&Engine>,
 ) -> Result<Made, StartRefused> {
-    let volume = experiment(spec, proc, heals)?;
+    let volume = experiment(spec, proc, node.kubelet_heals_sub_path)?;
     for bind in std::iter::once(&volume).chain(&spec.volumes[1..]) {
         check_source(&bind.source)?;
         check_covering(bind, proc)?;
     }
+    let rootfs = rootfs::prepare(spec, node.container_fuse_conf.as_deref(), proc)?;
     if let Some(engine) = engine {
-        return oci::create(spec, &volume, proc, base, engine);
+        return oci::create(spec, &volume, &rootfs, proc, base, engine);
     }
-    let made = build(spec, &volume, proc, base);
+    let made = build(spec, &volume, &rootfs, proc, base);
     let made = made.map(|views| Made { views, process: None });
     if base.user.is_none() && !spec.user_namespace {
         let back = base.enter_mounts();
@@ -138,13 +139,14 @@ fn check_covering(bind: &Bind, proc: &Proc) -> Result<(), StartRefused> {
 fn build(
     spec: &ContainerSpec,
     volume: &Bind,
+    rootfs: &Path,
     proc: &Proc,
     base: &View,
 ) -> Result<Vec<View>, StartRefused> {
     if spec.user_namespace {
         enter_user_namespace(proc).map_err(|errno| refused("make the user namespace", errno))?;
     }
-    enter(spec, volume)?;
+    enter(spec, volume, rootfs)?;
     let with_user = spec.user_namespace || base.user.is_some();
     let own = || finished(proc, with_user).map_err(|errno| refused("open the namespace", errno));
     let mut views = vec![own()?];
@@ -159,8 +161,7 @@ fn build(
 }
 
 /// Unshares, makes `/` a slave (or leaves it shared) before any bind, binds, pivots.
-fn enter(spec: &ContainerSpec, volume: &Bind) -> Result<(), StartRefused> {
-    let root = Path::new(IMAGE);
+fn enter(spec: &ContainerSpec, volume: &Bind, root: &Path) -> Result<(), StartRefused> {
     let step = |what: &'static str| move |errno| refused(what, errno);
     unshare(CloneFlags::CLONE_NEWNS).map_err(step("unshare the mount namespace"))?;
     // containerd asks for the root's propagation by the strongest of the volumes'.
@@ -170,7 +171,8 @@ fn enter(spec: &ContainerSpec, volume: &Bind) -> Result<(), StartRefused> {
         false => MsFlags::MS_SLAVE,
     };
     propagate_recursive(Path::new("/"), root_propagation).map_err(step("propagation of /"))?;
-    propagate(root, MsFlags::MS_PRIVATE).map_err(step("propagation of the rootfs' parent"))?;
+    let parent = Path::new(DISK);
+    propagate(parent, MsFlags::MS_PRIVATE).map_err(step("propagation of the rootfs' parent"))?;
     bind_recursive(root, root).map_err(step("bind the rootfs"))?;
     mount_into(root, Path::new("/proc"), "/proc", MsFlags::MS_PRIVATE)?;
     if spec.privileged {
@@ -190,8 +192,8 @@ fn enter(spec: &ContainerSpec, volume: &Bind) -> Result<(), StartRefused> {
     }
     chdir(root).map_err(step("enter the rootfs"))?;
     // `/` stays private, as with runc 1.1.15 to 1.2.6 and 1.3.0. Older ones leave it a slave of the
-    // rootfs' mount, newer ones and crun share it in a group of its own for Bidirectional. No volume
-    // can tell (backend-local/tests/side_by_side/roots.rs).
+    // rootfs' mount, and so does 1.5.2 for HostToContainer; newer ones and crun share it in a group of
+    // its own for Bidirectional. No volume can tell (backend-local/tests/side_by_side/roots.rs).
     pivot_into_current_directory().map_err(step("pivot_root"))
 }
 
@@ -209,7 +211,11 @@ fn mount_into(
         )
     };
     if source.is_dir() {
-        make_directory(&target).map_err(failed)?;
+        make_directory(&target).map_err(|errno| match errno {
+            // mkdir(2) of what is there and is no directory; runtimes look before they make it.
+            Errno::EEXIST => failed(Errno::ENOTDIR),
+            errno => failed(errno),
+        })?;
     } else if !target.exists() {
         // A file is mounted on a file.
         target.parent().map_or(Ok(()), make_directory).map_err(failed)?;

@@ -19,6 +19,7 @@ mod oci;
 mod programs;
 mod role;
 mod root;
+mod rootfs;
 mod server;
 mod start;
 mod sub_path;

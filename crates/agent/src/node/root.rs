@@ -1,8 +1,8 @@
 //! The root of a simulated node, assembled from what is needed. Nothing of the caller's is touched:
 //! all of it lives in the node's own mount namespace.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
@@ -18,8 +18,11 @@ use crate::mounts::{
     propagate_recursive, read_only, remount_read_only, tmpfs,
 };
 
-/// Where the containers' root directory is on the node.
-pub(super) const IMAGE: &str = "/run/propagation/image";
+/// The runtime's disk on the node: the containers' image, their root filesystems, its own program.
+pub(super) const DISK: &str = "/run/propagation/image";
+
+/// What the root filesystem of every container begins as.
+pub(super) const IMAGE: &str = "/run/propagation/image/template";
 
 /// Devices that a node has.
 const DEVICES: [&str; 5] = ["null", "zero", "random", "urandom", "fuse"];
@@ -49,7 +52,6 @@ pub(super) fn enter(setup: &NodeSetup) -> Result<(), Failure> {
     chdir(root).map_err(step("enter its root"))?;
     directories().map_err(|e| system("build the node: make directories", errno_of(&e)))?;
     host.bind_here()?;
-    runtime.map_or(Ok(()), HostRuntime::copy_here)?;
     fs::create_dir_all("proc").map_err(|e| system("make proc", errno_of(&e)))?;
     proc(Path::new("proc")).map_err(step("mount /proc"))?;
     bind_recursive(Path::new("/sys"), Path::new("sys")).map_err(step("bind /sys"))?;
@@ -61,6 +63,7 @@ pub(super) fn enter(setup: &NodeSetup) -> Result<(), Failure> {
     tmpfs(Path::new("/tmp"), "mode=1777").map_err(step("mount /tmp"))?;
     files(setup).map_err(|e| system("build the node: write /etc", errno_of(&e)))?;
     image(setup)?;
+    runtime.map_or(Ok(()), HostRuntime::copy)?;
     propagate_recursive(Path::new("/"), MsFlags::MS_SHARED).map_err(step("make / shared"))?;
     covering(setup)?;
     bridge(setup).map_err(|e| system("build the node: prepare the bridge path", errno_of(&e)))
@@ -135,10 +138,12 @@ fn make_fuse_device(source: &Path, target: &Path) -> bool {
 /// Where the program of an OCI runtime is on the node: by its own name, by which it may go.
 pub(super) fn runtime_on_node(runtime: &RuntimeSpec) -> PathBuf {
     let name = Path::new(&runtime.engine).file_name().unwrap_or_default();
-    Path::new("/run/propagation/runtime").join(name)
+    Path::new(DISK).join("runtime").join(name)
 }
 
-/// The program of an OCI runtime, wherever it is on the host.
+/// The program of an OCI runtime, wherever it is on the host. The node has a copy of it: runc from 1.2 on
+/// runs itself from an overlay of the directory that it lies in, which shows what lies under a bind of the
+/// file.
 struct HostRuntime {
     program: File,
     target: PathBuf,
@@ -153,28 +158,17 @@ impl HostRuntime {
         let program = File::open(&runtime.engine).map_err(|e| {
             system(format!("build the node: open {}", runtime.engine), errno_of(&e))
         })?;
-        let target = runtime_on_node(runtime);
-        let target = target.strip_prefix("/").unwrap_or(&target).to_owned();
-        Ok(Some(Self { program, target }))
+        Ok(Some(Self { program, target: runtime_on_node(runtime) }))
     }
 
-    /// Puts a copy on the node: the machine's own program is in no place from which it could be
-    /// written to. The copy does not count as the node's disk.
-    fn copy_here(mut self) -> Result<(), Failure> {
-        let failed = |errno| system("build the node: copy the runtime", errno);
-        let directory = self.target.parent().unwrap_or(Path::new("run"));
-        make_directory(directory).and_then(|()| tmpfs(directory, "mode=755")).map_err(failed)?;
-        let mut options = fs::OpenOptions::new();
-        let mut copy = options
-            .write(true)
-            .create_new(true)
-            .mode(0o755)
-            .open(&self.target)
-            .map_err(|e| failed(errno_of(&e)))?;
-        std::io::copy(&mut self.program, &mut copy).map_err(|e| failed(errno_of(&e)))?;
-        // A program that is open for writing cannot be executed.
-        drop(copy);
-        read_only(directory).map_err(failed)
+    fn copy(mut self) -> Result<(), Failure> {
+        let mut copy = || -> std::io::Result<()> {
+            self.target.parent().map_or(Ok(()), fs::create_dir_all)?;
+            let mut target =
+                OpenOptions::new().write(true).create_new(true).mode(0o755).open(&self.target)?;
+            std::io::copy(&mut self.program, &mut target).map(drop)
+        };
+        copy().map_err(|e| system("build the node: copy the runtime", errno_of(&e)))
     }
 }
 
@@ -205,22 +199,27 @@ fn etc(directory: &Path, fuse_conf: Option<&str>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The root directory of all containers: a mount of its own, as a container's overlay is.
+/// The runtime's disk, a mount of its own as a container's overlay is, with the image.
 fn image(setup: &NodeSetup) -> Result<(), Failure> {
-    let image = Path::new(IMAGE);
-    let make = || -> std::io::Result<()> {
-        for name in ["dev", "etc", "mnt", "proc", "run", "tmp", "usr", "var"] {
-            fs::create_dir(image.join(name))?;
-        }
-        fs::set_permissions(image.join("tmp"), fs::Permissions::from_mode(0o1777))?;
-        for name in HOST_TOOLS.iter().filter(|name| Path::new("/").join(name).is_symlink()) {
-            symlink(fs::read_link(Path::new("/").join(name))?, image.join(name))?;
-        }
-        etc(&image.join("etc"), setup.spec.container_fuse_conf.as_deref())
-    };
-    make_directory(image).map_err(|errno| system("build the node: make the image", errno))?;
-    tmpfs(image, "mode=755").map_err(|errno| system("build the node: mount the image", errno))?;
-    make().map_err(|e| system("build the node: fill the image", errno_of(&e)))
+    let disk = Path::new(DISK);
+    make_directory(disk).map_err(|errno| system("build the node: make the image", errno))?;
+    tmpfs(disk, "mode=755").map_err(|errno| system("build the node: mount the image", errno))?;
+    let fuse_conf = setup.spec.container_fuse_conf.as_deref();
+    fill_rootfs(Path::new(IMAGE), fuse_conf)
+        .map_err(|e| system("build the node: fill the image", errno_of(&e)))
+}
+
+/// Makes what the root filesystem of every container has.
+pub(super) fn fill_rootfs(rootfs: &Path, fuse_conf: Option<&str>) -> std::io::Result<()> {
+    fs::create_dir_all(rootfs)?;
+    for name in ["dev", "etc", "mnt", "proc", "run", "tmp", "usr", "var"] {
+        fs::create_dir(rootfs.join(name))?;
+    }
+    fs::set_permissions(rootfs.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    for name in HOST_TOOLS.iter().filter(|name| Path::new("/").join(name).is_symlink()) {
+        symlink(fs::read_link(Path::new("/").join(name))?, rootfs.join(name))?;
+    }
+    etc(&rootfs.join("etc"), fuse_conf)
 }
 
 /// The mount that covers the bridge, with the propagation that was asked for.

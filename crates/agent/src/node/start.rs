@@ -215,9 +215,8 @@ fn make(server: &Server, spec: &ContainerSpec) -> Result<Made, StartRefused> {
     if apart {
         base.enter().map_err(refused)?;
     }
-    let heals = server.setup.spec.kubelet_heals_sub_path;
     let engine = server.engine.as_ref();
-    let made = container::create(spec, &server.proc, base, heals, engine)?;
+    let made = container::create(spec, &server.proc, base, &server.setup.spec, engine)?;
     if apart && !has_user_namespace(server, spec) {
         server.view.enter_mounts().map_err(refused)?;
     }

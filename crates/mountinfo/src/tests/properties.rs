@@ -20,7 +20,7 @@ prop_compose! {
         device in any::<(u32, u32)>(),
         paths in (path(), path(), option::of(path())),
         groups in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
-        unbindable in any::<bool>(),
+        (unbindable, root_deleted) in any::<(bool, bool)>(),
         texts in (r"[!-~ż]{1,9}", r"[!-~ż]{1,9}", r"[ -~ż\t\r]{1,9}"),
     ) -> MountEntry {
         MountEntry {
@@ -28,6 +28,7 @@ prop_compose! {
             parent_id: ids.1,
             device: DeviceId { major: device.0, minor: device.1 },
             root: paths.0,
+            root_deleted,
             mount_point: MountPath::from("/").join(&paths.1),
             source: paths.2.unwrap_or_else(|| "".into()),
             mount_options: texts.0,

@@ -127,8 +127,12 @@ pub(crate) async fn start_together(
         return Ok(Vec::new());
     }
     let act = context.begin_act(Deed::Start, specs.iter().map(|spec| spec.name.clone()));
-    let serves = specs.iter().any(|spec| spec.role == Role::Producer);
-    if serves || context.marker().is_err() {
+    let producers = specs.iter().filter(|spec| spec.role == Role::Producer);
+    let serves = producers.clone().next().is_some();
+    for producer in producers {
+        context.next_generation_of(producer)?;
+    }
+    if context.marker().is_err() {
         context.next_generation()?;
     }
     let mut specs = specs.to_vec();
@@ -199,7 +203,7 @@ async fn restart_now(
     is_producer: bool,
 ) -> Result<(), Error> {
     let marker = match is_producer {
-        true => context.next_generation()?,
+        true => context.next_generation_of(spec)?,
         false => context.marker()?.clone(),
     };
     let Some(workload) = context.workload(&spec.name) else {

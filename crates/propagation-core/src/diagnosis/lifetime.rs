@@ -246,7 +246,7 @@ fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
         for one in &capture.tables {
             let path = scene.path_of(&one.actor);
             let covering = one.table.covering(&path);
-            if let Some(mount) = covering.filter(|m| m.root.as_bytes().ends_with(b"//deleted")) {
+            if let Some(mount) = covering.filter(|m| m.root_deleted) {
                 found.push((&one.actor, mount));
             }
         }

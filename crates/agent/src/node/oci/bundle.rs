@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
 
 use propagation_model::plan::Propagation;
 use propagation_model::program::{PATH, StartRefused};
@@ -11,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::super::capabilities;
 use super::super::container::refused;
-use super::super::root::IMAGE;
 use super::PROGRAM;
 use crate::mounts::errno_of;
 
@@ -48,10 +48,12 @@ pub(super) fn devices() -> Result<Vec<Device>, StartRefused> {
     read().map_err(|error| refused("list the node's devices", errno_of(&error)))
 }
 
-/// The runtime's configuration of a container whose first volume is `volume`.
+/// The runtime's configuration of a container whose first volume is `volume`, and whose root filesystem is
+/// at `rootfs` on the node.
 pub(super) fn config(
     spec: &ContainerSpec,
     volume: &Bind,
+    rootfs: &Path,
     devices: &[Device],
     capabilities: &[String],
 ) -> Value {
@@ -94,7 +96,7 @@ pub(super) fn config(
                 "permitted": capabilities,
             },
         },
-        "root": { "path": IMAGE, "readonly": false },
+        "root": { "path": rootfs, "readonly": false },
         "mounts": mounts,
         "linux": { "namespaces": [{ "type": "pid" }, { "type": "mount" }] },
     });
@@ -155,6 +157,7 @@ mod tests {
             made_in: Place::Node,
             tools: false,
             uid: 0,
+            watches: true,
             program: true,
             replicas: 1,
             marker,
@@ -170,7 +173,7 @@ mod tests {
     fn written(volumes: Vec<Bind>, privileged: bool) -> Value {
         let spec = spec(volumes, privileged);
         let fuse = Device { path: "/dev/fuse".into(), major: 10, minor: 229, mode: 0o666 };
-        config(&spec, &spec.volumes[0], &[fuse], &["CAP_KILL".into()])
+        config(&spec, &spec.volumes[0], Path::new("/rootfs"), &[fuse], &["CAP_KILL".into()])
     }
 
     #[test]

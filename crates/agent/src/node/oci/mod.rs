@@ -38,7 +38,7 @@ use crate::mounts::{Proc, errno_of};
 use crate::pipe::Pipe;
 
 /// The container's program: the agent, which is static.
-const PROGRAM: &str = "/propagation-agent";
+pub(super) const PROGRAM: &str = "/propagation-agent";
 
 /// Where bundles are on the node, one directory for each container.
 const BUNDLES: &str = "/run/propagation/bundles";
@@ -89,13 +89,14 @@ impl Handle {
 pub(super) fn create(
     spec: &ContainerSpec,
     volume: &Bind,
+    rootfs: &Path,
     proc: &Proc,
     base: &View,
     engine: &Engine,
 ) -> Result<Made, StartRefused> {
     let handle = Handle::new(engine, spec.id);
     let capabilities = bundle::capabilities_of(spec)?;
-    let config = bundle::config(spec, volume, &bundle::devices()?, &capabilities);
+    let config = bundle::config(spec, volume, rootfs, &bundle::devices()?, &capabilities);
     let write = || -> std::io::Result<()> {
         fs::create_dir_all(&handle.bundle)?;
         fs::write(handle.bundle.join("config.json"), serde_json::to_vec_pretty(&config)?)

@@ -226,6 +226,7 @@ impl Kernel {
             parent_id: mount.parent.unwrap_or(OUT_OF_VIEW),
             device: DeviceId { major: 0, minor: mount.superblock },
             root: mount.root.as_str().into(),
+            root_deleted: false,
             mount_point: self.mount_point(mount).as_str().into(),
             mount_options: "rw,relatime".into(),
             shared: mount.groups.peer,
