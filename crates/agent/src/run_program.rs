@@ -19,6 +19,9 @@ use crate::mounts::errno_of;
 /// How much of what a program prints is kept, in bytes.
 const KEPT_BYTES: u64 = 64 * 1024;
 
+/// The exit code that shells give for a program that cannot be started.
+pub(crate) const NOT_STARTED: i32 = 127;
+
 /// A command with the environment that programs of a scenario have.
 pub(crate) fn command(words: &[String], environment: &BTreeMap<String, String>) -> Command {
     let mut command = Command::new(&words[0]);
@@ -75,7 +78,7 @@ fn run_here(words: &[String], environment: &BTreeMap<String, String>) -> Execute
     // Programs inherit the mask, and are not to have what the agent waits for blocked.
     let _ = SigSet::all().thread_unblock();
     let cannot = |errno: Errno| Executed {
-        state: Some(ProgramState::Exited { code: 127 }),
+        state: Some(ProgramState::Exited { code: NOT_STARTED }),
         output: format!("{}: {}", words[0], errno_text(errno)),
     };
     let mut output = match memfd_create(c"output", MFdFlags::MFD_CLOEXEC) {

@@ -1,10 +1,12 @@
 //! The calls that are carried out at once: facts, changes, re-binds.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use propagation_model::ErrorKind;
@@ -19,7 +21,7 @@ use crate::bridge::{self, Side};
 use crate::changes::{apply, remove_empty, remove_line};
 use crate::facts;
 use crate::failure::{failure, system};
-use crate::mounts::unmount_lazily;
+use crate::mounts::{to_nix, unmount_lazily};
 use crate::run_program;
 
 impl Server {
@@ -92,6 +94,8 @@ impl Server {
         let failed = |errno| system(words.clone(), errno);
         let view = self.view_of(place)?;
         let init = self.apart_in(place);
+        // Opened before: its number may be another's afterwards.
+        let watched = init.map(watch_end).transpose();
         let enter = || {
             if let Some(pid) = init {
                 let processes = self.proc.open_file(&format!("{pid}/ns/pid"))?;
@@ -100,28 +104,27 @@ impl Server {
             }
             view.enter()
         };
-        let ran = run_program::run_after(command, &BTreeMap::new(), deadline_ms, enter);
-        let ended = init.is_some_and(|pid| !self.lives(pid));
-        let mut executed = match ran {
+        let ran = watched.and_then(|watched| {
+            let ran = run_program::run_after(command, &BTreeMap::new(), deadline_ms, enter);
+            ran.map(|executed| (executed, watched))
+        });
+        let killed = || ProgramState::Signaled { signal: "SIGKILL".into() };
+        let executed = match ran {
             // Its pid namespace was gone before the program was in it.
-            Err(Errno::ENOENT | Errno::ESRCH) if ended => Executed {
-                state: Some(ProgramState::Signaled { signal: "SIGKILL".into() }),
-                output: String::new(),
-            },
-            ran => ran.map_err(failed)?,
+            Err(Errno::ENOENT | Errno::ESRCH) if init.is_some() => {
+                Executed { state: Some(killed()), output: CONTAINER_ENDED.into() }
+            }
+            Err(errno) => return Err(failed(errno)),
+            Ok((mut executed, watched)) => {
+                let cut_short = executed.state == Some(killed())
+                    || executed.exit_code() == Some(run_program::NOT_STARTED);
+                if cut_short && watched.is_some_and(|watched| ends(&watched)) {
+                    executed.output.push_str(CONTAINER_ENDED);
+                }
+                executed
+            }
         };
-        if ended && executed.exit_code() != Some(0) {
-            executed.output.push_str("its container ended\n");
-        }
         Ok(Reply::Executed { executed })
-    }
-
-    /// Whether a process runs: it may have ended and not been reaped.
-    fn lives(&self, pid: Pid) -> bool {
-        let stat = self.proc.read(&format!("{pid}/stat")).unwrap_or_default();
-        // The name, in brackets, may hold anything.
-        let after_name = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
-        !matches!(after_name, [] | [b' ', b'Z' | b'X', ..])
     }
 
     /// Process 1 of a container with a /proc of its own, in which nothing finds itself that runs outside:
@@ -191,4 +194,21 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// What is said of a program that its container took with it.
+const CONTAINER_ENDED: &str = "its container ended\n";
+
+/// A descriptor that becomes ready when a process ends.
+fn watch_end(pid: Pid) -> Result<OwnedFd, Errno> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::ESRCH)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(to_nix)
+}
+
+/// Whether a process ends: process 1 of a pid namespace waits for those that it takes with it.
+fn ends(watched: &OwnedFd) -> bool {
+    /// Far above what it takes, in milliseconds.
+    const LIMIT_MS: u16 = 2_000;
+    let mut descriptors = [PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut descriptors, PollTimeout::from(LIMIT_MS)), Ok(ready) if ready > 0)
 }
