@@ -19,6 +19,9 @@ use crate::mounts::errno_of;
 /// How much of what a program prints is kept, in bytes.
 const KEPT_BYTES: u64 = 64 * 1024;
 
+/// The exit code that shells give for a program that cannot be started.
+pub(crate) const NOT_STARTED: i32 = 127;
+
 /// A command with the environment that programs of a scenario have.
 pub(crate) fn command(words: &[String], environment: &BTreeMap<String, String>) -> Command {
     let mut command = Command::new(&words[0]);
@@ -45,8 +48,28 @@ pub(crate) fn run(
     environment: &BTreeMap<String, String>,
     deadline_ms: u64,
 ) -> Result<Executed, Errno> {
-    let executed = within(deadline_ms, || run_here(words, environment))?;
-    Ok(executed.unwrap_or_else(|| Executed { state: None, output: String::new() }))
+    run_after(words, environment, deadline_ms, || Ok(()))
+}
+
+/// As [`run`], in the namespaces that `enter` enters. The process that waits for the program is in no other
+/// pid namespace than before, so that it outlives one that ends with the program in it.
+///
+/// # Errors
+/// As [`run`], and those of `enter`.
+pub(crate) fn run_after(
+    words: &[String],
+    environment: &BTreeMap<String, String>,
+    deadline_ms: u64,
+    enter: impl FnOnce() -> Result<(), Errno>,
+) -> Result<Executed, Errno> {
+    let work = || match enter() {
+        Ok(()) => Ok(run_here(words, environment)),
+        Err(errno) => Err(errno as i32),
+    };
+    match within(deadline_ms, work)? {
+        None => Ok(Executed { state: None, output: String::new() }),
+        Some(ran) => ran.map_err(Errno::from_raw),
+    }
 }
 
 fn run_here(words: &[String], environment: &BTreeMap<String, String>) -> Executed {
@@ -55,7 +78,7 @@ fn run_here(words: &[String], environment: &BTreeMap<String, String>) -> Execute
     // Programs inherit the mask, and are not to have what the agent waits for blocked.
     let _ = SigSet::all().thread_unblock();
     let cannot = |errno: Errno| Executed {
-        state: Some(ProgramState::Exited { code: 127 }),
+        state: Some(ProgramState::Exited { code: NOT_STARTED }),
         output: format!("{}: {}", words[0], errno_text(errno)),
     };
     let mut output = match memfd_create(c"output", MFdFlags::MFD_CLOEXEC) {

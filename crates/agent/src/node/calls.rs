@@ -1,13 +1,17 @@
 //! The calls that are carried out at once: facts, changes, re-binds.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use propagation_core::ErrorKind;
 use propagation_core::journal::HostChange;
 use propagation_core::mountinfo::{MountEntry, MountPath, MountTable};
+use propagation_core::program::{Executed, ProgramState};
 use propagation_core::protocol::{Call, Failure, Place, Reply};
 
 use super::root::IMAGE;
@@ -17,7 +21,7 @@ use crate::bridge::{self, Side};
 use crate::changes::{apply, remove_empty, remove_line};
 use crate::facts;
 use crate::failure::{failure, system};
-use crate::mounts::unmount_lazily;
+use crate::mounts::{to_nix, unmount_lazily};
 use crate::run_program;
 
 impl Server {
@@ -89,13 +93,37 @@ impl Server {
         let words = format!("run {}", command.join(" "));
         let failed = |errno| system(words.clone(), errno);
         let view = self.view_of(place)?;
-        if let Some(pid) = self.apart_in(place) {
-            let processes = self.proc.open_file(&format!("{pid}/ns/pid")).map_err(failed)?;
-            // For the children of this process.
-            setns(processes, CloneFlags::CLONE_NEWPID).map_err(failed)?;
-        }
-        view.enter().map_err(failed)?;
-        let executed = run_program::run(command, &BTreeMap::new(), deadline_ms).map_err(failed)?;
+        let init = self.apart_in(place);
+        // Opened before: its number may be another's afterwards.
+        let watched = init.map(watch_end).transpose();
+        let enter = || {
+            if let Some(pid) = init {
+                let processes = self.proc.open_file(&format!("{pid}/ns/pid"))?;
+                // For the children of this process.
+                setns(processes, CloneFlags::CLONE_NEWPID)?;
+            }
+            view.enter()
+        };
+        let ran = watched.and_then(|watched| {
+            let ran = run_program::run_after(command, &BTreeMap::new(), deadline_ms, enter);
+            ran.map(|executed| (executed, watched))
+        });
+        let killed = || ProgramState::Signaled { signal: "SIGKILL".into() };
+        let executed = match ran {
+            // Its pid namespace was gone before the program was in it.
+            Err(Errno::ENOENT | Errno::ESRCH) if init.is_some() => {
+                Executed { state: Some(killed()), output: CONTAINER_ENDED.into() }
+            }
+            Err(errno) => return Err(failed(errno)),
+            Ok((mut executed, watched)) => {
+                let cut_short = executed.state == Some(killed())
+                    || executed.exit_code() == Some(run_program::NOT_STARTED);
+                if cut_short && watched.is_some_and(|watched| ends(&watched)) {
+                    executed.output.push_str(CONTAINER_ENDED);
+                }
+                executed
+            }
+        };
         Ok(Reply::Executed { executed })
     }
 
@@ -166,4 +194,21 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// What is said of a program that its container took with it.
+const CONTAINER_ENDED: &str = "its container ended\n";
+
+/// A descriptor that becomes ready when a process ends.
+fn watch_end(pid: Pid) -> Result<OwnedFd, Errno> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::ESRCH)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(to_nix)
+}
+
+/// Whether a process ends: process 1 of a pid namespace waits for those that it takes with it.
+fn ends(watched: &OwnedFd) -> bool {
+    /// Far above what it takes, in milliseconds.
+    const LIMIT_MS: u16 = 2_000;
+    let mut descriptors = [PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut descriptors, PollTimeout::from(LIMIT_MS)), Ok(ready) if ready > 0)
 }

@@ -7,7 +7,6 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use propagation_core::ErrorKind;
-use propagation_core::mountinfo::MountPath;
 use propagation_core::plan::{Fault, Role};
 use propagation_core::protocol::{Failure, ProgramCommand, Reply};
 
@@ -55,7 +54,8 @@ impl Server {
         work(container).map(|()| None)
     }
 
-    /// Ends the connection of a producer's mount through fusectl.
+    /// Ends the connection that a producer's daemon serves, or that is mounted in a container, through
+    /// fusectl.
     fn abort(&self, id: u32) -> Result<String, Failure> {
         let operation = "abort the FUSE connection";
         let refuse = |reason: String, fix: Option<&str>| {
@@ -64,16 +64,16 @@ impl Server {
         let Some(container) = self.containers.get(&id) else {
             return refuse("there is no such container, or it has ended".into(), None);
         };
-        let path = MountPath::from(container.spec().fuse_path.as_str());
-        let table = match container.view(0) {
-            Some(view) => self.table_of(view)?,
-            None => return refuse("its container has ended".into(), None),
-        };
-        let Some(mount) = table.at(&path).filter(|mount| mount.is_fuse()) else {
-            return refuse(format!("nothing is mounted at {path}"), None);
+        let own = container.connection();
+        let Some(connection) = own.or_else(|| self.connection_at_mountpoint(container)) else {
+            let path = &container.spec().fuse_path;
+            return refuse(
+                format!("no daemon of it serves, and nothing is mounted at {path}"),
+                None,
+            );
         };
         let connections = Path::new(CONNECTIONS);
-        let file = connections.join(mount.device.minor.to_string()).join("abort");
+        let file = connections.join(connection.to_string()).join("abort");
         if !file.exists() {
             // On the node only: its mount namespace is its own.
             let _ = mount_fusectl(connections);

@@ -10,6 +10,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use propagation_core::ErrorKind;
 use propagation_core::marker::Marker;
+use propagation_core::mountinfo::MountPath;
 use propagation_core::observation::Access;
 use propagation_core::plan::Stale;
 use propagation_core::program::ProgramState;
@@ -175,6 +176,7 @@ impl Server {
                 self.outbox.push(Message::Answer { id: request, result });
             }
         }
+        self.note_connections();
         let mut jobs = std::mem::take(&mut self.jobs);
         jobs.retain_mut(|job| {
             let progress = match &mut job.work {
@@ -194,6 +196,26 @@ impl Server {
             }
         });
         self.jobs.append(&mut jobs);
+    }
+
+    /// Notes which connections the daemons serve that have just mounted.
+    fn note_connections(&mut self) {
+        let mounted = self.containers.iter().filter(|(_, container)| container.has_mounted());
+        let mounted: Vec<(u32, Option<u32>)> = mounted
+            .map(|(id, container)| (*id, self.connection_at_mountpoint(container)))
+            .collect();
+        for (id, connection) in mounted {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.serves_connection(connection);
+            }
+        }
+    }
+
+    /// The FUSE connection that is mounted at the mountpoint of a container, as it sees it.
+    pub(super) fn connection_at_mountpoint(&self, container: &Container) -> Option<u32> {
+        let table = self.table_of(container.view(0)?).ok()?;
+        let mount = table.at(&MountPath::from(container.spec().fuse_path.as_str()))?;
+        mount.is_fuse().then_some(mount.device.minor)
     }
 
     /// Collects ended and stopped children.

@@ -39,6 +39,11 @@ pub(super) struct Container {
     /// Who holds the descriptor of its FUSE connection.
     kept: Option<Keeper>,
     load: Option<Load>,
+    /// The FUSE connection that its daemon serves, once that has mounted: it lives on where nothing is
+    /// mounted on the node any more.
+    connection: Option<u32>,
+    /// It has mounted, and which connection that is has not been looked up.
+    mounted: bool,
     /// What the runtime knows it by, until its process has ended.
     handle: Option<Handle>,
     /// The limit that its daemon is to outgrow.
@@ -79,6 +84,8 @@ impl Container {
             removed: false,
             source: source.to_owned(),
             kept: None,
+            connection: None,
+            mounted: false,
             load,
             memory_limit: None,
         })
@@ -91,6 +98,22 @@ impl Container {
 
     pub(super) fn spec(&self) -> &ContainerSpec {
         &self.spec
+    }
+
+    /// The FUSE connection of its daemon.
+    pub(super) fn connection(&self) -> Option<u32> {
+        self.connection
+    }
+
+    /// Takes note of the connection that its daemon serves.
+    pub(super) fn serves_connection(&mut self, connection: Option<u32>) {
+        self.mounted = false;
+        self.connection = connection.or(self.connection);
+    }
+
+    /// Whether it has mounted since its connection was noted last.
+    pub(super) fn has_mounted(&self) -> bool {
+        self.mounted
     }
 
     /// Process 1 of the container, while it runs.
@@ -133,11 +156,15 @@ impl Container {
                 }
                 ProgramEvent::DaemonEnded { state } => {
                     let evidence = format!("the daemon of {}: {state}", self.spec.name);
+                    self.connection = self.connection.filter(|_| self.kept.is_some());
                     let ended = |awaited| awaited == Awaited::DaemonEnd;
                     answers.extend(self.waiting.settle(ended, &evidence));
                     events.push(ProgramEvent::DaemonEnded { state });
                 }
-                event => events.push(event),
+                event => {
+                    self.mounted |= matches!(event, ProgramEvent::Mounted { .. });
+                    events.push(event);
+                }
             }
         }
         (events, answers)
@@ -169,6 +196,7 @@ impl Container {
     pub(super) fn ended(&mut self, state: &ProgramState) -> Vec<Answer> {
         let Some(program) = &mut self.program else { return Vec::new() };
         program.running = false;
+        self.connection = self.connection.filter(|_| self.kept.is_some());
         let pid = program.pid;
         self.load = None;
         if let Some(handle) = self.handle.take() {
