@@ -12,7 +12,7 @@ use crate::marker::{MARKER_FILE, PLAIN_FILE};
 use crate::mountinfo::MountTable;
 use crate::node::{Probe, Target};
 use crate::observation::{Actor, Observation, Outcome, Via};
-use crate::plan::{Plan, Volume};
+use crate::plan::Plan;
 use crate::program::Executed;
 use crate::protocol::{Call, Look, Reply, Seen};
 use crate::report::Usage;
@@ -115,8 +115,9 @@ impl<C: Connection> NodeClient<C> {
     fn look(&self, actor: &Actor, probe: &Probe) -> Result<Option<Look>, Error> {
         let (place, spec) = self.programs.place(actor)?;
         let bridge = &self.plan.bridge;
-        let is_file = spec.as_ref().is_some_and(|spec| spec.volume == Volume::File);
         let paths = spec.map(|spec| spec.paths(bridge));
+        let mount_point = paths.as_ref().map(|paths| paths.mount_point.clone());
+        let mount_point = mount_point.filter(|_| probe.target == Target::Fuse);
         let (directory, file) = match (probe.target, paths) {
             (Target::Fuse, Some(paths)) => (Some(paths.fuse), MARKER_FILE),
             (Target::Fuse, None) => (Some(bridge.fuse_path()), MARKER_FILE),
@@ -127,10 +128,7 @@ impl<C: Connection> NodeClient<C> {
         };
         Ok(directory.map(|directory| Look {
             place,
-            mount_point: match is_file {
-                true => format!("{directory}/{file}"),
-                false => directory.clone(),
-            },
+            mount_point: mount_point.unwrap_or_else(|| directory.clone()),
             directory,
             file: file.into(),
             uids: probe.uids.clone(),

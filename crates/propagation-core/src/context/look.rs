@@ -163,7 +163,8 @@ impl RunContext<'_> {
             Actor::Workload { name, .. } => self.plan.workload(name),
             _ => None,
         };
-        spec.map_or_else(|| bridge.fuse_path(), |spec| spec.paths(bridge).fuse).as_str().into()
+        let path = spec.map(|spec| spec.paths(bridge).mount_point);
+        path.unwrap_or_else(|| bridge.fuse_path()).as_str().into()
     }
 
     /// Whether the actor has read a fresh marker at some time: only then can it lose it.

@@ -276,7 +276,7 @@ impl<'r> Scene<'r> {
     pub(super) fn path_of(&self, actor: &Actor) -> MountPath {
         match actor {
             Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
-                let spec = self.spec(name).map(|spec| self.paths(spec).fuse);
+                let spec = self.spec(name).map(|spec| self.paths(spec).mount_point);
                 spec.map_or_else(|| self.fuse_path.clone(), |path| path.as_str().into())
             }
             Actor::Node | Actor::Runtime => self.fuse_path.clone(),

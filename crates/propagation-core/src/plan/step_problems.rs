@@ -2,10 +2,10 @@
 
 use super::expect::{Aspect, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
 use super::fault::{Fault, Repair};
-use super::step::{Action, Names, Step};
+use super::step::{Action, Names, PhaseName, Step};
 use super::validate::Problem;
 use super::words::{ERRNOS, SIGNALS};
-use super::{Plan, Role};
+use super::{Plan, Role, WorkloadSpec};
 use crate::suggest::nearest;
 
 /// The most steps that are done, repetitions counted.
@@ -74,12 +74,16 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
             "the five phases are run once",
             "move it out of `repeat`, or use start, fault and repair",
         )),
+        Action::Phase(PhaseName::StaleMount) => {
+            let told = plan.producer().and_then(|spec| impossible(plan, &plan.fault, spec));
+            told.map(|(reason, fix)| Problem::new("fault", reason, fix))
+        }
         Action::Start(who) => names("start", who),
         Action::Stop(who) => names("stop", who),
         Action::Restart(who) => names("restart", who),
         Action::Recreate(who) => names("recreate", who),
         Action::Fault(fault) => fault_problem(plan, at, step, fault),
-        Action::Repair(repair) => repair_problem(plan, at, *repair),
+        Action::Repair(repair) => repair_problem(plan, at, step, *repair),
         Action::Execute { command, .. } if command.is_empty() => {
             let reason = "there is no program in it";
             let fix = "write a program and its arguments: [umount, --lazy, \"{mountpoint}\"]";
@@ -111,24 +115,54 @@ fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Pr
         };
         return Some(Problem::new(at, reason, hint));
     }
-    let served = match step.on.as_ref().map(Names::as_slice) {
-        Some([name]) => plan.workload(name),
-        _ => plan.producer(),
+    let targets: Vec<&WorkloadSpec> = match &step.on {
+        Some(names) if !names.is_all() => {
+            names.as_slice().iter().filter_map(|name| plan.workload(name)).collect()
+        }
+        Some(_) => plan.with_role(Role::Producer).collect(),
+        None => plan.producer().into_iter().collect(),
     };
-    let Some(served) = served else {
+    if targets.is_empty() {
+        // A name that nobody has is said where it stands.
+        let named = step.on.as_ref().is_some_and(|names| !names.is_all());
         let fix = "add a workload with role producer, or say whom with `on`";
-        return Some(Problem::new(at, "there is no producer to do it to", fix));
-    };
-    let builtin_only = matches!(fault, Fault::Slow(_) | Fault::Errors(_));
-    (builtin_only && !plan.fuse_of(served).is_builtin()).then(|| {
-        let reason = "only the built-in filesystem can be told to be slow or to fail";
-        Problem::new(at, reason, "leave out `command`, or use stop")
-    })
+        return (!named).then(|| Problem::new(at, "there is no producer to do it to", fix));
+    }
+    targets
+        .into_iter()
+        .find_map(|spec| impossible(plan, fault, spec))
+        .map(|(reason, fix)| Problem::new(at, reason, fix))
 }
 
-fn repair_problem(plan: &Plan, at: &str, repair: Repair) -> Option<Problem> {
-    let keeps = |plan: &Plan| plan.with_role(Role::Producer).any(|spec| plan.fuse_of(spec).keeper);
-    (repair == Repair::HandOver && !keeps(plan)).then(|| {
+/// Why a fault can never be done to a workload, and what can.
+fn impossible(plan: &Plan, fault: &Fault, spec: &WorkloadSpec) -> Option<(String, &'static str)> {
+    let name = &spec.name;
+    let serves = spec.role == Role::Producer;
+    let builtin = plan.fuse_of(spec).is_builtin();
+    match fault {
+        Fault::Exit | Fault::Slow(_) | Fault::Errors(_) | Fault::Oom if !serves => {
+            let reason = format!("{name:?} is a {}: it serves no filesystem", spec.role);
+            Some((reason, "name a producer with `on`, or use kill, terminate or stop"))
+        }
+        Fault::Slow(_) | Fault::Errors(_) if !builtin => {
+            let reason = "only the built-in filesystem can be told to be slow or to fail";
+            Some((reason.into(), "leave out `command`, or use stop"))
+        }
+        Fault::Oom if !builtin || spec.supervised => {
+            let reason = "only a built-in daemon that is process 1 can be told to use memory";
+            Some((reason.into(), "leave out `command` and `supervised`, or use kill"))
+        }
+        _ => None,
+    }
+}
+
+fn repair_problem(plan: &Plan, at: &str, step: &Step, repair: Repair) -> Option<Problem> {
+    let meant = |spec: &&WorkloadSpec| step.on.as_ref().is_none_or(|names| names.mean(&spec.name));
+    let meant: Vec<&WorkloadSpec> = plan.with_role(Role::Producer).filter(meant).collect();
+    // That somebody else is named is said where the name stands.
+    let others = step.on.is_some() && meant.is_empty();
+    let kept = meant.iter().any(|spec| plan.fuse_of(spec).keeper);
+    (repair == Repair::HandOver && !others && !kept).then(|| {
         Problem::new(
             format!("{at}.repair"),
             "nobody keeps the descriptor that is to be handed over",
@@ -240,6 +274,11 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
     if about_a_program && plan.workload(&subject.actor).is_none() {
         let reason = format!("{} has no program of the run", subject.actor);
         return Some(Problem::new(at, reason, "name a workload"));
+    }
+    let loaded = |spec: &WorkloadSpec| spec.readers + spec.writers > 0;
+    if subject.aspect == Aspect::Load && !plan.workload(&subject.actor).is_some_and(loaded) {
+        let reason = format!("{} has no readers and no writers", subject.actor);
+        return Some(Problem::new(at, reason, "give the workload `readers` or `writers`"));
     }
     if *expected == Expected::default() {
         return Some(Problem::new(at, "nothing is expected", "write an outcome such as ok"));

@@ -53,6 +53,16 @@ pub enum Role {
     Control,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+            Self::Control => "control",
+        })
+    }
+}
+
 /// Which host directory or file a workload's volume is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
@@ -125,6 +135,9 @@ pub struct VolumePaths {
     pub destination: String,
     /// Where the FUSE mount is, seen from the container.
     pub fuse: String,
+    /// Where the mount that the container sees has its mount point: `fuse`, or the file in it where the
+    /// volume is that file.
+    pub mount_point: String,
     /// Where the bridge is, seen from the container: nowhere when the volume is the mountpoint.
     pub bridge: Option<String>,
 }
@@ -402,14 +415,42 @@ impl WorkloadSpec {
         fuse: String,
     ) -> VolumePaths {
         if self.host {
-            let (destination, fuse) = (source.clone(), bridge.fuse_path());
-            return VolumePaths { source, destination, fuse, bridge: Some(bridge.path.clone()) };
+            let fuse = match &self.volume {
+                Volume::Path(path) => path.clone(),
+                _ => bridge.fuse_path(),
+            };
+            let (destination, mount_point) = (source.clone(), fuse.clone());
+            let bridge = Some(bridge.path.clone());
+            return VolumePaths { source, destination, fuse, mount_point, bridge };
         }
         if self.sub_path.is_some() {
             let fuse = format!("/mnt/{}", bridge.mountpoint);
-            return VolumePaths { source, destination: fuse.clone(), fuse, bridge: None };
+            let (destination, mount_point) = (fuse.clone(), fuse.clone());
+            return VolumePaths { source, destination, fuse, mount_point, bridge: None };
         }
-        VolumePaths { source, destination, fuse, bridge: in_bridge }
+        let mount_point = match self.volume {
+            Volume::File => destination.clone(),
+            _ => fuse.clone(),
+        };
+        VolumePaths { source, destination, fuse, mount_point, bridge: in_bridge }
+    }
+
+    /// Where on the node the mount lies that it makes or looks at: of a producer its mountpoint.
+    ///
+    /// ```
+    /// use propagation_core::plan::{Bridge, Role, Volume, WorkloadSpec};
+    ///
+    /// let mut producer = WorkloadSpec::new("second", Role::Producer);
+    /// assert_eq!(producer.path_on_node(&Bridge::default()), "/tmp/fuse-test-bridge/dfs");
+    /// producer.volume = Volume::Path("/srv/second".into());
+    /// assert_eq!(producer.path_on_node(&Bridge::default()), "/srv/second");
+    /// ```
+    pub fn path_on_node(&self, bridge: &Bridge) -> String {
+        match (&self.volume, &self.sub_path) {
+            (_, Some(part)) => format!("{}/{part}", self.paths(bridge).source),
+            (Volume::Path(path), None) => path.clone(),
+            (_, None) => bridge.fuse_path(),
+        }
     }
 }
 

@@ -114,7 +114,7 @@ fn views<'a>(plan: &Plan, capture: &'a Capture) -> Vec<View<'a>> {
                     Role::Control => Part::Control,
                     _ => Part::Reader,
                 };
-                (part, MountPath::from(spec.paths(&plan.bridge).fuse.as_str()))
+                (part, MountPath::from(spec.paths(&plan.bridge).mount_point.as_str()))
             }
         };
         let name = one.actor.to_string();
