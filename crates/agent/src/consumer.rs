@@ -40,6 +40,8 @@ pub struct Consumer {
     pub marker_ms: u64,
     /// How long one look may take, in milliseconds.
     pub probe_ms: u64,
+    /// Whether it looks at all; otherwise it waits for its end.
+    pub watches: bool,
 }
 
 /// A look with what the log shows of it.
@@ -53,7 +55,7 @@ struct Looked {
 /// One look, with the names and the content for the log when they are wanted.
 fn look_once(proc: &Proc, mountpoint: &str, with_content: bool) -> Looked {
     let uid = Uid::effective().as_raw();
-    let seen = look(proc, Spot::in_mount(mountpoint, MARKER_FILE), Access::Read, uid, None);
+    let seen = look(proc, Spot::in_mount(mountpoint, MARKER_FILE), Access::Read, uid, &[]);
     let (mut names, mut content) = (Vec::new(), Vec::new());
     if with_content && seen.outcome.is_ok() {
         names = listing(mountpoint);
@@ -119,6 +121,7 @@ impl<'a> Watching<'a> {
         let mountpoint = consumer.mountpoint.as_str();
         reporter.log_line(ConsumerLine::Waiting { mountpoint, watch: mounts.name() });
         let now = now_ns();
+        let unless_blind = |time| if consumer.watches { time } else { u64::MAX };
         Ok(Self {
             consumer,
             reporter,
@@ -126,8 +129,8 @@ impl<'a> Watching<'a> {
             mounts,
             term,
             stage: Stage::Waiting,
-            give_up_at: now + consumer.marker_ms * 1_000_000,
-            next_look_at: now,
+            give_up_at: unless_blind(now + consumer.marker_ms * 1_000_000),
+            next_look_at: unless_blind(now),
             looker: None,
             look_until: None,
             look_again: false,
@@ -239,7 +242,7 @@ impl<'a> Watching<'a> {
         }
         if mount_event {
             self.mounts.drain();
-            self.look_again = true;
+            self.look_again = self.consumer.watches;
         }
         if held {
             self.take_held()?;

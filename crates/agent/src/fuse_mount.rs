@@ -8,10 +8,13 @@ use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{Gid, Uid};
+use propagation_core::mountinfo::{MountEntry, MountPath};
 use propagation_core::plan::FuseSpec;
 
+use crate::child::within;
 use crate::failure::errno_text;
-use crate::mounts::{errno_of, unmount_lazily};
+use crate::liveness::is_dead;
+use crate::mounts::{Proc, errno_of, unmount_lazily};
 use crate::pipe::Pipe;
 
 /// The filesystem type of the producer's mounts, as mountinfo shows it.
@@ -123,6 +126,35 @@ fn mount_through_helper(path: &Path, how: &Options) -> Result<OwnedFd, String> {
     } else {
         words.to_owned()
     })
+}
+
+/// Takes dead mounts of types that `fits` off a mountpoint, from the top down to the first that lives, and
+/// returns how many there were. One that does not say in time whether it lives has a daemon.
+///
+/// # Errors
+/// In words, when one cannot be taken off.
+pub(crate) fn clear_dead(
+    path: &str,
+    proc: &Proc,
+    fits: impl Fn(&MountEntry) -> bool,
+) -> Result<usize, String> {
+    /// How long a living daemon may take to say so, in milliseconds.
+    const ANSWER_MS: u64 = 1_000;
+    let mountpoint = Path::new(path);
+    let mut taken = 0;
+    loop {
+        let table = proc.mount_table().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
+        if !table.at(&MountPath::from(path)).is_some_and(&fits) {
+            return Ok(taken);
+        }
+        let dead = within(ANSWER_MS, || is_dead(mountpoint));
+        if !dead.map_err(|errno| format!("look at {path}: {}", errno_text(errno)))?.unwrap_or(false)
+        {
+            return Ok(taken);
+        }
+        unmount(mountpoint)?;
+        taken += 1;
+    }
 }
 
 /// Takes the topmost mount off `path`, lazily: others may have files open in it, and it may be dead.

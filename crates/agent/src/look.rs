@@ -15,6 +15,7 @@ use propagation_core::protocol::Seen;
 
 use crate::child::Child;
 use crate::failure::errno_name;
+use crate::liveness::dead_on_the_way;
 use crate::mounts::{Proc, errno_of};
 use crate::sys::now_ns;
 
@@ -39,28 +40,35 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// Looks at a spot of the current namespace as `uid`. With `expect` any other marker is
-/// `wrong_content`; without, every whole marker is `ok`.
+/// Looks at a spot of the current namespace as `uid`. Any other marker than those of `expect` is
+/// `wrong_content`; where none is expected, every whole marker is `ok`.
 pub(crate) fn look(
     proc: &Proc,
     spot: Spot<'_>,
     access: Access,
     uid: u32,
-    expect: Option<&Marker>,
+    expect: &[Marker],
 ) -> Seen {
     if uid != Uid::effective().as_raw() {
         return look_as(proc, spot, access, uid, expect);
     }
     let started = now_ns();
-    let mount = proc
-        .mount_table()
-        .ok()
-        .and_then(|table| table.at(&MountPath::from(spot.mount_point)).map(MountView::from));
+    let table = proc.mount_table().ok();
+    let path = MountPath::from(spot.mount_point);
+    let mount = table.as_ref().and_then(|table| table.at(&path).map(MountView::from));
+    if table.is_some_and(|table| dead_on_the_way(&table, &path)) {
+        // What every access gives; it is not made, because it would detach what is mounted further in.
+        let (at_ns, outcome) = (now_ns(), Outcome::errno(errno_name(Errno::ENOTCONN), "statfs"));
+        return Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation: None, mount };
+    }
     let directory = Path::new(spot.directory);
     let (outcome, generation) = {
         let mount = mount.as_ref();
         match access {
-            Access::Read | Access::Held => judge(read(&directory.join(spot.file)), mount, expect),
+            Access::Read | Access::Held => {
+                let content = read(&directory.join(spot.file));
+                judge(content, mount, expect, || names(directory))
+            }
             Access::List => (judge_names(names(directory), spot.file, mount), None),
             Access::Stat => (judge_call("stat", stat(directory), mount), None),
             Access::Statfs => (judge_call("statfs", statfs(directory), mount), None),
@@ -73,7 +81,7 @@ pub(crate) fn look(
 
 /// The same as another user: in a process that is that user in every respect. FUSE compares the real, the
 /// effective and the saved ids (`fuse_allow_current_process`), and nobody comes back from there.
-fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: Option<&Marker>) -> Seen {
+fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: &[Marker]) -> Seen {
     let skipped = |errno: Errno| {
         let reason = format!("cannot become uid {uid}: {}", errno_name(errno));
         let (outcome, generation, mount) = (Outcome::Skipped { reason }, None, None);
@@ -176,27 +184,42 @@ fn judge_write(result: Answer<()>, mount: Option<&MountView>) -> Outcome {
 fn judge_names(result: Answer<Vec<String>>, file: &str, mount: Option<&MountView>) -> Outcome {
     match result {
         Ok(names) if names.iter().any(|name| name == file) => Outcome::Ok,
-        Ok(names) if is_fuse(mount) => Outcome::WrongContent {
-            detail: match names.len() {
-                0 => "the mount is there and lists nothing".into(),
-                count => format!("the mount lists {count} names, and not the marker"),
-            },
-        },
+        Ok(names) if is_fuse(mount) => without_marker(&names),
         Ok(_) | Err((_, Errno::ENOENT)) => Outcome::Absent,
         Err((call, errno)) => Outcome::errno(errno_name(errno), call),
     }
 }
 
+/// What a mount shows that has other names than the marker.
+fn without_marker(names: &[String]) -> Outcome {
+    match names.len() {
+        0 => Outcome::Empty,
+        count => Outcome::WrongContent {
+            detail: format!("the mount lists {count} names, and not the marker"),
+        },
+    }
+}
+
+/// What was read; where the marker is missing from a mount, `names` says what is there.
 fn judge(
     access: Answer<Vec<u8>>,
     mount: Option<&MountView>,
-    expect: Option<&Marker>,
+    expect: &[Marker],
+    names: impl FnOnce() -> Answer<Vec<String>>,
 ) -> (Outcome, Option<u64>) {
     let content = match access {
         Ok(content) => content,
         Err((_, Errno::ENOENT)) if is_fuse(mount) => {
-            let detail = "the mount is there and the marker is not in it".into();
-            return (Outcome::WrongContent { detail }, None);
+            let outcome = match names() {
+                Ok(names) => without_marker(&names),
+                Err((call, errno)) => Outcome::WrongContent {
+                    detail: format!(
+                        "the marker is not in the mount, which cannot be listed: {} from {call}",
+                        errno_name(errno)
+                    ),
+                },
+            };
+            return (outcome, None);
         }
         Err((_, Errno::ENOENT)) => return (Outcome::Absent, None),
         Err((call, errno)) => return (Outcome::errno(errno_name(errno), call), None),
@@ -205,25 +228,15 @@ fn judge(
 }
 
 /// Whether what was read is the marker that is expected.
-pub(crate) fn judge_content(content: &[u8], expect: Option<&Marker>) -> (Outcome, Option<u64>) {
+pub(crate) fn judge_content(content: &[u8], expect: &[Marker]) -> (Outcome, Option<u64>) {
     let wrong = |detail: String| Outcome::WrongContent { detail };
     let Some(marker) = Marker::parse(content) else {
         return (wrong(format!("{} bytes that are not a marker", content.len())), None);
     };
     let generation = Some(marker.generation);
-    match expect {
-        Some(expected) if marker.nonce != expected.nonce => {
-            let detail = if marker.generation == expected.generation {
-                "the nonce of another run".into()
-            } else {
-                format!(
-                    "the marker of generation {}, not {}",
-                    marker.generation, expected.generation
-                )
-            };
-            (wrong(detail), generation)
-        }
-        _ => (Outcome::Ok, generation),
+    match marker.differs_from(expect) {
+        Some(detail) => (wrong(detail), generation),
+        None => (Outcome::Ok, generation),
     }
 }
 
@@ -269,7 +282,12 @@ mod tests {
     }
 
     fn class(access: Answer<Vec<u8>>, mount: Option<&MountView>) -> String {
-        judge(access, mount, Some(&marker(2, "new"))).0.class().to_owned()
+        class_with(access, mount, &["other"])
+    }
+
+    fn class_with(access: Answer<Vec<u8>>, mount: Option<&MountView>, names: &[&str]) -> String {
+        let names = || Ok(names.iter().map(|&name| name.to_owned()).collect());
+        judge(access, mount, &[marker(2, "new")], names).0.class().to_owned()
     }
 
     #[test]
@@ -292,6 +310,7 @@ mod tests {
         };
         const FUSE: &str = crate::fuse_mount::FS_TYPE;
         assert_eq!(class(Err(("open", Errno::ENOENT)), Some(&mount)), "wrong_content");
+        assert_eq!(class_with(Err(("open", Errno::ENOENT)), Some(&mount), &[]), "empty");
         assert_eq!(class(Err(("open", Errno::ENOENT)), None), "absent");
         assert_eq!(class(Err(("open", Errno::ENOTCONN)), Some(&mount)), "ENOTCONN");
     }

@@ -177,6 +177,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             mountpoint: options.text("mountpoint")?,
             marker_ms: options.number("marker-ms", 30_000)?,
             probe_ms: options.number("probe-ms", 2_000)?,
+            watches: true,
         };
         Ok(consumer.run(&Reporter::to_stdout()))
     }

@@ -14,13 +14,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Uid};
 use propagation_core::marker::{Marker, PLAIN_FILE};
-use propagation_core::mountinfo::MountPath;
+use propagation_core::mountinfo::{MountEntry, MountPath};
 use propagation_core::plan::{FuseSpec, Stale};
 use propagation_core::protocol::{ProgramCommand, ProgramEvent};
 
 use crate::failure::errno_text;
 use crate::fuse_fs::{Behaviour, MarkerFilesystem};
-use crate::fuse_mount::{FS_TYPE, Options, mount_fuse, unmount};
+use crate::fuse_mount::{FS_TYPE, Options, clear_dead, mount_fuse, unmount};
 use crate::mounts::{Proc, errno_of, make_directory};
 use crate::pipe::Pipe;
 use crate::reporter::{Reporter, timestamp};
@@ -162,7 +162,7 @@ impl Producer {
     }
 
     /// Does with dead mounts of an earlier generation what it was told to do with them; returns whether
-    /// there are some left. Only mounts of this program's own type are touched.
+    /// mounts are left. Only mounts of this program's own type are touched.
     fn handle_stale(&self, mountpoint: &Path, reporter: &Reporter) -> Result<bool, String> {
         if self.fuse.stale == Stale::Fail {
             let looked = std::fs::metadata(mountpoint).map_err(|e| errno_of(&e));
@@ -172,21 +172,20 @@ impl Producer {
             };
         }
         let proc = Proc::open().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
+        let own = |mount: &MountEntry| mount.fs_type == FS_TYPE;
+        if self.fuse.stale == Stale::Unmount {
+            let taken = clear_dead(&self.mountpoint, &proc, own)?;
+            if taken > 0 {
+                reporter.log(format!("[{}] Unmounted {taken} stale mount(s)", timestamp()));
+            }
+        }
         let table = proc.mount_table().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
         let path = MountPath::from(self.mountpoint.as_str());
-        let stale = table.stack_at(&path).iter().filter(|m| m.fs_type == FS_TYPE).count();
-        if stale == 0 {
-            return Ok(false);
+        let left = table.stack_at(&path).into_iter().filter(|mount| own(mount)).count();
+        if left > 0 {
+            reporter.log(format!("[{}] Mounting over {left} mount(s)", timestamp()));
         }
-        if self.fuse.stale == Stale::Stack {
-            reporter.log(format!("[{}] Mounting over {stale} stale mount(s)", timestamp()));
-            return Ok(true);
-        }
-        for _ in 0..stale {
-            unmount(mountpoint)?;
-        }
-        reporter.log(format!("[{}] Unmounted {stale} stale mount(s)", timestamp()));
-        Ok(false)
+        Ok(left > 0)
     }
 }
 

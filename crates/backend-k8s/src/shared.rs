@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use propagation_core::client::{Arrival, NodeClient, Reported};
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::observation::{Access, Outcome};
-use propagation_core::plan::{Role, WorkloadSpec};
+use propagation_core::plan::{Looks, Role, WorkloadSpec};
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
 use propagation_core::report::time::WaitedOn;
@@ -181,6 +181,7 @@ impl Shared {
             tools: false,
             fuse_path: paths.fuse,
             uid: spec.uid,
+            watches: self.node.plan.looks == Looks::All,
             program: true,
             replicas: spec.replicas,
             marker: marker.clone(),
@@ -348,10 +349,9 @@ impl Shared {
             file: MARKER_FILE.into(),
             uids: vec![0],
         };
-        let marker = Marker { started: String::new(), generation: 0, nonce: String::new() };
         let deadline_ms = self.node.plan.deadlines.probe_ms;
         let (looks, access) = (vec![look], Access::Read);
-        let call = Call::Observe { looks, access, expect: marker, deadline_ms };
+        let call = Call::Observe { looks, access, expect: Vec::new(), deadline_ms };
         matches!(self.node.call(call).await, Ok(Reply::Observed { seen })
             if seen.iter().any(|seen| matches!(seen.outcome, Outcome::Hang { .. })))
     }

@@ -3,7 +3,7 @@
 use propagation_core::Error;
 use propagation_core::client::{NodeClient, Reported};
 use propagation_core::marker::Marker;
-use propagation_core::plan::{Plan, WorkloadSpec};
+use propagation_core::plan::{Looks, Plan, WorkloadSpec};
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Place, Reply};
 use tokio::sync::watch;
@@ -78,6 +78,7 @@ fn container_spec(
         made_in: if spec.outside_runtime || spec.host { Place::Node } else { Place::Runtime },
         tools,
         uid: spec.uid,
+        watches: plan.looks == Looks::All,
         program: true,
         replicas: spec.replicas,
         marker: marker.clone(),

@@ -212,7 +212,7 @@ impl Stage {
         Probe {
             access: Access::Read,
             target: Target::Fuse,
-            expect: self.marker(generation),
+            expect: vec![self.marker(generation)],
             uids: vec![0],
             deadline: self.plan.probe_deadline(),
             step: "conformance".into(),

@@ -48,4 +48,17 @@ impl Marker {
         let nonce = lines.next()?.strip_prefix("nonce=")?.to_owned();
         (!nonce.is_empty() && !started.is_empty()).then_some(Self { started, generation, nonce })
     }
+
+    /// Why it is none of those that count as fresh; none when it is one of them, or nothing is expected.
+    pub fn differs_from(&self, fresh: &[Self]) -> Option<String> {
+        if fresh.is_empty() || fresh.iter().any(|one| one.nonce == self.nonce) {
+            return None;
+        }
+        let found = self.generation;
+        Some(match fresh {
+            [one] if one.generation == found => "the nonce of another run".into(),
+            [one] => format!("the marker of generation {found}, not {}", one.generation),
+            _ => format!("the marker of generation {found}, which no producer serves any more"),
+        })
+    }
 }

@@ -34,8 +34,8 @@ pub struct Probe {
     pub target: Target,
     /// What to do there.
     pub access: Access,
-    /// The marker of the expected generation; reading any other is `wrong_content`.
-    pub expect: Marker,
+    /// The markers that count as fresh, one for each mountpoint; reading any other is `wrong_content`.
+    pub expect: Vec<Marker>,
     /// As which users to look; each gives an observation of its own.
     pub uids: Vec<u32>,
     /// How long one access may take.

@@ -57,10 +57,11 @@ pub enum Outcome {
     Ok,
     /// No mount there: the marker is missing and the path lies on the lower filesystem.
     Absent,
+    /// A mount is there, and nothing is in it.
+    Empty,
     /// A write landed on the filesystem beneath the mountpoint, where nobody looks for it.
     Lower,
-    /// Something was read, or is missing from a mount that is there, that is not the marker of the
-    /// expected generation.
+    /// A mount is there with something else than the marker of the expected generation.
     WrongContent {
         /// What was found instead.
         detail: String,
@@ -90,12 +91,13 @@ impl Outcome {
         Self::Errno { name: name.into(), call: call.into() }
     }
 
-    /// The class by which two observations are compared: `ok`, `absent`, `lower`, `wrong_content`, the
-    /// errno's name, `hang` or `skipped`.
+    /// The class by which two observations are compared: `ok`, `absent`, `empty`, `lower`,
+    /// `wrong_content`, the errno's name, `hang` or `skipped`.
     pub fn class(&self) -> &str {
         match self {
             Self::Ok => "ok",
             Self::Absent => "absent",
+            Self::Empty => "empty",
             Self::Lower => "lower",
             Self::WrongContent { .. } => "wrong_content",
             Self::Errno { name, .. } => name,
@@ -113,7 +115,9 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ok | Self::Absent | Self::Lower => formatter.write_str(self.class()),
+            Self::Ok | Self::Absent | Self::Empty | Self::Lower => {
+                formatter.write_str(self.class())
+            }
             Self::WrongContent { detail } => write!(formatter, "wrong content ({detail})"),
             Self::Errno { name, call } => write!(formatter, "{name} from {call}"),
             Self::Hang { after_ms } => write!(formatter, "hang (no answer in {after_ms} ms)"),

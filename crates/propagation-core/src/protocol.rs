@@ -22,7 +22,7 @@ use crate::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
 use crate::program::{Executed, LoadReport, ProgramState, StartRefused};
 
 /// Version of the messages; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
@@ -82,6 +82,8 @@ pub struct ContainerSpec {
     pub tools: bool,
     /// As which user its program runs.
     pub uid: u32,
+    /// Whether a consumer's program looks by itself, whenever something happens.
+    pub watches: bool,
     /// Whether its program runs (the first replica) or it is a mount view only.
     pub program: bool,
     /// How many equal mount views are made; each has an observer's place of its own.
@@ -177,8 +179,8 @@ pub enum Call {
         looks: Vec<Look>,
         /// What to do there.
         access: Access,
-        /// The marker that counts as fresh.
-        expect: Marker,
+        /// The markers that count as fresh.
+        expect: Vec<Marker>,
         /// How long one access may take.
         deadline_ms: u64,
     },

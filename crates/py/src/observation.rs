@@ -88,7 +88,7 @@ impl Observation {
         self.0.access.as_str()
     }
 
-    /// What it saw: `ok`, `absent`, `wrong_content`, `hang`, `skipped`, or the name of an errno.
+    /// What it saw: `ok`, `absent`, `empty`, `wrong_content`, `hang`, `skipped`, or the name of an errno.
     #[getter]
     fn outcome(&self) -> &str {
         self.0.outcome.class()

@@ -150,7 +150,9 @@ impl Server<'_, '_> {
     async fn start(&mut self, spec: WorkloadSpec) -> Result<Option<StartRefused>, Error> {
         let again = spec.role == Role::Producer
             && self.context.workloads().iter().any(|w| w.spec().role == Role::Producer);
-        if again || self.context.marker().is_err() {
+        if spec.role == Role::Producer && again {
+            self.context.next_generation_of(&spec)?;
+        } else if self.context.marker().is_err() {
             self.context.next_generation()?;
         }
         let name = spec.name.clone();
@@ -220,7 +222,7 @@ impl Server<'_, '_> {
             let error = invalid(format!("use the workload {name:?}"), "it was not started", fix);
             return finish(completion, Err(error));
         };
-        let action = match self.action(&call, workload.spec().role) {
+        let action = match self.action(&call, workload.spec()) {
             Ok(action) => action,
             Err(error) => return finish(completion, Err(error)),
         };
@@ -244,22 +246,23 @@ impl Server<'_, '_> {
     }
 
     /// A producer that starts again serves a new generation.
-    fn action(&mut self, call: &WorkloadCall, role: Role) -> Result<Action, Error> {
+    fn action(&mut self, call: &WorkloadCall, spec: &WorkloadSpec) -> Result<Action, Error> {
         Ok(match call.clone() {
             WorkloadCall::Status => Action::Status,
             WorkloadCall::Wait { until, deadline } => {
-                let until = until.resolve(self.context.marker().map(|m| m.generation));
+                let marker = self.context.marker_for(spec);
+                let until = until.resolve(marker.map(|marker| marker.generation));
                 Action::Wait { until: until?, deadline }
             }
             WorkloadCall::Inject(fault) => Action::Inject(fault),
             WorkloadCall::Restart(restart) => {
-                let marker = match role {
-                    Role::Producer => self.context.next_generation()?,
+                let marker = match spec.role {
+                    Role::Producer => self.context.next_generation_of(spec)?,
                     _ => self.context.marker()?.clone(),
                 };
                 Action::Restart { marker, restart }
             }
-            WorkloadCall::HandOver => Action::HandOver(self.context.next_generation()?),
+            WorkloadCall::HandOver => Action::HandOver(self.context.next_generation_of(spec)?),
             WorkloadCall::Rebind => Action::Rebind,
             WorkloadCall::Log => Action::Log,
             WorkloadCall::Stop => Action::Stop,

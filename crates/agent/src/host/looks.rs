@@ -22,7 +22,7 @@ pub(super) struct Looks {
     looks: Vec<Look>,
     /// Which look, as which user.
     items: Vec<(usize, u32)>,
-    expect: Marker,
+    expect: Vec<Marker>,
     access: Access,
     deadline_ms: u64,
     seen: Vec<Option<Seen>>,
@@ -34,7 +34,7 @@ impl Looks {
     pub(super) fn begin(
         programs: &Programs,
         looks: Vec<Look>,
-        expect: Marker,
+        expect: Vec<Marker>,
         access: Access,
         deadline_ms: u64,
     ) -> Result<Self, Failure> {
@@ -121,7 +121,7 @@ impl Looks {
         }
         let spot =
             Spot { directory: &what.directory, file: &what.file, mount_point: &what.mount_point };
-        look(proc, spot, self.access, uid, Some(&self.expect))
+        look(proc, spot, self.access, uid, &self.expect)
     }
 
     fn skipped(&self, item: usize, reason: &str) -> Seen {

@@ -30,7 +30,7 @@ pub(super) struct Holder {
 #[derive(Debug, Serialize, Deserialize)]
 struct Asked {
     path: String,
-    expect: Marker,
+    expect: Vec<Marker>,
 }
 
 /// Reads through kept descriptors that are going on.
@@ -45,7 +45,7 @@ impl Holding {
     pub(super) fn begin(
         server: &mut Server,
         looks: &[Look],
-        expect: &Marker,
+        expect: &[Marker],
         deadline_ms: u64,
     ) -> Result<Self, Failure> {
         let mut holding = Self {
@@ -62,7 +62,7 @@ impl Holding {
             }
             let path = format!("{}/{}", look.directory, look.file);
             if let Some(holder) = server.holders.get_mut(&look.place) {
-                let asked = Asked { path, expect: expect.clone() };
+                let asked = Asked { path, expect: expect.to_vec() };
                 holder.child.pipe.send(&asked).map_err(|errno| system("ask a holder", errno))?;
                 holder.owed += 1;
             }
@@ -171,7 +171,7 @@ fn read(kept: &mut Option<OwnedFd>, asked: &Asked) -> Seen {
     };
     let mut read = read;
     let (outcome, generation) = match read() {
-        Ok(content) => judge_content(&content, Some(&asked.expect)),
+        Ok(content) => judge_content(&content, &asked.expect),
         Err((call, errno)) => (Outcome::errno(errno_name(errno), call), None),
     };
     let at_ns = now_ns();

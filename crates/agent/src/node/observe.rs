@@ -27,7 +27,7 @@ pub(super) struct Observing {
     /// Which look, as which user.
     items: Vec<(usize, u32)>,
     access: Access,
-    expect: Marker,
+    expect: Vec<Marker>,
     deadline_ms: u64,
     seen: Vec<Option<Seen>>,
     queue: VecDeque<Range<usize>>,
@@ -45,7 +45,7 @@ impl Observing {
         server: &Server,
         looks: Vec<Look>,
         access: Access,
-        expect: Marker,
+        expect: Vec<Marker>,
         deadline_ms: u64,
     ) -> Result<Self, Failure> {
         let mut apart = false;
@@ -183,7 +183,7 @@ impl Observing {
                     file: &what.file,
                     mount_point: &what.mount_point,
                 };
-                look(&server.proc, spot, self.access, uid, Some(&self.expect))
+                look(&server.proc, spot, self.access, uid, &self.expect)
             }
             Err(reason) => Seen {
                 uid,

@@ -24,6 +24,7 @@ pub(crate) fn run(spec: &ContainerSpec, source: &str, reporter: &Reporter) -> i3
             mountpoint: spec.fuse_path.clone(),
             marker_ms: spec.marker_ms,
             probe_ms: spec.probe_ms,
+            watches: spec.watches,
         }
         .run(reporter),
     }

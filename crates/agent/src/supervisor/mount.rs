@@ -14,7 +14,7 @@ use super::daemon::Daemon;
 use super::told::Supervisor;
 use crate::child::within;
 use crate::failure::errno_text;
-use crate::fuse_mount::unmount;
+use crate::fuse_mount::clear_dead;
 use crate::look::{Spot, look};
 use crate::mounts::{Proc, errno_of};
 use crate::producer::Producer;
@@ -27,15 +27,12 @@ pub(super) fn fuse_mounts(producer: &Producer, proc: &Proc) -> Result<Vec<MountE
     Ok(table.stack_at(&path).into_iter().filter(|m| m.is_fuse()).cloned().collect())
 }
 
-/// Takes off what earlier daemons have left mounted, where that is asked for.
+/// Takes off what earlier daemons have left dead, where that is asked for.
 pub(super) fn clear_stale(producer: &Producer, proc: &Proc) -> Result<(), String> {
     if producer.fuse.stale != Stale::Unmount {
         return Ok(());
     }
-    for _ in fuse_mounts(producer, proc)? {
-        unmount(Path::new(&producer.mountpoint))?;
-    }
-    Ok(())
+    clear_dead(&producer.mountpoint, proc, MountEntry::is_fuse).map(drop)
 }
 
 /// Whether the daemon's mount has appeared, and answers: what there is to tell of it, once.
@@ -78,12 +75,13 @@ fn first_look(told: &Supervisor, proc: &Proc) -> Result<(), String> {
     let through = producer.fuse.marker == MarkerPlace::Mount;
     let path = Path::new(&producer.mountpoint).join(MARKER_FILE);
     let spot = Spot::in_mount(&producer.mountpoint, MARKER_FILE);
+    let marker = std::slice::from_ref(&producer.marker);
     let looked = within(told.mount_ms.min(told.probe_ms * 5), || {
         if through && let Err(error) = fs::write(&path, producer.marker.render()) {
             return Err(format!("write {}: {}", path.display(), errno_text(errno_of(&error))));
         }
         let uid = nix::unistd::Uid::effective().as_raw();
-        Ok(look(proc, spot, Access::Read, uid, Some(&producer.marker)).outcome)
+        Ok(look(proc, spot, Access::Read, uid, marker).outcome)
     });
     match looked {
         Ok(Some(Ok(outcome))) if outcome.is_ok() => Ok(()),

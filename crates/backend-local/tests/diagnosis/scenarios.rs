@@ -90,7 +90,7 @@ fn several_producers() -> Vec<Case> {
                      steps:\n\
                      - {run: [mkdir, -p, /var/second]}\n\
                      - {start: [first, reader], expect: {reader: ok}}\n\
-                     - {start: second, expect: {reader: old, second: ok}}\n",
+                     - {start: second, expect: {reader: ok, second: ok}}\n",
                 )
             },
             &["nothing-wrong"],

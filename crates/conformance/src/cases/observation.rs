@@ -99,7 +99,7 @@ async fn the_nonce_decides(lab: &Lab) -> Checked {
         [(stage.marker(1), "ok"), (other, "wrong_content"), (stage.marker(2), "wrong_content")]
     {
         let wanted = format!("generation {} with nonce {:?}", expect.generation, expect.nonce);
-        let probe = Probe { expect, ..stage.probe(1) };
+        let probe = Probe { expect: vec![expect], ..stage.probe(1) };
         for observation in stage.node.observe(&actors, &probe).await? {
             let found = observation.outcome.class();
             ensure!(found == class, "{wanted} is expected: {observation}");

@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use super::{Clock, Connection, NodeClient, Programs, Reported, WorkloadClient, lock, read, wait};
 use crate::error::{Error, ErrorKind};
-use crate::marker::Marker;
 use crate::node::{Probe, Target};
 use crate::observation::{Access, Actor, Outcome};
 use crate::plan::{Plan, StartOrder, Volume, WorkloadSpec};
@@ -184,7 +183,7 @@ async fn answers_go_to_the_actors_that_have_the_path() {
     let mut probe = Probe {
         target: Target::Bridge,
         access: Access::Stat,
-        expect: Marker { started: String::new(), generation: 1, nonce: String::new() },
+        expect: Vec::new(),
         uids: vec![0, 1000],
         deadline: Duration::from_secs(1),
         step: "look".into(),

@@ -72,7 +72,7 @@ impl RunContext<'_> {
         let probe = Probe {
             target,
             access,
-            expect: self.marker()?.clone(),
+            expect: self.fresh_markers()?,
             uids: uids.to_vec(),
             deadline: self.plan.probe_deadline(),
             step: self.step().to_owned(),

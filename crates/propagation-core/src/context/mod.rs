@@ -1,5 +1,6 @@
 //! What a phase works with: the plan, the node, and everything recorded so far.
 
+mod generations;
 mod look;
 mod phases;
 mod start;
@@ -13,15 +14,14 @@ use crate::error::Error;
 use crate::event::EventSink;
 use crate::facts::HostFacts;
 use crate::journal::{HostChange, Journal};
-use crate::marker::Marker;
 use crate::mountinfo::MountGraph;
 use crate::node::Node;
 use crate::observation::{Actor, Observation};
 use crate::plan::Plan;
 use crate::program::StartRefused;
 use crate::report::{Capture, Failure, Measurements, PhaseReport, WorkloadLog};
-use crate::run_id::random_hex;
 use crate::workload::Workload;
+use generations::Generations;
 
 /// The state of a run, handed from phase to phase.
 pub struct RunContext<'a> {
@@ -41,7 +41,7 @@ pub struct RunContext<'a> {
     events: EventSink,
     journal: Journal,
     workloads: Vec<Arc<dyn Workload>>,
-    marker: Option<Marker>,
+    generations: Generations,
     phases: Vec<PhaseReport>,
     open_phase: bool,
     timeline: Vec<Observation>,
@@ -99,7 +99,7 @@ impl<'a> RunContext<'a> {
             events,
             journal: Journal::default(),
             workloads: Vec::new(),
-            marker: None,
+            generations: Generations::default(),
             phases: Vec::new(),
             open_phase: false,
             timeline: Vec::new(),
@@ -143,35 +143,6 @@ impl<'a> RunContext<'a> {
             self.change_host(HostChange::MakeDirectory { path, owner }).await?;
         }
         Ok(())
-    }
-
-    /// Begins a new generation: a fresh nonce for the producer that starts next.
-    ///
-    /// # Errors
-    /// When the system gives no random numbers.
-    pub fn next_generation(&mut self) -> Result<Marker, Error> {
-        let generation = self.marker.as_ref().map_or(1, |marker| marker.generation + 1);
-        let marker = Marker {
-            started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            generation,
-            nonce: random_hex(16)?,
-        };
-        self.marker = Some(marker.clone());
-        Ok(marker)
-    }
-
-    /// The marker that counts as fresh now.
-    ///
-    /// # Errors
-    /// When no generation has begun: a phase that looks before any producer was started.
-    pub fn marker(&self) -> Result<&Marker, Error> {
-        self.marker.as_ref().ok_or_else(|| {
-            Error::new(
-                crate::ErrorKind::Internal,
-                "look for the marker",
-                "no producer has been started in this run",
-            )
-        })
     }
 
     pub(crate) async fn finish(mut self) -> Recorded {

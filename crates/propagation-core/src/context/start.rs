@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::observation::Actor;
-use crate::plan::WorkloadSpec;
+use crate::plan::{Role, WorkloadSpec};
 use crate::program::StartRefused;
 use crate::report::{Failure, FailureOf};
 use crate::workload::{Until, Workload};
@@ -20,7 +20,8 @@ impl RunContext<'_> {
         &mut self,
         specs: &[WorkloadSpec],
     ) -> Result<Vec<(String, StartRefused)>, Error> {
-        let marker = self.marker()?.clone();
+        let producer = specs.iter().find(|spec| spec.role == Role::Producer);
+        let marker = producer.map_or_else(|| self.marker(), |spec| self.marker_for(spec))?.clone();
         let results = self.node.start(specs, &marker).await?;
         let mut refusals = Vec::new();
         for (spec, result) in specs.iter().zip(results) {

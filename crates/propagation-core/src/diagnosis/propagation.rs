@@ -58,7 +58,10 @@ fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
         (None, Outcome::Absent) => never_arrived(scene, stranded),
         (
             Some(fuse),
-            Outcome::Errno { .. } | Outcome::Hang { .. } | Outcome::WrongContent { .. },
+            Outcome::Errno { .. }
+            | Outcome::Hang { .. }
+            | Outcome::WrongContent { .. }
+            | Outcome::Empty,
         ) => {
             let (stack, (_, node)) = (table.stack_at(&path), scene.last_table(&Actor::Node)?);
             let fresh = stranded.node.mount.as_ref().map(|mount| mount.device);

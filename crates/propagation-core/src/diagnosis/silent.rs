@@ -50,7 +50,7 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
         let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
         // A producer that has its own mount is no reader of another's.
         scene.role_of(&seen.actor) != Some(Role::Producer)
-            && matches!(seen.outcome, Outcome::WrongContent { .. })
+            && matches!(seen.outcome, Outcome::WrongContent { .. } | Outcome::Empty)
             && on_fuse
             && !below::explains(&over_lost, seen)
             && !scene.is_of_another_producer(seen)

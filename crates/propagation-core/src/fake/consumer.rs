@@ -44,7 +44,7 @@ impl World {
             });
         }
         let at = (namespace, directory.as_str());
-        let look = self.look(at, MARKER_FILE, uid, None, self.plan.deadlines.probe_ms);
+        let look = self.look(at, MARKER_FILE, uid, &[], self.plan.deadlines.probe_ms);
         let superblock = self.kernel.walk(namespace, &directory).map(|place| place.superblock);
         let content = self.listing(&look, superblock, uid);
         let observation = self.observation(Actor::workload(name), Via::Watch, "", uid, look);

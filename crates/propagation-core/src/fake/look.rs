@@ -51,7 +51,7 @@ impl World {
                     }
                     Ok(directory) => {
                         let at = (view.namespace, directory.as_str());
-                        self.look(at, file, uid, Some(&probe.expect), deadline_ms)
+                        self.look(at, file, uid, &probe.expect, deadline_ms)
                     }
                 };
                 let access = probe.access;
@@ -77,14 +77,14 @@ impl World {
         Observation { actor, step, at_us, took_us, uid, via, access, outcome, generation, mount }
     }
 
-    /// Reads a file of a directory of a namespace. With `expect` any other marker is wrong; without,
-    /// every whole marker is `ok`.
+    /// Reads a file of a directory of a namespace. Any other marker than those of `expect` is wrong; where
+    /// none is expected, every whole marker is `ok`.
     pub(super) fn look(
         &self,
         at: (Namespace, &str),
         file: &str,
         uid: u32,
-        expect: Option<&Marker>,
+        expect: &[Marker],
         deadline_ms: u64,
     ) -> Look {
         let (namespace, directory) = at;
@@ -167,20 +167,14 @@ fn skipped(reason: String) -> Look {
     Look { outcome: Outcome::Skipped { reason }, generation: None, mount: None }
 }
 
-fn judge(content: &str, expect: Option<&Marker>) -> (Outcome, Option<u64>) {
+fn judge(content: &str, expect: &[Marker]) -> (Outcome, Option<u64>) {
     let Some(marker) = Marker::parse(content.as_bytes()) else {
         let detail = format!("{} bytes that are not a marker", content.len());
         return (Outcome::WrongContent { detail }, None);
     };
     let generation = Some(marker.generation);
-    match expect {
-        Some(expected) if marker.nonce != expected.nonce => {
-            let detail = match (marker.generation, expected.generation) {
-                (found, wanted) if found == wanted => "the nonce of another run".into(),
-                (found, wanted) => format!("the marker of generation {found}, not {wanted}"),
-            };
-            (Outcome::WrongContent { detail }, generation)
-        }
-        _ => (Outcome::Ok, generation),
+    match marker.differs_from(expect) {
+        Some(detail) => (Outcome::WrongContent { detail }, generation),
+        None => (Outcome::Ok, generation),
     }
 }

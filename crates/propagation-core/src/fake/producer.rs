@@ -9,6 +9,7 @@ use super::world::{FUSERMOUNT3, World};
 use crate::error::{Error, ErrorKind};
 use crate::facts::FuseDevice;
 use crate::marker::{Marker, PLAIN_FILE};
+use crate::mountinfo::MountEntry;
 use crate::plan::Stale;
 
 /// The filesystem type of a producer's mount.
@@ -20,9 +21,11 @@ impl World {
         let Some(&namespace) = record.namespaces().first() else { return Ok(()) };
         let paths = record.spec.paths(&self.plan.bridge);
         self.write_plain(&paths.source, &paths.destination, record.spec.uid, marker)?;
-        let stale = self.kernel.table(namespace);
-        let stale = stale.stack_at(&paths.fuse.as_str().into());
-        let stale = stale.iter().filter(|mount| mount.fs_type == FS_TYPE).count();
+        let table = self.kernel.table(namespace);
+        let stack = table.stack_at(&paths.fuse.as_str().into());
+        let dead =
+            |mount: &&&MountEntry| mount.fs_type == FS_TYPE && self.is_gone(mount.device.minor);
+        let stale = stack.iter().rev().take_while(dead).count();
         let how = record.stale.unwrap_or(self.plan.fuse_of(&record.spec).stale);
         if how == Stale::Fail && stale > 0 {
             return Err(format!(

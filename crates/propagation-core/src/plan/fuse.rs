@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stale {
-    /// Takes them off lazily, in its own mount namespace, then mounts.
+    /// Takes them off lazily, in its own mount namespace, then mounts. A living mount stays, and what is
+    /// under it.
     #[default]
     Unmount,
     /// Mounts on top of them.

@@ -60,6 +60,27 @@ impl Default for Deadlines {
     }
 }
 
+/// Who looks at the mount after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Looks {
+    /// Every actor, and consumers by themselves whenever something happens.
+    #[default]
+    All,
+    /// Only the actors of which the step expects an outcome. Mount tables are read all the same: that
+    /// touches no mount.
+    Asked,
+}
+
+impl Looks {
+    /// Whether every actor looks.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+}
+
 /// How sure a scenario is of what it expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "run", derive(schemars::JsonSchema))]
@@ -107,6 +128,10 @@ pub struct Plan {
     pub recovery: Vec<Intervention>,
     /// How long is waited.
     pub deadlines: Deadlines,
+    /// Who looks after each step. A look can change what is measured: one through a dead FUSE mount
+    /// makes the kernel detach what is mounted inside it.
+    #[serde(skip_serializing_if = "Looks::is_all")]
+    pub looks: Looks,
 }
 
 impl Default for Plan {
@@ -131,6 +156,7 @@ impl Default for Plan {
             fault: Fault::default(),
             recovery: Intervention::LADDER.to_vec(),
             deadlines: Deadlines::default(),
+            looks: Looks::default(),
         }
     }
 }

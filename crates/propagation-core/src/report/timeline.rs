@@ -32,7 +32,7 @@ impl State {
     pub fn of(outcome: &Outcome) -> Option<Self> {
         match outcome {
             Outcome::Ok => Some(Self::Ok),
-            Outcome::Absent => Some(Self::Empty),
+            Outcome::Absent | Outcome::Empty => Some(Self::Empty),
             Outcome::Errno { name, .. } if name == "ENOTCONN" || name == "ESTALE" => {
                 Some(Self::Stale)
             }

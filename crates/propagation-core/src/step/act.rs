@@ -99,7 +99,9 @@ async fn start(
     }
     for mut round in rounds.into_iter().filter(|round| !round.is_empty()) {
         let producer = round.iter().find(|spec| spec.role == Role::Producer).cloned();
-        if producer.is_some() || context.marker().is_err() {
+        if let Some(producer) = &producer {
+            context.next_generation_of(producer)?;
+        } else if context.marker().is_err() {
             context.next_generation()?;
         }
         if let (Some(stale), Some(_)) = (stale, &producer) {
@@ -157,7 +159,7 @@ pub(super) async fn restart_one(
 ) -> Result<(), Error> {
     let is_producer = spec.role == Role::Producer;
     let marker = match is_producer {
-        true => context.next_generation()?,
+        true => context.next_generation_of(spec)?,
         false => context.marker()?.clone(),
     };
     let Some(workload) = context.workload(&spec.name) else {

@@ -167,8 +167,17 @@ fn judge_actor(
     };
     if !expected.outcome.is_empty() {
         let class = class(context, subject, seen, sight);
-        met &= expected.outcome.iter().any(|word| matches(word, &class, seen));
-        observed.push(seen.map_or(class, |o| o.outcome.to_string()));
+        // What a producer could not mount does not keep anybody from looking there.
+        let looked = seen.filter(|_| class == MOUNT_ERROR).map(|o| o.outcome.class());
+        met &= expected.outcome.iter().any(|word| {
+            let also = |looked| word != "ok" && matches(word, looked, seen);
+            matches(word, &class, seen) || looked.is_some_and(also)
+        });
+        observed.push(match (seen, looked) {
+            (Some(seen), Some(_)) => format!("{class}; a look gives {}", told(&seen.outcome)),
+            (Some(seen), None) => told(&seen.outcome),
+            (None, _) => class,
+        });
     }
     evidence.extend(seen.map(ToString::to_string));
     // A refusal, or why a producer could not mount, in the words of whoever said it.
@@ -192,6 +201,9 @@ fn judge_actor(
     let observed = if observed.is_empty() { "nothing".into() } else { observed.join("; ") };
     Check::new(id, met, words(expected), observed).with_evidence(evidence)
 }
+
+/// The outcome of a producer that could not mount, or whose mount does not answer as it should.
+const MOUNT_ERROR: &str = "mount_error";
 
 /// Why the mounts of a node of a cluster are not counted.
 const NOT_COUNTED: &str = "mounts not counted: others mount on this node too";
@@ -220,7 +232,7 @@ fn class(
         return "create_error".into();
     }
     if subject.aspect == Aspect::Read && context.mount_failure(&subject.actor).is_some() {
-        return "mount_error".into();
+        return MOUNT_ERROR.into();
     }
     match seen {
         Some(observation) => observation.outcome.class().to_owned(),
@@ -236,6 +248,14 @@ fn program_class(program: Option<&ProgramState>) -> String {
     }
 }
 
+/// What was seen, by the word that expectations have for it, and the details.
+fn told(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::WrongContent { detail } => format!("{} ({detail})", outcome.class()),
+        other => other.to_string(),
+    }
+}
+
 /// Whether a word of an expectation describes what was seen.
 fn matches(word: &str, class: &str, seen: Option<&Observation>) -> bool {
     let outcome = seen.map(|o| &o.outcome);
@@ -244,11 +264,7 @@ fn matches(word: &str, class: &str, seen: Option<&Observation>) -> bool {
         "error" => class.starts_with('E'),
         "exited" => class == "exited" || class.starts_with("SIG"),
         "old" => class == "wrong_content" && seen.is_some_and(|o| o.generation.is_some()),
-        "empty" => match outcome {
-            Some(Outcome::Absent) => true,
-            Some(Outcome::WrongContent { .. }) => seen.is_some_and(|o| o.generation.is_none()),
-            _ => false,
-        },
+        "empty" => matches!(outcome, Some(Outcome::Absent | Outcome::Empty)),
         word => word == class,
     }
 }

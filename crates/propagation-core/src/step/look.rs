@@ -9,7 +9,7 @@ use crate::context::RunContext;
 use crate::error::Error;
 use crate::node::Target;
 use crate::observation::{Access, Actor, Observation};
-use crate::plan::{Action, Aspect, Plan, Step, Subject};
+use crate::plan::{Action, Aspect, Looks, Plan, Step, Subject};
 use crate::program::LoadReport;
 use crate::workload::Workload;
 
@@ -62,7 +62,12 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
     }
     let subjects: Vec<Subject> =
         step.expect.keys().filter_map(|key| Subject::parse(key).ok()).collect();
-    let seen = context.look(&present).await?;
+    let asked = |actor: &Actor| match context.plan.looks {
+        Looks::All => true,
+        Looks::Asked => is_asked(context.plan, actor, step, &subjects),
+    };
+    let looking: Vec<Actor> = present.iter().filter(|actor| asked(actor)).cloned().collect();
+    let seen = context.look(&looking).await?;
     let readers: BTreeSet<Actor> =
         seen.iter().filter(|o| o.outcome.is_ok()).map(|o| o.actor.clone()).collect();
     sight.observations.extend(seen);
@@ -90,6 +95,16 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
         }
     }
     Ok(sight)
+}
+
+/// Whether a step expects an outcome of an actor's reading.
+fn is_asked(plan: &Plan, who: &Actor, step: &Step, subjects: &[Subject]) -> bool {
+    // A key that is no subject is refused with the file.
+    subjects.iter().zip(step.expect.values()).any(|(subject, expected)| {
+        let usual = subject.uid.is_none_or(|uid| uid == plan.uid_of(who));
+        let reads = subject.aspect == Aspect::Read && usual && !expected.outcome.is_empty();
+        reads && actor(&subject.actor) == *who
+    })
 }
 
 /// What readers and writers have met, once one of their operations has ended: what none has done says

@@ -106,7 +106,7 @@ async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<D
             words.extend(on.map(|_| format!("{} does not run", spec.name)));
             continue;
         }
-        let marker = context.next_generation()?;
+        let marker = context.next_generation_of(&spec)?;
         let Some(workload) = context.workload(&spec.name) else { continue };
         let failed = finding(workload.hand_over(&marker).await)?;
         words.extend(failed.map(|reason| format!("{}: {reason}", spec.name)));

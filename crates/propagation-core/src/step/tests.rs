@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::FakeBackend;
+use crate::observation::{Observation, Via};
 use crate::report::{Report, Status};
 use crate::{Event, Runner, scenario};
 
@@ -25,6 +26,37 @@ async fn what_has_no_mount_table_has_not_0_mounts() {
         let report =
             run(&format!("{ONE}steps: [{{start: p, expect: {{c: {{{expected}}}}}}}]")).await;
         assert_eq!(report.expectations().unmet, 1, "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn only_who_is_asked_looks_where_the_file_says_so() {
+    for (looks, lookers) in [("all", 3), ("asked", 1)] {
+        let steps = "steps: [{start: all, expect: {c: {outcome: ok}}}, {fault: kill}]";
+        let report = run(&format!("looks: {looks}\n{ONE}{steps}")).await;
+        let asked = |o: &&Observation| o.via == Via::Probe && o.step == "1-start";
+        assert_eq!(report.timeline.iter().filter(asked).count(), lookers, "{looks}");
+        let after = report.timeline.iter().filter(|o| o.via == Via::Probe && o.step == "2-fault");
+        assert_eq!(after.count() > 0, looks == "all");
+        // The mount tables are read all the same.
+        assert_eq!(report.captures.len(), 2 + 1, "{looks}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_told_apart_from_what_a_look_gives() {
+    let steps = |word: &str| {
+        format!(
+            "{ONE}steps: [{{start: p}}, {{fault: kill}}, {{restart: p, stale: fail, \
+             expect: {{p: {word}}}}}]"
+        )
+    };
+    for (word, met) in [("mount_error", true), ("ENOTCONN", true), ("ok", false), ("hang", false)] {
+        let report = run(&steps(word)).await;
+        let check = report.phases.iter().flat_map(|phase| &phase.checks);
+        let check = check.into_iter().find(|check| check.id == "expect:p").expect("the check");
+        assert_eq!(check.status == Status::Passed, met, "{word}: {}", check.observed);
+        assert!(check.observed.starts_with("mount_error"), "{}", check.observed);
     }
 }
 
@@ -51,6 +83,10 @@ fn what_cannot_be_expected_is_refused() {
     for (step, words) in [
         ("{start: true}", "a list of names, or all"),
         ("{fault: {errors: EACCESS}}", "did you mean EACCES?"),
+        ("{fault: oom, on: c}", "\"c\" is a consumer: it serves no filesystem"),
+        ("{fault: {slow: 5}, on: [p, c]}", "\"c\" is a consumer"),
+        ("{repair: hand_over}", "add `keeper: true`"),
+        ("{observe: true, expect: {c.load: ok}}", "no readers and no writers"),
     ] {
         let text = format!("{ONE}steps: [{{start: all}}, {step}]");
         let error = said(&text);

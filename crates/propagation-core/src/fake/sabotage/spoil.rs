@@ -25,7 +25,8 @@ impl SabotagedNode {
         let spec = self.spec_of(&observation.actor);
         let role = spec.as_ref().map(|spec| spec.role);
         let slave = spec.is_some_and(|spec| spec.propagation == Propagation::HostToContainer);
-        let same_generation = observation.generation == Some(probe.expect.generation);
+        let mut expected = probe.expect.iter().map(|marker| marker.generation);
+        let same_generation = expected.any(|one| observation.generation == Some(one));
         let dead = observation.outcome.class() == "ENOTCONN";
         let absent = observation.outcome == Outcome::Absent;
         let new = match self.saboteur.sabotage {
