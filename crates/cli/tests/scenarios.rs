@@ -20,6 +20,14 @@ fn main() {
             Trial::ignorable_test(format!("scenario {name}"), move || shows_what_it_says(&file))
         })
         .collect();
+    tests.extend(inputs().into_iter().map(|file| {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Trial::ignorable_test(format!("input {name}"), move || shows_what_it_says(&file))
+    }));
+    tests.extend(["builtin", "runc", "crun"].map(|engine| {
+        let name = format!("a_program_outlives_its_container_of {engine}");
+        Trial::ignorable_test(name, move || a_program_outlives_its_container(engine))
+    }));
     tests.extend([
         test("the_schema_accepts_every_scenario_file", the_schema_accepts_every_scenario_file),
         test("an_unmet_expectation_is_told_by_the_exit_status", an_unmet_expectation_is_told),
@@ -40,6 +48,41 @@ fn root() -> PathBuf {
 /// The files of the library; there is no test of it when there is none.
 fn files() -> Vec<PathBuf> {
     propagation_core::scenario::files(&root().join("scenarios")).expect("the scenario library")
+}
+
+/// Small files, one for each thing that a scenario can say and that is easily got wrong.
+fn inputs() -> Vec<PathBuf> {
+    let directory = root().join("crates/cli/tests/inputs");
+    propagation_core::scenario::files(&directory).expect("the small scenarios")
+}
+
+/// A program that runs in a container whose process 1 ends has a result of its own, or is told to have ended
+/// with its container.
+fn a_program_outlives_its_container(engine: &str) -> TestResult {
+    const TIMES: usize = 5;
+    if engine != "builtin" && !is_installed(engine) {
+        return skip("scenario", &format!("{engine} is not installed"));
+    }
+    let scratch = scratch();
+    let file = root().join("crates/cli/tests/inputs/run-in-a-container-that-ends.yaml");
+    let file = file.to_string_lossy();
+    let arguments = ["run", "--scenario", &file, "--runtime", engine, "--format", "json"];
+    for _ in 0..TIMES {
+        let ran = output(scratch.path(), &arguments);
+        let report = Report::from_json(&ran.stdout)?;
+        let checks = report.phases.iter().flat_map(|phase| &phase.checks);
+        let told = checks.filter(|check| check.id == "expect:run").map(|check| &check.observed);
+        let told: Vec<&String> = told.collect();
+        let result = |told: &&String| told.contains("busy") || told.contains("its container ended");
+        if told.len() != 1 || !told.iter().all(result) {
+            return Err(format!("{told:?}").into());
+        }
+    }
+    support::PASSED
+}
+
+fn is_installed(program: &str) -> bool {
+    ["/usr/bin", "/usr/sbin"].iter().any(|directory| Path::new(directory).join(program).exists())
 }
 
 fn shows_what_it_says(file: &Path) -> TestResult {
@@ -86,7 +129,7 @@ fn the_schema_accepts_every_scenario_file() -> TestResult {
     let printed = output(scratch.path(), &["schema", "--scenario"]);
     let schema: Value = serde_json::from_slice(&printed.stdout)?;
     let validator = jsonschema::validator_for(&schema)?;
-    for file in files() {
+    for file in files().into_iter().chain(inputs()) {
         let text = fs::read_to_string(&file)?;
         let value: Value = propagation_core::scenario::parse_as(&file.to_string_lossy(), &text)?;
         if let Err(error) = validator.validate(&value) {
@@ -120,14 +163,28 @@ fn what_is_not_a_scenario_is_refused() -> TestResult {
     let scratch = scratch();
     let file = scratch.path().join("typing.yaml");
     fs::write(&file, "steps:\n  - start: all\n    expects: {control: absent}\n")?;
-    let ran = output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]);
-    let said = String::from_utf8_lossy(&ran.stderr);
-    for part in ["typing.yaml:3:", "unknown field `expects`", "did you mean expect?"] {
-        if ran.status.code() != Some(2) || !said.contains(part) {
-            return Err(format!("{:?}, without {part:?}: {said}", ran.status).into());
-        }
+    expect_refusal(&file, &["typing.yaml:3:", "unknown field `expects`", "did you mean expect?"])?;
+    let two = "workloads: [{name: d, role: producer}, {name: app, role: consumer}]\n";
+    for (step, parts) in [
+        ("fault: oom\n  on: app", ["typing.yaml:4:10", "serves no filesystem"]),
+        ("fault: exit\n  on: [d, app]", ["typing.yaml:4:10", "\"app\" is a consumer"]),
+        ("start: all\n  expect: {app.load: ok}", ["typing.yaml:5:22", "no readers and no writers"]),
+    ] {
+        fs::write(&file, format!("{two}steps:\n- start: d\n- {step}\n"))?;
+        expect_refusal(&file, &parts)?;
     }
     support::PASSED
+}
+
+/// Fails unless the file is refused with these words.
+fn expect_refusal(file: &Path, parts: &[&str]) -> Result<(), Failed> {
+    let scratch = scratch();
+    let ran = output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    match parts.iter().find(|part| ran.status.code() != Some(2) || !said.contains(**part)) {
+        Some(part) => Err(format!("{:?}, without {part:?}: {said}", ran.status).into()),
+        None => Ok(()),
+    }
 }
 
 /// One that can be run, and one that the backend refuses because its runtime is not there.
