@@ -192,8 +192,8 @@ fn enter(spec: &ContainerSpec, volume: &Bind, root: &Path) -> Result<(), StartRe
     }
     chdir(root).map_err(step("enter the rootfs"))?;
     // `/` stays private, as with runc 1.1.15 to 1.2.6 and 1.3.0. Older ones leave it a slave of the
-    // rootfs' mount, newer ones and crun share it in a group of its own for Bidirectional. No volume
-    // can tell (backend-local/tests/side_by_side/roots.rs).
+    // rootfs' mount, and so does 1.5.2 for HostToContainer; newer ones and crun share it in a group of
+    // its own for Bidirectional. No volume can tell (backend-local/tests/side_by_side/roots.rs).
     pivot_into_current_directory().map_err(step("pivot_root"))
 }
 

@@ -53,9 +53,9 @@ pub(super) struct Rule {
 const FIRST: Version = Version(0, 0, 0);
 const NEVER: Version = Version(u32::MAX, 0, 0);
 
-/// Run here: the simulator, runc 1.1.5 and crun 1.8.1. The other rows are read from the tagged
-/// sources; a machine with such a version checks them.
-const RULES: [Rule; 6] = [
+/// Run here: the simulator, runc 1.1.5, 1.3.6, 1.4.3 and 1.5.2, and crun 1.8.1. The other rows are read
+/// from the tagged sources; a machine with such a version checks them.
+const RULES: [Rule; 7] = [
     Rule {
         maker: Maker::Simulator,
         versions: (FIRST, NEVER),
@@ -82,9 +82,15 @@ const RULES: [Rule; 6] = [
     },
     Rule {
         maker: Maker::Runc,
-        versions: (Version(1, 2, 7), NEVER),
+        versions: (Version(1, 2, 7), Version(1, 5, 2)),
         roots: [Root::Private, Root::Private, Root::OwnGroup],
         reason: "rootfsPropagation is applied once more after pivot_root, and rshared shares",
+    },
+    Rule {
+        maker: Maker::Runc,
+        versions: (Version(1, 5, 2), NEVER),
+        roots: [Root::Private, Root::SlaveOfRootfs, Root::OwnGroup],
+        reason: "rootfsParentMountPropagation makes the rootfs' parent a slave for rslave",
     },
     Rule {
         maker: Maker::Crun,
