@@ -78,6 +78,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {
 
 /// A runtime for one run: one thread is enough, everything heavy is the agent's.
 fn runtime() -> Result<tokio::runtime::Runtime, propagation_core::Error> {
+    check_descriptors()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         propagation_core::Error::new(
             propagation_core::ErrorKind::Environment,
@@ -85,4 +86,20 @@ fn runtime() -> Result<tokio::runtime::Runtime, propagation_core::Error> {
             error.to_string(),
         )
     })
+}
+
+/// Whether there is room for what every run opens. The runtime takes it for granted, and panics.
+fn check_descriptors() -> Result<(), propagation_core::Error> {
+    const NEEDED: usize = 24;
+    let opened: std::io::Result<Vec<std::fs::File>> =
+        (0..NEEDED).map(|_| std::fs::File::open("/dev/null")).collect();
+    match opened {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let operation = format!("open {NEEDED} descriptors");
+            let kind = propagation_core::ErrorKind::Environment;
+            Err(propagation_core::Error::new(kind, operation, error.to_string())
+                .with_fix("raise the limit of open descriptors (ulimit -n)"))
+        }
+        _ => Ok(()),
+    }
 }
