@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
 use nix::unistd::Pid;
 use propagation_core::ErrorKind;
 use propagation_core::journal::HostChange;
 use propagation_core::mountinfo::{MountEntry, MountPath, MountTable};
 use propagation_core::protocol::{Call, Failure, Place, Reply};
 
+use super::capabilities::drop_all_but;
 use super::root::IMAGE;
 use super::server::Server;
 use super::view::View;
@@ -95,6 +97,15 @@ impl Server {
             setns(processes, CloneFlags::CLONE_NEWPID).map_err(failed)?;
         }
         view.enter().map_err(failed)?;
+        // What the program of an unprivileged container may not do, no other program in it may.
+        if let Place::Container(id, _) = place
+            && let Some(spec) = self.containers.get(id).map(super::programs::Container::spec)
+            && !spec.privileged
+            && !spec.host
+        {
+            drop_all_but(&spec.capabilities).map_err(failed)?;
+        }
+        prctl::set_no_new_privs().map_err(failed)?;
         let executed = run_program::run(command, &BTreeMap::new(), deadline_ms).map_err(failed)?;
         Ok(Reply::Executed { executed })
     }

@@ -1,22 +1,15 @@
 //! Faults: what each does to which process, and what proves that it has happened.
 
-use std::fs;
-use std::path::Path;
-
-use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use propagation_core::ErrorKind;
 use propagation_core::mountinfo::MountPath;
 use propagation_core::plan::{Fault, Role};
 use propagation_core::protocol::{Failure, ProgramCommand, Reply};
 
-use super::memory_limit::MemoryLimit;
+use super::outside::Ask;
 use super::programs::{Awaited, Container};
 use super::server::Server;
-use crate::facts::CONNECTIONS;
-use crate::failure::{errno_named, errno_text, failure};
-use crate::mounts::errno_of;
+use crate::failure::{errno_named, failure};
 
 impl Server {
     /// Does a fault; the answer follows when it has provably happened.
@@ -56,39 +49,24 @@ impl Server {
     }
 
     /// Ends the connection of a producer's mount through fusectl.
-    fn abort(&self, id: u32) -> Result<String, Failure> {
+    pub(super) fn abort(&self, id: u32) -> Result<String, Failure> {
         let operation = "abort the FUSE connection";
-        let refuse = |reason: String, fix: Option<&str>| {
-            Err(failure(ErrorKind::Environment, operation, reason, fix))
-        };
+        let refuse = |reason: String| Err(failure(ErrorKind::Environment, operation, reason, None));
         let Some(container) = self.containers.get(&id) else {
-            return refuse("there is no such container, or it has ended".into(), None);
+            return refuse("there is no such container, or it has ended".into());
         };
         let path = MountPath::from(container.spec().fuse_path.as_str());
         let table = match container.view(0) {
             Some(view) => self.table_of(view)?,
-            None => return refuse("its container has ended".into(), None),
+            None => return refuse("its container has ended".into()),
         };
         let Some(mount) = table.at(&path).filter(|mount| mount.is_fuse()) else {
-            return refuse(format!("nothing is mounted at {path}"), None);
+            return refuse(format!("nothing is mounted at {path}"));
         };
-        let connections = Path::new(CONNECTIONS);
-        let file = connections.join(mount.device.minor.to_string()).join("abort");
-        if !file.exists() {
-            // On the node only: its mount namespace is its own.
-            let _ = mount_fusectl(connections);
-        }
-        match fs::write(&file, "1") {
-            Ok(()) => Ok(format!("wrote 1 to {}", file.display())),
-            Err(error) => refuse(
-                format!("write {}: {}", file.display(), errno_text(errno_of(&error))),
-                Some("mount fusectl: mount -t fusectl none /sys/fs/fuse/connections"),
-            ),
-        }
+        self.outside.ask(&Ask::Abort { minor: mount.device.minor })
     }
 
     fn limit_memory(&mut self, id: u32) -> Result<(), Failure> {
-        let name = format!("propagation-{}-{id}", self.setup.run_id);
         let refuse =
             |kind, reason: &str| Err(failure(kind, "limit the memory of the daemon", reason, None));
         let Some(container) = self.containers.get_mut(&id) else {
@@ -101,13 +79,10 @@ impl Server {
         let Some(pid) = container.pid() else {
             return refuse(ErrorKind::Environment, "its program has ended");
         };
-        container.memory_limit = Some(MemoryLimit::put(&name, pid)?);
+        self.outside.ask(&Ask::LimitMemory { container: id, pid: pid.as_raw() })?;
+        container.memory_limit = Some(self.outside.clone());
         Ok(())
     }
-}
-
-fn mount_fusectl(target: &Path) -> Result<(), Errno> {
-    mount(Some("fusectl"), target, Some("fusectl"), MsFlags::empty(), None::<&str>)
 }
 
 /// Sends the signal or the command of a fault.
