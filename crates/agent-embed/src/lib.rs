@@ -44,6 +44,7 @@ mod in_memory {
     use std::os::fd::AsRawFd;
     use std::sync::OnceLock;
 
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
     use nix::sys::memfd::{MFdFlags, memfd_create};
 
     /// A path that executes the agent. The file behind it exists in memory, once per process, as
@@ -62,10 +63,13 @@ mod in_memory {
     }
 
     fn make() -> io::Result<File> {
-        let writable = memfd_create(super::NAME, MFdFlags::MFD_CLOEXEC)?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let writable = memfd_create(super::NAME, flags)?;
         let number = writable.as_raw_fd();
         let mut writable = File::from(writable);
         writable.write_all(super::AGENT)?;
+        // Who runs it has it in /proc, and is not to change what runs next.
+        fcntl(&writable, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
         // A file that is open for writing cannot be executed (ETXTBSY): keep a read-only one.
         File::open(format!("/proc/self/fd/{number}"))
     }

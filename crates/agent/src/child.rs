@@ -1,4 +1,5 @@
 //! A child process that does one thing that may block for ever, and can be given up.
+#![allow(unsafe_code)] // fork
 
 use std::os::fd::AsFd;
 
@@ -24,7 +25,9 @@ impl Child {
     /// Forks a child that runs `work` with its end of a pipe and exits.
     pub(crate) fn start(work: impl FnOnce(Pipe)) -> Result<Self, Errno> {
         let (ours, theirs) = Pipe::pair()?;
-        match fork()? {
+        // SAFETY: the agent has one thread wherever it forks: the only other one is started when a producer
+        // serves, and nothing forks after.
+        match unsafe { fork() }? {
             Fork::Child => {
                 drop(ours);
                 work(theirs);

@@ -5,6 +5,7 @@
 //! that a dead daemon cannot take the consumer with it.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -19,12 +20,12 @@ use propagation_protocol::{ProgramEvent, Seen};
 use serde::{Deserialize, Serialize};
 
 use crate::child::{Child, timeout};
-use crate::failure::errno_text;
+use crate::failure::errno_and_fix;
 use crate::holder;
-use crate::look::{Spot, listing, look};
+use crate::look::{Spot, listing, look, read};
 use crate::mounts::Proc;
 use crate::reporter::{Reporter, timestamp};
-use crate::sys::now_ns;
+use crate::sys::{in_ms, now_ns};
 use crate::watch::MountWatch;
 
 /// How often it looks without having heard anything: what a hung daemon, or a lower filesystem
@@ -59,8 +60,8 @@ fn look_once(proc: &Proc, mountpoint: &str, with_content: bool) -> Looked {
     let (mut names, mut content) = (Vec::new(), Vec::new());
     if with_content && seen.outcome.is_ok() {
         names = listing(mountpoint);
-        let marker = std::fs::read_to_string(format!("{mountpoint}/{MARKER_FILE}"));
-        content.extend(marker.unwrap_or_default().lines().map(ToOwned::to_owned));
+        let marker = read(&Path::new(mountpoint).join(MARKER_FILE)).unwrap_or_default();
+        content.extend(String::from_utf8_lossy(&marker).lines().map(ToOwned::to_owned));
     }
     Looked { seen, listing: names, content }
 }
@@ -72,8 +73,9 @@ impl Consumer {
         match Watching::begin(self, reporter).and_then(Watching::go_on) {
             Ok(()) => 0,
             Err(errno) => {
-                let error = errno_text(errno);
+                let error = errno_and_fix(errno);
                 reporter.log_line(ConsumerLine::Failed { at: &timestamp(), error: &error });
+                reporter.event(&ProgramEvent::Failed { text: error });
                 1
             }
         }
@@ -103,6 +105,9 @@ struct Watching<'a> {
     next_look_at: u64,
     /// The child that looks, kept from look to look.
     looker: Option<Child>,
+    /// One that has been given up and has not ended yet. No other is made before it has: whatever holds it
+    /// would hold that one too.
+    stuck: Option<Child>,
     /// When the look that goes on has to have ended.
     look_until: Option<u64>,
     look_again: bool,
@@ -129,9 +134,10 @@ impl<'a> Watching<'a> {
             mounts,
             term,
             stage: Stage::Waiting,
-            give_up_at: unless_blind(now + consumer.marker_ms * 1_000_000),
+            give_up_at: unless_blind(in_ms(consumer.marker_ms)),
             next_look_at: unless_blind(now),
             looker: None,
+            stuck: None,
             look_until: None,
             look_again: false,
             holder: None,
@@ -143,7 +149,8 @@ impl<'a> Watching<'a> {
         loop {
             let now = now_ns();
             self.pass_deadlines(now);
-            if self.look_until.is_none() && (self.look_again || now >= self.next_look_at) {
+            let idle = self.look_until.is_none() && self.stuck.is_none();
+            if idle && (self.look_again || now >= self.next_look_at) {
                 self.start_look(now)?;
             }
             if !self.wait()? {
@@ -156,7 +163,8 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// Asks the looking child for a look. It is made at the first one, and again when one hung.
+    /// Asks the looking child for a look. It is made at the first one, and again when one that hung has
+    /// ended.
     fn start_look(&mut self, now: u64) -> Result<(), Errno> {
         if self.looker.is_none() {
             let (proc, mountpoint) = (&self.proc, self.consumer.mountpoint.as_str());
@@ -166,7 +174,7 @@ impl<'a> Watching<'a> {
         if let Some(looker) = &self.looker {
             looker.pipe.send(&(self.stage != Stage::Ready))?;
         }
-        self.look_until = Some(now + self.consumer.probe_ms * 1_000_000);
+        self.look_until = Some(in_ms(self.consumer.probe_ms));
         self.look_again = false;
         self.next_look_at = now + PERIOD_NS;
         Ok(())
@@ -186,10 +194,11 @@ impl<'a> Watching<'a> {
         if self.look_until.is_some_and(|until| now >= until) {
             if let Some(looker) = self.looker.take() {
                 looker.give_up();
+                self.stuck = Some(looker);
             }
             self.look_until = None;
             let after_ms = self.consumer.probe_ms;
-            let took_ns = after_ms * 1_000_000;
+            let took_ns = after_ms.saturating_mul(1_000_000);
             self.saw(Looked {
                 seen: Seen {
                     uid: Uid::effective().as_raw(),
@@ -207,7 +216,11 @@ impl<'a> Watching<'a> {
 
     /// Sleeps until something happens. Returns `false` when the node has gone or asks it to end.
     fn wait(&mut self) -> Result<bool, Errno> {
-        let mut wake_at = self.look_until.unwrap_or(self.next_look_at);
+        let mut wake_at = match (self.look_until, &self.stuck) {
+            (Some(until), _) => until,
+            (None, Some(_)) => u64::MAX,
+            (None, None) => self.next_look_at,
+        };
         if self.stage == Stage::Waiting {
             wake_at = wake_at.min(self.give_up_at);
         }
@@ -224,6 +237,11 @@ impl<'a> Watching<'a> {
             descriptors.push(PollFd::new(child.pipe.as_fd(), PollFlags::POLLIN));
             descriptors.len() - 1
         });
+        // Without POLLIN: what it says is late, only its end is of interest.
+        let stuck = self.stuck.as_ref().map(|child| {
+            descriptors.push(PollFd::new(child.pipe.as_fd(), PollFlags::empty()));
+            descriptors.len() - 1
+        });
         let holder = self.holder.as_ref().map(|child| {
             descriptors.push(PollFd::new(child.pipe.as_fd(), PollFlags::POLLIN));
             descriptors.len() - 1
@@ -237,12 +255,17 @@ impl<'a> Watching<'a> {
         let to_end = ready(1) || node.is_some_and(ready);
         let looked = look.is_some_and(ready);
         let held = holder.is_some_and(ready);
+        let freed = stuck.is_some_and(ready);
         if to_end {
             return Ok(false);
         }
         if mount_event {
             self.mounts.drain();
             self.look_again = self.consumer.watches;
+        }
+        if freed {
+            self.stuck = None;
+            self.look_again = true;
         }
         if held {
             self.take_held()?;

@@ -76,6 +76,11 @@ pub(crate) fn state_of(proc: &Proc, pid: &str) -> Option<char> {
     stat(proc, pid)?.chars().next()
 }
 
+/// The id of a process's parent.
+pub(crate) fn parent_of(proc: &Proc, pid: i32) -> Option<i32> {
+    stat(proc, &pid.to_string())?.split(' ').nth(1)?.parse().ok()
+}
+
 /// When a process was made, on the monotonic clock, in nanoseconds. The kernel tells it in hundredths
 /// of a second since the machine was started.
 pub(crate) fn made_at_ns(proc: &Proc, pid: i32) -> Option<u64> {

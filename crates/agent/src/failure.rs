@@ -14,6 +14,14 @@ pub(crate) fn errno_text(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
 }
 
+/// The text of an errno, and what to do about it where that is known.
+pub(crate) fn errno_and_fix(errno: Errno) -> String {
+    match fix_for(errno) {
+        Some(fix) => format!("{}: {fix}", errno_text(errno)),
+        None => errno_text(errno),
+    }
+}
+
 /// The text that Go programs, and so container runtimes, print for an errno.
 pub(crate) fn go_errno_text(errno: Errno) -> String {
     // Go keeps a table of its own; these are the ones that a volume's source can give.

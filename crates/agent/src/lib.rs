@@ -30,6 +30,7 @@ mod run_program;
 mod supervisor;
 mod sys;
 mod take_over;
+mod turn;
 mod watch;
 
 pub use consumer::Consumer;

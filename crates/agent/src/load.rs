@@ -2,6 +2,7 @@
 //!
 //! Each writes its account into a file in memory after every operation, so that the account can be read
 //! while the process hangs.
+#![allow(unsafe_code)] // fork, and numbers of descriptors after it
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -19,7 +20,7 @@ use propagation_model::program::LoadReport;
 
 use crate::failure::errno_name;
 use crate::mounts::errno_of;
-use crate::sys::{Fork, close_from, duplicate_above, duplicate_onto, exit_now, fork, now_ns};
+use crate::sys::{Fork, exit_now, fork, keep_only, now_ns};
 
 /// The pause between two operations of one process: a steady load, and no race for the processor.
 const PAUSE_NS: u64 = 1_000_000;
@@ -92,20 +93,16 @@ impl Load {
         enter: impl Fn() -> Result<(), Errno>,
     ) -> Result<Self, Errno> {
         let mut load = Self { processes: Vec::new() };
-        for number in 0..readers + writers {
+        for number in 0..readers.saturating_add(writers) {
             let file = std::fs::File::from(memfd_create(c"load", MFdFlags::MFD_CLOEXEC)?);
-            match fork()? {
+            // SAFETY: there is one thread here, as wherever the agent forks.
+            match unsafe { fork() }? {
                 Fork::Child => {
                     // Nothing that the process was born with is to live on in it.
-                    const ACCOUNT: i32 = 3;
-                    let own = enter().and_then(|()| {
-                        let high = duplicate_above(file.as_fd(), 64)?;
-                        let own = duplicate_onto(high.as_fd(), ACCOUNT)?;
-                        std::mem::forget((file, high));
-                        close_from(ACCOUNT + 1);
-                        Ok(own)
-                    });
-                    if let Ok(own) = own {
+                    // SAFETY: this process uses nothing else that it was born with, and never returns.
+                    let own = enter().and_then(|()| unsafe { keep_only([file.as_fd()]) });
+                    std::mem::forget(file);
+                    if let Ok([own]) = own {
                         work(&own.into(), Path::new(mountpoint), number >= readers);
                     }
                     exit_now(1)

@@ -22,6 +22,12 @@ use crate::sys::now_ns;
 /// The longest marker that is read, in bytes.
 const MARKER_BYTES: usize = 4096;
 
+/// The most names that are read of a directory, which a daemon may let have no end.
+const MOST_NAMES: usize = 100_000;
+
+/// The most that are listed in a log.
+const MOST_LISTED: usize = 1_000;
+
 /// Where to look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spot<'a> {
@@ -117,9 +123,10 @@ pub(crate) fn become_user(uid: u32) -> Result<(), Errno> {
 }
 
 /// What an access gave, or the call that failed.
-type Answer<T> = Result<T, (&'static str, Errno)>;
+pub(crate) type Answer<T> = Result<T, (&'static str, Errno)>;
 
-fn read(path: &Path) -> Answer<Vec<u8>> {
+/// Reads what there is of a marker, and no more than one can be.
+pub(crate) fn read(path: &Path) -> Answer<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = open(path, flags, Mode::empty()).map_err(|errno| ("open", errno))?;
     let mut content = vec![0; MARKER_BYTES];
@@ -131,7 +138,7 @@ fn read(path: &Path) -> Answer<Vec<u8>> {
 fn names(directory: &Path) -> Answer<Vec<String>> {
     let entries = fs::read_dir(directory).map_err(|error| ("open", errno_of(&error)))?;
     let mut names = Vec::new();
-    for entry in entries {
+    for entry in entries.take(MOST_NAMES) {
         let entry = entry.map_err(|error| ("readdir", errno_of(&error)))?;
         names.push(entry.file_name().to_string_lossy().into_owned());
     }
@@ -248,6 +255,7 @@ pub(crate) fn listing(directory: &str) -> Vec<String> {
     };
     let mut lines: Vec<String> = entries
         .filter_map(Result::ok)
+        .take(MOST_LISTED)
         .map(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
             match entry.metadata() {

@@ -37,6 +37,8 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             one look that cannot hang; exit code: 0 ok, 10 stale, 11 hung, 12 empty,
             13 not mounted, 1 another error, 2 bad usage
   facts     --bridge DIR
+  release   --pids N,N...
+            abort the FUSE connections of processes and of all below them; prints their numbers
   host      --run-id ID [--bridge DIR] [--mountpoint NAME]
             look after a run on the node that this runs on
   attach    --run-id ID [--start] [--bridge DIR] [--mountpoint NAME]
@@ -68,6 +70,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
                 .and_then(|o| Ok(host::attach(&setup(&o)?, o.named.contains_key("start")))),
             "program" => Options::parse(rest, &[]).and_then(|o| program(&o)),
             "execute" => execute(rest),
+            "release" => Options::parse(rest, &[]).and_then(|o| release(&o)),
             "facts" => Options::parse(rest, &[]).and_then(|o| read_facts(&o)),
             other => Err(format!("unknown command {other:?}")),
         };
@@ -210,6 +213,22 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         let _ = writeln!(std::io::stdout(), "{word}: {line}");
         Ok(found.exit_code())
+    }
+
+    fn release(options: &Options) -> Result<i32, String> {
+        let pid =
+            |word: &str| word.parse().map_err(|_| format!("--pids {word:?} is no process id"));
+        let pids: Vec<i32> = options.text("pids")?.split(',').map(pid).collect::<Result<_, _>>()?;
+        match node::release(&pids) {
+            Ok(connections) => {
+                connections.iter().for_each(|minor| println!("{minor}"));
+                Ok(0)
+            }
+            Err(failure) => {
+                println!("{}: {}", failure.operation, failure.reason);
+                Ok(1)
+            }
+        }
     }
 
     fn read_facts(options: &Options) -> Result<i32, String> {

@@ -71,7 +71,13 @@ pub(crate) fn proc(target: &Path) -> Result<(), Errno> {
 /// Makes everything below `target` read-only.
 pub(crate) fn read_only(target: &Path) -> Result<(), Errno> {
     let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    crate::sys::make_read_only(&path)
+    crate::sys::set_read_only(&path, true)
+}
+
+/// Makes everything below `target` writable, as far as its filesystems are.
+pub(crate) fn writable(target: &Path) -> Result<(), Errno> {
+    let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    crate::sys::set_read_only(&path, false)
 }
 
 /// Makes the mount at `target` read-only, and nothing below it.
@@ -135,6 +141,11 @@ impl Proc {
     pub(crate) fn identity(&self, name: &str) -> Result<(u64, u64), Errno> {
         let there = nix::sys::stat::fstatat(self.0.as_fd(), name, AtFlags::empty())?;
         Ok((there.st_dev, there.st_ino))
+    }
+
+    /// What a link of it says, such as `self/ns/mnt`.
+    pub(crate) fn link(&self, name: &str) -> Result<std::ffi::OsString, Errno> {
+        nix::fcntl::readlinkat(self.0.as_fd(), name)
     }
 
     /// Writes a file of it, in one call.

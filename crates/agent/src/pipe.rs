@@ -1,4 +1,5 @@
 //! Frames between the agent's own processes, with descriptors beside them.
+#![allow(unsafe_code)] // descriptors that come in a message or by accept4 are numbers
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
@@ -70,14 +71,17 @@ impl Pipe {
     }
 
     /// Makes this the only descriptor of the process beside the standard ones: for a forked process that
-    /// lives long, so that it keeps nothing alive that it was born with. What owned the others must not
-    /// be used any more.
-    pub(crate) fn alone(self) -> Result<Self, Errno> {
-        const NUMBER: RawFd = 3;
-        let high = crate::sys::duplicate_above(self.socket.as_fd(), 64)?;
-        let own = crate::sys::duplicate_onto(high.as_fd(), NUMBER)?;
-        std::mem::forget((self, high));
-        crate::sys::close_from(NUMBER + 1);
+    /// lives long, so that it keeps nothing alive that it was born with.
+    ///
+    /// # Errors
+    /// `EMFILE` at the limit of open descriptors.
+    ///
+    /// # Safety
+    /// Nothing else that owns a descriptor is used or dropped any more in this process.
+    pub(crate) unsafe fn alone(self) -> Result<Self, Errno> {
+        // SAFETY: the caller's word.
+        let [own] = unsafe { crate::sys::keep_only([self.socket.as_fd()]) }?;
+        std::mem::forget(self);
         Ok(Self::new(own))
     }
 
@@ -96,7 +100,8 @@ impl Pipe {
     pub(crate) fn accept(listener: &OwnedFd) -> Result<Option<Self>, Errno> {
         match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             Ok(number) => {
-                let socket = own(number);
+                // SAFETY: accept4 has just made this descriptor.
+                let socket = unsafe { own(number) };
                 setsockopt(&socket, SendTimeout, &SENDS_WITHIN)?;
                 let longest = STRANGERS_FRAME_BYTES;
                 Ok(Some(Self { takes_descriptors: false, longest, ..Self::new(socket) }))
@@ -200,7 +205,8 @@ impl Pipe {
             }
         }
         let bytes = message.bytes;
-        let received = received.into_iter().map(own);
+        // SAFETY: the kernel has just installed these descriptors, and recvmsg reports each once.
+        let received = received.into_iter().map(|number| unsafe { own(number) });
         if self.takes_descriptors {
             self.descriptors.extend(received);
         } else {
@@ -271,9 +277,11 @@ impl AsFd for Pipe {
     }
 }
 
-#[allow(unsafe_code)] // receiving a descriptor is the one way to own a number
-fn own(number: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just installed this descriptor for us through SCM_RIGHTS, and recvmsg
-    // reports each one once.
+/// Owns a descriptor by its number.
+///
+/// # Safety
+/// It is open, and nothing else owns it.
+unsafe fn own(number: RawFd) -> OwnedFd {
+    // SAFETY: the caller's word.
     unsafe { OwnedFd::from_raw_fd(number) }
 }

@@ -1,6 +1,8 @@
 //! The probe: one look at a path that cannot hang, for liveness probes and for people.
+#![allow(unsafe_code)] // numbers of descriptors in a forked child
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::child::within;
 use crate::failure::errno_text;
 use crate::mounts::{Proc, errno_of};
-use crate::sys::duplicate_onto;
+use crate::sys::{duplicate_onto, in_ms, now_ns};
+use crate::turn::Turn;
 
 /// What a probe found; its number is the exit code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,17 +81,48 @@ pub fn check_sentinel(name: &str) -> Result<(), String> {
 /// Looks at `path` within `timeout_ms`. `sentinel` names a file that must be in it; without, the
 /// producer's marker or any other entry will do.
 pub fn probe(path: &str, timeout_ms: u64, sentinel: Option<&str>) -> Found {
+    let until = in_ms(timeout_ms);
+    // Held by the child that looks, as long as it lives.
+    let turn = match Turn::take(&key(path), until) {
+        Ok(Some(turn)) => turn,
+        Ok(None) => {
+            return Found::Hung(format!(
+                "an earlier look at {path} still hangs, {timeout_ms} ms were waited for it: its \
+                 daemon is stopped, busy, or does not serve yet"
+            ));
+        }
+        Err(errno) => return Found::Error(format!("take turns: {}", errno_text(errno))),
+    };
     let looking = || {
         release_standard_streams();
         look_at(path, sentinel)
     };
-    match within(timeout_ms, looking) {
+    let left_ms = until.saturating_sub(now_ns()).div_ceil(1_000_000);
+    let found = match within(left_ms, looking) {
         Ok(Some(found)) => found,
         Ok(None) => Found::Hung(format!(
             "no answer from {path} in {timeout_ms} ms: its daemon is stopped, busy, or does not \
              serve yet"
         )),
         Err(errno) => Found::Error(format!("start a child: {}", errno_text(errno))),
+    };
+    drop(turn);
+    found
+}
+
+/// What looks take turns by: the mount, by its device; where none is mounted at the path, the path. The
+/// path itself is not touched, which may hang.
+fn key(path: &str) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let table = Proc::open().and_then(|proc| proc.mount_table()).ok();
+    let mount = table.as_ref().and_then(|table| table.at(&MountPath::from(absolute.as_path())));
+    match mount {
+        Some(mount) => mount.device.to_string(),
+        None => {
+            let mut hasher = DefaultHasher::new();
+            absolute.hash(&mut hasher);
+            format!("{:016x}", hasher.finish())
+        }
     }
 }
 
@@ -96,7 +130,8 @@ pub fn probe(path: &str, timeout_ms: u64, sentinel: Option<&str>) -> Found {
 fn release_standard_streams() {
     if let Ok(null) = fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         for number in 0..3 {
-            if let Ok(stream) = duplicate_onto(null.as_fd(), number) {
+            // SAFETY: the standard streams go on with the other file, and nothing drops them.
+            if let Ok(stream) = unsafe { duplicate_onto(null.as_fd(), number) } {
                 std::mem::forget(stream);
             }
         }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::fcntl::{FcntlArg, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use propagation_model::program::{Executed, PATH, ProgramState};
@@ -17,7 +19,7 @@ use crate::failure::errno_text;
 use crate::mounts::errno_of;
 
 /// How much of what a program prints is kept, in bytes.
-const KEPT_BYTES: u64 = 64 * 1024;
+const KEPT_BYTES: usize = 64 * 1024;
 
 /// The exit code that shells give for a program that cannot be started.
 pub(crate) const NOT_STARTED: i32 = 127;
@@ -81,24 +83,87 @@ fn run_here(words: &[String], environment: &BTreeMap<String, String>) -> Execute
         state: Some(ProgramState::Exited { code: NOT_STARTED }),
         output: format!("{}: {}", words[0], errno_text(errno)),
     };
-    let mut output = match memfd_create(c"output", MFdFlags::MFD_CLOEXEC) {
-        Ok(output) => File::from(output),
-        Err(errno) => return cannot(errno),
-    };
-    let streams = output.try_clone().and_then(|out| Ok((out, output.try_clone()?)));
-    let (out, err) = match streams {
+    let streams = std::io::pipe().and_then(|(output, out)| Ok((output, out.try_clone()?, out)));
+    let (output, out, err) = match streams {
         Ok(streams) => streams,
         Err(error) => return cannot(errno_of(&error)),
     };
-    let status = command(words, environment).stdout(out).stderr(err).status();
-    let state = match status {
-        Ok(status) => state_of(status),
+    // The command has the writing ends, and goes with them: what is left are the program's.
+    let started = command(words, environment).stdout(out).stderr(err).spawn();
+    let mut program = match started {
+        Ok(program) => program,
         Err(error) => return cannot(errno_of(&error)),
     };
-    let mut kept = Vec::new();
-    let read = output.rewind().and_then(|()| output.take(KEPT_BYTES).read_to_end(&mut kept));
-    let text = String::from_utf8_lossy(&kept).into_owned();
-    Executed { state: Some(state), output: read.map(|_| text).unwrap_or_default() }
+    let mut printed = Printed::default();
+    match printed.until_it_ends(output.into(), program.id()).and_then(|()| program.wait()) {
+        Ok(status) => Executed { state: Some(state_of(status)), output: printed.text() },
+        Err(error) => cannot(errno_of(&error)),
+    }
+}
+
+/// What a program prints: its beginning is kept, and the rest is counted.
+#[derive(Debug, Default)]
+struct Printed {
+    kept: Vec<u8>,
+    dropped: u64,
+}
+
+impl Printed {
+    /// Reads until the program has ended. What it has left in the background may go on printing: nobody
+    /// waits for that.
+    fn until_it_ends(&mut self, output: OwnedFd, pid: u32) -> std::io::Result<()> {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or(Errno::ESRCH)?;
+        let ended = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+        nix::fcntl::fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let mut output = File::from(output);
+        let mut open = true;
+        loop {
+            let mut descriptors = vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+            if open {
+                descriptors.push(PollFd::new(output.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut descriptors, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let over = descriptors[0].any().unwrap_or(true);
+            open = open && self.take(&mut output)?;
+            if over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what is there, as much as a pipe holds; whether more may come.
+    fn take(&mut self, output: &mut File) -> std::io::Result<bool> {
+        const CHUNKS_AT_ONCE: usize = 16;
+        let mut chunk = [0; 4096];
+        for _ in 0..CHUNKS_AT_ONCE {
+            match output.read(&mut chunk) {
+                Ok(0) => return Ok(false),
+                Ok(length) => {
+                    let room = KEPT_BYTES.saturating_sub(self.kept.len()).min(length);
+                    self.kept.extend_from_slice(&chunk[..room]);
+                    self.dropped += (length - room) as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.kept).into_owned();
+        if self.dropped > 0 {
+            text.push_str(&format!(
+                "\n[{KEPT_BYTES} bytes of its output are kept; {} more are left out]\n",
+                self.dropped
+            ));
+        }
+        text
+    }
 }
 
 /// How a process ended.

@@ -1,8 +1,8 @@
-//! The system calls that no library wraps, and the only unsafe code of the agent.
+//! The system calls that no library wraps.
 #![allow(unsafe_code)] // fork, clone and mount_setattr have no safe wrapper anywhere
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -21,8 +21,12 @@ pub(crate) enum Fork {
 ///
 /// # Errors
 /// `EAGAIN` at the limit of processes, `ENOMEM`.
-pub(crate) fn fork() -> Result<Fork, Errno> {
-    clone(0)
+///
+/// # Safety
+/// The calling process has one thread: a lock that another one holds stays locked in the copy.
+pub(crate) unsafe fn fork() -> Result<Fork, Errno> {
+    // SAFETY: the caller's word.
+    unsafe { clone(0) }
 }
 
 /// Copies the calling process; the copy is process 1 of a new pid namespace, so that its death ends
@@ -30,16 +34,20 @@ pub(crate) fn fork() -> Result<Fork, Errno> {
 ///
 /// # Errors
 /// As [`fork`]; `EPERM` without `CAP_SYS_ADMIN`, `ENOSPC` at the limit of pid namespaces.
-pub(crate) fn fork_into_pid_namespace() -> Result<Fork, Errno> {
-    clone(libc::CLONE_NEWPID)
+///
+/// # Safety
+/// As [`fork`].
+pub(crate) unsafe fn fork_into_pid_namespace() -> Result<Fork, Errno> {
+    // SAFETY: the caller's word.
+    unsafe { clone(libc::CLONE_NEWPID) }
 }
 
-fn clone(flags: libc::c_int) -> Result<Fork, Errno> {
+/// # Safety
+/// As [`fork`].
+unsafe fn clone(flags: libc::c_int) -> Result<Fork, Errno> {
     let flags = libc::c_ulong::try_from(flags | libc::SIGCHLD).unwrap_or_default();
-    // SAFETY: without CLONE_VM this is fork: the child has its own copy of all memory, and the
-    // null arguments ask for no new stack and no thread ids. The agent has one thread wherever it
-    // forks (the FUSE thread is started after the last fork of a producer), so no lock can be
-    // held by a thread that the child does not have.
+    // SAFETY: without CLONE_VM this is fork: the child has its own copy of all memory, and the null
+    // arguments ask for no new stack and no thread ids. No other thread holds a lock: the caller's word.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
     match Errno::result(pid)? {
         0 => Ok(Fork::Child),
@@ -54,10 +62,12 @@ pub(crate) fn exit_now(code: i32) -> ! {
 }
 
 /// Closes every descriptor from `first` on.
-pub(crate) fn close_from(first: RawFd) {
+///
+/// # Safety
+/// Nothing that owns a descriptor of that range is used or dropped any more in this process.
+pub(crate) unsafe fn close_from(first: RawFd) {
     let first = libc::c_uint::try_from(first).unwrap_or(3);
-    // SAFETY: called where a program begins, in a forked child or in a node just executed, which
-    // owns no descriptor in that range yet; failing leaves them open, which is harmless.
+    // SAFETY: nobody has them: the caller's word. Failing leaves them open, which is harmless.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }
 
@@ -74,13 +84,49 @@ pub(crate) fn close_on_exec_from(first: RawFd) {
 ///
 /// # Errors
 /// As dup2(2).
-pub(crate) fn duplicate_onto(descriptor: BorrowedFd<'_>, target: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: dup2 takes any two numbers. The target is one that the calling (just forked) child
-    // owns by convention: 0 to 3.
+///
+/// # Safety
+/// Whatever owns the number `target` in this process is used no more, or wants to go on with this
+/// file; and if it closes the number, what is returned is not dropped.
+pub(crate) unsafe fn duplicate_onto(
+    descriptor: BorrowedFd<'_>,
+    target: RawFd,
+) -> Result<OwnedFd, Errno> {
+    // SAFETY: dup2 takes any two numbers, and nobody misses what the target was: the caller's word.
     let result = unsafe { libc::dup2(descriptor.as_raw_fd(), target) };
     Errno::result(result)?;
     // SAFETY: dup2 made `target` an open descriptor, and nobody else in this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(target) })
+}
+
+/// Makes these the only descriptors beside the standard ones, with the numbers from 3 on, and keeps them
+/// open at exec.
+///
+/// # Errors
+/// `EMFILE` at the limit of open descriptors.
+///
+/// # Safety
+/// Nothing else that owns a descriptor is used or dropped any more in this process, nor what owned these.
+pub(crate) unsafe fn keep_only<const N: usize>(
+    descriptors: [BorrowedFd<'_>; N],
+) -> Result<[OwnedFd; N], Errno> {
+    const FIRST: RawFd = 3;
+    let mut high = Vec::with_capacity(N);
+    for descriptor in descriptors {
+        // Out of the way of the numbers to come.
+        high.push(duplicate_above(descriptor, 64)?);
+    }
+    let mut next = FIRST;
+    let mut kept = Vec::with_capacity(N);
+    for descriptor in &high {
+        // SAFETY: nobody uses what the number was: the caller's word.
+        kept.push(unsafe { duplicate_onto(descriptor.as_fd(), next) }?);
+        next += 1;
+    }
+    drop(high);
+    // SAFETY: nobody uses the others: the caller's word.
+    unsafe { close_from(next) };
+    kept.try_into().map_err(|_| Errno::EINVAL)
 }
 
 /// Duplicates `descriptor` onto the first free number from `least` on; closed at exec.
@@ -97,11 +143,13 @@ pub(crate) fn duplicate_above(descriptor: BorrowedFd<'_>, least: RawFd) -> Resul
 ///
 /// # Errors
 /// `EBADF` when there is none.
-pub(crate) fn adopt(number: RawFd) -> Result<OwnedFd, Errno> {
+///
+/// # Safety
+/// Nothing else in this process owns the number.
+pub(crate) unsafe fn adopt(number: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: F_GETFD only asks whether the number is open.
     Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
-    // SAFETY: it is open, and the forked program owns everything it was started with; each number is
-    // adopted once.
+    // SAFETY: it is open, and nobody else owns it: the caller's word.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -115,13 +163,17 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Makes the mount at `path`, and all below it, read-only, leaving other flags as they are.
+/// Makes the mount at `path`, and all below it, read-only or writable, leaving other flags as they are.
 ///
 /// # Errors
-/// `ENOSYS` before Linux 5.12; `EINVAL` when nothing is mounted there.
-pub(crate) fn make_read_only(path: &CStr) -> Result<(), Errno> {
+/// `ENOSYS` before Linux 5.12; `EINVAL` when nothing is mounted there; `EPERM` where another user
+/// namespace has made it read-only.
+pub(crate) fn set_read_only(path: &CStr, read_only: bool) -> Result<(), Errno> {
     const MOUNT_ATTR_RDONLY: u64 = 1;
-    let attributes = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    let attributes = match read_only {
+        true => MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() },
+        false => MountAttr { attr_clr: MOUNT_ATTR_RDONLY, ..MountAttr::default() },
+    };
     // SAFETY: the path is a NUL-terminated string and the struct has the size that is passed; both
     // outlive the call.
     let result = unsafe {

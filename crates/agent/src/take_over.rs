@@ -4,6 +4,7 @@
 //! The FUSE library insists on answering FUSE_INIT itself, and the kernel asks it only once in the life
 //! of a connection. So the request is given to the library over a socket, its answer is read from
 //! there, and then the device takes the place of the socket under the number that the library has.
+#![allow(unsafe_code)] // the number of a descriptor
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -80,7 +81,8 @@ fn handshake(
     let mut answer = vec![0; ANSWER_BYTES];
     let length = ours.read(&mut answer).map_err(|error| failed("take the answer", &error))?;
     answer.truncate(length);
-    let replaced = crate::sys::duplicate_onto(device.as_fd(), number)
+    // SAFETY: the session that owns the number goes on with the device, and nothing else drops it.
+    let replaced = unsafe { crate::sys::duplicate_onto(device.as_fd(), number) }
         .map_err(|errno| failed("put the device in place", &errno))?;
     // The session owns that number.
     std::mem::forget(replaced);

@@ -62,6 +62,7 @@ impl Agent {
         let process = propagation_agent_embed::command()
             .map_err(failed)?
             .args(["node", "--run-id", &setup.run_id, "--parent", &this_process()])
+            .args(keep.then_some("--keep"))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // A node that outlives the caller must not hold its standard error open.

@@ -1,11 +1,14 @@
 //! Finding and removing what a dead run has left, from nothing but the run ids.
 //!
-//! A simulated node leaves nothing but processes: its mounts, directories and namespaces live as
-//! long as they do. Every process of a node has the run id in its command line.
+//! A simulated node leaves nothing but processes, whose mounts, directories and namespaces live as long
+//! as they do, and the control group of a daemon whose memory was limited. Every process of a node has
+//! the run id in its command line, and the group has it in its name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use propagation_core::client::finished;
@@ -22,8 +25,21 @@ pub struct Leftover {
     pub run_id: RunId,
     /// Its processes.
     pub processes: Vec<i32>,
+    /// Its control groups that have no process.
+    pub groups: Vec<PathBuf>,
     /// Whether the program that started it still runs: then it is not left over but going on.
     pub going_on: bool,
+}
+
+/// What has been removed of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// The processes that were killed.
+    pub processes: Vec<i32>,
+    /// How many FUSE connections were aborted, which may have kept processes from ending.
+    pub connections: usize,
+    /// The control groups that were removed.
+    pub groups: Vec<PathBuf>,
 }
 
 /// How long killed processes may take to go.
@@ -35,13 +51,38 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`ErrorKind::Environment`] when /proc cannot be read.
 pub fn leftovers() -> Result<Vec<Leftover>, Error> {
-    let runs = runs()?.into_iter();
+    let mut runs = runs()?;
+    let mut groups = empty_groups();
+    for run_id in groups.keys() {
+        runs.entry(run_id.clone()).or_default();
+    }
+    let runs = runs.into_iter();
     Ok(runs
         .map(|(run_id, (processes, parents))| {
             let going_on = parents.iter().any(|parent| runs_still(parent));
-            Leftover { run_id, processes, going_on }
+            let groups = groups.remove(&run_id).unwrap_or_default();
+            Leftover { run_id, processes, groups, going_on }
         })
         .collect())
+}
+
+/// The control groups of runs in which there is no process, by their names: `propagation-RUN-CONTAINER`.
+fn empty_groups() -> BTreeMap<RunId, Vec<PathBuf>> {
+    const PARENTS: [&str; 2] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
+    let mut groups: BTreeMap<RunId, Vec<PathBuf>> = BTreeMap::new();
+    let entries = PARENTS.into_iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten();
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let named = name.strip_prefix("propagation-").and_then(|name| name.rsplit_once('-'));
+        let run_id = named.and_then(|(run, _)| RunId::parse(run).ok());
+        let empty = |path: &Path| {
+            fs::read(path.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
+        };
+        if let Some(run_id) = run_id.filter(|_| empty(&path)) {
+            groups.entry(run_id).or_default().push(path);
+        }
+    }
+    groups
 }
 
 /// The processes of a run, and the identities of who started them.
@@ -79,19 +120,22 @@ fn run_of(command: &[u8]) -> Option<(RunId, String)> {
     Some((run_id, words.next()?.into_owned()))
 }
 
-/// Removes what is left of a run: kills its processes and waits until they are gone, and with them
-/// its namespaces and mounts. Idempotent.
+/// Removes what is left of a run: aborts its FUSE connections, kills its processes and waits until they
+/// are gone, and with them its namespaces and mounts; then its control groups. Idempotent.
 ///
 /// # Errors
-/// [`ErrorKind::Environment`] when a process belongs to another user; [`ErrorKind::Timeout`] when
-/// one is stuck in the kernel.
-pub async fn remove(run_id: &RunId) -> Result<Vec<i32>, Error> {
+/// [`ErrorKind::Environment`] when a process or a control group belongs to another user;
+/// [`ErrorKind::Timeout`] when a process is stuck in the kernel all the same.
+pub async fn remove(run_id: &RunId) -> Result<Removed, Error> {
     let run_id = run_id.clone();
     finished(tokio::task::spawn_blocking(move || end(&run_id))).await
 }
 
-fn end(run_id: &RunId) -> Result<Vec<i32>, Error> {
-    let mut killed = Vec::new();
+fn end(run_id: &RunId) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
+    if let Some((processes, _)) = runs()?.remove(run_id) {
+        removed.connections = release(&processes);
+    }
     let deadline = Instant::now() + GONE_WITHIN;
     // A process may make another before it is killed.
     while let Some((processes, _)) = runs()?.remove(run_id) {
@@ -103,9 +147,34 @@ fn end(run_id: &RunId) -> Result<Vec<i32>, Error> {
                 return Err(stuck(run_id, &processes));
             }
         }
-        killed.extend(processes);
+        removed.processes.extend(processes);
     }
-    Ok(killed)
+    for group in empty_groups().remove(run_id).unwrap_or_default() {
+        match fs::remove_dir(&group) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let operation = format!("remove {}", group.display());
+                return Err(Error::new(ErrorKind::Environment, operation, error.to_string())
+                    .with_fix("run `propagation clean` as root"));
+            }
+            _ => removed.groups.push(group),
+        }
+    }
+    Ok(removed)
+}
+
+/// Aborts the FUSE connections that processes and all below them have mounted, so that none is stuck;
+/// how many. One that cannot be aborted shows when its processes do not end.
+fn release(processes: &[i32]) -> usize {
+    let pids: Vec<String> = processes.iter().map(ToString::to_string).collect();
+    let released = propagation_agent_embed::command().and_then(|mut command| {
+        command.args(["release", "--pids", &pids.join(",")]).stderr(Stdio::null()).output()
+    });
+    match released {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).lines().count()
+        }
+        _ => 0,
+    }
 }
 
 /// A handle on a process, if it is there and still the run's.

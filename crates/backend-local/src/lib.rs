@@ -30,7 +30,7 @@ mod workload;
 use async_trait::async_trait;
 use propagation_core::{Backend, Error, Node, Plan, Run};
 
-pub use clean::{Leftover, leftovers, remove};
+pub use clean::{Leftover, Removed, leftovers, remove};
 pub use facts::host_facts;
 pub use mounts::{HostMounts, RuntimeMounts, host_mounts};
 pub use node::LocalNode;

@@ -34,19 +34,47 @@ fn local(options: &CleanOptions) -> Result<Exit, Error> {
     }
     let runtime = crate::runtime()?;
     for leftover in found {
-        let count = leftover.processes.len();
         if options.list {
             let state = if leftover.going_on { ", goes on" } else { "" };
-            crate::output::text(&format!("run {}: {count} processes{state}", leftover.run_id))?;
+            let processes = count(leftover.processes.len(), "process", "processes");
+            let groups = match leftover.groups.len() {
+                0 => String::new(),
+                groups => format!(", {}", count(groups, "control group", "control groups")),
+            };
+            crate::output::text(&format!("run {}: {processes}{groups}{state}", leftover.run_id))?;
             continue;
         }
-        runtime.block_on(propagation_backend_local::remove(&leftover.run_id))?;
-        crate::output::text(&format!(
-            "run {}: ended {count} processes, and with them its mounts and namespaces",
-            leftover.run_id
-        ))?;
+        let removed = runtime.block_on(propagation_backend_local::remove(&leftover.run_id))?;
+        crate::output::text(&format!("run {}: {}", leftover.run_id, words(&removed)))?;
     }
     Ok(Exit::Success)
+}
+
+/// What has been done.
+#[cfg(target_os = "linux")]
+fn words(removed: &propagation_backend_local::Removed) -> String {
+    let mut done = Vec::new();
+    if removed.connections > 0 {
+        let connections = count(removed.connections, "FUSE connection", "FUSE connections");
+        done.push(format!("aborted {connections}"));
+    }
+    if !removed.processes.is_empty() {
+        let processes = count(removed.processes.len(), "process", "processes");
+        done.push(format!("ended {processes}, and with them its mounts and namespaces"));
+    }
+    if !removed.groups.is_empty() {
+        let groups = count(removed.groups.len(), "control group", "control groups");
+        done.push(format!("removed {groups}"));
+    }
+    match done.is_empty() {
+        true => "has ended by itself".into(),
+        false => done.join("; "),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 #[cfg(target_os = "linux")]

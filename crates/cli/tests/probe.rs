@@ -15,6 +15,7 @@ fn main() {
         test("a_path_inside_a_dead_mount_is_stale", inside_dead),
         test("a_stopped_daemon_is_hung", stopped),
         test("a_mount_that_nobody_serves_is_hung", never_served),
+        test("a_hung_mount_has_one_probe_at_a_time", one_at_a_time),
         test("what_hangs_does_not_hold_the_readers_pipe", pipe_is_released),
         test("a_user_who_is_kept_out_is_another_error", kept_out),
         test("links_and_relative_paths_are_followed", links),
@@ -109,6 +110,37 @@ fn pipe_is_released() -> TestResult {
     let script = "kill -STOP $SERVER_PID; code=0; \
         said=$(probe $SCRATCH/volume/dfs --timeout 300ms 2>&1) || code=$?; echo \"$said\"; exit $code";
     with_server(script, 11, &["hung: "])
+}
+
+/// A daemon that has taken a request and does not answer holds who asked, SIGKILL or not; when it ends, the
+/// next probe looks again.
+fn one_at_a_time() -> TestResult {
+    let script = "mkdir $SCRATCH/m; \
+        coproc READER { exec python3 -c \"
+import ctypes, os, struct, sys
+fd = os.open('/dev/fuse', os.O_RDWR)
+options = f'fd={fd},rootmode=40000,user_id=0,group_id=0'.encode()
+assert ctypes.CDLL(None).mount(b'x', sys.argv[1].encode(), b'fuse', 6, options) == 0
+unique = struct.unpack_from('<IIQ', os.read(fd, 1 << 18))[2]
+words = struct.pack('<4I2H2I2H8I', 7, 31, 65536, 0, 12, 9, 65536, 1, 32, *[0] * 9)
+os.write(fd, struct.pack('<IiQ', 16 + len(words), 0, unique) + words)
+print('mounted', flush=True)
+while True: os.read(fd, 1 << 18)
+\" $SCRATCH/m; }; \
+        trap 'kill -KILL $READER_PID' EXIT; read -r line <&${READER[0]}; \
+        for n in 1 2 3 4; do probe $SCRATCH/m --timeout 200ms || test $? = 11; done; \
+        own() { local n=0 p; for p in /proc/[0-9]*; do \
+                  if [ \"$(readlink $p/ns/mnt)\" = \"$(readlink /proc/self/ns/mnt)\" ] && \
+                     grep -q '^State:.D' $p/status 2>/dev/null; then n=$((n + 1)); fi; done; echo $n; }; \
+        echo \"stuck: $(own)\"; probe $SCRATCH/m --timeout 200ms || code=$?; \
+        kill -KILL $READER_PID; trap - EXIT; wait $READER_PID || true; \
+        probe $SCRATCH/m || exit $?";
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skip("python3", "the daemon is written in it");
+    }
+    let words =
+        ["hung: no answer from", "hung: an earlier look at", "stuck: 1\n", "stale: the daemon"];
+    expect(script, 10, &words)
 }
 
 fn kept_out() -> TestResult {

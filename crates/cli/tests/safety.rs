@@ -3,10 +3,14 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
 use std::{fs, net, thread};
 
-use support::{PASSED, TestResult, expect_code, output, scratch, skip, test};
+use support::{
+    Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout,
+    test,
+};
 
 fn main() {
     support::main(vec![
@@ -14,6 +18,22 @@ fn main() {
         test("an_ordinary_users_environment_is_in_no_process_either", environment_of_a_user),
         test("a_node_has_no_network_but_its_own_loopback", network),
         test("a_runtime_is_copied_and_never_the_machines_own", runtime),
+        test("a_daemon_stuck_in_the_kernel_leaves_nothing", stuck),
+        test("killed_with_a_stuck_daemon_it_leaves_nothing", stuck_and_killed),
+        test("clean_frees_a_kept_node_with_a_stuck_daemon", stuck_and_kept),
+        test("a_killed_run_leaves_no_control_group", control_groups),
+        test("clean_finds_and_removes_control_groups", clean_control_groups),
+        test("root_of_a_node_reaches_nothing_of_the_machine", contained),
+        test(
+            "a_node_with_a_runtime_has_given_up_the_machines_capabilities",
+            contained_with_runtime,
+        ),
+        test("a_program_in_a_container_has_its_capabilities_and_no_more", capabilities),
+        test("what_a_program_prints_without_end_is_counted_and_left_out", output_without_end),
+        test("a_daemon_may_print_more_than_a_pipe_holds", chatty_start),
+        test("a_daemon_that_never_stops_printing_is_watched_all_the_same", chatterer),
+        test("at_the_limit_of_processes_nothing_is_said_of_the_mount", few_processes),
+        test("without_descriptors_it_says_so", few_descriptors),
     ]);
 }
 
@@ -138,6 +158,445 @@ echo spoiled >> $file",
     expect_code(&run(scratch.path(), &file), 0)?;
     if fs::read(&engine)? != before {
         return Err("the machine's runtime has been written to".into());
+    }
+    PASSED
+}
+
+fn needs_root() -> Option<TestResult> {
+    (!support::is_root()).then(|| skip("root", "only root has what is kept from a node"))
+}
+
+macro_rules! needs_root {
+    () => {
+        if let Some(skipped) = needs_root() {
+            return skipped;
+        }
+    };
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        if Instant::now() > end {
+            return Err(format!("not in 20 s: {what}; agents: {:?}", support::agents()));
+        }
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+/// A FUSE daemon that tells the kernel to forget an entry, from the thread that has to answer the lookup
+/// which holds it: both wait in the kernel for good.
+const STUCK_DAEMON: &str = r#"
+import ctypes, os, struct, sys
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+kind = b"fuse.stuck"
+assert ctypes.CDLL(None).mount(kind, sys.argv[1].encode(), kind, 6, options) == 0
+attributes = struct.pack("<6Q10I", 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
+def write(unique, error, body=b""):
+    os.write(fd, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
+while True:
+    request = os.read(fd, 1 << 18)
+    _, code, unique = struct.unpack_from("<IIQ", request)
+    if code == 26:
+        write(unique, 0, struct.pack("<4I2H2I2H8I", 7, 31, 65536, 0, 12, 9, 65536, 1, 32, *[0] * 9))
+    elif code == 3:
+        write(unique, 0, struct.pack("<QII", 0, 0, 0) + attributes)
+    elif code == 1:
+        write(0, 3, struct.pack("<QII", 1, 1, 0) + b"x\0")
+        write(unique, -2)
+    else:
+        write(unique, -38)
+"#;
+
+/// Consumers of the stuck daemon, of which each has one process that hangs, however long it goes on.
+fn stuck_scenario(directory: &Path) -> PathBuf {
+    let daemon = STUCK_DAEMON.replace('\n', "\n      ");
+    let one_each = step(
+        "node",
+        "stuck=0
+for process in /proc/[0-9]*; do
+  if [ \"$(cat $process/comm 2>/dev/null)\" = app ] && grep -q '^State:.D' $process/status; then
+    stuck=$((stuck + 1))
+  fi
+done
+test $stuck = 1",
+    );
+    scenario(
+        directory,
+        &format!(
+            "deadlines: {{probe_ms: 200, marker_ms: 1500}}\nfuse:\n  type: fuse.stuck\n  command:\n    \
+             - python3\n    - -c\n    - |{daemon}\n    - \"{{mountpoint}}\"\nworkloads:\n  \
+             - {{name: stuck, role: producer}}\n  \
+             - {{name: app, role: consumer, order: before_mount}}\nsteps:\n  - start: app\n  \
+             - {{start: stuck, expect: {{app: hang}}}}\n  - pause_ms: 3500\n{one_each}  \
+             - pause_ms: 5000\n"
+        ),
+    )
+}
+
+fn needs_python() -> Option<TestResult> {
+    let there = Path::new("/usr/bin/python3").exists();
+    (!there).then(|| skip("python3", "the daemon is written in it"))
+}
+
+fn stuck() -> TestResult {
+    needs_root!();
+    if let Some(skipped) = needs_python() {
+        return skipped;
+    }
+    let before = Machine::now();
+    let scratch = scratch();
+    let file = stuck_scenario(scratch.path());
+    let result = run(scratch.path(), &file);
+    let text = stdout(&result);
+    expect_part(&text, "cleaned up in")?;
+    if text.contains("could not clean up") {
+        return Err(text.into());
+    }
+    expect_part(&text, "does not answer")?;
+    if text.contains("✗ expect:run") {
+        return Err(format!("a consumer has several processes that hang:\n{text}").into());
+    }
+    unchanged(&before)
+}
+
+fn unchanged(before: &Machine) -> TestResult {
+    let after = Machine::now();
+    if after == *before {
+        PASSED
+    } else {
+        Err(format!("the machine has changed\nbefore: {before:#?}\nafter: {after:#?}").into())
+    }
+}
+
+/// The program in the background, with the stuck daemon's mount made.
+fn with_stuck_daemon(directory: &Path, options: &[&str]) -> Result<Child, libtest_mimic::Failed> {
+    let file = stuck_scenario(directory);
+    let mut child = support::propagation(directory, &["run", "--scenario"])
+        .arg(&file)
+        .args(options)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let hangs = wait_until("a look hangs", || hanging() > 1);
+    if hangs.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    hangs?;
+    Ok(child)
+}
+
+/// How many processes of this test's runs are in the kernel for good, or as it seems.
+fn hanging() -> usize {
+    let processes = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    let of_agents = processes.filter(|process| {
+        let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        command.starts_with(b"propagation-agent\0node\0")
+    });
+    of_agents
+        .filter(|process| {
+            let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+            status.contains("\nState:\tD") && status.starts_with("Name:\tapp\n")
+                || status.contains("\nState:\tD") && status.starts_with("Name:\tstuck\n")
+        })
+        .count()
+}
+
+fn stuck_and_killed() -> TestResult {
+    needs_root!();
+    if let Some(skipped) = needs_python() {
+        return skipped;
+    }
+    let before = Machine::now();
+    let scratch = scratch();
+    let mut child = with_stuck_daemon(scratch.path(), &[])?;
+    child.kill()?;
+    child.wait()?;
+    wait_until("the node is gone", || support::agents().is_empty())?;
+    unchanged(&before)
+}
+
+fn stuck_and_kept() -> TestResult {
+    needs_root!();
+    if let Some(skipped) = needs_python() {
+        return skipped;
+    }
+    let before = Machine::now();
+    let scratch = scratch();
+    let child = with_stuck_daemon(scratch.path(), &["--keep"])?;
+    let result = child.wait_with_output()?;
+    let text = stdout(&result);
+    let run_id = text
+        .split("propagation clean --run-id ")
+        .nth(1)
+        .and_then(|rest| rest.split(|c: char| c.is_whitespace() || c == '`').next())
+        .ok_or_else(|| format!("nothing was kept: {text}"))?;
+    let cleaned = output(scratch.path(), &["clean", "--run-id", run_id]);
+    expect_code(&cleaned, 0)?;
+    expect_part(&stdout(&cleaned), "aborted 1 FUSE connection; ended ")?;
+    unchanged(&before)
+}
+
+/// Where control groups of memory are made.
+fn group_parent() -> Option<PathBuf> {
+    let version1 = PathBuf::from("/sys/fs/cgroup/memory");
+    let version2 = PathBuf::from("/sys/fs/cgroup");
+    if version1.join("memory.limit_in_bytes").exists() {
+        Some(version1)
+    } else {
+        version2.join("cgroup.procs").exists().then_some(version2)
+    }
+}
+
+/// Control groups of runs that are over.
+fn groups(parent: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
+    let named =
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("propagation-"));
+    named
+        .map(|entry| entry.path())
+        .filter(|path| fs::read(path.join("cgroup.procs")).is_ok_and(|it| it.is_empty()))
+        .collect()
+}
+
+fn control_groups() -> TestResult {
+    needs_root!();
+    let Some(parent) = group_parent() else {
+        return skip("cgroup", "there are no control groups of memory");
+    };
+    let scratch = scratch();
+    let file = scenario(
+        scratch.path(),
+        "workloads: [{name: daemon, role: producer}]\nsteps: [{start: daemon}, {fault: oom}]\n",
+    );
+    let before = groups(&parent);
+    let left =
+        || groups(&parent).into_iter().filter(|one| !before.contains(one)).collect::<Vec<_>>();
+    // At the moment when there is a group.
+    for _ in 0..20 {
+        let mut child = support::propagation(scratch.path(), &["run", "--scenario"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let started = Instant::now();
+        while fs::read_dir(&parent)?.filter_map(Result::ok).all(|entry| {
+            before.contains(&entry.path())
+                || !entry.file_name().to_string_lossy().starts_with("propagation-")
+        }) && child.try_wait()?.is_none()
+            && started.elapsed() < Duration::from_secs(20)
+        {}
+        child.kill()?;
+        child.wait()?;
+        wait_until("the node is gone", || support::agents().is_empty())?;
+        if !left().is_empty() {
+            return Err(format!("left: {:?}", left()).into());
+        }
+    }
+    PASSED
+}
+
+fn clean_control_groups() -> TestResult {
+    needs_root!();
+    let Some(parent) = group_parent() else {
+        return skip("cgroup", "there are no control groups of memory");
+    };
+    let scratch = scratch();
+    let run_id = "20200101t000000-00c0ffee";
+    let group = parent.join(format!("propagation-{run_id}-0"));
+    if fs::create_dir(&group).is_err() {
+        return skip("cgroup", "control groups cannot be written here");
+    }
+    let listed = stdout(&output(scratch.path(), &["clean", "--list"]));
+    let cleaned = output(scratch.path(), &["clean", "--run-id", run_id]);
+    let gone = !group.exists();
+    let _ = fs::remove_dir(&group);
+    expect_part(&listed, &format!("run {run_id}: 0 processes, 1 control group"))?;
+    expect_code(&cleaned, 0)?;
+    expect_part(&stdout(&cleaned), "removed 1 control group")?;
+    if gone { PASSED } else { Err("the control group is still there".into()) }
+}
+
+/// What root of a node must not be able to do: each line fails.
+const BEYOND_THE_NODE: &str = "cp /proc/sys/kernel/core_pattern /tmp/pattern
+cp /tmp/pattern /proc/sys/kernel/core_pattern
+mount -o remount,rw,bind /proc/sys
+umount /proc/sys
+mount -t proc proc /mnt
+mount -t sysfs sysfs /mnt
+mount -t devtmpfs devices /mnt
+mount -t debugfs debug /mnt
+mount -t cgroup -o memory memory /mnt
+echo h > /proc/sysrq-trigger
+mount -o remount,rw,bind /sys
+touch /usr/here
+mount -o remount,rw,bind /usr
+mkdir /sys/fs/cgroup/memory/here
+mkdir /sys/fs/cgroup/here
+mknod /tmp/disk b 7 0
+mknod /dev/disk b 7 0
+chmod 600 /dev/null && test \"$(stat -c %d /dev/null)\" = host
+date -s @0
+hwclock --hctosys
+chroot /proc/1/root/../../.. ls /home
+nsenter --target 1 --user true && false
+swapon /tmp/pattern
+insmod /tmp/pattern";
+
+fn contained() -> TestResult {
+    needs_root!();
+    let scratch = scratch();
+    let machine = fs::read("/proc/sys/kernel/core_pattern")?;
+    let attempts = BEYOND_THE_NODE.lines().skip(1).map(|line| {
+        format!(
+            "if sh -c {} >/dev/null 2>&1; then echo {}; exit 1; fi\n",
+            quoted(line),
+            quoted(line)
+        )
+    });
+    let first = BEYOND_THE_NODE.lines().next().unwrap_or_default();
+    let text = format!("{first}\n{}", attempts.collect::<String>());
+    let result = run(scratch.path(), &script(scratch.path(), text.trim_end()));
+    expect_code(&result, 0)?;
+    if fs::read("/proc/sys/kernel/core_pattern")? == machine {
+        PASSED
+    } else {
+        Err("changed".into())
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn contained_with_runtime() -> TestResult {
+    needs_root!();
+    if !["/usr/sbin/runc", "/usr/bin/runc"].iter().any(|program| Path::new(program).exists()) {
+        return skip("runc", "it is not installed");
+    }
+    let scratch = scratch();
+    // SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME, PERFMON and BPF, by their numbers.
+    let text = "read=$(sed -n 's/^CapBnd:.//p' /proc/self/status)
+for number in 16 17 22 25 38 39; do
+  test $(( 0x$read >> number & 1 )) = 0
+done
+grep -q '^NoNewPrivs:.1' /proc/self/status
+! sh -c 'echo h > /proc/sysrq-trigger' 2>/dev/null
+! touch /proc/sys/kernel/core_pattern 2>/dev/null || test ! -w /proc/sys/kernel/core_pattern
+! mkdir /sys/fs/cgroup/memory/here 2>/dev/null";
+    let steps = format!("node: {{runtime: {{engine: runc}}}}\nsteps:\n{}", step("node", text));
+    expect_code(&run(scratch.path(), &scenario(scratch.path(), &steps)), 0)?;
+    PASSED
+}
+
+fn capabilities() -> TestResult {
+    let scratch = scratch();
+    let default = "! grep -q '^Cap[EPB][a-z]*:.*[1-9a-f][0-9a-f]\\{8\\}$' /proc/self/status
+read=$(sed -n 's/^CapEff:.//p' /proc/self/status)
+test $(( 0x$read >> 21 & 1 )) = 0
+test $(( 0x$read >> 27 & 1 )) = 0
+test $(( 0x$read >> 5 & 1 )) = 1
+grep -q '^NoNewPrivs:.1' /proc/self/status";
+    let privileged = "read=$(sed -n 's/^CapEff:.//p' /proc/self/status)
+test $(( 0x$read >> 21 & 1 )) = 1";
+    let named = "read=$(sed -n 's/^CapEff:.//p' /proc/self/status)
+test $(( 0x$read >> 12 & 1 )) = 1
+test $(( 0x$read >> 21 & 1 )) = 0";
+    let workloads = "workloads:
+  - {name: app, role: consumer, order: before_mount}
+  - {name: rooted, role: consumer, order: before_mount, privileged: true}
+  - {name: named, role: consumer, order: before_mount, capabilities: [NET_ADMIN]}
+";
+    let (app, rooted) = (step("app", default), step("rooted", privileged));
+    let text = format!("{workloads}steps:\n  - start: all\n{app}{rooted}{}", step("named", named));
+    expect_code(&run(scratch.path(), &scenario(scratch.path(), &text)), 0)?;
+    PASSED
+}
+
+fn output_without_end() -> TestResult {
+    let scratch = scratch();
+    let text = "steps:
+  - run: [sh, -c, \"head -c 300000000 /dev/zero | tr '\\\\0' x\"]
+    expect: {run: {exit: 0, text: \"bytes of its output are kept; 299934464 more are left out\"}}
+";
+    expect_code(&run(scratch.path(), &scenario(scratch.path(), text)), 0)?;
+    PASSED
+}
+
+/// A scenario whose daemon is a shell script that never mounts.
+fn with_daemon(directory: &Path, text: &str) -> PathBuf {
+    scenario(
+        directory,
+        &format!(
+            "deadlines: {{marker_ms: 2000}}\nfuse:\n  type: fuse.none\n  command:\n    - sh\n    - -c\n    \
+             - {}\nworkloads: [{{name: daemon, role: producer}}]\nsteps: [{{start: daemon}}]\n",
+            quoted(text).replace("'\\''", "''")
+        ),
+    )
+}
+
+fn chatty_start() -> TestResult {
+    let scratch = scratch();
+    let text =
+        "head -c 500000 /dev/zero | tr \"\\\\0\" x | fold -w 100 && echo all-was-printed; exit 3";
+    let result = run(scratch.path(), &with_daemon(scratch.path(), text));
+    expect_part(&stdout(&result), "all-was-printed")?;
+    PASSED
+}
+
+fn chatterer() -> TestResult {
+    if !Path::new("/usr/bin/bindfs").exists() {
+        return skip("bindfs", "it is not installed");
+    }
+    let scratch = scratch();
+    let text = "fuse:
+  type: fuse
+  command: [sh, -c, \"while :; do echo x; done & exec bindfs -f $0 $1\", \"{source}\", \"{mountpoint}\"]
+workloads: [{name: daemon, role: producer}]
+steps:
+  - {start: daemon, expect: {node: ok}}
+";
+    expect_code(&run(scratch.path(), &scenario(scratch.path(), text)), 0)?;
+    PASSED
+}
+
+fn few_processes() -> TestResult {
+    needs_root!();
+    // A user of its own: the limit counts all processes of a user.
+    let limits = "mknod -m 666 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse
+for limit in 4 6 8 9 10 11 12 13 14 16 20; do
+  code=0
+  timeout 120 setpriv --reuid 47311 --regid 47311 --clear-groups \\
+    prlimit --nproc=$limit $PROPAGATION run > $SCRATCH/out 2>&1 || code=$?
+  if [ $code = 4 ] || [ $code -gt 100 ] || grep -q 'panicked\\|fundamental' $SCRATCH/out; then
+    echo \"limit $limit: code $code\"; cat $SCRATCH/out; exit 1
+  fi
+done";
+    expect_code(&support::in_private_namespace(limits), 0)?;
+    PASSED
+}
+
+fn few_descriptors() -> TestResult {
+    let scratch = scratch();
+    for limit in 3..16 {
+        let result = std::process::Command::new("prlimit")
+            .arg(format!("--nofile={limit}"))
+            .args([support::PROPAGATION, "run"])
+            .env("XDG_STATE_HOME", scratch.path())
+            .output()?;
+        let said = format!("{}{}", stdout(&result), stderr(&result));
+        let code = result.status.code();
+        // Below what it takes to load a program at all, the loader speaks.
+        let own = !said.contains("error while loading shared libraries");
+        if own && (said.contains("panicked") || matches!(code, None | Some(4 | 101))) {
+            return Err(format!("{limit} descriptors: {:?}\n{said}", result.status).into());
+        }
+        if own && code != Some(0) {
+            expect_part(&said, "ulimit -n")?;
+        }
     }
     PASSED
 }

@@ -71,7 +71,9 @@ fn a_program_outlives_its_container(engine: &str) -> TestResult {
         let ran = output(scratch.path(), &arguments);
         let report = Report::from_json(&ran.stdout)?;
         let checks = report.phases.iter().flat_map(|phase| &phase.checks);
-        let told = checks.filter(|check| check.id == CheckId::Expect("run".into())).map(|check| &check.observed);
+        let told = checks
+            .filter(|check| check.id == CheckId::Expect("run".into()))
+            .map(|check| &check.observed);
         let told: Vec<&String> = told.collect();
         let result = |told: &&String| told.contains("busy") || told.contains("its container ended");
         if told.len() != 1 || !told.iter().all(result) {

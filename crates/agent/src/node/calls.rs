@@ -8,12 +8,14 @@ use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
 use nix::unistd::Pid;
 use propagation_model::ErrorKind;
 use propagation_model::journal::HostChange;
 use propagation_model::program::{Executed, ProgramState};
 use propagation_protocol::{Call, Failure, Place, Reply};
 
+use super::capabilities::drop_all_but;
 use super::root::IMAGE;
 use super::server::Server;
 use super::view::View;
@@ -102,7 +104,16 @@ impl Server {
                 // For the children of this process.
                 setns(processes, CloneFlags::CLONE_NEWPID)?;
             }
-            view.enter()
+            view.enter()?;
+            // What the program of an unprivileged container may not do, no other program in it may.
+            if let Place::Container(id, _) = place
+                && let Some(spec) = self.containers.get(id).map(super::programs::Container::spec)
+                && !spec.privileged
+                && !spec.host
+            {
+                drop_all_but(&spec.capabilities)?;
+            }
+            prctl::set_no_new_privs()
         };
         let ran = watched.and_then(|watched| {
             let ran = run_program::run_after(command, &BTreeMap::new(), deadline_ms, enter);

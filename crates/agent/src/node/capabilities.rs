@@ -24,12 +24,38 @@ const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// The default capabilities and those that are named (`SYS_ADMIN` or `CAP_SYS_ADMIN`).
+/// Capabilities over the machine that no node needs.
+const OF_THE_MACHINE: CapabilitySet = CapabilitySet::SYS_MODULE
+    .union(CapabilitySet::SYS_RAWIO)
+    .union(CapabilitySet::SYS_BOOT)
+    .union(CapabilitySet::SYS_TIME)
+    .union(CapabilitySet::WAKE_ALARM)
+    .union(CapabilitySet::SYSLOG)
+    .union(CapabilitySet::BPF)
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::MAC_ADMIN)
+    .union(CapabilitySet::MAC_OVERRIDE)
+    .union(CapabilitySet::AUDIT_CONTROL)
+    .union(CapabilitySet::AUDIT_READ)
+    .union(CapabilitySet::LINUX_IMMUTABLE)
+    .union(CapabilitySet::BLOCK_SUSPEND);
+
+/// The default capabilities and those that are named (`SYS_ADMIN` or `CAP_SYS_ADMIN`), as far as the
+/// calling process has them.
 pub(super) fn default_and(names: &[String]) -> Result<CapabilitySet, Errno> {
-    names.iter().try_fold(DEFAULT, |set, name| {
+    let wanted = names.iter().try_fold(DEFAULT, |set, name| {
         let name = name.trim_start_matches("CAP_");
         Ok(set | CapabilitySet::from_name(name).ok_or(Errno::EINVAL)?)
-    })
+    })?;
+    Ok(wanted & current()?)
+}
+
+/// Gives up the capabilities over the machine, for good; and that of making devices, where they are made
+/// already.
+pub(super) fn give_up_the_machines(devices_are_made: bool) -> Result<(), Errno> {
+    let mut given_up = OF_THE_MACHINE;
+    given_up.set(CapabilitySet::MKNOD, devices_are_made);
+    keep(current()? - given_up)
 }
 
 /// Those of the calling process.
@@ -45,7 +71,10 @@ pub(super) fn names(set: CapabilitySet) -> Vec<String> {
 
 /// Leaves the default capabilities and those that are named.
 pub(super) fn drop_all_but(names: &[String]) -> Result<(), Errno> {
-    let kept = default_and(names)?;
+    keep(default_and(names)?)
+}
+
+fn keep(kept: CapabilitySet) -> Result<(), Errno> {
     // Otherwise root would get them back with the next program it executes.
     for capability in CapabilitySet::all().iter().filter(|one| !kept.contains(*one)) {
         // Those that this kernel does not know are none that could be had.

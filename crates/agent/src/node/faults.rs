@@ -1,21 +1,14 @@
 //! Faults: what each does to which process, and what proves that it has happened.
 
-use std::fs;
-use std::path::Path;
-
-use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use propagation_model::ErrorKind;
 use propagation_model::plan::{Fault, Role};
 use propagation_protocol::{Failure, ProgramCommand, Reply};
 
-use super::memory_limit::MemoryLimit;
+use super::outside::Ask;
 use super::programs::{Awaited, Container};
 use super::server::Server;
-use crate::facts::CONNECTIONS;
-use crate::failure::{errno_text, failure};
-use crate::mounts::errno_of;
+use crate::failure::failure;
 
 impl Server {
     /// Does a fault; the answer follows when it has provably happened.
@@ -56,39 +49,21 @@ impl Server {
 
     /// Ends the connection that a producer's daemon serves, or that is mounted in a container, through
     /// fusectl.
-    fn abort(&self, id: u32) -> Result<String, Failure> {
+    pub(super) fn abort(&self, id: u32) -> Result<String, Failure> {
         let operation = "abort the FUSE connection";
-        let refuse = |reason: String, fix: Option<&str>| {
-            Err(failure(ErrorKind::Environment, operation, reason, fix))
-        };
+        let refuse = |reason: String| Err(failure(ErrorKind::Environment, operation, reason, None));
         let Some(container) = self.containers.get(&id) else {
-            return refuse("there is no such container, or it has ended".into(), None);
+            return refuse("there is no such container, or it has ended".into());
         };
         let own = container.connection();
-        let Some(connection) = own.or_else(|| self.connection_at_mountpoint(container)) else {
+        let Some(minor) = own.or_else(|| self.connection_at_mountpoint(container)) else {
             let path = &container.spec().fuse_path;
-            return refuse(
-                format!("no daemon of it serves, and nothing is mounted at {path}"),
-                None,
-            );
+            return refuse(format!("no daemon of it serves, and nothing is mounted at {path}"));
         };
-        let connections = Path::new(CONNECTIONS);
-        let file = connections.join(connection.to_string()).join("abort");
-        if !file.exists() {
-            // On the node only: its mount namespace is its own.
-            let _ = mount_fusectl(connections);
-        }
-        match fs::write(&file, "1") {
-            Ok(()) => Ok(format!("wrote 1 to {}", file.display())),
-            Err(error) => refuse(
-                format!("write {}: {}", file.display(), errno_text(errno_of(&error))),
-                Some("mount fusectl: mount -t fusectl none /sys/fs/fuse/connections"),
-            ),
-        }
+        self.outside.ask(&Ask::Abort { minor })
     }
 
     fn limit_memory(&mut self, id: u32) -> Result<(), Failure> {
-        let name = format!("propagation-{}-{id}", self.setup.run_id);
         let refuse =
             |kind, reason: &str| Err(failure(kind, "limit the memory of the daemon", reason, None));
         let Some(container) = self.containers.get_mut(&id) else {
@@ -101,13 +76,10 @@ impl Server {
         let Some(pid) = container.pid() else {
             return refuse(ErrorKind::Environment, "its program has ended");
         };
-        container.memory_limit = Some(MemoryLimit::put(&name, pid)?);
+        self.outside.ask(&Ask::LimitMemory { container: id, pid: pid.as_raw() })?;
+        container.memory_limit = Some(self.outside.clone());
         Ok(())
     }
-}
-
-fn mount_fusectl(target: &Path) -> Result<(), Errno> {
-    mount(Some("fusectl"), target, Some("fusectl"), MsFlags::empty(), None::<&str>)
 }
 
 /// Sends the signal or the command of a fault.

@@ -1,5 +1,6 @@
 //! Descriptors that are opened from a place and kept: a process for each, which reads through its own when
 //! it is asked to.
+#![allow(unsafe_code)] // numbers of descriptors in a forked child
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -17,7 +18,7 @@ use super::server::{Progress, Server};
 use crate::child::Child;
 use crate::failure::{errno_name, system};
 use crate::look::{become_user, judge_content};
-use crate::sys::now_ns;
+use crate::sys::{in_ms, now_ns};
 
 /// A process that keeps a descriptor.
 #[derive(Debug)]
@@ -48,12 +49,8 @@ impl Holding {
         expect: &[Marker],
         deadline_ms: u64,
     ) -> Result<Self, Failure> {
-        let mut holding = Self {
-            looks: Vec::new(),
-            seen: Vec::new(),
-            deadline_ms,
-            deadline: now_ns() + deadline_ms.saturating_mul(1_000_000),
-        };
+        let mut holding =
+            Self { looks: Vec::new(), seen: Vec::new(), deadline_ms, deadline: in_ms(deadline_ms) };
         for look in looks {
             if !server.holders.contains_key(&look.place) {
                 let uid = look.uids.first().copied().unwrap_or(0);
@@ -128,7 +125,9 @@ impl Holder {
         let child = Child::start(|pipe| {
             let kept = RefCell::new(None);
             // Other containers must not live on in what this process was born with.
-            let entered = view.enter().and_then(|()| pipe.alone()).and_then(|pipe| {
+            // SAFETY: this process uses nothing else that it was born with, and never returns.
+            let alone = view.enter().and_then(|()| unsafe { pipe.alone() });
+            let entered = alone.and_then(|pipe| {
                 if uid != 0 {
                     become_user(uid)?;
                 }

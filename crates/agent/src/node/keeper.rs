@@ -2,13 +2,14 @@
 //!
 //! It is a process of its own and touches no mount: if one that reads from the mount held the descriptor
 //! too, its read would keep the very connection alive that it waits for.
+#![allow(unsafe_code)] // numbers of descriptors in a forked child
 
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
 use crate::child::Child;
-use crate::sys::{duplicate_above, duplicate_onto};
+use crate::sys::keep_only;
 
 /// A keeper of one connection.
 #[derive(Debug)]
@@ -22,17 +23,12 @@ impl Keeper {
     /// Gives the descriptor to a new process; the caller has it no longer.
     pub(super) fn start(device: OwnedFd, init: Vec<u8>) -> Result<Self, Errno> {
         use std::os::fd::AsFd;
-        const DEVICE: i32 = 4;
         let child = Child::start(|pipe| {
-            let keep = || -> Result<(crate::pipe::Pipe, OwnedFd), Errno> {
-                let device = duplicate_above(device.as_fd(), 64)?;
-                let pipe = duplicate_above(pipe.as_fd(), 64)?;
-                let pipe = duplicate_onto(pipe.as_fd(), DEVICE - 1)?;
-                let device = duplicate_onto(device.as_fd(), DEVICE)?;
-                crate::sys::close_from(DEVICE + 1);
-                Ok((crate::pipe::Pipe::new(pipe), device))
-            };
-            let Ok((mut pipe, device)) = keep() else { crate::sys::exit_now(1) };
+            // SAFETY: this process uses nothing else that it was born with, and never returns.
+            let kept = unsafe { keep_only([pipe.as_fd(), device.as_fd()]) };
+            std::mem::forget(pipe);
+            let Ok([pipe, device]) = kept else { crate::sys::exit_now(1) };
+            let mut pipe = crate::pipe::Pipe::new(pipe);
             while let Ok(Some(true)) = pipe.receive::<bool>() {
                 let Ok(copy) = device.try_clone() else { break };
                 if pipe.send_descriptors(&[copy]).is_err() || pipe.send(&true).is_err() {

@@ -1,5 +1,5 @@
 //! A memory limit for one process, so that the kernel kills it when it outgrows it: a control group of
-//! version 1 or 2, named after the run.
+//! version 1 or 2, named after the run. The process outside the node makes it and takes it away.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,12 @@ use nix::unistd::Pid;
 use propagation_model::ErrorKind;
 use propagation_protocol::Failure;
 
+use super::apart::apart;
 use crate::failure::{errno_text, failure};
-use crate::mounts::errno_of;
+use crate::mounts::{errno_of, writable};
+
+/// Where control groups are.
+const ROOT: &str = "/sys/fs/cgroup";
 
 /// How much the process may use beyond what it has, in bytes.
 const LIMIT_BYTES: u64 = 32 << 20;
@@ -28,28 +32,30 @@ impl MemoryLimit {
     /// # Errors
     /// `Unsupported` where control groups cannot be written: that is said as the reason of a skip.
     pub(super) fn put(name: &str, pid: Pid) -> Result<Self, Failure> {
-        let root = Path::new("/sys/fs/cgroup");
+        let root = Path::new(ROOT);
         let (parent, limit, events) = if root.join("memory/memory.limit_in_bytes").exists() {
             (root.join("memory"), "memory.limit_in_bytes", "memory.oom_control")
         } else {
             (root.to_owned(), "memory.max", "memory.events")
         };
-        let directory = parent.join(name);
-        let refuse = |what: &str, error: &std::io::Error| {
-            let reason = format!("{what}: {}", errno_text(errno_of(error)));
+        let made = Self { directory: parent.join(name), events };
+        let refuse = |what: &str, path: &Path, error: &std::io::Error| {
+            let reason = format!("{what} {}: {}", path.display(), errno_text(errno_of(error)));
             let fix = "run as root where control groups of memory can be written";
             failure(ErrorKind::Unsupported, "limit the memory of the daemon", reason, Some(fix))
         };
-        fs::create_dir(&directory)
-            .map_err(|error| refuse(&format!("make {}", directory.display()), &error))?;
-        let made = Self { directory, events };
-        let write = |file: &str, value: String| {
-            let path = made.directory.join(file);
-            fs::write(&path, value)
-                .map_err(|error| refuse(&format!("write {}", path.display()), &error))
-        };
-        write(limit, LIMIT_BYTES.to_string())?;
-        write("cgroup.procs", pid.to_string())?;
+        apart("make a control group", || {
+            // What cannot be made writable says so at the first write.
+            let _ = writable(root);
+            fs::create_dir(&made.directory)
+                .map_err(|error| refuse("make", &made.directory, &error))?;
+            let files = [(limit, LIMIT_BYTES.to_string()), ("cgroup.procs", pid.to_string())];
+            for (file, value) in files {
+                let path = made.directory.join(file);
+                fs::write(&path, value).map_err(|error| refuse("write", &path, &error))?;
+            }
+            Ok(())
+        })?;
         Ok(made)
     }
 
@@ -63,8 +69,12 @@ impl MemoryLimit {
 }
 
 impl Drop for MemoryLimit {
+    /// One that still has processes stays, and is found by the name of the run.
     fn drop(&mut self) {
-        // A group that is not empty stays, and is found by the name of the run.
-        let _ = fs::remove_dir(&self.directory);
+        let _ = apart("remove a control group", || {
+            let _ = writable(Path::new(ROOT));
+            let _ = fs::remove_dir(&self.directory);
+            Ok(())
+        });
     }
 }

@@ -6,9 +6,13 @@
 //!
 //! The server has one thread and never blocks: whatever may touch a FUSE mount, or a path under
 //! which one may lie, runs in a child with a deadline.
+#![allow(unsafe_code)] // fork, and numbers of descriptors where the program begins
 
+mod apart;
 pub(crate) mod calls;
 mod capabilities;
+mod connections;
+mod contain;
 mod container;
 mod faults;
 mod hold;
@@ -16,6 +20,7 @@ mod keeper;
 mod memory_limit;
 mod observe;
 mod oci;
+mod outside;
 mod programs;
 mod role;
 mod root;
@@ -32,15 +37,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Uid, setsid};
 use propagation_protocol::{Failure, Message, NodeSetup, PROTOCOL_VERSION};
 
 use crate::facts::mapped_uids;
 use crate::failure::system;
 use crate::pipe::Pipe;
-use crate::sys::{Fork, fork};
+use crate::sys::{Fork, fork_into_pid_namespace};
+use outside::{Before, Outside};
 
+pub use connections::release;
 pub use oci::inside::main as container;
 pub(crate) use role::run;
 
@@ -48,7 +54,8 @@ pub(crate) use role::run;
 pub fn main() -> i32 {
     // Nothing is open yet but what the caller left open for its children: the descriptor of a lock,
     // say, which a node that is kept would hold for good.
-    crate::sys::close_from(3);
+    // SAFETY: the program begins here, and owns nothing of that range yet.
+    unsafe { crate::sys::close_from(3) };
     let mut control = match take_control() {
         Ok(control) => control,
         Err(failure) => {
@@ -60,11 +67,19 @@ pub fn main() -> i32 {
         Ok(Some(setup)) => setup,
         _ => return 1,
     };
-    match isolate() {
-        Ok(Some(code)) => code,
-        Ok(None) => serve(&setup, control),
+    match isolate(&setup, &control) {
+        Ok(Side::Outside(code)) => code,
+        Ok(Side::Node(outside)) => serve(&setup, control, outside),
         Err(failure) => cannot_serve(&control, failure),
     }
+}
+
+/// Which of the two processes the caller is.
+enum Side {
+    /// The one outside, when the node has ended: its exit code.
+    Outside(i32),
+    /// The node, with its way to the one outside.
+    Node(Outside),
 }
 
 /// Moves the socket away from standard input, so that no child inherits it as such.
@@ -76,14 +91,15 @@ fn take_control() -> Result<Pipe, Failure> {
         .map_err(|e| failed(crate::mounts::errno_of(&e)))?;
     if let Ok(null) = std::fs::File::open("/dev/null") {
         // Kept for the life of the process as its standard input.
-        std::mem::forget(crate::sys::duplicate_onto(null.as_fd(), 0).map_err(failed)?);
+        // SAFETY: standard input goes on with the other file, and nothing drops it.
+        let replaced = unsafe { crate::sys::duplicate_onto(null.as_fd(), 0) };
+        std::mem::forget(replaced.map_err(failed)?);
     }
     Ok(Pipe::new(control))
 }
 
-/// Enters the namespaces. Returns the exit code in the process that waits outside, and nothing in
-/// the one that is the node.
-fn isolate() -> Result<Option<i32>, Failure> {
+/// Enters the namespaces, in two processes from then on.
+fn isolate(setup: &NodeSetup, control: &Pipe) -> Result<Side, Failure> {
     // Executed from memory, a process is called by the number of a descriptor.
     let _ = prctl::set_name(c"propagation");
     // The caller's directory is not to be held by a node that is kept.
@@ -94,24 +110,26 @@ fn isolate() -> Result<Option<i32>, Failure> {
         user_namespace::enter()?;
         user_namespace::check_powers()?;
     }
+    let before = Before::take(&setup.run_id, control)?;
+    let (ours, theirs) = Pipe::pair().map_err(|errno| system("start the node", errno))?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| system("make a mount namespace", errno))?;
     unshare(CloneFlags::CLONE_NEWIPC).map_err(|errno| system("make an IPC namespace", errno))?;
     // A network of its own: nothing but its own loopback device.
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| system("make a network namespace", errno))?;
     crate::sys::raise_loopback().map_err(|errno| system("bring up the loopback device", errno))?;
-    unshare(CloneFlags::CLONE_NEWPID).map_err(|errno| system("make a pid namespace", errno))?;
-    match fork().map_err(|errno| system("start the node", errno))? {
+    // What is started outside later stays outside.
+    // SAFETY: there is one thread here, as wherever the agent forks.
+    let forked = unsafe { fork_into_pid_namespace() };
+    match forked.map_err(|errno| system("start the node", errno))? {
         Fork::Parent(pid) => {
-            crate::sys::close_from(3);
-            Ok(Some(match waitpid(pid, None) {
-                Ok(WaitStatus::Exited(_, code)) => code,
-                _ => 1,
-            }))
+            drop(theirs);
+            Ok(Side::Outside(before.wait_for(pid, ours)))
         }
         Fork::Child => {
+            drop((before, ours));
             prctl::set_pdeathsig(Signal::SIGKILL)
                 .map_err(|errno| system("tie the node to its parent", errno))?;
-            Ok(None)
+            Ok(Side::Node(Outside::new(theirs)))
         }
     }
 }
@@ -121,15 +139,17 @@ fn can_unshare() -> bool {
     unshare(CloneFlags::CLONE_NEWNS).is_ok()
 }
 
-fn serve(setup: &NodeSetup, control: Pipe) -> i32 {
+fn serve(setup: &NodeSetup, control: Pipe, outside: Outside) -> i32 {
     let prepared = || -> Result<server::Server, Failure> {
         let mapped = mapped_uids();
         crate::sys::raise_descriptor_limit();
-        root::enter(setup)?;
+        root::base(setup)?;
+        contain::contain(setup)?;
+        root::furnish(setup)?;
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         signals.thread_block().map_err(|errno| system("block SIGCHLD", errno))?;
-        server::Server::new(setup.clone(), signals, mapped)
+        server::Server::new(setup.clone(), outside, signals, mapped)
     };
     let server = match prepared() {
         Ok(server) => server,

@@ -30,9 +30,12 @@ const DEVICES: [&str; 5] = ["null", "zero", "random", "urandom", "fuse"];
 /// Host directories with programs and their libraries.
 const HOST_TOOLS: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix"];
 
-/// Turns the calling process's new mount namespace into the node: private from the caller, a root
-/// of its own, everything shared as systemd leaves it.
-pub(super) fn enter(setup: &NodeSetup) -> Result<(), Failure> {
+/// Files of the kernel on the node that change the machine: they are read-only.
+const OF_THE_MACHINE: [&str; 3] = ["/sys", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Gives the calling process's new mount namespace a root of its own, private from the caller's, with
+/// what is the machine's: programs, devices, /proc and /sys.
+pub(super) fn base(setup: &NodeSetup) -> Result<(), Failure> {
     let spec = &setup.spec;
     let step = |what: &str| {
         let what = format!("build the node: {what}");
@@ -56,10 +59,27 @@ pub(super) fn enter(setup: &NodeSetup) -> Result<(), Failure> {
     proc(Path::new("proc")).map_err(step("mount /proc"))?;
     bind_recursive(Path::new("/sys"), Path::new("sys")).map_err(step("bind /sys"))?;
     pivot_into_current_directory().map_err(step("change the root"))?;
+    for path in OF_THE_MACHINE.map(Path::new).into_iter().filter(|path| path.exists()) {
+        let on_itself = path.starts_with("/proc").then(|| bind_recursive(path, path));
+        on_itself
+            .unwrap_or(Ok(()))
+            .and_then(|()| read_only(path))
+            .map_err(step("hold what is the machine's"))?;
+    }
     // Naming needs a namespace of its own; without it the host's name stays, which hurts nobody.
     if unshare(CloneFlags::CLONE_NEWUTS).is_ok() {
         let _ = sethostname("propagation-node");
     }
+    Ok(())
+}
+
+/// Makes the rest of the node: its files, the containers' image, the bridge; everything shared as systemd
+/// leaves it.
+pub(super) fn furnish(setup: &NodeSetup) -> Result<(), Failure> {
+    let step = |what: &str| {
+        let what = format!("build the node: {what}");
+        move |errno| system(what, errno)
+    };
     tmpfs(Path::new("/tmp"), "mode=1777").map_err(step("mount /tmp"))?;
     files(setup).map_err(|e| system("build the node: write /etc", errno_of(&e)))?;
     image(setup)?;
@@ -101,7 +121,7 @@ impl HostTrees {
                 continue;
             }
             let target = PathBuf::from("dev").join(name);
-            if name == "fuse" && make_fuse_device(&source, &target) {
+            if make_device(&source, &target) {
                 continue;
             }
             fs::write(&target, "")
@@ -115,9 +135,9 @@ impl HostTrees {
     }
 }
 
-/// Makes the node's own `/dev/fuse`, open to every user as udev has it; returns whether it could. Where
+/// Makes a device of the node's own, open to every user as udev has them; returns whether it could. Where
 /// the machine's does not open for its owner there is nothing to make.
-fn make_fuse_device(source: &Path, target: &Path) -> bool {
+fn make_device(source: &Path, target: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let usable = fs::OpenOptions::new().read(true).write(true).open(source).is_ok();
     let Some(device) = fs::metadata(source).ok().map(|metadata| metadata.rdev()) else {

@@ -21,6 +21,7 @@ use propagation_protocol::{
 use super::hold::{Holder, Holding};
 use super::observe::Observing;
 use super::oci::{self, Engine};
+use super::outside::{Ask, Outside};
 use super::programs::Container;
 use super::start::Starting;
 use super::view::{View, make_runtime};
@@ -37,6 +38,8 @@ const CALL_MS: u64 = 10_000;
 /// The state of a node.
 pub(super) struct Server {
     pub(super) setup: NodeSetup,
+    /// What is done for the node outside.
+    pub(super) outside: Outside,
     pub(super) proc: Proc,
     /// The node's own mount namespace, to come back to.
     pub(super) view: View,
@@ -82,6 +85,7 @@ pub(super) enum Progress {
 impl Server {
     pub(super) fn new(
         setup: NodeSetup,
+        outside: Outside,
         signals: SigSet,
         mapped_uids: u64,
     ) -> Result<Self, Failure> {
@@ -95,6 +99,7 @@ impl Server {
             .map_err(|errno| system("listen for ended children", errno))?;
         Ok(Self {
             setup,
+            outside,
             proc,
             view,
             runtime,
@@ -177,6 +182,12 @@ impl Server {
             }
         }
         self.note_connections();
+        let stuck =
+            self.containers.iter_mut().filter_map(|(id, one)| one.is_stuck(now).then_some(*id));
+        for id in stuck.collect::<Vec<_>>() {
+            // Where it cannot be aborted, the request for its removal is answered with that it has not ended.
+            let _ = self.abort(id);
+        }
         let mut jobs = std::mem::take(&mut self.jobs);
         jobs.retain_mut(|job| {
             let progress = match &mut job.work {
@@ -276,8 +287,9 @@ impl Server {
                 return self.answer(id, result);
             }
             Call::Keep => {
-                self.keep = true;
-                return self.answer(id, Ok(Reply::Done));
+                let kept = self.outside.ask(&Ask::Keep);
+                self.keep = kept.is_ok();
+                return self.answer(id, kept.map(|_| Reply::Done));
             }
             Call::Inject { container, fault, deadline_ms } => {
                 return self.inject(id, container, &fault, deadline_ms);

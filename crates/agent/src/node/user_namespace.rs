@@ -1,4 +1,5 @@
 //! The user namespace that lets an ordinary user have a node.
+#![allow(unsafe_code)] // fork
 
 use std::fs;
 use std::path::Path;
@@ -101,7 +102,8 @@ impl Mapper {
         }
         let target = getpid().to_string();
         let (ours, mut theirs) = Pipe::pair()?;
-        match fork()? {
+        // SAFETY: there is one thread here, as wherever the agent forks.
+        match unsafe { fork() }? {
             Fork::Parent(pid) => Ok(Self { pid, pipe: ours }),
             Fork::Child => {
                 drop(ours);

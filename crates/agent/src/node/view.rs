@@ -1,4 +1,5 @@
 //! Mount namespaces, and the user namespaces that own them.
+#![allow(unsafe_code)] // fork
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -76,7 +77,8 @@ pub(super) fn enter_user_namespace(proc: &Proc) -> Result<(), Errno> {
     let (users, groups) = (identity(&map), identity(&groups));
     let target = getpid();
     let (ours, mut theirs) = Pipe::pair()?;
-    match fork()? {
+    // SAFETY: there is one thread here, as wherever the agent forks.
+    match unsafe { fork() }? {
         Fork::Child => {
             drop(ours);
             let told = matches!(theirs.receive::<bool>(), Ok(Some(true)));

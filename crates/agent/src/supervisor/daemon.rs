@@ -18,6 +18,9 @@ use crate::reporter::Reporter;
 /// How much of the daemon's words is shown when it fails to mount, in bytes.
 const LAST_WORDS: usize = 2_000;
 
+/// How much of its output is read in one go, in chunks: as much as a pipe holds.
+const CHUNKS_AT_ONCE: usize = 16;
+
 /// The daemon that is watched over.
 #[derive(Debug)]
 pub(super) struct Daemon {
@@ -56,31 +59,32 @@ impl Daemon {
         }
     }
 
-    /// Logs what an external daemon prints.
+    /// Logs what an external daemon prints, or a good part of it: one that never stops printing does not
+    /// hold up everything else.
     pub(super) fn read_output(&mut self, reporter: &Reporter) {
-        let Some(output) = &self.output else { return };
-        let Ok(output) = output.try_clone() else { return };
+        let Some(output) = self.output.take() else { return };
         let mut file = File::from(output);
         let mut chunk = [0; 4096];
-        loop {
+        for _ in 0..CHUNKS_AT_ONCE {
             match file.read(&mut chunk) {
-                Ok(0) => self.output = None,
-                Ok(length) => {
-                    let text = String::from_utf8_lossy(&chunk[..length]);
-                    for line in text.lines() {
-                        reporter.log(format!("daemon: {line}"));
-                    }
-                    self.last_words.push_str(&text);
-                    let cut = self.last_words.len().saturating_sub(LAST_WORDS);
-                    let at_character = |at: &usize| self.last_words.is_char_boundary(*at);
-                    let cut = (cut..=self.last_words.len()).find(at_character).unwrap_or(cut);
-                    self.last_words.drain(..cut);
-                    continue;
-                }
-                Err(_) => {}
+                // All of its ends are closed.
+                Ok(0) => return,
+                Ok(length) => self.said(&String::from_utf8_lossy(&chunk[..length]), reporter),
+                Err(_) => break,
             }
-            return;
         }
+        self.output = Some(file.into());
+    }
+
+    fn said(&mut self, text: &str, reporter: &Reporter) {
+        for line in text.lines() {
+            reporter.log(format!("daemon: {line}"));
+        }
+        self.last_words.push_str(text);
+        let cut = self.last_words.len().saturating_sub(LAST_WORDS);
+        let at_character = |at: &usize| self.last_words.is_char_boundary(*at);
+        let cut = (cut..=self.last_words.len()).find(at_character).unwrap_or(cut);
+        self.last_words.drain(..cut);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Starting an external daemon: what runs before it, its command, and what stands for the placeholders
 //! in them.
+#![allow(unsafe_code)] // fork
 
 use std::fs;
 use std::io::Write as _;
@@ -7,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::SigSet;
 use nix::unistd::pipe2;
 use propagation_model::marker::{MARKER_FILE, Marker};
@@ -21,7 +22,7 @@ use crate::mounts::{Proc, errno_of, make_directory};
 use crate::producer::Producer;
 use crate::reporter::Reporter;
 use crate::run_program;
-use crate::sys::{Fork, exit_now, fork, now_ns};
+use crate::sys::{Fork, exit_now, fork, in_ms};
 
 /// Runs what has to run before the daemon, and starts it.
 pub(super) fn start(told: &Supervisor, proc: &Proc, reporter: &Reporter) -> Result<Daemon, String> {
@@ -46,12 +47,18 @@ pub(super) fn start(told: &Supervisor, proc: &Proc, reporter: &Reporter) -> Resu
         }
     }
     let command: Vec<String> = fuse.command.iter().map(|word| words.fill(word)).collect();
-    let (output, theirs) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+    // The daemon's end blocks, as programs expect of it: it waits until it is read.
+    let (output, theirs) = pipe2(OFlag::O_CLOEXEC)
+        .and_then(|(output, theirs)| {
+            fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(|_| (output, theirs))
+        })
         .map_err(|errno| format!("make a pipe: {}", errno_text(errno)))?;
     let again = theirs.try_clone().map_err(|error| error.to_string())?;
     let mut program = run_program::command(&command, &environment);
     program.stdout(Stdio::from(theirs)).stderr(Stdio::from(again));
-    let pid = match fork().map_err(|errno| format!("start the daemon: {}", errno_text(errno)))? {
+    // SAFETY: there is one thread here, as wherever the agent forks.
+    let forked = unsafe { fork() };
+    let pid = match forked.map_err(|errno| format!("start the daemon: {}", errno_text(errno)))? {
         Fork::Child => {
             // It is born with the signals blocked that the supervisor waits for.
             let _ = SigSet::all().thread_unblock();
@@ -71,7 +78,7 @@ pub(super) fn start(told: &Supervisor, proc: &Proc, reporter: &Reporter) -> Resu
         output: Some(output),
         last_words: String::new(),
         before: Vec::new(),
-        mount_until: Some(now_ns() + told.mount_ms.saturating_mul(1_000_000)),
+        mount_until: Some(in_ms(told.mount_ms)),
     })
 }
 

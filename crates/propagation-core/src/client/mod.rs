@@ -8,6 +8,7 @@
 
 mod clock;
 mod frames;
+mod lines;
 mod node;
 pub mod operator;
 mod programs;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 
 pub use clock::Clock;
 pub use frames::read;
+pub use lines::Lines;
 pub use node::NodeClient;
 pub use programs::{Found, Programs};
 pub use reported::{Arrival, Reported, wait};

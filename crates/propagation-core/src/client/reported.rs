@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Clock;
+use super::{Clock, Lines};
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Access, Actor, Observation, Via};
 use crate::program::ProgramState;
@@ -20,7 +20,7 @@ pub struct Reported {
     /// Replicas that have been told what to do, where they arrive one by one.
     pub arrived: BTreeMap<u32, Arrival>,
     /// The lines that its program has logged.
-    pub log: Vec<String>,
+    pub log: Lines,
 }
 
 /// When the program of a container came, in microseconds since the start of the run.
@@ -93,7 +93,8 @@ pub(super) fn observation(clock: &Clock, actor: Actor, via: Via, seen: Seen) -> 
 /// through `events`. Where no more will come, what was said last stands.
 ///
 /// # Errors
-/// [`ErrorKind::Timeout`] after `deadline`, with what was seen last.
+/// [`ErrorKind::Timeout`] after `deadline`, with what was seen last; [`ErrorKind::Environment`] when a
+/// program that was to look could not go on.
 pub async fn wait(
     mut events: watch::Receiver<Reported>,
     name: &str,
@@ -109,7 +110,20 @@ pub async fn wait(
     let met = tokio::time::timeout(deadline, met).await;
     let last = events.borrow().status.clone();
     match met {
-        Ok(met) => Ok(met.unwrap_or(last)),
+        Ok(met) => {
+            let status = met.unwrap_or(last);
+            let ended = matches!(status.program, ProgramState::Exited { .. });
+            match &status.failure {
+                // A program of this tool that could not do its work has seen nothing, which says nothing
+                // about the mount.
+                Some(text) if ended && until != Until::Mounted && !until.is_met_by(&status) => {
+                    let operation = format!("wait for {until} of {name}");
+                    let reason = format!("its program {}: {text}", status.program);
+                    Err(Error::new(ErrorKind::Environment, operation, reason))
+                }
+                _ => Ok(status),
+            }
+        }
         Err(_) => {
             let seen = match last.seen {
                 Some(seen) => format!("last seen {}", seen.outcome),

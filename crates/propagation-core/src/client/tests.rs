@@ -170,7 +170,7 @@ fn what_programs_report_is_kept() {
     let Reported { status, log, .. } = events.borrow().clone();
     assert_eq!((status.seen, status.mounted_at_us), (None, None));
     assert_eq!(status.program, ProgramState::Exited { code: 0 });
-    assert_eq!(log, ["ready"]);
+    assert_eq!(log.to_vec(), ["ready"]);
 }
 
 #[tokio::test]
@@ -233,6 +233,19 @@ async fn waiting_ends_with_what_it_waits_for_and_with_the_program() {
     programs.forget(container);
     let status = wait(Until::SeesGeneration(2)).await.expect("nothing more will come");
     assert_eq!(status.program, ProgramState::Signaled { signal: "SIGKILL".into() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_could_not_look_says_nothing_of_the_mount() {
+    let programs = programs(true);
+    let (container, events) = standing(&programs, &consumer("one"));
+    programs.take(container, ProgramEvent::Failed { text: "no more processes (EAGAIN)".into() });
+    programs.take(container, ProgramEvent::Ended { state: ProgramState::Exited { code: 1 } });
+    let soon = Duration::from_secs(1);
+    let waited = wait(events, "one", Until::SeesGeneration(2), soon).await;
+    let error = waited.expect_err("it has seen nothing, and not because there was nothing");
+    assert_eq!(error.kind(), ErrorKind::Environment);
+    assert!(error.reason().contains("no more processes (EAGAIN)"), "{error}");
 }
 
 #[tokio::test]

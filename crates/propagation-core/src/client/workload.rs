@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Connection, NodeClient, Reported, lock, wait};
+use super::{Connection, Lines, NodeClient, Reported, lock, wait};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Fault, FuseSpec, WorkloadSpec};
 use crate::protocol::{Call, Reply};
@@ -30,7 +30,7 @@ struct Current {
     container: Option<u32>,
     events: watch::Receiver<Reported>,
     /// Log lines of the containers before it.
-    log_before: Vec<String>,
+    log_before: Lines,
 }
 
 impl<C: Connection> WorkloadClient<C> {
@@ -41,7 +41,7 @@ impl<C: Connection> WorkloadClient<C> {
         container: u32,
         events: watch::Receiver<Reported>,
     ) -> Self {
-        let current = Current { container: Some(container), events, log_before: Vec::new() };
+        let current = Current { container: Some(container), events, log_before: Lines::default() };
         Self { node, spec, current: Mutex::new(current) }
     }
 
@@ -105,8 +105,8 @@ impl<C: Connection> WorkloadClient<C> {
     pub fn log(&self) -> Vec<String> {
         let current = lock(&self.current);
         let mut lines = current.log_before.clone();
-        lines.extend(current.events.borrow().log.iter().cloned());
-        lines
+        lines.append(&current.events.borrow().log);
+        lines.to_vec()
     }
 
     /// What it is started from at a restart.
@@ -122,7 +122,7 @@ impl<C: Connection> WorkloadClient<C> {
     pub fn goes_on_as(&self, container: u32, events: watch::Receiver<Reported>) {
         let mut current = lock(&self.current);
         let before = std::mem::replace(&mut current.events, events);
-        current.log_before.extend(before.borrow().log.iter().cloned());
+        current.log_before.append(&before.borrow().log);
         current.container = Some(container);
     }
 

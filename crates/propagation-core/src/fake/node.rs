@@ -262,7 +262,7 @@ impl Workload for FakeWorkload {
 
     async fn log(&self) -> Result<Vec<String>, Error> {
         let_others().await;
-        Ok(self.events.borrow().log.clone())
+        Ok(self.events.borrow().log.to_vec())
     }
 
     async fn stop(&self) -> Result<(), Error> {

@@ -54,7 +54,10 @@ async fn a_start_that_fails_is_told_apart_from_what_a_look_gives() {
     for (word, met) in [("mount_error", true), ("ENOTCONN", true), ("ok", false), ("hang", false)] {
         let report = run(&steps(word)).await;
         let check = report.phases.iter().flat_map(|phase| &phase.checks);
-        let check = check.into_iter().find(|check| check.id == CheckId::Expect("p".into())).expect("the check");
+        let check = check
+            .into_iter()
+            .find(|check| check.id == CheckId::Expect("p".into()))
+            .expect("the check");
         assert_eq!(check.status == Status::Passed, met, "{word}: {}", check.observed);
         assert!(check.observed.starts_with("mount_error"), "{}", check.observed);
     }

@@ -170,6 +170,15 @@ impl<T> PerOperation<T> {
             Self::Each(values) => values.get(&operation),
         }
     }
+
+    /// All that is said.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        let (all, each) = match self {
+            Self::All(value) => (Some(value), None),
+            Self::Each(values) => (None, Some(values.values())),
+        };
+        all.into_iter().chain(each.into_iter().flatten())
+    }
 }
 
 impl<T: fmt::Display> fmt::Display for PerOperation<T> {

@@ -1,5 +1,6 @@
 //! What a run is to do: the node, the workloads on it, the fault, the recovery.
 
+mod bounds;
 mod expect;
 mod fault;
 mod fuse;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::bounds::bound_problems;
 use super::{
     Action, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec, step_problems,
 };
@@ -69,6 +70,7 @@ impl Plan {
         }
         problems.extend(self.roles_problem());
         problems.extend(step_problems(self));
+        problems.extend(bound_problems(self));
         problems
     }
 
@@ -182,7 +184,7 @@ impl Plan {
             Role::Producer if workload.replicas != 1 => {
                 problem("replicas", "several replicas of a producer", "use 1 replica")
             }
-            Role::Producer if workload.readers + workload.writers > 0 => problem(
+            Role::Producer if workload.readers > 0 || workload.writers > 0 => problem(
                 "readers",
                 "readers and writers in a producer: a process that uses the mount it serves \
                  deadlocks",

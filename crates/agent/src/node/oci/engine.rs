@@ -1,4 +1,5 @@
 //! The runtime's program: what it is, and calling it without giving it control groups.
+#![allow(unsafe_code)] // the number of a descriptor in a forked child
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -163,7 +164,8 @@ impl Engine {
         SigSet::all().thread_unblock().map_err(failed("unblock signals"))?;
         self.withhold_cgroups()?;
         if let Some(pipe) = keep {
-            let handed = duplicate_onto(pipe.as_fd(), HANDED_ON);
+            // SAFETY: this process becomes another program, and uses nothing else that has the number.
+            let handed = unsafe { duplicate_onto(pipe.as_fd(), HANDED_ON) };
             std::mem::forget(handed.map_err(failed("hand on a descriptor"))?);
         }
         let program = self.program.to_string_lossy().into_owned();

@@ -1,4 +1,5 @@
 //! The agent as the program of a container that a runtime has made.
+#![allow(unsafe_code)] // the number of a descriptor that the program was started with
 
 use std::fs::File;
 use std::io::Read as _;
@@ -25,7 +26,8 @@ pub(in super::super) struct Told {
 /// Waits to be told what to be, and is it; returns the exit code. A node that goes before it says
 /// anything wants nothing any more.
 pub fn main() -> i32 {
-    let Ok(socket) = adopt(HANDED_ON) else { return 1 };
+    // SAFETY: the program begins here, and nothing owns the number yet.
+    let Ok(socket) = (unsafe { adopt(HANDED_ON) }) else { return 1 };
     close_on_exec_from(HANDED_ON);
     let Ok(copy) = socket.try_clone() else { return 1 };
     let Some(told) = read(File::from(copy)) else { return 1 };

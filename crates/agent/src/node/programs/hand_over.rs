@@ -1,4 +1,5 @@
 //! Handing the mount of a daemon that has died over to a successor.
+#![allow(unsafe_code)] // the number of a descriptor
 
 use propagation_model::ErrorKind;
 use propagation_model::marker::Marker;
@@ -6,7 +7,7 @@ use propagation_protocol::Failure;
 
 use super::super::role::producer_of;
 use super::Container;
-use super::program::Program;
+use super::program::{KEPT, Program};
 use crate::failure::{failure, system};
 
 impl Container {
@@ -27,10 +28,9 @@ impl Container {
             keeper.take_copy().map_err(|errno| system(operation.clone(), errno))?;
         self.spec.marker = marker.clone();
         let producer = producer_of(&self.spec, &self.source);
-        // The number survives the closing of everything else in the new process.
-        const DEVICE: i32 = 4;
-        let program = Program::start(&self.spec, view, Some((&device, DEVICE)), |reporter| {
-            match crate::sys::adopt(DEVICE) {
+        let program = Program::start(&self.spec, view, Some(&device), |reporter| {
+            // SAFETY: the new process has been given it, and nothing in it owns it yet.
+            match unsafe { crate::sys::adopt(KEPT) } {
                 Ok(device) => producer.take_over(device, init, reporter),
                 Err(_) => 1,
             }

@@ -14,8 +14,8 @@ use propagation_protocol::{ContainerSpec, Failure, ProgramCommand, ProgramEvent}
 
 use super::container::Made;
 use super::keeper::Keeper;
-use super::memory_limit::MemoryLimit;
 use super::oci::{Engine, Handle};
+use super::outside::{Ask, Outside};
 use super::role::{is_supervised, run};
 use super::view::View;
 use crate::failure::{failure, system};
@@ -44,10 +44,12 @@ pub(super) struct Container {
     connection: Option<u32>,
     /// It has mounted, and which connection that is has not been looked up.
     mounted: bool,
+    /// When the connection of its daemon is aborted, if that has not ended by then.
+    abort_at: Option<u64>,
     /// What the runtime knows it by, until its process has ended.
     handle: Option<Handle>,
-    /// The limit that its daemon is to outgrow.
-    pub(super) memory_limit: Option<MemoryLimit>,
+    /// Who has limited its daemon's memory, to be told when that is over.
+    pub(super) memory_limit: Option<Outside>,
 }
 
 impl Container {
@@ -87,6 +89,7 @@ impl Container {
             connection: None,
             mounted: false,
             load,
+            abort_at: None,
             memory_limit: None,
         })
     }
@@ -184,7 +187,12 @@ impl Container {
     }
 
     pub(super) fn deadline(&self) -> Option<u64> {
-        self.waiting.deadline()
+        self.waiting.deadline().into_iter().chain(self.abort_at).min()
+    }
+
+    /// Whether its daemon has been killed, and has not ended in the time that it had; asked once.
+    pub(super) fn is_stuck(&mut self, now: u64) -> bool {
+        self.abort_at.take_if(|at| now >= *at).is_some()
     }
 
     /// What its readers and writers have met since they were asked last.
@@ -197,6 +205,7 @@ impl Container {
         let Some(program) = &mut self.program else { return Vec::new() };
         program.running = false;
         self.connection = self.connection.filter(|_| self.kept.is_some());
+        self.abort_at = None;
         let pid = program.pid;
         self.load = None;
         if let Some(handle) = self.handle.take() {
@@ -207,11 +216,14 @@ impl Container {
         if torn_down {
             self.views.clear();
         }
-        let limit = self.memory_limit.take().map(|limit| format!("; {}", limit.evidence()));
+        let counted = self.memory_limit.take().map(|outside| {
+            let counted = outside.ask(&Ask::EndLimit { container: self.spec.id });
+            format!("; {}", counted.unwrap_or_else(|failure| failure.reason))
+        });
         let evidence = format!(
             "process {pid} of the node: {state}{}{}",
             if torn_down { "; its namespaces are gone" } else { "" },
-            limit.unwrap_or_default()
+            counted.unwrap_or_default()
         );
         self.waiting.end(&evidence)
     }
@@ -279,7 +291,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn start_load(spec: &ContainerSpec, view: &View) -> Result<Option<Load>, Failure> {
-    if spec.readers + spec.writers == 0 {
+    if spec.readers == 0 && spec.writers == 0 {
         return Ok(None);
     }
     let load = Load::start(spec.readers, spec.writers, &spec.fuse_path, || view.enter());

@@ -1,4 +1,5 @@
 //! The program of a container: started in its namespaces, as its user, without anything of the node's.
+#![allow(unsafe_code)] // fork, and numbers of descriptors after it
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -16,7 +17,10 @@ use super::super::view::View;
 use crate::failure::{errno_text, system};
 use crate::pipe::Pipe;
 use crate::reporter::Reporter;
-use crate::sys::{Fork, close_from, duplicate_onto, exit_now, fork_into_pid_namespace};
+use crate::sys::{Fork, exit_now, fork_into_pid_namespace, keep_only};
+
+/// The number of the descriptor that a program is given, behind that of its pipe.
+pub(super) const KEPT: i32 = 4;
 
 /// Process 1 of a container, and the way to it.
 #[derive(Debug)]
@@ -43,16 +47,17 @@ impl Program {
         }
     }
 
-    /// Starts a program; a descriptor that it is to have gets the number that goes with it.
+    /// Starts a program; a descriptor that it is to have gets the number [`KEPT`].
     pub(super) fn start(
         spec: &ContainerSpec,
         view: &View,
-        keep: Option<(&OwnedFd, i32)>,
+        keep: Option<&OwnedFd>,
         run: impl FnOnce(&Reporter) -> i32,
     ) -> Result<Self, Failure> {
         let failed = |errno| system(format!("start the program of {}", spec.name), errno);
         let (ours, theirs) = Pipe::pair().map_err(failed)?;
-        match fork_into_pid_namespace().map_err(failed)? {
+        // SAFETY: there is one thread here, as wherever the agent forks.
+        match unsafe { fork_into_pid_namespace() }.map_err(failed)? {
             Fork::Parent(pid) => Ok(Self { pid, pipe: ours, running: true }),
             Fork::Child => {
                 let mut reporter = Reporter::to_node(theirs);
@@ -76,28 +81,28 @@ fn become_program(
     spec: &ContainerSpec,
     view: &View,
     reporter: &mut Reporter,
-    keep: Option<(&OwnedFd, i32)>,
+    keep: Option<&OwnedFd>,
 ) -> Result<(), Errno> {
     const REPORT: i32 = 3;
     view.enter()?;
-    // Both are moved out of the way of the other first.
-    let pipe = reporter.node().ok_or(Errno::EBADF)?;
-    let high = crate::sys::duplicate_above(pipe.as_fd(), 64)?;
-    let kept = keep.map(|(fd, number)| Ok((crate::sys::duplicate_above(fd.as_fd(), 64)?, number)));
-    let kept: Option<(OwnedFd, i32)> = kept.transpose()?;
-    let report = duplicate_onto(high.as_fd(), REPORT)?;
-    let mut first_unused = REPORT + 1;
-    if let Some((fd, number)) = &kept {
-        std::mem::forget(duplicate_onto(fd.as_fd(), *number)?);
-        first_unused = number + 1;
-    }
+    let pipe = reporter.node().ok_or(Errno::EBADF)?.as_fd();
+    // SAFETY: what this process was born with belongs to the node, and it never returns there.
+    let report = unsafe {
+        match keep {
+            Some(kept) => {
+                let [report, kept] = keep_only([pipe, kept.as_fd()])?;
+                // Its program adopts it by its number.
+                std::mem::forget(kept);
+                report
+            }
+            None => {
+                let [report] = keep_only([pipe])?;
+                report
+            }
+        }
+    };
     // The numbers of the old one are closed with all others, and must not be closed again.
-    std::mem::forget((
-        std::mem::replace(reporter, Reporter::to_node(Pipe::new(report))),
-        high,
-        kept,
-    ));
-    close_from(first_unused);
+    std::mem::forget(std::mem::replace(reporter, Reporter::to_node(Pipe::new(report))));
     SigSet::all().thread_unblock()?;
     // The name is for people who look at `ps`.
     if let Ok(name) = std::ffi::CString::new(spec.name.as_str()) {
@@ -111,6 +116,10 @@ fn become_program(
         let _ = setgroups(&[]);
         setgid(Gid::from_raw(spec.uid))?;
         setuid(Uid::from_raw(spec.uid))?;
+    }
+    // A producer that is not root mounts through fusermount3, which is set-uid.
+    if spec.role != Role::Producer || spec.uid == 0 {
+        prctl::set_no_new_privs()?;
     }
     crate::sys::close_on_exec_from(REPORT);
     Ok(())

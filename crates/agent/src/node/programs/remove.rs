@@ -3,8 +3,10 @@
 use nix::sys::signal::Signal;
 use propagation_protocol::Reply;
 
+use super::super::outside::ENDS_WITHIN_MS;
 use super::super::server::Server;
 use super::pending::{Awaited, REMOVE_MS};
+use crate::sys::in_ms;
 
 impl Server {
     /// Ends a container; the answer follows when its processes are gone.
@@ -18,6 +20,10 @@ impl Server {
         if container.pid().is_none() {
             self.containers.remove(&id);
             return self.answer(request, Ok(Reply::Done));
+        }
+        // The kernel ends the connection with its daemon, but one that is stuck does not end.
+        if container.serves() {
+            container.abort_at = Some(in_ms(ENDS_WITHIN_MS));
         }
         if let Err(failure) =
             container.signal(request, Signal::SIGKILL, Awaited::Removal, REMOVE_MS)
