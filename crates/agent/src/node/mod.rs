@@ -143,9 +143,9 @@ fn serve(setup: &NodeSetup, control: Pipe, outside: Outside) -> i32 {
     let prepared = || -> Result<server::Server, Failure> {
         let mapped = mapped_uids();
         crate::sys::raise_descriptor_limit();
-        root::base(setup)?;
+        let runtime = root::base(setup)?;
         contain::contain(setup)?;
-        root::furnish(setup)?;
+        root::furnish(setup, runtime)?;
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         signals.thread_block().map_err(|errno| system("block SIGCHLD", errno))?;

@@ -34,8 +34,9 @@ const HOST_TOOLS: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "l
 const OF_THE_MACHINE: [&str; 3] = ["/sys", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Gives the calling process's new mount namespace a root of its own, private from the caller's, with
-/// what is the machine's: programs, devices, /proc and /sys.
-pub(super) fn base(setup: &NodeSetup) -> Result<(), Failure> {
+/// what is the machine's: programs, devices, /proc and /sys. Returns the OCI runtime that is to be copied,
+/// which cannot be opened any more once the machine's root is gone.
+pub(super) fn base(setup: &NodeSetup) -> Result<Option<HostRuntime>, Failure> {
     let spec = &setup.spec;
     let step = |what: &str| {
         let what = format!("build the node: {what}");
@@ -70,12 +71,12 @@ pub(super) fn base(setup: &NodeSetup) -> Result<(), Failure> {
     if unshare(CloneFlags::CLONE_NEWUTS).is_ok() {
         let _ = sethostname("propagation-node");
     }
-    Ok(())
+    Ok(runtime)
 }
 
 /// Makes the rest of the node: its files, the containers' image, the bridge; everything shared as systemd
 /// leaves it.
-pub(super) fn furnish(setup: &NodeSetup) -> Result<(), Failure> {
+pub(super) fn furnish(setup: &NodeSetup, runtime: Option<HostRuntime>) -> Result<(), Failure> {
     let step = |what: &str| {
         let what = format!("build the node: {what}");
         move |errno| system(what, errno)
@@ -164,7 +165,7 @@ pub(super) fn runtime_on_node(runtime: &RuntimeSpec) -> PathBuf {
 /// The program of an OCI runtime, wherever it is on the host. The node has a copy of it: runc from 1.2 on
 /// runs itself from an overlay of the directory that it lies in, which shows what lies under a bind of the
 /// file.
-struct HostRuntime {
+pub(super) struct HostRuntime {
     program: File,
     target: PathBuf,
 }

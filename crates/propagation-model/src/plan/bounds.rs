@@ -75,9 +75,7 @@ fn time_problem(at: &str, time_ms: u64) -> Option<Problem> {
 
 fn fault_problem(at: &str, fault: &Fault) -> Option<Problem> {
     match fault {
-        Fault::Slow(delay_ms) => {
-            delay_ms.values().find_map(|delay_ms| time_problem(at.clone(), *delay_ms))
-        }
+        Fault::Slow(delay_ms) => delay_ms.values().find_map(|delay_ms| time_problem(at, *delay_ms)),
         _ => None,
     }
 }
