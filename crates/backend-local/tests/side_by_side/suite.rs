@@ -11,6 +11,8 @@ mod inside;
 mod roots;
 mod runtime;
 mod units;
+#[path = "../support/user_namespaces.rs"]
+mod user_namespaces;
 mod world;
 
 use std::collections::BTreeMap;
@@ -36,6 +38,12 @@ pub(super) fn main() -> ExitCode {
         && word == inside::WORD
     {
         return inside::main(job);
+    }
+    // A real runtime enters the node from outside, and makes its containers with the machine's rights: the
+    // node stays in the machine's user namespace, as one whose containers are all made by a runtime does.
+    if let Err(error) = user_namespaces::forbid() {
+        eprintln!("forbid user namespaces: {error}");
+        return ExitCode::FAILURE;
     }
     let arguments = Arguments::from_args();
     let mounts_before = mounts();

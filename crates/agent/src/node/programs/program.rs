@@ -86,19 +86,18 @@ fn become_program(
     const REPORT: i32 = 3;
     view.enter()?;
     let pipe = reporter.node().ok_or(Errno::EBADF)?.as_fd();
-    // SAFETY: what this process was born with belongs to the node, and it never returns there.
-    let report = unsafe {
-        match keep {
-            Some(kept) => {
-                let [report, kept] = keep_only([pipe, kept.as_fd()])?;
-                // Its program adopts it by its number.
-                std::mem::forget(kept);
-                report
-            }
-            None => {
-                let [report] = keep_only([pipe])?;
-                report
-            }
+    let report = match keep {
+        Some(kept) => {
+            // SAFETY: what this process was born with belongs to the node, and it never returns there.
+            let [report, kept] = unsafe { keep_only([pipe, kept.as_fd()]) }?;
+            // Its program adopts it by its number.
+            std::mem::forget(kept);
+            report
+        }
+        None => {
+            // SAFETY: as above.
+            let [report] = unsafe { keep_only([pipe]) }?;
+            report
         }
     };
     // The numbers of the old one are closed with all others, and must not be closed again.
