@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use propagation_core::report::text::one_line;
-use propagation_core::{Error, ErrorKind, VerdictOutcome};
+use propagation_core::{Error, ErrorKind, Report, VerdictOutcome};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +18,20 @@ pub(crate) enum Exit {
     NotInOrder,
     /// 6: something else happened than a scenario expects.
     Unexpected,
+    /// 7: something of a run is left, and was named.
+    Left,
     /// 130: interrupted, everything cleaned up.
     Interrupted,
+}
+
+impl Exit {
+    /// Of a run: something that is left counts for more than the verdict, which the report has.
+    pub(crate) fn of(report: &Report) -> Self {
+        match report.cleanup.could_not.is_empty() {
+            true => Self::Verdict(report.verdict.outcome),
+            false => Self::Left,
+        }
+    }
 }
 
 /// Prints an error as it should be read, and gives the status.
@@ -30,6 +42,7 @@ pub(crate) fn report(result: Result<Exit, Error>) -> u8 {
         Ok(Exit::Failed) => 1,
         Ok(Exit::NotInOrder) => 5,
         Ok(Exit::Unexpected) => 6,
+        Ok(Exit::Left) => 7,
         Ok(Exit::Interrupted) => 130,
         Err(error) => {
             // With standard error closed there is nobody to tell.

@@ -89,6 +89,8 @@ pub(super) struct Count {
     otherwise: u64,
     skipped: u64,
     failed: u64,
+    /// Of which something is left.
+    left: u64,
     expectations: Expectations,
 }
 
@@ -97,6 +99,7 @@ impl Count {
         match result {
             Ok(report) => {
                 let expectations = report.expectations();
+                self.left += u64::from(!report.cleanup.could_not.is_empty());
                 self.expectations.met += expectations.met;
                 self.expectations.unmet += expectations.unmet;
                 self.expectations.skipped += expectations.skipped;
@@ -131,6 +134,9 @@ impl Count {
             let reason = format!("{} scenarios could not be carried out", self.failed);
             return Err(Error::new(ErrorKind::Internal, "run the scenarios", reason)
                 .with_fix("their lines above say why"));
+        }
+        if self.left > 0 {
+            return Ok(Exit::Left);
         }
         Ok(match (self.otherwise, self.as_expected) {
             (0, 0) => Exit::NotInOrder,
@@ -196,6 +202,9 @@ fn line(name: &str, result: &Result<Report, Error>, evidence: bool) -> String {
                 lines.extend(check.evidence.iter().map(|line| format!("      {}", one_line(line))));
             }
         }
+    }
+    for left in &report.cleanup.could_not {
+        lines.push(format!("    could not {}", one_line(left)));
     }
     lines.join("\n")
 }
