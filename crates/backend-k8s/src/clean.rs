@@ -15,8 +15,8 @@ use crate::host::{Host, programs};
 use crate::namespaces::made_for;
 use crate::objects::host::host_pod;
 use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record};
-use crate::operator;
 use crate::reach::{Way, reach};
+use crate::{operator, sign};
 
 /// How long a kubelet may take to end a host pod.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
@@ -36,10 +36,21 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Whether it is not left over but goes on, as far as can be told from here: the program that
-    /// runs it is another machine's, or still runs on this one.
+    /// Whether it is not left over but goes on: the program that runs it still runs on this machine, or is
+    /// another machine's and has given a sign of life not long ago.
     pub fn goes_on(&self) -> bool {
-        operator::runs_still(&self.record.operator)
+        operator::runs_still(&self.record.operator, self.silent())
+    }
+
+    /// Since when the program that runs it has given no sign of life, if it gives any.
+    pub fn silent(&self) -> Option<Duration> {
+        let sign = self.record.sign?;
+        Some(Duration::from_secs(sign::now().saturating_sub(sign)))
+    }
+
+    /// The program that runs it: its machine and its process.
+    pub fn operator(&self) -> &str {
+        &self.record.operator
     }
 }
 

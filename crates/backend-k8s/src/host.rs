@@ -16,6 +16,7 @@ use propagation_core::{Error, ErrorKind, RunId};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::AWAY_AT_MOST;
 use crate::link::{Link, Stream};
@@ -55,6 +56,7 @@ pub(crate) struct Host {
     requests: mpsc::UnboundedSender<u64>,
     waiting: Arc<Waiting>,
     next_id: AtomicU64,
+    given_up: CancellationToken,
     keeper: JoinHandle<()>,
 }
 
@@ -70,8 +72,9 @@ impl Host {
     ) -> Result<Self, Error> {
         let operator = RunId::generate()?.to_string();
         let waiting = Arc::new(Mutex::new(Ok(BTreeMap::new())));
-        let agent = String::new();
-        let mut keeper = Keeper { link, programs, operator, agent, received: 0, waiting };
+        let (agent, given_up) = (String::new(), CancellationToken::new());
+        let end = given_up.clone();
+        let mut keeper = Keeper { link, programs, operator, agent, received: 0, waiting, end };
         let (mut connection, agent) = keeper.greet_first().await?;
         keeper.agent = agent;
         let set = tokio::time::timeout(GREET_WITHIN, keeper.set_clock(&mut connection)).await;
@@ -79,7 +82,7 @@ impl Host {
         let waiting = Arc::clone(&keeper.waiting);
         let (requests, queue) = mpsc::unbounded_channel();
         let keeper = tokio::spawn(keeper.keep(connection, queue));
-        Ok(Self { requests, waiting, next_id: AtomicU64::new(1), keeper })
+        Ok(Self { requests, waiting, next_id: AtomicU64::new(1), given_up, keeper })
     }
 
     /// Asks, and waits for the answer. When the future is dropped the call may still be carried
@@ -112,6 +115,12 @@ impl Host {
                     .with_fix("see whether the node is alive: kubectl get nodes"))
             }
         }
+    }
+
+    /// Waits until the connection is given up: nothing that is waited for will be told.
+    pub(crate) async fn given_up(&self) -> Error {
+        self.given_up.cancelled().await;
+        self.gone()
     }
 
     /// Whether it can be asked.
@@ -197,6 +206,7 @@ struct Keeper {
     agent: String,
     received: u64,
     waiting: Arc<Waiting>,
+    end: CancellationToken,
 }
 
 impl Keeper {
@@ -298,6 +308,7 @@ impl Keeper {
         tracing::warn!(error = %given_up, "the connection to the host agent is given up");
         // Whoever waits learns that nothing more will come.
         *lock(&self.waiting) = Err(given_up.to_string());
+        self.end.cancel();
     }
 
     /// Connects and greets until it succeeds, or has not for so long that it will not.

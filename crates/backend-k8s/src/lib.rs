@@ -43,6 +43,7 @@ mod pods;
 mod reach;
 mod refuse;
 mod shared;
+mod sign;
 mod standing;
 mod tasks;
 mod workload;

@@ -19,7 +19,7 @@ use crate::pods::Pods;
 use crate::reach::{Way, reach};
 use crate::shared::Shared;
 use crate::tasks::Tasks;
-use crate::{clean, namespaces, nodes, operator};
+use crate::{clean, namespaces, nodes, operator, sign};
 
 /// Opens a node for a run.
 pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8sNode, Error> {
@@ -38,6 +38,7 @@ pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8
         over_ssh: way.is_ssh(),
         image: cluster.options.image.clone(),
         operator: operator::this_program(),
+        sign: Some(sign::now()),
     };
     let opening = Opening { cluster, node: &node, space: &space, record: &record, way: &way };
     let mut on_node = false;
@@ -103,6 +104,7 @@ impl Opening<'_> {
             placement: nodes::placement(self.node, &options.tolerations),
             image: reached.image,
             pods: Pods::watch(client.clone(), self.space, &run.id),
+            _sign: sign::given(client.clone(), self.space, &run.id),
             node: Arc::new(node),
             tasks: Tasks::default(),
         };

@@ -25,6 +25,7 @@ use crate::host::Host;
 use crate::objects::FIELD_MANAGER;
 use crate::objects::workload::{Common, Placement, Task, pod};
 use crate::pods::Pods;
+use crate::sign::Sign;
 use crate::standing::{Heard, Standing, back_off, standing};
 use crate::tasks::Tasks;
 
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) placement: Placement,
     pub(crate) image: String,
     pub(crate) pods: Pods,
+    /// Tells others that the run goes on.
+    pub(crate) _sign: Sign,
     pub(crate) node: Arc<NodeClient<Host>>,
     pub(crate) tasks: Tasks,
 }
@@ -310,6 +313,7 @@ impl Shared {
             },
             error = self.pods.disturbance() => Err(error),
             error = self.tasks.ending() => Err(error),
+            error = self.node.connection.given_up() => Err(error),
             () = suspicious => Ok(Err(StartRefused {
                 text: format!(
                     "the runtime does not get past the volume's source {:?}: looking at it hangs",

@@ -57,7 +57,11 @@ impl Workload for K8sWorkload {
     }
 
     async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error> {
-        let waited = self.client.wait(until, deadline).await;
+        let waited = tokio::select! {
+            biased;
+            waited = self.client.wait(until, deadline) => waited,
+            error = self.shared.node.connection.given_up() => Err(error),
+        };
         self.shared.pods.undisturbed(waited).await
     }
 

@@ -25,8 +25,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation run --report ./result\n\n\
         Exit status: 0 full_success, 3 partial_success, 4 fundamental_failure, 5 inconclusive,\n\
         2 bad usage, 1 the tool failed, 130 interrupted; with --scenario 0 everything as expected,\n\
-        6 something else happened than a scenario expects. SIGINT, SIGTERM and SIGHUP interrupt: what\n\
-        was made is removed, and what was found until then is shown.")]
+        6 something else happened than a scenario expects; 7 something of the run is left and was named.\n\
+        SIGINT, SIGTERM and SIGHUP interrupt: what was made is removed, and what was found until then is\n\
+        shown.")]
     Run(Box<RunOptions>),
     /// Run every combination of axes, each on a node of its own, and draw the atlas.
     #[command(after_help = "Examples:\n  propagation matrix --out ./atlas\n  \

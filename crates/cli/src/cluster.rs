@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
-use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, parse_toleration};
+use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, Leftover, parse_toleration};
 use propagation_core::{Error, ErrorKind, RunId};
 use tokio_util::sync::CancellationToken;
 
@@ -187,7 +187,7 @@ fn summarise(options: &RunOptions, results: &[(String, Ran)]) -> Result<Exit, Er
     for (node, ran) in results {
         match &ran.result {
             Ok(report) => {
-                let exit = Exit::Outcome(report.verdict.outcome());
+                let exit = Exit::of(report);
                 if rank(exit) > rank(worst) {
                     worst = exit;
                 }
@@ -236,6 +236,7 @@ fn rank(exit: Exit) -> u8 {
     match exit {
         Exit::Success => 0,
         Exit::Outcome(outcome) => 1 + exit::status(outcome),
+        Exit::Left => u8::MAX - 1,
         _ => u8::MAX,
     }
 }
@@ -244,22 +245,31 @@ fn rank(exit: Exit) -> u8 {
 pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
     let wanted = options.run_id.as_deref().map(RunId::parse).transpose()?;
     let backend = options.cluster.backend().await?;
-    let mut found = backend.leftovers().await?;
-    found.retain(|leftover| match &wanted {
+    let found = backend.leftovers().await?;
+    let (found, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|leftover| match &wanted {
         Some(run) => leftover.run_id == *run,
         None => options.all || options.list || !leftover.goes_on(),
     });
+    for leftover in others.iter().filter(|leftover| wanted.is_none() && leftover.goes_on()) {
+        let run = &leftover.run_id;
+        let words = "is not touched; --all or --run-id removes it";
+        output::text(&format!("run {run} goes on{} and {words}", sign_of(leftover)))?;
+    }
     if found.is_empty() {
         return match &wanted {
             Some(run) => Err(unknown(run)),
-            None => output::text("nothing is left").map(|()| Exit::Success),
+            None if others.is_empty() => output::text("nothing is left").map(|()| Exit::Success),
+            None => output::text("nothing else is left").map(|()| Exit::Success),
         };
     }
     let mut exit = Exit::Success;
     for leftover in found {
         let (run, space, node) = (&leftover.run_id, &leftover.namespace, &leftover.node);
         if options.list {
-            let state = if leftover.goes_on() { ", goes on" } else { "" };
+            let state = match leftover.goes_on() {
+                true => format!(", goes on{}", sign_of(&leftover)),
+                false => String::new(),
+            };
             let words =
                 format!("run {run}: namespace {space}, node {node}, {} pods", leftover.pods);
             output::text(&format!("{words}{state}"))?;
@@ -270,11 +280,17 @@ pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
             output::text(&format!("run {run}: {line}"))?;
         }
         for line in &cleanup.could_not {
-            exit = Exit::Failed;
+            exit = Exit::Left;
             output::text(&format!("run {run}: could not {line}"))?;
         }
     }
     Ok(exit)
+}
+
+/// Who runs a run, and when that was there last.
+fn sign_of(leftover: &Leftover) -> String {
+    let sign = leftover.silent().map(|silent| format!(", last sign {} s ago", silent.as_secs()));
+    format!(" ({}{})", leftover.operator(), sign.unwrap_or_default())
 }
 
 fn unknown(run: &RunId) -> Error {

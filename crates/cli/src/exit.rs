@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use propagation_core::{Error, ErrorKind, RunOutcome, ScenarioOutcome, VerdictOutcome};
+use propagation_core::{Error, ErrorKind, Report, RunOutcome, ScenarioOutcome, VerdictOutcome};
 use propagation_report::text::one_line;
 
 /// How the program ends.
@@ -16,8 +16,20 @@ pub(crate) enum Exit {
     Failed,
     /// 5: a check of the host failed.
     NotInOrder,
+    /// 7: something of a run is left, and was named.
+    Left,
     /// 130: interrupted by SIGINT, SIGTERM or SIGHUP, everything cleaned up.
     Interrupted,
+}
+
+impl Exit {
+    /// Of a run: something that is left counts for more than the verdict, which the report has.
+    pub(crate) fn of(report: &Report) -> Self {
+        match report.cleanup.could_not.is_empty() {
+            true => Self::Outcome(report.verdict.outcome()),
+            false => Self::Left,
+        }
+    }
 }
 
 /// The exit status of an outcome.
@@ -41,6 +53,7 @@ pub(crate) fn report(result: Result<Exit, Error>) -> u8 {
         Ok(Exit::Outcome(outcome)) => status(outcome),
         Ok(Exit::Failed) => 1,
         Ok(Exit::NotInOrder) => 5,
+        Ok(Exit::Left) => 7,
         Ok(Exit::Interrupted) => 130,
         Err(error) => {
             // With standard error closed there is nobody to tell.

@@ -52,7 +52,7 @@ pub(crate) async fn one(
     let ran = carry_out(options, options.plan(), backend, cancellation, show).await;
     let report = ran.result?;
     show_report(&report, options, None, ran.log.as_deref())?;
-    Ok(Exit::Outcome(report.verdict.outcome()))
+    Ok(Exit::of(&report))
 }
 
 /// What became of one run.

@@ -13,7 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
+use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, SshOptions};
 use propagation_conformance::cluster_named;
+use propagation_core::journal::HostChange;
+use propagation_core::marker::Marker;
+use propagation_core::observation::Actor;
+use propagation_core::{Backend, Node, Plan, Run, RunId};
 use serde_json::{Value, json};
 use support::nodes::{self, kubectl, kubectl_says};
 use support::{PASSED, TestResult, expect_code, expect_part, scratch, skip, stderr, stdout, test};
@@ -29,11 +34,15 @@ fn main() {
         test("an_interrupted_run_is_cleaned_up", interrupted),
         test("what_a_killed_run_leaves_is_found_and_removed", killed),
         test("strangers_are_told_nothing", strangers),
+        test("what_is_executed_in_a_container_may_do_what_it_may", executed_in_a_container),
         test("a_run_ends_when_its_host_agent_is_killed", host_agent_killed),
         test("a_named_image_will_do_through_a_pod", named_image),
         test("bridges_that_cannot_be_one_are_refused", bad_bridges),
         test("what_a_run_has_not_made_is_left", left_alone),
         test("what_a_run_makes_it_removes", made_and_removed),
+        test("what_cannot_be_removed_has_its_own_exit_status", not_cleaned),
+        test("a_run_that_goes_on_is_named_and_one_that_is_silent_is_removed", signs),
+        test("an_image_that_is_not_there_leaves_nothing", no_image),
         test("few_rights_are_enough", few_rights),
         test("a_run_goes_on_when_the_api_server_was_away", api_server_away),
         test("what_is_wrong_with_ssh_is_said", bad_ssh),
@@ -319,6 +328,75 @@ fn strangers() -> TestResult {
     PASSED
 }
 
+/// Through the library: plans with programs of their own are refused on a cluster.
+fn executed_in_a_container() -> TestResult {
+    let lab = lab!();
+    let images = "jsonpath={.status.images[*].names[*]}";
+    let images = kubectl_says(&["get", "node", &lab.node, "--output", images])?;
+    let with_shell = images.split_whitespace().find(|name| name.contains("busybox"));
+    let options = K8sOptions {
+        node: Some(lab.node.clone()),
+        access: Access::Ssh,
+        ssh: SshOptions { config: Some(lab.ssh_config.clone()), ..SshOptions::default() },
+        image: Some(with_shell.ok_or("the node has no busybox")?.to_owned()),
+        ..K8sOptions::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
+        let node = K8sBackend::connect(options).await?.open(&Plan::default(), &run).await?;
+        let compared = as_process_1(&*node).await;
+        let cleanup = node.close().await;
+        compared?;
+        if cleanup.could_not.is_empty() {
+            Ok(())
+        } else {
+            Err(Failed::from(format!("{cleanup:?}")))
+        }
+    })?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+/// Compares what a program has that is executed in a consumer's container with what process 1 there has.
+async fn as_process_1(node: &dyn Node) -> Result<(), Failed> {
+    let plan = Plan::default();
+    let early = plan.workloads.iter().find(|spec| spec.name == "consumer-early");
+    let early = early.ok_or("the plan has an early consumer")?.clone();
+    let directory = HostChange::MakeDirectory { path: plan.bridge.path.clone(), owner: 0 };
+    node.apply(&directory).await?;
+    let marker = Marker { started: "now".into(), generation: 1, nonce: "n0nce".into() };
+    let started = node.start(std::slice::from_ref(&early), &marker).await?;
+    for started in started {
+        started.map_err(|refusal| refusal.text)?;
+    }
+    let actor = Actor::Workload { name: early.name, replica: 0 };
+    let mut seen = Vec::new();
+    for process in ["1", "self"] {
+        let line = format!(
+            "grep -E '^(Uid|Gid|Cap.*|NoNewPrivs|Seccomp):' /proc/{process}/status; \
+             cut -d: -f2- /proc/{process}/cgroup; \
+             for kind in user pid mnt net ipc uts; do readlink /proc/{process}/ns/$kind; done"
+        );
+        let command = ["sh".to_owned(), "-c".to_owned(), line];
+        let executed = node.execute(&actor, &command, Duration::from_secs(10)).await?;
+        if executed.exit_code() != Some(0) {
+            return Err(format!("{executed:?}").into());
+        }
+        seen.push(executed.output);
+    }
+    expect_part(&seen[0], "CapEff:")?;
+    if seen[0] != seen[1] {
+        return Err(format!("process 1 has\n{}\nand the program\n{}", seen[0], seen[1]).into());
+    }
+    let (slow, late) = (["sleep".to_owned(), "60".to_owned()], Duration::from_millis(300));
+    let executed = node.execute(&actor, &slow, late).await?;
+    if executed.state.is_some() {
+        return Err(format!("it was not ended: {executed:?}").into());
+    }
+    Ok(())
+}
+
 fn host_agent_killed() -> TestResult {
     const WITHIN: Duration = Duration::from_secs(240);
     let lab = lab!();
@@ -340,7 +418,7 @@ fn host_agent_killed() -> TestResult {
     }
     let result = child.wait_with_output()?;
     expect_code(&result, 5)?;
-    expect_part(&stdout(&result), "Verdict: inconclusive")?;
+    expect_part(&stdout(&result), "another host agent answers")?;
     lab.expect_nothing_left()?;
     PASSED
 }
@@ -396,6 +474,70 @@ fn bad_bridges() -> TestResult {
         }
         expect_part(&stderr(run), words)?;
     }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+/// What cannot be taken back is named, and is not a success; once it can be, a clean-up does it.
+fn not_cleaned() -> TestResult {
+    let lab = lab!();
+    let mut child = under_way(&mut lab.run(&["--bridge", "/srv/m"]), "consumer passed")?;
+    lab.on_node("chattr +i /srv/m")?;
+    let status = child.wait()?;
+    let clean = |words: &[&str]| {
+        let mut command = lab.command(&["clean", "--backend", "k8s"]);
+        command.arg("--ssh-config").arg(&lab.ssh_config).args(words);
+        command
+    };
+    let stuck = clean(&[]).output()?;
+    lab.on_node("chattr -i /srv/m")?;
+    let cleaned = clean(&[]).output()?;
+    if status.code() != Some(7) {
+        return Err(format!("it ended with {status}").into());
+    }
+    expect_code(&stuck, 7)?;
+    expect_part(&stdout(&stuck), "could not")?;
+    expect_code(&cleaned, 0)?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn signs() -> TestResult {
+    let lab = lab!();
+    let clean = || {
+        let mut command = lab.command(&["clean", "--backend", "k8s"]);
+        command.arg("--ssh-config").arg(&lab.ssh_config).output()
+    };
+    let mut child = under_way(&mut lab.run(&[]), "producer passed")?;
+    let (space, _) = pod_of("consumer-early")?;
+    let run = space.trim_start_matches("fuse-test-");
+    let spared = clean()?;
+    signal(&child, "KILL")?;
+    child.wait()?;
+    expect_code(&spared, 0)?;
+    expect_part(&stdout(&spared), &format!("run {run} goes on"))?;
+    expect_part(&stdout(&spared), "last sign")?;
+    // As if it had been another machine's.
+    let record = format!("run-{run}");
+    let patch = |patch: Value| {
+        let patch = patch.to_string();
+        let words = ["--namespace", &space, "patch", "configmap", &record, "--type", "merge"];
+        kubectl_says(&[&words[..], &["--patch", &patch]].concat())
+    };
+    patch(json!({ "data": { "operator": "another-machine/1:1" } }))?;
+    expect_part(&stdout(&clean()?), "another-machine")?;
+    patch(json!({ "metadata": { "annotations": { "propagation/sign-of-life": "1" } } }))?;
+    expect_code(&clean()?, 0)?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn no_image() -> TestResult {
+    let lab = lab!();
+    let words = ["run", "--backend", "k8s", "--node", &lab.node, "--access", "pod", "--image"];
+    let output = lab.command(&words).arg("localhost/nosuch:1").output()?;
+    expect_code(&output, 1)?;
+    expect_part(&stderr(&output), "nosuch")?;
     lab.expect_nothing_left()?;
     PASSED
 }

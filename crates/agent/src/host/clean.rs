@@ -4,12 +4,12 @@ use std::fs;
 use std::io::ErrorKind::NotFound;
 use std::path::Path;
 
-use mountinfo::{MountEntry, MountPath};
 use propagation_model::ErrorKind;
-use propagation_model::journal::HostChange;
-use propagation_model::marker::{Marker, PLAIN_FILE};
-use propagation_protocol::Failure;
 use propagation_protocol::host::{HostReply, RUNS};
+use propagation_model::journal::{Entry, EntryState, HostChange};
+use propagation_model::marker::{Marker, PLAIN_FILE};
+use mountinfo::{MountEntry, MountPath};
+use propagation_protocol::Failure;
 
 use super::server::Server;
 use super::{journal, line};
@@ -22,6 +22,11 @@ impl Server {
     /// directory. Runs in a child, once no program runs any more.
     pub(super) fn clean(&self) -> HostReply {
         let (mut undone, mut could_not, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        for path in self.mounted_elsewhere() {
+            if let Err(failure) = self.unmount_own(&path) {
+                could_not.push(line(&failure));
+            }
+        }
         match self.unmount_own(&self.bridge.fuse_path()) {
             Ok(None) => {}
             Ok(Some(others)) => undone.push(format!("left {others}: it is not this run's")),
@@ -29,8 +34,20 @@ impl Server {
         }
         match journal::read(&self.layout.journal()) {
             Ok(mut journal) => {
-                let changes: Vec<_> =
-                    journal.to_undo().map(|(n, change)| (n, change.clone())).collect();
+                // What was undone may be there again: a runtime makes the sources of volumes.
+                let again = |entry: &Entry| match &entry.change {
+                    HostChange::MakeDirectory { path, .. } => fs::symlink_metadata(path).is_ok(),
+                    HostChange::AddLine { .. } => false,
+                };
+                let entries = journal.entries().iter().enumerate().rev();
+                let changes: Vec<_> = entries
+                    .filter(|(_, entry)| match entry.state {
+                        EntryState::Intended | EntryState::Made => true,
+                        EntryState::Undone => again(entry),
+                        EntryState::FoundThere => false,
+                    })
+                    .map(|(number, entry)| (number, entry.change.clone()))
+                    .collect();
                 for (entry, change) in &changes {
                     match self.take_back(change) {
                         Ok(None) => {
@@ -85,6 +102,19 @@ impl Server {
             }
             HostChange::AddLine { path, line } => remove_line(path, line).map(|()| None),
         }
+    }
+
+    /// Where the run has mounts but at its bridge: who cleans may not know the bridge.
+    fn mounted_elsewhere(&self) -> Vec<String> {
+        let bridge = self.bridge.fuse_path();
+        let table = self.proc.mount_table().map(|table| {
+            let own = table.iter().filter(|mount| mount.source.to_string() == self.source());
+            own.map(|mount| mount.mount_point.to_string_lossy().into_owned()).collect()
+        });
+        let mut paths: Vec<String> = table.unwrap_or_default();
+        paths.retain(|path| *path != bridge);
+        paths.dedup();
+        paths
     }
 
     /// Unmounts what this run has mounted on a directory; what is there of somebody else is left, and told.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::api::ObjectMeta;
 use propagation_core::RunId;
-use propagation_core::host::Layout;
+use propagation_core::host::{Layout, RUNS};
 use propagation_core::plan::Bridge;
 
 use super::workload::{IN_IMAGE, host_path, resources};
@@ -17,6 +17,9 @@ use super::{CONTAINER, SERVICE_ACCOUNT, labels, tolerate_everything};
 pub(crate) fn host_pod(run: &RunId) -> String {
     format!("host-agent-{run}")
 }
+
+/// The directory of the node that the directories of runs are made below.
+const PARENT: &str = "/var/lib";
 
 /// Where the config maps are mounted.
 const PARTS: &str = "/agent";
@@ -91,8 +94,9 @@ pub(crate) fn pod(
     agent: &AgentFrom,
 ) -> Pod {
     let layout = Layout::on_node(run.as_str());
-    let mut volumes = vec![host_path("run", layout.directory(), Some("DirectoryOrCreate"))];
-    let mut mounts = vec![mount("run", layout.directory())];
+    // Of a directory that is there: a kubelet would make another before the image is, and leave it.
+    let mut volumes = vec![host_path("node", PARENT, Some("Directory"))];
+    let mut mounts = vec![mount("node", PARENT)];
     let mut command;
     let image = match agent {
         AgentFrom::Image(image) => {
@@ -112,7 +116,9 @@ pub(crate) fn pod(
             mounts.push(mount("agent", PARTS));
             // The words that follow are the script's arguments, so that none has to be quoted.
             let script = format!(
-                "cat {PARTS}/agent.gz.* | gunzip -c > \"$0\" && chmod 0755 \"$0\" && exec \"$0\" \"$@\""
+                "mkdir -p -m 0700 {RUNS} && mkdir -p \"${{0%/*}}\" && \
+                 cat {PARTS}/agent.gz.* | gunzip -c > \"$0\" && chmod 0755 \"$0\" && exec \"$0\" \"$@\"; \
+                 rm -f \"$0\"; rmdir \"${{0%/*}}\" {RUNS}; exit 1"
             );
             command = vec!["sh".into(), "-c".into(), script, layout.agent()];
             command.extend(arguments("host", run, bridge));

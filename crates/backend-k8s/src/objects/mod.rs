@@ -9,6 +9,7 @@ pub(crate) mod workload;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount, Toleration};
+use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use propagation_core::RunId;
 use propagation_core::plan::Bridge;
@@ -24,6 +25,9 @@ pub const RUN_ID: &str = "propagation/run-id";
 
 /// The annotation of a run's namespace that says which program runs it.
 pub(crate) const OPERATOR: &str = "propagation/operator";
+
+/// The annotation of a run's record that says when its program was there last, in seconds of Unix time.
+pub(crate) const SIGN: &str = "propagation/sign-of-life";
 
 /// The label of the workload that a pod is.
 pub const WORKLOAD: &str = "propagation/workload";
@@ -72,6 +76,8 @@ pub(crate) struct Record {
     pub(crate) image: Option<String>,
     /// The program that runs it: host name, process id and when it started.
     pub(crate) operator: String,
+    /// When that was there last, in seconds of Unix time; none where no other machine is to know.
+    pub(crate) sign: Option<u64>,
 }
 
 impl Record {
@@ -84,6 +90,7 @@ impl Record {
             over_ssh: false,
             image: None,
             operator,
+            sign: None,
         }
     }
 
@@ -107,6 +114,7 @@ impl Record {
                 name: Some(Self::name(&self.run)),
                 namespace: Some(namespace.into()),
                 labels: Some(labels(Some(&self.run))),
+                annotations: self.sign.map(|sign| [(SIGN.to_owned(), sign.to_string())].into()),
                 ..ObjectMeta::default()
             },
             data: Some(data.map(|(key, value)| (key.to_owned(), value)).into()),
@@ -129,6 +137,7 @@ impl Record {
             over_ssh: get("over-ssh").is_some_and(|value| value == "true"),
             image: get("image").filter(|image| !image.is_empty()),
             operator: get("operator").unwrap_or_default(),
+            sign: object.annotations().get(SIGN).and_then(|text| text.parse().ok()),
         })
     }
 }

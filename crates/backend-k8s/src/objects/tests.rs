@@ -85,6 +85,7 @@ fn a_record_is_read_back() {
         over_ssh: false,
         image: Some("agent:1".into()),
         operator: "desk/42".into(),
+        sign: Some(1_772_272_800),
     };
     assert_eq!(Record::from_object(&record.to_object("n")), Some(record.clone()));
     let mut other = record.to_object("n");

@@ -95,11 +95,13 @@ pub(super) struct Count {
     skipped: u64,
     failed: u64,
     not_run: u64,
+    /// Of which something is left.
+    left: u64,
     met: u64,
     unmet: u64,
     not_looked_at: u64,
-    /// The outcome of the last one, by which the program ends where there is only one.
-    last: Option<RunOutcome>,
+    /// How the last one ends the program where there is only one.
+    last: Option<Exit>,
 }
 
 impl Count {
@@ -107,12 +109,12 @@ impl Count {
         match result {
             Ok(report) => {
                 let expectations = report.expectations();
+                self.left += u64::from(!report.cleanup.could_not.is_empty());
                 self.met += expectations.met;
                 self.unmet += expectations.unmet;
                 self.not_looked_at += expectations.skipped;
-                let outcome = report.verdict.outcome();
-                self.last = Some(outcome);
-                match outcome.status() {
+                self.last = Some(Exit::of(report));
+                match report.verdict.outcome().status() {
                     Status::Passed => self.as_expected += 1,
                     Status::Failed => self.otherwise += 1,
                     Status::Skipped => self.skipped += 1,
@@ -148,13 +150,16 @@ impl Count {
     /// One scenario ends as its outcome says; of several the worst decides, and none that was looked at
     /// is no success.
     fn exit(&self, only_one: bool) -> Result<Exit, Error> {
-        if let (true, Some(outcome)) = (only_one, self.last) {
-            return Ok(Exit::Outcome(outcome));
+        if let (true, Some(exit)) = (only_one, self.last) {
+            return Ok(exit);
         }
         if self.failed > 0 {
             let reason = format!("{} scenarios could not be carried out", self.failed);
             return Err(Error::new(ErrorKind::Internal, "run the scenarios", reason)
                 .with_fix("their lines above say why"));
+        }
+        if self.left > 0 {
+            return Ok(Exit::Left);
         }
         Ok(match (self.otherwise, self.as_expected) {
             (0, 0) => Exit::NotInOrder,
@@ -210,6 +215,9 @@ fn line(name: &str, result: &Result<Report, Error>, evidence: bool) -> String {
                 lines.extend(check.evidence.iter().map(|line| format!("      {}", one_line(line))));
             }
         }
+    }
+    for left in &report.cleanup.could_not {
+        lines.push(format!("    could not {}", one_line(left)));
     }
     lines.join("\n")
 }

@@ -1,0 +1,50 @@
+//! The sign of life that a run gives in its record, by which other machines know that it goes on.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use propagation_core::RunId;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::objects::{Record, SIGN};
+
+/// How often a run gives a sign.
+const EVERY: Duration = Duration::from_secs(20);
+
+/// A run that has given no sign for so long is taken to be dead: an API server may be away for a minute, and
+/// clocks differ.
+pub(crate) const LEASE: Duration = Duration::from_secs(180);
+
+/// Gives signs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Sign(JoinHandle<()>);
+
+impl Drop for Sign {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Seconds of Unix time.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default()
+}
+
+/// Begins to give signs.
+pub(crate) fn given(client: Client, namespace: &str, run: &RunId) -> Sign {
+    let (records, name): (Api<ConfigMap>, _) =
+        (Api::namespaced(client, namespace), Record::name(run));
+    Sign(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let patch = json!({ "metadata": { "annotations": { SIGN: now().to_string() } } });
+            let patch = Patch::Merge(&patch);
+            if let Err(error) = records.patch(&name, &PatchParams::default(), &patch).await {
+                tracing::debug!(%error, "no sign of life could be given");
+            }
+        }
+    }))
+}
