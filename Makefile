@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: test lint bench docs tools
+.PHONY: test lint bench docs fuzz fuzz-smoke tools
 
 # Builds and runs all tests. Installs nothing: what is not there is named, skipped and counted. Makes
 # namespaces and FUSE mounts of its own and removes them; changes nothing else.
@@ -21,6 +21,12 @@ bench:
 # The API documentation, in target/doc.
 docs:
 	$(CARGO) doc --workspace --no-deps
+
+# Every target on changed seeds for some seconds, as `make test` does too; under libFuzzer a minute each.
+fuzz-smoke:
+	$(CARGO) test --release --package propagation-fuzz-targets
+fuzz:
+	scripts/fuzz
 
 # Installs the programs that tests and lints use beside Rust (root on Debian), and says which.
 tools:

@@ -35,5 +35,6 @@ mod watch;
 
 pub use consumer::Consumer;
 pub use mounts::Proc;
+pub use pipe::read_frames;
 pub use producer::Producer;
 pub use reporter::Reporter;

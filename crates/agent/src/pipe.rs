@@ -277,6 +277,13 @@ impl AsFd for Pipe {
     }
 }
 
+/// Reads frames as every part of the agent does, until the other end closes or sends what is none: for
+/// fuzzing.
+pub fn read_frames<T: DeserializeOwned>(socket: OwnedFd) -> Vec<T> {
+    let mut pipe = Pipe::new(socket);
+    std::iter::from_fn(|| pipe.receive().ok().flatten()).collect()
+}
+
 /// Owns a descriptor by its number.
 ///
 /// # Safety

@@ -142,7 +142,11 @@ impl Producer {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGUSR1);
                 result
             })
-            .map_err(|e| format!("start the FUSE thread: {e}"))?;
+            .map_err(|e| {
+                format!(
+                    "start the FUSE thread: {e}: raise the limit of processes (ulimit -u, pids.max)"
+                )
+            })?;
         match wait(signals, behaviour, reporter)? {
             // Whoever still has a file open keeps the session alive; like every daemon this one
             // exits all the same, and the connection ends with it.

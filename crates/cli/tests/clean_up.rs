@@ -1,8 +1,9 @@
 //! Nothing stays behind: after success, signals, a kill at any moment.
 
+#[path = "clean_up/kills.rs"]
+mod kills;
 mod support;
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,16 +13,17 @@ use support::{
 };
 
 fn main() {
-    support::main(vec![
+    let mut tests = vec![
         test("a_run_changes_nothing_on_the_machine", a_run),
         test("a_failed_run_changes_nothing_either", a_failed_run),
         test("sigint_sigterm_and_sighup_clean_up_and_give_130", signals),
         test("under_nohup_a_hangup_does_not_matter", nohup),
-        test("killed_at_200_moments_leaves_nothing_that_clean_does_not_remove", killed),
         test("keep_leaves_the_node_and_clean_removes_it", keep),
         test("clean_spares_runs_that_go_on_here_and_in_a_pid_namespace", going_on),
         test("clean_refuses_what_is_not_a_run_id", bad_run_id),
-    ]);
+    ];
+    tests.extend(kills::tests());
+    support::main(tests);
 }
 
 fn unchanged(before: &Machine) -> TestResult {
@@ -113,64 +115,6 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), Str
         thread::yield_now();
     }
     Ok(())
-}
-
-/// A small generator, seeded anew each time: the moments differ from run to run and are printed.
-struct Moments(u64);
-
-impl Moments {
-    fn next_micros(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
-
-/// How many runs are killed.
-const KILLS: u32 = 200;
-
-fn killed() -> TestResult {
-    let before = Machine::now();
-    let scratch = scratch();
-    let seed = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut moments = Moments(seed);
-    let started = Instant::now();
-    expect_code(&output(scratch.path(), &["run"]), 0)?;
-    let whole = u64::try_from(started.elapsed().as_micros())?;
-    let (mut kills, mut ended_before) = (0, 0);
-    for round in 0.. {
-        if kills == KILLS {
-            break;
-        }
-        let mut child = support::propagation(scratch.path(), &["run"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let moment = Duration::from_micros(moments.next_micros(whole));
-        #[allow(clippy::disallowed_methods)] // the pause is what is tested
-        thread::sleep(moment);
-        child.kill()?;
-        // What ended by itself was not killed, and counts for nothing.
-        match child.wait()?.signal() {
-            Some(libc::SIGKILL) => kills += 1,
-            _ => ended_before += 1,
-        }
-        if ended_before > KILLS {
-            return Err(format!("{ended_before} runs ended too early, {kills} were killed").into());
-        }
-        let cleaned = output(scratch.path(), &["clean"]);
-        expect_code(&cleaned, 0)?;
-        let after = Machine::now();
-        if after != before {
-            return Err(format!(
-                "round {round} (seed {seed}, killed after {moment:?}): {after:#?}, before {before:#?}"
-            )
-            .into());
-        }
-    }
-    expect_code(&output(scratch.path(), &["run"]), 0)?;
-    unchanged(&before)
 }
 
 fn keep() -> TestResult {

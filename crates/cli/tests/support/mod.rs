@@ -136,7 +136,7 @@ pub fn expect_part(text: &str, part: &str) -> Result<(), Failed> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Machine {
     mounts: String,
-    fuse_conf: Option<Vec<u8>>,
+    fuse_conf: Option<String>,
     temporary: Vec<PathBuf>,
     agents: Vec<String>,
 }
@@ -156,10 +156,15 @@ impl Machine {
         temporary.sort();
         Self {
             mounts: fs::read_to_string("/proc/self/mountinfo").expect("mountinfo"),
-            fuse_conf: fs::read("/etc/fuse.conf").ok(),
+            fuse_conf: fs::read_to_string("/etc/fuse.conf").ok(),
             temporary,
             agents: agents(),
         }
+    }
+
+    /// Without the agents: for tests that look at their own processes only.
+    pub fn without_agents(self) -> Self {
+        Self { agents: Vec::new(), ..self }
     }
 }
 

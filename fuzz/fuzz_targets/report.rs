@@ -1,0 +1,4 @@
+//! See `propagation_fuzz_targets::report`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| propagation_fuzz_targets::report(bytes));

@@ -1,0 +1,4 @@
+//! See `propagation_fuzz_targets::scenario`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| propagation_fuzz_targets::scenario(bytes));
