@@ -147,10 +147,9 @@ fn runtime() -> TestResult {
     let before = fs::read(&engine)?;
     let spoil = step(
         "node",
-        "file=/run/propagation/runtime/runc
+        "file=/run/propagation/image/runtime/runc
 test -x $file
-mount -o remount,rw /run/propagation/runtime || mount -o remount,rw,bind /run/propagation/runtime
-! grep -q ' /run/propagation/runtime/' /proc/self/mountinfo
+! grep -q ' /run/propagation/image/runtime/' /proc/self/mountinfo
 echo spoiled >> $file",
     );
     let node = format!("node: {{runtime: {{engine: {}}}}}\n", engine.display());

@@ -5,8 +5,8 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use propagation_core::client;
-use propagation_core::host::{FromHost, HostCall, HostRequest, ProgramHello, ToHost};
-use propagation_core::plan::NodeSpec;
+use propagation_core::host::{FromHost, HostCall, HostRequest, ProgramHello, ProgramId, ToHost};
+use propagation_core::plan::{Fault, NodeSpec};
 use propagation_core::protocol::{
     Call, Message, NodeSetup, PROTOCOL_VERSION, ProgramCommand, ProgramEvent, Request, encode,
 };
@@ -59,7 +59,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         encode(&value).expect("a value of the protocol is written")
     }
     let call = Call::Facts;
-    let hello = ProgramHello { container: 1, replica: 2 };
+    let program = ProgramId { container: 1, replica: 2 };
+    let hello = ProgramHello { program, secret: "s".into() };
     let request = HostRequest { id: 7, call: HostCall::Node { call: call.clone() } };
     let mut all = vec![
         frame(Message::Hello { protocol: PROTOCOL_VERSION, agent: "0".into(), mapped_uids: 1 }),
@@ -73,9 +74,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         frame(hello),
         frame(ToHost::Resume { operator: "o".into(), received: 3 }),
         frame(ToHost::Request { request, received: 3 }),
-        frame(FromHost::Hello { protocol: 1, agent: "0".into() }),
+        frame(FromHost::Hello { protocol: 1, agent: "0".into(), started: "1".into() }),
         frame(FromHost::Clock { now_ns: 5 }),
-        frame(ProgramCommand::Slow { delay_ms: 3 }),
+        frame(ProgramCommand::Obey { fault: Fault::slow(3) }),
         // One that carries descriptors, and one that says more than comes.
         vec![0; 4],
         vec![255, 0, 0, 0, b'{'],

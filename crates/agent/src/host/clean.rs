@@ -4,12 +4,12 @@ use std::fs;
 use std::io::ErrorKind::NotFound;
 use std::path::Path;
 
+use mountinfo::{MountEntry, MountPath};
 use propagation_model::ErrorKind;
-use propagation_protocol::host::{HostReply, RUNS};
 use propagation_model::journal::{Entry, EntryState, HostChange};
 use propagation_model::marker::{Marker, PLAIN_FILE};
-use mountinfo::{MountEntry, MountPath};
 use propagation_protocol::Failure;
+use propagation_protocol::host::{HostReply, RUNS};
 
 use super::server::Server;
 use super::{journal, line};

@@ -118,6 +118,9 @@ async fn start(
 }
 
 /// Starts workloads at once; a producer among them begins a generation. Returns the refusals.
+///
+/// # Errors
+/// As [`RunContext::start`].
 pub(crate) async fn start_together(
     context: &mut RunContext<'_>,
     specs: &[WorkloadSpec],

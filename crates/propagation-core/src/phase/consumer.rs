@@ -5,14 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::producer::refused;
-use super::{NO_SECOND_USER, Phase, evidence, tally};
+use super::{NO_SECOND_USER, Phase, evidence, no_limit, tally};
 use crate::act;
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::node::Target;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Plan, Propagation, Role, StartOrder, WorkloadSpec};
-use crate::program::RefusalKind;
 use crate::report::{Capture, Check, CheckId};
 use crate::workload::Until;
 
@@ -38,14 +37,10 @@ impl Phase for Consumer {
             .filter(|spec| spec.role != Role::Producer && spec.order == StartOrder::AfterMount)
             .cloned()
             .collect();
-        for (name, refusal) in act::start_together(context, &late, None).await? {
-            if refusal.kind() == RefusalKind::NoRoom {
-                // Says nothing about propagation.
-                let operation = format!("start {name}");
-                return Err(Error::new(ErrorKind::Environment, operation, refusal.text)
-                    .with_fix("raise the limit, or use fewer consumers"));
-            }
-            context.check(refused(&name, &refusal));
+        let refusals = act::start_together(context, &late, None).await?;
+        no_limit(&refusals)?;
+        for (name, refusal) in &refusals {
+            context.check(refused(name, refusal));
         }
         let capture = context.capture().await?.clone();
         for spec in plan.with_role(Role::Consumer) {

@@ -15,9 +15,10 @@ pub use recovery::Recovery;
 pub use stale_mount::StaleMount;
 
 use crate::context::RunContext;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::observation::Observation;
 use crate::plan::PhaseName;
+use crate::program::{RefusalKind, StartRefused};
 
 /// One phase of a run.
 ///
@@ -61,6 +62,21 @@ pub fn named(name: PhaseName) -> Box<dyn Phase> {
 /// Why nothing can be read as a second user.
 const NO_SECOND_USER: &str = "there is no second user in this node's user namespace: newuidmap and \
                               a range in /etc/subuid would give one";
+
+/// A limit of the machine says nothing about propagation.
+///
+/// # Errors
+/// [`ErrorKind::Environment`] with the limit, when a start was refused for one.
+fn no_limit(refusals: &[(String, StartRefused)]) -> Result<(), Error> {
+    let limited = refusals.iter().find(|(_, refusal)| refusal.kind() == RefusalKind::NoRoom);
+    limited.map_or(Ok(()), |(name, refusal)| {
+        let operation = format!("start {name}");
+        Err(Error::new(ErrorKind::Environment, operation, refusal.text.clone()).with_fix(
+            "raise the limit (user.max_mnt_namespaces and fs.mount-max of sysctl, ulimit -u, \
+             ulimit -n), or use fewer consumers",
+        ))
+    })
+}
 
 /// Who saw what, as `node, consumer-early: ok; consumer-late: ENOTCONN`; names them while they are
 /// few.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{NO_SECOND_USER, Phase, evidence, tally};
+use super::{NO_SECOND_USER, Phase, evidence, no_limit, tally};
 use crate::act;
 use crate::context::RunContext;
 use crate::error::Error;
@@ -36,6 +36,7 @@ impl Phase for Producer {
             .partition(|spec| spec.role == Role::Producer);
         let specs: Vec<WorkloadSpec> = others.into_iter().chain(producers).collect();
         let refusals = act::start_together(context, &specs, None).await?;
+        no_limit(&refusals)?;
         for (name, refusal) in &refusals {
             context.check(refused(name, refusal));
         }
