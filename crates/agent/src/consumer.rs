@@ -13,6 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Uid;
+use mountinfo::MountPath;
 use propagation_model::marker::MARKER_FILE;
 use propagation_model::observation::{Access, Outcome};
 use propagation_protocol::consumer_log::ConsumerLine;
@@ -105,9 +106,11 @@ struct Watching<'a> {
     next_look_at: u64,
     /// The child that looks, kept from look to look.
     looker: Option<Child>,
-    /// One that has been given up and has not ended yet. No other is made before it has: whatever holds it
-    /// would hold that one too.
+    /// One that has been given up and has not ended yet. No other is made before it has, or another mount
+    /// is there: whatever holds it would hold that one too.
     stuck: Option<Child>,
+    /// The mount that the last look began at.
+    looked_at: Option<u64>,
     /// When the look that goes on has to have ended.
     look_until: Option<u64>,
     look_again: bool,
@@ -138,6 +141,7 @@ impl<'a> Watching<'a> {
             next_look_at: unless_blind(now),
             looker: None,
             stuck: None,
+            looked_at: None,
             look_until: None,
             look_again: false,
             holder: None,
@@ -174,10 +178,18 @@ impl<'a> Watching<'a> {
         if let Some(looker) = &self.looker {
             looker.pipe.send(&(self.stage != Stage::Ready))?;
         }
+        self.looked_at = self.mounted();
         self.look_until = Some(in_ms(self.consumer.probe_ms));
         self.look_again = false;
         self.next_look_at = now + PERIOD_NS;
         Ok(())
+    }
+
+    /// The mount that is at the mountpoint.
+    fn mounted(&self) -> Option<u64> {
+        let table = self.proc.mount_table().ok()?;
+        let path = MountPath::from(self.consumer.mountpoint.as_str());
+        table.at(&path).map(|mount| mount.mount_id)
     }
 
     fn pass_deadlines(&mut self, now: u64) {
@@ -194,7 +206,7 @@ impl<'a> Watching<'a> {
         if self.look_until.is_some_and(|until| now >= until) {
             if let Some(looker) = self.looker.take() {
                 looker.give_up();
-                self.stuck = Some(looker);
+                self.stuck = Some(looker).filter(|_| self.mounted() == self.looked_at);
             }
             self.look_until = None;
             let after_ms = self.consumer.probe_ms;
@@ -262,6 +274,9 @@ impl<'a> Watching<'a> {
         if mount_event {
             self.mounts.drain();
             self.look_again = self.consumer.watches;
+            if self.stuck.is_some() && self.mounted() != self.looked_at {
+                self.stuck = None;
+            }
         }
         if freed {
             self.stuck = None;

@@ -19,6 +19,7 @@ fn main() {
         test("a_node_has_no_network_but_its_own_loopback", network),
         test("a_runtime_is_copied_and_never_the_machines_own", runtime),
         test("a_daemon_stuck_in_the_kernel_leaves_nothing", stuck),
+        test("a_consumer_whose_look_is_stuck_sees_the_next_mount", next_mount),
         test("killed_with_a_stuck_daemon_it_leaves_nothing", stuck_and_killed),
         test("clean_frees_a_kept_node_with_a_stuck_daemon", stuck_and_kept),
         test("a_killed_run_leaves_no_control_group", control_groups),
@@ -209,9 +210,47 @@ while True:
         write(unique, -38)
 "#;
 
+/// The daemon as a `fuse` of a scenario, its lines indented.
+fn stuck_fuse(indent: &str) -> String {
+    let daemon = STUCK_DAEMON.replace('\n', &format!("\n{indent}      "));
+    format!(
+        "type: fuse.stuck\n{indent}  command:\n{indent}    - python3\n{indent}    - -c\n{indent}    - |\
+         {daemon}\n{indent}    - \"{{mountpoint}}\""
+    )
+}
+
+fn next_mount() -> TestResult {
+    needs_root!();
+    if let Some(skipped) = needs_python() {
+        return skipped;
+    }
+    let before = Machine::now();
+    let scratch = scratch();
+    let text = format!(
+        "deadlines: {{probe_ms: 200, marker_ms: 1500}}\nworkloads:\n  \
+         - name: stuck\n    role: producer\n    fuse:\n      {}\n  \
+         - {{name: fresh, role: producer}}\n  \
+         - {{name: app, role: consumer, order: before_mount}}\nsteps:\n  - start: app\n  \
+         - {{start: stuck, expect: {{app: hang}}}}\n  - {{fault: lazy_unmount, on: stuck}}\n  \
+         - {{start: fresh, expect: {{app: ok}}}}\n  - pause_ms: 2000\n",
+        stuck_fuse("    ")
+    );
+    let file = scenario(scratch.path(), &text);
+    let result =
+        output(scratch.path(), &["run", "--format", "json", "--scenario", &file.to_string_lossy()]);
+    let report: serde_json::Value = serde_json::from_slice(&result.stdout)?;
+    let saw = |seen: &&serde_json::Value| {
+        seen["actor"]["name"] == "app" && seen["via"] == "watch" && seen["outcome"]["class"] == "ok"
+    };
+    let timeline = report["timeline"].as_array().ok_or("the report has no timeline")?;
+    if !timeline.iter().any(|seen| saw(&seen)) {
+        return Err(format!("its own program never saw the fresh mount:\n{timeline:#?}").into());
+    }
+    unchanged(&before)
+}
+
 /// Consumers of the stuck daemon, of which each has one process that hangs, however long it goes on.
 fn stuck_scenario(directory: &Path) -> PathBuf {
-    let daemon = STUCK_DAEMON.replace('\n', "\n      ");
     let one_each = step(
         "node",
         "stuck=0
@@ -225,12 +264,12 @@ test $stuck = 1",
     scenario(
         directory,
         &format!(
-            "deadlines: {{probe_ms: 200, marker_ms: 1500}}\nfuse:\n  type: fuse.stuck\n  command:\n    \
-             - python3\n    - -c\n    - |{daemon}\n    - \"{{mountpoint}}\"\nworkloads:\n  \
+            "deadlines: {{probe_ms: 200, marker_ms: 1500}}\nfuse:\n  {}\nworkloads:\n  \
              - {{name: stuck, role: producer}}\n  \
              - {{name: app, role: consumer, order: before_mount}}\nsteps:\n  - start: app\n  \
              - {{start: stuck, expect: {{app: hang}}}}\n  - pause_ms: 3500\n{one_each}  \
-             - pause_ms: 5000\n"
+             - pause_ms: 5000\n",
+            stuck_fuse("")
         ),
     )
 }

@@ -21,8 +21,8 @@ pub(super) fn of_fuse(table: &MountTable) -> BTreeSet<u32> {
     table.iter().filter(|mount| mount.is_fuse()).map(|mount| mount.device.minor).collect()
 }
 
-/// The connections that some processes, or any below them, have mounted in their mount namespaces.
-pub(super) fn served_below(proc: &Proc, roots: &[Pid]) -> BTreeSet<u32> {
+/// Some processes and all below them.
+fn below(proc: &Proc, roots: &[Pid]) -> BTreeSet<i32> {
     let names = proc.list(".").unwrap_or_default();
     let all: Vec<i32> = names.iter().filter_map(|name| name.parse().ok()).collect();
     let mut below: BTreeSet<i32> = roots.iter().map(|pid| pid.as_raw()).collect();
@@ -31,26 +31,54 @@ pub(super) fn served_below(proc: &Proc, roots: &[Pid]) -> BTreeSet<u32> {
         let found: Vec<i32> =
             all.iter().filter(|pid| !below.contains(pid)).filter(is_child).copied().collect();
         if found.is_empty() {
-            break;
+            return below;
         }
         below.extend(found);
     }
+}
+
+/// Their threads, in /proc: the first of a process may have ended before the one that is stuck.
+fn threads_below(proc: &Proc, roots: &[Pid]) -> Vec<String> {
+    let threads = |pid: i32| {
+        let threads = proc.list(&format!("{pid}/task")).unwrap_or_default();
+        threads.into_iter().map(move |thread| format!("{pid}/task/{thread}"))
+    };
+    below(proc, roots).into_iter().flat_map(threads).collect()
+}
+
+/// The connections that some processes, or any below them, serve, on kernels that show it.
+pub(super) fn open_below(proc: &Proc, roots: &[Pid]) -> BTreeSet<u32> {
+    threads_below(proc, roots).iter().flat_map(|thread| open_in(proc, thread)).collect()
+}
+
+/// The connections that some processes, or any below them, have mounted in their mount namespaces, or
+/// serve: a mount that was taken off lazily is in no namespace.
+pub(super) fn served_below(proc: &Proc, roots: &[Pid]) -> BTreeSet<u32> {
     let mut served = BTreeSet::new();
     let mut namespaces = BTreeSet::new();
-    for pid in below {
-        // The first thread of a process may have ended before the one that is stuck.
-        for thread in proc.list(&format!("{pid}/task")).unwrap_or_default() {
-            let thread = format!("{pid}/task/{thread}");
-            if proc.link(&format!("{thread}/ns/mnt")).is_ok_and(|ns| !namespaces.insert(ns)) {
-                continue;
-            }
-            let text = proc.read(&format!("{thread}/mountinfo")).unwrap_or_default();
-            if let Ok(table) = MountTable::parse(&text) {
-                served.extend(of_fuse(&table));
-            }
+    for thread in threads_below(proc, roots) {
+        served.extend(open_in(proc, &thread));
+        if proc.link(&format!("{thread}/ns/mnt")).is_ok_and(|ns| !namespaces.insert(ns)) {
+            continue;
+        }
+        let text = proc.read(&format!("{thread}/mountinfo")).unwrap_or_default();
+        if let Ok(table) = MountTable::parse(&text) {
+            served.extend(of_fuse(&table));
         }
     }
     served
+}
+
+/// The connections whose device a process has open, on kernels that show it.
+fn open_in(proc: &Proc, process: &str) -> BTreeSet<u32> {
+    let names = proc.list(&format!("{process}/fdinfo")).unwrap_or_default();
+    let connection = |name: &String| -> Option<u32> {
+        let text = proc.read(&format!("{process}/fdinfo/{name}")).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        let number = text.lines().find_map(|line| line.strip_prefix("fuse_connection:"))?;
+        number.trim().parse().ok()
+    };
+    names.iter().filter_map(connection).collect()
 }
 
 /// Aborts connections; says what was written. It is done in a mount namespace that is nobody's, where

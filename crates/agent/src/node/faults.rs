@@ -47,9 +47,21 @@ impl Server {
         work(container).map(|()| None)
     }
 
+    /// Ends the connection of a producer that is stuck. Where it cannot be ended, the request for its removal is
+    /// answered with that it has not ended.
+    pub(super) fn release(&self, id: u32) {
+        let pid = self.containers.get(&id).and_then(Container::pid);
+        let released = pid.map(|pid| self.outside.ask(&Ask::AbortOf { pid: pid.as_raw() }));
+        // By its mountpoint, where nobody else can have mounted there.
+        let others = self.containers.values().filter(|one| one.serves()).count() > 1;
+        if released.is_none_or(|released| released.is_err()) && !others {
+            let _ = self.abort(id);
+        }
+    }
+
     /// Ends the connection that a producer's daemon serves, or that is mounted in a container, through
     /// fusectl.
-    pub(super) fn abort(&self, id: u32) -> Result<String, Failure> {
+    fn abort(&self, id: u32) -> Result<String, Failure> {
         let operation = "abort the FUSE connection";
         let refuse = |reason: String| Err(failure(ErrorKind::Environment, operation, reason, None));
         let Some(container) = self.containers.get(&id) else {

@@ -16,7 +16,7 @@ use propagation_model::ErrorKind;
 use propagation_protocol::Failure;
 use serde::{Deserialize, Serialize};
 
-use super::connections::{abort, of_fuse, served_below};
+use super::connections::{abort, of_fuse, open_below, served_below};
 use super::memory_limit::MemoryLimit;
 use crate::child::timeout;
 use crate::facts::parent_of;
@@ -41,6 +41,11 @@ pub(super) enum Ask {
     Abort {
         /// The minor device number of its mounts.
         minor: u32,
+    },
+    /// To abort the connections that a child of the node's process 1 serves, or any process below it.
+    AbortOf {
+        /// Its id on the node.
+        pid: i32,
     },
     /// To limit the memory of a child of the node's process 1.
     LimitMemory {
@@ -208,6 +213,16 @@ impl Waiting {
                 abort(&BTreeSet::from([*minor]))
             }
             Ask::Abort { .. } => refuse("abort a FUSE connection", "it is none of the node's"),
+            Ask::AbortOf { pid } => {
+                let served = open_below(&self.before.proc, &[self.pid_here(*pid)?]);
+                match &served - &self.before.connections {
+                    own if own.is_empty() => refuse(
+                        "abort a FUSE connection",
+                        "the process serves none, as far as is shown",
+                    ),
+                    own => abort(&own),
+                }
+            }
             Ask::LimitMemory { container, pid } => {
                 let name = format!("propagation-{}-{container}", self.before.run_id);
                 let limit = MemoryLimit::put(&name, self.pid_here(*pid)?)?;

@@ -185,8 +185,7 @@ impl Server {
         let stuck =
             self.containers.iter_mut().filter_map(|(id, one)| one.is_stuck(now).then_some(*id));
         for id in stuck.collect::<Vec<_>>() {
-            // Where it cannot be aborted, the request for its removal is answered with that it has not ended.
-            let _ = self.abort(id);
+            self.release(id);
         }
         let mut jobs = std::mem::take(&mut self.jobs);
         jobs.retain_mut(|job| {
