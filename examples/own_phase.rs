@@ -26,9 +26,9 @@ impl Phase for Performance {
         "performance"
     }
 
-    fn requires(&self) -> &[&str] {
+    fn requires(&self) -> Vec<&str> {
         // Only a mount that has come back is worth measuring.
-        &["recovery"]
+        vec!["recovery"]
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {

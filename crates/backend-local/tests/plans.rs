@@ -189,8 +189,8 @@ impl Phase for Panics {
         "panics"
     }
 
-    fn requires(&self) -> &[&str] {
-        &[]
+    fn requires(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {

@@ -220,7 +220,7 @@ async fn run_phases(phases: &[Box<dyn Phase>], context: &mut RunContext<'_>) {
         return;
     }
     for phase in phases {
-        let missing = phase.requires().iter().find(|id| !context.has_passed(id));
+        let missing = phase.requires().into_iter().find(|id| !context.has_passed(id));
         if let Some(missing) = missing {
             context.skip_phase(phase.id(), &format!("{missing} did not pass"));
             continue;

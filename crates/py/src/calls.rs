@@ -6,7 +6,7 @@ use propagation_core::node::Target;
 use propagation_core::plan::{Fault, Plan, WorkloadSpec};
 use propagation_core::report::{Check, CheckId, Finding, Status};
 use propagation_core::workload::{Restart, RestartScope, Until};
-use propagation_core::{Capabilities, Error, ErrorKind};
+use propagation_core::{Capabilities, Error, ErrorKind, scenario};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde::de::DeserializeOwned;
@@ -202,12 +202,11 @@ impl Calls {
 
     /// Starts a workload, given as JSON.
     fn start(&self, py: Python<'_>, spec: &str) -> PyResult<Job> {
-        let spec: WorkloadSpec = serde_json::from_str(spec)
-            .map_err(|error| {
-                let fix = "look at the signature of `start`";
-                invalid("read a workload", error.to_string(), fix)
-            })
-            .or_raise(py)?;
+        let read = |error: serde_json::Error| {
+            Error::new(ErrorKind::Internal, "read a workload", error.to_string())
+        };
+        let value = serde_json::from_str(spec).map_err(read).or_raise(py)?;
+        let spec: WorkloadSpec = scenario::part("start a workload", value).or_raise(py)?;
         self.call(py, Call::Start(Box::new(spec)))
     }
 
@@ -367,9 +366,6 @@ impl Word<'_> {
             Self::Text(text) => text.into(),
             Self::Mapping(mapping) => from_plain(&mapping)?,
         };
-        let shown = format!("{what} {value}");
-        serde_json::from_value(value)
-            .map_err(|error| invalid(shown, error.to_string(), "use one of those"))
-            .or_raise(py)
+        scenario::part(&format!("{what} {value}"), value).or_raise(py)
     }
 }

@@ -4,7 +4,7 @@ use propagation_core::observation::{Actor, Observation as Seen, Outcome, Via};
 use propagation_core::{Error, RunContext};
 use pyo3::prelude::*;
 
-use crate::error::{invalid, to_plain};
+use crate::error::{OrRaise, from_plain, invalid, to_plain};
 
 /// What one actor saw at one time.
 #[pyclass(frozen, eq, module = "propagation")]
@@ -130,6 +130,23 @@ impl Observation {
     /// All of it, as dicts, lists, strings and numbers.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         to_plain(py, &self.0)
+    }
+
+    /// Reads an observation from what `to_dict` gives.
+    #[staticmethod]
+    fn from_dict(py: Python<'_>, mapping: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let seen = serde_json::from_value(from_plain(mapping)?).map_err(|error| {
+            invalid("read an observation", error.to_string(), "use what `to_dict` gave")
+        });
+        seen.map(Self).or_raise(py)
+    }
+
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyAny>,))> {
+        let py = slf.py();
+        let plain = slf.get().to_dict(py)?;
+        Ok((py.get_type::<Self>().getattr("from_dict")?, (plain,)))
     }
 
     fn __repr__(&self) -> String {

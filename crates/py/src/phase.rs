@@ -1,16 +1,18 @@
 //! A phase that is handed over to Python: the run waits while Python carries it out.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Target;
 use propagation_core::observation::{Actor, Observation as Seen};
-use propagation_core::plan::{Role, WorkloadSpec};
+use propagation_core::plan::{Fault, Repair, Role, WorkloadSpec};
 use propagation_core::program::{Executed, StartRefused};
-use propagation_core::{Error, ErrorKind, Phase, RunContext};
+use propagation_core::report::Deed;
+use propagation_core::workload::RestartScope;
+use propagation_core::{Error, ErrorKind, OpenAct, Phase, RunContext};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use tokio::sync::mpsc;
@@ -27,29 +29,16 @@ use crate::workload::{Action, Done, refused};
 /// A phase that Python carries out.
 pub(crate) struct HandedOver {
     id: String,
-    requires: Vec<&'static str>,
+    requires: Vec<String>,
     number: usize,
     feed: Feed,
 }
 
 impl HandedOver {
     /// The phase at place `number` of the caller's list.
-    pub(crate) fn new(id: String, requires: &[String], number: usize, feed: Feed) -> Self {
-        let requires = requires.iter().map(|id| lasting(id)).collect();
+    pub(crate) fn new(id: String, requires: Vec<String>, number: usize, feed: Feed) -> Self {
         Self { id, requires, number, feed }
     }
-}
-
-/// A copy of a phase's id that lives as long as the program, as the trait wants it: one of each.
-fn lasting(id: &str) -> &'static str {
-    static ALL: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = all.get(id) {
-        return known;
-    }
-    let new: &'static str = Box::leak(id.to_owned().into_boxed_str());
-    all.insert(new);
-    new
 }
 
 #[async_trait]
@@ -58,8 +47,8 @@ impl Phase for HandedOver {
         &self.id
     }
 
-    fn requires(&self) -> &[&str] {
-        &self.requires
+    fn requires(&self) -> Vec<&str> {
+        self.requires.iter().map(String::as_str).collect()
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
@@ -67,10 +56,13 @@ impl Phase for HandedOver {
         let calls = Calls::new(sender, context.plan.clone(), context.capabilities());
         self.feed.push(Item::Phase { number: self.number, calls });
         let mut server = Server { context, ended: BTreeSet::new(), actions: JoinSet::new() };
-        while let Some(request) = requests.recv().await {
+        while let Some(request) = server.next(&mut requests).await {
             match request {
                 Request::Check(check) => server.context.check(check),
-                Request::End(result) => return result,
+                Request::End(result) => {
+                    server.give_up_actions().await;
+                    return result;
+                }
                 Request::Call { call, cancellation, completion } => {
                     server.serve(call, cancellation, completion).await;
                 }
@@ -85,10 +77,56 @@ struct Server<'c, 'r> {
     context: &'c mut RunContext<'r>,
     /// Workloads that have been ended in this phase.
     ended: BTreeSet<String>,
-    actions: JoinSet<()>,
+    actions: JoinSet<Option<Ended>>,
+}
+
+/// An act that is over: what proves it, and why it was refused.
+struct Ended {
+    act: OpenAct,
+    proof: Vec<String>,
+    refused: Option<String>,
 }
 
 impl Server<'_, '_> {
+    /// The next request. Acts that end meanwhile are recorded.
+    async fn next(&mut self, requests: &mut mpsc::UnboundedReceiver<Request>) -> Option<Request> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = self.actions.join_next() => self.record(ended),
+                request = requests.recv() => return request,
+            }
+        }
+    }
+
+    fn record(&mut self, ended: Result<Option<Ended>, tokio::task::JoinError>) {
+        if let Ok(Some(Ended { act, proof, refused })) = ended {
+            self.context.finish_act(act, proof, refused);
+        }
+    }
+
+    /// Ends what nobody waits for any more.
+    async fn give_up_actions(&mut self) {
+        while let Some(ended) = self.actions.try_join_next() {
+            self.record(ended);
+        }
+        self.actions.shutdown().await;
+    }
+
+    /// Does something to the node and records it.
+    async fn on_node(
+        &mut self,
+        deed: Deed,
+        cancellation: &CancellationToken,
+        work: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let act = self.context.begin_act(deed, None);
+        let done = unless(cancellation, work).await;
+        let refused = done.as_ref().err().map(ToString::to_string);
+        self.context.finish_act(act, Vec::new(), refused);
+        done
+    }
+
     async fn serve(&mut self, call: Call, cancellation: CancellationToken, completion: Completion) {
         match call {
             Call::Start(spec) => {
@@ -121,12 +159,20 @@ impl Server<'_, '_> {
                 completion.complete(facts, |py, facts| to_plain(py, &facts));
             }
             Call::RebindHost { deduplicate } => {
-                let work = self.context.node.rebind_host(deduplicate);
-                let bound = unless(&cancellation, work).await;
+                let repair = match deduplicate {
+                    true => Repair::RebindHostDeduplicated,
+                    false => Repair::RebindHost,
+                };
+                let node = self.context.node;
+                let work = node.rebind_host(deduplicate);
+                let bound = self.on_node(Deed::Repair { repair }, &cancellation, work).await;
                 completion.complete(bound, |py, ()| Ok(py.None().into_bound(py)));
             }
             Call::Unmount { lazy } => {
-                let unmounted = unless(&cancellation, self.context.node.unmount(lazy)).await;
+                let fault = if lazy { Fault::LazyUnmount } else { Fault::Unmount };
+                let node = self.context.node;
+                let work = node.unmount(lazy);
+                let unmounted = self.on_node(Deed::Fault { fault }, &cancellation, work).await;
                 completion.complete(unmounted, |py, ()| Ok(py.None().into_bound(py)));
             }
             Call::Execute { actor, command, deadline } => {
@@ -156,9 +202,15 @@ impl Server<'_, '_> {
             self.context.next_generation()?;
         }
         let name = spec.name.clone();
-        let refused = self.context.start(&[spec]).await?.pop();
+        let act = self.context.begin_act(Deed::Start, [name.clone()]);
+        let started = self.context.start(&[spec]).await;
+        let refused = match &started {
+            Ok(refusals) => refusals.first().map(|(_, refusal)| refusal.text.clone()),
+            Err(error) => Some(error.to_string()),
+        };
+        self.context.finish_act(act, Vec::new(), refused);
         self.ended.remove(&name);
-        Ok(refused.map(|(_, refusal)| refusal))
+        Ok(started?.pop().map(|(_, refusal)| refusal))
     }
 
     async fn observe(
@@ -187,7 +239,12 @@ impl Server<'_, '_> {
         deadline: Duration,
     ) -> Result<Executed, Error> {
         let actor = actor(name, self.context)?;
-        self.context.node.execute(&actor, command, deadline).await
+        let deed = Deed::Run { command: command.to_vec() };
+        let act = self.context.begin_act(deed, Some(name.to_owned()));
+        let executed = self.context.node.execute(&actor, command, deadline).await;
+        let refused = executed.as_ref().err().map(ToString::to_string);
+        self.context.finish_act(act, Vec::new(), refused);
+        executed
     }
 
     /// The actors with these names; without names the node and all workloads that run. Of a
@@ -226,6 +283,7 @@ impl Server<'_, '_> {
             Ok(action) => action,
             Err(error) => return finish(completion, Err(error)),
         };
+        let act = deed_of(&call).map(|deed| self.context.begin_act(deed, [name.to_owned()]));
         match &call {
             WorkloadCall::Stop => {
                 self.ended.insert(name.to_owned());
@@ -239,9 +297,13 @@ impl Server<'_, '_> {
             _ => {}
         }
         self.actions.spawn(async move {
-            let workload = Arc::clone(&workload);
             let done = unless(&cancellation, action.carry_out(&*workload)).await;
+            let ended = act.map(|act| {
+                let (proof, refused) = outcome_of(&done);
+                Ended { act, proof, refused }
+            });
             completion.complete(done, into_object);
+            ended
         });
     }
 
@@ -267,6 +329,30 @@ impl Server<'_, '_> {
             WorkloadCall::Log => Action::Log,
             WorkloadCall::Stop => Action::Stop,
         })
+    }
+}
+
+/// What is recorded of a call; nothing of one that only asks.
+fn deed_of(call: &WorkloadCall) -> Option<Deed> {
+    Some(match call {
+        WorkloadCall::Inject(fault) => Deed::Fault { fault: fault.clone() },
+        WorkloadCall::Restart(restart) => {
+            Deed::Restart { recreate: restart.scope == RestartScope::Pod }
+        }
+        WorkloadCall::HandOver => Deed::Repair { repair: Repair::HandOver },
+        WorkloadCall::Rebind => Deed::Repair { repair: Repair::RebindConsumer },
+        WorkloadCall::Stop => Deed::Stop,
+        WorkloadCall::Status | WorkloadCall::Wait { .. } | WorkloadCall::Log => return None,
+    })
+}
+
+/// What proves an action, and why it was refused.
+fn outcome_of(done: &Result<Done, Error>) -> (Vec<String>, Option<String>) {
+    match done {
+        Ok(Done::Evidence(proof)) => (vec![proof.clone()], None),
+        Ok(Done::Refused(refusal)) => (Vec::new(), Some(refusal.text.clone())),
+        Ok(Done::Nothing | Done::Status(_) | Done::Lines(_)) => (Vec::new(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
     }
 }
 

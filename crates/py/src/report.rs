@@ -113,6 +113,12 @@ pub(crate) struct Fix {
 
 #[pymethods]
 impl Fix {
+    /// The command that does it; none where it is not one command.
+    #[getter]
+    fn command(&self) -> Option<&str> {
+        (self.kind == "command").then_some(self.text.as_str())
+    }
+
     fn __repr__(&self) -> String {
         format!("<Fix {}>", self.words)
     }
@@ -209,39 +215,21 @@ impl Act {
     }
 }
 
-/// The answer of a run, with what to do about it.
+/// How a run came out.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Verdict {
-    /// `full_success`, `partial_success`, `fundamental_failure` or `inconclusive`; of a scenario
-    /// `as_expected`, `otherwise`, `skipped` or `inconclusive`.
+    /// Of the five phases `full_success`, `partial_success`, `fundamental_failure` or `inconclusive`; of
+    /// other steps `as_expected`, `otherwise`, `skipped` or `inconclusive`.
     outcome: &'static str,
-    /// `A`, `B` or `C`; none when inconclusive, and of a scenario.
-    scenario_letter: Option<char>,
     /// One sentence.
     summary: String,
-    /// What is decided by it; none of a scenario.
-    decision: Option<&'static str>,
-    /// What to do next, in order; nothing of a scenario.
-    next_steps: Vec<String>,
-    /// How long migrating takes, going by it; none of a scenario.
-    migration_timeline: Option<&'static str>,
-    /// The liveness probe to add to consumers, as YAML, where one helps.
-    liveness_probe: Option<&'static str>,
 }
 
 impl From<&core::Report> for Verdict {
     fn from(report: &core::Report) -> Self {
-        let decision = Decision::of(report);
-        Self {
-            outcome: report.verdict.outcome().as_str(),
-            scenario_letter: decision.as_ref().and_then(|decision| decision.letter),
-            summary: report.verdict.summary().to_owned(),
-            decision: decision.as_ref().map(|decision| decision.decision),
-            migration_timeline: decision.as_ref().map(|decision| decision.migration_timeline),
-            liveness_probe: decision.as_ref().and_then(|decision| decision.liveness_probe),
-            next_steps: decision.map(|decision| decision.next_steps).unwrap_or_default(),
-        }
+        let verdict = &report.verdict;
+        Self { outcome: verdict.outcome().as_str(), summary: verdict.summary().to_owned() }
     }
 }
 
@@ -249,6 +237,50 @@ impl From<&core::Report> for Verdict {
 impl Verdict {
     fn __repr__(&self) -> String {
         format!("<Verdict {}: {}>", self.outcome, self.summary)
+    }
+}
+
+/// The answer of the five phases, with what to do about it.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Answer {
+    /// `full_success`, `partial_success`, `fundamental_failure` or `inconclusive`.
+    outcome: &'static str,
+    /// One sentence, which quotes the first cause.
+    summary: String,
+    /// What to do next, in order.
+    next_steps: Vec<String>,
+    /// What is decided by it.
+    decision: &'static str,
+    /// `A`, `B` or `C`, as the test plan names the answers; none when inconclusive.
+    scenario_letter: Option<char>,
+    /// How long migrating takes, going by it.
+    migration_timeline: &'static str,
+    /// The liveness probe to add to consumers, as YAML, where one helps.
+    liveness_probe: Option<&'static str>,
+}
+
+impl Answer {
+    /// The answer of a report; none for a scenario.
+    fn of(report: &core::Report) -> Option<Self> {
+        let answer = report.verdict.answer()?;
+        let decision = Decision::of(report)?;
+        Some(Self {
+            outcome: answer.outcome.as_str(),
+            summary: answer.summary.clone(),
+            next_steps: decision.next_steps,
+            decision: decision.decision,
+            scenario_letter: decision.letter,
+            migration_timeline: decision.migration_timeline,
+            liveness_probe: decision.liveness_probe,
+        })
+    }
+}
+
+#[pymethods]
+impl Answer {
+    fn __repr__(&self) -> String {
+        format!("<Answer {}: {}>", self.outcome, self.summary)
     }
 }
 
@@ -277,6 +309,23 @@ pub(crate) struct Measurements {
     waited_for_runtime_ms: Option<f64>,
 }
 
+#[pymethods]
+impl Measurements {
+    fn __repr__(&self) -> String {
+        let mut words = vec![format!("{} mounts seen", self.mount_to_visible_ms.len())];
+        let times = [
+            ("fault to breakage", self.fault_to_breakage_ms),
+            ("fault to recovery", self.fault_to_recovery_ms),
+            ("intervention to fresh read", self.intervention_to_fresh_read_ms),
+        ];
+        let known = times.into_iter().filter_map(|(name, time)| Some((name, time?)));
+        words.extend(known.map(|(name, ms)| format!("{name} {ms:.1} ms")));
+        words
+            .extend(self.smallest_intervention.map(|word| format!("smallest intervention {word}")));
+        format!("<Measurements {}>", words.join(", "))
+    }
+}
+
 /// What the end of a run removed.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
@@ -299,6 +348,18 @@ impl From<&core::Cleanup> for Cleanup {
             kept: cleanup.kept.clone(),
             duration_ms: cleanup.duration_ms,
         }
+    }
+}
+
+#[pymethods]
+impl Cleanup {
+    fn __repr__(&self) -> String {
+        format!(
+            "<Cleanup {} undone, {} could not be undone, {} kept>",
+            self.undone.len(),
+            self.could_not.len(),
+            self.kept.len()
+        )
     }
 }
 
@@ -398,10 +459,34 @@ impl Report {
         self.report.duration_ms
     }
 
-    /// What follows from it.
+    /// How it came out.
     #[getter]
     fn verdict(&self) -> Verdict {
         (&self.report).into()
+    }
+
+    /// The answer of the five phases; none for other steps.
+    #[getter]
+    fn answer(&self) -> Option<Answer> {
+        Answer::of(&self.report)
+    }
+
+    /// Whether it is a full success, or everything came out as expected.
+    #[getter]
+    fn ok(&self) -> bool {
+        self.report.verdict.outcome().status() == core::Status::Passed
+    }
+
+    /// Raises `OutcomeError` unless it is `ok`, or unless its outcome is one of `accepted`; returns the
+    /// report itself.
+    #[pyo3(signature = (*accepted))]
+    fn raise_for_outcome<'py>(
+        slf: &Bound<'py, Self>,
+        accepted: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let module = slf.py().import("propagation._errors")?;
+        module.call_method1("_raise_for_outcome", (slf, accepted))?;
+        Ok(slf.clone())
     }
 
     /// The verdict's outcome, in a word.
@@ -581,6 +666,16 @@ impl Report {
             report.node,
             report.duration_ms
         )
+    }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        self.report == other.report
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&self.report.run_id, &mut hasher);
+        std::hash::Hasher::finish(&hasher)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {

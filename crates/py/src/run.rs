@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use propagation_core::phase::{self, Phase};
+use propagation_core::suggest::nearest;
 use propagation_core::{Error, ErrorKind, RunId, Runner};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
@@ -102,6 +103,7 @@ fn chosen(
     wanted: Vec<(String, Option<Vec<String>>)>,
     feed: &Feed,
 ) -> Result<Vec<Box<dyn Phase>>, Error> {
+    let ids: Vec<String> = wanted.iter().map(|(id, _)| id.clone()).collect();
     let mut five = phase::five();
     let mut phases: Vec<Box<dyn Phase>> = Vec::new();
     for (number, (id, own)) in wanted.into_iter().enumerate() {
@@ -109,8 +111,17 @@ fn chosen(
             let fix = "give every phase an id of its own";
             return Err(invalid(format!("phase {id:?}"), "its id is there twice", fix));
         }
+        if let Some(unknown) = own.iter().flatten().find(|one| !ids.contains(one)) {
+            let known = ids.iter().map(String::as_str);
+            let fix = match nearest(unknown, known) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("require a phase of this run: {}", ids.join(", ")),
+            };
+            let reason = format!("it requires {unknown:?}, which is no phase of this run");
+            return Err(invalid(format!("phase {id:?}"), reason, fix));
+        }
         phases.push(match own {
-            Some(requires) => Box::new(HandedOver::new(id, &requires, number, feed.clone())),
+            Some(requires) => Box::new(HandedOver::new(id, requires, number, feed.clone())),
             None => {
                 let place = five.iter().position(|phase| phase.id() == id).ok_or_else(|| {
                     let fix = "use one of FIVE_PHASES, or a Phase of your own";

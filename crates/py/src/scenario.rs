@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use propagation_core::plan::{
-    Bridge, Deadlines, FuseSpec, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
+    Bridge, Deadlines, FuseSpec, NodeSpec, Plan, Propagation, Role, StartOrder, Volume,
+    WorkloadSpec,
 };
 use propagation_core::{Error, scenario};
 use pyo3::prelude::*;
@@ -109,10 +110,38 @@ impl Scenario {
         to_plain(py, &self.0)
     }
 
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyAny>,))> {
+        let py = slf.py();
+        let plain = slf.get().to_dict(py)?;
+        Ok((py.get_type::<Self>().getattr("from_dict")?, (plain,)))
+    }
+
     fn __repr__(&self) -> String {
         let plan = &self.0;
+        let mut words = vec![format!("{} workloads", plan.workloads.len())];
+        if plan.is_five_phases() {
+            words.push(format!("fault={}", word_of(&plan.fault)));
+            if let Some(consumer) = plan.with_role(Role::Consumer).next() {
+                words.push(format!("volume={}", word_of(&consumer.volume)));
+                words.push(format!("propagation={}", consumer.propagation));
+            }
+            words.push(format!("covering={}", word_of(&plan.node.covering)));
+        } else {
+            words.push(format!("{} steps", plan.steps.len()));
+        }
         let name = plan.name.as_deref().unwrap_or("of five phases");
-        format!("<Scenario {name}: {} workloads, {} steps>", plan.workloads.len(), plan.steps.len())
+        format!("<Scenario {name}: {}>", words.join(", "))
+    }
+}
+
+/// A value as scenario files write it.
+fn word_of(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(value) => value.to_string(),
+        Err(error) => error.to_string(),
     }
 }
 

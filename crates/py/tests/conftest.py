@@ -46,6 +46,9 @@ class SyncFace:
         with propagation.start(*args, **kwargs) as run:
             yield _Awaitable(run)
 
+    def unopened(self) -> Any:
+        return _Awaitable(propagation.LocalNode())
+
     @asynccontextmanager
     async def node(self, *args: Any, kind: str = "LocalNode", **kwargs: Any) -> AsyncIterator[Any]:
         with getattr(propagation, kind)(*args, **kwargs) as node:
@@ -79,6 +82,9 @@ class AsyncFace:
 
     def start(self, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[Any]:
         return propagation.start_async(*args, **kwargs)
+
+    def unopened(self) -> Any:
+        return propagation.AsyncLocalNode()
 
     def node(
         self, *args: Any, kind: str = "LocalNode", **kwargs: Any

@@ -187,7 +187,7 @@ async def test_a_matrix_of_directories_goes_side_by_side(face: Any, cluster: Clu
 
 async def test_a_node_that_is_not_there_is_named(face: Any, cluster: Cluster) -> None:
     options = {**cluster.options, "node": "no-such-node"}
-    with pytest.raises(propagation.EnvironmentError, match='"no-such-node" not found') as raised:
+    with pytest.raises(propagation.HostError, match='"no-such-node" not found') as raised:
         async with face.node(kind="K8sNode", **options):
             raise AssertionError("there is no such node")
     assert raised.value.operation == "use node no-such-node"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import pickle
 
 import pytest
@@ -13,9 +14,9 @@ from propagation import _errors
 KINDS = {
     "invalid_input": (propagation.InvalidInputError, ValueError),
     "unsupported": (propagation.UnsupportedError, Exception),
-    "environment": (propagation.EnvironmentError, Exception),
+    "environment": (propagation.HostError, OSError),
     "agent_version": (propagation.AgentVersionError, Exception),
-    "timeout": (propagation.TimeoutError, builtins.TimeoutError),
+    "timeout": (propagation.DeadlineError, TimeoutError),
     "cancelled": (propagation.CancelledError, Exception),
     "disconnected": (propagation.DisconnectedError, ConnectionError),
     "internal": (propagation.InternalError, Exception),
@@ -43,7 +44,8 @@ def test_all_kinds_of_the_core_are_there() -> None:
 
 def test_they_can_be_pickled() -> None:
     refused = propagation.StartRefusedError("not shared", "EINVAL")
-    for error in (propagation.EnvironmentError("do", "cannot", "help"), refused):
+    parts = ("do", "cannot", "help")
+    for error in (*(own(*parts) for own, _ in KINDS.values()), refused):
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is type(error)
         assert str(again) == str(error)
@@ -52,3 +54,17 @@ def test_they_can_be_pickled() -> None:
 
 def test_without_a_fix_there_is_none() -> None:
     assert str(propagation.InternalError("think", "too hard")) == "think: too hard"
+
+
+def test_no_name_hides_a_builtin() -> None:
+    hidden = {name for name in propagation.__all__ if not name.startswith("__")} & set(
+        vars(builtins)
+    )
+    assert not hidden
+
+
+def test_an_os_error_of_the_package_has_no_errno_made_of_words() -> None:
+    error = propagation.HostError("open a door", "it is locked", "knock")
+    assert error.errno is None
+    assert error.errno != errno.ENOENT
+    assert (error.strerror, error.filename) == ("it is locked", None)

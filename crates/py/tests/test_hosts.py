@@ -66,7 +66,7 @@ def test_without_proc_the_agent_cannot_be_started_and_the_error_says_so() -> Non
         "mount -t tmpfs none /proc",
         "import propagation\n"
         "try: propagation.run()\n"
-        "except propagation.EnvironmentError as error: print(error.operation, '|', error.reason)\n",
+        "except propagation.HostError as error: print(error.operation, '|', error.reason)\n",
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("start the agent | "), done.stdout
@@ -79,7 +79,7 @@ def test_without_a_device_the_fix_is_named(tmp_path: Path) -> None:
         "import propagation\n"
         "report = propagation.run()\n"
         "check = report.phase('host_setup').check('fuse_device')\n"
-        "print(report.outcome, check.status, check.fix)\n",
+        "print(report.outcome, check.status, report.causes[0].fix.command)\n",
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("inconclusive failed "), done.stdout
@@ -92,7 +92,7 @@ def test_too_few_descriptors_is_an_error_of_the_environment() -> None:
         "propagation.run()\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))\n"
         "try: propagation.run()\n"
-        "except propagation.EnvironmentError as error: print(error.kind)\n"
+        "except propagation.HostError as error: print(error.kind)\n"
     )
     assert done.stdout == "environment\n", done.stderr
 

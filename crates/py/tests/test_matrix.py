@@ -81,7 +81,7 @@ def test_an_error_of_the_tool_is_a_cell() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for descriptor in taken:
             os.close(descriptor)
-    assert isinstance(cell.error, propagation.EnvironmentError)
+    assert isinstance(cell.error, propagation.HostError)
     assert cell.outcome == "error"
 
 

@@ -40,10 +40,10 @@ async def test_a_server_that_is_not_there(
 ) -> None:
     kubeconfig = _kubeconfig(tmp_path, listener)
     listener.close()
-    with pytest.raises(propagation.EnvironmentError, match="refused") as by_hand:
+    with pytest.raises(propagation.HostError, match="refused") as by_hand:
         async with face.node(kind="K8sNode", kubeconfig=kubeconfig):
             raise AssertionError("there is no server")
-    with pytest.raises(propagation.EnvironmentError, match="refused") as raised:
+    with pytest.raises(propagation.HostError, match="refused") as raised:
         await face.run(backend=propagation.K8sBackend(kubeconfig=kubeconfig))
     assert raised.value.operation.startswith("connect to the API server http://127.0.0.1:")
     assert "kubectl get --raw /readyz" in str(raised.value.fix)
@@ -54,12 +54,12 @@ async def test_a_kubeconfig_that_is_not_there(
     face: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = propagation.K8sBackend(kubeconfig=tmp_path / "nothing")
-    with pytest.raises(propagation.EnvironmentError, match="nothing") as raised:
+    with pytest.raises(propagation.HostError, match="nothing") as raised:
         await face.run(backend=named)
     assert raised.value.operation == "read the kubeconfig"
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(propagation.EnvironmentError, match="nowhere") as raised:
+    with pytest.raises(propagation.HostError, match="nowhere") as raised:
         await face.run(backend="k8s")
     assert "$KUBECONFIG" in str(raised.value.fix)
 
@@ -68,7 +68,7 @@ async def test_a_context_that_is_not_there(
     face: Any, tmp_path: Path, listener: socket.socket
 ) -> None:
     kubeconfig = _kubeconfig(tmp_path, listener)
-    with pytest.raises(propagation.EnvironmentError, match="elsewhere"):
+    with pytest.raises(propagation.HostError, match="elsewhere"):
         async with face.node(kind="K8sNode", kubeconfig=kubeconfig, context="elsewhere"):
             raise AssertionError("there is no such context")
 

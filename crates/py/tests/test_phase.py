@@ -40,9 +40,19 @@ async def test_a_phase_is_skipped_when_what_it_requires_did_not_pass(face: Any) 
     assert report.phase("own").reason == "consumer did not pass"
 
 
+async def test_a_requirement_that_is_no_phase_of_the_run_is_refused(face: Any) -> None:
+    async def body(node: Any) -> None:
+        raise AssertionError("it must not be run")
+
+    own = face.phase("own", ("host_setpu",), body)
+    with pytest.raises(propagation.InvalidInputError, match="no phase of this run") as raised:
+        await face.run(phases=["host_setup", own])
+    assert "did you mean" in str(raised.value.fix)
+
+
 async def test_an_error_of_the_package_is_the_reason_of_the_phase(face: Any) -> None:
     async def body(node: Any) -> None:
-        raise propagation.EnvironmentError("weigh the node", "no scales", "buy some")
+        raise propagation.HostError("weigh the node", "no scales", "buy some")
 
     report = await face.run(phases=["host_setup", face.phase("own", (), body)])
     assert report.phase("own").status == "errored"

@@ -21,7 +21,7 @@ from conftest import absent
 def report() -> propagation.Report:
     try:
         return propagation.run()
-    except (propagation.EnvironmentError, propagation.UnsupportedError) as error:
+    except (propagation.HostError, propagation.UnsupportedError) as error:
         absent("local", str(error))
         raise
 
@@ -30,10 +30,16 @@ def test_attributes_agree_with_the_dict(report: propagation.Report) -> None:
     plain = report.to_dict()
     for name in ("schema_version", "tool_version", "run_id", "backend", "node", "duration_ms"):
         assert getattr(report, name) == plain[name], name
-    for name in ("captures", "environment", "mount_graph", "plan"):
+    for name in ("captures", "environment", "plan"):
         assert getattr(report, name) == plain[name], name
     assert report.verdict.summary == plain["verdict"]["summary"]
-    assert report.verdict.next_steps == plain["verdict"]["next_steps"]
+    assert report.answer is not None
+    own = plain["verdict"]["next_steps"]
+    assert report.answer.next_steps[: len(own)] == own
+    assert [(act.step, act.from_us, act.until_us, act.on) for act in report.acts] == [
+        (act["step"], act["from_us"], act["until_us"], act.get("on", [])) for act in plain["acts"]
+    ]
+    assert [cause.id for cause in report.causes] == [one["id"] for one in plain["diagnosis"]]
     assert [seen.to_dict() for seen in report.timeline] == plain["timeline"]
     assert [phase.duration_ms for phase in report.phases] == [
         phase["duration_ms"] for phase in plain["phases"]
@@ -72,9 +78,72 @@ def test_it_round_trips(report: propagation.Report) -> None:
         again = propagation.Report.from_json(given)
         assert again.to_dict() == report.to_dict()
         assert again.to_json() == text
+        assert again == report
+        assert hash(again) == hash(report)
         assert again.to_text(evidence=True) == report.to_text(evidence=True)
     assert json.loads(text) == report.to_dict()
     assert pickle.loads(pickle.dumps(report)).to_json() == text
+
+
+def test_parts_can_be_pickled(report: propagation.Report) -> None:
+    seen = report.timeline[0]
+    assert pickle.loads(pickle.dumps(seen)) == seen
+    assert propagation.Observation.from_dict(seen.to_dict()) == seen
+
+
+def test_another_run_is_another_report(report: propagation.Report) -> None:
+    assert propagation.run() != report
+
+
+def test_a_success_is_ok(report: propagation.Report) -> None:
+    assert report.ok
+    assert report.raise_for_outcome() is report
+    assert report.raise_for_outcome("partial_success", "full_success") is report
+    with pytest.raises(propagation.OutcomeError, match="full_success") as raised:
+        report.raise_for_outcome("partial_success")
+    assert raised.value.report is report
+    with pytest.raises(propagation.InvalidInputError, match="unknown outcome"):
+        report.raise_for_outcome("success")  # type: ignore[arg-type]
+
+
+def test_why_it_is_partial_is_typed() -> None:
+    report = propagation.run(volume="mountpoint")
+    assert not report.ok
+    first = report.causes[0]
+    assert first.id == "volume-is-mountpoint"
+    assert first.confidence == "certain"
+    assert set(first.actors) >= {"consumer-late"}
+    assert first.fix.words
+    assert first.fix.command is None or first.fix.kind == "command"
+    assert first.verify
+    assert first.source
+    with pytest.raises(propagation.OutcomeError, match="partial_success") as raised:
+        report.raise_for_outcome()
+    assert first.title in str(raised.value)
+    measured = report.measurements
+    assert measured.fault_to_recovery_ms is None, "nobody came back by himself"
+    assert measured.intervention_to_fresh_read_ms is not None
+    assert measured.waited_in_vain_ms > 0
+
+
+def test_what_was_done_lies_in_the_run(report: propagation.Report) -> None:
+    fault = next(act for act in report.acts if act.what.startswith("fault"))
+    assert fault.on == ["producer"]
+    assert fault.refused is None
+    assert any("SIGKILL" in line for line in fault.proof)
+    assert all(act.from_us <= act.until_us <= report.duration_ms * 1e3 for act in report.acts)
+    stale = [seen for seen in report.timeline if seen.errno]
+    assert all(seen.at_us >= fault.from_us for seen in stale)
+
+
+def test_representations_say_what_is_there(report: propagation.Report) -> None:
+    shown = repr(report.measurements)
+    assert "fault to breakage" in shown
+    assert "smallest intervention wait" in shown
+    assert repr(report.cleanup).endswith("0 could not be undone, 0 kept>")
+    assert report.answer is not None
+    assert repr(report.answer).startswith("<Answer full_success: ")
+    assert repr(report.acts[0]).startswith("<Act start at ")
 
 
 @pytest.mark.parametrize("damaged", ["", "{}", "[1]", '{"schema_version": 999}', b"\xff"])

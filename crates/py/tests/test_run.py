@@ -18,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("local")
 async def test_the_five_phases_give_full_success(face: Any) -> None:
     report = await face.run()
     assert report.outcome == report.verdict.outcome == "full_success"
-    assert report.verdict.scenario_letter == "A"
+    assert report.answer is not None
+    assert report.answer.scenario_letter == "A"
     assert [phase.id for phase in report.phases] == list(propagation.FIVE_PHASES)
     assert {phase.status for phase in report.phases} == {"passed"}
     assert report.cleanup.could_not == []
@@ -190,3 +191,24 @@ async def test_wrong_values_are_invalid_input_with_a_fix(
         await face.run(**wrong)
     assert raised.value.fix
     assert isinstance(raised.value, ValueError)
+
+
+async def test_a_misspelt_keyword_says_what_was_meant(face: Any) -> None:
+    with pytest.raises(TypeError, match="unknown keyword 'falt'; did you mean 'fault'"):
+        await face.run(falt="kill")
+    with pytest.raises(TypeError, match="did you mean 'volume'"):
+        await face.matrix(volumes=["bridge"])
+
+
+async def test_a_fault_that_is_not_one_of_a_producer_is_refused_before_the_run(face: Any) -> None:
+    with pytest.raises(propagation.InvalidInputError, match="continue"):
+        await face.run(fault="continue")
+
+
+async def test_a_scenario_has_no_answer(face: Any, tmp_path: Path) -> None:
+    file = tmp_path / "steps.yaml"
+    file.write_text(STEPS)
+    report = await face.run(file)
+    assert report.answer is None
+    assert report.outcome == "as_expected"
+    assert report.ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,10 @@ def test_faults_and_volumes_may_have_a_value() -> None:
     plain = scenario.to_dict()
     assert plain["fault"] == {"slow": 250}
     assert plain["workloads"][1]["volume"] == {"path": "/srv"}
+
+
+def test_scenarios_can_be_pickled_and_show_what_they_are() -> None:
+    scenario = propagation.Scenario(volume="mountpoint", fault="stop")
+    assert pickle.loads(pickle.dumps(scenario)) == scenario
+    assert "fault=stop, volume=mountpoint, propagation=HostToContainer" in repr(scenario)
+    assert repr(scenario) != repr(propagation.Scenario())

@@ -151,8 +151,8 @@ impl Phase for Endless {
         "endless"
     }
 
-    fn requires(&self) -> &[&str] {
-        &[]
+    fn requires(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     async fn run(&self, _context: &mut RunContext<'_>) -> Result<(), Error> {

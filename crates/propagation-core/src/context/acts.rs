@@ -4,14 +4,15 @@ use super::RunContext;
 use crate::act::Done;
 use crate::report::{Act, Deed};
 
-/// An act that goes on.
+/// An act that has begun and is not over.
 #[derive(Debug)]
 #[must_use = "an act that is begun is ended"]
-pub(crate) struct Going(usize);
+pub struct OpenAct(usize);
 
 impl RunContext<'_> {
-    /// Records that something begins to be done, before it is asked for.
-    pub(crate) fn begin_act(&mut self, deed: Deed, on: impl IntoIterator<Item = String>) -> Going {
+    /// Records that something begins to be done to workloads, or to the node where none is named. Call it
+    /// before it is asked for, so that nothing that follows from it lies before it.
+    pub fn begin_act(&mut self, deed: Deed, on: impl IntoIterator<Item = String>) -> OpenAct {
         let from_us = self.node.now_us();
         self.acts.push(Act {
             step: self.step().to_owned(),
@@ -22,19 +23,26 @@ impl RunContext<'_> {
             proof: Vec::new(),
             refused: None,
         });
-        Going(self.acts.len() - 1)
+        OpenAct(self.acts.len() - 1)
     }
 
-    /// Records that it is over, and how it came out.
-    pub(crate) fn end_act(&mut self, act: Going, proof: Vec<String>, done: &Done) {
+    /// Records that an act is over, what proves it, and why it was refused, if it was.
+    pub fn finish_act(&mut self, act: OpenAct, proof: Vec<String>, refused: Option<String>) {
         let now_us = self.node.now_us();
         if let Some(act) = self.acts.get_mut(act.0) {
             act.until_us = now_us;
             act.proof = proof;
-            if let Done::Failed(words) = done {
-                act.refused = Some(words.clone());
-            }
+            act.refused = refused;
         }
+    }
+
+    /// Records that an act is over, and how it came out.
+    pub(crate) fn end_act(&mut self, act: OpenAct, proof: Vec<String>, done: &Done) {
+        let refused = match done {
+            Done::Failed(words) => Some(words.clone()),
+            Done::Ok | Done::Ran(_) => None,
+        };
+        self.finish_act(act, proof, refused);
     }
 
     /// When the latest fault began, in microseconds of the run; none before the first.

@@ -6,6 +6,8 @@ mod look;
 mod phases;
 mod start;
 
+pub use acts::OpenAct;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;

@@ -25,8 +25,8 @@ impl Phase for Consumer {
         "consumer"
     }
 
-    fn requires(&self) -> &[&str] {
-        &["producer"]
+    fn requires(&self) -> Vec<&str> {
+        vec!["producer"]
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {

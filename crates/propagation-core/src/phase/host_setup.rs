@@ -20,8 +20,8 @@ impl Phase for HostSetup {
         "host_setup"
     }
 
-    fn requires(&self) -> &[&str] {
-        &[]
+    fn requires(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {

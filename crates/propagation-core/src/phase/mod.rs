@@ -30,7 +30,7 @@ pub trait Phase: Send + Sync {
     fn id(&self) -> &str;
 
     /// The phases that must have passed before this one makes sense. Otherwise it is skipped.
-    fn requires(&self) -> &[&str];
+    fn requires(&self) -> Vec<&str>;
 
     /// Carries it out.
     ///

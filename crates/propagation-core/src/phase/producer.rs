@@ -22,8 +22,8 @@ impl Phase for Producer {
         "producer"
     }
 
-    fn requires(&self) -> &[&str] {
-        &["host_setup"]
+    fn requires(&self) -> Vec<&str> {
+        vec!["host_setup"]
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {

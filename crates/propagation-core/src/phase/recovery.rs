@@ -25,8 +25,8 @@ impl Phase for Recovery {
         "recovery"
     }
 
-    fn requires(&self) -> &[&str] {
-        &["consumer"]
+    fn requires(&self) -> Vec<&str> {
+        vec!["consumer"]
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {

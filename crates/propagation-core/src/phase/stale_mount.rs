@@ -26,8 +26,8 @@ impl Phase for StaleMount {
         "stale_mount"
     }
 
-    fn requires(&self) -> &[&str] {
-        &["consumer"]
+    fn requires(&self) -> Vec<&str> {
+        vec!["consumer"]
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {

@@ -81,8 +81,8 @@ impl Phase for OneStep {
         &self.id
     }
 
-    fn requires(&self) -> &[&str] {
-        &[]
+    fn requires(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
@@ -114,7 +114,7 @@ impl Phase for PhaseStep {
         self.inner.id()
     }
 
-    fn requires(&self) -> &[&str] {
+    fn requires(&self) -> Vec<&str> {
         self.inner.requires()
     }
 

@@ -66,6 +66,15 @@ impl Fault {
         matches!(self, Self::Unmount | Self::LazyUnmount)
     }
 
+    /// Whether it ends another fault instead of doing one.
+    pub fn ends_a_fault(&self) -> bool {
+        match self {
+            Self::Continue | Self::Slow(0) => true,
+            Self::Errors(errno) => errno == "0",
+            _ => false,
+        }
+    }
+
     /// Whether the daemon is expected to be gone afterwards.
     pub fn ends_the_daemon(&self) -> bool {
         matches!(

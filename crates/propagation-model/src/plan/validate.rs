@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::bounds::bound_problems;
 use super::{
-    Action, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec, step_problems,
+    Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec, step_problems,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -110,6 +110,15 @@ impl Plan {
                     producer.propagation
                 ),
                 "use Bidirectional for the producer",
+            ));
+        }
+        let breaks =
+            |step: &Step| matches!(step.action, Action::Phase(PhaseName::StaleMount));
+        if self.fault.ends_a_fault() && self.steps.iter().any(breaks) {
+            return Some(Problem::new(
+                "fault",
+                format!("{} breaks nothing, it ends a fault", self.fault),
+                "use a fault that the producer suffers, such as kill",
             ));
         }
         if self.with_role(Role::Consumer).next().is_none() {

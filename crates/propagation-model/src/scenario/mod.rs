@@ -83,6 +83,23 @@ pub fn from_value(value: serde_json::Value) -> Result<Plan, Error> {
     Ok(plan)
 }
 
+/// Reads one part of a scenario from a JSON value, as bindings have it: a workload, a fault. `what` is
+/// what errors call it.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] with what was meant, where that can be guessed.
+pub fn part<T: serde::de::DeserializeOwned>(
+    what: &str,
+    value: serde_json::Value,
+) -> Result<T, Error> {
+    from_document(&Document::from_value(value)).map_err(|Problem { at, reason, fix }| {
+        let operation = if at.is_empty() { what.to_owned() } else { format!("{what}: {at}") };
+        let fix =
+            if fix.is_empty() { "use one of the words that are expected".into() } else { fix };
+        Error::new(ErrorKind::InvalidInput, operation, reason).with_fix(fix)
+    })
+}
+
 fn from_document<T: serde::de::DeserializeOwned>(document: &Document) -> Result<T, Problem> {
     serde_path_to_error::deserialize(&document.value).map_err(|error| {
         let at = error.path().to_string();

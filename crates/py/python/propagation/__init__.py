@@ -6,7 +6,9 @@ What happens when its producer dies, and what brings it back? Answered with evid
 
     report = propagation.run()
     print(report)
-    assert report.outcome == "full_success"
+    for cause in report.causes:
+        print(cause.title, "->", cause.fix.command or cause.fix.words)
+    report.raise_for_outcome()
 
 No root and no cluster: the containers are real mount namespaces on this machine's kernel, and what
 they run is inside this package. With ``backend="k8s"`` they are pods on a node of a cluster.
@@ -20,24 +22,29 @@ from propagation._by_hand import AsyncK8sNode, AsyncLocalNode, K8sNode, LocalNod
 from propagation._errors import (
     AgentVersionError,
     CancelledError,
+    DeadlineError,
     DisconnectedError,
-    EnvironmentError,
     Error,
+    HostError,
     InternalError,
     InvalidInputError,
+    OutcomeError,
     StartRefusedError,
-    TimeoutError,
     UnsupportedError,
 )
 from propagation._matrix import Cell, matrix, matrix_async
 from propagation._native import VERSION as __version__
 from propagation._native import (
+    Act,
+    Answer,
+    Cause,
     Check,
     Checked,
     Cleaned,
     Cleanup,
     Decided,
     Expectations,
+    Fix,
     K8sBackend,
     Measurements,
     NodeReady,
@@ -58,7 +65,9 @@ from propagation._types import Event, Observer, Outcome
 
 __all__ = [
     "FIVE_PHASES",
+    "Act",
     "AgentVersionError",
+    "Answer",
     "AsyncK8sNode",
     "AsyncLocalNode",
     "AsyncNode",
@@ -66,17 +75,20 @@ __all__ = [
     "AsyncRun",
     "AsyncWorkload",
     "CancelledError",
+    "Cause",
     "Cell",
     "Check",
     "Checked",
     "Cleaned",
     "Cleanup",
+    "DeadlineError",
     "Decided",
     "DisconnectedError",
-    "EnvironmentError",
     "Error",
     "Event",
     "Expectations",
+    "Fix",
+    "HostError",
     "InternalError",
     "InvalidInputError",
     "K8sBackend",
@@ -89,6 +101,7 @@ __all__ = [
     "Observed",
     "Observer",
     "Outcome",
+    "OutcomeError",
     "Phase",
     "PhaseEnded",
     "PhaseReport",
@@ -97,7 +110,6 @@ __all__ = [
     "Run",
     "Scenario",
     "StartRefusedError",
-    "TimeoutError",
     "UnsupportedError",
     "Verdict",
     "Workload",

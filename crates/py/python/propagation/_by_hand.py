@@ -61,12 +61,23 @@ class _ByHand(Node):
         on_event: Observer | None,
         options: dict[str, Any],
     ) -> None:
+        Node.__init__(self, None, None)
         self._going: Run = start(**_arguments(backend, scenario, options))
         self._going._observer = on_event
 
+    def open(self) -> Self:
+        """Make the node, for who cannot use a with block; `close` removes it."""
+        return self.__enter__()
+
+    def close(self) -> _native.Report:
+        """Remove the node, with everything on it, and give the report."""
+        if self._given is not None:
+            self.__exit__(None, None, None)
+        return self.report
+
     @property
     def report(self) -> _native.Report:
-        """The report; there after the with block."""
+        """The report; there after the with block, or after `close`."""
         return self._going.report
 
     def __enter__(self) -> Self:
@@ -96,6 +107,7 @@ class _ByHand(Node):
         going = self._going
         try:
             self._calls.end()
+            self._given = None
             going._to_end(going._observer)
         except KeyboardInterrupt:
             if isinstance(error, KeyboardInterrupt):
@@ -115,12 +127,23 @@ class _AsyncByHand(AsyncNode):
         on_event: Observer | None,
         options: dict[str, Any],
     ) -> None:
+        AsyncNode.__init__(self, None, None)
         self._going: AsyncRun = start_async(**_arguments(backend, scenario, options))
         self._going._observer = on_event
 
+    async def open(self) -> Self:
+        """Make the node, for who cannot use a with block; `close` removes it."""
+        return await self.__aenter__()
+
+    async def close(self) -> _native.Report:
+        """Remove the node, with everything on it, and give the report."""
+        if self._given is not None:
+            await self.__aexit__(None, None, None)
+        return self.report
+
     @property
     def report(self) -> _native.Report:
-        """The report; there after the block."""
+        """The report; there after the block, or after `close`."""
         return self._going.report
 
     async def __aenter__(self) -> Self:
@@ -152,6 +175,7 @@ class _AsyncByHand(AsyncNode):
         going = self._going
         try:
             self._calls.end()
+            self._given = None
             await going._to_end(going._observer)
         except CancelledError:
             if isinstance(error, CancelledError):
@@ -186,7 +210,7 @@ class LocalNode(_ByHand):
         options: what `Scenario` takes by keyword. There is no `timeout` unless it is given.
 
     Raises:
-        EnvironmentError: the machine cannot carry a node; raised on entering.
+        HostError: the machine cannot carry a node; raised on entering.
     """
 
     def __init__(
@@ -250,7 +274,7 @@ class K8sNode(_ByHand):
         InvalidInputError: an option cannot be read.
         UnsupportedError: the scenario shapes the node, or says what is not done to pods; raised on
             entering.
-        EnvironmentError: there is no kubeconfig or no such node, the API server cannot be reached
+        HostError: there is no kubeconfig or no such node, the API server cannot be reached
             or refuses, or the node cannot carry a run; raised on entering.
     """
 

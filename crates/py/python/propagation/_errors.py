@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
-from typing import ClassVar, Optional
+from typing import TYPE_CHECKING, ClassVar, Optional
+
+if TYPE_CHECKING:
+    from propagation._native import Report
 
 _Parts = tuple[str, str, Optional[str]]
 
@@ -28,6 +30,10 @@ class Error(Exception):
         self.operation = operation
         self.reason = reason
         self.fix = fix
+        if isinstance(self, OSError):
+            # `OSError` takes its arguments for an errno, a text and a file name.
+            for name, value in (("errno", None), ("strerror", reason), ("filename", None)):
+                setattr(self, name, value)
 
     def __str__(self) -> str:
         text = f"{self.operation}: {self.reason}"
@@ -46,8 +52,8 @@ class UnsupportedError(Error):
     kind = "unsupported"
 
 
-class EnvironmentError(Error):  # noqa: A001 - the name of the core's kind
-    """The machine lacks something: a device, a kernel call, a permission, room."""
+class HostError(Error, OSError):
+    """The machine or the cluster refuses or lacks something: a device, a permission, room."""
 
     kind = "environment"
 
@@ -58,7 +64,7 @@ class AgentVersionError(Error):
     kind = "agent_version"
 
 
-class TimeoutError(Error, builtins.TimeoutError):  # noqa: A001 - the name of the core's kind
+class DeadlineError(Error, TimeoutError):
     """A deadline passed."""
 
     kind = "timeout"
@@ -99,14 +105,55 @@ class StartRefusedError(Error):
         self.errno = errno
 
 
+class OutcomeError(Exception):
+    """A run did not come out as it had to: raised by `Report.raise_for_outcome`.
+
+    Attributes:
+        report: the report of the run.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        lines = [f"{self.report.outcome}: {self.report.verdict.summary}"]
+        for cause in self.report.causes[:1]:
+            lines.append(f"  cause: {cause.title}")
+            lines.append(f"  fix: {cause.fix.command or cause.fix.words}")
+        return "\n".join(lines)
+
+
+_OUTCOMES = (
+    "full_success",
+    "partial_success",
+    "fundamental_failure",
+    "as_expected",
+    "otherwise",
+    "skipped",
+    "inconclusive",
+)
+
+
+def _raise_for_outcome(report: Report, accepted: tuple[str, ...]) -> None:
+    """Raise unless the outcome is one of `accepted`, or a success where none is given."""
+    for word in accepted:
+        if word not in _OUTCOMES:
+            raise InvalidInputError(
+                f"accept {word!r}", "unknown outcome", f"use one of {', '.join(_OUTCOMES)}"
+            )
+    if not (report.outcome in accepted if accepted else report.ok):
+        raise OutcomeError(report)
+
+
 _KINDS: dict[str, type[Error]] = {
     cls.kind: cls
     for cls in (
         InvalidInputError,
         UnsupportedError,
-        EnvironmentError,
+        HostError,
         AgentVersionError,
-        TimeoutError,
+        DeadlineError,
         CancelledError,
         DisconnectedError,
         InternalError,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from propagation._errors import Error, InvalidInputError
 from propagation._native import Report, Scenario
 from propagation._run import Run, start, start_async
+from propagation._scenario import make_scenario
 
 if TYPE_CHECKING:
     from propagation._types import AnyBackend
@@ -76,7 +77,7 @@ def _combinations(axes: dict[str, Sequence[Any]]) -> list[tuple[dict[str, Any], 
             raise TypeError(f"{name} is a sequence of values, not {values!r}")
     product = itertools.product(*axes.values())
     options = [dict(zip(axes, values)) for values in product]
-    return [(one, Scenario(**one)) for one in options]
+    return [(one, make_scenario(None, one)) for one in options]
 
 
 def _cells(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable
 
+from propagation._errors import InvalidInputError
 from propagation._wait import finish, finish_async
 
 if TYPE_CHECKING:
@@ -35,9 +36,17 @@ _DEFAULT_PROPAGATION = {
 class _Base:
     """What does not wait."""
 
-    def __init__(self, calls: Calls, tell: Callable[[], None] | None) -> None:
-        self._calls = calls
+    def __init__(self, calls: Calls | None, tell: Callable[[], None] | None) -> None:
+        self._given = calls
         self._tell = tell
+
+    @property
+    def _calls(self) -> Calls:
+        if self._given is None:
+            raise InvalidInputError(
+                "use the node", "it is not open", "use it in a with block, or call `open` before"
+            )
+        return self._given
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -68,7 +77,7 @@ class _Base:
             expected: what was expected.
             observed: what was observed, or why it could not be done.
             evidence: lines that show it.
-            cause: why it is not as expected, where that is known.
+            cause: why it failed, where that is known; it is then among `Report.causes`.
             fix: what to do about it.
         """
         self._calls.check(id, ok, expected, observed, list(evidence), cause, fix)
@@ -128,8 +137,8 @@ class Node(_Base):
         Args:
             role: what it is for.
             name: a DNS label, not used before in this run; the role when left out.
-            propagation: how mounts travel between it and the node; as the role needs it when left
-                out: Bidirectional, HostToContainer, None.
+            propagation: how mounts propagate between it and the node; when left out Bidirectional
+                for a producer, HostToContainer for a consumer, None for a control.
             volume: which directory its volume is.
             uid: as which user its program runs, and looks in scenarios.
             replicas: how many equal ones.
@@ -184,7 +193,7 @@ class Node(_Base):
         return facts
 
     def rebind_host(self, *, deduplicate: bool = False) -> None:
-        """Bind the fresh mount over the mountpoint on the node, so that it travels anew.
+        """Bind the fresh mount over the mountpoint on the node, so that it propagates again.
 
         With `deduplicate` the layers that are there are taken off before.
         """
@@ -194,7 +203,7 @@ class Node(_Base):
         """Unmount the topmost mount at the mountpoint on the node, as umount(8) does.
 
         Raises:
-            EnvironmentError: the kernel refuses: EBUSY while it is in use and not `lazy`.
+            HostError: the kernel refuses: EBUSY while it is in use and not `lazy`.
         """
         self._do(self._calls.unmount(lazy))
 
@@ -257,8 +266,8 @@ class Workload:
             timeout: in seconds.
 
         Raises:
-            TimeoutError: it did not happen in time, with what was seen last.
-            EnvironmentError: it cannot happen any more, because the program has ended.
+            DeadlineError: it did not happen in time, with what was seen last.
+            HostError: it cannot happen any more, because the program has ended.
         """
         job = self.node._calls.wait(self.name, until, generation, timeout)
         status: WorkloadStatus = self.node._do(job)
@@ -369,7 +378,7 @@ class AsyncNode(_Base):
         return facts
 
     async def rebind_host(self, *, deduplicate: bool = False) -> None:
-        """Bind the fresh mount over the mountpoint on the node, so that it travels anew.
+        """Bind the fresh mount over the mountpoint on the node, so that it propagates again.
 
         With `deduplicate` the layers that are there are taken off before.
         """
@@ -379,7 +388,7 @@ class AsyncNode(_Base):
         """Unmount the topmost mount at the mountpoint on the node, as umount(8) does.
 
         Raises:
-            EnvironmentError: the kernel refuses: EBUSY while it is in use and not `lazy`.
+            HostError: the kernel refuses: EBUSY while it is in use and not `lazy`.
         """
         await self._do(self._calls.unmount(lazy))
 

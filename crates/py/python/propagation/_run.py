@@ -53,7 +53,7 @@ def run(
     Raises:
         InvalidInputError: the scenario cannot be run at all.
         UnsupportedError: the backend cannot do what the scenario says.
-        EnvironmentError: the machine cannot carry a node, or the cluster cannot be reached; `fix`
+        HostError: the machine cannot carry a node, or the cluster cannot be reached; `fix`
             says what is missing.
         Error: the tool could not do its work. What was found out is never an error.
     """

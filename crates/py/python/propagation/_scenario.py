@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from propagation._errors import InvalidInputError
 from propagation._native import Scenario
+from propagation._types import Options
 
 if TYPE_CHECKING:
     from propagation._types import ScenarioLike
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def make_scenario(scenario: ScenarioLike | None, options: Mapping[str, Any]) -> Scenario:
     """Make the scenario that a caller means: one of its own, or the default with options."""
+    _check_names(options)
     if scenario is None:
         return Scenario(**options)
     if options:
@@ -30,3 +32,16 @@ def make_scenario(scenario: ScenarioLike | None, options: Mapping[str, Any]) -> 
     if isinstance(scenario, (str, os.PathLike)):
         return Scenario.from_file(scenario)
     raise TypeError(f"a scenario is a Scenario, a mapping or a path, not {scenario!r}")
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    """Say what an unknown keyword was meant to be."""
+    known = Options.__annotations__.keys()
+    for name in options:
+        if name not in known:
+            # Not imported by everybody: it is needed for a mistake only.
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            raise TypeError(f"unknown keyword {name!r}; {hint}")

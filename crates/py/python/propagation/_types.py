@@ -22,7 +22,16 @@ Event = Union[
 Observer = Callable[[Event], object]
 """Takes the events of a run. What it raises cancels the run and is raised from there."""
 
-Outcome = Literal["full_success", "partial_success", "fundamental_failure", "inconclusive"]
+Outcome = Literal[
+    "full_success",
+    "partial_success",
+    "fundamental_failure",
+    "as_expected",
+    "otherwise",
+    "skipped",
+    "inconclusive",
+]
+"""The first three are of the five phases, the next three of other steps."""
 Status = Literal["passed", "failed", "skipped", "errored"]
 FaultName = Literal[
     "kill",
