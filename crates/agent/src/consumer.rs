@@ -7,13 +7,13 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Uid;
-use mountinfo::MountPath;
 use propagation_model::marker::MARKER_FILE;
 use propagation_model::observation::{Access, Outcome};
 use propagation_protocol::consumer_log::ConsumerLine;

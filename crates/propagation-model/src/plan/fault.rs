@@ -69,8 +69,8 @@ impl Fault {
     /// Whether it ends another fault instead of doing one.
     pub fn ends_a_fault(&self) -> bool {
         match self {
-            Self::Continue | Self::Slow(0) => true,
-            Self::Errors(errno) => errno == "0",
+            Self::Continue | Self::Slow(PerOperation::All(0)) => true,
+            Self::Errors(errno) => *errno == PerOperation::All(Errno::NONE),
             _ => false,
         }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::bounds::bound_problems;
 use super::{
-    Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec, step_problems,
+    Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
+    step_problems,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -112,8 +113,7 @@ impl Plan {
                 "use Bidirectional for the producer",
             ));
         }
-        let breaks =
-            |step: &Step| matches!(step.action, Action::Phase(PhaseName::StaleMount));
+        let breaks = |step: &Step| matches!(step.action, Action::Phase(PhaseName::StaleMount));
         if self.fault.ends_a_fault() && self.steps.iter().any(breaks) {
             return Some(Problem::new(
                 "fault",
