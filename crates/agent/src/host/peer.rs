@@ -96,7 +96,7 @@ impl Peer {
     /// In words, what is not so.
     pub(super) fn check(&self, pod: &Pod, layout: &Layout, proc: &Proc) -> Result<(), String> {
         let refuse = |why: &str| Err(format!("process {} {why}", self.pid));
-        if !self.hello.as_ref().is_some_and(|hello| hello.secret == pod.secret) {
+        if self.hello.as_ref().is_none_or(|hello| hello.secret != pod.secret) {
             return refuse("does not have the secret of the pod");
         }
         let of_it = |name: &str| {
