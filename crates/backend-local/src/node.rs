@@ -21,7 +21,7 @@ use propagation_core::report::{Cleanup, Usage};
 use propagation_core::{Capabilities, Error, Node, Run, Workload};
 
 use crate::agent::{Agent, Hello};
-use crate::within::within;
+use crate::within::ends_within;
 use crate::workload::LocalWorkload;
 use crate::{containers, runtime};
 
@@ -174,12 +174,12 @@ impl Node for LocalNode {
         }
         agent.close_socket();
         self.client.programs.end_all();
-        if let Some(mut process) = agent.take_process() {
-            match within(CLOSE_WITHIN, move || process.wait()).await {
-                Some(Ok(_)) => cleanup.undone.push(format!(
+        if let Some(process) = agent.take_process() {
+            match ends_within(CLOSE_WITHIN, process).await {
+                true => cleanup.undone.push(format!(
                     "ended the node of run {run_id} with its processes, mounts and namespaces"
                 )),
-                _ => cleanup.could_not.push(format!(
+                false => cleanup.could_not.push(format!(
                     "the node of run {run_id} (process {}) has not ended in {} s: a process in it \
                      is stuck in the kernel; try `propagation clean --run-id {run_id}`",
                     agent.pid(),

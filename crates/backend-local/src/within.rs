@@ -1,8 +1,32 @@
 //! Waiting for what may block for ever.
 
-use std::time::Duration;
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use propagation_core::client::lock;
 use tokio::sync::oneshot;
+
+/// How often a child is looked at where no thread can wait for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Whether a child process ends within a time; reaps it then. At the limit of processes there is no thread
+/// to be had for it: it is looked at again and again then.
+pub(crate) async fn ends_within(limit: Duration, process: Child) -> bool {
+    let process = Arc::new(Mutex::new(process));
+    let waited = Arc::clone(&process);
+    let end = Instant::now() + limit;
+    if let Some(ended) = within(limit, move || lock(&waited).wait().is_ok()).await {
+        return ended;
+    }
+    while Instant::now() < end {
+        if matches!(lock(&process).try_wait(), Ok(Some(_))) {
+            return true;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    false
+}
 
 /// What `work`, which may block for ever, gives within a time; none when it passes first. The thread
 /// is its own: a runtime waits for the threads of its pool when it ends.
