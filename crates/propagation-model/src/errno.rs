@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_name_gets_a_hint() {
-        let error = serde_json::from_str::<Errno>("\"EOI\"").expect_err("no errno");
-        assert!(error.to_string().contains("did you mean EIO?"), "{error}");
+        let error = serde_json::from_str::<Errno>("\"ENOTCON\"").expect_err("no errno");
+        assert!(error.to_string().contains("did you mean ENOTCONN?"), "{error}");
     }
 }

@@ -431,7 +431,7 @@ impl WorkloadSpec {
     /// Where on the node the mount lies that it makes or looks at: of a producer its mountpoint.
     ///
     /// ```
-    /// use propagation_core::plan::{Bridge, Role, Volume, WorkloadSpec};
+    /// use propagation_model::plan::{Bridge, Role, Volume, WorkloadSpec};
     ///
     /// let mut producer = WorkloadSpec::new("second", Role::Producer);
     /// assert_eq!(producer.path_on_node(&Bridge::default()), "/tmp/fuse-test-bridge/dfs");
