@@ -84,7 +84,33 @@ fn answer(report: &Report) -> Answer {
         let summary = format!("The phase {missing} did not run, so nothing follows for recovery.");
         return inconclusive(summary, vec!["Run all five phases.".into()]);
     }
+    if root_only(report) {
+        return for_root_only(report);
+    }
     full_success(&report.measurements)
+}
+
+/// Whether the mount lets only the user in who made it: without `allow_other`, and nobody else was seen to
+/// read.
+fn root_only(report: &Report) -> bool {
+    let plan = &report.plan;
+    let allows = plan.producer().is_none_or(|producer| plan.fuse_of(producer).allow_other);
+    let others = report.phases.iter().flat_map(|phase| &phase.checks).filter(|check| {
+        matches!(check.id, CheckId::AllowOther | CheckId::ReadsAsOther(_))
+            && check.status != Status::Skipped
+    });
+    !allows && others.into_iter().all(|check| check.status == Status::Passed)
+}
+
+fn for_root_only(report: &Report) -> Answer {
+    Answer {
+        outcome: VerdictOutcome::PartialSuccess,
+        summary:
+            "FUSE propagation works for root only: the mount has no allow_other, so every other \
+                  user gets EACCES. Existing consumers come back by themselves."
+                .into(),
+        next_steps: fixes(report),
+    }
 }
 
 fn errored(phases: &[PhaseReport]) -> Option<&PhaseReport> {
@@ -108,8 +134,16 @@ fn why(report: &Report, phase: &PhaseReport) -> String {
     cause.unwrap_or_else(observed).trim_end_matches('.').to_owned()
 }
 
-/// What removes the causes, each once.
+/// What was tried and heals, for good and for now; without experiments what removes the causes, each once.
 fn fixes(report: &Report) -> Vec<String> {
+    if let Some(advice) = &report.advice {
+        let first = [&advice.for_good, &advice.now].into_iter().filter_map(|list| list.first());
+        let words = first.filter_map(|change| report.experiment(change));
+        let words: Vec<String> = words.map(|one| format!("{}.", one.words)).collect();
+        if !words.is_empty() {
+            return words;
+        }
+    }
     let mut fixes: Vec<String> = Vec::new();
     for cause in &report.diagnosis {
         if !fixes.contains(&cause.fix.words) {
@@ -227,6 +261,15 @@ mod tests {
         let answer = answer(&report);
         assert!(answer.summary.contains(report.diagnosis[0].title.trim_end_matches('.')));
         assert_eq!(answer.next_steps.len(), 2, "{:?}", answer.next_steps);
+    }
+
+    #[test]
+    fn without_allow_other_it_works_for_root_only() {
+        let mut report = five(&[]);
+        report.plan.fuse.allow_other = false;
+        let answer = answer(&report);
+        assert_eq!(answer.outcome, VerdictOutcome::PartialSuccess);
+        assert!(answer.summary.contains("root only"), "{}", answer.summary);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! 3. [`phase`]: the five phases, each a list of checks.
 //! 4. [`verdict`]: what follows from them.
 //! 5. [`report`]: the one data type of the result.
-//! 6. [`diagnosis`]: why it came out so, and the smallest change that helps.
+//! 6. [`diagnosis`]: why it came out so; [`experiments`]: what single changes would do.
 //!
 //! A backend implements [`Backend`], [`Node`] and [`Workload`]; a phase of one's own implements
 //! [`Phase`]. [`mountinfo`] parses what the kernel says of mounts and computes who hears of a new
@@ -22,6 +22,7 @@ pub mod context;
 mod decide;
 pub mod diagnosis;
 pub mod event;
+pub mod experiments;
 #[cfg(feature = "fake")]
 pub mod fake;
 pub mod matrix;

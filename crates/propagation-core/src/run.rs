@@ -13,11 +13,12 @@ use crate::decide;
 use crate::diagnosis;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventSink};
+use crate::experiments::{self, Budget, Lab};
 use crate::journal::Journal;
 use crate::node::Node;
 use crate::phase::Phase;
 use crate::plan::{Plan, Role};
-use crate::report::{Cleanup, Report, SCHEMA_VERSION};
+use crate::report::{Cleanup, Report, SCHEMA_VERSION, Status};
 use crate::run_id::{Run, RunId};
 use crate::step;
 use crate::verdict::{Expectations, Verdict};
@@ -43,6 +44,11 @@ pub struct Runner {
     cancellation: CancellationToken,
     keep: bool,
     secrets: bool,
+    /// Whether the plan's own steps are run.
+    own_steps: bool,
+    lab: Option<Lab>,
+    /// Whether only what was seen matters: no causes are found, and the node is closed at once.
+    bare: bool,
 }
 
 impl fmt::Debug for Runner {
@@ -66,6 +72,9 @@ impl Runner {
             cancellation: CancellationToken::new(),
             keep: false,
             secrets: false,
+            own_steps: true,
+            lab: None,
+            bare: false,
         })
     }
 
@@ -73,6 +82,7 @@ impl Runner {
     #[must_use]
     pub fn with_phases(mut self, phases: Vec<Box<dyn Phase>>) -> Self {
         self.phases = phases;
+        self.own_steps = false;
         self
     }
 
@@ -114,6 +124,49 @@ impl Runner {
         self
     }
 
+    /// Lets the runner try single changes on simulated nodes of `bench`, within the budget, when the run
+    /// does not come out as it should. What they show is in [`Report::experiments`], decides the order of
+    /// causes, and makes the [`Report::advice`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "fake")]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
+    /// use std::sync::Arc;
+    /// use propagation_core::experiments::Budget;
+    /// use propagation_core::plan::{Role, Volume};
+    /// use propagation_core::{fake::FakeBackend, Plan, Runner};
+    ///
+    /// let mut plan = Plan::default();
+    /// for workload in plan.workloads.iter_mut().filter(|workload| workload.role == Role::Consumer) {
+    ///     workload.volume = Volume::Mountpoint;
+    /// }
+    /// let bench = Arc::new(FakeBackend::default());
+    /// let runner = Runner::new(plan)?.with_experiments(bench.clone(), Budget::all());
+    /// let report = runner.run(&*bench).await?;
+    /// assert!(report.advice.unwrap().head.starts_with("Change `volume` of consumer-early, consumer-late"));
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "fake"))] fn main() {}
+    /// ```
+    #[must_use]
+    pub fn with_experiments(mut self, bench: Arc<dyn Backend>, budget: Budget) -> Self {
+        self.lab = Some(Lab::On(bench, budget));
+        self
+    }
+
+    /// Says in the report that nothing could be tried, and why, when the run does not come out as it should.
+    #[must_use]
+    pub fn without_bench(mut self, reason: impl Into<String>) -> Self {
+        self.lab = Some(Lab::Missing(reason.into()));
+        self
+    }
+
+    /// A run of which only what was seen matters.
+    #[must_use]
+    pub(crate) fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
     /// The id that the run has.
     pub fn run_id(&self) -> &RunId {
         &self.run_id
@@ -128,7 +181,18 @@ impl Runner {
     /// When no node can be opened, or the run is cancelled before there is one. A phase that
     /// fails, errors or is cut short is part of the report.
     pub async fn run(self, backend: &dyn Backend) -> Result<Report, Error> {
-        let Self { plan, phases, run_id, events, cancellation, keep, secrets } = self;
+        let Self {
+            plan,
+            phases,
+            run_id,
+            events,
+            cancellation,
+            keep,
+            secrets,
+            own_steps,
+            lab,
+            bare,
+        } = self;
         let started = Instant::now();
         let run = Run { id: run_id.clone(), started, keep };
         let started_at = jiff::Timestamp::now();
@@ -172,23 +236,34 @@ impl Runner {
             duration_ms: 0.0,
             verdict: Verdict::Expectations(Expectations::of(&done.phases)),
             diagnosis: Vec::new(),
+            experiments: Vec::new(),
+            advice: None,
             phases: done.phases,
             measurements: done.measurements,
             timeline: done.timeline,
             acts: done.acts,
             captures: done.captures,
             environment: done.facts,
-            plan: if secrets { plan } else { plan.without_secrets() },
+            plan,
             failures: done.failures,
             logs: done.logs,
             cut_short,
             cleanup: Cleanup::default(),
         };
-        report.diagnosis = diagnosis::explain(&report);
+        if !bare {
+            report.diagnosis = diagnosis::explain(&report);
+        }
         report.verdict = decide::decide(&report, answers);
         report.duration_ms = started.elapsed().as_secs_f64() * 1e3;
+        if let Some(lab) = lab.filter(|_| own_steps) {
+            try_changes(&mut report, lab, &cancellation).await;
+            report.verdict = decide::decide(&report, answers);
+        }
+        if !secrets {
+            report.plan = report.plan.without_secrets();
+        }
         events(&Event::Decided(&report));
-        report.cleanup = if keep {
+        report.cleanup = if keep || bare {
             node.close().await
         } else {
             clean_up(&*node, &done.workloads, done.journal).await
@@ -196,6 +271,29 @@ impl Runner {
         events(&Event::Cleaned(&report.cleanup));
         Ok(report)
     }
+}
+
+/// Tries single changes where a run did not come out as it should.
+async fn try_changes(report: &mut Report, lab: Lab, cancellation: &CancellationToken) {
+    let status = report.verdict.outcome().status();
+    let always = matches!(&lab, Lab::On(_, budget) if budget.always);
+    let wanted = match status {
+        Status::Failed => true,
+        // Of a run that came to no answer the set-up may be the reason; what was cut short shows nothing.
+        Status::Errored => report.cut_short.is_none(),
+        Status::Passed => always && experiments::anybody_is_wrong(report),
+        Status::Skipped => false,
+    };
+    let errored = report.phases.iter().any(|phase| phase.status == Status::Errored);
+    if !wanted || errored || cancellation.is_cancelled() {
+        return;
+    }
+    let started = Instant::now();
+    let tried = match &lab {
+        Lab::On(bench, budget) => experiments::run(report, &**bench, *budget, cancellation).await,
+        Lab::Missing(reason) => experiments::not_tried(report, reason),
+    };
+    experiments::conclude(report, tried, started.elapsed().as_secs_f64() * 1e3);
 }
 
 fn too_late(limit: Duration) -> Error {

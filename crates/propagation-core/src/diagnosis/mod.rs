@@ -34,7 +34,7 @@ mod silent;
 mod stacking;
 #[cfg(test)]
 pub(crate) mod tests;
-mod text;
+pub(crate) mod text;
 mod visibility;
 
 use propagation_model::cause;

@@ -18,7 +18,7 @@ pub(super) const FUSE_CONNECTIONS: &str =
 pub(super) const FUSE_OPTIONS: &str = "mount.fuse3(8), allow_other; fusermount3(1), FILES";
 
 /// `text` as one word of a POSIX shell.
-pub(super) fn shell(text: &str) -> String {
+pub(crate) fn shell(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
@@ -28,7 +28,7 @@ pub(super) fn shell(text: &str) -> String {
 }
 
 /// `text` as a YAML scalar: plain when that is safe, in double quotes (as JSON) otherwise.
-pub(super) fn yaml(text: &str) -> String {
+pub(crate) fn yaml(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if text.starts_with(|c: char| c == '/' || c.is_ascii_alphabetic()) && text.chars().all(plain) {
         text.to_owned()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 
 use super::consumer::readers;
 use super::producer::{record_mounted, refused};
@@ -146,11 +147,12 @@ async fn all_fresh(
 ) -> Result<(bool, String), Error> {
     let generation = context.marker()?.generation;
     let deadline = Duration::from_millis(context.plan.deadlines.recovery_ms);
+    let until = Until::SeesGeneration(generation);
+    let workloads: Vec<_> =
+        consumers.iter().filter_map(|spec| context.workload(&spec.name)).collect();
     let mut noticed = true;
-    for spec in consumers {
-        let Some(workload) = context.workload(&spec.name) else { continue };
-        let until = Until::SeesGeneration(generation);
-        noticed &= match workload.wait(until.clone(), deadline).await {
+    for waited in join_all(workloads.iter().map(|one| one.wait(until.clone(), deadline))).await {
+        noticed &= match waited {
             Ok(status) => until.is_met_by(&status),
             Err(error) if error.kind() == ErrorKind::Timeout => false,
             Err(error) => return Err(error),

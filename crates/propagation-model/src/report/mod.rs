@@ -2,12 +2,16 @@
 
 mod act;
 mod check;
+mod experiment;
 pub mod time;
 
 use serde::{Deserialize, Serialize};
 
 pub use act::{Act, Deed};
 pub use check::{Check, CheckId, Finding};
+pub use experiment::{
+    Advice, After, Change, Cost, Experiment, SideEffect, Since, Trial, Tried, What,
+};
 
 use crate::cause::Cause;
 use crate::facts::HostFacts;
@@ -226,13 +230,19 @@ pub struct Report {
     pub node: String,
     /// When it started (RFC 3339, UTC).
     pub started_at: String,
-    /// From the start to the verdict.
+    /// From the start to the verdict, without the experiments.
     pub duration_ms: f64,
     /// What follows from it.
     pub verdict: Verdict,
     /// Why it came out so, the most likely and most severe cause first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnosis: Vec<Cause>,
+    /// Single changes of the plan, each tried on a simulated node of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub experiments: Vec<Experiment>,
+    /// What to do, by the experiments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<Advice>,
     /// The phases, in order.
     pub phases: Vec<PhaseReport>,
     /// What was measured.
@@ -267,6 +277,11 @@ impl Report {
     /// How many checks came out as expected.
     pub fn expectations(&self) -> Expectations {
         Expectations::of(&self.phases)
+    }
+
+    /// What came of a change, where it is among the experiments.
+    pub fn experiment(&self, change: &Change) -> Option<&Experiment> {
+        self.experiments.iter().find(|experiment| experiment.change == *change)
     }
 
     /// The phase called `id`.

@@ -1,0 +1,159 @@
+//! What follows from the experiments: which causes are proven, and what to do.
+
+use std::collections::BTreeSet;
+
+use super::change::definition;
+use crate::diagnosis::{Cause, Confidence, Fix, NOTHING_WRONG};
+use crate::observation::Actor;
+use crate::report::{Advice, Change, Experiment, Report, Trial};
+
+/// The id of a cause that no rule has named and an experiment has found.
+const FOUND: &str = "found-by-experiment";
+
+/// Puts what the experiments have shown into a report: causes in the order of their proof, and the advice.
+pub(crate) fn conclude(report: &mut Report, experiments: Vec<Experiment>, took_ms: f64) {
+    if experiments.is_empty() {
+        return;
+    }
+    let causes = std::mem::take(&mut report.diagnosis);
+    report.experiments = experiments;
+    let for_good = healing(&report.experiments, true);
+    let now = healing(&report.experiments, false);
+    report.diagnosis = confirmed(causes, &report.experiments, &for_good);
+    let tried = report.experiments.iter().filter(|one| one.tried().is_some()).count();
+    let changes = |list: &[&Experiment]| list.iter().map(|one| one.change.clone()).collect();
+    report.advice = Some(Advice {
+        head: head(&report.experiments, &for_good, &now),
+        now: changes(&now),
+        for_good: changes(&for_good),
+        tried: tried as u64,
+        not_tried: (report.experiments.len() - tried) as u64,
+        took_ms,
+    });
+}
+
+/// What heals everybody, the cheapest first; of equals as they are listed. Of one kind
+/// what touches fewest.
+fn healing(experiments: &[Experiment], for_good: bool) -> Vec<&Experiment> {
+    let mut healing: Vec<&Experiment> =
+        experiments.iter().filter(|one| one.for_good == for_good && one.heals()).collect();
+    let listed = |change: &Change| super::change::ALL.iter().position(|what| *what == change.what);
+    healing.sort_by_key(|one| (one.cost, listed(&one.change), one.change.on.len()));
+    healing.dedup_by_key(|one| one.change.what);
+    healing
+}
+
+/// One change in a sentence.
+fn head(experiments: &[Experiment], for_good: &[&Experiment], now: &[&Experiment]) -> String {
+    if let Some(first) = for_good.first().or(now.first()) {
+        return format!("{}: {}.", first.words, first.outcome());
+    }
+    let untried = experiments.iter().all(|one| one.tried().is_none());
+    match experiments.first().map(|one| &one.trial) {
+        Some(Trial::NotTried { reason }) if untried => {
+            format!("No change was tried: {reason}.")
+        }
+        _ => "None of the changes that were tried heals everybody.".to_owned(),
+    }
+}
+
+/// What the experiments say of a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// Removing it heals.
+    Proven,
+    /// Nothing that removes it was tried, or some of those it concerns are healed.
+    Open,
+    /// Removing it changes nothing.
+    Refuted,
+}
+
+fn confirmed(
+    causes: Vec<Cause>,
+    experiments: &[Experiment],
+    for_good: &[&Experiment],
+) -> Vec<Cause> {
+    let judged = causes.into_iter().map(|cause| judged(cause, experiments));
+    let mut judged: Vec<(Standing, Cause)> = judged.collect();
+    // Of several that are proven the one that the advice removes stands first.
+    let advised = |cause: &Cause| {
+        let place = for_good.iter().position(|one| removes(one, cause));
+        place.unwrap_or(usize::MAX)
+    };
+    judged.sort_by_key(|(standing, cause)| match standing {
+        Standing::Proven => (*standing, advised(cause)),
+        _ => (*standing, 0),
+    });
+    let proven = judged.iter().any(|(standing, _)| *standing == Standing::Proven);
+    let mut causes: Vec<Cause> = judged.into_iter().map(|(_, cause)| cause).collect();
+    if let (false, Some(first)) = (proven, for_good.first()) {
+        causes.retain(|cause| cause.id.as_str() != NOTHING_WRONG);
+        causes.insert(0, found(first));
+    }
+    causes
+}
+
+fn removes(experiment: &Experiment, cause: &Cause) -> bool {
+    definition(experiment.change.what).removes.contains(&cause.id.as_str())
+}
+
+fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
+    let tried: Vec<&Experiment> =
+        experiments.iter().filter(|one| removes(one, &cause) && one.tried().is_some()).collect();
+    let concerned: BTreeSet<&Actor> = cause
+        .actors
+        .iter()
+        .filter(|actor| experiments.iter().any(|one| knows(one, actor)))
+        .collect();
+    let whole = |one: &&&Experiment| {
+        let healed = one.tried().is_some_and(|tried| {
+            !concerned.is_empty()
+                && tried.worse.is_empty()
+                && concerned.iter().all(|actor| tried.healed.contains(actor))
+        });
+        one.heals() || healed
+    };
+    // What is done once brings back and leaves the cause where it is, unless nothing else removes it.
+    let lasting: Vec<&Experiment> = tried.iter().filter(|one| one.for_good).copied().collect();
+    let decisive = if lasting.is_empty() { &tried } else { &lasting };
+    if let Some(healing) = decisive.iter().find(whole) {
+        cause.confidence = Confidence::Certain;
+        cause.evidence.push(format!("{}: {}", healing.words, healing.outcome()));
+        return (Standing::Proven, cause);
+    }
+    let helps_nobody = |one: &&Experiment| one.tried().is_some_and(|tried| tried.healed.is_empty());
+    if !decisive.is_empty() && decisive.iter().all(helps_nobody) {
+        cause.confidence = Confidence::Possible;
+        let words: Vec<&str> = decisive.iter().map(|one| one.words.as_str()).collect();
+        cause.evidence.push(format!("tried without effect: {}", words.join("; ")));
+        return (Standing::Refuted, cause);
+    }
+    (Standing::Open, cause)
+}
+
+/// Whether an experiment could say something of an actor.
+fn knows(experiment: &Experiment, actor: &Actor) -> bool {
+    experiment
+        .tried()
+        .is_some_and(|tried| tried.healed.contains(actor) || tried.not_healed.contains(actor))
+}
+
+/// A cause that no rule has named.
+fn found(experiment: &Experiment) -> Cause {
+    let actors = experiment.tried().map(|tried| tried.healed.clone()).unwrap_or_default();
+    Cause {
+        id: FOUND.into(),
+        title: "one change alone makes it work, so what it changes is the cause".into(),
+        confidence: Confidence::Certain,
+        actors,
+        mounts: Vec::new(),
+        evidence: vec![format!("{}: {}", experiment.words, experiment.outcome())],
+        fix: Fix {
+            words: experiment.words.clone(),
+            kind: experiment.kind,
+            text: experiment.text.clone(),
+        },
+        verify: "propagation run   # exit status 0".into(),
+        source: "an experiment with the plan of this run on a simulated node".into(),
+    }
+}

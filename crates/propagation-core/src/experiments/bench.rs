@@ -1,0 +1,238 @@
+//! The bench: the run itself, repeated on a simulated node with short deadlines, and changes of it.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::alter;
+use super::judge::{self, Fared};
+use crate::backend::Backend;
+use crate::facts::{HostFacts, PathState};
+use crate::mountinfo::MountPropagation;
+use crate::plan::{Action, BridgeState, Covering, Deadlines, PhaseName, Plan, Repair};
+use crate::report::{Change, Deed, Report, Status, Trial};
+use crate::run::Runner;
+
+/// How long an experiment waits for what may never come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// For a mount, a notice, a recovery.
+    wait_ms: u64,
+    /// For one access.
+    probe_ms: u64,
+    /// For a pause of a scenario.
+    pause_ms: u64,
+}
+
+impl Limits {
+    const LONG: Self = Self { wait_ms: 1_000, probe_ms: 500, pause_ms: 2_000 };
+
+    /// A few times what the run itself needed for a start or a mount.
+    fn short(report: &Report) -> Self {
+        let starts = report.acts.iter().filter_map(|act| match act.deed {
+            Deed::Start | Deed::Restart { .. } if act.refused.is_none() => {
+                Some(act.until_us.saturating_sub(act.from_us) as f64 / 1e3)
+            }
+            _ => None,
+        });
+        let measured = &report.measurements;
+        let mut slowest = measured.remount_to_fresh_read_ms.unwrap_or_default();
+        for ms in starts.chain(measured.mount_to_visible_ms.iter().copied()) {
+            slowest = slowest.max(ms);
+        }
+        let wait_ms = (3.0 * slowest).clamp(25.0, 250.0) as u64;
+        Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms }
+    }
+
+    /// Sets the deadlines of a plan.
+    fn limit(self, plan: &mut Plan) {
+        let Self { wait_ms, probe_ms, pause_ms } = self;
+        plan.deadlines = Deadlines {
+            start_ms: plan.deadlines.start_ms.min(5_000),
+            marker_ms: wait_ms,
+            probe_ms: probe_ms.min(plan.deadlines.probe_ms),
+            breakage_ms: wait_ms,
+            recovery_ms: wait_ms,
+            run_ms: LONGEST_MS,
+        };
+        alter::each_step(&mut plan.steps, &mut |step| match &mut step.action {
+            Action::Pause(ms) => *ms = pause_ms.min(*ms),
+            Action::Wait(ms) => *ms = (2 * wait_ms).min(*ms),
+            _ => {}
+        });
+    }
+}
+
+/// The longest time of one experiment.
+const LONGEST_MS: u64 = 10_000;
+
+/// The plan of a report as it is run on a bench: on a node like the real one where the report is of another
+/// backend than `bench`, one replica of everybody, and nobody helps.
+pub(super) fn shaped(report: &Report, bench: &str) -> Plan {
+    let mut plan = report.plan.clone();
+    plan.recovery = vec![Repair::Wait];
+    for workload in &mut plan.workloads {
+        workload.replicas = 1;
+    }
+    if let Some(facts) = report.environment.as_ref().filter(|_| report.backend != bench) {
+        like_the_node(&mut plan, facts);
+    }
+    plan
+}
+
+/// Gives the simulated node what the facts say of the real one.
+fn like_the_node(plan: &mut Plan, facts: &HostFacts) {
+    let node = &mut plan.node;
+    if let Some(mount) = &facts.covering_mount {
+        node.covering = match mount.propagation() {
+            MountPropagation::Shared | MountPropagation::SlaveAndShared => {
+                if mount.fs_type == "tmpfs" { Covering::Tmpfs } else { Covering::Shared }
+            }
+            MountPropagation::Slave => Covering::Slave,
+            MountPropagation::Private | MountPropagation::Unbindable => Covering::Private,
+        };
+    }
+    if facts.fuse_conf.exists && node.fuse_conf.is_none() {
+        let line = if facts.fuse_conf.user_allow_other { "user_allow_other\n" } else { "" };
+        node.fuse_conf = Some(line.to_owned());
+    }
+    node.without_host_tools |= facts.fusermount3.is_none() && facts.fusermount.is_none();
+    node.bridge = match facts.bridge {
+        PathState::Directory => BridgeState::Directory,
+        PathState::Missing | PathState::Error { .. } => BridgeState::Missing,
+        PathState::Other { .. } => BridgeState::File,
+    };
+}
+
+/// What experiments are compared with.
+pub(super) struct Bench<'a> {
+    backend: &'a dyn Backend,
+    over: &'a CancellationToken,
+    limits: Limits,
+    /// The plan, with no change.
+    plan: Plan,
+    /// How everybody fared with it.
+    baseline: Fared,
+    /// The plan that repairs are appended to, and how everybody fared with it.
+    unrepaired: (Plan, Fared),
+}
+
+impl<'a> Bench<'a> {
+    /// Repeats the run of a report.
+    ///
+    /// # Errors
+    /// In words, where it cannot be repeated or does not show the same trouble.
+    pub(super) async fn prepare(
+        report: &Report,
+        backend: &'a dyn Backend,
+        over: &'a CancellationToken,
+    ) -> Result<Self, String> {
+        let plan = shaped(report, backend.name());
+        if let Some(reason) = backend.refuses(&plan) {
+            return Err(format!("it cannot be simulated: {reason}"));
+        }
+        let mut differs = String::new();
+        for limits in [Limits::short(report), Limits::LONG] {
+            let repeated = repeat(&plan, limits, backend, over).await?;
+            let Some(words) = judge::differs(report, &repeated) else {
+                let baseline = Fared::of(&repeated, &plan);
+                let unrepaired = without_recovery(report, &plan);
+                let fared = match plan.is_five_phases() {
+                    true => Fared::of(&repeat(&unrepaired, limits, backend, over).await?, &plan),
+                    false => baseline.clone(),
+                };
+                let unrepaired = (unrepaired, fared);
+                return Ok(Self { backend, over, limits, plan, baseline, unrepaired });
+            };
+            differs = words;
+        }
+        Err(format!(
+            "the simulated node does not show the same trouble, so nothing is proven: {differs}"
+        ))
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn over(&self) -> &CancellationToken {
+        self.over
+    }
+
+    /// Runs the plan with a change. What may have failed for want of time only is run once more with more.
+    pub(super) async fn try_change(&self, change: &Change) -> Trial {
+        let for_good = alter::for_good(change.what);
+        let (plan, before) = match for_good {
+            true => (&self.plan, &self.baseline),
+            false => (&self.unrepaired.0, &self.unrepaired.1),
+        };
+        let Some(changed) = alter::apply(change, plan) else {
+            return Trial::NotTried { reason: "it changes nothing".to_owned() };
+        };
+        if let Some(reason) = self.backend.refuses(&changed) {
+            return Trial::NotTried { reason };
+        }
+        let started = Instant::now();
+        let mut reports = Vec::new();
+        for limits in [self.limits, Limits::LONG] {
+            match repeat(&changed, limits, self.backend, self.over).await {
+                Ok(report) => {
+                    let again = judge::undecided(&report, &changed, for_good);
+                    reports.push(report);
+                    if !again {
+                        break;
+                    }
+                }
+                Err(reason) if reports.is_empty() => return Trial::NotTried { reason },
+                Err(_) => break,
+            }
+        }
+        let Some(report) = reports.pop() else {
+            return Trial::NotTried { reason: "it was not run".to_owned() };
+        };
+        Trial::Tried(judge::compare(before, &report, &changed, for_good, started.elapsed()))
+    }
+}
+
+/// The plan that repairs are appended to: nobody waits for a recovery first, and the phase `recovery` is left
+/// out where it has nothing left to repair, because what is wrong is over by then.
+fn without_recovery(report: &Report, plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    plan.recovery.clear();
+    let recovered = report
+        .phase(PhaseName::Recovery.as_str())
+        .is_some_and(|phase| phase.status == Status::Passed);
+    if recovered {
+        plan.steps.retain(|step| step.action != Action::Phase(PhaseName::Recovery));
+    }
+    plan
+}
+
+/// Runs a plan to its end.
+///
+/// # Errors
+/// In words, when it could not be run or not to its end.
+async fn repeat(
+    plan: &Plan,
+    limits: Limits,
+    backend: &dyn Backend,
+    over: &CancellationToken,
+) -> Result<Report, String> {
+    let mut plan = plan.clone();
+    limits.limit(&mut plan);
+    let runner = Runner::new(plan).map_err(|error| error.to_string())?;
+    let report = runner.bare().with_cancellation(over.clone()).run(backend).await;
+    if over.is_cancelled() {
+        return Err("the time for experiments was over".to_owned());
+    }
+    let report = report.map_err(|error| error.to_string())?;
+    match &report.cut_short {
+        Some(reason) => Err(format!("it was cut short: {reason}")),
+        None => Ok(report),
+    }
+}
+
+/// How long something took, in milliseconds.
+pub(super) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,443 @@
+//! What each change is: whom it can touch, what it costs, which causes it removes, its words and its text,
+//! and what it does to a plan. Each is defined here once.
+
+use super::alter;
+use super::text;
+use crate::plan::{Action, BridgeState, Covering, Names, Plan, Propagation, Repair, Role, Stale};
+use crate::plan::{Volume, WorkloadSpec};
+use crate::report::{Change, Cost, What};
+
+/// Every change, in the order in which equals are tried and named.
+pub(super) const ALL: [What; 37] = [
+    What::HostToContainer,
+    What::VolumeBridge,
+    What::AllowOther,
+    What::UserAllowOther,
+    What::CoveringShared,
+    What::RuntimeOnNode,
+    What::EndHungDaemon,
+    What::NoSubPath,
+    What::VolumeAncestor,
+    What::Bidirectional,
+    What::Privileged,
+    What::NoUserNamespace,
+    What::UnmountStale,
+    What::StackOnStale,
+    What::StartBeforeMount,
+    What::StartAfterMount,
+    What::DirectoryAtBridge,
+    What::WritableNode,
+    What::HostTools,
+    What::Root,
+    What::Repair(Repair::Wait),
+    What::Continue,
+    What::Abort,
+    What::Repair(Repair::RebindHost),
+    What::Repair(Repair::RebindHostDeduplicated),
+    What::Repair(Repair::RebindConsumer),
+    What::Repair(Repair::HandOver),
+    What::Repair(Repair::Remount),
+    What::Repair(Repair::MountOnTop),
+    What::Repair(Repair::LazyUnmountMount),
+    What::Repair(Repair::UnmountMount),
+    What::Repair(Repair::LivenessProbe),
+    What::Repair(Repair::RestartConsumer),
+    What::Repair(Repair::RecreateConsumer),
+    What::Restart,
+    What::Recreate,
+    What::StartAgain,
+];
+
+/// Who can be touched by a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// Consumers: all at once, and each by itself.
+    Consumers,
+    /// Producers.
+    Producers,
+    /// Producers and consumers.
+    Both,
+    /// The node, or all at once.
+    Node,
+}
+
+impl Whom {
+    pub(super) fn is(self, role: Role) -> bool {
+        match self {
+            Self::Consumers => role == Role::Consumer,
+            Self::Producers => role == Role::Producer,
+            Self::Both => role != Role::Control,
+            Self::Node => false,
+        }
+    }
+}
+
+/// What is done to a plan.
+pub(super) enum Alteration {
+    /// To each workload that is touched.
+    Each(fn(&mut WorkloadSpec)),
+    /// To the plan.
+    Plan(fn(&mut Plan)),
+    /// To where workloads start among the steps.
+    Order(alter::When),
+    /// A step is appended, on whom it touches.
+    Step(Action),
+    /// As `Step`, where the action itself names them.
+    StepOn(fn(Names) -> Action),
+}
+
+/// A change, defined.
+pub(super) struct Definition {
+    pub(super) whom: Whom,
+    pub(super) cost: Cost,
+    /// The causes that are gone with it.
+    pub(super) removes: &'static [&'static str],
+    /// As an order; the argument is whom it touches, in words.
+    pub(super) words: fn(&str) -> String,
+    /// A command or a fragment of a manifest.
+    pub(super) text: fn(&Change, &Plan) -> text::Text,
+    pub(super) alteration: Alteration,
+}
+
+impl Definition {
+    /// Whether it is a change of the set-up.
+    pub(super) fn for_good(&self) -> bool {
+        !matches!(self.alteration, Alteration::Step(_) | Alteration::StepOn(_))
+    }
+}
+
+/// The definition of a change.
+pub(super) fn definition(what: What) -> Definition {
+    match what {
+        What::HostToContainer => Definition {
+            whom: Whom::Consumers,
+            cost: Cost::Manifest,
+            removes: &["consumer-mode-none", "consumer-frozen-copy", "propagation-not-applied"],
+            words: |who| format!("Change `mountPropagation` of {who} to HostToContainer"),
+            text: text::volume,
+            alteration: Alteration::Each(|spec| {
+                spec.propagation = Propagation::HostToContainer;
+                for volume in &mut spec.volumes {
+                    volume.propagation = Propagation::HostToContainer;
+                }
+            }),
+        },
+        What::VolumeBridge => Definition {
+            whom: Whom::Consumers,
+            cost: Cost::Manifest,
+            removes: &[
+                "volume-is-mountpoint",
+                "stale-source-blocks-start",
+                "consumer-not-connected",
+                "subpath-on-dead-dentry",
+            ],
+            words: |who| {
+                format!("Change `volume` of {who} to the directory above with HostToContainer")
+            },
+            text: text::volume,
+            alteration: Alteration::Each(|spec| {
+                if spec.volume != Volume::Bridge {
+                    spec.volume = Volume::Bridge;
+                    spec.propagation = Propagation::HostToContainer;
+                    spec.sub_path = None;
+                }
+            }),
+        },
+        What::VolumeAncestor => Definition {
+            whom: Whom::Consumers,
+            cost: Cost::Manifest,
+            removes: &["consumer-not-connected"],
+            words: |who| {
+                format!(
+                    "Change `volume` of {who} to the directory above the bridge with HostToContainer"
+                )
+            },
+            text: text::volume,
+            alteration: Alteration::Each(|spec| {
+                if spec.volume != Volume::Ancestor {
+                    spec.volume = Volume::Ancestor;
+                    spec.propagation = Propagation::HostToContainer;
+                    spec.sub_path = None;
+                }
+            }),
+        },
+        What::NoSubPath => Definition {
+            whom: Whom::Consumers,
+            cost: Cost::Manifest,
+            removes: &["subpath-on-dead-dentry", "volume-is-mountpoint"],
+            words: |who| format!("Remove `subPath` of {who}"),
+            text: text::volume,
+            alteration: Alteration::Each(|spec| spec.sub_path = None),
+        },
+        What::StartBeforeMount => Definition {
+            whom: Whom::Consumers,
+            cost: Cost::Manifest,
+            removes: &[],
+            words: |who| format!("Start {who} before the producer mounts"),
+            text: text::none,
+            alteration: Alteration::Order(alter::When::BeforeMount),
+        },
+        What::StartAfterMount => Definition {
+            whom: Whom::Consumers,
+            cost: Cost::Manifest,
+            removes: &["not-yet-served"],
+            words: |who| format!("Start {who} after the producer has mounted"),
+            text: text::none,
+            alteration: Alteration::Order(alter::When::AfterMount),
+        },
+        What::Bidirectional => Definition {
+            whom: Whom::Producers,
+            cost: Cost::Privilege,
+            removes: &["producer-not-shared"],
+            words: |who| {
+                format!(
+                    "Change `mountPropagation` of {who} to Bidirectional, and make it privileged"
+                )
+            },
+            text: text::producer,
+            alteration: Alteration::Each(|spec| {
+                spec.propagation = Propagation::Bidirectional;
+                spec.privileged = None;
+            }),
+        },
+        What::Privileged => Definition {
+            whom: Whom::Both,
+            cost: Cost::Privilege,
+            removes: &["capability-missing", "lsm-denies", "fuse-device-unusable"],
+            words: |who| format!("Make {who} privileged"),
+            text: text::privileged,
+            alteration: Alteration::Each(|spec| {
+                if !spec.privileged() && !spec.host {
+                    spec.privileged = Some(true);
+                }
+            }),
+        },
+        What::Root => Definition {
+            whom: Whom::Both,
+            cost: Cost::Privilege,
+            removes: &["allow-other-missing", "user-allow-other-missing", "fusermount3-absent"],
+            words: |who| format!("Run {who} as root"),
+            text: text::root,
+            alteration: Alteration::Each(|spec| spec.uid = 0),
+        },
+        What::NoUserNamespace => Definition {
+            whom: Whom::Both,
+            cost: Cost::Privilege,
+            removes: &["user-namespace-boundary"],
+            words: |who| format!("Remove `hostUsers: false` of {who}"),
+            text: text::host_users,
+            alteration: Alteration::Each(|spec| spec.user_namespace = false),
+        },
+        What::AllowOther => Definition {
+            whom: Whom::Node,
+            cost: Cost::Manifest,
+            removes: &["allow-other-missing", "user-allow-other-missing"],
+            words: |_| "Mount with `allow_other`".to_owned(),
+            text: text::allow_other,
+            alteration: Alteration::Plan(alter::allow_other),
+        },
+        What::UserAllowOther => Definition {
+            whom: Whom::Node,
+            cost: Cost::Manifest,
+            removes: &["user-allow-other-missing"],
+            words: |_| "Add `user_allow_other` to the fuse.conf that fusermount3 reads".to_owned(),
+            text: text::user_allow_other,
+            alteration: Alteration::Plan(alter::user_allow_other),
+        },
+        What::StackOnStale => Definition {
+            whom: Whom::Node,
+            cost: Cost::Manifest,
+            removes: &["clean-unmount-where-stack-needed"],
+            words: |_| "Let the producer mount on top of a dead mount".to_owned(),
+            text: text::none,
+            alteration: Alteration::Plan(|plan| alter::stale(plan, Stale::Stack)),
+        },
+        What::UnmountStale => Definition {
+            whom: Whom::Node,
+            cost: Cost::Manifest,
+            removes: &["stacked-layers", "daemon-dead", "mounts-multiply"],
+            words: |_| "Let the producer take a dead mount off before it mounts".to_owned(),
+            text: text::unmount_first,
+            alteration: Alteration::Plan(|plan| alter::stale(plan, Stale::Unmount)),
+        },
+        What::EndHungDaemon => Definition {
+            whom: Whom::Node,
+            cost: Cost::Manifest,
+            removes: &["daemon-stopped"],
+            words: |_| {
+                "Give the producer a liveness probe that ends a daemon which does not answer"
+                    .to_owned()
+            },
+            text: text::producer_probe,
+            alteration: Alteration::Plan(alter::end_hung_daemon),
+        },
+        What::CoveringShared => Definition {
+            whom: Whom::Node,
+            cost: Cost::Node,
+            removes: &["covering-private", "covering-slave", "shared-only-at-top"],
+            words: |_| "Make the mount that covers the bridge shared".to_owned(),
+            text: text::make_shared,
+            alteration: Alteration::Plan(|plan| {
+                if plan.node.covering != Covering::Tmpfs {
+                    plan.node.covering = Covering::Shared;
+                }
+            }),
+        },
+        What::RuntimeOnNode => Definition {
+            whom: Whom::Node,
+            cost: Cost::Node,
+            removes: &["runtime-own-namespace", "user-namespace-boundary"],
+            words: |_| "Run the container runtime in the node's mount namespace".to_owned(),
+            text: text::none,
+            alteration: Alteration::Plan(|plan| {
+                plan.node.runtime.namespace = crate::plan::RuntimeNamespace::Host;
+                plan.node.runtime.user_namespace = false;
+            }),
+        },
+        What::HostTools => Definition {
+            whom: Whom::Node,
+            cost: Cost::Node,
+            removes: &["fusermount3-absent"],
+            words: |_| "Install fuse3, which has fusermount3".to_owned(),
+            text: text::install,
+            alteration: Alteration::Plan(|plan| plan.node.without_host_tools = false),
+        },
+        What::WritableNode => Definition {
+            whom: Whom::Node,
+            cost: Cost::Node,
+            removes: &["bridge-unusable"],
+            words: |_| "Put the bridge on a filesystem that is writable".to_owned(),
+            text: text::none,
+            alteration: Alteration::Plan(|plan| plan.node.read_only = false),
+        },
+        What::DirectoryAtBridge => Definition {
+            whom: Whom::Node,
+            cost: Cost::Node,
+            removes: &["bridge-unusable"],
+            words: |_| "Make the bridge a directory".to_owned(),
+            text: text::none,
+            alteration: Alteration::Plan(|plan| {
+                if matches!(plan.node.bridge, BridgeState::File | BridgeState::Symlink) {
+                    plan.node.bridge = BridgeState::Directory;
+                }
+            }),
+        },
+        What::Repair(repair) => repair_definition(repair),
+        What::Restart => Definition {
+            whom: Whom::Producers,
+            cost: Cost::Restart,
+            removes: &["daemon-dead", "daemon-stopped", "daemon-answers-errors"],
+            words: |who| format!("Restart the container of {who}"),
+            text: text::restart,
+            alteration: Alteration::StepOn(Action::Restart),
+        },
+        What::Recreate => Definition {
+            whom: Whom::Producers,
+            cost: Cost::Recreate,
+            removes: &["daemon-dead", "daemon-stopped", "daemon-answers-errors"],
+            words: |who| format!("Delete the pod of {who}, which is made again"),
+            text: text::recreate,
+            alteration: Alteration::StepOn(Action::Recreate),
+        },
+        What::StartAgain => Definition {
+            whom: Whom::Node,
+            cost: Cost::Recreate,
+            removes: &["not-yet-served"],
+            words: |_| "Start again whoever does not run".to_owned(),
+            text: text::none,
+            alteration: Alteration::StepOn(Action::Start),
+        },
+        What::Continue => Definition {
+            whom: Whom::Producers,
+            cost: Cost::Command,
+            removes: &["daemon-stopped"],
+            words: |who| format!("Continue the daemon of {who}"),
+            text: text::resume,
+            alteration: Alteration::Step(Action::Fault(crate::plan::Fault::Continue)),
+        },
+        What::Abort => Definition {
+            whom: Whom::Producers,
+            cost: Cost::Command,
+            removes: &["daemon-stopped"],
+            words: |_| "Abort the FUSE connection".to_owned(),
+            text: text::none,
+            alteration: Alteration::Step(Action::Fault(crate::plan::Fault::Abort)),
+        },
+    }
+}
+
+fn repair_definition(repair: Repair) -> Definition {
+    let of_node: &[&str] =
+        &["daemon-dead", "daemon-stopped", "daemon-answers-errors", "mount-outlives-daemon"];
+    let of_consumers: &[&str] = &[
+        "volume-is-mountpoint",
+        "consumer-frozen-copy",
+        "consumer-mode-none",
+        "clean-unmount-where-stack-needed",
+        "fresh-mount-hidden",
+        "consumer-died",
+        "subpath-on-dead-dentry",
+        "mounted-but-wrong-content",
+    ];
+    let (whom, cost, removes): (_, _, &[&str]) = match repair {
+        Repair::Wait => (Whom::Node, Cost::None, &["not-yet-served"]),
+        Repair::RebindHost | Repair::RebindHostDeduplicated => {
+            (Whom::Node, Cost::Command, &["clean-unmount-where-stack-needed"])
+        }
+        Repair::RebindConsumer => (Whom::Consumers, Cost::Command, of_consumers),
+        Repair::HandOver => (Whom::Producers, Cost::Command, of_node),
+        Repair::UnmountMount | Repair::LazyUnmountMount | Repair::MountOnTop | Repair::Remount => {
+            (Whom::Producers, Cost::Restart, of_node)
+        }
+        Repair::LivenessProbe | Repair::RestartConsumer => {
+            (Whom::Consumers, Cost::Restart, of_consumers)
+        }
+        Repair::RecreateConsumer => (Whom::Consumers, Cost::Recreate, of_consumers),
+    };
+    let words: fn(&str) -> String = match repair {
+        Repair::Wait => |_| "Wait".to_owned(),
+        Repair::UnmountMount => |who| format!("Unmount the dead mount, then restart {who}"),
+        Repair::LazyUnmountMount => {
+            |who| format!("Unmount the dead mount lazily, then restart {who}")
+        }
+        Repair::MountOnTop => |who| format!("Restart {who}, which mounts on top of what is there"),
+        Repair::Remount => |who| format!("Restart {who}"),
+        Repair::RebindHost => |_| "Bind the fresh mount over itself on the node".to_owned(),
+        Repair::RebindHostDeduplicated => {
+            |_| "Bind the fresh mount on the node in place of the old layers".to_owned()
+        }
+        Repair::RebindConsumer => {
+            |who| format!("Bind the fresh mount inside the mount namespace of {who}")
+        }
+        Repair::HandOver => |who| format!("Start a successor of {who} on the kept descriptor"),
+        Repair::LivenessProbe => {
+            |who| format!("Restart the containers of {who} whose liveness probe fails")
+        }
+        Repair::RestartConsumer => |who| format!("Restart the containers of {who}"),
+        Repair::RecreateConsumer => |who| format!("Delete the pods of {who}, which are made again"),
+    };
+    Definition {
+        whom,
+        cost,
+        removes,
+        words,
+        text: text::repair,
+        alteration: Alteration::Step(Action::Repair(repair)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashSet};
+
+    use super::*;
+
+    #[test]
+    fn every_change_is_listed_once_and_in_words_of_its_own() {
+        let (mut words, mut listed) = (BTreeSet::new(), HashSet::new());
+        for what in ALL {
+            assert!(listed.insert(what), "{what:?}");
+            assert!(words.insert((definition(what).words)("someone")), "{what:?}");
+        }
+    }
+}

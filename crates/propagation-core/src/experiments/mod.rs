@@ -1,0 +1,187 @@
+//! Experiments: one thing is changed, the same plan is run on a fresh simulated node, and what comes of it
+//! shows whether that thing is the cause.
+//!
+//! `change` defines every change, `alter` and `text` what it does to a plan and what is copied to make it;
+//! `bench` makes plans that end soon, `judge` compares two runs, and `advice` says what follows.
+
+mod advice;
+mod alter;
+mod bench;
+mod change;
+mod judge;
+#[cfg(all(test, feature = "fake"))]
+mod tests;
+mod text;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+pub use alter::apply;
+
+use crate::backend::Backend;
+use crate::plan::Plan;
+use crate::report::{Change, Experiment, Report, Trial};
+pub(crate) use advice::conclude;
+use bench::Bench;
+use change::definition;
+pub(crate) use judge::anybody_is_wrong;
+
+/// How long experiments may take, and when there are any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// The time for all of them; none for as long as it takes.
+    pub time: Option<Duration>,
+    /// How many run side by side.
+    pub jobs: usize,
+    /// Whether they are made for a run that came out as expected too, where somebody is wrong in the end.
+    pub always: bool,
+}
+
+impl Default for Budget {
+    /// 1 s, two at a time, when something came out otherwise than it should.
+    fn default() -> Self {
+        Self { time: Some(Duration::from_secs(1)), jobs: 2, always: false }
+    }
+}
+
+impl Budget {
+    /// Every change is tried, however long it takes.
+    pub fn all() -> Self {
+        Self { time: None, always: true, ..Self::default() }
+    }
+
+    /// This time, for a run that came out as expected too.
+    pub fn of(time: Duration) -> Self {
+        Self { time: Some(time), always: true, ..Self::default() }
+    }
+}
+
+/// Where a runner makes its experiments.
+#[derive(Clone)]
+pub(crate) enum Lab {
+    On(Arc<dyn Backend>, Budget),
+    Missing(String),
+}
+
+impl fmt::Debug for Lab {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::On(bench, budget) => write!(formatter, "On({}, {budget:?})", bench.name()),
+            Self::Missing(reason) => write!(formatter, "Missing({reason})"),
+        }
+    }
+}
+
+/// The single changes of a plan that are tried for a report: those for all whom they can touch before those for
+/// one, then those that would remove a cause it names, then the cheaper ones.
+fn changes(report: &Report, plan: &Plan) -> Vec<Change> {
+    let mut changes = alter::candidates(plan);
+    if !judge::needs_help_now(report) {
+        changes.retain(|change| alter::for_good(change.what));
+    }
+    let all: Vec<Change> = changes.clone();
+    changes.sort_by_key(|change| {
+        let for_more =
+            |other: &Change| other.what == change.what && other.on.len() > change.on.len();
+        let defined = definition(change.what);
+        let removes = |id: &str| defined.removes.contains(&id);
+        let named = report.diagnosis.iter().position(|cause| removes(cause.id.as_str()));
+        (all.iter().any(for_more), named.unwrap_or(usize::MAX), !defined.for_good(), defined.cost)
+    });
+    changes
+}
+
+/// Runs the experiments for a report, each on a node of its own that `bench` makes.
+///
+/// The run itself is repeated there first: where it does not show the same trouble, nothing is proven, and
+/// every change says so. Nothing is left behind; when the time is over or `cancellation` comes, what runs is
+/// ended and cleaned up, and what has not run says so. `bench` must make simulated nodes.
+pub fn run<'a>(
+    report: &'a Report,
+    bench: &'a dyn Backend,
+    budget: Budget,
+    cancellation: &'a CancellationToken,
+) -> Pin<Box<dyn Future<Output = Vec<Experiment>> + Send + 'a>> {
+    Box::pin(experiments(report, bench, budget, cancellation))
+}
+
+/// What would be tried, with the reason why it is not.
+pub fn not_tried(report: &Report, reason: &str) -> Vec<Experiment> {
+    let not_tried =
+        |change| experiment(change, &report.plan, Trial::NotTried { reason: reason.to_owned() });
+    changes(report, &report.plan).into_iter().map(not_tried).collect()
+}
+
+fn experiment(change: Change, plan: &Plan, trial: Trial) -> Experiment {
+    let defined = definition(change.what);
+    let (kind, text) = (defined.text)(&change, plan);
+    Experiment {
+        words: alter::words(&change),
+        kind,
+        text,
+        cost: defined.cost,
+        for_good: defined.for_good(),
+        change,
+        trial,
+    }
+}
+
+async fn experiments(
+    report: &Report,
+    bench: &dyn Backend,
+    budget: Budget,
+    cancellation: &CancellationToken,
+) -> Vec<Experiment> {
+    let started = Instant::now();
+    let over = cancellation.child_token();
+    let changes = changes(report, &bench::shaped(report, bench.name()));
+    let work = async {
+        let bench = Bench::prepare(report, bench, &over).await;
+        let bench = match &bench {
+            Ok(bench) => bench,
+            Err(reason) => return not_tried(report, reason),
+        };
+        let limit = budget.time.map(|time| format!("{:.1} s", time.as_secs_f64()));
+        let tried = stream::iter(changes.into_iter().enumerate()).map(|(number, change)| {
+            let limit = &limit;
+            async move {
+                let trial = match over_words(bench.over(), limit.as_deref()) {
+                    Some(reason) => Trial::NotTried { reason },
+                    None => bench.try_change(&change).await,
+                };
+                (number, experiment(change, bench.plan(), trial))
+            }
+        });
+        let mut tried: Vec<_> = tried.buffer_unordered(budget.jobs.max(1)).collect().await;
+        tried.sort_by_key(|(number, _)| *number);
+        tried.into_iter().map(|(_, experiment)| experiment).collect()
+    };
+    tokio::pin!(work);
+    match budget.time {
+        None => work.await,
+        Some(time) => {
+            let left = time.saturating_sub(started.elapsed());
+            tokio::select! {
+                done = &mut work => done,
+                () = tokio::time::sleep(left) => {
+                    over.cancel();
+                    work.await
+                }
+            }
+        }
+    }
+}
+
+/// Why nothing more is tried.
+fn over_words(over: &CancellationToken, limit: Option<&str>) -> Option<String> {
+    over.is_cancelled().then(|| match limit {
+        Some(limit) => format!("the time for experiments, {limit}, was over"),
+        None => "the run was interrupted".to_owned(),
+    })
+}

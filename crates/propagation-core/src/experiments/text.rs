@@ -1,0 +1,133 @@
+//! What is copied to make a change: commands, and fragments of manifests, with the paths of the plan.
+
+use crate::diagnosis::FixKind;
+use crate::diagnosis::text::{shell, yaml};
+use crate::plan::{Plan, Repair};
+use crate::report::{Change, What};
+
+/// What it is, and the text.
+pub(super) type Text = (FixKind, String);
+
+pub(super) fn none(_: &Change, _: &Plan) -> Text {
+    (FixKind::None, String::new())
+}
+
+fn command(text: String) -> Text {
+    (FixKind::Command, text)
+}
+
+fn fragment(text: impl Into<String>) -> Text {
+    (FixKind::Yaml, text.into())
+}
+
+/// The volume of the first whom it touches, as the change leaves it.
+pub(super) fn volume(change: &Change, plan: &Plan) -> Text {
+    let changed = super::apply(change, plan);
+    let name = change.on.first().map_or("", String::as_str);
+    let Some(spec) = changed.as_ref().and_then(|plan| plan.workload(name)) else {
+        return none(change, plan);
+    };
+    let paths = spec.paths(&plan.bridge);
+    let sub_path = spec.sub_path.as_ref();
+    let sub_path =
+        sub_path.map_or_else(String::new, |path| format!("    subPath: {}\n", yaml(path)));
+    fragment(format!(
+        "volumes:\n  - name: fuse\n    hostPath:\n      path: {}\nvolumeMounts:\n  - name: fuse\n    \
+         mountPath: {}\n{sub_path}    mountPropagation: {}\n",
+        yaml(&paths.source),
+        yaml(&paths.destination),
+        spec.propagation
+    ))
+}
+
+pub(super) fn producer(_: &Change, _: &Plan) -> Text {
+    fragment(
+        "securityContext:\n  privileged: true\nvolumeMounts:\n  - name: fuse\n    mountPropagation: \
+         Bidirectional\n",
+    )
+}
+
+pub(super) fn privileged(_: &Change, _: &Plan) -> Text {
+    fragment("securityContext:\n  privileged: true\n")
+}
+
+pub(super) fn root(_: &Change, _: &Plan) -> Text {
+    fragment("securityContext:\n  runAsUser: 0\n")
+}
+
+pub(super) fn host_users(_: &Change, _: &Plan) -> Text {
+    fragment("hostUsers: true\n")
+}
+
+/// The key of the plan; a daemon of one's own takes it as the option `-o allow_other`.
+pub(super) fn allow_other(_: &Change, _: &Plan) -> Text {
+    fragment("fuse:\n  allow_other: true   # the option -o allow_other of the daemon\n")
+}
+
+pub(super) fn user_allow_other(_: &Change, _: &Plan) -> Text {
+    command("echo user_allow_other >> /etc/fuse.conf   # where fusermount3 runs\n".into())
+}
+
+pub(super) fn unmount_first(_: &Change, plan: &Plan) -> Text {
+    command(format!(
+        "umount --lazy {}   # before the daemon starts\n",
+        shell(&plan.bridge.fuse_path())
+    ))
+}
+
+/// A probe that every image with a shell can run; the timeout is the kubelet's.
+pub(super) fn producer_probe(_: &Change, plan: &Plan) -> Text {
+    let path = plan
+        .producer()
+        .map_or_else(|| plan.bridge.fuse_path(), |spec| spec.paths(&plan.bridge).fuse);
+    fragment(format!(
+        "livenessProbe:\n  exec:\n    command: [ls, {}]\n  timeoutSeconds: 2\n  periodSeconds: 5\n  \
+         failureThreshold: 1\n",
+        yaml(&path)
+    ))
+}
+
+pub(super) fn make_shared(_: &Change, plan: &Plan) -> Text {
+    let path = shell(&plan.bridge.path);
+    command(format!(
+        "mount --make-rshared \"$(findmnt --noheadings --output TARGET --target {path})\"\n"
+    ))
+}
+
+pub(super) fn install(_: &Change, _: &Plan) -> Text {
+    command("apt-get install fuse3\n".into())
+}
+
+pub(super) fn restart(change: &Change, _: &Plan) -> Text {
+    command(each(&change.on, |name| format!("kubectl exec {name} -- kill 1")))
+}
+
+pub(super) fn recreate(change: &Change, _: &Plan) -> Text {
+    command(each(&change.on, |name| format!("kubectl delete pod {name}")))
+}
+
+pub(super) fn resume(_: &Change, _: &Plan) -> Text {
+    command("kill -CONT PID   # of the daemon, on the node\n".into())
+}
+
+fn each(names: &[String], line: impl Fn(&str) -> String) -> String {
+    names.iter().map(|name| line(&shell(name)) + "\n").collect()
+}
+
+pub(super) fn repair(change: &Change, plan: &Plan) -> Text {
+    let What::Repair(repair) = change.what else { return none(change, plan) };
+    let path = shell(&plan.bridge.fuse_path());
+    let restart = || each(&change.on, |name| format!("kubectl exec {name} -- kill 1"));
+    match repair {
+        Repair::Wait | Repair::RebindConsumer | Repair::HandOver | Repair::LivenessProbe => {
+            none(change, plan)
+        }
+        Repair::UnmountMount => command(format!("umount {path}\n{}", restart())),
+        Repair::LazyUnmountMount => command(format!("umount --lazy {path}\n{}", restart())),
+        Repair::MountOnTop | Repair::Remount | Repair::RestartConsumer => command(restart()),
+        Repair::RebindHost | Repair::RebindHostDeduplicated => {
+            command(format!("mount --bind {path} {path}\n"))
+        }
+        Repair::RecreateConsumer => recreate(change, plan),
+    }
+}
