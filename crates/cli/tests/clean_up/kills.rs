@@ -112,7 +112,7 @@ fn killed(variant: &Variant, kills: usize) -> TestResult {
     let started = Instant::now();
     runs.start()?.wait()?;
     // What takes longer is in the middle of a pause.
-    let whole = started.elapsed().min(Duration::from_millis(400));
+    let mut whole = started.elapsed().min(Duration::from_millis(400));
     runs.clean_kept()?;
     let seed = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut moments = Moments(seed);
@@ -126,7 +126,11 @@ fn killed(variant: &Variant, kills: usize) -> TestResult {
         // What ended by itself was not killed, and counts for nothing.
         match child.wait()?.signal() {
             Some(libc::SIGKILL) => killed += 1,
-            _ => ended_before += 1,
+            _ => {
+                // The machine was busier when the first one was measured.
+                whole = whole.min(moment);
+                ended_before += 1;
+            }
         }
         if ended_before > 2 * kills {
             return Err(format!("{ended_before} runs ended too early, {killed} were killed").into());
@@ -214,6 +218,13 @@ impl Runs<'_> {
         }
         expect_code(&support::output(&self.scratch, &["run"]), 0)?;
         PASSED
+    }
+}
+
+impl Drop for Runs<'_> {
+    /// What a failed test has kept is not for the next one to find.
+    fn drop(&mut self) {
+        let _ = self.clean_kept();
     }
 }
 
