@@ -32,12 +32,14 @@ from propagation._errors import (
 from propagation._matrix import Cell, matrix, matrix_async
 from propagation._native import VERSION as __version__
 from propagation._native import (
+    Advice,
     Check,
     Checked,
     Cleaned,
     Cleanup,
     Decided,
     Expectations,
+    Experiment,
     K8sBackend,
     Measurements,
     NodeReady,
@@ -58,6 +60,7 @@ from propagation._types import Event, Observer, Outcome
 
 __all__ = [
     "FIVE_PHASES",
+    "Advice",
     "AgentVersionError",
     "AsyncK8sNode",
     "AsyncLocalNode",
@@ -77,6 +80,7 @@ __all__ = [
     "Error",
     "Event",
     "Expectations",
+    "Experiment",
     "InternalError",
     "InvalidInputError",
     "K8sBackend",
