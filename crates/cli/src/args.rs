@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::ClusterOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use propagation_core::experiments::Budget;
 use propagation_core::plan::{
     Bridge, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
 };
@@ -228,6 +229,11 @@ pub(crate) struct RunOptions {
     /// Content of the containers' own /etc/fuse.conf on a simulated node.
     #[arg(long, value_name = "TEXT")]
     container_fuse_conf: Option<String>,
+    /// Try single changes of the plan on simulated nodes, and say which of them heal: within this time (1 s
+    /// where a run of one plan on this machine does not come out as it should), `all` for as long as it
+    /// takes, or `off`.
+    #[arg(long, value_name = "TIME|all|off", value_parser = parse_experiments)]
+    pub(crate) experiments: Option<Experiments>,
     /// Each run ends after this time at the latest: 5m, or what a scenario says itself.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -295,6 +301,21 @@ impl RunOptions {
             ..NodeSpec::default()
         };
         plan
+    }
+
+    /// How long experiments may take; none where there are to be none.
+    pub(crate) fn budget(&self) -> Option<Budget> {
+        let one_plan = match self.scenario.as_slice() {
+            [] => true,
+            [one] => !one.is_dir(),
+            _ => false,
+        };
+        match self.experiments {
+            Some(Experiments::Off) => None,
+            Some(Experiments::All) => Some(Budget::all()),
+            Some(Experiments::For(time)) => Some(Budget::of(time)),
+            None => (one_plan && self.backend == BackendName::Local).then(Budget::default),
+        }
     }
 
     /// Gives a plan the time that was asked for, if any was.
@@ -430,6 +451,24 @@ pub(crate) struct CleanOptions {
 pub(crate) fn parse_bridge(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
     Ok(if path.is_empty() { text } else { path }.to_owned())
+}
+
+/// How long experiments may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Experiments {
+    Off,
+    All,
+    For(Duration),
+}
+
+fn parse_experiments(text: &str) -> Result<Experiments, String> {
+    match text {
+        "off" => Ok(Experiments::Off),
+        "all" => Ok(Experiments::All),
+        time => parse_duration(time)
+            .map(Experiments::For)
+            .map_err(|why| format!("{why}; or `all`, or `off`")),
+    }
 }
 
 /// `90s`, `4m30s`, `1500ms`, or a bare number of seconds.

@@ -71,7 +71,7 @@ pub(crate) async fn carry_out(
 ) -> Ran {
     let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
     let runner = match Runner::new(plan) {
-        Ok(runner) => runner,
+        Ok(runner) => with_experiments(runner, options),
         Err(error) => return Ran { result: Err(error), log: None },
     };
     let log = Arc::new(Log::open(options.log_dir.as_deref(), runner.run_id()));
@@ -87,6 +87,15 @@ pub(crate) async fn carry_out(
         .await;
     progress.finish();
     Ran { result, log: Some(log) }
+}
+
+/// Lets a runner try changes on simulated nodes of this machine, where that is wanted.
+fn with_experiments(runner: Runner, options: &RunOptions) -> Runner {
+    let Some(budget) = options.budget() else { return runner };
+    match local() {
+        Ok(bench) => runner.with_experiments(Arc::from(bench), budget),
+        Err(error) => runner.without_bench(error.to_string()),
+    }
 }
 
 /// Prints a report and saves it where that was asked for; one of several in a directory of its own.

@@ -5,6 +5,7 @@
 //! [`accounting`] are the models that they draw; [`words`] makes any text fit to be shown.
 
 pub mod accounting;
+pub mod advice;
 mod decision;
 pub mod graph;
 pub mod html;

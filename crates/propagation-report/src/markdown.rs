@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::accounting::{self, Accounting, Row};
+use super::advice::Advised;
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
 use super::words::{duration, first_lines, short};
@@ -23,6 +24,7 @@ pub fn render(report: &Report) -> String {
     write_timeline(&mut out, report);
     write_mounts(&mut out, report);
     write_accounting(&mut out, report);
+    write_advice(&mut out, report);
     write_decision(&mut out, report);
     write_rest(&mut out, report);
     out
@@ -194,6 +196,28 @@ fn write_decision(out: &mut String, report: &Report) {
         out.push_str("\nLiveness probe for consumers:\n\n");
         write_block(out, "", "yaml", &probe.lines().map(str::to_owned).collect::<Vec<_>>());
     }
+}
+
+fn write_advice(out: &mut String, report: &Report) {
+    let Some(advice) = Advised::of(report) else { return };
+    let _ = writeln!(out, "\n## What was tried\n");
+    if let Some(cause) = advice.cause {
+        let _ = writeln!(out, "Cause: {} ({})\n", text(&cause.title), cause.confidence);
+    }
+    let _ = writeln!(out, "**{}**\n", text(advice.head));
+    write_block(out, "", "", &advice.text.lines().map(str::to_owned).collect::<Vec<_>>());
+    for (title, list) in [("Also for good", &advice.for_good), ("For now", &advice.now)] {
+        for one in list {
+            let _ = writeln!(
+                out,
+                "- {title}: {}: {}; costs {}",
+                text(&one.words),
+                text(&one.outcome()),
+                one.cost.as_str()
+            );
+        }
+    }
+    let _ = writeln!(out, "\n{}", text(&advice.count));
 }
 
 fn write_rest(out: &mut String, report: &Report) {

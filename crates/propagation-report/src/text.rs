@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::accounting::Accounting;
+use super::advice::Advised;
 use super::graph::{self, Picture};
 pub use super::words::one_line;
 use super::words::{first_lines, short};
@@ -69,6 +70,7 @@ pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
         write_logs(&mut out, report, colour);
     }
     write_cleanup(&mut out, report);
+    write_advice(&mut out, report, colour, verbose);
     out
 }
 
@@ -270,6 +272,41 @@ fn write_cleanup(out: &mut String, report: &Report) {
         let _ = writeln!(out, "  could not clean up: {}", one_line(failure));
     }
 }
+
+/// One cause, one change, and what the experiment measured; these are the last lines.
+fn write_advice(out: &mut String, report: &Report, colour: Colour, all: bool) {
+    let Some(advice) = Advised::of(report) else { return };
+    let _ = writeln!(out, "\n{}", colour.bold("What to do"));
+    if let Some(cause) = advice.cause {
+        let words = format!("{} ({}: {})", cause.title, cause.confidence, cause.id);
+        let _ = writeln!(out, "  Cause: {}", one_line(&words));
+    }
+    let _ = writeln!(out, "  {}", colour.bold(&one_line(advice.head)));
+    for line in advice.text.lines() {
+        let _ = writeln!(out, "      {}", one_line(line));
+    }
+    for (title, list) in [("Also for good", &advice.for_good), ("For now", &advice.now)] {
+        let shown = if all { list.len() } else { OTHERS };
+        for other in list.iter().take(shown) {
+            let words = format!("{title}: {}: {}.", other.words, other.outcome());
+            let _ = writeln!(out, "  {}", one_line(&words));
+            let side_effects = other.tried().map_or(&[][..], |tried| &tried.side_effects);
+            for effect in side_effects.iter().take(shown) {
+                let _ = writeln!(out, "      {}", one_line(&effect.to_string()));
+            }
+        }
+    }
+    if all {
+        for one in advice.in_vain {
+            let words = format!("{}: {}.", one.words, one.outcome());
+            let _ = writeln!(out, "  {}", one_line(&words));
+        }
+    }
+    let _ = writeln!(out, "  {}", one_line(&advice.count));
+}
+
+/// How many changes beside the first are shown of each kind, unless all are asked for.
+const OTHERS: usize = 2;
 
 #[cfg(test)]
 mod tests {

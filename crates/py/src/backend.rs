@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use propagation_backend_k8s::{self as k8s, Access, K8sOptions, parse_toleration};
+use propagation_core::experiments::Budget;
 use propagation_core::{Error, ErrorKind, Report, Runner};
 use pyo3::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -166,6 +167,11 @@ pub(crate) enum Chosen {
 }
 
 impl Chosen {
+    /// Whether it is simulated nodes of this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        !matches!(self, Self::K8s(_))
+    }
+
     /// Carries a run out on it.
     ///
     /// # Errors
@@ -191,4 +197,17 @@ impl Chosen {
             }
         }
     }
+}
+
+/// Lets a runner try changes on simulated nodes of this machine.
+#[cfg(target_os = "linux")]
+pub(crate) fn with_experiments(runner: Runner, budget: Budget) -> Runner {
+    let bench = std::sync::Arc::new(propagation_backend_local::LocalBackend::new());
+    runner.with_experiments(bench, budget)
+}
+
+/// Says that nothing can be tried on this machine.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn with_experiments(runner: Runner, _: Budget) -> Runner {
+    runner.without_bench("simulated nodes need Linux")
 }

@@ -174,6 +174,101 @@ impl Cause {
     }
 }
 
+/// A single change, and what came of it.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(Clone, PartialEq)]
+pub(crate) struct Experiment {
+    /// What is changed, in a word.
+    what: String,
+    /// The workloads that it touches; empty for the node.
+    on: Vec<String>,
+    /// The change as an order.
+    words: String,
+    /// A command, or a fragment of a manifest; empty where the words are all there is.
+    text: String,
+    /// What it costs.
+    cost: &'static str,
+    /// Whether it is a change of the set-up, which stays; otherwise it is done once.
+    for_good: bool,
+    /// Whether it heals everybody; none when it was not tried.
+    heals: Option<bool>,
+    /// Who was wrong without it and is right with it.
+    healed: Vec<String>,
+    /// After how many milliseconds the last of them read again.
+    after_ms: Option<f64>,
+    /// Who was right without it and is wrong with it.
+    worse: Vec<String>,
+    /// What else is different.
+    side_effects: Vec<String>,
+    /// What came of it, in words.
+    outcome: String,
+}
+
+impl From<&core::Experiment> for Experiment {
+    fn from(experiment: &core::Experiment) -> Self {
+        let tried = experiment.tried();
+        let names = |list: Option<&Vec<_>>| -> Vec<String> {
+            list.into_iter()
+                .flatten()
+                .map(propagation_core::observation::Actor::to_string)
+                .collect()
+        };
+        let what = serde_json::to_value(experiment.change.what).unwrap_or_default();
+        let what = match &what {
+            serde_json::Value::String(word) => word.clone(),
+            other => other["repair"].as_str().unwrap_or_default().to_owned(),
+        };
+        Self {
+            what,
+            on: experiment.change.on.clone(),
+            words: experiment.words.clone(),
+            text: experiment.text.clone(),
+            cost: experiment.cost.as_str(),
+            for_good: experiment.for_good,
+            heals: tried.map(|tried| tried.heals),
+            healed: names(tried.map(|tried| &tried.healed)),
+            after_ms: tried.and_then(|tried| tried.after).map(|after| after.ms),
+            worse: names(tried.map(|tried| &tried.worse)),
+            side_effects: tried
+                .map(|tried| tried.side_effects.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            outcome: experiment.outcome(),
+        }
+    }
+}
+
+#[pymethods]
+impl Experiment {
+    fn __repr__(&self) -> String {
+        format!("<Experiment {}: {}>", self.words, self.outcome)
+    }
+}
+
+/// What to do, by the experiments.
+#[pyclass(frozen, get_all, eq, module = "propagation")]
+#[derive(PartialEq)]
+pub(crate) struct Advice {
+    /// One change and what it does, in a sentence.
+    head: String,
+    /// What brings the mount back this minute, the cheapest first.
+    now: Vec<Experiment>,
+    /// Changes of the set-up with which it does not happen, the cheapest first.
+    for_good: Vec<Experiment>,
+    /// How many changes were tried.
+    tried: u64,
+    /// How many could not be tried.
+    not_tried: u64,
+    /// How long all experiments took, in milliseconds.
+    took_ms: f64,
+}
+
+#[pymethods]
+impl Advice {
+    fn __repr__(&self) -> String {
+        format!("<Advice {}>", self.head)
+    }
+}
+
 /// One thing that was done in a run.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
@@ -556,6 +651,30 @@ impl Report {
     #[getter]
     fn causes(&self) -> Vec<Cause> {
         self.report.diagnosis.iter().map(Cause::from).collect()
+    }
+
+    /// Single changes of the scenario, each tried on a simulated node of its own.
+    #[getter]
+    fn experiments(&self) -> Vec<Experiment> {
+        self.report.experiments.iter().map(Experiment::from).collect()
+    }
+
+    /// What to do, by the experiments; none where there were none.
+    #[getter]
+    fn advice(&self) -> Option<Advice> {
+        let advice = self.report.advice.as_ref()?;
+        let all = |changes: &[core::Change]| {
+            let found = changes.iter().filter_map(|change| self.report.experiment(change));
+            found.map(Experiment::from).collect()
+        };
+        Some(Advice {
+            head: advice.head.clone(),
+            now: all(&advice.now),
+            for_good: all(&advice.for_good),
+            tried: advice.tried,
+            not_tried: advice.not_tried,
+            took_ms: advice.took_ms,
+        })
     }
 
     /// What was done, in order of time.

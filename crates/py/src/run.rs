@@ -1,7 +1,9 @@
 //! Starts a run on a thread of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use propagation_core::experiments::Budget;
 use propagation_core::phase::{self, Phase};
 use propagation_core::suggest::nearest;
 use propagation_core::{Error, ErrorKind, RunId, Runner};
@@ -10,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::backend::Named;
+use crate::backend::{Chosen, Named, with_experiments};
 use crate::error::{OrRaise, invalid};
 use crate::event::Item;
 use crate::job::{Feed, Job, Worker};
@@ -26,7 +28,7 @@ use crate::scenario::Scenario;
 /// `observations` says whether events for observations are wanted, `log_level` from which level of
 /// `logging` lines are.
 #[pyfunction]
-#[pyo3(signature = (scenario, *, backend, phases, observations, log_level, keep, run_id))]
+#[pyo3(signature = (scenario, *, backend, phases, observations, log_level, keep, run_id, experiments))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
 pub(crate) fn run(
     py: Python<'_>,
@@ -37,6 +39,7 @@ pub(crate) fn run(
     log_level: u8,
     keep: bool,
     run_id: Option<&str>,
+    experiments: Option<Experiments>,
 ) -> PyResult<Job> {
     let start = || {
         let backend = backend.read()?;
@@ -46,6 +49,9 @@ pub(crate) fn run(
             .with_cancellation(cancellation.clone())
             .with_keep(keep)
             .with_events(sink(feed.clone(), observations));
+        if let Some(budget) = budget(experiments, &backend)? {
+            runner = with_experiments(runner, budget);
+        }
         if let Some(phases) = phases {
             runner = runner.with_phases(chosen(phases, &feed)?);
         }
@@ -70,6 +76,34 @@ pub(crate) fn run(
         Ok(job)
     };
     start().or_raise(py)
+}
+
+/// How long experiments may take: seconds, `all` or `off`.
+#[derive(FromPyObject)]
+pub(crate) enum Experiments {
+    #[pyo3(transparent, annotation = "float")]
+    Seconds(f64),
+    #[pyo3(transparent, annotation = "str")]
+    Word(String),
+}
+
+/// The time for experiments; none where there are to be none.
+fn budget(wanted: Option<Experiments>, backend: &Chosen) -> Result<Option<Budget>, Error> {
+    match wanted {
+        None => Ok(backend.is_local().then(Budget::default)),
+        Some(Experiments::Word(word)) if word == "off" => Ok(None),
+        Some(Experiments::Word(word)) if word == "all" => Ok(Some(Budget::all())),
+        Some(Experiments::Word(word)) => {
+            let fix = "use a number of seconds, \"all\" or \"off\"";
+            Err(invalid("read experiments", format!("{word:?} is no time"), fix))
+        }
+        Some(Experiments::Seconds(seconds)) => {
+            let time = Duration::try_from_secs_f64(seconds).map_err(|error| {
+                invalid("read experiments", error.to_string(), "use a number of seconds above 0")
+            })?;
+            Ok(Some(Budget::of(time)))
+        }
+    }
 }
 
 /// Carries the run out. Given up, the node is left to its own best effort.

@@ -4,6 +4,7 @@
 //! Every text of the report goes through `shown`, and maud escapes what comes out, so nothing in a
 //! path or a log can become markup.
 
+mod advice;
 mod details;
 mod index;
 mod mounts;
@@ -74,6 +75,7 @@ fn sections(report: &Report) -> Vec<Section> {
         sections.extend(content.map(|content| Section { id, title, content }));
     };
     add("causes", "Why", summary::causes(report));
+    add("experiments", "What was tried", advice::section(report));
     add("next", "What to do", summary::next_steps(report));
     add("timeline", "Who could read the mount when", timeline::section(report));
     add("mounts", "Mount graph", mounts::section(report));

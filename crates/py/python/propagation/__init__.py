@@ -36,6 +36,7 @@ from propagation._matrix import Cell, matrix, matrix_async
 from propagation._native import VERSION as __version__
 from propagation._native import (
     Act,
+    Advice,
     Answer,
     Cause,
     Check,
@@ -44,6 +45,7 @@ from propagation._native import (
     Cleanup,
     Decided,
     Expectations,
+    Experiment,
     Fix,
     K8sBackend,
     Measurements,
@@ -66,6 +68,7 @@ from propagation._types import Event, Observer, Outcome
 __all__ = [
     "FIVE_PHASES",
     "Act",
+    "Advice",
     "AgentVersionError",
     "Answer",
     "AsyncK8sNode",
@@ -87,6 +90,7 @@ __all__ = [
     "Error",
     "Event",
     "Expectations",
+    "Experiment",
     "Fix",
     "HostError",
     "InternalError",

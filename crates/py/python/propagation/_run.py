@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from propagation._types import AnyBackend, Event, Observer, Options, ScenarioLike
+    from propagation._types import AnyBackend, Event, Experiments, Observer, Options, ScenarioLike
 
 _LOG = logging.getLogger("propagation")
 
@@ -32,6 +32,7 @@ def run(
     on_event: Observer | None = None,
     keep: bool = False,
     run_id: str | None = None,
+    experiments: Experiments | None = None,
     **options: Unpack[Options],
 ) -> _native.Report:
     """Run a scenario and return its report.
@@ -45,6 +46,9 @@ def run(
         on_event: is called with every event, in this thread.
         keep: leave everything standing at the end, to look at it.
         run_id: a name for the run; made up when left out.
+        experiments: how many seconds single changes of the scenario may be tried on simulated nodes of
+            this machine, `"all"` for as long as it takes, `"off"` for not at all. When left out, 1 s
+            where a run on this machine does not come out as it should.
         options: what `Scenario` takes by keyword, instead of a scenario.
 
     Ctrl-C, or what `on_event` or a phase raises, cancels the run. It cleans up before the exception
@@ -58,7 +62,13 @@ def run(
         Error: the tool could not do its work. What was found out is never an error.
     """
     with start(
-        scenario, backend=backend, phases=phases, keep=keep, run_id=run_id, **options
+        scenario,
+        backend=backend,
+        phases=phases,
+        keep=keep,
+        run_id=run_id,
+        experiments=experiments,
+        **options,
     ) as going:
         return going._to_end(on_event)
 
@@ -71,6 +81,7 @@ async def run_async(
     on_event: Observer | None = None,
     keep: bool = False,
     run_id: str | None = None,
+    experiments: Experiments | None = None,
     **options: Unpack[Options],
 ) -> _native.Report:
     """Run a scenario and return its report, as `run` does, without blocking the event loop.
@@ -79,7 +90,13 @@ async def run_async(
     which cleans up before `asyncio.CancelledError` goes on.
     """
     async with start_async(
-        scenario, backend=backend, phases=phases, keep=keep, run_id=run_id, **options
+        scenario,
+        backend=backend,
+        phases=phases,
+        keep=keep,
+        run_id=run_id,
+        experiments=experiments,
+        **options,
     ) as going:
         return await going._to_end(on_event)
 
@@ -91,6 +108,7 @@ def start(
     phases: Sequence[AnyPhase] | None = None,
     keep: bool = False,
     run_id: str | None = None,
+    experiments: Experiments | None = None,
     **options: Unpack[Options],
 ) -> Run:
     """Start a run and iterate over its events; arguments are those of `run`.
@@ -102,7 +120,7 @@ def start(
                 print(event)
         print(run.report)
     """
-    return Run(_start(scenario, options, backend, phases, keep, run_id))
+    return Run(_start(scenario, options, backend, phases, keep, run_id, experiments))
 
 
 def start_async(
@@ -112,10 +130,11 @@ def start_async(
     phases: Sequence[AnyPhase] | None = None,
     keep: bool = False,
     run_id: str | None = None,
+    experiments: Experiments | None = None,
     **options: Unpack[Options],
 ) -> AsyncRun:
     """Start a run and iterate over its events with ``async for``; otherwise as `start`."""
-    return AsyncRun(_start(scenario, options, backend, phases, keep, run_id))
+    return AsyncRun(_start(scenario, options, backend, phases, keep, run_id, experiments))
 
 
 class _Start:
@@ -128,12 +147,14 @@ class _Start:
         phases: Sequence[AnyPhase] | None,
         keep: bool,
         run_id: str | None,
+        experiments: Experiments | None,
     ) -> None:
         self.scenario = scenario
         self.backend = backend
         self.phases = () if phases is None else tuple(phases)
         self.keep = keep
         self.run_id = run_id
+        self.experiments = experiments
         self.pairs = None if phases is None else [_pair(phase) for phase in self.phases]
 
     def __call__(self, observations: bool) -> _native.Job:
@@ -146,6 +167,7 @@ class _Start:
             log_level=min(level, 255),
             keep=self.keep,
             run_id=self.run_id,
+            experiments=self.experiments,
         )
 
 
@@ -156,8 +178,10 @@ def _start(
     phases: Sequence[AnyPhase] | None,
     keep: bool,
     run_id: str | None,
+    experiments: Experiments | None,
 ) -> _Start:
-    return _Start(make_scenario(scenario, options), backend, phases, keep, run_id)
+    made = make_scenario(scenario, options)
+    return _Start(made, backend, phases, keep, run_id, experiments)
 
 
 def _pair(phase: AnyPhase) -> tuple[str, list[str] | None]:

@@ -60,6 +60,7 @@ Target = Literal["fuse", "bridge"]
 Scope = Literal["daemon", "container", "pod"]
 Stale = Literal["unmount", "stack", "fail"]
 Access = Literal["found", "ssh", "pod"]
+Experiments = Union[float, Literal["all", "off"]]
 AnyBackend = Union[Literal["local", "k8s"], _native.K8sBackend]
 
 

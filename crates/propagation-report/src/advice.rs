@@ -1,0 +1,60 @@
+//! What to do, by the experiments: the parts that every rendering shows.
+
+use propagation_model::Report;
+use propagation_model::cause::{Cause, NOTHING_WRONG};
+use propagation_model::report::{Change, Experiment};
+
+use super::words::duration;
+
+/// The advice of a report, with what it is about.
+#[derive(Debug, Clone)]
+pub struct Advised<'r> {
+    /// The first cause.
+    pub cause: Option<&'r Cause>,
+    /// One change and what it does, in a sentence.
+    pub head: &'r str,
+    /// What is copied to make that change; empty where the words are all there is.
+    pub text: &'r str,
+    /// Other changes of the set-up that heal.
+    pub for_good: Vec<&'r Experiment>,
+    /// What brings the mount back now.
+    pub now: Vec<&'r Experiment>,
+    /// What was tried and does not heal everybody, or could not be tried.
+    pub in_vain: Vec<&'r Experiment>,
+    /// How many were tried, in how long.
+    pub count: String,
+}
+
+impl<'r> Advised<'r> {
+    /// The advice of a report; none where nothing was tried.
+    pub fn of(report: &'r Report) -> Option<Self> {
+        let advice = report.advice.as_ref()?;
+        let all = |changes: &'r [Change]| -> Vec<&'r Experiment> {
+            changes.iter().filter_map(|change| report.experiment(change)).collect()
+        };
+        let (mut for_good, mut now) = (all(&advice.for_good), all(&advice.now));
+        let first = match (for_good.is_empty(), now.is_empty()) {
+            (false, _) => Some(for_good.remove(0)),
+            (true, false) => Some(now.remove(0)),
+            (true, true) => None,
+        };
+        let in_vain = report.experiments.iter().filter(|one| !one.heals()).collect();
+        let not_tried = match advice.not_tried {
+            0 => String::new(),
+            count => format!("; {count} were not"),
+        };
+        Some(Self {
+            cause: report.diagnosis.first().filter(|cause| cause.id.as_str() != NOTHING_WRONG),
+            head: &advice.head,
+            text: first.map_or("", |one| one.text.as_str()),
+            for_good,
+            now,
+            in_vain,
+            count: format!(
+                "{} single changes were tried in {}, each on a simulated node of its own{not_tried}.",
+                advice.tried,
+                duration(advice.took_ms)
+            ),
+        })
+    }
+}
