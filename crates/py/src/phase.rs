@@ -1,7 +1,6 @@
 //! A phase that is handed over to Python: the run waits while Python carries it out.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;

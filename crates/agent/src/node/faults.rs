@@ -156,7 +156,7 @@ fn begin(
             only_producers(container, fault)?;
             let errno = if name == "0" { Some(0) } else { errno_named(name) };
             let Some(errno) = errno else {
-                let reason = format!("{name} is no errno of Linux");
+                let reason = format!("unknown errno {name}");
                 return Err(failure(ErrorKind::InvalidInput, fault.to_string(), reason, None));
             };
             let command = ProgramCommand::Errors { errno };

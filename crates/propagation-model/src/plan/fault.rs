@@ -53,11 +53,8 @@ impl Fault {
 
     /// Whether it ends another fault instead of doing one.
     pub fn ends_a_fault(&self) -> bool {
-        match self {
-            Self::Continue | Self::Slow(0) => true,
-            Self::Errors(errno) => errno == "0",
-            _ => false,
-        }
+        matches!(self, Self::Continue | Self::Slow(0))
+            || matches!(self, Self::Errors(errno) if errno == "0")
     }
 
     /// Whether the daemon is expected to be gone afterwards.

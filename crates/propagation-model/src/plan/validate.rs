@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec, step_problems,
+    Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
+    step_problems,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -61,7 +62,7 @@ impl Plan {
             if !names.insert(&workload.name) {
                 problems.push(Problem::new(
                     format!("{at}.name"),
-                    format!("the name {:?} is used twice", workload.name),
+                    format!("duplicate name {:?}", workload.name),
                     "give every workload its own name",
                 ));
             }
@@ -94,7 +95,7 @@ impl Plan {
         if producers != 1 {
             return Some(Problem::new(
                 "workloads",
-                format!("{producers} producers, and the five phases need exactly 1"),
+                format!("{producers} producers; the five phases need exactly 1"),
                 "keep one workload with role producer",
             ));
         }
@@ -104,14 +105,13 @@ impl Plan {
             return Some(Problem::new(
                 "workloads",
                 format!(
-                    "a producer with {} cannot send its mount to the host",
+                    "a producer with {} does not propagate its mount to the node",
                     producer.propagation
                 ),
                 "use Bidirectional for the producer",
             ));
         }
-        let breaks =
-            |step: &Step| matches!(step.action, Action::Phase(PhaseName::StaleMount));
+        let breaks = |step: &Step| matches!(step.action, Action::Phase(PhaseName::StaleMount));
         if self.fault.ends_a_fault() && self.steps.iter().any(breaks) {
             return Some(Problem::new(
                 "fault",
@@ -122,7 +122,7 @@ impl Plan {
         if self.with_role(Role::Consumer).next().is_none() {
             return Some(Problem::new(
                 "workloads",
-                "no consumer, so nothing can be said about one",
+                "no consumer; the five phases need at least 1",
                 "add a workload with role consumer",
             ));
         }
@@ -135,7 +135,7 @@ impl Plan {
         (!known.contains(&engine.as_str()) && !engine.starts_with('/')).then(|| {
             Problem::new(
                 "node.runtime.engine",
-                format!("{engine:?} is no runtime"),
+                format!("unknown runtime {engine:?}"),
                 "use builtin, runc, crun, or the absolute path of an OCI runtime",
             )
         })
@@ -173,7 +173,7 @@ impl Plan {
             );
         }
         if ["all", "node", "runtime", "run"].contains(&workload.name.as_str()) {
-            let reason = format!("{:?} has a meaning of its own in steps", workload.name);
+            let reason = format!("{:?} is a reserved word in steps", workload.name);
             return problem("name", &reason, "use another name");
         }
         if workload.replicas == 0 {
@@ -189,7 +189,7 @@ impl Plan {
         }
         let role = match workload.role {
             Role::Producer if workload.replicas != 1 => {
-                problem("replicas", "several replicas of a producer", "use 1 replica")
+                problem("replicas", "a producer has one replica", "use 1 replica")
             }
             Role::Producer if workload.readers + workload.writers > 0 => problem(
                 "readers",
@@ -232,12 +232,11 @@ impl Plan {
             let at = format!("{at}.sub_path");
             if !relative(path) {
                 let reason = format!("{path:?} is not a clean relative path");
-                let fix =
-                    "write it from the volume down, without `.`, `..` and a slash at its ends";
+                let fix = "write a path relative to the volume, without `.`, `..` and a slash at its ends";
                 return Some(Problem::new(at, reason, fix));
             }
             if workload.host || workload.volume == Volume::File {
-                let reason = "there is no directory to take a part of";
+                let reason = "sub_path needs a volume that is a directory";
                 return Some(Problem::new(
                     at,
                     reason,
@@ -275,20 +274,20 @@ impl Plan {
         if fuse.keeper && !fuse.is_builtin() {
             return Some(Problem::new(
                 format!("{at}.keeper"),
-                "only the built-in filesystem gives its descriptor to a keeper",
+                "only the built-in filesystem can hand its descriptor to a keeper",
                 "leave out `keeper`, or `command`",
             ));
         }
         if let Some(name) = fuse.hidden() {
             return Some(Problem::new(
                 format!("{at}.environment.{name}"),
-                "its value is missing: a report holds only the names of variables",
-                "write the value in; with `run --with-secrets` reports hold the values too",
+                "no value: reports hold only the names of variables",
+                "write the value here; with `run --with-secrets` reports hold the values too",
             ));
         }
         let empty = fuse.prepare.iter().position(Vec::is_empty);
         empty.map(|index| {
-            let reason = "there is no program in it";
+            let reason = "no program given";
             Problem::new(
                 format!("{at}.prepare[{index}]"),
                 reason,

@@ -51,6 +51,17 @@ pub enum Role {
     Control,
 }
 
+impl Role {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+            Self::Control => "control",
+        }
+    }
+}
+
 /// Which host directory or file a workload's volume is.
 #[derive(
     Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
