@@ -89,7 +89,7 @@ pub(crate) fn where_it_ran(report: &Report) -> String {
 pub(crate) fn untouched(report: &Report) -> Option<String> {
     (report.backend == LOCAL).then(|| {
         let path = one_line(&report.plan.bridge.path);
-        format!("{path} was the simulated node's own: yours is not touched")
+        format!("The node had a {path} of its own; yours is not touched")
     })
 }
 
