@@ -11,7 +11,7 @@ use propagation_core::Report;
 use propagation_core::diagnosis::explain;
 use propagation_core::observation::{Actor, Observation, Via};
 use propagation_report::graph::{self, Picture};
-use propagation_report::text::Colour;
+use propagation_report::text::{Detail, Style};
 use propagation_report::{html, junit, markdown, text};
 
 /// Consumers, the project's limit for them in milliseconds, and how often the whole is timed.
@@ -57,7 +57,7 @@ fn drawing(report: &Report) -> (String, String) {
 /// Everything that `run --report` makes of a report; the size of the page.
 fn everything(report: &Report) -> usize {
     black_box(explain(report));
-    black_box(text::render(report, Colour::Plain, true));
+    black_box(text::render(report, Style::plain(Detail::Full)));
     black_box(report.to_json().expect("JSON"));
     black_box(markdown::render(report));
     black_box(junit::render(report));
@@ -109,7 +109,7 @@ fn bench(criterion: &mut Criterion, name: &str, report: &Report) {
     group.sample_size(20);
     group.bench_function("explain", |bencher| bencher.iter(|| explain(report)));
     group.bench_function("text", |bencher| {
-        bencher.iter(|| text::render(report, Colour::Plain, true));
+        bencher.iter(|| text::render(report, Style::plain(Detail::Full)));
     });
     group.bench_function("json", |bencher| bencher.iter(|| report.to_json()));
     group.bench_function("markdown", |bencher| bencher.iter(|| markdown::render(report)));

@@ -10,6 +10,7 @@ use propagation_core::plan::{
     Bridge, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
 };
 use propagation_core::{Error, ErrorKind};
+use propagation_report::text::Detail;
 
 /// Can a FUSE mount made in one container be used from another, what happens when its producer
 /// dies, and what brings it back? Answered with evidence.
@@ -26,11 +27,11 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation run --report ./result\n\n\
         Exit status: 0 full_success, 3 partial_success, 4 fundamental_failure, 5 inconclusive,\n\
         2 bad usage, 1 the tool failed, 130 interrupted; with --scenario 0 everything as expected,\n\
-        6 something else happened than a scenario expects; 7 something of the run is left and was named.\n\
-        SIGINT, SIGTERM and SIGHUP interrupt: what was made is removed, and what was found until then is\n\
-        shown.")]
+        5 every scenario was skipped, 6 a scenario came out otherwise (or, with --require all,\n\
+        something was skipped), 7 something of the run is left and was named. SIGINT, SIGTERM and\n\
+        SIGHUP interrupt: what was made is removed, and what was found until then is shown.")]
     Run(Box<RunOptions>),
-    /// Run every combination of axes, each on a node of its own, and draw the atlas.
+    /// Run every combination of axes and draw the atlas.
     #[command(after_help = "Examples:\n  propagation matrix --out ./atlas\n  \
         propagation matrix --axis fault=kill --axis volume=all\n  \
         propagation matrix --cell covering=shared,propagation=None,volume=bridge,\
@@ -38,15 +39,15 @@ pub(crate) enum Command {
         Writes cells.jsonl, atlas.html and atlas.md. Exit status: 0 all cells were run,\n\
         1 some failed, 2 bad usage, 130 interrupted (--resume goes on).")]
     Matrix(MatrixOptions),
-    /// Check whether this host can share FUSE mounts; starts and changes nothing.
+    /// Check whether this host can share FUSE mounts; change nothing.
     #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\
-        Exit status: 0 everything in order, 5 something is not, 1 this host cannot be looked at.")]
+        Exit status: 0 everything in order, 5 a check failed, 1 this host cannot be examined.")]
     Doctor(DoctorOptions),
-    /// Look once at a mount, without ever hanging; for liveness probes.
+    /// Probe a mount once without hanging; for liveness probes.
     ///
-    /// The look is made by a child process that is given up when the time is over, so that a daemon
-    /// that does not answer cannot hold the probe. In a container use `propagation-agent probe`: the
-    /// same in a file of its own, without any library.
+    /// A child process looks, and is given up when the time is over: a daemon that does not answer
+    /// cannot block the probe. In a container use `propagation-agent probe`, which does the same as one
+    /// static binary.
     #[command(after_help = "Example:\n  propagation probe /mnt/dfs --timeout 4s\n\n\
         Exit status:\n  \
         0 ok: mounted, and it answers\n  \
@@ -64,16 +65,16 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation report ./result/report.json --evidence\n  \
         propagation report ./result/report.json --format html > report.html")]
     Report(ReportOptions),
-    /// Remove what dead runs have left behind.
+    /// Remove what killed or kept runs have left.
     #[command(after_help = "Example:\n  propagation clean --list\n  \
         propagation clean --run-id 20261123t053012-ab12cd34",
         mut_arg("apply", |arg| arg.hide(true)), mut_arg("parallel", |arg| arg.hide(true)))]
     Clean(CleanOptions),
-    /// Write manifests that do the same by hand: kubectl apply -k DIR.
+    /// Write manifests for the same test by hand: kubectl apply -k DIR.
     #[command(after_help = "Example:\n  propagation manifests ./fuse-propagation-test\n  \
         kubectl apply -k ./fuse-propagation-test")]
     Manifests(crate::manifests::ManifestsOptions),
-    /// Write the agent as an image, for nodes without a registry.
+    /// Write the agent as a container image archive, for nodes without a registry.
     #[command(after_help = "Example:\n  propagation image agent.tar\n  \
         k3s ctr images import agent.tar")]
     Image(crate::image::ImageOptions),
@@ -81,7 +82,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation schema > report.schema.json\n  \
         propagation schema --scenario > scenario.schema.json")]
     Schema {
-        /// Of scenario files.
+        /// Print the schema of scenario files.
         #[arg(long)]
         scenario: bool,
     },
@@ -89,7 +90,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation completions bash > \
         /etc/bash_completion.d/propagation")]
     Completions {
-        /// Which shell.
+        /// Shell to complete for.
         shell: clap_complete::Shell,
     },
 }
@@ -136,13 +137,13 @@ pub(crate) enum BackendName {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum FaultName {
-    /// SIGKILL, and the namespaces go.
+    /// SIGKILL; the container's namespaces go with it.
     Kill,
     /// SIGTERM: a clean unmount.
     Terminate,
     /// The pod is deleted: SIGTERM, then SIGKILL.
     Delete,
-    /// The same by force, as `kubectl delete --force` does.
+    /// As `kubectl delete --force` does it.
     ForceDelete,
     /// SIGSTOP: the daemon hangs.
     Stop,
@@ -150,7 +151,7 @@ pub(crate) enum FaultName {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum VolumeName {
-    /// The bridge; the FUSE mountpoint is a directory in it.
+    /// The bridge, which contains the FUSE mountpoint.
     Bridge,
     /// The FUSE mountpoint itself.
     Mountpoint,
@@ -175,10 +176,38 @@ pub(crate) enum PropagationName {
 pub(crate) enum CoveringName {
     /// As systemd leaves `/`.
     Shared,
-    /// Receives, does not send.
+    /// Receives mounts, sends none.
     Slave,
-    /// As without systemd.
+    /// As on a node without systemd.
     Private,
+}
+
+/// What must not be skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Required {
+    /// Every scenario and every expectation.
+    All,
+}
+
+/// How much of a report to show.
+#[derive(Debug, Args)]
+pub(crate) struct Shown {
+    /// Show every check with its evidence, the mount graph and the logs.
+    #[arg(long, short = 'v', visible_alias = "verbose")]
+    evidence: bool,
+    /// Show the verdict and its fix only; no progress.
+    #[arg(long, short = 'q', conflicts_with = "evidence")]
+    pub(crate) quiet: bool,
+}
+
+impl Shown {
+    pub(crate) fn detail(&self) -> Detail {
+        match (self.quiet, self.evidence) {
+            (true, _) => Detail::Brief,
+            (false, false) => Detail::Normal,
+            (false, true) => Detail::Full,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -186,75 +215,76 @@ pub(crate) struct RunOptions {
     /// Where to run.
     #[arg(long, value_enum, default_value = "local")]
     pub(crate) backend: BackendName,
-    /// A scenario file, or a directory of them, instead of the five phases as the options below shape
-    /// them. Its name may be repeated.
+    /// Scenario file or directory to run instead of the five phases; may be repeated.
     #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["bridge", "fault", "volume",
           "propagation", "consumers", "producer_uid", "no_allow_other", "covering",
           "container_fuse_conf"])]
     pub(crate) scenario: Vec<PathBuf>,
-    /// What makes the containers of every scenario, whatever it says itself: `builtin`, `runc`, `crun`, or
-    /// the path of an OCI runtime.
+    /// Container runtime for every scenario, over what it says itself: `builtin`, `runc`, `crun`, or the
+    /// path of an OCI runtime.
     #[arg(long, value_name = "NAME|PATH", requires = "scenario")]
     pub(crate) runtime: Option<String>,
-    /// How many scenarios run at a time: 2, or 1 on a cluster's node, where all use the same bridge.
+    /// Scenarios to run at a time [default: 2; on a cluster 1, because all use the same bridge].
     #[arg(long, value_name = "N", requires = "scenario",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
-    /// The host directory that the workloads share.
+    /// Directory of the node that the workloads share.
     #[arg(long, value_name = "PATH", value_parser = parse_bridge,
           default_value_t = Bridge::default().path)]
     pub(crate) bridge: String,
-    /// What happens to the producer.
+    /// Fault to inject into the producer.
     #[arg(long, value_enum, default_value = "kill")]
     fault: FaultName,
-    /// Which directory the consumers' volume is.
+    /// Directory that the consumers mount as their volume.
     #[arg(long, value_enum, default_value = "bridge")]
     volume: VolumeName,
-    /// Mount propagation of the consumers; Docker's names rprivate, rslave and rshared will do.
+    /// Mount propagation of the consumers, by Kubernetes' name or Docker's (rprivate, rslave, rshared).
     #[arg(long, value_enum, ignore_case = true, default_value = "HostToContainer")]
     propagation: PropagationName,
-    /// How many consumers, half of them started before the mount.
+    /// Number of consumers; half of them start before the mount.
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..))]
     consumers: u32,
-    /// As which user the producer runs; others than 0 mount through fusermount3.
+    /// UID of the producer; a non-root producer mounts through fusermount3.
     #[arg(long, value_name = "UID", default_value_t = 0)]
     producer_uid: u32,
     /// Mount without allow_other.
     #[arg(long)]
     no_allow_other: bool,
-    /// Propagation of the mount that covers the bridge on a simulated node.
+    /// Propagation of the mount under the bridge on a simulated node.
     #[arg(long, value_enum, default_value = "shared")]
     covering: CoveringName,
-    /// Content of the containers' own /etc/fuse.conf on a simulated node.
+    /// Content of /etc/fuse.conf in the containers of a simulated node.
     #[arg(long, value_name = "TEXT")]
     container_fuse_conf: Option<String>,
-    /// Try single changes of the plan on simulated nodes, and say which of them heal: within this time (1 s
-    /// where a run of one plan on this machine does not come out as it should), `all` for as long as it
-    /// takes, or `off`.
+    /// Try single changes of the plan on simulated nodes and say which heal: for this time (1 s where a
+    /// run of one plan on this machine does not come out as it should), `all` for as long as it takes, or
+    /// `off`.
     #[arg(long, value_name = "TIME|all|off", value_parser = parse_experiments)]
     pub(crate) experiments: Option<Experiments>,
-    /// Each run ends after this time at the latest: 5m, or what a scenario says itself.
+    /// Time limit of a run [default: 5m, or what the scenario says].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
-    /// How the result is printed; of several scenarios or nodes as text or json.
+    /// Output format; text or json for several scenarios or nodes.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: ReportFormat,
-    /// Write the report in every format, and the log, into this directory.
+    /// Directory to write the report to, in every format, with the log.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
-    /// Keep the values of `fuse.environment` in the report, which otherwise holds their names only.
+    /// Keep the values of `fuse.environment` in the report, not only their names.
     #[arg(long, requires = "scenario")]
     pub(crate) with_secrets: bool,
-    /// Where the log of the run goes.
+    /// Directory for the log of the run.
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,
-    /// Leave everything standing at the end, to look at it.
+    /// Leave the node standing at the end.
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Show the evidence of every check, not only of those that failed.
-    #[arg(long)]
-    pub(crate) evidence: bool,
+    #[command(flatten)]
+    pub(crate) shown: Shown,
+    /// Count a skip as a failure: exit status 6 when a scenario or an expectation was skipped.
+    #[arg(long, value_enum, value_name = "all", requires = "scenario")]
+    pub(crate) require: Option<Required>,
     #[command(flatten)]
     pub(crate) cluster: ClusterOptions,
 }
@@ -330,7 +360,7 @@ impl RunOptions {
         if matches!(self.format, ReportFormat::Text | ReportFormat::Json) {
             return Ok(());
         }
-        let reason = "this format holds one report, and there are several";
+        let reason = "this format holds one report, here are several";
         Err(Error::new(ErrorKind::InvalidInput, "read --format", reason)
             .with_fix("use text or json; --report DIR writes each report in every format"))
     }
@@ -354,32 +384,32 @@ impl RunOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct MatrixOptions {
-    /// Values of an axis, `NAME=VALUE,VALUE`; `all` is every value. May be repeated.
+    /// Values of an axis, such as fault=kill,stop, or fault=all; may be repeated.
     #[arg(long, value_name = "NAME=VALUES")]
     pub(crate) axis: Vec<String>,
-    /// A file with the values of axes, as a YAML map.
+    /// YAML file with the values of axes.
     #[arg(long, value_name = "FILE")]
     pub(crate) axes: Option<PathBuf>,
     /// Run one cell only and print its report.
     #[arg(long, value_name = "ID", conflicts_with_all = ["axis", "axes", "resume", "reports"])]
     pub(crate) cell: Option<String>,
-    /// Where the results go.
+    /// Directory for the results.
     #[arg(long, value_name = "DIR", default_value = "./propagation-matrix")]
     pub(crate) out: PathBuf,
-    /// How many cells run at a time.
+    /// Cells to run at a time.
     #[arg(long, value_name = "N", default_value_t = 6,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: u16,
-    /// Run only the cells that the questions of atlas.md are about.
+    /// Run only the cells that docs/atlas.md asks about.
     #[arg(long)]
     pub(crate) only_documented: bool,
-    /// Keep the report of every cell, about 40 kB each, and link to it from atlas.html.
+    /// Keep the report of every cell (about 40 kB each), linked from atlas.html.
     #[arg(long)]
     pub(crate) reports: bool,
-    /// Go on where an earlier run with the same axes and directory ended.
+    /// Continue an earlier run with the same axes and directory.
     #[arg(long)]
     pub(crate) resume: bool,
-    /// How the report of one cell is printed.
+    /// Output format of one cell.
     #[arg(long, value_enum, default_value = "text", requires = "cell")]
     pub(crate) format: ReportFormat,
     /// Show the evidence of every check of one cell.
@@ -389,17 +419,17 @@ pub(crate) struct MatrixOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
-    /// The host directory that workloads are to share.
+    /// Directory that the workloads will share.
     #[arg(long, value_name = "PATH", value_parser = parse_bridge,
           default_value_t = Bridge::default().path)]
     pub(crate) bridge: String,
-    /// As which user the producer will run.
+    /// UID of the producer.
     #[arg(long, value_name = "UID", default_value_t = 0)]
     pub(crate) producer_uid: u32,
-    /// How the result is printed.
+    /// Output format.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
-    /// How long looking may take.
+    /// Time limit of the check.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5s")]
     pub(crate) timeout: Duration,
 }
@@ -408,38 +438,37 @@ pub(crate) struct DoctorOptions {
 pub(crate) struct ProbeOptions {
     /// The mountpoint.
     pub(crate) path: String,
-    /// How long an answer may take.
+    /// Time limit for an answer.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2s")]
     pub(crate) timeout: Duration,
-    /// A file that must be readable in the mount.
+    /// File that must be readable in the mount.
     #[arg(long, value_name = "NAME")]
     pub(crate) sentinel: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportOptions {
-    /// The report.json of a run.
+    /// report.json of a run.
     pub(crate) file: PathBuf,
-    /// How it is printed.
+    /// Output format.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: ReportFormat,
-    /// Show the evidence of every check, not only of those that failed.
-    #[arg(long)]
-    pub(crate) evidence: bool,
+    #[command(flatten)]
+    pub(crate) shown: Shown,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanOptions {
-    /// Only this run, even if it goes on.
+    /// Clean this run only, even while it is running.
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
-    /// Also runs that go on right now.
+    /// Clean runs that are still running too.
     #[arg(long)]
     pub(crate) all: bool,
-    /// Only say what is left.
+    /// List what is left, remove nothing.
     #[arg(long)]
     pub(crate) list: bool,
-    /// Where to look.
+    /// Where to clean.
     #[arg(long, value_enum, default_value = "local")]
     pub(crate) backend: BackendName,
     #[command(flatten)]

@@ -18,7 +18,7 @@ use crate::{output, run};
 /// How the node itself is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum AccessName {
-    /// Over ssh when ssh has been told of the node, otherwise through a pod.
+    /// Over ssh where the ssh configuration names the node, otherwise through a pod.
     #[default]
     Found,
     /// Over ssh, with the user's own configuration.
@@ -31,49 +31,49 @@ enum AccessName {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Options of --backend k8s")]
 pub(crate) struct ClusterOptions {
-    /// Another kubeconfig than $KUBECONFIG or ~/.kube/config; it is only read.
+    /// Kubeconfig [default: $KUBECONFIG or ~/.kube/config]; it is only read.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Another context than the current one.
+    /// Context of the kubeconfig [default: the current one].
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// The node, or several with commas; without, the first that can carry a run.
+    /// Node, or several separated by commas [default: the first that can carry a run].
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     node: Vec<String>,
-    /// Every node, side by side.
+    /// Run on every node.
     #[arg(long, conflicts_with_all = ["node", "selector"])]
     all_nodes: bool,
-    /// The nodes with these labels.
+    /// Run on the nodes with these labels.
     #[arg(long, value_name = "LABELS", conflicts_with = "node")]
     selector: Option<String>,
-    /// How many nodes are run on at a time: 8, if nothing is said.
+    /// Nodes to run on at a time [default: 8].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
-    /// A namespace to work in, instead of one made for the run; it has to carry this program's label.
+    /// Namespace to use instead of one made for the run; it must have this program's label.
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
-    /// An image with the agent, for nodes that it cannot be brought onto.
+    /// Image with the agent, for nodes that it cannot be copied to.
     #[arg(long, value_name = "REF")]
     image: Option<String>,
-    /// How the node itself is reached.
+    /// How to reach the node itself.
     #[arg(long, value_enum)]
     access: Option<AccessName>,
-    /// Another file than ~/.ssh/config.
+    /// Ssh configuration [default: ~/.ssh/config].
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// Another user than the ssh configuration says; others than root need sudo without a password.
+    /// Ssh user [default: as the ssh configuration says]; a non-root user needs sudo without a password.
     #[arg(long, value_name = "NAME")]
     ssh_user: Option<String>,
-    /// Appended to a node's name to give the host's, such as .lan.
+    /// Suffix that makes a node's name a host name, such as .lan.
     #[arg(long, value_name = "SUFFIX")]
     ssh_domain: Option<String>,
-    /// Over ssh: import the agent as an image, instead of using one that the node has.
+    /// Import the agent as an image over ssh, instead of using one that the node has.
     #[arg(long)]
     import_image: bool,
-    /// A taint that does not matter: KEY[=VALUE][:EFFECT], or * for every one.
+    /// Taint to tolerate: KEY[=VALUE][:EFFECT], or * for all.
     #[arg(long, value_name = "TAINT")]
     tolerate: Vec<String>,
-    /// Put user_allow_other into the node's /etc/fuse.conf for the time of the run.
+    /// Add user_allow_other to the node's /etc/fuse.conf during the run.
     #[arg(long)]
     apply: bool,
 }
@@ -167,7 +167,10 @@ pub(crate) async fn run(
     let runs = nodes.into_iter().map(|node| {
         let backend = backend.for_node(&node);
         async move {
-            let show = |log| Progress::of_many(log, &node);
+            let show = |log| match options.shown.quiet {
+                true => Progress::quiet(log),
+                false => Progress::of_many(log, &node),
+            };
             let ran = carry_out(options, options.plan(), &backend, cancellation, show).await;
             (node, ran)
         }

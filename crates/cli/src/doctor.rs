@@ -10,7 +10,7 @@ use propagation_core::mountinfo::{MountEntry, MountGraph, MountPath, MountTable}
 use propagation_core::phase::check_host;
 use propagation_core::plan::{Bridge, Plan};
 use propagation_core::report::{Check, Status};
-use propagation_report::text::{Colour, one_line, sign, write_cause};
+use propagation_report::text::{Colour, lay_out, one_line, sign, write_cause};
 use serde::Serialize;
 
 use crate::args::{DoctorOptions, Format};
@@ -30,7 +30,11 @@ pub(crate) fn main(options: &DoctorOptions) -> Result<Exit, Error> {
     let examination = Examination::new(facts, &mounts()?, &plan);
     match options.format {
         Format::Json => output::json(&examination.to_json()?)?,
-        Format::Text => output::text(&examination.render(output::colour(&io::stdout())))?,
+        Format::Text => {
+            let stdout = io::stdout();
+            let text = examination.render(output::colour(&stdout));
+            output::text(&lay_out(&text, output::width(&stdout)))?;
+        }
     }
     let failed = examination.checks.iter().any(|check| check.status == Status::Failed);
     Ok(if failed || !examination.causes.is_empty() { Exit::NotInOrder } else { Exit::Success })

@@ -12,7 +12,7 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct ImageOptions {
-    /// The archive that is written.
+    /// Archive to write.
     pub(crate) file: PathBuf,
 }
 

@@ -15,25 +15,25 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct ManifestsOptions {
-    /// The directory that they are written into; it is made.
+    /// Directory to write them to; it is created.
     pub(crate) directory: PathBuf,
-    /// The host directory that the pods share.
+    /// Directory of the node that the pods share.
     #[arg(long, value_name = "PATH", value_parser = crate::args::parse_bridge,
           default_value_t = Bridge::default().path)]
     bridge: String,
-    /// The node for all pods.
+    /// Node for all pods.
     #[arg(long, value_name = "NAME", conflicts_with = "selector")]
     node: Option<String>,
-    /// Labels of the nodes for the pods: KEY=VALUE, several with commas.
+    /// Labels of the nodes for the pods: KEY=VALUE, separated by commas.
     #[arg(long, value_name = "LABELS")]
     selector: Option<String>,
     /// The namespace.
     #[arg(long, value_name = "NAME", default_value = "fuse-test")]
     namespace: String,
-    /// The image with the agent; see `propagation image`.
+    /// Image with the agent; see `propagation image`.
     #[arg(long, value_name = "REF")]
     image: Option<String>,
-    /// A taint that does not matter: KEY[=VALUE][:EFFECT], or * for every one.
+    /// Taint to tolerate: KEY[=VALUE][:EFFECT], or * for all.
     #[arg(long, value_name = "TAINT")]
     tolerate: Vec<String>,
     /// Give the consumers a liveness probe that restarts them when the mount is dead or hangs.

@@ -16,6 +16,7 @@ use propagation_core::fake::FakeBackend;
 use propagation_core::matrix::{self, Cell, Matrix, run_cell};
 use propagation_core::{Error, ErrorKind, Report, Runner, input, scenario};
 use propagation_report::html;
+use propagation_report::text::Detail;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::MatrixOptions;
@@ -100,7 +101,8 @@ fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
         signals.abort();
         report
     })?;
-    report::print(&report, options.format, options.evidence)?;
+    let detail = if options.evidence { Detail::Full } else { Detail::Normal };
+    report::print(&report, options.format, detail)?;
     Ok(Exit::Outcome(report.verdict.outcome()))
 }
 
@@ -141,8 +143,12 @@ fn before(path: &Path, matrix: &Selection) -> Result<Vec<Cell>, Error> {
         };
         if cells.len() >= matrix.len() || cell.id != matrix.cell(cells.len()).id {
             let operation = format!("go on with {}", path.display());
-            return Err(Error::new(ErrorKind::InvalidInput, operation, "it is of another matrix")
-                .with_fix("name the same axes again, or another directory with --out"));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                operation,
+                "it belongs to another matrix",
+            )
+            .with_fix("name the same axes again, or another directory with --out"));
         }
         cells.push(cell);
     }

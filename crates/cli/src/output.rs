@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use propagation_core::{Error, ErrorKind};
-use propagation_report::text::Colour;
+use propagation_report::text::{Colour, Detail, Style};
 use serde_json::Value;
 
 /// Writes text and its end of line.
@@ -35,4 +35,24 @@ pub(crate) fn colour(stream: &impl IsTerminal) -> Colour {
     let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if stream.is_terminal() && !forbidden { Colour::Ansi } else { Colour::Plain }
+}
+
+/// Columns of a terminal; none where the stream is not one.
+#[cfg(unix)]
+pub(crate) fn width(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(stream)?;
+    stream.is_terminal().then_some(usize::from(width.0))
+}
+
+/// Columns of a terminal; none where the stream is not one.
+#[cfg(not(unix))]
+pub(crate) fn width(stream: &impl IsTerminal) -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size()?;
+    stream.is_terminal().then_some(usize::from(width.0))
+}
+
+/// How a report is shown on standard output.
+pub(crate) fn style(detail: Detail) -> Style {
+    let stdout = io::stdout();
+    Style { colour: colour(&stdout), detail, width: width(&stdout) }
 }

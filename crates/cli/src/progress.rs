@@ -79,17 +79,21 @@ impl Progress {
                 self.log.line(&format!("phase {} {status}", phase.id));
                 let mark = self.colour.paint(phase.status, sign(phase.status));
                 let name = one_line(&phase.id);
-                self.show(&format!("{mark} {name} {status} ({:.1} ms)", phase.duration_ms));
+                // On a terminal the bar has shown it, and the report follows.
+                if self.bar.is_hidden() {
+                    self.show(&format!("{mark} {name} {status} ({:.1} ms)", phase.duration_ms));
+                }
             }
             Event::Decided(report) => {
                 let verdict = &report.verdict;
-                // Cleaning up a cluster takes longer than the run did.
-                self.note(&format!(
-                    "verdict {}: {}",
-                    verdict.outcome().as_str(),
-                    verdict.summary()
-                ));
-                self.bar.set_message("cleaning up");
+                let outcome = verdict.outcome().as_str();
+                let words = format!("verdict {outcome}: {}", verdict.summary());
+                self.log.line(&words);
+                // Cleaning up a cluster takes longer than the run did. On a terminal the report follows.
+                if self.bar.is_hidden() {
+                    self.show(&one_line(&words));
+                }
+                self.bar.set_message(format!("{outcome}; cleaning up"));
             }
             Event::Cleaned(cleanup) => {
                 let lines = cleanup.undone.iter().chain(&cleanup.kept).chain(&cleanup.could_not);

@@ -6,7 +6,7 @@ use std::path::Path;
 use propagation_core::{Error, ErrorKind, Report, input};
 use propagation_report::graph::{self, Picture};
 use propagation_report::html::IndexEntry;
-use propagation_report::text::{self, Colour};
+use propagation_report::text::{self, Detail, Style};
 use propagation_report::{html, junit, markdown};
 
 use crate::args::{ReportFormat, ReportOptions};
@@ -25,14 +25,14 @@ pub(crate) fn main(options: &ReportOptions) -> Result<Exit, Error> {
             .with_fix("name the report.json that `propagation run --report DIR` wrote")
     })?;
     let report = Report::from_json(&json)?;
-    print(&report, options.format, options.evidence)?;
+    print(&report, options.format, options.shown.detail())?;
     Ok(Exit::Outcome(report.verdict.outcome()))
 }
 
 /// Prints a report on standard output.
-pub(crate) fn print(report: &Report, format: ReportFormat, evidence: bool) -> Result<(), Error> {
+pub(crate) fn print(report: &Report, format: ReportFormat, detail: Detail) -> Result<(), Error> {
     let rendered = match format {
-        ReportFormat::Text => text::render(report, output::colour(&io::stdout()), evidence),
+        ReportFormat::Text => text::render(report, output::style(detail)),
         ReportFormat::Json => json(report)?,
         ReportFormat::Markdown => markdown::render(report),
         ReportFormat::Html => html::render(report),
@@ -51,7 +51,7 @@ pub(crate) fn print(report: &Report, format: ReportFormat, evidence: bool) -> Re
 pub(crate) fn save(report: &Report, directory: &Directory, log: Option<&Log>) -> Result<(), Error> {
     for (name, content) in [
         ("report.json", json(report)?),
-        ("report.txt", text::render(report, Colour::Plain, true)),
+        ("report.txt", text::render(report, Style::plain(Detail::Full))),
         ("report.md", markdown::render(report)),
         ("report.html", html::render(report)),
         ("junit.xml", junit::render(report)),
@@ -68,6 +68,11 @@ pub(crate) fn save(report: &Report, directory: &Directory, log: Option<&Log>) ->
 /// Writes the page that leads to the reports in the directories below.
 pub(crate) fn save_index(entries: &[IndexEntry], directory: &Path) -> Result<(), Error> {
     write(&make_directory(directory, "--report")?, "index.html", &html::index(entries))
+}
+
+/// Writes the results of all reports in the directories below as one JUnit XML file.
+pub(crate) fn save_junit(several: junit::Several, directory: &Path) -> Result<(), Error> {
+    write(&make_directory(directory, "--report")?, "junit.xml", &several.finish())
 }
 
 fn write(directory: &Directory, name: &str, content: &str) -> Result<(), Error> {

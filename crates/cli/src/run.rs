@@ -48,7 +48,10 @@ pub(crate) async fn one(
     backend: &dyn Backend,
     cancellation: &CancellationToken,
 ) -> Result<Exit, Error> {
-    let show = |log| Progress::new(log, 5);
+    let show = |log| match options.shown.quiet {
+        true => Progress::quiet(log),
+        false => Progress::new(log, 5),
+    };
     let ran = carry_out(options, options.plan(), backend, cancellation, show).await;
     let report = ran.result?;
     show_report(&report, options, None, ran.log.as_deref())?;
@@ -106,7 +109,7 @@ pub(crate) fn show_report(
     log: Option<&Log>,
 ) -> Result<(), Error> {
     // Whoever hung up a terminal wants the files all the same.
-    let printed = report::print(report, options.format, options.evidence);
+    let printed = report::print(report, options.format, options.shown.detail());
     save_for(report, options, of, log)?;
     printed
 }

@@ -184,11 +184,11 @@ fn secrets() -> TestResult {
     expect_code(&again("shown"), 0)?;
     let refused = again("hidden");
     expect_code(&refused, 2)?;
-    let place = Regex::new(r"plan\.yaml:\d+:\d+: its value is missing").expect("valid");
+    let place = Regex::new(r"plan\.yaml:\d+:\d+: no value").expect("valid");
     if !place.is_match(&stderr(&refused)) {
         return Err(format!("not refused at its place: {}", stderr(&refused)).into());
     }
-    expect_part(&stderr(&refused), "fix: write the value in")?;
+    expect_part(&stderr(&refused), "fix: write the value here")?;
     let plan = fs::read_to_string(at("plan.yaml"))?;
     expect_part(&plan, "\"PASSWORD\": null")?;
     expect_part(&plan, "\"TOKEN\": null")?;
@@ -215,7 +215,7 @@ fn partial_success() -> TestResult {
     let result = output(scratch.path(), &["run", "--volume", "mountpoint"]);
     expect_code(&result, 3)?;
     let text = stdout(&result);
-    expect_part(&text, "re-bind inside the consumer's mount namespace")?;
+    expect_part(&text, "re-bind inside the consumers' mount namespaces")?;
     expect_part(&text, "transport endpoint is not connected")?;
     expect_part(&text, "livenessProbe:")?;
     PASSED
@@ -239,7 +239,7 @@ fn stopped_daemon() -> TestResult {
 
 fn clean_unmount() -> TestResult {
     let scratch = scratch();
-    let result = output(scratch.path(), &["run", "--fault", "terminate"]);
+    let result = output(scratch.path(), &["run", "--fault", "terminate", "--evidence"]);
     expect_code(&result, 0)?;
     expect_part(&stdout(&result), "breakage_seen: node, consumer-early, consumer-late: absent")?;
     PASSED

@@ -23,6 +23,7 @@ fn main() {
         Trial::ignorable_test("the_consumer_log_is_explained", consumer_log),
         Trial::ignorable_test("links_lead_somewhere", links),
         Trial::ignorable_test("a_checkout_below_tmp_stays_where_it_is", checkout_below_tmp),
+        Trial::ignorable_test("paths_in_the_documents_for_contributors_exist", paths),
     ];
     for name in documents() {
         let title = |what: &str| format!("{what}_of_{}", name.replace('-', "_"));
@@ -304,6 +305,7 @@ fn steady(output: &str) -> String {
         (r"\b(shared|master)(:)\d+|\b(group)( )\d+", "$1$3$2$4<group>"),
         (r"nonce=[0-9a-f]+", "nonce=<nonce>"),
         (r"Linux \S+ (x86_64|aarch64)", "Linux <release>"),
+        (r"\(Linux [^)]+\)", "(Linux <release>)"),
         (r"fanotify mount events|poll on mountinfo", "<how it watches>"),
         (r"security modules: .*", "security modules: <some>"),
         (r"cgroup (v1|v2|hybrid|none)", "cgroup <version>"),
@@ -355,4 +357,33 @@ fn links() -> TestResult {
         }
     }
     PASSED
+}
+
+/// Files of the repository that the documents for contributors name.
+fn paths() -> TestResult {
+    let root = directory().join("..");
+    let quoted = Regex::new(r"`((crates|docs|examples|scenarios|scripts|benches)/[^` ]*)`")
+        .expect("a regular expression");
+    let mut wrong = Vec::new();
+    let mut found = 0;
+    for name in ["ARCHITECTURE.md", "CONTRIBUTING.md", "STYLE.md"] {
+        let text = fs::read_to_string(root.join(name))?;
+        for path in quoted.captures_iter(&text).flat_map(|found| alternatives(&found[1])) {
+            found += 1;
+            if !root.join(&path).exists() {
+                wrong.push(format!("{name} names {path}, which is not there"));
+            }
+        }
+    }
+    if found == 0 {
+        return Err("no path was found".into());
+    }
+    if wrong.is_empty() { PASSED } else { Err(wrong.join("\n").into()) }
+}
+
+/// `a/{b,c}.rs` as `a/b.rs` and `a/c.rs`.
+fn alternatives(path: &str) -> Vec<String> {
+    let Some((before, rest)) = path.split_once('{') else { return vec![path.to_owned()] };
+    let Some((words, after)) = rest.split_once('}') else { return vec![path.to_owned()] };
+    words.split(',').flat_map(|word| alternatives(&format!("{before}{word}{after}"))).collect()
 }

@@ -70,7 +70,7 @@ fn subordinate_ids() -> TestResult {
         "{OPEN_DEVICE} echo 1000:200000:65536 > $SCRATCH/sub; \
          for file in subuid subgid; do [ -e /etc/$file ] || touch /etc/$file; \
          mount --bind $SCRATCH/sub /etc/$file; done; \
-         exec {AS_USER} $PROPAGATION run"
+         exec {AS_USER} $PROPAGATION run --evidence"
     ));
     expect_code(&result, 0)?;
     expect_part(

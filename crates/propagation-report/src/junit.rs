@@ -2,8 +2,8 @@
 
 use std::io;
 
-use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
+use quick_xml::{ElementWriter, Writer};
 
 use super::words::short;
 use propagation_model::report::{Check, PhaseReport, Report, Status};
@@ -19,7 +19,54 @@ pub fn render(report: &Report) -> String {
     xml
 }
 
-type Out = Writer<Vec<u8>>;
+/// The results of several runs as one document.
+#[derive(Debug, Default)]
+pub struct Several {
+    suites: Vec<u8>,
+    counts: Counts,
+    duration_ms: f64,
+}
+
+impl Several {
+    /// Adds the suites of a report, each with the name of what was run before its own.
+    pub fn add(&mut self, name: &str, report: &Report) {
+        self.counts.add(Counts::of(&report.phases));
+        self.duration_ms += report.duration_ms;
+        self.suites.push(b'\n');
+        let mut writer = Writer::new_with_indent(&mut self.suites, b' ', 2);
+        for phase in &report.phases {
+            // Writing to a Vec does not fail.
+            let _ = write_phase(&mut writer, report, phase, Some(name));
+        }
+    }
+
+    /// Adds a suite with one case for a run that has no report.
+    pub fn add_without_report(&mut self, name: &str, status: Status, reason: &str) {
+        let case = Case { name: "(run)".into(), status, check: None, reason };
+        let counts = Counts::default().with(&case);
+        self.counts.add(counts);
+        self.suites.push(b'\n');
+        let mut writer = Writer::new_with_indent(&mut self.suites, b' ', 2);
+        let name = short(name);
+        let suite = suite(&mut writer, &name, counts, 0.0);
+        // Writing to a Vec does not fail.
+        let _ = suite.write_inner_content(|writer| write_case(writer, &name, case));
+    }
+
+    /// The document.
+    pub fn finish(self) -> String {
+        let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
+        let inner = String::from_utf8_lossy(&self.suites).into_owned();
+        let _ = write_suites(&mut writer, "propagation", self.counts, self.duration_ms, |writer| {
+            writer.get_mut().extend(b"\n");
+            writer.get_mut().extend(inner.trim().as_bytes());
+            Ok(())
+        });
+        let mut xml = String::from_utf8_lossy(&writer.into_inner()).into_owned();
+        xml.push('\n');
+        xml
+    }
+}
 
 /// How many of a suite's cases came out so.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,17 +79,25 @@ struct Counts {
 
 impl Counts {
     fn of(phases: &[PhaseReport]) -> Self {
-        let cases = phases.iter().flat_map(cases);
-        cases.fold(Self::default(), |mut counts, case| {
-            counts.tests += 1;
-            match case.status {
-                Status::Passed => {}
-                Status::Failed => counts.failures += 1,
-                Status::Skipped => counts.skipped += 1,
-                Status::Errored => counts.errors += 1,
-            }
-            counts
-        })
+        phases.iter().flat_map(cases).fold(Self::default(), |counts, case| counts.with(&case))
+    }
+
+    fn with(mut self, case: &Case<'_>) -> Self {
+        self.tests += 1;
+        match case.status {
+            Status::Passed => {}
+            Status::Failed => self.failures += 1,
+            Status::Skipped => self.skipped += 1,
+            Status::Errored => self.errors += 1,
+        }
+        self
+    }
+
+    fn add(&mut self, other: Self) {
+        self.tests += other.tests;
+        self.failures += other.failures;
+        self.errors += other.errors;
+        self.skipped += other.skipped;
     }
 
     fn words(self) -> [(&'static str, String); 4] {
@@ -81,36 +136,72 @@ fn cases(phase: &PhaseReport) -> impl Iterator<Item = Case<'_>> {
     }))
 }
 
-fn write_report(writer: &mut Out, report: &Report) -> io::Result<()> {
+fn write_report(writer: &mut Writer<Vec<u8>>, report: &Report) -> io::Result<()> {
+    let name = match &report.plan.name {
+        Some(scenario) => format!("propagation {}", short(scenario)),
+        None => format!("propagation {}", short(&report.node)),
+    };
+    let counts = Counts::of(&report.phases);
+    write_suites(writer, &name, counts, report.duration_ms, |writer| {
+        for phase in &report.phases {
+            write_phase(writer, report, phase, None)?;
+        }
+        Ok(())
+    })
+}
+
+fn write_suites(
+    writer: &mut Writer<Vec<u8>>,
+    name: &str,
+    counts: Counts,
+    duration_ms: f64,
+    inner: impl FnOnce(&mut Writer<Vec<u8>>) -> io::Result<()>,
+) -> io::Result<()> {
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-    let [tests, failures, errors, skipped] = Counts::of(&report.phases).words();
-    let name = format!("propagation {}", short(&report.node));
+    let [tests, failures, errors, skipped] = counts.words();
     let suites = writer.create_element("testsuites").with_attributes([
-        ("name", name.as_str()),
+        ("name", name),
         (tests.0, &tests.1),
         (failures.0, &failures.1),
         (errors.0, &errors.1),
         (skipped.0, &skipped.1),
-        ("time", &seconds(report.duration_ms)),
+        ("time", &seconds(duration_ms)),
     ]);
-    suites.write_inner_content(|writer| {
-        for phase in &report.phases {
-            write_phase(writer, report, phase)?;
-        }
-        Ok(())
-    })?;
+    suites.write_inner_content(inner)?;
     Ok(())
 }
 
-fn write_phase(writer: &mut Out, report: &Report, phase: &PhaseReport) -> io::Result<()> {
-    let [tests, failures, errors, skipped] = Counts::of(std::slice::from_ref(phase)).words();
-    let suite = writer.create_element("testsuite").with_attributes([
-        ("name", &*short(&phase.id)),
+/// The element of a suite, with its name, counts and time.
+fn suite<'a, W: io::Write>(
+    writer: &'a mut Writer<W>,
+    name: &'a str,
+    counts: Counts,
+    duration_ms: f64,
+) -> ElementWriter<'a, W> {
+    let [tests, failures, errors, skipped] = counts.words();
+    writer.create_element("testsuite").with_attributes([
+        ("name", name),
         (tests.0, &tests.1),
         (failures.0, &failures.1),
         (errors.0, &errors.1),
         (skipped.0, &skipped.1),
-        ("time", &seconds(phase.duration_ms)),
+        ("time", &seconds(duration_ms)),
+    ])
+}
+
+/// A phase as a suite; `of` is the name of what was run, where there are several.
+fn write_phase<W: io::Write>(
+    writer: &mut Writer<W>,
+    report: &Report,
+    phase: &PhaseReport,
+    of: Option<&str>,
+) -> io::Result<()> {
+    let name = match of {
+        Some(of) => format!("{}/{}", short(of), short(&phase.id)),
+        None => short(&phase.id).into_owned(),
+    };
+    let counts = Counts::of(std::slice::from_ref(phase));
+    let suite = suite(writer, &name, counts, phase.duration_ms).with_attributes([
         ("timestamp", &*short(&report.started_at)),
         ("hostname", &*short(&report.node)),
     ]);
@@ -128,7 +219,7 @@ fn write_phase(writer: &mut Out, report: &Report, phase: &PhaseReport) -> io::Re
             Ok(())
         })?;
         for case in cases(phase) {
-            write_case(writer, phase, case)?;
+            write_case(writer, &name, case)?;
         }
         Ok(())
     })?;
@@ -136,8 +227,8 @@ fn write_phase(writer: &mut Out, report: &Report, phase: &PhaseReport) -> io::Re
 }
 
 /// Checks are not timed one by one; their phase is.
-fn write_case(writer: &mut Out, phase: &PhaseReport, case: Case<'_>) -> io::Result<()> {
-    let class = format!("propagation.{}", short(&phase.id));
+fn write_case<W: io::Write>(writer: &mut Writer<W>, suite: &str, case: Case<'_>) -> io::Result<()> {
+    let class = format!("propagation.{}", suite.replace('/', "."));
     let element = writer.create_element("testcase").with_attributes([
         ("name", &*short(&case.name)),
         ("classname", &class),

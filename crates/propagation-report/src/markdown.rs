@@ -6,7 +6,7 @@ use super::accounting::{self, Accounting, Row};
 use super::advice::Advised;
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
-use super::words::{duration, first_lines, short};
+use super::words::{duration, first_lines, short, untouched, where_it_ran};
 use super::{Decision, html, reproduce, time};
 use propagation_model::report::{Check, PhaseReport, Report, Status};
 
@@ -37,12 +37,13 @@ fn write_head(out: &mut String, report: &Report) {
     let outcome = code(verdict.outcome().as_str());
     let _ = writeln!(out, "# FUSE propagation test: {outcome}{letter}\n");
     let _ = writeln!(out, "{}\n", text(verdict.summary()));
+    write_scenario(out, report);
     let kernel = report.environment.as_ref();
     let kernel =
         kernel.map(|facts| format!("Linux {} {}", facts.kernel_release, facts.architecture));
     let rows = [
         ("What", "can a FUSE mount made in one container be used from another?".to_owned()),
-        ("Where", format!("node {} ({})", report.node, report.backend)),
+        ("Where", where_it_ran(report)),
         ("Kernel", kernel.unwrap_or_else(|| "not read".into())),
         ("When", report.started_at.clone()),
         ("How long", duration(report.duration_ms)),
@@ -51,6 +52,25 @@ fn write_head(out: &mut String, report: &Report) {
     out.push_str("| | |\n|---|---|\n");
     for (name, value) in rows {
         let _ = writeln!(out, "| {name} | {} |", text(&value));
+    }
+    if let Some(words) = untouched(report) {
+        let _ = writeln!(out, "\n{}", text(&words));
+    }
+}
+
+/// Which scenario it was, where it has a name.
+fn write_scenario(out: &mut String, report: &Report) {
+    let plan = &report.plan;
+    let Some(name) = &plan.name else { return };
+    let _ = write!(out, "Scenario {}", code(name));
+    if let Some(title) = &plan.title {
+        let _ = write!(out, ": {}", text(title));
+    }
+    out.push_str("\n\n");
+    for (what, words) in [("Source", &plan.source), ("Note", &plan.note)] {
+        if let Some(words) = words {
+            let _ = writeln!(out, "{what}: {}\n", text(words));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use quick_xml::events::Event;
 use serde_json::Value;
 
 use super::graph::{self, Picture};
-use super::text::Colour;
+use super::text::{Detail, Style};
 use super::{html, junit, markdown, text};
 use propagation_model::report::{Report, SCHEMA_VERSION};
 
@@ -43,7 +43,7 @@ fn picture(report: &Report) -> Picture {
 fn renderings(report: &Report) -> Vec<(&'static str, String)> {
     let picture = picture(report);
     vec![
-        ("text", text::render(report, Colour::Plain, true)),
+        ("text", text::render(report, Style::plain(Detail::Full))),
         ("json", report.to_json().expect("JSON")),
         ("markdown", markdown::render(report)),
         ("html", html::render(report)),

@@ -7,8 +7,9 @@ use super::advice::Advised;
 use super::graph::{self, Picture};
 pub use super::words::one_line;
 use super::words::{first_lines, short};
+use super::words::{untouched, where_it_ran};
 use super::{Decision, reproduce, time};
-use propagation_model::cause::{Cause, NOTHING_WRONG};
+use propagation_model::cause::{Cause, FixKind, NOTHING_WRONG};
 use propagation_model::report::{Check, PhaseReport, Report, Status};
 
 /// Whether to use colour.
@@ -54,27 +55,108 @@ pub fn sign(status: Status) -> &'static str {
     }
 }
 
-/// The whole report as text. Evidence is shown for checks that failed; with `verbose` for all of
-/// them, and the mount graph and the logs besides.
-pub fn render(report: &Report, colour: Colour, verbose: bool) -> String {
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// The verdict and what removes its first cause.
+    Brief,
+    /// A line for each phase, and the checks that did not pass with their evidence.
+    Normal,
+    /// Every check with its evidence, the mount graph and the logs.
+    Full,
+}
+
+/// How a report is shown as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Whether to use colour.
+    pub colour: Colour,
+    /// How much is shown.
+    pub detail: Detail,
+    /// Columns of the terminal; none where lines are not wrapped.
+    pub width: Option<usize>,
+}
+
+impl Style {
+    /// Without colour and unwrapped, as files have it.
+    pub fn plain(detail: Detail) -> Self {
+        Self { colour: Colour::Plain, detail, width: None }
+    }
+}
+
+/// The whole report as text; the verdict and what to do about its first cause come last.
+pub fn render(report: &Report, style: Style) -> String {
+    let Style { colour, detail, width } = style;
     let mut out = String::new();
-    for (number, phase) in report.phases.iter().enumerate() {
-        write_phase(&mut out, number + 1, phase, colour, verbose);
+    if detail > Detail::Brief {
+        let all = detail == Detail::Full;
+        write_scenario(&mut out, report, colour);
+        for (number, phase) in report.phases.iter().enumerate() {
+            write_phase(&mut out, number + 1, phase, colour, all);
+        }
+        write_measurements(&mut out, report);
+        write_causes(&mut out, report, colour, all);
+        write_accounting(&mut out, report, colour, all);
+        if all {
+            write_mounts(&mut out, report, colour);
+            write_logs(&mut out, report, colour);
+        }
+        write_decision(&mut out, report, colour);
+        write_cleanup(&mut out, report);
+        write_advice(&mut out, report, colour, all);
     }
-    write_measurements(&mut out, report);
     write_verdict(&mut out, report, colour);
-    write_causes(&mut out, report, colour, verbose);
-    write_accounting(&mut out, report, colour, verbose);
-    if verbose {
-        write_mounts(&mut out, report, colour);
-        write_logs(&mut out, report, colour);
+    lay_out(&out, width)
+}
+
+/// Before a line that is not wrapped, because it is copied: no text of a report has it.
+const VERBATIM: char = '\u{1}';
+
+/// The least number of columns that is worth wrapping for.
+const NARROWEST: usize = 30;
+
+/// Wraps lines at a width, each with a hanging indent; commands and manifests are left as they are.
+pub fn lay_out(text: &str, width: Option<usize>) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let width = width.map(|width| width.max(NARROWEST));
+        match (line.strip_prefix(VERBATIM), width) {
+            (Some(verbatim), _) => out.push_str(verbatim),
+            (None, Some(width)) if textwrap::core::display_width(line) > width => {
+                let indent = line.len() - line.trim_start_matches(' ').len();
+                let (first, next) = (" ".repeat(indent), " ".repeat(indent + 2));
+                let options = textwrap::Options::new(width)
+                    .initial_indent(&first)
+                    .subsequent_indent(&next)
+                    .break_words(false)
+                    .word_separator(textwrap::WordSeparator::AsciiSpace)
+                    .word_splitter(textwrap::WordSplitter::NoHyphenation);
+                out.push_str(&textwrap::fill(&line[indent..], options));
+            }
+            (None, _) => out.push_str(line),
+        }
+        out.push('\n');
     }
-    write_cleanup(&mut out, report);
-    write_advice(&mut out, report, colour, verbose);
     out
 }
 
 // Writing to a String cannot fail, so the results of `write!` are dropped throughout.
+
+fn write_scenario(out: &mut String, report: &Report, colour: Colour) {
+    let plan = &report.plan;
+    let Some(name) = &plan.name else { return };
+    let _ = write!(out, "{}", colour.bold(&format!("Scenario {}", one_line(name))));
+    if let Some(title) = &plan.title {
+        let _ = write!(out, ": {}", one_line(title));
+    }
+    out.push('\n');
+    for (what, words) in [("source", &plan.source), ("note", &plan.note)] {
+        if let Some(words) = words {
+            let _ = writeln!(out, "  {what}: {}", one_line(words));
+        }
+    }
+    out.push('\n');
+}
 
 fn write_phase(out: &mut String, number: usize, phase: &PhaseReport, colour: Colour, all: bool) {
     let status = colour.paint(phase.status, phase.status.as_str());
@@ -85,10 +167,16 @@ fn write_phase(out: &mut String, number: usize, phase: &PhaseReport, colour: Col
             let _ = writeln!(out, " ({})", one_line(reason));
         }
         None => {
-            let _ = writeln!(out, " in {:.1} ms", phase.duration_ms);
+            let _ = write!(out, " in {:.1} ms", phase.duration_ms);
+            let passed = phase.checks.iter().filter(|check| check.status == Status::Passed).count();
+            let _ = match (all, passed) {
+                (true, _) | (false, 0) => writeln!(out),
+                (false, 1) => writeln!(out, ", 1 check passed"),
+                (false, passed) => writeln!(out, ", {passed} checks passed"),
+            };
         }
     }
-    for check in &phase.checks {
+    for check in phase.checks.iter().filter(|check| all || check.status != Status::Passed) {
         write_check(out, check, colour, all);
     }
 }
@@ -132,41 +220,61 @@ fn write_measurements(out: &mut String, report: &Report) {
     }
 }
 
+/// What follows from the answer; nothing for a scenario.
+fn write_decision(out: &mut String, report: &Report, colour: Colour) {
+    let Some(decision) = Decision::of(report) else { return };
+    let _ = writeln!(out, "\n{}", colour.bold("What follows"));
+    let _ = writeln!(out, "  Decision: {}", one_line(decision.decision));
+    for (number, step) in decision.next_steps.iter().enumerate() {
+        let _ = writeln!(out, "  {}. {}", number + 1, one_line(step));
+    }
+    let _ = writeln!(out, "  Migration: {}", one_line(decision.migration_timeline));
+    if let Some(probe) = decision.liveness_probe {
+        let _ = writeln!(out, "  Liveness probe for consumers:");
+        for line in probe.lines() {
+            let _ = writeln!(out, "{VERBATIM}    {}", one_line(line));
+        }
+    }
+}
+
+/// The answer, and what removes its first cause.
 fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     let verdict = &report.verdict;
     let status = match verdict.outcome().status() {
         Status::Errored => Status::Skipped,
         other => other,
     };
-    let decision = Decision::of(report);
-    let letter = decision.as_ref().and_then(|decision| decision.letter);
+    let letter = Decision::of(report).and_then(|decision| decision.letter);
     let letter = letter.map(|letter| format!(" (scenario {letter})")).unwrap_or_default();
     let head = format!("Verdict: {}{letter}", verdict.outcome().as_str());
-    let _ = writeln!(out, "\n{}", colour.bold(&colour.paint(status, &head)));
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    let _ = writeln!(out, "{}", colour.bold(&colour.paint(status, &head)));
     let _ = writeln!(out, "  {}", one_line(verdict.summary()));
-    let Some(decision) = decision else { return };
-    let _ = writeln!(out, "  Decision: {}", one_line(decision.decision));
-    if !decision.next_steps.is_empty() {
-        let _ = writeln!(out, "  Next steps:");
+    let as_wanted = verdict.outcome().status() == Status::Passed;
+    let Some(cause) = wrong(report).next().filter(|_| !as_wanted) else { return };
+    if !verdict.summary().contains(cause.title.trim_end_matches('.')) {
+        let _ = writeln!(out, "  Cause: {}", one_line(&cause.title));
     }
-    for (number, step) in decision.next_steps.iter().enumerate() {
-        let _ = writeln!(out, "    {}. {}", number + 1, one_line(step));
-    }
-    let _ = writeln!(out, "  Migration: {}", one_line(decision.migration_timeline));
-    if let Some(probe) = decision.liveness_probe {
-        let _ = writeln!(out, "  Liveness probe for consumers:");
-        for line in probe.lines() {
-            let _ = writeln!(out, "    {}", one_line(line));
+    let _ = writeln!(out, "  Fix: {}", one_line(&cause.fix.words));
+    if cause.fix.kind == FixKind::Command {
+        for line in cause.fix.text.lines() {
+            let _ = writeln!(out, "{VERBATIM}    {}", one_line(line));
         }
     }
+}
+
+/// The causes of what is wrong, the first one first.
+fn wrong(report: &Report) -> impl Iterator<Item = &Cause> {
+    report.diagnosis.iter().filter(|cause| cause.id != NOTHING_WRONG)
 }
 
 /// How many causes are shown, unless all are asked for; all are in the JSON form.
 const CAUSES: usize = 3;
 
 fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
-    let wrong: Vec<&Cause> =
-        report.diagnosis.iter().filter(|cause| cause.id != NOTHING_WRONG).collect();
+    let wrong: Vec<&Cause> = wrong(report).collect();
     if wrong.is_empty() {
         return;
     }
@@ -180,7 +288,7 @@ fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
     }
 }
 
-/// One cause: what is wrong, what shows it, what to do, how to see that it helped.
+/// One cause: what is wrong, what shows it, what to do, how to see that it helped; for [`lay_out`].
 pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
     let head = colour.bold(&format!("Cause: {}", one_line(&cause.title)));
     let _ = writeln!(out, "  {head} ({}: {})", cause.confidence, one_line(&cause.id));
@@ -189,12 +297,13 @@ pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
     }
     let _ = writeln!(out, "    fix: {}", one_line(&cause.fix.words));
     for line in cause.fix.text.lines() {
-        let _ = writeln!(out, "      {}", one_line(line));
+        let _ = writeln!(out, "{VERBATIM}      {}", one_line(line));
     }
-    for (what, words) in [("verify", &cause.verify), ("source", &cause.source)] {
-        if !words.is_empty() {
-            let _ = writeln!(out, "    {what}: {}", one_line(words));
-        }
+    if !cause.verify.is_empty() {
+        let _ = writeln!(out, "{VERBATIM}    verify: {}", one_line(&cause.verify));
+    }
+    if !cause.source.is_empty() {
+        let _ = writeln!(out, "    source: {}", one_line(&cause.source));
     }
 }
 
@@ -231,7 +340,7 @@ fn write_mounts(out: &mut String, report: &Report, colour: Colour) {
     let title = format!("Mount graph after {}", one_line(&capture.step));
     let _ = writeln!(out, "\n{}", colour.bold(&title));
     for line in Picture::of(report, capture).to_string().lines() {
-        let _ = writeln!(out, "  {line}");
+        let _ = writeln!(out, "{VERBATIM}  {line}");
     }
 }
 
@@ -242,7 +351,7 @@ fn write_logs(out: &mut String, report: &Report, colour: Colour) {
         let _ = writeln!(out, "\n{}", colour.bold(&title));
         let (lines, left_out) = first_lines(&log.lines);
         for line in lines {
-            let _ = writeln!(out, "  {}", short(line));
+            let _ = writeln!(out, "{VERBATIM}  {}", short(line));
         }
         if left_out > 0 {
             let _ = writeln!(out, "  … and {left_out} more lines in report.json");
@@ -254,16 +363,18 @@ fn write_cleanup(out: &mut String, report: &Report) {
     let cleanup = &report.cleanup;
     let _ = writeln!(
         out,
-        "\nRun {} on {} node {}, {:.1} ms to the verdict, cleaned up in {:.1} ms",
+        "\nRun {} on {}, {:.1} ms to the verdict, cleaned up in {:.1} ms",
         one_line(&report.run_id),
-        one_line(&report.backend),
-        one_line(&report.node),
+        where_it_ran(report),
         report.duration_ms,
         cleanup.duration_ms
     );
+    if let Some(words) = untouched(report) {
+        let _ = writeln!(out, "{words}");
+    }
     let command = reproduce::commands(report).join(" && ");
     if !command.is_empty() {
-        let _ = writeln!(out, "Reproduce: {}", one_line(&command));
+        let _ = writeln!(out, "{VERBATIM}Reproduce: {}", one_line(&command));
     }
     for kept in &cleanup.kept {
         let _ = writeln!(out, "  kept: {}", one_line(kept));
@@ -333,5 +444,49 @@ mod tests {
             write_check(&mut out, &check(ok), Colour::Plain, all);
             assert_eq!(out.contains("proof"), shown, "ok {ok}, all {all}");
         }
+    }
+
+    #[test]
+    fn lines_are_wrapped_with_a_hanging_indent_and_what_is_copied_is_not() {
+        let command = "x".repeat(50);
+        let text =
+            format!("    evidence: {}\n{VERBATIM}  {command} {command}\n", "word ".repeat(12));
+        let wrapped = lay_out(&text, Some(40));
+        let lines: Vec<&str> = wrapped.lines().collect();
+        assert!(lines[0].starts_with("    evidence: word"), "{wrapped}");
+        assert!(lines[1].starts_with("      word"), "{wrapped}");
+        assert!(lines.iter().all(|line| line.len() <= 40 || line.contains(&command)), "{wrapped}");
+        assert_eq!(lines.last().copied(), Some(&*format!("  {command} {command}")));
+        assert_eq!(lay_out(&text, None).lines().count(), 2);
+        assert!(!wrapped.contains(VERBATIM));
+    }
+
+    #[test]
+    fn colours_do_not_count_as_columns() {
+        let line = format!("{} {}", Colour::Ansi.paint(Status::Passed, "ab"), "c".repeat(27));
+        assert_eq!(lay_out(&line, Some(30)).lines().count(), 1);
+    }
+
+    #[test]
+    fn the_verdict_and_its_fix_come_last() {
+        let report = crate::tests::report("mountpoint_volume");
+        let text = render(&report, Style::plain(Detail::Normal));
+        let (_, last) = text.rsplit_once("Verdict: ").expect("a verdict");
+        assert!(last.contains(&report.diagnosis[0].fix.words), "{last}");
+        assert!(last.lines().count() < 6, "{last}");
+        assert!(!text.contains("✓"), "passed checks are folded: {text}");
+        let brief = render(&report, Style::plain(Detail::Brief));
+        assert_eq!(brief, format!("Verdict: {last}"));
+    }
+
+    #[test]
+    fn a_scenario_is_named() {
+        let mut report = crate::tests::report("full_success");
+        report.plan.name = Some("decypharr".into());
+        report.plan.title = Some("consumers keep the dead mount".into());
+        report.plan.source = Some("https://example.org/1".into());
+        let text = render(&report, Style::plain(Detail::Normal));
+        assert!(text.starts_with("Scenario decypharr: consumers keep the dead mount\n"), "{text}");
+        assert!(text.contains("  source: https://example.org/1\n"), "{text}");
     }
 }

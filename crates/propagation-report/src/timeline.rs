@@ -118,7 +118,7 @@ impl Row {
 pub enum MarkKind {
     /// The fault was done.
     Fault,
-    /// The producer serves again.
+    /// Something was done about it: the producer was started again, a mount was bound anew.
     Repair,
     /// Every consumer reads the new generation.
     Recovery,
@@ -306,7 +306,7 @@ fn marks(report: &Report) -> Vec<Mark> {
             Deed::Repair { repair: Repair::Wait } => continue,
             Deed::Repair { .. } => (MarkKind::Repair, act.from_us, act.deed.to_string()),
             Deed::Restart { .. } if act.on.iter().all(serves) => {
-                (MarkKind::Repair, act.until_us, "the producer serves again".to_owned())
+                (MarkKind::Repair, act.from_us, "the producer starts again".to_owned())
             }
             Deed::Restart { .. } => {
                 (MarkKind::Repair, act.from_us, format!("{} {}", act.deed, act.on.join(", ")))

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use propagation_model::report::Report;
+
 /// As much of one string as a rendering shows; the whole of it is in `report.json`. Longer than any
 /// path (4,095 bytes), so that only logs and hostile input are cut.
 pub const LONGEST: usize = 4_200;
@@ -68,6 +70,31 @@ pub fn duration(ms: f64) -> String {
         format!("{} min {} s", (seconds / 60.0).floor(), seconds % 60.0)
     }
 }
+
+/// Where a run took place.
+pub(crate) fn where_it_ran(report: &Report) -> String {
+    match report.backend.as_str() {
+        LOCAL => match &report.environment {
+            Some(facts) => {
+                let kernel = one_line(&facts.kernel_release);
+                format!("a simulated node, on this machine's kernel (Linux {kernel})")
+            }
+            None => "a simulated node, on this machine's kernel".to_owned(),
+        },
+        other => format!("{} node {}", one_line(other), one_line(&report.node)),
+    }
+}
+
+/// What a simulated node leaves alone on the machine that it is on.
+pub(crate) fn untouched(report: &Report) -> Option<String> {
+    (report.backend == LOCAL).then(|| {
+        let path = one_line(&report.plan.bridge.path);
+        format!("The node had a {path} of its own; yours is not touched")
+    })
+}
+
+/// The name of the backend of simulated nodes in reports.
+const LOCAL: &str = "local";
 
 #[cfg(test)]
 mod tests {

@@ -93,7 +93,7 @@ fn access_called(word: &str) -> Result<Access, Error> {
         "pod" => Ok(Access::Pod),
         _ => Err(invalid(
             format!("access {word:?}"),
-            "there is no such way to a node",
+            "unknown way to reach a node",
             "use found, ssh or pod",
         )),
     }
@@ -149,11 +149,9 @@ impl Named<'_> {
                         .with_fix("run it on a Linux machine, or use k8s"))
                 }
                 "k8s" => Ok(Chosen::K8s(Box::default())),
-                _ => Err(invalid(
-                    format!("backend {word:?}"),
-                    "there is no such backend",
-                    "use local or k8s",
-                )),
+                _ => {
+                    Err(invalid(format!("backend {word:?}"), "unknown backend", "use local or k8s"))
+                }
             },
         }
     }

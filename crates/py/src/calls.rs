@@ -68,7 +68,7 @@ impl Condition {
             _ => {
                 return Err(invalid(
                     format!("wait until {word:?}"),
-                    "there is no such condition",
+                    "unknown condition",
                     "use mounted, fresh, breakage or ended",
                 ));
             }
@@ -221,11 +221,9 @@ impl Calls {
         let target = match target {
             "fuse" => Ok(Target::Fuse),
             "bridge" => Ok(Target::Bridge),
-            _ => Err(invalid(
-                format!("look at {target:?}"),
-                "there is no such target",
-                "use fuse or bridge",
-            )),
+            _ => {
+                Err(invalid(format!("look at {target:?}"), "unknown target", "use fuse or bridge"))
+            }
         };
         self.call(py, Call::Observe { actors, target: target.or_raise(py)?, uids })
     }
@@ -311,7 +309,7 @@ impl Calls {
             "pod" => Ok(RestartScope::Pod),
             _ => {
                 let fix = "use daemon, container or pod";
-                Err(invalid(format!("restart the {scope:?}"), "there is no such thing", fix))
+                Err(invalid(format!("restart the {scope:?}"), "unknown scope", fix))
             }
         };
         let scope = scope.or_raise(py)?;

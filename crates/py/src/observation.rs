@@ -175,7 +175,7 @@ pub(crate) fn actor(name: &str, context: &RunContext<'_>) -> Result<Actor, Error
             known.extend(context.workloads().iter().map(|w| w.spec().name.as_str()));
             Err(invalid(
                 format!("look from {name:?}"),
-                "there is no such actor",
+                "unknown actor",
                 format!("use one of {}", known.join(", ")),
             ))
         }

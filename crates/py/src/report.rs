@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use propagation_core::diagnosis::{Cause as CauseData, FixKind};
 use propagation_core::report as core;
 use propagation_core::{Error, ErrorKind};
-use propagation_report::text::{Colour, render};
+use propagation_report::text::{Colour, Detail, Style, render};
 use propagation_report::{Decision, html, junit, markdown};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -727,11 +727,13 @@ impl Report {
         to_plain(py, &self.report)
     }
 
-    /// The report as a terminal shows it; with `evidence` for every check, not only for those that
-    /// failed.
-    #[pyo3(signature = (*, evidence = false, colour = false))]
-    fn to_text(&self, evidence: bool, colour: bool) -> String {
-        render(&self.report, if colour { Colour::Ansi } else { Colour::Plain }, evidence)
+    /// The report as a terminal shows it; with `evidence` every check with its evidence, not only those
+    /// that did not pass. Lines are wrapped at `width` columns where it is given.
+    #[pyo3(signature = (*, evidence = false, colour = false, width = None))]
+    fn to_text(&self, evidence: bool, colour: bool, width: Option<usize>) -> String {
+        let colour = if colour { Colour::Ansi } else { Colour::Plain };
+        let detail = if evidence { Detail::Full } else { Detail::Normal };
+        render(&self.report, Style { colour, detail, width })
     }
 
     /// The report as Markdown, to keep beside the decision that follows from it.
@@ -772,7 +774,7 @@ impl Report {
     }
 
     fn __str__(&self) -> String {
-        self.to_text(false, false)
+        self.to_text(false, false, None)
     }
 
     fn __repr__(&self) -> String {

@@ -143,7 +143,7 @@ fn chosen(
     for (number, (id, own)) in wanted.into_iter().enumerate() {
         if phases.iter().any(|phase| phase.id() == id) {
             let fix = "give every phase an id of its own";
-            return Err(invalid(format!("phase {id:?}"), "its id is there twice", fix));
+            return Err(invalid(format!("phase {id:?}"), "duplicate id", fix));
         }
         if let Some(unknown) = own.iter().flatten().find(|one| !ids.contains(one)) {
             let known = ids.iter().map(String::as_str);
@@ -159,7 +159,7 @@ fn chosen(
             None => {
                 let place = five.iter().position(|phase| phase.id() == id).ok_or_else(|| {
                     let fix = "use one of FIVE_PHASES, or a Phase of your own";
-                    invalid(format!("phase {id:?}"), "there is no such phase", fix)
+                    invalid(format!("phase {id:?}"), "unknown phase", fix)
                 })?;
                 five.remove(place)
             }

@@ -162,14 +162,14 @@ async def test_slips_are_errors_and_the_node_goes_on(face: Any) -> None:
     async with face.node() as node:
         with pytest.raises(propagation.InvalidInputError, match="was not started"):
             await node.workload("nobody").status()
-        with pytest.raises(propagation.InvalidInputError, match="no such actor"):
+        with pytest.raises(propagation.InvalidInputError, match="unknown actor"):
             await node.observe("nobody")
         with pytest.raises(propagation.InvalidInputError, match="did you mean consumer"):
             await node.start("consumr")
         producer = await node.start("producer")
         with pytest.raises(propagation.InvalidInputError, match="its name is in use"):
             await node.start("producer")
-        with pytest.raises(propagation.InvalidInputError, match="no such condition"):
+        with pytest.raises(propagation.InvalidInputError, match="unknown condition"):
             await producer.wait("Godot")
         with pytest.raises(propagation.DeadlineError, match="wait for the end of producer"):
             await producer.wait("ended", timeout=0.05)

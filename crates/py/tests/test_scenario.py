@@ -76,7 +76,7 @@ def test_yaml_is_read_with_its_places(tmp_path: Path) -> None:
     file.write_text(STEPS)
     assert propagation.Scenario.from_file(file) == scenario
     assert propagation.Scenario.files(tmp_path) == [file]
-    with pytest.raises(propagation.InvalidInputError, match=r"mine\.yaml:2:12: nobody is called"):
+    with pytest.raises(propagation.InvalidInputError, match=r"mine\.yaml:2:12: unknown actor"):
         propagation.Scenario.from_yaml("steps:\n  - start: al\n", "mine.yaml")
 
 

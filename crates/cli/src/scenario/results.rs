@@ -3,14 +3,15 @@
 use std::io::{self, Write};
 
 use propagation_core::report::Status;
-use propagation_core::{Error, ErrorKind, Report, RunOutcome, ScenarioOutcome};
+use propagation_core::{Error, ErrorKind, Report, RunOutcome, ScenarioOutcome, VerdictOutcome};
 use propagation_report::html::IndexEntry;
-use propagation_report::text::{one_line, sign};
+use propagation_report::junit;
+use propagation_report::text::{Detail, lay_out, one_line, sign};
 
-use crate::args::{ReportFormat, RunOptions};
+use crate::args::{ReportFormat, Required, RunOptions};
 use crate::exit::Exit;
 use crate::output;
-use crate::report::{json, print, save_index};
+use crate::report::{json, print, save_index, save_junit};
 use crate::run::{Ran, index_entry, save_for};
 
 /// What is made of the results of all scenarios.
@@ -21,12 +22,19 @@ pub(super) struct All<'a> {
     /// The JSON of each, where that is printed.
     documents: Vec<String>,
     entries: Vec<IndexEntry>,
+    junit: junit::Several,
 }
 
 impl<'a> All<'a> {
     pub(super) fn new(options: &'a RunOptions, only_one: bool) -> Self {
-        let (documents, entries) = (Vec::new(), Vec::new());
-        Self { options, only_one, count: Count::default(), documents, entries }
+        Self {
+            options,
+            only_one,
+            count: Count::default(),
+            documents: Vec::new(),
+            entries: Vec::new(),
+            junit: junit::Several::default(),
+        }
     }
 
     /// Counts, saves and shows a result.
@@ -34,35 +42,64 @@ impl<'a> All<'a> {
         let Ran { result, log } = ran;
         let options = self.options;
         self.count.add(&result);
+        if matches!(&result, Err(error) if error.kind() == ErrorKind::Cancelled) {
+            // It was not begun; the counts say how many were not.
+            return Ok(());
+        }
         self.entries.push(index_entry(name, &result));
+        match &result {
+            Ok(report) => self.junit.add(name, report),
+            Err(error) => {
+                let status = match error.kind() {
+                    ErrorKind::Unsupported => Status::Skipped,
+                    _ => Status::Errored,
+                };
+                self.junit.add_without_report(name, status, &error.to_string());
+            }
+        }
         if let Ok(report) = &result {
             let own = (!self.only_one).then_some(name);
             save_for(report, options, own, log.as_deref())?;
         }
         match (&result, options.format) {
-            (Ok(report), format) if self.only_one => print(report, format, options.evidence),
+            (Ok(report), format) if self.only_one => print(report, format, options.shown.detail()),
             (_, ReportFormat::Json) => {
                 self.documents.push(document(name, &result)?);
                 Ok(())
             }
-            (_, ReportFormat::Text) => output::text(&line(name, &result, options.evidence)),
+            (_, ReportFormat::Text) => match self.line(name, &result) {
+                Some(line) => output::text(&line),
+                None => Ok(()),
+            },
             // Standard output is the format's; with standard error closed there is nobody to tell.
             _ => {
-                let _ = writeln!(io::stderr(), "{}", line(name, &result, options.evidence));
+                let _ = self.line(name, &result).map(|line| writeln!(io::stderr(), "{line}"));
                 Ok(())
             }
         }
     }
 
+    /// The line of a result; none for one that is as expected where little is to be shown.
+    fn line(&self, name: &str, result: &Result<Report, Error>) -> Option<String> {
+        let detail = self.options.shown.detail();
+        let as_expected = matches!(result, Ok(report) if status(report) == Status::Passed);
+        if detail == Detail::Brief && as_expected {
+            return None;
+        }
+        let text = line(name, result, detail == Detail::Full);
+        Some(lay_out(&text, output::width(&io::stdout())))
+    }
+
     /// How the program ends.
     pub(super) fn exit(&self) -> Result<Exit, Error> {
-        self.count.exit(self.only_one)
+        self.count.exit(self.only_one, self.options.require)
     }
 
     /// Shows and saves what is made of all.
-    pub(super) fn finish(&self) -> Result<(), Error> {
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
         if let Some(directory) = self.options.report.as_ref().filter(|_| !self.only_one) {
             save_index(&self.entries, directory)?;
+            save_junit(std::mem::take(&mut self.junit), directory)?;
         }
         match self.options.format {
             ReportFormat::Json if self.only_one => match self.documents.first() {
@@ -70,6 +107,8 @@ impl<'a> All<'a> {
                 None => Ok(()),
             },
             ReportFormat::Json => output::text(&format!("[\n{}\n]", self.documents.join(",\n"))),
+            // The verdict of the only one is the last that is said.
+            ReportFormat::Text if self.only_one => Ok(()),
             ReportFormat::Text => output::text(&self.count.words()),
             _ => Ok(()),
         }
@@ -86,6 +125,15 @@ fn document(name: &str, result: &Result<Report, Error>) -> Result<String, Error>
         Err(error) => ("error", error.to_string()),
     };
     Ok(format!("{:#}", serde_json::json!({ "name": name, word: reason })))
+}
+
+/// How one of several came out: an answer that is no full success is not what was wanted.
+fn status(report: &Report) -> Status {
+    match report.verdict.outcome() {
+        RunOutcome::Answer(VerdictOutcome::FullSuccess) => Status::Passed,
+        RunOutcome::Answer(_) => Status::Failed,
+        outcome @ RunOutcome::Scenario(_) => outcome.status(),
+    }
 }
 
 #[derive(Debug, Default)]
@@ -114,7 +162,7 @@ impl Count {
                 self.unmet += expectations.unmet;
                 self.not_looked_at += expectations.skipped;
                 self.last = Some(Exit::of(report));
-                match report.verdict.outcome().status() {
+                match status(report) {
                     Status::Passed => self.as_expected += 1,
                     Status::Failed => self.otherwise += 1,
                     Status::Skipped => self.skipped += 1,
@@ -135,8 +183,8 @@ impl Count {
             count => format!(", {count} not run"),
         };
         format!(
-            "\n{} scenarios as expected, {} otherwise, {} skipped, {} failed{not_run}; expectations: \
-             {} met, {} unmet, {} skipped",
+            "\nScenarios: {} as expected, {} otherwise, {} skipped, {} failed{not_run}\nExpectations: {} \
+             met, {} unmet, {} skipped",
             self.as_expected,
             self.otherwise,
             self.skipped,
@@ -148,10 +196,16 @@ impl Count {
     }
 
     /// One scenario ends as its outcome says; of several the worst decides, and none that was looked at
-    /// is no success.
-    fn exit(&self, only_one: bool) -> Result<Exit, Error> {
+    /// is no success. Where everything is required, what was skipped counts as otherwise.
+    fn exit(&self, only_one: bool, required: Option<Required>) -> Result<Exit, Error> {
+        let otherwise = Exit::Outcome(RunOutcome::Scenario(ScenarioOutcome::Otherwise));
+        let missing = required == Some(Required::All) && self.skipped + self.not_looked_at > 0;
+        let passes = |outcome: RunOutcome| {
+            matches!(outcome.status(), Status::Passed | Status::Skipped)
+        };
         if let (true, Some(exit)) = (only_one, self.last) {
-            return Ok(exit);
+            let counts = matches!(exit, Exit::Outcome(outcome) if passes(outcome));
+            return Ok(if missing && counts { otherwise } else { exit });
         }
         if self.failed > 0 {
             let reason = format!("{} scenarios could not be carried out", self.failed);
@@ -162,9 +216,10 @@ impl Count {
             return Ok(Exit::Left);
         }
         Ok(match (self.otherwise, self.as_expected) {
+            (1.., _) => otherwise,
+            _ if missing => otherwise,
             (0, 0) => Exit::NotInOrder,
             (0, _) => Exit::Success,
-            _ => Exit::Outcome(RunOutcome::Scenario(ScenarioOutcome::Otherwise)),
         })
     }
 }
@@ -182,7 +237,7 @@ fn line(name: &str, result: &Result<Report, Error>, evidence: bool) -> String {
         }
         Err(error) => return head(Status::Errored, &error.to_string()),
     };
-    let status = report.verdict.outcome().status();
+    let status = status(report);
     let expectations = report.expectations();
     let words = match status {
         Status::Skipped => format!("skipped: {}", first_reason(report)),

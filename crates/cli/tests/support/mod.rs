@@ -131,6 +131,18 @@ pub fn expect_part(text: &str, part: &str) -> Result<(), Failed> {
     if text.contains(part) { Ok(()) } else { Err(format!("{part:?} is not in:\n{text}").into()) }
 }
 
+/// Whether there is a program that holds XML against a schema.
+pub fn has_xmllint() -> bool {
+    Path::new("/usr/bin/xmllint").exists()
+}
+
+/// Fails unless a file is JUnit XML.
+pub fn expect_junit(file: &Path) -> Result<(), Failed> {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/junit.xsd");
+    let mut command = Command::new("xmllint");
+    expect_code(&command.args(["--noout", "--schema"]).args([&*schema, file]).output()?, 0)
+}
+
 /// What must not change on the machine: its mounts, `/etc/fuse.conf`, the names in `/tmp`, and that
 /// no agent runs.
 #[derive(Debug, PartialEq, Eq)]

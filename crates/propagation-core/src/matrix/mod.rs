@@ -66,7 +66,7 @@ impl Matrix {
     ) -> Result<Self, Error> {
         let index = AXES.iter().position(|known| known.name == axis).ok_or_else(|| {
             let names: Vec<&str> = AXES.iter().map(|axis| axis.name).collect();
-            unknown(format!("the axis {axis:?}"), axis, &names)
+            unknown(&format!("axis {axis:?}"), axis, &names)
         })?;
         let known: Vec<&'static str> = AXES[index].values.iter().map(|(name, _)| *name).collect();
         let mut taken = Vec::new();
@@ -76,8 +76,7 @@ impl Matrix {
                 continue;
             }
             let found = known.iter().find(|name| **name == value);
-            let words =
-                || unknown(format!("the value {value:?} of the axis {axis}"), value, &known);
+            let words = || unknown(&format!("value {value:?} of the axis {axis}"), value, &known);
             taken.push(*found.ok_or_else(words)?);
         }
         if taken.is_empty() {
@@ -148,12 +147,12 @@ impl Matrix {
     }
 }
 
-fn unknown(what: String, word: &str, known: &[&str]) -> Error {
+fn unknown(what: &str, word: &str, known: &[&str]) -> Error {
     let fix = match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
         None => format!("use one of {}", known.join(", ")),
     };
-    Error::new(ErrorKind::InvalidInput, what, "there is no such").with_fix(fix)
+    Error::new(ErrorKind::InvalidInput, "choose cells", format!("unknown {what}")).with_fix(fix)
 }
 
 #[cfg(test)]
@@ -181,6 +180,7 @@ mod tests {
     #[test]
     fn what_there_is_not_is_refused_with_a_hint() {
         let error = Matrix::default().with("volum", ["bridge"]).expect_err("no such axis");
+        assert!(error.to_string().contains("unknown axis \"volum\""), "{error}");
         assert_eq!(error.fix(), Some("did you mean volume?"));
         let error = Matrix::default().with("fault", ["kil"]).expect_err("no such value");
         assert_eq!(error.fix(), Some("did you mean kill?"));

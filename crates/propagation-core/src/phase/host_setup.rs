@@ -50,7 +50,10 @@ async fn make_bridge(context: &mut RunContext<'_>) -> Check {
         CheckId::Bridge,
         true,
         expected,
-        format!("{:?} made for this run, removed at its end", bridge.path),
+        match context.capabilities().shape_node {
+            true => format!("{:?} made on the simulated node", bridge.path),
+            false => format!("{:?} made for this run, removed at its end", bridge.path),
+        },
     )
 }
 

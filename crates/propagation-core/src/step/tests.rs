@@ -77,7 +77,7 @@ fn what_cannot_be_expected_is_refused() {
         ("c: ENOTCON", "did you mean ENOTCONN?"),
         ("c: enotconn", "did you mean ENOTCONN?"),
         ("c.program: SIGKIL", "did you mean SIGKILL?"),
-        ("c: [ok, EFOO]", "\"EFOO\" is no outcome"),
+        ("c: [ok, EFOO]", "unknown outcome \"EFOO\""),
     ] {
         let text = format!("{ONE}steps: [{{start: all, expect: {{{expect}}}}}]");
         let error = said(&text);

@@ -240,7 +240,7 @@ impl Subject {
                 let known = Aspect::NAMES.iter().find(|(name, _)| *name == word);
                 let (_, aspect) = known.ok_or_else(|| {
                     let names: Vec<&str> = Aspect::NAMES.iter().map(|(name, _)| *name).collect();
-                    format!("{word:?} is no aspect; use one of {}", names.join(", "))
+                    format!("unknown aspect {word:?}; use one of {}", names.join(", "))
                 })?;
                 (who, *aspect)
             }
@@ -248,7 +248,7 @@ impl Subject {
         let (actor, uid) = match who.split_once('@') {
             None => (who, None),
             Some((actor, uid)) => {
-                let words = |_| format!("{uid:?} is no user id; write a number after @");
+                let words = |_| format!("{uid:?} is not a UID; write a number after @");
                 (actor, Some(uid.parse().map_err(words)?))
             }
         };

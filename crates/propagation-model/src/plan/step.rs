@@ -259,13 +259,13 @@ impl TryFrom<StepFile> for Step {
         const ALL: &str = "phase, start, stop, restart, recreate, fault, repair, run, observe, \
                            wait_ms, pause_ms or repeat";
         if verbs.len() > 1 {
-            return Err(format!("a step does one thing, and this has {}", verbs.join(" and ")));
+            return Err(format!("a step does one thing, this one has {}", verbs.join(" and ")));
         }
         let Some((verb, action)) = actions.pop() else {
             return Err(format!("a step needs one of {ALL}"));
         };
         let only = |present: bool, key: &str, of: &[&str]| match present && !of.contains(&verb) {
-            true => Err(format!("`{key}` goes with {} and not with {verb}", of.join(" or "))),
+            true => Err(format!("`{key}` applies to {}, not to {verb}", of.join(" or "))),
             false => Ok(()),
         };
         only(file.inside.is_some(), "in", &["run"])?;

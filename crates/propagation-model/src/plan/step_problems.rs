@@ -18,7 +18,7 @@ pub(super) fn step_problems(plan: &Plan) -> Vec<Problem> {
     let mut problems = Vec::new();
     if plan.steps.is_empty() {
         let fix = "leave out `steps` for the five phases, or write `- start: all`";
-        problems.push(Problem::new("steps", "there is no step", fix));
+        problems.push(Problem::new("steps", "no steps", fix));
     }
     walk(plan, "steps", &plan.steps, 1, false, &mut problems);
     problems
@@ -73,7 +73,7 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
     match &step.action {
         Action::Phase(_) if repeated => Some(Problem::new(
             format!("{at}.phase"),
-            "the five phases are run once",
+            "the five phases run only once",
             "move it out of `repeat`, or use start, fault and repair",
         )),
         Action::Phase(PhaseName::StaleMount) => {
@@ -87,14 +87,14 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
         Action::Fault(fault) => fault_problem(plan, at, step, fault),
         Action::Repair(repair) => repair_problem(plan, at, step, *repair),
         Action::Execute { command, .. } if command.is_empty() => {
-            let reason = "there is no program in it";
+            let reason = "no program given";
             let fix = "write a program and its arguments: [umount, --lazy, \"{mountpoint}\"]";
             Some(Problem::new(format!("{at}.run"), reason, fix))
         }
         Action::Execute { inside, .. } => actor_problem(plan, &format!("{at}.in"), inside, false),
         Action::Wait(_) if step.expect.is_empty() => Some(Problem::new(
             format!("{at}.wait_ms"),
-            "nothing is expected, so there is nothing to wait for",
+            "no expectation to wait for",
             "add `expect`, or use pause_ms",
         )),
         Action::Repeat { times: 0, .. } => {
@@ -156,7 +156,7 @@ fn repair_problem(plan: &Plan, at: &str, step: &Step, repair: Repair) -> Option<
     (repair == Repair::HandOver && !others && !kept).then(|| {
         Problem::new(
             format!("{at}.repair"),
-            "nobody keeps the descriptor that is to be handed over",
+            "no producer keeps a descriptor to hand over",
             "add `keeper: true` to `fuse`",
         )
     })
@@ -167,19 +167,25 @@ fn names_problem(plan: &Plan, at: &str, names: &Names, roles: &[Role]) -> Option
         return None;
     }
     if names.as_slice().is_empty() {
-        return Some(Problem::new(at, "nobody is named", "name a workload, or write all"));
+        return Some(Problem::new(at, "no workload named", "name a workload, or write all"));
     }
     names.as_slice().iter().find_map(|name| match plan.workload(name) {
         None => actor_problem(plan, at, name, false).or_else(|| {
-            Some(Problem::new(at, format!("{name:?} is no workload"), "name a workload"))
+            Some(Problem::new(at, format!("{name:?} is not a workload"), "name a workload"))
         }),
         Some(spec) if !roles.contains(&spec.role) => Some(Problem::new(
             at,
-            format!("{name:?} has not the role that this is done to"),
+            format!("{name:?} is a {}; this applies to {}", spec.role.name(), in_words(roles)),
             "name another workload",
         )),
         Some(_) => None,
     })
+}
+
+/// Roles in the plural, as `consumers and controls`.
+fn in_words(roles: &[Role]) -> String {
+    let words: Vec<String> = roles.iter().map(|role| format!("{}s", role.name())).collect();
+    words.join(" and ")
 }
 
 /// Whether an actor is a workload of the plan, `node` or `runtime`; in expectations also `run`, what the
@@ -195,7 +201,7 @@ fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Pr
         Some(near) => format!("did you mean {near}?"),
         None => format!("use one of {}", known.join(", ")),
     };
-    Some(Problem::new(at, format!("nobody is called {name:?}"), hint))
+    Some(Problem::new(at, format!("unknown actor {name:?}"), hint))
 }
 
 /// What is expected of the wrong subject.
@@ -234,7 +240,7 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
             Some(near) => format!("did you mean {near}?"),
             None => format!("use an errno such as ENOTCONN, or {}", OUTCOME_WORDS.join(", ")),
         };
-        return Some(Problem::new(at, format!("{word:?} is no outcome"), hint));
+        return Some(Problem::new(at, format!("unknown outcome {word:?}"), hint));
     }
     if let Some(word) = &expected.propagation
         && !PROPAGATION_WORDS.contains(&word.as_str())
@@ -243,13 +249,13 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
             Some(near) => format!("did you mean {near}?"),
             None => format!("use one of {}", PROPAGATION_WORDS.join("; ")),
         };
-        return Some(Problem::new(at, format!("{word:?} is no propagation"), hint));
+        return Some(Problem::new(at, format!("unknown propagation {word:?}"), hint));
     }
     if let Some(key) = misplaced(&subject, expected) {
         let (reason, fix) = match subject.actor.as_str() {
             "run" => (
-                format!("{key} is no property of what a step ran"),
-                "write outcome, text or exit; for mounts name an actor",
+                format!("{key} does not apply to `run`"),
+                "use outcome, text or exit; for mounts name an actor",
             ),
             _ => (
                 format!(
@@ -263,7 +269,7 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
     }
     let about_a_program = subject.aspect == Aspect::Program || subject.aspect == Aspect::Log;
     if about_a_program && plan.workload(&subject.actor).is_none() {
-        let reason = format!("{} has no program of the run", subject.actor);
+        let reason = format!("{} runs no program of this run", subject.actor);
         return Some(Problem::new(at, reason, "name a workload"));
     }
     let loaded = |spec: &WorkloadSpec| spec.readers + spec.writers > 0;
@@ -272,7 +278,7 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
         return Some(Problem::new(at, reason, "give the workload `readers` or `writers`"));
     }
     if *expected == Expected::default() {
-        return Some(Problem::new(at, "nothing is expected", "write an outcome such as ok"));
+        return Some(Problem::new(at, "no expectation given", "write an outcome such as ok"));
     }
     None
 }

@@ -63,7 +63,7 @@ impl Plan {
             if !names.insert(&workload.name) {
                 problems.push(Problem::new(
                     format!("{at}.name"),
-                    format!("the name {:?} is used twice", workload.name),
+                    format!("duplicate name {:?}", workload.name),
                     "give every workload its own name",
                 ));
             }
@@ -97,7 +97,7 @@ impl Plan {
         if producers != 1 {
             return Some(Problem::new(
                 "workloads",
-                format!("{producers} producers, and the five phases need exactly 1"),
+                format!("{producers} producers; the five phases need exactly 1"),
                 "keep one workload with role producer",
             ));
         }
@@ -107,7 +107,7 @@ impl Plan {
             return Some(Problem::new(
                 "workloads",
                 format!(
-                    "a producer with {} cannot send its mount to the host",
+                    "a producer with {} does not propagate its mount to the node",
                     producer.propagation
                 ),
                 "use Bidirectional for the producer",
@@ -124,7 +124,7 @@ impl Plan {
         if self.with_role(Role::Consumer).next().is_none() {
             return Some(Problem::new(
                 "workloads",
-                "no consumer, so nothing can be said about one",
+                "no consumer; the five phases need at least 1",
                 "add a workload with role consumer",
             ));
         }
@@ -137,7 +137,7 @@ impl Plan {
         (!known.contains(&engine.as_str()) && !engine.starts_with('/')).then(|| {
             Problem::new(
                 "node.runtime.engine",
-                format!("{engine:?} is no runtime"),
+                format!("unknown runtime {engine:?}"),
                 "use builtin, runc, crun, or the absolute path of an OCI runtime",
             )
         })
@@ -175,7 +175,7 @@ impl Plan {
             );
         }
         if ["all", "node", "runtime", "run"].contains(&workload.name.as_str()) {
-            let reason = format!("{:?} has a meaning of its own in steps", workload.name);
+            let reason = format!("{:?} is a reserved word in steps", workload.name);
             return problem("name", &reason, "use another name");
         }
         if workload.replicas == 0 {
@@ -191,7 +191,7 @@ impl Plan {
         }
         let role = match workload.role {
             Role::Producer if workload.replicas != 1 => {
-                problem("replicas", "several replicas of a producer", "use 1 replica")
+                problem("replicas", "a producer has one replica", "use 1 replica")
             }
             Role::Producer if workload.readers > 0 || workload.writers > 0 => problem(
                 "readers",
@@ -234,12 +234,11 @@ impl Plan {
             let at = format!("{at}.sub_path");
             if !relative(path) {
                 let reason = format!("{path:?} is not a clean relative path");
-                let fix =
-                    "write it from the volume down, without `.`, `..` and a slash at its ends";
+                let fix = "write a path relative to the volume, without `.`, `..` and a slash at its ends";
                 return Some(Problem::new(at, reason, fix));
             }
             if workload.host || workload.volume == Volume::File {
-                let reason = "there is no directory to take a part of";
+                let reason = "sub_path needs a volume that is a directory";
                 return Some(Problem::new(
                     at,
                     reason,
@@ -277,20 +276,20 @@ impl Plan {
         if fuse.keeper && !fuse.is_builtin() {
             return Some(Problem::new(
                 format!("{at}.keeper"),
-                "only the built-in filesystem gives its descriptor to a keeper",
+                "only the built-in filesystem can hand its descriptor to a keeper",
                 "leave out `keeper`, or `command`",
             ));
         }
         if let Some(name) = fuse.hidden() {
             return Some(Problem::new(
                 format!("{at}.environment.{name}"),
-                "its value is missing: a report holds only the names of variables",
-                "write the value in; with `run --with-secrets` reports hold the values too",
+                "no value: reports hold only the names of variables",
+                "write the value here; with `run --with-secrets` reports hold the values too",
             ));
         }
         let empty = fuse.prepare.iter().position(Vec::is_empty);
         empty.map(|index| {
-            let reason = "there is no program in it";
+            let reason = "no program given";
             Problem::new(
                 format!("{at}.prepare[{index}]"),
                 reason,

@@ -53,11 +53,18 @@ pub enum Role {
 
 impl fmt::Display for Role {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+        formatter.write_str(self.name())
+    }
+}
+
+impl Role {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Producer => "producer",
             Self::Consumer => "consumer",
             Self::Control => "control",
-        })
+        }
     }
 }
 

@@ -20,7 +20,7 @@
 //! assert_eq!(plan.steps.len(), 3);
 //!
 //! let error = scenario::parse("example.yaml", "steps:\n  - start: al\n").unwrap_err();
-//! assert_eq!(error.to_string(), "example.yaml:2:12: nobody is called \"al\"");
+//! assert_eq!(error.to_string(), "example.yaml:2:12: unknown actor \"al\"");
 //! # Ok::<(), propagation_model::Error>(())
 //! ```
 
@@ -165,7 +165,7 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
         entries.filter_map(Result::ok).map(|entry| entry.path()).filter(is_scenario).collect();
     files.sort();
     if files.is_empty() {
-        return Err(refuse("there is no scenario file in it".into()));
+        return Err(refuse("no scenario file in this directory".into()));
     }
     Ok(files)
 }
@@ -196,10 +196,10 @@ mod tests {
             ("bridge: {path: relative}\n", "s.yaml:1:16: \"relative\" is not an absolute path"),
             ("steps:\n- fault: kil\n", "s.yaml:2:10: unknown variant `kil`"),
             ("steps:\n- fault: kill\n  repair: none\n", "s.yaml:2:3: a step does one thing"),
-            ("steps:\n- {start: all, expect: {contro: ok}}\n", "nobody is called \"contro\""),
-            ("steps:\n- {start: all, expect: {control: okay}}\n", "\"okay\" is no outcome"),
+            ("steps:\n- {start: all, expect: {contro: ok}}\n", "unknown actor \"contro\""),
+            ("steps:\n- {start: all, expect: {control: okay}}\n", "unknown outcome \"okay\""),
             ("a: [1, 2\n", "s.yaml:2:1:"),
-            ("name: a\nname: b\n", "s.yaml:2:1: the key \"name\" is there twice"),
+            ("name: a\nname: b\n", "s.yaml:2:1: duplicate key \"name\""),
             ("- a\n", "s.yaml:1:1: "),
         ] {
             let words = error(text);

@@ -79,13 +79,13 @@ pub(super) fn read(text: &str) -> Result<Document, Malformed> {
             (Event::DocumentEnd | Event::Nothing, _) => {}
             (Event::StreamEnd, _) => break,
             (_, span) => {
-                return Err(malformed(span, "a second document: a scenario is one document"));
+                return Err(malformed(span, "second document: a scenario file holds one document"));
             }
         }
     }
     let value = if value.is_null() { Value::Object(Map::new()) } else { value };
     if !value.is_object() {
-        let reason = "a map of keys is needed here, such as `steps:`".into();
+        let reason = "expected a map of keys, such as `steps:`".into();
         return Err(Malformed { at: Some((1, 1)), reason });
     }
     Ok(Document { value, positions: reader.positions })
@@ -126,18 +126,18 @@ impl<'a> Reader<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.take(text.len(), span)?;
                 let scalar = Scalar::parse_from_cow_and_metadata(text, style, tag.as_ref());
-                let words = "a value that does not fit its tag";
+                let words = "the value does not fit its tag";
                 (anchor, json(scalar.ok_or_else(|| malformed(span, words))?))
             }
             Event::SequenceStart(anchor, _) => (anchor, self.sequence(path, depth)?),
             Event::MappingStart(anchor, _) => (anchor, self.mapping(path, depth)?),
             Event::Alias(anchor) => {
                 let size = self.anchors.get(&anchor).map(size);
-                let size = size.ok_or_else(|| malformed(span, "an alias without its anchor"))?;
+                let size = size.ok_or_else(|| malformed(span, "alias without an anchor"))?;
                 self.take(size, span)?;
                 return Ok(self.anchors[&anchor].clone());
             }
-            _ => return Err(malformed(span, "the end where a value is needed")),
+            _ => return Err(malformed(span, "expected a value, found the end")),
         };
         if anchor > 0 {
             self.take(size(&value), span)?;
@@ -171,10 +171,10 @@ impl<'a> Reader<'a> {
             let (key, key_span) = match self.next()? {
                 (Event::MappingEnd, _) => return Ok(Value::Object(entries)),
                 (Event::Scalar(text, ..), span) => (text.into_owned(), span),
-                (_, span) => return Err(malformed(span, "a key that is not a word")),
+                (_, span) => return Err(malformed(span, "a key must be a word")),
             };
             if entries.contains_key(&key) {
-                return Err(malformed(key_span, &format!("the key {key:?} is there twice")));
+                return Err(malformed(key_span, &format!("duplicate key {key:?}")));
             }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             let (event, span) = self.next()?;

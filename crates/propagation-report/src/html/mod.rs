@@ -33,8 +33,9 @@ const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inlin
 /// The whole report as an HTML file.
 pub fn render(report: &Report) -> String {
     let sections = sections(report);
-    let title =
-        format!("{}: FUSE propagation on {}", report.verdict.outcome().as_str(), report.node);
+    let of = report.plan.name.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
+    let outcome = report.verdict.outcome().as_str();
+    let title = format!("{of}{outcome}: FUSE propagation on {}", report.node);
     let body = html! {
         (summary::banner(report))
         nav aria-label="sections" {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{block, outcome_look, shown};
 use crate::Decision;
 use crate::time;
-use crate::words::duration;
+use crate::words::{duration, untouched, where_it_ran};
 use propagation_model::cause::{Cause, FixKind};
 use propagation_model::report::Report;
 
@@ -24,16 +24,36 @@ pub(super) fn banner(report: &Report) -> Markup {
                 }
             }
             p class="cause" { (shown(verdict.summary())) }
+            (scenario(report))
             @if let Some(decision) = &decision {
                 p class="decision" { strong { "Decision: " } (decision.decision) }
             }
             dl class="facts" {
-                (fact("Node", html! { (shown(&report.node)) " (" (shown(&report.backend)) ")" }))
+                (fact("Where", html! { (where_it_ran(report)) }))
                 (fact("Started", html! { time { (shown(&to_the_second(&report.started_at))) } }))
                 (fact("Took", html! { (duration(report.duration_ms)) }))
                 (fact("Run", html! { code { (shown(&report.run_id)) } }))
             }
             (measured(report))
+            @if let Some(words) = untouched(report) { p class="untouched" { (words) } }
+        }
+    }
+}
+
+/// Which scenario it was, where it has a name.
+fn scenario(report: &Report) -> Markup {
+    let plan = &report.plan;
+    html! {
+        @if let Some(name) = &plan.name {
+            p class="scenario" {
+                strong { "Scenario " (shown(name)) }
+                @if let Some(title) = &plan.title { ": " (shown(title)) }
+            }
+            @for (what, words) in [("Source", &plan.source), ("Note", &plan.note)] {
+                @if let Some(words) = words {
+                    p class="scenario" { (what) ": " (shown(words)) }
+                }
+            }
         }
     }
 }
