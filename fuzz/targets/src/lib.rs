@@ -12,7 +12,7 @@ mod seeds;
 use propagation_core::mountinfo::{MountGraph, MountTable, diff};
 use propagation_core::{Report, diagnosis, scenario};
 use propagation_report::graph::{self, Picture};
-use propagation_report::text::{self, Colour};
+use propagation_report::text::{self, Detail, Style};
 use propagation_report::{html, junit, markdown};
 
 pub use frames::frames;
@@ -73,8 +73,8 @@ pub fn report(bytes: &[u8]) {
     let again = Report::from_json(json.as_bytes()).expect("and read again");
     assert_eq!(again.to_json().expect("written"), json);
     let _ = diagnosis::explain(&report);
-    for verbose in [false, true] {
-        expect_plain(&text::render(&report, Colour::Plain, verbose));
+    for detail in [Detail::Brief, Detail::Normal, Detail::Full] {
+        expect_plain(&text::render(&report, Style { width: Some(80), ..Style::plain(detail) }));
     }
     expect_plain(&markdown::render(&report));
     expect_plain(&junit::render(&report));
