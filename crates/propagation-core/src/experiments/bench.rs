@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::alter;
@@ -40,7 +41,7 @@ impl Limits {
         for ms in starts.chain(measured.mount_to_visible_ms.iter().copied()) {
             slowest = slowest.max(ms);
         }
-        let wait_ms = (3.0 * slowest).clamp(25.0, 250.0) as u64;
+        let wait_ms = (3.0 * slowest).clamp(25.0, 100.0) as u64;
         Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms }
     }
 
@@ -64,7 +65,7 @@ impl Limits {
 }
 
 /// The longest time of one experiment.
-const LONGEST_MS: u64 = 10_000;
+const LONGEST_MS: u64 = 5_000;
 
 /// The plan of a report as it is run on a bench: on a node like the real one where the report is of another
 /// backend than `bench`, one replica of everybody, and nobody helps.
@@ -113,8 +114,10 @@ pub(super) struct Bench<'a> {
     plan: Plan,
     /// How everybody fared with it.
     baseline: Fared,
-    /// The plan that repairs are appended to, and how everybody fared with it.
-    unrepaired: (Plan, Fared),
+    /// The plan that repairs are appended to.
+    to_repair: Plan,
+    /// How everybody fared with that one; run when the first repair is tried.
+    unrepaired: OnceCell<Result<Fared, String>>,
 }
 
 impl<'a> Bench<'a> {
@@ -136,13 +139,12 @@ impl<'a> Bench<'a> {
             let repeated = repeat(&plan, limits, backend, over).await?;
             let Some(words) = judge::differs(report, &repeated) else {
                 let baseline = Fared::of(&repeated, &plan);
-                let unrepaired = without_recovery(report, &plan);
-                let fared = match plan.is_five_phases() {
-                    true => Fared::of(&repeat(&unrepaired, limits, backend, over).await?, &plan),
-                    false => baseline.clone(),
+                let to_repair = without_recovery(report, &plan);
+                let unrepaired = match plan.is_five_phases() {
+                    true => OnceCell::new(),
+                    false => OnceCell::new_with(Some(Ok(baseline.clone()))),
                 };
-                let unrepaired = (unrepaired, fared);
-                return Ok(Self { backend, over, limits, plan, baseline, unrepaired });
+                return Ok(Self { backend, over, limits, plan, baseline, to_repair, unrepaired });
             };
             differs = words;
         }
@@ -159,35 +161,44 @@ impl<'a> Bench<'a> {
         self.over
     }
 
+    async fn without_repair(&self) -> Result<Fared, String> {
+        let report = repeat(&self.to_repair, self.limits, self.backend, self.over).await?;
+        Ok(Fared::of(&report, &self.plan))
+    }
+
     /// Runs the plan with a change. What may have failed for want of time only is run once more with more.
     pub(super) async fn try_change(&self, change: &Change) -> Trial {
         let for_good = alter::for_good(change.what);
-        let (plan, before) = match for_good {
-            true => (&self.plan, &self.baseline),
-            false => (&self.unrepaired.0, &self.unrepaired.1),
-        };
+        let plan = if for_good { &self.plan } else { &self.to_repair };
         let Some(changed) = alter::apply(change, plan) else {
             return Trial::NotTried { reason: "it changes nothing".to_owned() };
         };
         if let Some(reason) = self.backend.refuses(&changed) {
             return Trial::NotTried { reason };
         }
+        let before = match for_good {
+            true => &self.baseline,
+            false => match self.unrepaired.get_or_init(|| self.without_repair()).await {
+                Ok(fared) => fared,
+                Err(reason) => return Trial::NotTried { reason: reason.clone() },
+            },
+        };
         let started = Instant::now();
-        let mut reports = Vec::new();
+        let mut last = None;
         for limits in [self.limits, Limits::LONG] {
             match repeat(&changed, limits, self.backend, self.over).await {
                 Ok(report) => {
                     let again = judge::undecided(&report, &changed, for_good);
-                    reports.push(report);
+                    last = Some(report);
                     if !again {
                         break;
                     }
                 }
-                Err(reason) if reports.is_empty() => return Trial::NotTried { reason },
-                Err(_) => break,
+                // What was undecided shows nothing by itself.
+                Err(reason) => return Trial::NotTried { reason },
             }
         }
-        let Some(report) = reports.pop() else {
+        let Some(report) = last else {
             return Trial::NotTried { reason: "it was not run".to_owned() };
         };
         Trial::Tried(judge::compare(before, &report, &changed, for_good, started.elapsed()))

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::bench::milliseconds;
 use crate::observation::{Access, Actor, Observation, Outcome, Via};
-use crate::plan::{PhaseName, Plan, Role, Volume, WorkloadSpec};
-use crate::report::{After, Capture, CheckId, FailureOf, Report, SideEffect, Since, Status, Tried};
+use crate::plan::{Fault, PhaseName, Plan, Role, Volume, WorkloadSpec};
+use crate::report::{
+    After, Capture, CheckId, Deed, FailureOf, Report, SideEffect, Since, Status, Tried,
+};
 use crate::verdict::{RunOutcome, VerdictOutcome};
 
 /// How everybody fared in a run.
@@ -154,6 +156,10 @@ pub(super) fn differs(report: &Report, repeated: &Report) -> Option<String> {
 /// Whether more time might make another result of it.
 pub(super) fn undecided(report: &Report, plan: &Plan, for_good: bool) -> bool {
     let fared = Fared::of(report, plan);
+    let slow = |fault: &Fault| matches!(fault, Fault::Stop | Fault::Slow(_));
+    let may_hang = slow(&plan.fault)
+        || report.acts.iter().any(|act| matches!(&act.deed, Deed::Fault { fault } if slow(fault)));
+    let hung = !may_hang && probes(report).any(|seen| matches!(seen.outcome, Outcome::Hang { .. }));
     let late = report.failures.iter().any(|failure| failure.of == FailureOf::Mount);
     let not_noticed = for_good
         && five(report)
@@ -161,7 +167,7 @@ pub(super) fn undecided(report: &Report, plan: &Plan, for_good: bool) -> bool {
         && failed(report).any(|(_, check)| {
             matches!(check, CheckId::FindsMarker(_) | CheckId::Noticed | CheckId::RecoversByItself)
         });
-    late || not_noticed
+    hung || late || not_noticed
 }
 
 /// What a change made of a run.

@@ -17,7 +17,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ pub(crate) use judge::anybody_is_wrong;
 /// How long experiments may take, and when there are any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// The time for all of them; none for as long as it takes.
+    /// The time for all of them, once the run itself has been repeated; none for as long as it takes.
     pub time: Option<Duration>,
     /// How many run side by side.
     pub jobs: usize,
@@ -138,44 +138,34 @@ async fn experiments(
     budget: Budget,
     cancellation: &CancellationToken,
 ) -> Vec<Experiment> {
-    let started = Instant::now();
     let over = cancellation.child_token();
     let changes = changes(report, &bench::shaped(report, bench.name()));
-    let work = async {
-        let bench = Bench::prepare(report, bench, &over).await;
-        let bench = match &bench {
-            Ok(bench) => bench,
-            Err(reason) => return not_tried(report, reason),
-        };
-        let limit = budget.time.map(|time| format!("{:.1} s", time.as_secs_f64()));
-        let tried = stream::iter(changes.into_iter().enumerate()).map(|(number, change)| {
-            let limit = &limit;
-            async move {
-                let trial = match over_words(bench.over(), limit.as_deref()) {
-                    Some(reason) => Trial::NotTried { reason },
-                    None => bench.try_change(&change).await,
-                };
-                (number, experiment(change, bench.plan(), trial))
-            }
-        });
-        let mut tried: Vec<_> = tried.buffer_unordered(budget.jobs.max(1)).collect().await;
-        tried.sort_by_key(|(number, _)| *number);
-        tried.into_iter().map(|(_, experiment)| experiment).collect()
+    let bench = match Bench::prepare(report, bench, &over).await {
+        Ok(bench) => bench,
+        Err(reason) => return not_tried(report, &reason),
     };
-    tokio::pin!(work);
-    match budget.time {
-        None => work.await,
-        Some(time) => {
-            let left = time.saturating_sub(started.elapsed());
-            tokio::select! {
-                done = &mut work => done,
-                () = tokio::time::sleep(left) => {
-                    over.cancel();
-                    work.await
-                }
-            }
+    let limit = budget.time.map(|time| format!("{:.1} s", time.as_secs_f64()));
+    let tried = stream::iter(changes.into_iter().enumerate()).map(|(number, change)| {
+        let (bench, limit) = (&bench, limit.as_deref());
+        async move {
+            let trial = match over_words(bench.over(), limit) {
+                Some(reason) => Trial::NotTried { reason },
+                None => bench.try_change(&change).await,
+            };
+            (number, experiment(change, bench.plan(), trial))
         }
-    }
+    });
+    let all = tried.buffer_unordered(budget.jobs.max(1)).collect::<Vec<_>>();
+    tokio::pin!(all);
+    let mut tried = tokio::select! {
+        done = &mut all => done,
+        () = tokio::time::sleep(budget.time.unwrap_or(Duration::MAX)) => {
+            over.cancel();
+            all.await
+        }
+    };
+    tried.sort_by_key(|(number, _)| *number);
+    tried.into_iter().map(|(_, experiment)| experiment).collect()
 }
 
 /// Why nothing more is tried.
