@@ -45,8 +45,8 @@ mod _native {
         job::Job,
         observation::Observation,
         report::{
-            Act, Advice, Answer, Cause, Check, Cleanup, Expectations, Experiment, Fix, Measurements,
-            PhaseReport, Report, Verdict,
+            Act, Advice, Answer, Cause, Check, Cleanup, Expectations, Experiment, Fix,
+            Measurements, PhaseReport, Report, Verdict,
         },
         run::run,
         run_cli,

@@ -200,9 +200,8 @@ impl Count {
     fn exit(&self, only_one: bool, required: Option<Required>) -> Result<Exit, Error> {
         let otherwise = Exit::Outcome(RunOutcome::Scenario(ScenarioOutcome::Otherwise));
         let missing = required == Some(Required::All) && self.skipped + self.not_looked_at > 0;
-        let passes = |outcome: RunOutcome| {
-            matches!(outcome.status(), Status::Passed | Status::Skipped)
-        };
+        let passes =
+            |outcome: RunOutcome| matches!(outcome.status(), Status::Passed | Status::Skipped);
         if let (true, Some(exit)) = (only_one, self.last) {
             let counts = matches!(exit, Exit::Outcome(outcome) if passes(outcome));
             return Ok(if missing && counts { otherwise } else { exit });

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use propagation_core::Report;
+use propagation_core::diagnosis::NOTHING_WRONG;
 use propagation_core::observation::Actor;
 use propagation_core::report::Deed;
 use propagation_report::Decision;
@@ -111,7 +112,7 @@ fn nothing_twice(report: &Report) -> Vec<String> {
 
 fn no_contradictions(report: &Report) -> Vec<String> {
     let about = |id: &str| -> BTreeSet<Actor> {
-        let causes = report.diagnosis.iter().filter(|cause| cause.id.to_string() == id);
+        let causes = report.diagnosis.iter().filter(|cause| cause.id == id);
         causes.flat_map(|cause| cause.actors.iter().cloned()).collect()
     };
     // After several faults each cause may be of another.
@@ -121,7 +122,7 @@ fn no_contradictions(report: &Report) -> Vec<String> {
             about(one).intersection(&about(other)).map(ToString::to_string).collect();
         (!both.is_empty()).then(|| format!("{one} and {other} of {}", both.join(", ")))
     });
-    let nothing = report.diagnosis.iter().any(|cause| cause.id.to_string() == "nothing-wrong");
+    let nothing = report.diagnosis.iter().any(|cause| cause.id == NOTHING_WRONG);
     let more = nothing && report.diagnosis.len() > 1;
     pairs.chain(more.then(|| "nothing is wrong, and something is".to_owned())).collect()
 }
