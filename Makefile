@@ -4,9 +4,10 @@ CARGO ?= cargo
 
 .PHONY: test lint bench docs fuzz fuzz-smoke tools
 
-# Builds and runs all tests. Installs nothing: what is not there is named, skipped and counted. Makes
-# namespaces and FUSE mounts of its own and removes them; changes nothing else.
-test:
+# Builds and runs all tests. Installs what they need when it may (root on Debian) and says what; otherwise
+# what is not there is named, skipped and counted. Makes namespaces and FUSE mounts of its own and removes
+# them; changes nothing else.
+test: tools
 	scripts/test
 
 # Formatting, clippy, documentation, licences, advisories, dependency directions, shell scripts, Python.
