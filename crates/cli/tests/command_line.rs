@@ -215,7 +215,7 @@ fn partial_success() -> TestResult {
     let result = output(scratch.path(), &["run", "--volume", "mountpoint"]);
     expect_code(&result, 3)?;
     let text = stdout(&result);
-    expect_part(&text, "re-bind inside the consumer's mount namespace")?;
+    expect_part(&text, "a re-bind inside the consumers' mount namespaces")?;
     expect_part(&text, "transport endpoint is not connected")?;
     expect_part(&text, "livenessProbe:")?;
     PASSED
