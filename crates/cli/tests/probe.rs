@@ -81,6 +81,10 @@ fn empty() -> TestResult {
     expect(script, 12, &["is mounted and empty"])
 }
 
+/// SIGSTOP, and every thread of the daemon has stopped.
+const STOP: &str = "kill -STOP $SERVER_PID; \
+    while grep -L '^State:.*T' /proc/$SERVER_PID/task/*/status | grep -q .; do :; done;";
+
 /// SIGKILL, and the daemon has ended.
 const KILL: &str = "kill -KILL $SERVER_PID; wait $SERVER_PID || true; trap - EXIT;";
 
@@ -94,8 +98,8 @@ fn inside_dead() -> TestResult {
 }
 
 fn stopped() -> TestResult {
-    let script = "kill -STOP $SERVER_PID; probe $SCRATCH/volume/dfs --timeout 300ms";
-    with_server(script, 11, &["hung: no answer from", "in 300 ms"])
+    let script = format!("{STOP} probe $SCRATCH/volume/dfs --timeout 300ms");
+    with_server(&script, 11, &["hung: no answer from", "in 300 ms"])
 }
 
 fn never_served() -> TestResult {
@@ -107,9 +111,11 @@ fn never_served() -> TestResult {
 }
 
 fn pipe_is_released() -> TestResult {
-    let script = "kill -STOP $SERVER_PID; code=0; \
-        said=$(probe $SCRATCH/volume/dfs --timeout 300ms 2>&1) || code=$?; echo \"$said\"; exit $code";
-    with_server(script, 11, &["hung: "])
+    let script = format!(
+        "{STOP} code=0; said=$(probe $SCRATCH/volume/dfs --timeout 300ms 2>&1) || code=$?; \
+         echo \"$said\"; exit $code"
+    );
+    with_server(&script, 11, &["hung: "])
 }
 
 /// A daemon that has taken a request and does not answer holds who asked, SIGKILL or not; when it ends, the
@@ -167,7 +173,7 @@ fn odd_name() -> TestResult {
 fn command_line() -> TestResult {
     with_server("$PROPAGATION probe $SCRATCH/volume/dfs", 0, &["ok: "])?;
     with_server(
-        "kill -STOP $SERVER_PID; timeout 20 $PROPAGATION probe $SCRATCH/volume/dfs --timeout 300ms",
+        &format!("{STOP} timeout 20 $PROPAGATION probe $SCRATCH/volume/dfs --timeout 300ms"),
         11,
         &["hung: "],
     )?;

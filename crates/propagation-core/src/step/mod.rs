@@ -1,6 +1,6 @@
 //! Steps: what a scenario does, one after the other, and what must then be seen.
 //!
-//! A step is a [`Phase`] like the five, which are steps too. It does one thing ([`act`](crate::act)),
+//! A step is a [`Phase`] like the five, which are steps too. It does one thing (`act`),
 //! lets every actor look (`look`), and compares what was seen with what is expected (`judge`).
 
 mod judge;
