@@ -20,7 +20,7 @@ def run(experiments: Any) -> propagation.Report:
     }
     try:
         return propagation.run(scenario, experiments=experiments)
-    except (propagation.EnvironmentError, propagation.UnsupportedError) as error:
+    except (propagation.HostError, propagation.UnsupportedError) as error:
         absent("local", str(error))
         raise
 

@@ -46,9 +46,9 @@ def run(
         on_event: is called with every event, in this thread.
         keep: leave everything standing at the end, to look at it.
         run_id: a name for the run; made up when left out.
-        experiments: how many seconds single changes of the scenario may be tried on simulated nodes of
-            this machine, `"all"` for as long as it takes, `"off"` for not at all. When left out, 1 s
-            where a run on this machine does not come out as it should.
+        experiments: how many seconds single changes of the scenario may be tried on simulated
+            nodes of this machine, `"all"` for as long as it takes, `"off"` for not at all. When
+            left out, 1 s where a run on this machine does not come out as it should.
         options: what `Scenario` takes by keyword, instead of a scenario.
 
     Ctrl-C, or what `on_event` or a phase raises, cancels the run. It cleans up before the exception
