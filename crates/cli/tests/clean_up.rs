@@ -53,9 +53,12 @@ fn a_failed_run() -> TestResult {
     PASSED
 }
 
-/// A run that would go on for half a minute: its consumers never see the mount.
+/// A run that would go on for half a minute: its consumers never see the mount. It does not inherit that
+/// SIGHUP is ignored, as where the tests run under nohup.
 fn long_run(scratch: &std::path::Path) -> Child {
-    support::propagation(scratch, &["run", "--propagation", "None"])
+    std::process::Command::new("env")
+        .args(["--default-signal=HUP", support::PROPAGATION, "run", "--propagation", "None"])
+        .env("XDG_STATE_HOME", scratch)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
