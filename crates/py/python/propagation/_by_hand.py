@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from propagation._types import AnyBackend, Observer, ScenarioLike
 
-_NO_LIMIT = 365 * 24 * 3600.0
-"""A person has as much time as they want; in seconds."""
+_NO_LIMIT = 24 * 3600.0
+"""What a node by hand may take, in seconds: the longest time that a scenario may ask for."""
 
 _OF_CLUSTERS = ClusterOptions.__annotations__.keys() - Options.__annotations__.keys()
 
