@@ -41,6 +41,7 @@ _Json: TypeAlias = dict[str, Any]
 __all__ = [
     "VERSION",
     "Act",
+    "Advice",
     "Answer",
     "Calls",
     "Cause",
@@ -50,6 +51,7 @@ __all__ = [
     "Cleanup",
     "Decided",
     "Expectations",
+    "Experiment",
     "Fix",
     "Job",
     "K8sBackend",
