@@ -10,7 +10,7 @@ use super::words::{first_lines, short};
 use super::words::{untouched, where_it_ran};
 use super::{Decision, reproduce, time};
 use propagation_model::cause::{Cause, FixKind, NOTHING_WRONG};
-use propagation_model::report::{Check, PhaseReport, Report, Status};
+use propagation_model::report::{Check, Experiment, PhaseReport, Report, Status};
 
 /// Whether to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,6 +252,11 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     }
     let _ = writeln!(out, "{}", colour.bold(&colour.paint(status, &head)));
     let _ = writeln!(out, "  {}", one_line(verdict.summary()));
+    let heals = report.experiments.iter().any(Experiment::heals);
+    if let Some(advice) = Advised::of(report).filter(|_| heals) {
+        let _ = writeln!(out, "  Fix: {}", one_line(advice.head));
+        return;
+    }
     let as_wanted = verdict.outcome().status() == Status::Passed;
     let Some(cause) = wrong(report).next().filter(|_| !as_wanted) else { return };
     if !verdict.summary().contains(cause.title.trim_end_matches('.')) {
@@ -394,7 +399,7 @@ fn write_advice(out: &mut String, report: &Report, colour: Colour, all: bool) {
     }
     let _ = writeln!(out, "  {}", colour.bold(&one_line(advice.head)));
     for line in advice.text.lines() {
-        let _ = writeln!(out, "      {}", one_line(line));
+        let _ = writeln!(out, "{VERBATIM}      {}", one_line(line));
     }
     for (title, list) in [("Also for good", &advice.for_good), ("For now", &advice.now)] {
         let shown = if all { list.len() } else { OTHERS };

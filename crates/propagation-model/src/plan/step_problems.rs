@@ -116,8 +116,8 @@ fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Pr
     if targets.is_empty() {
         // A name that nobody has is said where it stands.
         let named = step.on.as_ref().is_some_and(|names| !names.is_all());
-        let fix = "add a workload with role producer, or say whom with `on`";
-        return (!named).then(|| Problem::new(at, "there is no producer to do it to", fix));
+        let fix = "add a workload with role producer, or name a workload with `on`";
+        return (!named).then(|| Problem::new(at, "no producer to apply the fault to", fix));
     }
     targets
         .into_iter()
@@ -136,11 +136,11 @@ fn impossible(plan: &Plan, fault: &Fault, spec: &WorkloadSpec) -> Option<(String
             Some((reason, "name a producer with `on`, or use kill, terminate or stop"))
         }
         Fault::Slow(_) | Fault::Errors(_) if !builtin => {
-            let reason = "only the built-in filesystem can be told to be slow or to fail";
+            let reason = "only the built-in filesystem can answer slowly or with errors";
             Some((reason.into(), "leave out `command`, or use stop"))
         }
         Fault::Oom if !builtin || spec.supervised => {
-            let reason = "only a built-in daemon that is process 1 can be told to use memory";
+            let reason = "only a built-in daemon that is process 1 can outgrow its memory limit";
             Some((reason.into(), "leave out `command` and `supervised`, or use kill"))
         }
         _ => None,

@@ -207,7 +207,7 @@ class LocalNode(_ByHand):
         on_event: is called with every event, after the call in which it came.
         keep: leave everything standing at the end.
         run_id: a name for the run; made up when left out.
-        options: what `Scenario` takes by keyword. There is no `timeout` unless it is given.
+        options: what `Scenario` takes by keyword. `timeout` is a day unless it is given.
 
     Raises:
         HostError: the machine cannot carry a node; raised on entering.
@@ -267,8 +267,8 @@ class K8sNode(_ByHand):
         keep: leave everything standing at the end.
         run_id: a name for the run; made up when left out.
         options: what `K8sBackend` and `Scenario` take by keyword, such as `kubeconfig`, `context`,
-            `node`, `namespace`, `access`, `ssh_config`, `image` and `tolerations`. There is no
-            `timeout` unless it is given.
+            `node`, `namespace`, `access`, `ssh_config`, `image` and `tolerations`. `timeout` is a
+            day unless it is given.
 
     Raises:
         InvalidInputError: an option cannot be read.
