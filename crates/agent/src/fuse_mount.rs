@@ -31,13 +31,20 @@ pub(crate) struct Options {
     source: String,
     allow_other: bool,
     read_only: bool,
+    /// Whether the kernel holds everybody to the modes of files.
+    permissions: bool,
 }
 
 impl Options {
     /// As a plan says.
     pub(crate) fn of(fuse: &FuseSpec, source: &str) -> Self {
         let (allow_other, read_only) = (fuse.allow_other, fuse.read_only);
-        Self { source: source.to_owned(), allow_other, read_only }
+        Self { source: source.to_owned(), allow_other, read_only, permissions: false }
+    }
+
+    /// The kernel holds everybody to the owners and modes that files have.
+    pub(crate) fn with_permissions(self) -> Self {
+        Self { permissions: true, ..self }
     }
 }
 
@@ -63,6 +70,9 @@ fn mount_directly(path: &Path, how: &Options) -> Result<OwnedFd, String> {
     );
     if how.allow_other {
         options.push_str(",allow_other");
+    }
+    if how.permissions {
+        options.push_str(",default_permissions");
     }
     let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     flags.set(MsFlags::MS_RDONLY, how.read_only);
@@ -91,6 +101,9 @@ fn mount_through_helper(path: &Path, how: &Options) -> Result<OwnedFd, String> {
     }
     if how.allow_other {
         options.push_str(",allow_other");
+    }
+    if how.permissions {
+        options.push_str(",default_permissions");
     }
     let socket = theirs.as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;
     // The child finds the socket as its standard input: a number that exec keeps.
