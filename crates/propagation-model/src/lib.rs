@@ -5,6 +5,7 @@
 //! [`report`] all of it. Nothing here runs anything.
 
 pub mod cause;
+pub mod comparison;
 pub mod errno;
 pub mod error;
 pub mod facts;
