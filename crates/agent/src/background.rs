@@ -70,14 +70,23 @@ impl Background {
         let began_ns = now_ns();
         let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
         let before = self.mounted(&proc);
-        let state = match self.start() {
-            Ok(mut program) => self.wait(&mut program, &proc, before)?,
-            Err(error) => SpawnState::NotStarted(errno_text(errno_of(&error))),
+        let state = match self.taken() {
+            Some(address) => SpawnState::NotStarted(format!("{address} is in use already")),
+            None => match self.start() {
+                Ok(mut program) => self.wait(&mut program, &proc, before)?,
+                Err(error) => SpawnState::NotStarted(errno_text(errno_of(&error))),
+            },
         };
         if matches!(state, SpawnState::Late(_)) {
             signal(&self.tag, Signal::SIGKILL, LOOK_MS)?;
         }
         Ok(Spawned { state, began_ns, known_ns: now_ns(), output: self.last_words() })
+    }
+
+    /// The address at which it is to listen, where somebody else does: that one would be taken for it.
+    fn taken(&self) -> Option<SocketAddr> {
+        let Until::Listens(address) = self.until else { return None };
+        TcpStream::connect(address).is_ok().then_some(address)
     }
 
     fn start(&self) -> std::io::Result<Child> {

@@ -44,7 +44,12 @@ pub(crate) async fn die(
     let work = Work::Die { duration_ms: sizes.die_ms, seed };
     let (measured, killed) = tokio::join!(stand.measure(sizes, work), kill);
     let (measured, _) = measured?;
-    Ok(Some(what_happened(victim.name().to_owned(), &measured, &killed?, stand.recipe.server.is_some())))
+    Ok(Some(what_happened(
+        victim.name().to_owned(),
+        &measured,
+        &killed?,
+        stand.recipe.server.is_some(),
+    )))
 }
 
 fn what_happened(killed: String, measured: &Measured, times: &Killed, is_served: bool) -> Death {

@@ -78,7 +78,7 @@ impl<'a> Stand<'a> {
         let name = program.name();
         let (kind, reason) = match &spawned.state {
             SpawnState::Ready => return Ok(Ok(spawned)),
-            SpawnState::NotStarted(why) => (SkipKind::ProgramMissing, format!("{name}: {why}")),
+            SpawnState::NotStarted(why) => (SkipKind::NotReady, format!("{name}: {why}")),
             SpawnState::Ended(Some(127)) => (SkipKind::ProgramMissing, telling(&spawned.output)),
             SpawnState::Ended(code) => {
                 let how = code.map_or("by a signal".into(), |code| format!("with {code}"));
@@ -87,7 +87,10 @@ impl<'a> Stand<'a> {
             }
             SpawnState::Late(what) => {
                 let (limit, said) = (READY.as_secs(), telling(&spawned.output));
-                (SkipKind::NotReady, format!("{name} was not ready in {limit} s: {what}; it said: {said}"))
+                (
+                    SkipKind::NotReady,
+                    format!("{name} was not ready in {limit} s: {what}; it said: {said}"),
+                )
             }
         };
         let fix = Some("run its command by hand and read what it says".into());

@@ -7,7 +7,7 @@ use libtest_mimic::{Completion, Failed};
 pub const REQUIRE: &str = "PROPAGATION_REQUIRE";
 
 /// The words that the tests and lints of this workspace know, the Python ones included. `all` is every one.
-pub const KNOWN: [&str; 20] = [
+pub const KNOWN: [&str; 24] = [
     "all",
     "fake",
     "local",
@@ -25,6 +25,10 @@ pub const KNOWN: [&str; 20] = [
     "xmllint",
     "python",
     "bindfs",
+    "rclone",
+    "smbd",
+    "smbnetfs",
+    "fio",
     // Of `make lint`.
     "cargo-deny",
     "advisories",

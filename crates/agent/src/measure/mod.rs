@@ -31,7 +31,10 @@ pub fn measure(task: &Task) -> Result<Measured, Errno> {
     if let Work::Die { duration_ms, seed } = task.work {
         return die::measure(set, duration_ms, task.deadline_ms, seed);
     }
-    let measured = within(task.deadline_ms, || Measured { used: used(), ..work(set, &task.work) })?;
+    let measured = within(task.deadline_ms, || {
+        let measured = work(set, &task.work);
+        Measured { used: used(), ..measured }
+    })?;
     Ok(measured.unwrap_or_else(|| Measured { hung: true, ..Measured::default() }))
 }
 

@@ -30,7 +30,10 @@ pub(super) fn median(measure: Option<&Measure>) -> String {
         Some(measure) => match measure.median {
             Some(median) => number(median),
             None if measure.gave_up > 0 => "no end".into(),
-            None => measure.failed.keys().next().map_or_else(|| "-".into(), Clone::clone),
+            None => {
+                let errno = measure.failed.keys().next();
+                errno.map_or_else(|| "-".into(), |errno| one_line(errno).into_owned())
+            }
         },
     }
 }
@@ -95,9 +98,7 @@ pub(super) fn death(death: &Death) -> String {
     parts.push(match (death.healed_ms, death.back_ms) {
         (_, None) => "its server did not come back".into(),
         (None, Some(_)) => "not healed as long as it was watched".into(),
-        (Some(healed), Some(back)) if healed <= 0.0 || healed < back => {
-            "never interrupted for new opens".into()
-        }
+        (Some(healed), Some(_)) if healed <= 0.0 => "new opens were never interrupted".into(),
         (Some(healed), Some(_)) => {
             let since = time((healed - death.restarted_ms).max(0.0));
             match death.healing {
@@ -127,4 +128,11 @@ pub(super) fn cpu(measure: &Measure) -> Option<(f64, f64, &'static str)> {
 /// A byte count in MiB.
 pub(super) fn mib(bytes: u64) -> String {
     format!("{} MiB", number(bytes as f64 / 1_048_576.0))
+}
+
+/// That no difference can be shown, where there were too few rounds for it.
+pub(super) fn too_few(comparison: &Comparison) -> Option<String> {
+    let least = Ratio::LEAST_ROUNDS;
+    (comparison.rounds < least)
+        .then(|| format!("With fewer than {least} rounds no difference is called one."))
 }

@@ -26,7 +26,7 @@ pub fn render(comparison: &Comparison) -> String {
         header class="banner index" {
             p class="question" { "Which transport between containers is faster, what does it cost, what happens when its server dies?" }
             h1 { "Transports between containers" }
-            @for line in &answer.speed { p class="cause" { (short(line)) } }
+            @if let Some(line) = answer.speed.first() { p class="cause" { (short(line)) } }
             (facts(comparison))
         }
         nav aria-label="sections" { ul {
@@ -80,7 +80,10 @@ fn table(comparison: &Comparison) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label="medians" {
             table {
-                caption { "Medians over rounds. Against native: + better, − worse, = no difference shown." }
+                caption {
+                    "Medians over rounds. Against native: + better, − worse, = no difference shown. "
+                    @if let Some(words) = super::figures::too_few(comparison) { (words) }
+                }
                 thead { tr {
                     th scope="col" { "What" }
                     @for one in comparison.measured() { th scope="col" { (one.transport) } }

@@ -17,6 +17,12 @@ pub fn render(comparison: &Comparison) -> String {
     let _ = writeln!(out, "# Transports between containers\n");
     let _ = writeln!(
         out,
+        "What a decision between FUSE and SMB needs: what is faster by how much for what, what fails how \
+         when the server dies, what it costs, and what one would give up. Every figure is of one run of \
+         `propagation compare`.\n"
+    );
+    let _ = writeln!(
+        out,
         "Measured on Linux {} {} with {} processors, containers by {}: {} rounds in {}, seed {}, \
          propagation {}{}.\n",
         text(&machine.kernel_release),
@@ -77,6 +83,9 @@ fn write_table(out: &mut String, comparison: &Comparison) {
         "\nMedians over rounds. Against native: + better, − worse, = no difference shown (the 95 % bootstrap \
          interval of the ratio holds 1).\n"
     );
+    if let Some(words) = super::figures::too_few(comparison) {
+        let _ = writeln!(out, "{words}\n");
+    }
     for one in &comparison.transports {
         let Some(skip) = &one.skipped else { continue };
         let fix = skip.fix.as_ref().map(|fix| format!(" ({})", text(fix))).unwrap_or_default();

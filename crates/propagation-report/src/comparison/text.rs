@@ -107,6 +107,9 @@ fn write_table(out: &mut String, comparison: &Comparison) {
         out.push('\n');
     }
     wrap(out, "", "Medians over rounds. Against native: + better, − worse, = no difference shown.");
+    if let Some(words) = super::figures::too_few(comparison) {
+        wrap(out, "", &words);
+    }
     out.push('\n');
 }
 
@@ -227,6 +230,6 @@ fn write_details(out: &mut String, comparison: &Comparison) {
 fn wrap(out: &mut String, indent: &str, text: &str) {
     let further = format!("{indent}  ");
     let options = textwrap::Options::new(WIDTH).initial_indent(indent).subsequent_indent(&further);
-    out.push_str(&textwrap::fill(text, options));
+    out.push_str(&textwrap::fill(&one_line(text), options));
     out.push('\n');
 }
