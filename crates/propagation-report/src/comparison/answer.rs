@@ -82,7 +82,7 @@ fn cost(comparison: &Comparison) -> Vec<String> {
                 let (client, server, _) = cpu(one.measure(metric)?)?;
                 let total = time(client + server);
                 let share = if server > 0.0 {
-                    format!(" ({} of it its server)", time(server))
+                    format!(" ({} of it its programs)", time(server))
                 } else {
                     String::new()
                 };

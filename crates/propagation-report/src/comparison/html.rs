@@ -137,7 +137,7 @@ fn costs(comparison: &Comparison) -> Markup {
                 caption { "Processor time of the measuring client and of the transport's own programs, switches between processes, and the most memory of these programs." }
                 thead { tr {
                     th scope="col" { "What" } th scope="col" { "Transport" } th scope="col" { "For" }
-                    th scope="col" { "Client" } th scope="col" { "Server" } th scope="col" { "Server, in the kernel" }
+                    th scope="col" { "Client" } th scope="col" { "Its programs" } th scope="col" { "Of that in the kernel" }
                     th scope="col" { "Switches" } th scope="col" { "Memory" }
                 } }
                 tbody {

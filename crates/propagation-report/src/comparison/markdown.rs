@@ -74,7 +74,8 @@ fn write_table(out: &mut String, comparison: &Comparison) {
         for one in &shown {
             let measure = one.measure(metric);
             let mark = sign(measure.and_then(|measure| measure.against_native.as_ref()));
-            let _ = write!(out, " {} {mark} |", text(&median(measure)));
+            let cell = format!("{} {mark}", text(&median(measure)));
+            let _ = write!(out, " {} |", cell.trim_end());
         }
         out.push('\n');
     }
