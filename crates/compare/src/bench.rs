@@ -226,8 +226,9 @@ pub(crate) fn between(before: &Used, after: &Used) -> Resources {
 fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> Plan {
     let workloads = transports.iter().flat_map(|transport| containers(*transport));
     let workloads: Vec<WorkloadSpec> = workloads.collect();
-    // Containers in which programs run have those of the machine.
-    let steps = workloads.iter().map(|workload| {
+    // Containers in which programs run have those of the machine, where the node has any.
+    let with_tools = workloads.iter().filter(|_| !options.node.without_host_tools);
+    let steps = with_tools.map(|workload| {
         let inside = workload.name.clone();
         Step::from(Action::Execute { command: words(&[AGENT, "version"]), inside })
     });
@@ -235,7 +236,7 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> P
         bridge: Bridge { path: BRIDGE.into(), mountpoint: "fuse".into() },
         node: options.node.clone(),
         steps: steps.collect(),
-        workloads,
+        workloads: workloads.clone(),
         looks: Looks::Asked,
         ..Plan::default()
     };

@@ -21,7 +21,8 @@ pub(super) fn sequential(path: &Path, bytes: u64) -> Measured {
     let mut meter = Meter::begin();
     let Some((file, length)) = opened(path, &mut meter) else { return meter.finish() };
     let end = length.min(bytes);
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut buffer = Buffer::new(CHUNK_BYTES);
+    let chunk = buffer.bytes();
     let mut offset = 0;
     while offset < end {
         let wanted = usize::try_from(end - offset).map_or(CHUNK_BYTES, |n| n.min(CHUNK_BYTES));
@@ -41,12 +42,13 @@ pub(super) fn sequential(path: &Path, bytes: u64) -> Measured {
 pub(super) fn play(path: &Path, bytes_per_s: u64, duration_ms: u64) -> Measured {
     let mut meter = Meter::begin();
     let Some((file, end)) = opened(path, &mut meter) else { return meter.finish() };
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut buffer = Buffer::new(CHUNK_BYTES);
+    let chunk = buffer.bytes();
     let interval_ns = CHUNK_BYTES as u64 * 1_000_000_000 / bytes_per_s.max(1);
     let (mut offset, mut due_ns) = (0, now_ns());
     while meter.elapsed_ns() < duration_ms * 1_000_000 {
         pause_until(due_ns);
-        let read = || file.read_at(&mut chunk, offset).and_then(not_at_end);
+        let read = || file.read_at(chunk, offset).and_then(not_at_end);
         let Some(length) = meter.operation(read) else { break };
         let first = meter.measured.first_byte_ns == 0;
         meter.first_byte();
@@ -69,15 +71,37 @@ pub(super) fn seek(path: &Path, operations: u64, seed: u64) -> Measured {
     let Some((file, length)) = opened(path, &mut meter) else { return meter.finish() };
     let blocks = length / SEEK_BYTES as u64;
     let mut numbers = Numbers(seed);
-    let mut block = vec![0; SEEK_BYTES];
+    let mut buffer = Buffer::new(SEEK_BYTES);
+    let block = buffer.bytes();
     for _ in 0..operations {
         let offset = numbers.below(blocks) * SEEK_BYTES as u64;
-        let read = || file.read_exact_at(&mut block, offset).map(|()| SEEK_BYTES as u64);
+        let read = || file.read_exact_at(block, offset).map(|()| SEEK_BYTES as u64);
         if meter.operation(read).is_none() {
             break;
         }
     }
     meter.finish()
+}
+
+/// Memory to read into that begins with a page, as programs have it that read much: the kernel copies slower to
+/// anywhere else.
+struct Buffer {
+    memory: Vec<u8>,
+    length: usize,
+}
+
+impl Buffer {
+    const PAGE_BYTES: usize = 4096;
+
+    fn new(length: usize) -> Self {
+        // Written, so that no read pays for making it.
+        Self { memory: vec![1; length + Self::PAGE_BYTES], length }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        let start = self.memory.as_ptr().align_offset(Self::PAGE_BYTES) % Self::PAGE_BYTES;
+        &mut self.memory[start..start + self.length]
+    }
 }
 
 /// The file and its length.
