@@ -31,6 +31,7 @@ mod supervisor;
 mod sys;
 mod take_over;
 mod turn;
+mod user;
 mod watch;
 
 pub use consumer::Consumer;

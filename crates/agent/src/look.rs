@@ -8,9 +8,10 @@ use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::Uid;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
+use propagation_model::plan::User;
 use propagation_protocol::Seen;
 
 use crate::child::Child;
@@ -18,6 +19,7 @@ use crate::failure::errno_name;
 use crate::liveness::dead_on_the_way;
 use crate::mounts::{Proc, errno_of};
 use crate::sys::now_ns;
+use crate::user::become_user;
 
 /// The longest marker that is read, in bytes.
 const MARKER_BYTES: usize = 4096;
@@ -46,17 +48,18 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// Looks at a spot of the current namespace as `uid`. Any other marker than those of `expect` is
+/// Looks at a spot of the current namespace as a user, or as what the process is. Any other marker than those of `expect` is
 /// `wrong_content`; where none is expected, every whole marker is `ok`.
 pub(crate) fn look(
     proc: &Proc,
     spot: Spot<'_>,
     access: Access,
-    uid: u32,
+    user: Option<&User>,
     expect: &[Marker],
 ) -> Seen {
-    if uid != Uid::effective().as_raw() {
-        return look_as(proc, spot, access, uid, expect);
+    let uid = Uid::effective().as_raw();
+    if let Some(user) = user.filter(|user| **user != User::plain(uid)) {
+        return look_as(proc, spot, access, user, expect);
     }
     let started = now_ns();
     let table = proc.mount_table().ok();
@@ -87,19 +90,20 @@ pub(crate) fn look(
 
 /// The same as another user: in a process that is that user in every respect. FUSE compares the real, the
 /// effective and the saved ids (`fuse_allow_current_process`), and nobody comes back from there.
-fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: &[Marker]) -> Seen {
+fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, user: &User, expect: &[Marker]) -> Seen {
+    let uid = user.uid;
     let skipped = |errno: Errno| {
         let reason = format!("cannot become uid {uid}: {}", errno_name(errno));
         let (outcome, generation, mount) = (Outcome::Skipped { reason }, None, None);
         Seen { uid, at_ns: now_ns(), took_ns: 0, outcome, generation, mount }
     };
     let looked = Child::start(|pipe| {
-        let seen = match become_user(uid) {
+        let seen = match become_user(user) {
             Ok(()) => {
                 // It goes with the process that waits for it, should the look hang. A change of the
                 // effective id takes this back, so it comes after.
                 let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-                look(proc, spot, access, uid, expect)
+                look(proc, spot, access, None, expect)
             }
             Err(errno) => skipped(errno),
         };
@@ -111,15 +115,6 @@ fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: &[Mark
         seen?.ok_or(Errno::ECHILD)
     });
     looked.unwrap_or_else(skipped)
-}
-
-/// The calling process goes on as another user, for good.
-pub(crate) fn become_user(uid: u32) -> Result<(), Errno> {
-    // Where setgroups(2) is denied (a user namespace without newuidmap) there are no others.
-    let _ = setgroups(&[]);
-    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
-    setresgid(group, group, group)?;
-    setresuid(user, user, user)
 }
 
 /// What an access gave, or the call that failed.

@@ -77,7 +77,7 @@ fn container_spec(
         user_namespace: spec.user_namespace,
         made_in: if spec.outside_runtime || spec.host { Place::Node } else { Place::Runtime },
         tools,
-        uid: spec.uid,
+        user: spec.user(),
         watches: plan.looks == Looks::All,
         program: true,
         replicas: spec.replicas,

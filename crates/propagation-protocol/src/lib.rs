@@ -24,11 +24,11 @@ use propagation_model::facts::HostFacts;
 use propagation_model::journal::HostChange;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
-use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
+use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale, User};
 use propagation_model::program::{Executed, LoadReport, ProgramState, StartRefused};
 
 /// Version of the messages; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
@@ -86,8 +86,8 @@ pub struct ContainerSpec {
     pub made_in: Place,
     /// Whether host programs are in it.
     pub tools: bool,
-    /// As which user its program runs.
-    pub uid: u32,
+    /// As whom its program runs.
+    pub user: User,
     /// Whether a consumer's program looks by itself, whenever something happens.
     pub watches: bool,
     /// Whether its program runs (the first replica) or it is a mount view only.
@@ -133,8 +133,8 @@ pub struct Look {
     pub file: String,
     /// Where the mount that is looked for has its mount point: the directory, or the file itself.
     pub mount_point: String,
-    /// As which users.
-    pub uids: Vec<u32>,
+    /// As whom.
+    pub users: Vec<User>,
 }
 
 /// What one look gave.

@@ -131,7 +131,7 @@ impl<C: Connection> NodeClient<C> {
             mount_point: mount_point.unwrap_or_else(|| directory.clone()),
             directory,
             file: file.into(),
-            uids: probe.uids.clone(),
+            users: probe.uids.iter().map(|uid| self.plan.user_of(actor, *uid)).collect(),
         }))
     }
 

@@ -8,6 +8,7 @@ mod node;
 mod repair;
 mod step;
 mod step_problems;
+mod user;
 mod validate;
 mod words;
 mod workload;
@@ -23,6 +24,7 @@ pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use repair::Repair;
 pub use step::{Action, Names, PhaseName, Step};
 use step_problems::step_problems;
+pub use user::User;
 pub use validate::Problem;
 pub use workload::{
     Bridge, ExtraVolume, OTHER_UID, Propagation, Role, StartOrder, Volume, VolumePaths,
@@ -192,6 +194,17 @@ impl Plan {
                 self.workload_or_like(name).map_or(0, |spec| spec.uid)
             }
         }
+    }
+
+    /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.
+    pub fn user_of(&self, actor: &Actor, uid: u32) -> User {
+        let own = match actor {
+            Actor::Node | Actor::Runtime => None,
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
+                self.workload_or_like(name).map(WorkloadSpec::user)
+            }
+        };
+        own.filter(|own| own.uid == uid).unwrap_or_else(|| User::plain(uid))
     }
 
     /// The plan without what may be secret: the values of variables for FUSE programs.

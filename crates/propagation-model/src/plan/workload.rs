@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::fuse::FuseSpec;
+use super::user::User;
 use crate::marker::MARKER_FILE;
 
 /// Mount propagation of a volume, by its Kubernetes name.
@@ -366,6 +367,11 @@ impl WorkloadSpec {
     /// The negative control: None, started before the mount.
     pub fn control() -> Self {
         Self::new("control", Role::Control)
+    }
+
+    /// As whom its program runs, and looks.
+    pub fn user(&self) -> User {
+        User { uid: self.uid }
     }
 
     /// Whether its container is privileged: the API server refuses Bidirectional without.

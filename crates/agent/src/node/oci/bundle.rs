@@ -85,7 +85,7 @@ pub(super) fn config(
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false,
-            "user": { "uid": spec.uid, "gid": spec.uid },
+            "user": { "uid": spec.user.uid, "gid": spec.user.uid },
             "args": [PROGRAM, "container"],
             "env": [format!("PATH={PATH}")],
             "cwd": "/",
@@ -131,7 +131,7 @@ pub(super) fn capabilities_of(spec: &ContainerSpec) -> Result<Vec<String>, Start
 #[cfg(test)]
 mod tests {
     use propagation_model::marker::Marker;
-    use propagation_model::plan::{FuseSpec, Role};
+    use propagation_model::plan::{FuseSpec, Role, User};
     use propagation_protocol::Place;
 
     use super::*;
@@ -156,7 +156,7 @@ mod tests {
             user_namespace: false,
             made_in: Place::Node,
             tools: false,
-            uid: 0,
+            user: User::default(),
             watches: true,
             program: true,
             replicas: 1,
