@@ -85,7 +85,11 @@ pub(super) fn config(
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false,
-            "user": { "uid": spec.user.uid, "gid": spec.user.uid },
+            "user": {
+                "uid": spec.user.uid,
+                "gid": spec.user.uid,
+                "additionalGids": spec.user.groups,
+            },
             "args": [PROGRAM, "container"],
             "env": [format!("PATH={PATH}")],
             "cwd": "/",
@@ -187,6 +191,15 @@ mod tests {
             let binds = modes.iter().map(|mode| bind("/mnt", *mode)).collect();
             assert_eq!(written(binds, false)["linux"]["rootfsPropagation"], root, "{modes:?}");
         }
+    }
+
+    #[test]
+    fn the_user_has_its_groups() {
+        let mut spec = spec(vec![bind("/mnt", Propagation::None)], false);
+        spec.user = User { uid: 1000, groups: vec![2000, 44] };
+        let config = config(&spec, &spec.volumes[0], Path::new("/rootfs"), &[], &[]);
+        let user = json!({ "uid": 1000, "gid": 1000, "additionalGids": [2000, 44] });
+        assert_eq!(config["process"]["user"], user);
     }
 
     #[test]
