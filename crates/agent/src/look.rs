@@ -12,7 +12,7 @@ use nix::unistd::Uid;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
 use propagation_model::plan::User;
-use propagation_protocol::Seen;
+use propagation_protocol::{Look, Seen};
 
 use crate::child::Child;
 use crate::failure::errno_name;
@@ -39,12 +39,24 @@ pub(crate) struct Spot<'a> {
     pub(crate) file: &'a str,
     /// Where the mount that is looked for has its mount point.
     pub(crate) mount_point: &'a str,
+    /// The directory of the filesystem whose marker is to be found; any if none.
+    pub(crate) belongs_to: Option<&'a str>,
 }
 
 impl<'a> Spot<'a> {
     /// A file of a mount.
     pub(crate) fn in_mount(mountpoint: &'a str, file: &'a str) -> Self {
-        Self { directory: mountpoint, file, mount_point: mountpoint }
+        Self { directory: mountpoint, file, mount_point: mountpoint, belongs_to: None }
+    }
+
+    /// Where a look is to be taken.
+    pub(crate) fn of(look: &'a Look) -> Self {
+        Self {
+            directory: &look.directory,
+            file: &look.file,
+            mount_point: &look.mount_point,
+            belongs_to: look.belongs_to.as_deref(),
+        }
     }
 }
 
@@ -76,7 +88,7 @@ pub(crate) fn look(
         match access {
             Access::Read | Access::Held => {
                 let content = read(&directory.join(spot.file));
-                judge(content, mount, expect, || names(directory))
+                judge(content, mount, (spot.belongs_to, expect), || names(directory))
             }
             Access::List => (judge_names(names(directory), spot.file, mount), None),
             Access::Stat => (judge_call("stat", stat(directory), mount), None),
@@ -206,7 +218,7 @@ fn without_marker(names: &[String]) -> Outcome {
 fn judge(
     access: Answer<Vec<u8>>,
     mount: Option<&MountView>,
-    expect: &[Marker],
+    (belongs_to, expect): (Option<&str>, &[Marker]),
     names: impl FnOnce() -> Answer<Vec<String>>,
 ) -> (Outcome, Option<u64>) {
     let content = match access {
@@ -226,16 +238,24 @@ fn judge(
         Err((_, Errno::ENOENT)) => return (Outcome::Absent, None),
         Err((call, errno)) => return (Outcome::errno(errno_name(errno), call), None),
     };
-    judge_content(&content, expect)
+    judge_content(&content, belongs_to, expect)
 }
 
-/// Whether what was read is the marker that is expected.
-pub(crate) fn judge_content(content: &[u8], expect: &[Marker]) -> (Outcome, Option<u64>) {
+/// Whether what was read is the marker that is expected, of the directory that it is to belong to.
+pub(crate) fn judge_content(
+    content: &[u8],
+    belongs_to: Option<&str>,
+    expect: &[Marker],
+) -> (Outcome, Option<u64>) {
     let wrong = |detail: String| Outcome::WrongContent { detail };
     let Some(marker) = Marker::parse(content) else {
         return (wrong(format!("{} bytes that are not a marker", content.len())), None);
     };
     let generation = Some(marker.generation);
+    let found = Marker::directory_of(content);
+    if let Some(wanted) = belongs_to.filter(|wanted| *wanted != found) {
+        return (wrong(format!("the marker of the directory {found}, not {wanted}")), generation);
+    }
     match marker.differs_from(expect) {
         Some(detail) => (wrong(detail), generation),
         None => (Outcome::Ok, generation),
@@ -290,7 +310,7 @@ mod tests {
 
     fn class_with(access: Answer<Vec<u8>>, mount: Option<&MountView>, names: &[&str]) -> String {
         let names = || Ok(names.iter().map(|&name| name.to_owned()).collect());
-        judge(access, mount, &[marker(2, "new")], names).0.class().to_owned()
+        judge(access, mount, (Some("/"), &[marker(2, "new")]), names).0.class().to_owned()
     }
 
     #[test]
@@ -299,6 +319,15 @@ mod tests {
         assert_eq!(class(Ok(marker(1, "old").render().into_bytes()), None), "wrong_content");
         assert_eq!(class(Ok(marker(2, "other").render().into_bytes()), None), "wrong_content");
         assert_eq!(class(Ok(Vec::new()), None), "wrong_content");
+    }
+
+    #[test]
+    fn the_marker_of_another_directory_is_not_the_one_that_is_looked_for() {
+        let content = marker(2, "new").render_in("/sub");
+        let judge = |wanted| judge_content(content.as_bytes(), wanted, &[marker(2, "new")]).0;
+        assert_eq!((judge(Some("/sub")), judge(None)), (Outcome::Ok, Outcome::Ok));
+        let detail = "the marker of the directory /sub, not /".into();
+        assert_eq!(judge(Some("/")), Outcome::WrongContent { detail });
     }
 
     #[test]

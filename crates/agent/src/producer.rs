@@ -116,7 +116,7 @@ impl Producer {
 
     fn filesystem(&self, behaviour: &Arc<Behaviour>) -> MarkerFilesystem {
         let owner = (Uid::effective().as_raw(), Gid::effective().as_raw());
-        MarkerFilesystem::new(self.marker.render(), owner, Arc::clone(behaviour))
+        MarkerFilesystem::new(&self.marker, owner, Arc::clone(behaviour))
     }
 
     fn go_on(

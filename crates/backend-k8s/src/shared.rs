@@ -188,6 +188,7 @@ impl Shared {
             made_in: Place::Runtime,
             tools: false,
             fuse_path: paths.fuse,
+            directory: self.node.plan.directory_of(spec),
             user: spec.user(),
             watches: self.node.plan.looks == Looks::All,
             program: true,
@@ -375,6 +376,7 @@ impl Shared {
             mount_point: source.clone(),
             directory: source,
             file: MARKER_FILE.into(),
+            belongs_to: None,
             users: vec![User::default()],
         };
         let deadline_ms = self.node.plan.deadlines.probe_ms;

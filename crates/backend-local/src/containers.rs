@@ -77,6 +77,7 @@ fn container_spec(
         user_namespace: spec.user_namespace,
         made_in: if spec.outside_runtime || spec.host { Place::Node } else { Place::Runtime },
         tools,
+        directory: plan.directory_of(spec),
         user: spec.user(),
         watches: plan.looks == Looks::All,
         program: true,

@@ -222,6 +222,7 @@ fn spec() -> ContainerSpec {
         user_namespace: false,
         made_in: Place::Runtime,
         tools: false,
+        directory: "/".into(),
         user: User::default(),
         program: true,
         replicas: 1,

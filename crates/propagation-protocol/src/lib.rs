@@ -86,6 +86,8 @@ pub struct ContainerSpec {
     pub made_in: Place,
     /// Whether host programs are in it.
     pub tools: bool,
+    /// The directory of the producer's filesystem that it has at its FUSE path.
+    pub directory: String,
     /// As whom its program runs.
     pub user: User,
     /// Whether a consumer's program looks by itself, whenever something happens.
@@ -133,6 +135,8 @@ pub struct Look {
     pub file: String,
     /// Where the mount that is looked for has its mount point: the directory, or the file itself.
     pub mount_point: String,
+    /// The directory of the producer's filesystem whose marker is to be found; any where it is none.
+    pub belongs_to: Option<String>,
     /// As whom.
     pub users: Vec<User>,
 }

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use propagation_model::marker::Marker;
 use propagation_model::plan::Operation;
 
 pub(crate) use behaviour::Behaviour;
@@ -29,9 +30,8 @@ pub(crate) struct MarkerFilesystem {
 }
 
 impl MarkerFilesystem {
-    /// A filesystem with a marker of the given content and an empty writable file, owned by
-    /// `owner` (user and group).
-    pub(crate) fn new(marker: String, owner: (u32, u32), behaviour: Arc<Behaviour>) -> Self {
+    /// A filesystem with a marker and an empty writable file, owned by `owner` (user and group).
+    pub(crate) fn new(marker: &Marker, owner: (u32, u32), behaviour: Arc<Behaviour>) -> Self {
         let directory = Directory::new(marker, owner);
         Self { directory: Arc::new(directory), behaviour }
     }

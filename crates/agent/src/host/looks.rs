@@ -120,9 +120,7 @@ impl Looks {
                 return self.skipped(item, &reason);
             }
         }
-        let spot =
-            Spot { directory: &what.directory, file: &what.file, mount_point: &what.mount_point };
-        look(proc, spot, self.access, Some(user), &self.expect)
+        look(proc, Spot::of(what), self.access, Some(user), &self.expect)
     }
 
     fn skipped(&self, item: usize, reason: &str) -> Seen {

@@ -33,6 +33,7 @@ pub(super) struct Holder {
 #[derive(Debug, Serialize, Deserialize)]
 struct Asked {
     path: String,
+    belongs_to: Option<String>,
     expect: Vec<Marker>,
 }
 
@@ -61,7 +62,8 @@ impl Holding {
             }
             let path = format!("{}/{}", look.directory, look.file);
             if let Some(holder) = server.holders.get_mut(&look.place) {
-                let asked = Asked { path, expect: expect.to_vec() };
+                let belongs_to = look.belongs_to.clone();
+                let asked = Asked { path, belongs_to, expect: expect.to_vec() };
                 holder.child.pipe.send(&asked).map_err(|errno| system("ask a holder", errno))?;
                 holder.owed += 1;
             }
@@ -172,7 +174,7 @@ fn read(kept: &mut Option<OwnedFd>, asked: &Asked) -> Seen {
     };
     let mut read = read;
     let (outcome, generation) = match read() {
-        Ok(content) => judge_content(&content, &asked.expect),
+        Ok(content) => judge_content(&content, asked.belongs_to.as_deref(), &asked.expect),
         Err((call, errno)) => (Outcome::errno(errno_name(errno), call), None),
     };
     let at_ns = now_ns();

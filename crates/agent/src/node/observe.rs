@@ -179,12 +179,7 @@ impl Observing {
             });
         match entered {
             Ok(()) => {
-                let spot = Spot {
-                    directory: &what.directory,
-                    file: &what.file,
-                    mount_point: &what.mount_point,
-                };
-                look(&server.proc, spot, self.access, Some(user), &self.expect)
+                look(&server.proc, Spot::of(what), self.access, Some(user), &self.expect)
             }
             Err(reason) => Seen {
                 uid: user.uid,

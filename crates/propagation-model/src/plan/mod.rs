@@ -196,6 +196,28 @@ impl Plan {
         }
     }
 
+    /// The directory of a producer's filesystem that a workload has at its FUSE path: `/`, but where its
+    /// volume is a directory inside the mount.
+    ///
+    /// ```
+    /// use propagation_model::Plan;
+    /// use propagation_model::plan::Volume;
+    ///
+    /// let mut plan = Plan::default();
+    /// assert_eq!(plan.directory_of(&plan.workloads[1]), "/");
+    /// plan.workloads[1].volume = Volume::Mountpoint;
+    /// plan.workloads[1].sub_path = Some("sub".into());
+    /// assert_eq!(plan.directory_of(&plan.workloads[1]), "/sub");
+    /// ```
+    pub fn directory_of(&self, spec: &WorkloadSpec) -> String {
+        let path = spec.path_on_node(&self.bridge);
+        let inside = self.with_role(Role::Producer).filter_map(|producer| {
+            let below = path.strip_prefix(producer.path_on_node(&self.bridge).as_str())?;
+            below.starts_with('/').then_some(below)
+        });
+        inside.min_by_key(|below| below.len()).unwrap_or("/").to_owned()
+    }
+
     /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.
     pub fn user_of(&self, actor: &Actor, uid: u32) -> User {
         let own = match actor {

@@ -160,6 +160,7 @@ mod tests {
             user_namespace: false,
             made_in: Place::Node,
             tools: false,
+            directory: "/".into(),
             user: User::default(),
             watches: true,
             program: true,
