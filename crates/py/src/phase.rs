@@ -8,7 +8,7 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Target;
 use propagation_core::observation::{Actor, Observation as Seen};
 use propagation_core::plan::{Fault, Repair, Role, WorkloadSpec};
-use propagation_core::program::{Executed, StartRefused};
+use propagation_core::program::{Attach, Executed, StartRefused};
 use propagation_core::report::Deed;
 use propagation_core::workload::RestartScope;
 use propagation_core::{Error, ErrorKind, OpenAct, Phase, RunContext};
@@ -324,7 +324,7 @@ impl Server<'_, '_> {
                 Action::Restart { marker, restart }
             }
             WorkloadCall::HandOver => Action::HandOver(self.context.next_generation_of(spec)?),
-            WorkloadCall::Rebind => Action::Rebind,
+            WorkloadCall::Attach(how) => Action::Attach(how),
             WorkloadCall::Log => Action::Log,
             WorkloadCall::Stop => Action::Stop,
         })
@@ -339,7 +339,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
             Deed::Restart { recreate: restart.scope == RestartScope::Pod }
         }
         WorkloadCall::HandOver => Deed::Repair { repair: Repair::HandOver },
-        WorkloadCall::Rebind => Deed::Repair { repair: Repair::RebindConsumer },
+        WorkloadCall::Attach(Attach::Rebind) => Deed::Repair { repair: Repair::RebindConsumer },
         WorkloadCall::Stop => Deed::Stop,
         WorkloadCall::Status | WorkloadCall::Wait { .. } | WorkloadCall::Log => return None,
     })
@@ -349,6 +349,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
 fn outcome_of(done: &Result<Done, Error>) -> (Vec<String>, Option<String>) {
     match done {
         Ok(Done::Evidence(proof)) => (vec![proof.clone()], None),
+        Ok(Done::Attached(attached)) => (vec![attached.to_string()], None),
         Ok(Done::Refused(refusal)) => (Vec::new(), Some(refusal.text.clone())),
         Ok(Done::Nothing | Done::Status(_) | Done::Lines(_)) => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountPropagation};
 use crate::plan::{Propagation, Stale, WorkloadSpec};
-use crate::program::{ProgramState, StartRefused};
+use crate::program::{Attach, Attached, ProgramState, StartRefused};
 use crate::workload::WorkloadStatus;
 
 /// A workload that has been started at some time.
@@ -181,8 +181,17 @@ impl World {
         Ok(created)
     }
 
+    /// Gives a workload the node's mount. All that happens at once, so that nobody looks meanwhile.
+    pub(super) fn attach(&mut self, number: u32, how: Attach) -> Result<Attached, Error> {
+        match how {
+            Attach::Rebind => self.rebind(number)?,
+        }
+        self.settle();
+        Ok(Attached { hole: false })
+    }
+
     /// Puts a copy of the node's fresh mount where a workload's stale one is.
-    pub(super) fn rebind(&mut self, number: u32) -> Result<(), Error> {
+    fn rebind(&mut self, number: u32) -> Result<(), Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let path = record.spec.paths(&self.plan.bridge).fuse;
         let namespaces = record.namespaces().to_vec();
@@ -209,7 +218,6 @@ impl World {
                 self.kernel.mount(namespace, &path, superblock);
             }
         }
-        self.settle();
         Ok(())
     }
 

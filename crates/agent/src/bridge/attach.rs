@@ -1,5 +1,4 @@
-//! What is done to the FUSE mount at the bridge, on nodes of every kind. All of it may block: it runs in a
-//! child that can be given up.
+//! Giving a running container the node's mount.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -7,39 +6,13 @@ use std::path::Path;
 
 use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, umount2};
 use propagation_model::ErrorKind;
+use propagation_model::program::{Attach, Attached};
 use propagation_protocol::{ContainerSpec, Failure};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::failure::{errno_text, failure, system};
-use crate::mounts::{Proc, bind, errno_of, propagate, to_nix, unmount_lazily};
-
-/// Unmounts the topmost mount at a path.
-pub(crate) fn unmount(path: &str, lazy: bool) -> Result<(), Failure> {
-    let mut flags = MntFlags::UMOUNT_NOFOLLOW;
-    flags.set(MntFlags::MNT_DETACH, lazy);
-    umount2(Path::new(path), flags).map_err(|errno| system(format!("unmount {path:?}"), errno))
-}
-
-/// Binds the mount at a path over itself; with `deduplicate` in the place of all layers that are
-/// there.
-pub(crate) fn rebind(proc: &Proc, path: &str, deduplicate: bool) -> Result<(), Failure> {
-    let target = Path::new(path);
-    let failed = |errno| system(format!("bind {path:?} over itself"), errno);
-    if !deduplicate {
-        return bind(target, target).map_err(failed);
-    }
-    let fresh = copy_of_mount(path)?;
-    let layers = proc.mount_table()?.stack_at(&MountPath::from(path)).len();
-    for _ in 0..layers {
-        unmount_lazily(target).map_err(failed)?;
-    }
-    mount_copy(&fresh, path).map_err(failed)?;
-    // A copy of a shared mount is a member of its group, and a moved one stays it; one whose
-    // group has gone with the layers is made shared like every mount of the node.
-    propagate(target, MsFlags::MS_SHARED).map_err(failed)
-}
+use crate::mounts::{Proc, errno_of, to_nix, unmount_lazily};
 
 /// Where the calling process goes, to look and to mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +23,32 @@ pub(crate) enum Side {
     Container,
 }
 
+/// Gives a container the node's fresh mount at `path`, in a way of those that there are. Ends on either
+/// side.
+pub(crate) fn attach(
+    proc: &Proc,
+    path: &str,
+    spec: &ContainerSpec,
+    how: Attach,
+    enter: impl Fn(Side) -> Result<(), Failure>,
+) -> Result<Attached, Failure> {
+    match how {
+        Attach::Rebind => {
+            enter(Side::Node)?;
+            check_fresh(proc, path)?;
+            rebind(proc, path, spec, &enter)
+        }
+    }
+}
+
 /// Takes a copy of the node's fresh mount at `path` and puts it where the container's stale one is. The
-/// part of the filesystem that the stale mount showed is the part that the copy shows. Ends on the
-/// container's side.
-pub(crate) fn rebind_in(
+/// copy shows the part of the filesystem that the stale mount showed.
+fn rebind(
     proc: &Proc,
     path: &str,
     spec: &ContainerSpec,
     enter: impl Fn(Side) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+) -> Result<Attached, Failure> {
     enter(Side::Container)?;
     let stale = stale_mount(spec, &proc.mount_table()?);
     // A mount can be copied only in its own namespace.
@@ -69,12 +59,13 @@ pub(crate) fn rebind_in(
     };
     let copy = copy_of_mount(format!("{path}{part}").trim_end_matches('/'))?;
     enter(Side::Container)?;
+    let target = Path::new(&*target);
     if stale.is_some() {
-        unmount_lazily(Path::new(&*target))
+        unmount_lazily(target)
             .map_err(|errno| system(format!("unmount the stale {target:?}"), errno))?;
     }
-    mount_copy(&copy, &target)
-        .map_err(|errno| system(format!("mount the fresh copy on {target:?}"), errno))
+    mount_copy(&copy, target)?;
+    Ok(Attached { hole: stale.is_some() })
 }
 
 /// The FUSE mount that a container holds at its mountpoint, or as its volume.
@@ -87,7 +78,7 @@ fn stale_mount(spec: &ContainerSpec, table: &MountTable) -> Option<MountEntry> {
 }
 
 /// Whether a FUSE mount is at a path that answers, to be bound elsewhere.
-pub(crate) fn check_fresh(proc: &Proc, path: &str) -> Result<(), Failure> {
+fn check_fresh(proc: &Proc, path: &str) -> Result<(), Failure> {
     let refuse = |reason: String| {
         let words = "re-bind in a container";
         let fix = "start the producer first: there has to be a mount that lives";
@@ -109,13 +100,15 @@ pub(crate) fn check_fresh(proc: &Proc, path: &str) -> Result<(), Failure> {
 }
 
 /// A detached copy of the mount, or of the part of it, at a path of the current namespace.
-fn copy_of_mount(path: &str) -> Result<OwnedFd, Failure> {
+pub(super) fn copy_of_mount(path: &str) -> Result<OwnedFd, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(rustix::fs::CWD, path, flags)
         .map_err(|e| system(format!("copy the mount at {path:?}"), to_nix(e)))
 }
 
-fn mount_copy(copy: &OwnedFd, path: &str) -> Result<(), Errno> {
-    move_mount(copy, "", rustix::fs::CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(to_nix)
+/// Puts a copy on top of what is at a path.
+pub(super) fn mount_copy(copy: &OwnedFd, target: &Path) -> Result<(), Failure> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(copy, "", rustix::fs::CWD, target, flags)
+        .map_err(|errno| system(format!("mount the fresh copy on {target:?}"), to_nix(errno)))
 }
