@@ -82,8 +82,12 @@ pub(crate) fn writable(target: &Path) -> Result<(), Errno> {
 
 /// Makes the mount at `target` read-only, and nothing below it.
 pub(crate) fn remount_read_only(target: &Path) -> Result<(), Errno> {
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(NONE, target, NONE, flags, NONE)
+    remount(target, MsFlags::MS_RDONLY)
+}
+
+/// Gives the mount at `target` alone these flags and no others.
+pub(crate) fn remount(target: &Path, flags: MsFlags) -> Result<(), Errno> {
+    mount(NONE, target, NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, NONE)
 }
 
 /// Takes the topmost mount at `target` off the tree, whether it is in use or dead.

@@ -7,12 +7,17 @@ use std::path::Path;
 use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
 use propagation_model::ErrorKind;
+use propagation_model::plan::Propagation;
 use propagation_model::program::{Attach, Attached};
 use propagation_protocol::{ContainerSpec, Failure};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::attributes::Attributes;
 use crate::failure::{errno_text, failure, system};
 use crate::mounts::{Proc, errno_of, to_nix, unmount_lazily};
+
+/// `MOVE_MOUNT_BENEATH` of linux/mount.h, since Linux 6.5.
+const BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
 
 /// Where the calling process goes, to look and to mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +47,8 @@ pub(crate) fn attach(
 }
 
 /// Takes a copy of the node's fresh mount at `path` and puts it where the container's stale one is. The
-/// copy shows the part of the filesystem that the stale mount showed.
+/// copy shows the part of the filesystem that the stale mount showed, and has its propagation and its
+/// flags.
 fn rebind(
     proc: &Proc,
     path: &str,
@@ -58,14 +64,53 @@ fn rebind(
         None => ("/".into(), spec.fuse_path.as_str().into()),
     };
     let copy = copy_of_mount(format!("{path}{part}").trim_end_matches('/'))?;
+    let attributes = match (&stale, spec.volumes.first()) {
+        (Some(stale), _) => Attributes::of(stale),
+        (None, Some(volume)) => Attributes::in_volume(volume.propagation),
+        (None, None) => Attributes::in_volume(Propagation::None),
+    };
+    let given = match attributes.give_to(&copy) {
+        Err(Errno::ENOSYS) => false,
+        result => result.map(|()| true).map_err(|errno| {
+            system(format!("give the copy the propagation and flags of {target:?}"), errno)
+        })?,
+    };
     enter(Side::Container)?;
     let target = Path::new(&*target);
-    if stale.is_some() {
-        unmount_lazily(target)
-            .map_err(|errno| system(format!("unmount the stale {target:?}"), errno))?;
+    let hole = match &stale {
+        Some(_) => replace(&copy, target, has_beneath())?,
+        None => mount_copy(&copy, target).map(|()| false)?,
+    };
+    if !given {
+        attributes.give_at(target).map_err(|errno| {
+            system(format!("give {target:?} the propagation and flags that it had"), errno)
+        })?;
     }
-    mount_copy(&copy, target)?;
-    Ok(Attached { hole: stale.is_some() })
+    Ok(Attached { hole })
+}
+
+/// Puts a copy in the place of the topmost mount at a path; whether the directory underneath could be seen
+/// meanwhile.
+fn replace(copy: &OwnedFd, target: &Path, beneath: bool) -> Result<bool, Failure> {
+    let unmount = || {
+        unmount_lazily(target)
+            .map_err(|errno| system(format!("unmount the stale {target:?}"), errno))
+    };
+    if beneath {
+        match move_here(copy, target, BENEATH) {
+            Ok(()) => return unmount().map(|()| false),
+            // Nothing goes beneath a mount whose parent would receive its own copy.
+            Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(not_mounted(target, errno)),
+        }
+    }
+    unmount()?;
+    mount_copy(copy, target).map(|()| true)
+}
+
+/// Whether the kernel can mount beneath another mount.
+fn has_beneath() -> bool {
+    crate::sys::has_move_mount(BENEATH.bits())
 }
 
 /// The FUSE mount that a container holds at its mountpoint, or as its volume.
@@ -108,7 +153,87 @@ pub(super) fn copy_of_mount(path: &str) -> Result<OwnedFd, Failure> {
 
 /// Puts a copy on top of what is at a path.
 pub(super) fn mount_copy(copy: &OwnedFd, target: &Path) -> Result<(), Failure> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(copy, "", rustix::fs::CWD, target, flags)
-        .map_err(|errno| system(format!("mount the fresh copy on {target:?}"), to_nix(errno)))
+    move_here(copy, target, MoveMountFlags::empty()).map_err(|errno| not_mounted(target, errno))
+}
+
+fn move_here(copy: &OwnedFd, target: &Path, flags: MoveMountFlags) -> Result<(), Errno> {
+    let flags = flags | MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(copy, "", rustix::fs::CWD, target, flags).map_err(to_nix)
+}
+
+fn not_mounted(target: &Path, errno: Errno) -> Failure {
+    system(format!("mount the fresh copy on {target:?}"), errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    use nix::mount::MsFlags;
+
+    use super::*;
+    use crate::mounts::{bind, make_directory, propagate_recursive, tmpfs};
+
+    /// Tells the test that it runs in a mount namespace of its own.
+    const INSIDE: &str = "PROPAGATION_TEST_OWN_MOUNTS";
+    const FILE: &str = "file";
+
+    /// How many of 10,000 opens found the directory under the mount while it was replaced again and again.
+    fn opens_that_miss(beneath: bool) -> u64 {
+        const OPENS: u64 = 10_000;
+        let target = PathBuf::from("/tmp/target");
+        let (opens, missed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let replacements = thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while opens.fetch_add(1, Ordering::Relaxed) < OPENS {
+                        if fs::File::open(target.join(FILE)).is_err() {
+                            missed.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            let mut replacements = 0;
+            while opens.load(Ordering::Relaxed) < OPENS {
+                let copy = copy_of_mount("/tmp/fresh").expect("a copy");
+                assert_eq!(replace(&copy, &target, beneath).expect("it is replaced"), !beneath);
+                replacements += 1;
+            }
+            replacements
+        });
+        assert!(replacements > 20, "{replacements} replacements only");
+        missed.into_inner()
+    }
+
+    #[test]
+    fn beneath_no_open_sees_the_directory_under_the_mount() {
+        if std::env::var_os(INSIDE).is_none() {
+            let name = "bridge::attach::tests::beneath_no_open_sees_the_directory_under_the_mount";
+            let map: &[&str] =
+                if nix::unistd::Uid::effective().is_root() { &[] } else { &["--map-root-user"] };
+            let program = std::env::current_exe().expect("its program");
+            let mut inside = Command::new("unshare");
+            inside.args(map).arg("--mount").arg(program).args(["--exact", name]).env(INSIDE, "1");
+            let output = inside.output().expect("unshare (util-linux)");
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.contains("1 passed"), "{text}");
+            return;
+        }
+        let [fresh, target] = ["/tmp/fresh", "/tmp/target"].map(Path::new);
+        propagate_recursive(Path::new("/"), MsFlags::MS_PRIVATE).expect("private mounts");
+        tmpfs(Path::new("/tmp"), "mode=755").expect("a tmpfs");
+        for path in [fresh, target] {
+            make_directory(path).expect("a directory");
+        }
+        tmpfs(fresh, "mode=755").expect("the fresh mount");
+        fs::write(fresh.join(FILE), "").expect("a file");
+        bind(fresh, target).expect("the stale mount");
+        assert!(opens_that_miss(false) > 0, "the hole is not seen: the test is blind");
+        if has_beneath() {
+            assert_eq!(opens_that_miss(true), 0);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! child that can be given up.
 
 mod attach;
+mod attributes;
 
 use std::path::Path;
 
