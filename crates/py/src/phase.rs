@@ -8,7 +8,7 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Target;
 use propagation_core::observation::{Actor, Observation as Seen};
 use propagation_core::plan::{Fault, Repair, Role, WorkloadSpec};
-use propagation_core::program::{Attach, Executed, StartRefused};
+use propagation_core::program::{Executed, StartRefused};
 use propagation_core::report::Deed;
 use propagation_core::workload::RestartScope;
 use propagation_core::{Error, ErrorKind, OpenAct, Phase, RunContext};
@@ -339,7 +339,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
             Deed::Restart { recreate: restart.scope == RestartScope::Pod }
         }
         WorkloadCall::HandOver => Deed::Repair { repair: Repair::HandOver },
-        WorkloadCall::Attach(Attach::Rebind) => Deed::Repair { repair: Repair::RebindConsumer },
+        WorkloadCall::Attach(how) => Deed::Repair { repair: (*how).into() },
         WorkloadCall::Stop => Deed::Stop,
         WorkloadCall::Status | WorkloadCall::Wait { .. } | WorkloadCall::Log => return None,
     })

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::program::Attach;
+
 /// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet. The
 /// phase `recovery` climbs the rungs of [`Repair::LADDER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -49,6 +51,17 @@ impl Repair {
         Self::RecreateConsumer,
     ];
 
+    /// Whether it is done to consumers; to producers and the node otherwise.
+    pub fn is_of_consumers(self) -> bool {
+        matches!(
+            self,
+            Self::RebindConsumer
+                | Self::LivenessProbe
+                | Self::RestartConsumer
+                | Self::RecreateConsumer
+        )
+    }
+
     /// Its name in scenario files.
     pub fn name(self) -> &'static str {
         match self {
@@ -84,6 +97,14 @@ impl Repair {
             Self::LivenessProbe => "a restart of the containers whose liveness probe fails",
             Self::RestartConsumer => "a restart of the consumers' containers",
             Self::RecreateConsumer => "the recreation of the consumers' pods",
+        }
+    }
+}
+
+impl From<Attach> for Repair {
+    fn from(how: Attach) -> Self {
+        match how {
+            Attach::Rebind => Self::RebindConsumer,
         }
     }
 }

@@ -55,12 +55,7 @@ fn walk(
 /// The roles that a fault or a repair can be about.
 fn wanted_by(action: &Action) -> Vec<Role> {
     match action {
-        Action::Repair(
-            Repair::RebindConsumer
-            | Repair::LivenessProbe
-            | Repair::RestartConsumer
-            | Repair::RecreateConsumer,
-        ) => vec![Role::Consumer, Role::Control],
+        Action::Repair(repair) if repair.is_of_consumers() => vec![Role::Consumer, Role::Control],
         Action::Repair(_) => vec![Role::Producer],
         _ => vec![Role::Producer, Role::Consumer, Role::Control],
     }
