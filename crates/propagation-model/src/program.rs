@@ -25,6 +25,9 @@ pub struct StartRefused {
 pub enum Attach {
     /// A copy of the node's mount takes the place of the stale one.
     Rebind,
+    /// Its private volume becomes a slave of the node's mount, and gets what is mounted there: later
+    /// mounts propagate to it.
+    Reconnect,
 }
 
 /// How a running workload got the node's mount.
@@ -70,6 +73,14 @@ pub enum RefusalKind {
     Hangs,
     /// The source does not exist and cannot be made (EROFS).
     ReadOnly,
+    /// The kernel is too old for it.
+    Kernel,
+    /// The mounts are of different filesystems.
+    OtherFilesystem,
+    /// The mount is not private: it is connected already.
+    NotPrivate,
+    /// The node's mount shows less of the filesystem than the other one.
+    Narrower,
     /// The machine ran out of something, which says nothing about the experiment.
     NoRoom,
     /// Anything else; the text says what.

@@ -328,6 +328,11 @@ impl Calls {
         self.on(py, name, WorkloadCall::Attach(Attach::Rebind))
     }
 
+    /// Makes a workload's private volume a slave of the node's mount.
+    fn reconnect(&self, py: Python<'_>, name: String) -> PyResult<Job> {
+        self.on(py, name, WorkloadCall::Attach(Attach::Reconnect))
+    }
+
     /// What a workload's program has logged.
     fn log(&self, py: Python<'_>, name: String) -> PyResult<Job> {
         self.on(py, name, WorkloadCall::Log)

@@ -1,5 +1,7 @@
 //! Giving a running container the node's mount.
 
+mod reconnect;
+
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -41,18 +43,20 @@ pub(crate) fn attach(
         Attach::Rebind => {
             enter(Side::Node)?;
             check_fresh(proc, path)?;
-            rebind(proc, path, spec, &enter)
+            rebind(proc, path, spec, None, &enter)
         }
+        Attach::Reconnect => reconnect::reconnect(proc, path, spec, &enter),
     }
 }
 
 /// Takes a copy of the node's fresh mount at `path` and puts it where the container's stale one is. The
 /// copy shows the part of the filesystem that the stale mount showed, and has its propagation and its
-/// flags.
+/// flags, or others that are wanted.
 fn rebind(
     proc: &Proc,
     path: &str,
     spec: &ContainerSpec,
+    wanted: Option<Attributes>,
     enter: impl Fn(Side) -> Result<(), Failure>,
 ) -> Result<Attached, Failure> {
     enter(Side::Container)?;
@@ -64,11 +68,11 @@ fn rebind(
         None => ("/".into(), spec.fuse_path.as_str().into()),
     };
     let copy = copy_of_mount(format!("{path}{part}").trim_end_matches('/'))?;
-    let attributes = match (&stale, spec.volumes.first()) {
+    let attributes = wanted.unwrap_or_else(|| match (&stale, spec.volumes.first()) {
         (Some(stale), _) => Attributes::of(stale),
         (None, Some(volume)) => Attributes::in_volume(volume.propagation),
         (None, None) => Attributes::in_volume(Propagation::None),
-    };
+    });
     let given = match attributes.give_to(&copy) {
         Err(Errno::ENOSYS) => false,
         result => result.map(|()| true).map_err(|errno| {

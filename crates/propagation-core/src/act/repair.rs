@@ -49,6 +49,9 @@ pub(crate) async fn repair(
         Repair::RebindConsumer => {
             attach_consumers(context, Attach::Rebind, on, &act, &mut proof).await
         }
+        Repair::ReconnectConsumer => {
+            attach_consumers(context, Attach::Reconnect, on, &act, &mut proof).await
+        }
         Repair::HandOver => hand_over(context, on).await,
         Repair::LivenessProbe => probe_and_restart(context, on).await,
         Repair::RestartConsumer => restart_consumers(context, on, RestartScope::Container).await,

@@ -185,6 +185,7 @@ impl World {
     pub(super) fn attach(&mut self, number: u32, how: Attach) -> Result<Attached, Error> {
         match how {
             Attach::Rebind => self.rebind(number)?,
+            Attach::Reconnect => self.reconnect(number)?,
         }
         self.settle();
         Ok(Attached { hole: false })
@@ -219,6 +220,25 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Makes a workload's private volume a slave of the node's mount, and puts the fresh mount into it.
+    fn reconnect(&mut self, number: u32) -> Result<(), Error> {
+        let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
+        let paths = record.spec.paths(&self.plan.bridge);
+        let namespaces = record.namespaces().to_vec();
+        for namespace in namespaces {
+            let (from, to) = ((self.node, &*paths.source), (namespace, &*paths.destination));
+            if !self.kernel.join_as_slave(from, to) {
+                return Err(refused(format!("reconnect {:?}", paths.destination), "EINVAL"));
+            }
+        }
+        let path = self.plan.bridge.fuse_path();
+        let node = self.kernel.table(self.node);
+        let lives = node.at(&path.as_str().into()).is_some_and(|mount| {
+            mount.is_fuse() && !self.is_gone(mount.device.minor)
+        });
+        if lives { self.rebind(number) } else { Ok(()) }
     }
 
     /// Binds the mount at the bridge's mountpoint over itself on the node, after taking off the layers
