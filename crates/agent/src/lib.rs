@@ -22,6 +22,8 @@ mod load;
 mod look;
 mod mounts;
 pub mod node;
+#[cfg(test)]
+mod own_mounts;
 mod pipe;
 pub mod probe;
 mod producer;

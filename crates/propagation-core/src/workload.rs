@@ -152,7 +152,7 @@ pub trait Workload: Send + Sync {
 
     /// Lets a successor take over the `/dev/fuse` descriptor that a keeper has held since the
     /// producer mounted; the mount goes on with the new marker, and requests that the dead daemon had
-    /// taken are sent again. Returns when the successor serves. For producers with a keeper whose
+    /// taken are sent again, or end with EIO where the kernel cannot do that (before Linux 6.9). Returns when the successor serves. For producers with a keeper whose
     /// daemon has ended.
     ///
     /// # Errors

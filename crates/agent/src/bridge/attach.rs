@@ -172,17 +172,12 @@ fn not_mounted(target: &Path, errno: Errno) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-    use std::process::Command;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
 
-    use nix::mount::MsFlags;
-
     use super::*;
-    use crate::mounts::{bind, make_directory, propagate_recursive, tmpfs};
+    use crate::mounts::{bind, make_directory, tmpfs};
 
-    /// Tells the test that it runs in a mount namespace of its own.
-    const INSIDE: &str = "PROPAGATION_TEST_OWN_MOUNTS";
     const FILE: &str = "file";
 
     /// How many of 10,000 opens found the directory under the mount while it was replaced again and again.
@@ -214,21 +209,11 @@ mod tests {
 
     #[test]
     fn beneath_no_open_sees_the_directory_under_the_mount() {
-        if std::env::var_os(INSIDE).is_none() {
-            let name = "bridge::attach::tests::beneath_no_open_sees_the_directory_under_the_mount";
-            let map: &[&str] =
-                if nix::unistd::Uid::effective().is_root() { &[] } else { &["--map-root-user"] };
-            let program = std::env::current_exe().expect("its program");
-            let mut inside = Command::new("unshare");
-            inside.args(map).arg("--mount").arg(program).args(["--exact", name]).env(INSIDE, "1");
-            let output = inside.output().expect("unshare (util-linux)");
-            let text = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        let name = "bridge::attach::tests::beneath_no_open_sees_the_directory_under_the_mount";
+        if !crate::own_mounts::inside(name) {
             return;
         }
         let [fresh, target] = ["/tmp/fresh", "/tmp/target"].map(Path::new);
-        propagate_recursive(Path::new("/"), MsFlags::MS_PRIVATE).expect("private mounts");
-        tmpfs(Path::new("/tmp"), "mode=755").expect("a tmpfs");
         for path in [fresh, target] {
             make_directory(path).expect("a directory");
         }
