@@ -71,9 +71,7 @@ fn chroot() -> TestResult {
 
 fn doctor_in_chroot() -> TestResult {
     needs_root!();
-    for (change, found) in
-        [("shared", "which is shared"), ("private", "which is private")]
-    {
+    for (change, found) in [("shared", "which is shared"), ("private", "which is private")] {
         let result = run(&format!("mount --make-r{change} /; {JAIL} doctor"));
         let text = stdout(&result);
         expect_part(&text, "covering_mount")?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod, PodSecurityContext,
+    PodSpec, Probe, ResourceRequirements, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;

@@ -99,7 +99,9 @@ impl Repair {
                 "a bind of the fresh mount on the node in place of the old layers"
             }
             Self::RebindConsumer => "a re-bind inside the consumers' mount namespaces",
-            Self::ReconnectConsumer => "a reconnection of the consumers' volumes to the node's mount",
+            Self::ReconnectConsumer => {
+                "a reconnection of the consumers' volumes to the node's mount"
+            }
             Self::HandOver => "the hand-over of the kept /dev/fuse descriptor to a successor",
             Self::LivenessProbe => "a restart of the containers whose liveness probe fails",
             Self::RestartConsumer => "a restart of the consumers' containers",
