@@ -96,6 +96,26 @@ pub enum Confidence {
     Inferred,
 }
 
+/// What the source of a scenario names as the cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum NamedCause {
+    /// This one.
+    One(String),
+    /// One of these: the source leaves open which.
+    Any(Vec<String>),
+}
+
+impl NamedCause {
+    /// The ids, as they are written.
+    pub fn ids(&self) -> &[String] {
+        match self {
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Any(ids) => ids,
+        }
+    }
+}
+
 /// One experiment: what a scenario file describes, and what a run carries out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -115,6 +135,10 @@ pub struct Plan {
     /// What a reader should know, such as where the kernel contradicts the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The cause that the source names, by the id of a diagnosis. What a run finds is held against it; no
+    /// diagnosis reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<NamedCause>,
     /// The shared directory.
     pub bridge: Bridge,
     /// What the node is like, where the backend can choose.
@@ -146,6 +170,7 @@ impl Default for Plan {
             source: None,
             confidence: None,
             note: None,
+            cause: None,
             bridge: Bridge::default(),
             node: NodeSpec::default(),
             fuse: FuseSpec::default(),
