@@ -25,6 +25,7 @@ pub mod node;
 mod pipe;
 pub mod probe;
 mod producer;
+mod publish;
 mod reporter;
 mod run_program;
 mod supervisor;

@@ -24,11 +24,11 @@ use propagation_model::facts::HostFacts;
 use propagation_model::journal::HostChange;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
-use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
+use propagation_model::plan::{BindSpec, Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
 use propagation_model::program::{Executed, LoadReport, ProgramState, StartRefused};
 
 /// Version of the messages; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
@@ -55,6 +55,8 @@ pub struct Bind {
     pub destination: String,
     /// Propagation of the volume.
     pub propagation: Propagation,
+    /// How it is checked and bound.
+    pub how: BindSpec,
 }
 
 /// A container to be made.
@@ -220,6 +222,16 @@ pub enum Call {
     Unmount {
         /// Whether it may be in use.
         lazy: bool,
+    },
+    /// Bind the mount at the mountpoint on another path of the node, which is made.
+    Publish {
+        /// Where.
+        path: String,
+    },
+    /// Unmount a path on which it was published, and remove it.
+    Unpublish {
+        /// Where.
+        path: String,
     },
     /// Run a program.
     Execute {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::bounds::bound_problems;
 use super::{
-    Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
+    Action, BindSpec, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
 };
 use crate::error::{Error, ErrorKind};
@@ -28,6 +28,25 @@ impl Problem {
     ) -> Self {
         Self { at: at.into(), reason: reason.into(), fix: fix.into() }
     }
+}
+
+/// The API server's rules for a volume that is read-only with all below it.
+fn bind_problem(at: &str, bind: &BindSpec, propagation: Propagation) -> Option<Problem> {
+    if !bind.recursive_read_only {
+        return None;
+    }
+    let at = format!("{at}.bind.recursive_read_only");
+    if !bind.read_only {
+        return Some(Problem::new(
+            at,
+            "may only be specified when `read_only` is true",
+            "add `read_only: true`",
+        ));
+    }
+    (propagation != Propagation::None).then(|| {
+        let reason = "may only be specified when the propagation is None";
+        Problem::new(at, reason, "use propagation None: what is mounted later would be writable")
+    })
 }
 
 impl From<Problem> for Error {
@@ -270,8 +289,18 @@ impl Plan {
                 ));
             }
         }
+        if workload.host && !workload.bind.is_default() {
+            let reason = "a process of the node has no volume that is bound";
+            return Some(Problem::new(format!("{at}.bind"), reason, "leave out `bind` or `host`"));
+        }
+        if let Some(problem) = bind_problem(at, &workload.bind, workload.propagation) {
+            return Some(problem);
+        }
         for (number, volume) in workload.volumes.iter().enumerate() {
             let at = format!("{at}.volumes[{number}]");
+            if let Some(problem) = bind_problem(&at, &volume.bind, volume.propagation) {
+                return Some(problem);
+            }
             let source = self.fill_paths(&volume.source);
             let device = source.starts_with("/dev/");
             let problem = absolute_problem(&format!("{at}.source"), &source)
