@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::bounds::bound_problems;
+use super::bounds::{bound_problems, time_problem};
 use super::{
     Action, BindSpec, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
@@ -332,6 +332,25 @@ impl Plan {
                 "only the built-in filesystem can hand its descriptor to a keeper",
                 "leave out `keeper`, or `command`",
             ));
+        }
+        if !fuse.is_builtin() && (!fuse.options.is_empty() || fuse.serve_after_ms > 0) {
+            let key = if fuse.options.is_empty() { "serve_after_ms" } else { "options" };
+            return Some(Problem::new(
+                format!("{at}.{key}"),
+                "only the built-in filesystem is mounted by this program",
+                "say it in `command`, in the daemon's own way",
+            ));
+        }
+        let clean = |option: &String| !option.is_empty() && !option.contains([',', '\n']);
+        if let Some(index) = fuse.options.iter().position(|option| !clean(option)) {
+            return Some(Problem::new(
+                format!("{at}.options[{index}]"),
+                "an option is one word, without a comma",
+                "write a list: [default_permissions, noexec]",
+            ));
+        }
+        if let Some(problem) = time_problem(&format!("{at}.serve_after_ms"), fuse.serve_after_ms) {
+            return Some(problem);
         }
         if let Some(name) = fuse.hidden() {
             return Some(Problem::new(
