@@ -85,6 +85,7 @@ fn words(expected: &Expected) -> String {
         say("mounts at", Some(format!("{path} {count}")));
     }
     say("propagation", expected.propagation.clone());
+    say("root", expected.root.clone());
     say("device", expected.device.map(|device| format!("{device:?}").to_lowercase()));
     say("text", expected.text.as_ref().map(|text| format!("{text:?}")));
     say("errno", expected.errno.clone());
@@ -298,6 +299,7 @@ fn judge_mounts(
         || expected.fuse_mounts.is_some()
         || !expected.mounts_at.is_empty()
         || expected.propagation.is_some()
+        || expected.root.is_some()
         || expected.device.is_some();
     let path = context.fuse_path_of(who);
     let (before, now) = context.last_two_tables(who);
@@ -338,6 +340,10 @@ fn judge_mounts(
     if let Some(propagation) = &expected.propagation {
         let there = stack.last().map_or_else(|| "no mount".into(), |m| m.propagation().to_string());
         compare(there == *propagation, there);
+    }
+    if let Some(root) = &expected.root {
+        let there = stack.last().map_or_else(|| "no mount".into(), |mount| mount.root.to_string());
+        compare(there == *root, format!("root {there}"));
     }
     if let Some(device) = expected.device {
         let (_, node) = context.last_two_tables(&Actor::Node);

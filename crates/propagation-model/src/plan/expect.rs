@@ -36,6 +36,10 @@ pub struct Expected {
     /// Propagation of the mount that the actor sees at the FUSE path: one of [`PROPAGATION_WORDS`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation: Option<String>,
+    /// The directory of its filesystem that the mount at the FUSE path shows, as mountinfo has it: which
+    /// part the actor has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
     /// Whether that mount is the one the node sees (`same`), by device number, or not (`other`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
@@ -79,6 +83,7 @@ struct Detail {
     #[serde(default)]
     mounts_at: BTreeMap<String, u64>,
     propagation: Option<String>,
+    root: Option<String>,
     device: Option<Device>,
     text: Option<String>,
     errno: Option<String>,
@@ -123,6 +128,8 @@ enum Written {
         mounts_at: BTreeMap<String, u64>,
         /// Propagation of the mount at the FUSE path.
         propagation: Option<String>,
+        /// The directory of its filesystem that this mount shows.
+        root: Option<String>,
         /// Whether that mount is the node's.
         device: Option<Device>,
         /// A part of the words.
@@ -178,6 +185,7 @@ impl<'de> Visitor<'de> for ExpectedVisitor {
             fuse_mounts: detail.fuse_mounts,
             mounts_at: detail.mounts_at,
             propagation: detail.propagation,
+            root: detail.root,
             device: detail.device,
             text: detail.text,
             errno: detail.errno,
