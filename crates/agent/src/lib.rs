@@ -28,6 +28,7 @@ mod own_mounts;
 mod pipe;
 pub mod probe;
 mod producer;
+mod publish;
 mod reporter;
 mod run_program;
 mod supervisor;

@@ -144,6 +144,14 @@ impl Node for LocalNode {
         self.client.call(Call::Unmount { lazy }).await.map(drop)
     }
 
+    async fn publish(&self, path: &str) -> Result<(), Error> {
+        self.client.call(Call::Publish { path: path.into() }).await.map(drop)
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<(), Error> {
+        self.client.call(Call::Unpublish { path: path.into() }).await.map(drop)
+    }
+
     async fn execute(
         &self,
         actor: &Actor,

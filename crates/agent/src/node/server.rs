@@ -333,6 +333,8 @@ impl Server {
             Call::Undo { .. } => "undo a change of the node",
             Call::RebindHost { .. } => "re-bind on the node",
             Call::Unmount { .. } => "unmount on the node",
+            Call::Publish { .. } => "publish a volume",
+            Call::Unpublish { .. } => "unpublish a volume",
             Call::Execute { .. } => "run a program",
             _ => "re-bind in a container",
         };

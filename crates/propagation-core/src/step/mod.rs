@@ -59,6 +59,8 @@ fn word(action: &Action) -> &'static str {
         Action::Stop(_) => "stop",
         Action::Restart(_) => "restart",
         Action::Recreate(_) => "recreate",
+        Action::Publish(_) => "publish",
+        Action::Unpublish(_) => "unpublish",
         Action::Fault(_) => "fault",
         Action::Repair(_) => "repair",
         Action::Execute { .. } => "run",

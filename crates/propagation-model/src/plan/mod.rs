@@ -1,5 +1,6 @@
 //! What a run is to do: the node, the workloads on it, the fault, the recovery.
 
+mod bind;
 mod bounds;
 mod expect;
 mod fault;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use bind::{BindSpec, HostPathType};
 pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
 pub use fault::{Fault, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
