@@ -174,7 +174,7 @@ pub trait Node: Send + Sync {
     async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
         let operation = format!("close the descriptor of {actor}");
         Err(Error::new(ErrorKind::Unsupported, operation, "none is kept on this node")
-            .with_fix("use a simulated node (--backend local)"))
+            .with_fix("use a simulated node"))
     }
 
     /// Runs a program in the mount namespace of an actor, to its end; when `deadline` passes it is
