@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use mountinfo::MountTable;
+use mountinfo::{MountPath, MountTable};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -70,14 +70,56 @@ pub(crate) fn proc(target: &Path) -> Result<(), Errno> {
 
 /// Makes everything below `target` read-only.
 pub(crate) fn read_only(target: &Path) -> Result<(), Errno> {
-    let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    crate::sys::set_read_only(&path, true)
+    set_read_only(target, true)
 }
 
 /// Makes everything below `target` writable, as far as its filesystems are.
 pub(crate) fn writable(target: &Path) -> Result<(), Errno> {
+    set_read_only(target, false)
+}
+
+fn set_read_only(target: &Path, is_read_only: bool) -> Result<(), Errno> {
     let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    crate::sys::set_read_only(&path, false)
+    match crate::sys::set_read_only(&path, is_read_only) {
+        // Before Linux 5.12 there is no call for a whole tree of mounts.
+        Err(Errno::ENOSYS) => remount_each(target, is_read_only),
+        result => result,
+    }
+}
+
+/// Remounts each mount at and below `target`; the flags that it has beside are kept.
+fn remount_each(target: &Path, is_read_only: bool) -> Result<(), Errno> {
+    let target = fs::canonicalize(target).map_err(|error| errno_of(&error))?;
+    let table = fs::read("/proc/self/mountinfo").map_err(|error| errno_of(&error))?;
+    let table = MountTable::parse(&table).map_err(|_| Errno::EINVAL)?;
+    let tree = MountPath::new(target.as_os_str().as_bytes());
+    let mut remounted = false;
+    for entry in table.iter().filter(|entry| entry.mount_point.starts_with(&tree)) {
+        let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        flags.set(MsFlags::MS_RDONLY, is_read_only);
+        let kept = entry.mount_options.split(',').filter_map(flag_named);
+        flags.extend(kept);
+        match mount(NONE, &entry.mount_point.to_path_buf(), NONE, flags, NONE) {
+            // What another mount lies over cannot be reached, by nobody else either.
+            Err(Errno::EINVAL | Errno::ENOENT) if entry.mount_point != tree => {}
+            result => result?,
+        }
+        remounted = true;
+    }
+    if remounted { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// The flag of a mount that mountinfo calls so.
+fn flag_named(option: &str) -> Option<MsFlags> {
+    Some(match option {
+        "nosuid" => MsFlags::MS_NOSUID,
+        "nodev" => MsFlags::MS_NODEV,
+        "noexec" => MsFlags::MS_NOEXEC,
+        "noatime" => MsFlags::MS_NOATIME,
+        "nodiratime" => MsFlags::MS_NODIRATIME,
+        "relatime" => MsFlags::MS_RELATIME,
+        _ => return None,
+    })
 }
 
 /// Makes the mount at `target` read-only, and nothing below it.
