@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: test test-kernels lint bench docs fuzz fuzz-smoke tools
+.PHONY: test test-kernels test-runtimes lint bench docs fuzz fuzz-smoke tools
 
 # Builds and runs all tests. Installs what they need when it may (root on Debian) and says what; otherwise
 # what is not there is named, skipped and counted. Makes namespaces and FUSE mounts of its own and removes
@@ -14,6 +14,10 @@ test: tools
 # Installs qemu-system-x86 and kmod when it may.
 test-kernels: tools
 	scripts/test-kernels $(SERIES)
+
+# The scenario library with every OCI runtime that Debian has.
+test-runtimes: tools
+	scripts/test-runtimes
 
 # Formatting, clippy, documentation, licences, advisories, dependency directions, shell scripts, Python.
 lint:
@@ -30,7 +34,7 @@ docs:
 
 # Every target on changed seeds for some seconds, as `make test` does too; under libFuzzer a minute each.
 fuzz-smoke:
-	$(CARGO) test --release --package propagation-fuzz-targets
+	$(CARGO) test --package propagation-fuzz-targets
 fuzz:
 	scripts/fuzz
 

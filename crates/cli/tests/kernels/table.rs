@@ -4,11 +4,11 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
 
-use propagation_core::report::Status;
-use propagation_core::{Report, RunOutcome, ScenarioOutcome, VerdictOutcome};
+use propagation_core::{Report, RunOutcome, VerdictOutcome};
 use serde_json::Value;
 
 use super::guest::Kernel;
+use super::support::library::{Came, came};
 
 /// As whom it was run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +24,6 @@ impl fmt::Display for Who {
             Self::User => "user",
         })
     }
-}
-
-/// How one scenario came out.
-#[derive(Debug, Clone)]
-enum Came {
-    AsExpected,
-    Skipped(String),
-    Otherwise(String),
 }
 
 /// One kernel and one user.
@@ -111,31 +103,6 @@ impl Row {
         });
         phases.into_iter().chain(experiments).chain(scenarios)
     }
-}
-
-fn came(document: &Value) -> Result<(String, Came), String> {
-    let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
-    if let Some(reason) = text("skipped") {
-        return Ok((text("name").unwrap_or_default(), Came::Skipped(reason)));
-    }
-    if let Some(error) = text("error") {
-        return Ok((text("name").unwrap_or_default(), Came::Otherwise(error)));
-    }
-    let report =
-        Report::from_json(document.to_string().as_bytes()).map_err(|error| error.to_string())?;
-    let name = report.plan.name.clone().unwrap_or_default();
-    let unmet = report.phases.iter().flat_map(|phase| &phase.checks);
-    let unmet = unmet.filter(|check| check.status == Status::Failed);
-    let unmet: Vec<_> = unmet.map(|check| format!("{}: {}", check.id, check.observed)).collect();
-    let came = match report.verdict.outcome() {
-        RunOutcome::Scenario(ScenarioOutcome::AsExpected) => Came::AsExpected,
-        RunOutcome::Answer(VerdictOutcome::FullSuccess) => Came::AsExpected,
-        RunOutcome::Scenario(ScenarioOutcome::Skipped) => {
-            Came::Skipped("nothing was looked at".into())
-        }
-        _ => Came::Otherwise(unmet.join("; ")),
-    };
-    Ok((name, came))
 }
 
 /// Which kernels and users something came out for otherwise; nothing where all is as it should be.

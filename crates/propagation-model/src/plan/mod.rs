@@ -8,6 +8,7 @@ mod node;
 mod repair;
 mod step;
 mod step_problems;
+mod user;
 mod validate;
 mod words;
 mod workload;
@@ -23,6 +24,7 @@ pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use repair::Repair;
 pub use step::{Action, Names, PhaseName, Step};
 use step_problems::step_problems;
+pub use user::User;
 pub use validate::Problem;
 pub use workload::{
     Bridge, ExtraVolume, OTHER_UID, Propagation, Role, StartOrder, Volume, VolumePaths,
@@ -192,6 +194,39 @@ impl Plan {
                 self.workload_or_like(name).map_or(0, |spec| spec.uid)
             }
         }
+    }
+
+    /// The directory of a producer's filesystem that a workload has at its FUSE path: `/`, but where its
+    /// volume is a directory inside the mount.
+    ///
+    /// ```
+    /// use propagation_model::Plan;
+    /// use propagation_model::plan::Volume;
+    ///
+    /// let mut plan = Plan::default();
+    /// assert_eq!(plan.directory_of(&plan.workloads[1]), "/");
+    /// plan.workloads[1].volume = Volume::Mountpoint;
+    /// plan.workloads[1].sub_path = Some("sub".into());
+    /// assert_eq!(plan.directory_of(&plan.workloads[1]), "/sub");
+    /// ```
+    pub fn directory_of(&self, spec: &WorkloadSpec) -> String {
+        let path = spec.path_on_node(&self.bridge);
+        let inside = self.with_role(Role::Producer).filter_map(|producer| {
+            let below = path.strip_prefix(producer.path_on_node(&self.bridge).as_str())?;
+            below.starts_with('/').then_some(below)
+        });
+        inside.min_by_key(|below| below.len()).unwrap_or("/").to_owned()
+    }
+
+    /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.
+    pub fn user_of(&self, actor: &Actor, uid: u32) -> User {
+        let own = match actor {
+            Actor::Node | Actor::Runtime => None,
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
+                self.workload_or_like(name).map(WorkloadSpec::user)
+            }
+        };
+        own.filter(|own| own.uid == uid).unwrap_or_else(|| User::plain(uid))
     }
 
     /// The plan without what may be secret: the values of variables for FUSE programs.
