@@ -224,7 +224,7 @@ impl Plan {
     }
 
     /// The directory of a producer's filesystem that a workload has at its FUSE path: `/`, but where its
-    /// volume is a directory inside the mount.
+    /// volume is a directory inside the mount. Of filesystems mounted inside each other it is the innermost.
     ///
     /// ```
     /// use propagation_model::Plan;
@@ -240,9 +240,10 @@ impl Plan {
         let path = spec.path_on_node(&self.bridge);
         let inside = self.with_role(Role::Producer).filter_map(|producer| {
             let below = path.strip_prefix(producer.path_on_node(&self.bridge).as_str())?;
-            below.starts_with('/').then_some(below)
+            (below.is_empty() || below.starts_with('/')).then_some(below)
         });
-        inside.min_by_key(|below| below.len()).unwrap_or("/").to_owned()
+        let innermost = inside.min_by_key(|below| below.len());
+        innermost.filter(|below| !below.is_empty()).unwrap_or("/").to_owned()
     }
 
     /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.
