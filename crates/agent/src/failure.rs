@@ -9,6 +9,11 @@ pub(crate) fn errno_name(errno: Errno) -> String {
     format!("{errno:?}")
 }
 
+/// The errno as reports have it.
+pub(crate) fn reported(errno: Errno) -> propagation_model::Errno {
+    propagation_model::Errno::from_number(errno as i32)
+}
+
 /// The text of an errno with its name: `Transport endpoint is not connected (ENOTCONN)`.
 pub(crate) fn errno_text(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
@@ -44,7 +49,7 @@ pub(crate) fn go_errno_text(errno: Errno) -> String {
 /// A failure of the machine: `operation` gave `errno`.
 pub(crate) fn system(operation: impl Into<String>, errno: Errno) -> Failure {
     Failure {
-        kind: ErrorKind::Environment.as_str().into(),
+        kind: ErrorKind::Environment,
         operation: operation.into(),
         reason: errno_text(errno),
         fix: fix_for(errno).map(Into::into),
@@ -58,12 +63,7 @@ pub(crate) fn failure(
     reason: impl Into<String>,
     fix: Option<&str>,
 ) -> Failure {
-    Failure {
-        kind: kind.as_str().into(),
-        operation: operation.into(),
-        reason: reason.into(),
-        fix: fix.map(Into::into),
-    }
+    Failure { kind, operation: operation.into(), reason: reason.into(), fix: fix.map(Into::into) }
 }
 
 /// What to do about an errno where it means the same whatever was attempted.

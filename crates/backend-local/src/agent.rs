@@ -258,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_cannot_be_made_says_why() {
         let failure = Failure {
-            kind: "environment".into(),
+            kind: ErrorKind::Environment,
             operation: "make a user namespace".into(),
             reason: "No space left on device (ENOSPC)".into(),
             fix: Some("raise user.max_user_namespaces".into()),

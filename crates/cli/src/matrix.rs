@@ -26,6 +26,7 @@ use crate::output;
 use crate::report;
 use crate::run::{cancel_on_signal, local};
 use crate::runtime;
+use propagation_core::Class;
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     runtime::allow_a_run()?;
@@ -319,18 +320,21 @@ fn summary(matrix: &Selection, cells: &[Cell], kept: usize, started: Instant) ->
         lines.push("The kernel does not do what the model says:".to_owned());
         for cell in disagreeing.iter().take(SHOWN) {
             let (seen, predicted) = (cell.seen.as_ref(), cell.predicted.as_ref());
-            let words = |seen: Option<&matrix::Seen>| {
+            let words = |classes: &[Class]| {
+                classes.iter().map(Class::to_string).collect::<Vec<_>>().join(" ")
+            };
+            let both = |seen: Option<&matrix::Seen>| {
                 seen.map_or_else(String::new, |seen| {
-                    format!("{} (node {})", seen.consumer.join(" "), seen.node.join(" "))
+                    format!("{} (node {})", words(&seen.consumer), words(&seen.node))
                 })
             };
-            lines.push(format!("  {}: {}, not {}", cell.id, words(seen), words(predicted)));
+            lines.push(format!("  {}: {}, not {}", cell.id, both(seen), both(predicted)));
         }
         if disagreeing.len() > SHOWN {
             lines.push(format!("  … and {} more, first in the atlas", disagreeing.len() - SHOWN));
         }
     }
-    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     for cell in cells {
         *outcomes.entry(cell.outcome()).or_default() += 1;
     }

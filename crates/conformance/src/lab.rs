@@ -15,6 +15,10 @@ use propagation_core::workload::{RestartScope, Until, WorkloadStatus};
 use propagation_core::{Backend, Error, Node, NodeExt, Run, RunId, Workload};
 
 use crate::failure::{Failure, ensure};
+use propagation_core::{Class, Errno};
+
+/// What a mount gives whose daemon is gone.
+pub(crate) const DEAD: Class = Class::Errno(Errno::ENOTCONN);
 
 /// Removes what a run has left.
 pub(crate) type Remover =
@@ -244,7 +248,7 @@ impl Stage {
     /// Looks from each actor and compares the classes of what they see with what they have to.
     pub(crate) async fn expect(
         &self,
-        wanted: &[(Actor, &str)],
+        wanted: &[(Actor, Class)],
         generation: u64,
         when: &str,
     ) -> Result<Vec<Observation>, Failure> {

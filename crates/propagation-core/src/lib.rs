@@ -34,9 +34,9 @@ pub mod step;
 pub mod workload;
 
 pub use propagation_model::{
-    Answer, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome, ScenarioOutcome,
-    Verdict, VerdictOutcome, errno, error, facts, input, journal, marker, mountinfo, observation,
-    plan, program, report, scenario, suggest, verdict,
+    Answer, Class, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome,
+    ScenarioOutcome, Signal, Verdict, VerdictOutcome, errno, error, facts, input, journal, marker,
+    mountinfo, observation, plan, program, report, scenario, suggest, verdict,
 };
 #[doc(hidden)]
 pub use propagation_protocol::{self as protocol, consumer_log, host};

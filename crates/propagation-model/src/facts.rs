@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::errno::Errno;
 use crate::mountinfo::MountEntry;
 
 /// Programs that start containers, as `/proc/<pid>/comm` calls them.
@@ -16,9 +17,9 @@ pub enum FuseDevice {
     Usable,
     /// Opening it failed.
     Unusable {
-        /// The errno's symbolic name: `ENOENT` (no device), `EACCES` (its mode, or a mount with
+        /// The errno: `ENOENT` (no device), `EACCES` (its mode, or a mount with
         /// `nodev`), `EPERM` (device control group or seccomp), `ENODEV` (no driver).
-        errno: String,
+        errno: Errno,
     },
 }
 
@@ -37,8 +38,8 @@ pub enum PathState {
     },
     /// Looking at it failed, for example with `ENOTCONN` on a dead mount.
     Error {
-        /// The errno's symbolic name.
-        errno: String,
+        /// The errno.
+        errno: Errno,
     },
 }
 

@@ -5,6 +5,7 @@
 //! [`report`] all of it. Nothing here runs anything.
 
 pub mod cause;
+pub mod class;
 pub mod errno;
 pub mod error;
 pub mod facts;
@@ -16,13 +17,16 @@ pub mod plan;
 pub mod program;
 pub mod report;
 pub mod scenario;
+pub mod signal;
 pub mod suggest;
 pub mod verdict;
 
 pub use mountinfo;
 
+pub use class::Class;
 pub use errno::Errno;
 pub use error::{Error, ErrorKind};
 pub use plan::Plan;
 pub use report::Report;
+pub use signal::Signal;
 pub use verdict::{Answer, Expectations, RunOutcome, ScenarioOutcome, Verdict, VerdictOutcome};

@@ -330,8 +330,8 @@ pub enum Reply {
 /// A failure of the agent's own work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// [`ErrorKind`] by name.
-    pub kind: String,
+    /// What kind of thing went wrong.
+    pub kind: ErrorKind,
     /// What was attempted.
     pub operation: String,
     /// Why it did not work.
@@ -343,8 +343,7 @@ pub struct Failure {
 
 impl From<Failure> for propagation_model::Error {
     fn from(failure: Failure) -> Self {
-        let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
-        let error = Self::new(kind, failure.operation, failure.reason);
+        let error = Self::new(failure.kind, failure.operation, failure.reason);
         match failure.fix {
             Some(fix) => error.with_fix(fix),
             None => error,

@@ -102,7 +102,8 @@ fn an_unknown_program() -> Result<Completion, Failed> {
 }
 
 fn named(mut plan: Plan, engine: &str) -> Plan {
-    plan.node.runtime = RuntimeSpec { engine: engine.into(), ..plan.node.runtime };
+    plan.node.runtime =
+        RuntimeSpec { engine: engine.parse().expect("an engine"), ..plan.node.runtime };
     plan
 }
 

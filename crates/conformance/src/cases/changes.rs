@@ -11,6 +11,7 @@ use super::early;
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::{Lab, Stage};
+use propagation_core::Class;
 
 cases! {
     a_change_is_made_once,
@@ -103,7 +104,7 @@ async fn a_directory_in_use_is_not_removed(lab: &Lab) -> Checked {
         };
         ensure!(!error.reason().is_empty(), "an error without a reason: {error:?}");
     }
-    stage.expect(&[(Actor::Node, "ok")], 1, "after undoing was refused").await?;
+    stage.expect(&[(Actor::Node, Class::Ok)], 1, "after undoing was refused").await?;
     let probe = Probe { target: Target::Bridge, ..stage.probe(1) };
     for observation in stage.node.observe(&[Actor::Node], &probe).await? {
         ensure!(observation.outcome.is_ok(), "the plain file, after that: {observation}");

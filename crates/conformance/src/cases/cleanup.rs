@@ -17,7 +17,9 @@ use propagation_core::{ErrorKind, Node, NodeExt, Run, RunId, Workload};
 use super::{early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::lab::DEAD;
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
 
 cases! {
     stopping_twice_is_stopping_once,
@@ -53,7 +55,7 @@ async fn stopping_twice_is_stopping_once(lab: &Lab) -> Checked {
         };
         ensure_eq!(error.kind(), ErrorKind::InvalidInput, "the error for {name}, stopped");
     }
-    stage.expect(&[(Actor::Node, "ENOTCONN")], 1, "the mount that was sent to the host").await?;
+    stage.expect(&[(Actor::Node, DEAD)], 1, "the mount that was sent to the host").await?;
     ensure!(!consumer.log().await?.is_empty(), "the log went with the workload");
     Ok(())
 }
@@ -66,10 +68,10 @@ async fn stopping_a_hung_producer_frees_its_readers(lab: &Lab) -> Checked {
     stage.inject(&*producer, Fault::Stop).await?;
     let probe = Probe { deadline: Duration::from_millis(200), ..stage.probe(1) };
     let seen = stage.node.observe(&[of("early")], &probe).await?;
-    let hangs = seen.iter().all(|observation| observation.outcome.class() == "hang");
+    let hangs = seen.iter().all(|observation| observation.outcome.class() == Class::Hang);
     ensure!(hangs && !seen.is_empty(), "while the daemon is stopped: {seen:?}");
     producer.stop().await?;
-    stage.expect(&[(of("early"), "ENOTCONN")], 1, "once the daemon is gone").await?;
+    stage.expect(&[(of("early"), DEAD)], 1, "once the daemon is gone").await?;
     consumer.stop().await?;
     Ok(())
 }
@@ -158,14 +160,14 @@ async fn dropped_futures_leave_the_node_usable(lab: &Lab) -> Checked {
     node.undo(&directory).await?;
     node.facts().await?;
     stage.start_one(&late()).await?;
-    let wanted = [(Actor::Node, "ok"), (of("early"), "ok"), (of("late"), "ok")];
+    let wanted = [(Actor::Node, Class::Ok), (of("early"), Class::Ok), (of("late"), Class::Ok)];
     stage.expect(&wanted, 1, "after nine dropped futures").await?;
     give_up(producer.inject(&Fault::Kill)).await;
     give_up(producer.stop()).await;
     producer.stop().await?;
-    stage.expect(&[(of("early"), "ENOTCONN")], 1, "after a dropped stop").await?;
+    stage.expect(&[(of("early"), DEAD)], 1, "after a dropped stop").await?;
     stage.serve_again(&*producer, 2).await?;
-    stage.expect(&[(of("late"), "ok")], 2, "after a restart").await?;
+    stage.expect(&[(of("late"), Class::Ok)], 2, "after a restart").await?;
     Ok(())
 }
 
@@ -178,7 +180,9 @@ async fn a_large_call_dropped_leaves_the_node_usable(lab: &Lab) -> Checked {
     let actors = vec![of("early"); ACTORS];
     give_up(stage.node.observe(&actors, &stage.probe(1))).await;
     stage.node.facts().await?;
-    stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 1, "after a dropped call").await?;
+    stage
+        .expect(&[(Actor::Node, Class::Ok), (of("early"), Class::Ok)], 1, "after a dropped call")
+        .await?;
     Ok(())
 }
 
@@ -192,9 +196,9 @@ async fn a_look_dropped_while_it_hangs_leaves_the_node_usable(lab: &Lab) -> Chec
     let look = stage.node.observe(&actors, &probe);
     // Whether it hangs on or has its answer at once is the backend's: it is dropped either way.
     let _ = tokio::time::timeout(Duration::from_millis(50), look).await;
-    stage.expect(&[(of("control"), "absent")], 1, "while another look hangs").await?;
+    stage.expect(&[(of("control"), Class::Absent)], 1, "while another look hangs").await?;
     producer.stop().await?;
-    stage.expect(&[(of("early"), "ENOTCONN")], 1, "once the daemon is gone").await?;
+    stage.expect(&[(of("early"), DEAD)], 1, "once the daemon is gone").await?;
     Ok(())
 }
 
@@ -259,6 +263,8 @@ async fn kept(lab: &Lab, node: Arc<dyn Node>, plan: Plan) -> Checked {
     let cleanup = stage.node.close().await;
     ensure!(!cleanup.kept.is_empty(), "it does not say what it kept: {cleanup:?}");
     ensure!(cleanup.could_not.is_empty(), "closing complains: {cleanup:?}");
-    stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 1, "on a node that is kept").await?;
+    stage
+        .expect(&[(Actor::Node, Class::Ok), (of("early"), Class::Ok)], 1, "on a node that is kept")
+        .await?;
     Ok(())
 }

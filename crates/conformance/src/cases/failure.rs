@@ -11,7 +11,12 @@ use propagation_core::workload::{RestartScope, Until};
 use super::{consumer, early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::lab::DEAD;
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
+use propagation_core::Errno;
+use propagation_core::Signal;
+use propagation_core::program::RefusalKind;
 
 cases! {
     a_killed_producer_is_enotconn_for_all_but_the_control,
@@ -33,16 +38,16 @@ async fn a_killed_producer_is_enotconn_for_all_but_the_control(lab: &Lab) -> Che
     stage.start_one(&late()).await?;
     stage.inject(&*producer, Fault::Kill).await?;
     let wanted = [
-        (Actor::Node, "ENOTCONN"),
-        (of("early"), "ENOTCONN"),
-        (of("late"), "ENOTCONN"),
-        (of("control"), "absent"),
+        (Actor::Node, DEAD),
+        (of("early"), DEAD),
+        (of("late"), DEAD),
+        (of("control"), Class::Absent),
     ];
     for observation in stage.expect(&wanted, 1, "after SIGKILL").await? {
         ensure_eq!(observation.generation, None, "the generation that {observation} read");
     }
     let status = stage.until(&*producer, Until::Ended).await?;
-    let killed = ProgramState::Signaled { signal: "SIGKILL".into() };
+    let killed = ProgramState::Signaled { signal: Signal::SIGKILL };
     ensure_eq!(status.program, killed, "the producer's program");
     Ok(())
 }
@@ -52,7 +57,7 @@ async fn a_terminated_producer_unmounts_and_exits(lab: &Lab) -> Checked {
     stage.start_one(&early()).await?;
     let producer = stage.serve().await?;
     stage.inject(&*producer, Fault::Terminate).await?;
-    let wanted = [(Actor::Node, "absent"), (of("early"), "absent")];
+    let wanted = [(Actor::Node, Class::Absent), (of("early"), Class::Absent)];
     stage.expect(&wanted, 1, "after SIGTERM").await?;
     let status = stage.until(&*producer, Until::Ended).await?;
     ensure_eq!(status.program, ProgramState::Exited { code: 0 }, "the producer's program");
@@ -127,7 +132,9 @@ async fn consumers_can_be_killed_and_terminated(lab: &Lab) -> Checked {
         consumer.restart(&stage.marker(1), RestartScope::Container.into()).await??;
         stage.until(&*consumer, Until::SeesGeneration(1)).await?;
     }
-    stage.expect(&[(Actor::Node, "ok"), (of("late"), "ok")], 1, "after its consumers").await?;
+    stage
+        .expect(&[(Actor::Node, Class::Ok), (of("late"), Class::Ok)], 1, "after its consumers")
+        .await?;
     Ok(())
 }
 
@@ -150,7 +157,8 @@ async fn consumers_notice_and_go_on_running(lab: &Lab) -> Checked {
         };
         // An access that is on its way when the connection ends gets the other errno.
         let class = seen.outcome.class();
-        ensure!(matches!(class, "ENOTCONN" | "ECONNABORTED"), "{name} noticed {class}");
+        let ended = [Errno::ENOTCONN, Errno::ECONNABORTED].map(Class::Errno);
+        ensure!(ended.contains(&class), "{name} noticed {class}");
         ensure!(seen.at_us >= before, "{name} noticed it before it happened");
     }
     Ok(())
@@ -170,8 +178,8 @@ async fn a_dead_source_keeps_new_consumers_out(lab: &Lab) -> Checked {
             "the consumer of the bridge has to start, the one of the dead mount must not",
         ));
     };
-    ensure_eq!(refusal.errno.as_deref(), Some("ENOTCONN"), "the errno of {refusal}");
-    stage.expect(&[(of("late"), "ENOTCONN")], 1, "a consumer that starts meanwhile").await?;
+    ensure_eq!(refusal.kind, RefusalKind::DeadSource, "the kind of {refusal}");
+    stage.expect(&[(of("late"), DEAD)], 1, "a consumer that starts meanwhile").await?;
     Ok(())
 }
 
@@ -185,11 +193,9 @@ async fn a_hung_source_keeps_new_consumers_out(lab: &Lab) -> Checked {
     stage.inject(&*producer, Fault::Stop).await?;
     let specs = [at, WorkloadSpec::control()];
     let started = stage.node.start(&specs, &stage.marker(1)).await?;
-    let refused: Vec<Option<&str>> = started
-        .iter()
-        .map(|result| result.as_ref().err().and_then(|refusal| refusal.errno.as_deref()))
-        .collect();
-    ensure_eq!(refused, [Some("hang"), None], "what the runtime says of each");
+    let refused: Vec<Option<RefusalKind>> =
+        started.iter().map(|result| result.as_ref().err().map(|refusal| refusal.kind)).collect();
+    ensure_eq!(refused, [Some(RefusalKind::Hangs), None], "what the runtime says of each");
     Ok(())
 }
 

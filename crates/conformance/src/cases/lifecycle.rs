@@ -15,6 +15,7 @@ use super::{consumer, early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
 
 cases! {
     name_and_capabilities_never_change,
@@ -122,7 +123,7 @@ async fn one_refusal_keeps_nobody_else_from_starting(lab: &Lab) -> Checked {
     let fits = |text: &str, words: &str| text.contains("is mounted on") && text.contains(words);
     ensure!(fits(producer, "but it is not a shared mount"), "the producer's refusal: {producer}");
     ensure!(fits(slave, "not a shared or slave mount"), "the consumer's refusal: {slave}");
-    stage.expect(&[(of("control"), "absent")], 1, "the one that was started").await?;
+    stage.expect(&[(of("control"), Class::Absent)], 1, "the one that was started").await?;
     Ok(())
 }
 
@@ -152,12 +153,12 @@ async fn a_name_is_free_again_after_its_end(lab: &Lab) -> Checked {
         }
         let again = stage.start_one(&early()).await?;
         stage.until(&*again, Until::SeesGeneration(1)).await?;
-        stage.expect(&[(of("early"), "ok")], 1, "another of that name").await?;
+        stage.expect(&[(of("early"), Class::Ok)], 1, "another of that name").await?;
         // The handles of the two stand for themselves.
         let old = before.status().await?;
         ensure!(Until::Ended.is_met_by(&old), "the first of that name is {}", old.program);
         before.stop().await?;
-        stage.expect(&[(of("early"), "ok")], 1, "after the first was stopped").await?;
+        stage.expect(&[(of("early"), Class::Ok)], 1, "after the first was stopped").await?;
         before = again;
     }
     Ok(())
@@ -171,7 +172,7 @@ async fn a_workload_need_not_be_in_the_plan(lab: &Lab) -> Checked {
             consumer("guest", StartOrder::AfterMount, Propagation::HostToContainer, volume.clone());
         let guest = stage.start_one(&spec).await?;
         let when = format!("a workload with volume {volume:?} that is not in the plan");
-        stage.expect(&[(of("guest"), "ok")], 1, &when).await?;
+        stage.expect(&[(of("guest"), Class::Ok)], 1, &when).await?;
         guest.stop().await?;
     }
     Ok(())

@@ -12,6 +12,8 @@ use super::{early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
+use propagation_core::Signal;
 
 cases! {
     programs_tell_what_they_see,
@@ -145,7 +147,7 @@ async fn waiting_ends_when_it_happens(lab: &Lab) -> Checked {
     let status = waited?;
     ensure!(Until::SeesBreakage.is_met_by(&status), "the wait ended with {status:?}");
     let status = stage.until(&*producer, Until::Ended).await?;
-    let killed = ProgramState::Signaled { signal: "SIGKILL".into() };
+    let killed = ProgramState::Signaled { signal: Signal::SIGKILL };
     ensure_eq!(status.program, killed, "the producer's program");
     Ok(())
 }
@@ -185,6 +187,6 @@ async fn waiting_ends_at_the_deadline(lab: &Lab) -> Checked {
     ensure_eq!(error.kind(), ErrorKind::Timeout, "the error of a wait that is over");
     ensure!(error.reason().contains("absent"), "it does not say what was seen last: {error}");
     ensure!(started.elapsed() < DEADLINE + lab.soon, "the wait went on after its deadline");
-    stage.expect(&[(Actor::Node, "ok")], 1, "after the wait").await?;
+    stage.expect(&[(Actor::Node, Class::Ok)], 1, "after the wait").await?;
     Ok(())
 }

@@ -11,7 +11,10 @@ use propagation_core::{Error, ErrorKind, NodeExt, Workload};
 use super::{consumer, early, late};
 use crate::case::{Need, cases};
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::lab::DEAD;
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
+use propagation_core::program::RefusalKind;
 
 cases! {
     a_restarted_producer_serves_the_new_generation,
@@ -39,10 +42,12 @@ async fn a_restarted_producer_serves_the_new_generation(lab: &Lab) -> Checked {
         "it mounted at {:?}, and at {first:?} before",
         status.mounted_at_us
     );
-    for observation in stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 2, "new").await? {
+    for observation in
+        stage.expect(&[(Actor::Node, Class::Ok), (of("early"), Class::Ok)], 2, "new").await?
+    {
         ensure_eq!(observation.generation, Some(2), "the generation read by {}", observation.actor);
     }
-    let wanted = [(Actor::Node, "wrong_content"), (of("early"), "wrong_content")];
+    let wanted = [(Actor::Node, Class::WrongContent), (of("early"), Class::WrongContent)];
     stage.expect(&wanted, 1, "asked for the old generation").await?;
     stage.until(&*consumer, Until::SeesGeneration(2)).await.map(drop)
 }
@@ -53,7 +58,7 @@ async fn a_producer_that_serves_can_be_restarted(lab: &Lab) -> Checked {
     let producer = stage.serve().await?;
     for generation in [2, 3] {
         stage.serve_again(&*producer, generation).await?;
-        let wanted = [(Actor::Node, "ok"), (of("early"), "ok")];
+        let wanted = [(Actor::Node, Class::Ok), (of("early"), Class::Ok)];
         stage.expect(&wanted, generation, "restarted without a fault").await?;
     }
     let path = stage.plan.bridge.fuse_path();
@@ -73,7 +78,7 @@ async fn stale(lab: &Lab) -> Result<(Stage, Arc<dyn Workload>, WorkloadSpec), Fa
     stage.until(&*consumer, Until::SeesGeneration(1)).await?;
     stage.inject(&*producer, Fault::Kill).await?;
     stage.serve_again(&*producer, 2).await?;
-    let wanted = [(Actor::Node, "ok"), (of("stale"), "ENOTCONN")];
+    let wanted = [(Actor::Node, Class::Ok), (of("stale"), DEAD)];
     stage.expect(&wanted, 2, "before anything is done for the consumer").await?;
     Ok((stage, consumer, spec))
 }
@@ -90,7 +95,7 @@ async fn started_anew(lab: &Lab, scope: RestartScope) -> Checked {
     let (stage, consumer, spec) = stale(lab).await?;
     consumer.restart(&stage.marker(2), scope.into()).await??;
     stage.until(&*consumer, Until::SeesGeneration(2)).await?;
-    stage.expect(&[(of("stale"), "ok")], 2, "started anew").await?;
+    stage.expect(&[(of("stale"), Class::Ok)], 2, "started anew").await?;
     ensure_eq!(consumer.spec(), &spec, "what it was started from");
     let again = consumer.status().await?;
     ensure_eq!(again.program, ProgramState::Running, "its program");
@@ -108,20 +113,20 @@ async fn a_refused_restart_can_be_tried_again(lab: &Lab) -> Checked {
     else {
         return Err(Failure::new("it was restarted on a dead source"));
     };
-    ensure_eq!(refusal.errno.as_deref(), Some("ENOTCONN"), "the errno of {refusal}");
+    ensure_eq!(refusal.kind, RefusalKind::DeadSource, "the kind of {refusal}");
     let status = consumer.wait(Until::Ended, lab.soon).await?;
     ensure!(Until::Ended.is_met_by(&status), "it runs although its restart was refused");
     stage.serve_again(&*producer, 2).await?;
     consumer.restart(&stage.marker(2), RestartScope::Container.into()).await??;
     stage.until(&*consumer, Until::SeesGeneration(2)).await?;
-    stage.expect(&[(of("at-mountpoint"), "ok")], 2, "tried again").await?;
+    stage.expect(&[(of("at-mountpoint"), Class::Ok)], 2, "tried again").await?;
     Ok(())
 }
 
 async fn re_binding_in_a_consumer_heals_it(lab: &Lab) -> Checked {
     let (stage, consumer, _) = stale(lab).await?;
     consumer.rebind().await?;
-    stage.expect(&[(of("stale"), "ok"), (Actor::Node, "ok")], 2, "bound anew").await?;
+    stage.expect(&[(of("stale"), Class::Ok), (Actor::Node, Class::Ok)], 2, "bound anew").await?;
     let status = stage.until(&*consumer, Until::SeesGeneration(2)).await?;
     ensure_eq!(status.program, ProgramState::Running, "its program, never restarted");
     Ok(())
@@ -142,7 +147,7 @@ async fn re_binding_on_the_host_travels(lab: &Lab) -> Checked {
         ensure_eq!(stack.len(), 2, "mounts of {actor} at {path}");
         ensure_eq!(stack[1].device, stack[0].device, "their superblocks");
     }
-    let wanted = places.map(|(actor, _)| (actor, "ok"));
+    let wanted = places.map(|(actor, _)| (actor, Class::Ok));
     stage.expect(&wanted, 1, "with the mount bound over itself").await?;
     Ok(())
 }
@@ -170,6 +175,8 @@ async fn what_is_not_declared_is_refused(lab: &Lab) -> Checked {
     if !capabilities.stop_fault {
         refused(producer.inject(&Fault::Stop).await.map(drop), Need::StopFault)?;
     }
-    stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 1, "after the refusals").await?;
+    stage
+        .expect(&[(Actor::Node, Class::Ok), (of("early"), Class::Ok)], 1, "after the refusals")
+        .await?;
     Ok(())
 }

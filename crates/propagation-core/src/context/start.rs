@@ -45,7 +45,7 @@ impl RunContext<'_> {
         self.mount_failures.remove(name);
         self.holding.remove(&Actor::workload(name));
         if let Some(refusal) = &refused {
-            self.note_failure(name, FailureOf::Start, &refusal.text, Some(refusal.kind()));
+            self.note_failure(name, FailureOf::Start, &refusal.text, Some(refusal.kind));
         }
         match refused {
             Some(refusal) => self.refusals.insert(name.to_owned(), refusal),

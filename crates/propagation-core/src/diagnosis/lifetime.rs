@@ -6,9 +6,11 @@ use super::cause::{Cause, Confidence, Fix};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
+use crate::Class;
+use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::program::{RefusalKind, errno_said};
+use crate::program::RefusalKind;
 use crate::report::CheckId;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -130,7 +132,8 @@ fn abort(device: Option<DeviceId>, words: &str) -> Fix {
 
 /// The node reads ENOTCONN to the end.
 fn daemon_dead(scene: &Scene<'_>) -> Option<Cause> {
-    let last = scene.node.last().filter(|seen| seen.outcome.class() == "ENOTCONN")?;
+    let last =
+        scene.node.last().filter(|seen| seen.outcome.class() == Class::Errno(Errno::ENOTCONN))?;
     if below::explains(&below::devices(scene), last) {
         return None;
     }
@@ -174,10 +177,10 @@ fn producer_log(scene: &Scene<'_>) -> Option<String> {
 /// The daemon answers, with an error.
 fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
     let last = scene.node.last()?;
-    let Outcome::Errno { name, call } = &last.outcome else { return None };
-    let by_the_kernel = match name.as_str() {
-        "ENOTCONN" => true,
-        "EACCES" | "EPERM" => !scene.is_answered(last),
+    let Outcome::Errno { errno, call } = &last.outcome else { return None };
+    let by_the_kernel = match *errno {
+        Errno::ENOTCONN => true,
+        Errno::EACCES | Errno::EPERM => !scene.is_answered(last),
         _ => false,
     };
     let mounted = last.mount.as_ref().is_some_and(|mount| mount.is_fuse());
@@ -191,7 +194,7 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
         confidence: Confidence::Likely,
         ..cause(
             "daemon-answers-errors",
-            format!("the daemon lives and answers {call} with {name}: its backing store fails"),
+            format!("the daemon lives and answers {call} with {errno}: its backing store fails"),
             evidence,
             Fix::words("look into the producer's log; mounts and propagation are in order"),
             probe(scene),
@@ -206,7 +209,7 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     let mut blocked: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
     // A producer that looks at its mountpoint before it mounts.
     for (name, words) in scene.mount_failures() {
-        if errno_said(words) == Some("ENOTCONN") {
+        if Errno::said_in(words) == Some(Errno::ENOTCONN) {
             evidence.push(format!("{name}: {words}"));
             blocked.push(name);
         }
@@ -216,7 +219,7 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     if evidence.is_empty() {
         return None;
     }
-    let dead = scene.node.iter().find(|seen| seen.outcome.class() == "ENOTCONN");
+    let dead = scene.node.iter().find(|seen| seen.outcome.class() == Class::Errno(Errno::ENOTCONN));
     evidence.extend(dead.map(ToString::to_string));
     let path = shell(&scene.report.plan.bridge.fuse_path());
     let who = names(blocked.iter().copied());

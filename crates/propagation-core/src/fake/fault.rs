@@ -3,6 +3,7 @@
 use super::fuse::Daemon;
 use super::runtime::never_started;
 use super::world::World;
+use crate::Signal;
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Fault, Operation, Role};
@@ -64,7 +65,7 @@ impl World {
                 said(&state.to_string())
             }
             Fault::Kill | Fault::KillParent | Fault::Oom => {
-                let state = ProgramState::Signaled { signal: "SIGKILL".into() };
+                let state = ProgramState::Signaled { signal: Signal::SIGKILL };
                 self.end(number, state.clone());
                 said(&state.to_string())
             }
@@ -75,7 +76,7 @@ impl World {
     fn state_after_term(&self, number: u32) -> ProgramState {
         match self.workloads.get(&number).map(|record| record.spec.role) {
             Some(Role::Producer) => ProgramState::Exited { code: 0 },
-            _ => ProgramState::Signaled { signal: "SIGTERM".into() },
+            _ => ProgramState::Signaled { signal: Signal::SIGTERM },
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) enum Daemon {
     /// It is alive and does not answer.
     Stopped,
     /// It answers every request with this error.
-    Fails(&'static str),
+    Fails(Errno),
     /// It is gone, and the connection with it, for everybody who holds the superblock.
     Gone,
 }
@@ -19,9 +19,9 @@ pub(super) enum Daemon {
 impl Daemon {
     /// A daemon that was told to answer with an errno; none ends that.
     pub(super) fn answering(errno: Errno) -> Self {
-        match errno.name() {
-            Some(name) => Self::Fails(name),
-            None => Self::Serves,
+        match errno {
+            Errno::NONE => Self::Serves,
+            errno => Self::Fails(errno),
         }
     }
 }
@@ -41,7 +41,7 @@ pub(super) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denied {
     /// The call fails with this errno.
-    Errno(&'static str),
+    Errno(Errno),
     /// The call does not return.
     Hang,
 }
@@ -51,11 +51,11 @@ impl Connection {
     /// the daemon, and root is no exception.
     pub(super) fn enter(&self, uid: u32) -> Result<(), Denied> {
         match self.daemon {
-            _ if !self.allow_other && uid != self.owner => Err(Denied::Errno("EACCES")),
+            _ if !self.allow_other && uid != self.owner => Err(Denied::Errno(Errno::EACCES)),
             Daemon::Serves => Ok(()),
             Daemon::Fails(errno) => Err(Denied::Errno(errno)),
             Daemon::Stopped => Err(Denied::Hang),
-            Daemon::Gone => Err(Denied::Errno("ENOTCONN")),
+            Daemon::Gone => Err(Denied::Errno(Errno::ENOTCONN)),
         }
     }
 
@@ -64,7 +64,7 @@ impl Connection {
         self.enter(uid)?;
         match path.trim_start_matches('/') {
             MARKER_FILE => Ok(self.marker.render()),
-            _ => Err(Denied::Errno("ENOENT")),
+            _ => Err(Denied::Errno(Errno::ENOENT)),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::files::{File, join};
 use super::fuse::Denied;
 use super::kernel::{Content, Namespace};
 use super::world::World;
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::marker::{MARKER_FILE, Marker, PLAIN_FILE};
 use crate::mountinfo::MountPath;
@@ -95,23 +96,23 @@ impl World {
         let (outcome, generation) = match self.read(namespace, &join(directory, file), uid) {
             Ok(content) => judge(&content, expect),
             Err(Denied::Hang) => (Outcome::Hang { after_ms: deadline_ms }, None),
-            Err(Denied::Errno("ENOENT")) if fuse => {
+            Err(Denied::Errno(Errno::ENOENT)) if fuse => {
                 (wrong("the mount is there and the marker is not in it".into()), None)
             }
-            Err(Denied::Errno("ENOENT")) => (Outcome::Absent, None),
-            Err(Denied::Errno(name)) => (Outcome::errno(name, "open"), None),
+            Err(Denied::Errno(Errno::ENOENT)) => (Outcome::Absent, None),
+            Err(Denied::Errno(errno)) => (Outcome::errno(errno, "open"), None),
         };
         Look { outcome, generation, mount }
     }
 
     fn read(&self, namespace: Namespace, path: &str, uid: u32) -> Result<String, Denied> {
-        let absent = Denied::Errno("ENOENT");
+        let absent = Denied::Errno(Errno::ENOENT);
         let place = self.kernel.walk(namespace, path).ok_or(absent)?;
         match &self.kernel.superblock(place.superblock).ok_or(absent)?.content {
             Content::Fuse(connection) => connection.read(&place.directory, uid),
             Content::Lower(files) => match files.get(&place.directory) {
                 Some(File::Regular(content)) => Ok(content.clone()),
-                Some(_) => Err(Denied::Errno("EISDIR")),
+                Some(_) => Err(Denied::Errno(Errno::EISDIR)),
                 None => Err(absent),
             },
         }

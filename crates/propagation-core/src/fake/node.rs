@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::world::World;
+use crate::Signal;
 use crate::backend::Capabilities;
 use crate::client::{self, Reported};
 use crate::error::{Error, ErrorKind};
@@ -203,7 +204,7 @@ impl Node for FakeNode {
 }
 
 fn killed() -> ProgramState {
-    ProgramState::Signaled { signal: "SIGKILL".into() }
+    ProgramState::Signaled { signal: Signal::SIGKILL }
 }
 
 /// A handle on a workload of a fake node.

@@ -2,6 +2,7 @@
 
 use super::runtime::Record;
 use super::world::World;
+use crate::Class;
 use crate::marker::Marker;
 use crate::plan::Role;
 use crate::program::ProgramState;
@@ -14,7 +15,7 @@ pub(super) struct Program {
     /// The superblock of a consumer's held descriptor.
     pub(super) holds: Option<u32>,
     /// What a consumer saw last: class and generation.
-    pub(super) last: Option<(String, Option<u64>)>,
+    pub(super) last: Option<(Class, Option<u64>)>,
     /// Whether a consumer has found the marker.
     pub(super) ready: bool,
 }

@@ -7,12 +7,14 @@ use super::fuse::Denied;
 use super::kernel::{Content, Namespace};
 use super::program::Program;
 use super::world::{World, refused};
+use crate::Signal;
 use crate::client::Reported;
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountPropagation};
 use crate::plan::{Propagation, Stale, WorkloadSpec};
-use crate::program::{ProgramState, StartRefused};
+use crate::program::{ProgramState, RefusalKind, StartRefused};
 use crate::workload::WorkloadStatus;
 
 /// A workload that has been started at some time.
@@ -118,19 +120,19 @@ impl World {
     fn check_source(&mut self, source: &str) -> Result<(), StartRefused> {
         let place = self.kernel.walk(self.node, source);
         let superblock = place.and_then(|place| self.kernel.superblock(place.superblock));
-        let refused = |text: String, errno: &str| StartRefused { text, errno: Some(errno.into()) };
+        let refused = |text: String, errno: Errno| StartRefused::with(errno, text);
         if let Some(Content::Fuse(connection)) = superblock.map(|superblock| &superblock.content) {
             return connection.enter(0).map_err(|denied| match denied {
                 Denied::Errno(errno) => {
                     let words = go_words(errno);
                     refused(format!("failed to stat {source:?}: stat {source}: {words}"), errno)
                 }
-                Denied::Hang => refused(
+                Denied::Hang => StartRefused::of(
+                    RefusalKind::Hangs,
                     format!(
                         "failed to stat {source:?}: no answer in {} ms",
                         self.plan.deadlines.probe_ms
                     ),
-                    "hang",
                 ),
             });
         }
@@ -163,7 +165,7 @@ impl World {
         }
         let at = mount.mount_point.to_string_lossy();
         let text = format!("path {source:?} is mounted on {at:?} but it is not {words}");
-        Err(StartRefused { text, errno: None })
+        Err(StartRefused::of(RefusalKind::NotShared, text))
     }
 
     pub(super) fn restart(
@@ -172,7 +174,7 @@ impl World {
         marker: &Marker,
         stale: Option<Stale>,
     ) -> Result<Result<(), StartRefused>, Error> {
-        self.end(number, ProgramState::Signaled { signal: "SIGKILL".into() });
+        self.end(number, ProgramState::Signaled { signal: Signal::SIGKILL });
         let Some(mut record) = self.workloads.remove(&number) else { return Err(never_started()) };
         record.stale = stale;
         let created = self.create(&mut record, marker);
@@ -196,7 +198,10 @@ impl World {
             .at(&fresh.as_str().into())
             .is_some_and(|mount| mount.is_fuse() && !self.is_gone(mount.device.minor));
         if !alive {
-            return Err(refused("re-bind in a container: no mount lives on the node", "ENOTCONN"));
+            return Err(refused(
+                "re-bind in a container: no mount lives on the node",
+                Errno::ENOTCONN,
+            ));
         }
         for namespace in namespaces {
             // The copy is taken first: from a consumer that shares, the unmount travels to the node.
@@ -225,7 +230,7 @@ impl World {
             }
         }
         if self.kernel.walk(self.node, &path).is_none() {
-            return Err(refused(format!("bind {path:?} over itself"), "ENOENT"));
+            return Err(refused(format!("bind {path:?} over itself"), Errno::ENOENT));
         }
         self.kernel.bind((self.node, &path), (self.node, &path));
         self.settle();
@@ -238,7 +243,7 @@ impl World {
     pub(super) fn unmount_on_node(&mut self) -> Result<(), Error> {
         let path = self.plan.bridge.fuse_path();
         if self.kernel.table(self.node).at(&path.as_str().into()).is_none() {
-            return Err(refused(format!("unmount {path:?}"), "EINVAL"));
+            return Err(refused(format!("unmount {path:?}"), Errno::EINVAL));
         }
         self.kernel.unmount(self.node, &path);
         self.settle();
@@ -259,13 +264,14 @@ pub(super) fn never_started() -> Error {
 }
 
 /// The words that Go programs, and so container runtimes, have for an errno.
-fn go_words(errno: &str) -> &str {
-    match errno {
-        "ENOTCONN" => "transport endpoint is not connected",
-        "EACCES" => "permission denied",
-        "EROFS" => "read-only file system",
-        "ENOTDIR" => "not a directory",
-        "EEXIST" => "file exists",
-        other => other,
-    }
+fn go_words(errno: Errno) -> String {
+    let words = match errno {
+        Errno::ENOTCONN => "transport endpoint is not connected",
+        Errno::EACCES => "permission denied",
+        Errno::EROFS => "read-only file system",
+        Errno::ENOTDIR => "not a directory",
+        Errno::EEXIST => "file exists",
+        other => return other.to_string(),
+    };
+    words.to_owned()
 }

@@ -4,6 +4,7 @@ use super::files::Files;
 use super::fuse::{Connection, Daemon};
 use super::kernel::{Content, Kernel, Namespace, Superblock};
 use super::{FakeBackend, Sabotage};
+use crate::errno::Errno;
 use crate::error::ErrorKind;
 use crate::facts::FuseDevice;
 use crate::marker::Marker;
@@ -226,7 +227,7 @@ async fn without_re_binding_a_restart_is_the_smallest_intervention() {
 
 #[tokio::test]
 async fn a_host_without_fuse_and_pods_with_user_namespaces_are_told_apart() {
-    let device = FuseDevice::Unusable { errno: "ENOENT".into() };
+    let device = FuseDevice::Unusable { errno: Errno::ENOENT };
     let report = run(Plan::default(), &FakeBackend::default().with_fuse_device(device)).await;
     assert!(report.verdict.is(VerdictOutcome::Inconclusive));
     let check = report.phase("host_setup").and_then(|phase| phase.check(&CheckId::FuseDevice));

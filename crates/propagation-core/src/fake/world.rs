@@ -7,6 +7,7 @@ use super::Settings;
 use super::files::{File, Files, join};
 use super::kernel::{Content, Kernel, Namespace, Superblock};
 use super::runtime::Record;
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::facts::{FuseConf, HostFacts, PathState};
 use crate::journal::HostChange;
@@ -38,7 +39,7 @@ pub(super) struct World {
 }
 
 /// The answer to an operation that the model's kernel refuses.
-pub(super) fn refused(operation: impl Into<String>, errno: &str) -> Error {
+pub(super) fn refused(operation: impl Into<String>, errno: Errno) -> Error {
     Error::new(ErrorKind::Environment, operation, format!("the call gives {errno}"))
 }
 
@@ -168,7 +169,7 @@ impl World {
 
     fn path_state(&mut self, path: &str) -> PathState {
         let Some((files, path)) = self.files(path) else {
-            return PathState::Error { errno: "ENOTCONN".into() };
+            return PathState::Error { errno: Errno::ENOTCONN };
         };
         match files.get(&path) {
             None => PathState::Missing,
@@ -181,14 +182,14 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, change: &HostChange) -> Result<bool, Error> {
-        let failed = |errno: &str| refused(change.to_string(), errno);
+        let failed = |errno: Errno| refused(change.to_string(), errno);
         let made = match change {
             HostChange::MakeDirectory { path, owner } => {
-                let (files, path) = self.files(path).ok_or_else(|| failed("ENOTCONN"))?;
+                let (files, path) = self.files(path).ok_or_else(|| failed(Errno::ENOTCONN))?;
                 files.make_directory(&path, *owner).map_err(failed)?
             }
             HostChange::AddLine { path, line } => {
-                let (files, path) = self.files(path).ok_or_else(|| failed("ENOTCONN"))?;
+                let (files, path) = self.files(path).ok_or_else(|| failed(Errno::ENOTCONN))?;
                 let mut content = regular(files, &path).map_err(failed)?;
                 let missing = !has_line(&content, line);
                 if missing {
@@ -211,16 +212,16 @@ impl World {
         let Some(position) = self.made.iter().position(|made| made == change) else {
             return Ok(());
         };
-        let failed = |errno: &str| refused(format!("undo: {change}"), errno);
+        let failed = |errno: Errno| refused(format!("undo: {change}"), errno);
         match change {
             HostChange::MakeDirectory { path, .. } => {
                 self.take_off_dead_mounts(path)?;
-                let (files, path) = self.files(path).ok_or_else(|| failed("EBUSY"))?;
+                let (files, path) = self.files(path).ok_or_else(|| failed(Errno::EBUSY))?;
                 // What the producer wrote goes with the directory that was made for it.
                 files.remove_directory(&path, PLAIN_FILE).map_err(failed)?;
             }
             HostChange::AddLine { path, line } => {
-                let (files, path) = self.files(path).ok_or_else(|| failed("ENOTCONN"))?;
+                let (files, path) = self.files(path).ok_or_else(|| failed(Errno::ENOTCONN))?;
                 let content = regular(files, &path).map_err(failed)?;
                 let kept: String = content
                     .lines()
@@ -246,11 +247,11 @@ fn files_of(kernel: &mut Kernel, superblock: u32) -> Option<&mut Files> {
     }
 }
 
-fn regular(files: &Files, path: &str) -> Result<String, &'static str> {
+fn regular(files: &Files, path: &str) -> Result<String, Errno> {
     match files.get(path) {
         None => Ok(String::new()),
         Some(File::Regular(content)) => Ok(content.clone()),
-        Some(_) => Err("EISDIR"),
+        Some(_) => Err(Errno::EISDIR),
     }
 }
 

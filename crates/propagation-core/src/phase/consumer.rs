@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::producer::refused;
-use super::{NO_SECOND_USER, Phase, evidence, no_limit, tally};
+use super::{NO_SECOND_USER, Phase, allow_other_gives, evidence, no_limit, tally};
 use crate::act;
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
@@ -142,7 +142,7 @@ async fn look_as_others(
     started: &[WorkloadSpec],
 ) -> Result<(), Error> {
     let asked: Vec<&WorkloadSpec> = started.iter().filter(|s| !s.also_read_as.is_empty()).collect();
-    let wanted = if context.plan.fuse.allow_other { "ok" } else { "EACCES" };
+    let wanted = allow_other_gives(context.plan.fuse.allow_other);
     let expected =
         |spec: &WorkloadSpec| format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as);
     let id = |spec: &WorkloadSpec| CheckId::ReadsAsOther(spec.name.clone());

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::observation::Observation;
 use crate::plan::PhaseName;
 use crate::program::{RefusalKind, StartRefused};
+use crate::{Class, Errno};
 
 /// One phase of a run.
 ///
@@ -63,12 +64,17 @@ pub fn named(name: PhaseName) -> Box<dyn Phase> {
 const NO_SECOND_USER: &str = "there is no second user in this node's user namespace: newuidmap and \
                               a range in /etc/subuid would give one";
 
+/// What another user than the mounting one gets with allow_other, and without.
+fn allow_other_gives(allow_other: bool) -> Class {
+    if allow_other { Class::Ok } else { Class::Errno(Errno::EACCES) }
+}
+
 /// A limit of the machine says nothing about propagation.
 ///
 /// # Errors
 /// [`ErrorKind::Environment`] with the limit, when a start was refused for one.
 fn no_limit(refusals: &[(String, StartRefused)]) -> Result<(), Error> {
-    let limited = refusals.iter().find(|(_, refusal)| refusal.kind() == RefusalKind::NoRoom);
+    let limited = refusals.iter().find(|(_, refusal)| refusal.kind == RefusalKind::NoRoom);
     limited.map_or(Ok(()), |(name, refusal)| {
         let operation = format!("start {name}");
         Err(Error::new(ErrorKind::Environment, operation, refusal.text.clone()).with_fix(
@@ -81,7 +87,7 @@ fn no_limit(refusals: &[(String, StartRefused)]) -> Result<(), Error> {
 /// Who saw what, as `node, consumer-early: ok; consumer-late: ENOTCONN`; names them while they are
 /// few.
 fn tally(observations: &[&Observation]) -> String {
-    let mut classes: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut classes: Vec<(Class, Vec<String>)> = Vec::new();
     for observation in observations {
         let class = observation.outcome.class();
         let name = observation.actor.to_string();

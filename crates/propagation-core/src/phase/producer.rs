@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{NO_SECOND_USER, Phase, evidence, no_limit, tally};
+use super::{NO_SECOND_USER, Phase, allow_other_gives, evidence, no_limit, tally};
 use crate::act;
 use crate::context::RunContext;
 use crate::error::Error;
@@ -105,11 +105,11 @@ fn propagation(seen: &[Observation]) -> Check {
 
 fn allow_other(seen: &[Observation], asked_for: bool) -> Check {
     let others: Vec<&Observation> = seen.iter().filter(|o| o.uid != 0).collect();
-    let (expected, wanted) = if asked_for {
-        (format!("uid {OTHER_UID} reads it too (allow_other)"), "ok")
-    } else {
-        (format!("uid {OTHER_UID} is kept out (no allow_other)"), "EACCES")
+    let expected = match asked_for {
+        true => format!("uid {OTHER_UID} reads it too (allow_other)"),
+        false => format!("uid {OTHER_UID} is kept out (no allow_other)"),
     };
+    let wanted = allow_other_gives(asked_for);
     if others.is_empty() {
         return Check::skipped(CheckId::AllowOther, expected, NO_SECOND_USER);
     }

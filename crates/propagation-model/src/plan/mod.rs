@@ -5,21 +5,21 @@ mod expect;
 mod fault;
 mod fuse;
 mod node;
+mod placeholder;
 mod repair;
 mod step;
 mod step_problems;
 mod validate;
-mod words;
 mod workload;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
+pub use expect::{Aspect, Device, Expected, Subject};
 pub use fault::{Fault, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
-pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
+pub use node::{BridgeState, Covering, Engine, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use repair::Repair;
 pub use step::{Action, Names, PhaseName, Step};
 use step_problems::step_problems;

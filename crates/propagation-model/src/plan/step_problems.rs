@@ -1,13 +1,12 @@
 //! Whether the steps of a plan make sense for those who take part.
 
-use super::expect::{Aspect, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
+use super::expect::{Aspect, Expected, Subject};
 use super::fault::Fault;
+use super::placeholder;
 use super::repair::Repair;
 use super::step::{Action, Names, PhaseName, Step};
 use super::validate::Problem;
-use super::words::SIGNALS;
 use super::{Plan, Role, WorkloadSpec};
-use crate::errno::Errno;
 use crate::suggest::nearest;
 
 /// The most steps that are done, repetitions counted.
@@ -91,7 +90,17 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
             let fix = "write a program and its arguments: [umount, --lazy, \"{mountpoint}\"]";
             Some(Problem::new(format!("{at}.run"), reason, fix))
         }
-        Action::Execute { inside, .. } => actor_problem(plan, &format!("{at}.in"), inside, false),
+        Action::Execute { inside, command } => {
+            actor_problem(plan, &format!("{at}.in"), inside, false).or_else(|| {
+                command.iter().enumerate().find_map(|(index, word)| {
+                    placeholder::misspelt(
+                        &format!("{at}.run[{index}]"),
+                        word,
+                        &placeholder::OF_STEPS,
+                    )
+                })
+            })
+        }
         Action::Wait(_) if step.expect.is_empty() => Some(Problem::new(
             format!("{at}.wait_ms"),
             "no expectation to wait for",
@@ -192,7 +201,7 @@ fn in_words(roles: &[Role]) -> String {
 /// step itself did.
 fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Problem> {
     let fixed = ["node", "runtime"];
-    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == "run") {
+    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == Subject::RUN) {
         return None;
     }
     let known = plan.workloads.iter().map(|workload| workload.name.as_str());
@@ -206,7 +215,7 @@ fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Pr
 
 /// What is expected of the wrong subject.
 fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
-    if subject.actor != "run" {
+    if !subject.is_run() {
         return expected.exit.map(|_| "exit");
     }
     [
@@ -233,31 +242,13 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
     if let Some(problem) = actor_problem(plan, &at, &subject.actor, true) {
         return Some(problem);
     }
-    if let Some(word) = expected.outcome.iter().find(|word| !is_outcome(word)) {
-        let known = || OUTCOME_WORDS.into_iter().chain(Errno::names()).chain(SIGNALS);
-        let near = nearest(word, known()).or_else(|| nearest(&word.to_uppercase(), known()));
-        let hint = match near {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("use an errno such as ENOTCONN, or {}", OUTCOME_WORDS.join(", ")),
-        };
-        return Some(Problem::new(at, format!("unknown outcome {word:?}"), hint));
-    }
-    if let Some(word) = &expected.propagation
-        && !PROPAGATION_WORDS.contains(&word.as_str())
-    {
-        let hint = match nearest(word, PROPAGATION_WORDS) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("use one of {}", PROPAGATION_WORDS.join("; ")),
-        };
-        return Some(Problem::new(at, format!("unknown propagation {word:?}"), hint));
-    }
     if let Some(key) = misplaced(&subject, expected) {
-        let (reason, fix) = match subject.actor.as_str() {
-            "run" => (
+        let (reason, fix) = match subject.is_run() {
+            true => (
                 format!("{key} does not apply to `run`"),
                 "use outcome, text or exit; for mounts name an actor",
             ),
-            _ => (
+            false => (
                 format!(
                     "{key} is the exit code of what the step ran, and not of {}",
                     subject.actor

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::bounds::bound_problems;
+use super::placeholder;
 use super::{
     Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
@@ -56,7 +57,6 @@ impl Plan {
         let mut problems = Vec::new();
         problems.extend(self.name_problem());
         problems.extend(self.bridge_problem());
-        problems.extend(self.engine_problem());
         let mut names = BTreeSet::new();
         for (index, workload) in self.workloads.iter().enumerate() {
             let at = format!("workloads[{index}]");
@@ -129,18 +129,6 @@ impl Plan {
             ));
         }
         None
-    }
-
-    fn engine_problem(&self) -> Option<Problem> {
-        let engine = &self.node.runtime.engine;
-        let known = ["builtin", "runc", "crun"];
-        (!known.contains(&engine.as_str()) && !engine.starts_with('/')).then(|| {
-            Problem::new(
-                "node.runtime.engine",
-                format!("unknown runtime {engine:?}"),
-                "use builtin, runc, crun, or the absolute path of an OCI runtime",
-            )
-        })
     }
 
     fn bridge_problem(&self) -> Option<Problem> {
@@ -287,15 +275,17 @@ impl Plan {
                 "write the value here; with `run --with-secrets` reports hold the values too",
             ));
         }
-        let empty = fuse.prepare.iter().position(Vec::is_empty);
-        empty.map(|index| {
-            let reason = "no program given";
-            Problem::new(
+        if let Some(index) = fuse.prepare.iter().position(Vec::is_empty) {
+            return Some(Problem::new(
                 format!("{at}.prepare[{index}]"),
-                reason,
+                "no program given",
                 "write a program and its arguments",
-            )
-        })
+            ));
+        }
+        let of_commands = fuse.command.iter().enumerate();
+        let mut of_commands =
+            of_commands.map(|(index, word)| (format!("{at}.command[{index}]"), word));
+        of_commands.find_map(|(at, word)| placeholder::misspelt(&at, word, &placeholder::OF_FUSE))
     }
 
     /// Puts the paths of the node in the place of `{bridge}` and `{mountpoint}`.
