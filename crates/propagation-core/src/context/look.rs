@@ -135,9 +135,14 @@ impl RunContext<'_> {
         self.captures.last().map(|capture| capture.step.as_str()) == step
     }
 
+    /// The mount tables that were taken last.
+    pub(crate) fn last_capture(&self) -> Option<&Capture> {
+        self.captures.last()
+    }
+
     /// Those whose mount tables were taken last.
     pub(crate) fn captured_actors(&self) -> Vec<Actor> {
-        let tables = self.captures.last().map_or(&[][..], |capture| &capture.tables);
+        let tables = self.last_capture().map_or(&[][..], |capture| &capture.tables);
         tables.iter().map(|one| one.actor.clone()).collect()
     }
 
