@@ -18,7 +18,7 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{Fault, WorkloadSpec};
-use propagation_core::program::{Executed, LoadReport, StartRefused};
+use propagation_core::program::{Executed, LoadReport, Refused, StartRefused};
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::workload::{Restart, Until, WorkloadStatus};
@@ -146,11 +146,11 @@ impl Node for RecordedNode {
         self.recording.of(what, self.inner.mount_tables(actors)).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
         self.recording.of("re-bind on the host", self.inner.rebind_host(deduplicate)).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
         self.recording.of("unmount on the host", self.inner.unmount(lazy)).await
     }
 
@@ -159,7 +159,7 @@ impl Node for RecordedNode {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         let what = format!("run {command:?} in {actor}");
         self.recording.of(what, self.inner.execute(actor, command, deadline)).await
     }
@@ -201,7 +201,7 @@ impl Workload for RecordedWorkload {
         self.recording.of(what, self.inner.wait(until, deadline)).await
     }
 
-    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         let what = format!("{} ({fault})", self.named("fault on"));
         self.recording.of(what, self.inner.inject(fault)).await
     }
@@ -215,7 +215,7 @@ impl Workload for RecordedWorkload {
         self.recording.of(what, self.inner.restart(marker, restart)).await
     }
 
-    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
         self.recording.of(self.named("hand over"), self.inner.hand_over(marker)).await
     }
 
@@ -223,7 +223,7 @@ impl Workload for RecordedWorkload {
         self.recording.of(self.named("load of"), self.inner.load()).await
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
+    async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
         self.recording.of(self.named("re-bind in"), self.inner.rebind()).await
     }
 

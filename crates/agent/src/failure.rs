@@ -53,6 +53,7 @@ pub(crate) fn system(operation: impl Into<String>, errno: Errno) -> Failure {
         operation: operation.into(),
         reason: errno_text(errno),
         fix: fix_for(errno).map(Into::into),
+        errno: Some(reported(errno)),
     }
 }
 
@@ -63,7 +64,8 @@ pub(crate) fn failure(
     reason: impl Into<String>,
     fix: Option<&str>,
 ) -> Failure {
-    Failure { kind, operation: operation.into(), reason: reason.into(), fix: fix.map(Into::into) }
+    let fix = fix.map(Into::into);
+    Failure { kind, operation: operation.into(), reason: reason.into(), fix, errno: None }
 }
 
 /// What to do about an errno where it means the same whatever was attempted.

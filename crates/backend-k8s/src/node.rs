@@ -13,7 +13,7 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Access, Actor, Observation, Outcome};
 use propagation_core::plan::WorkloadSpec;
-use propagation_core::program::{Executed, StartRefused};
+use propagation_core::program::{Executed, Refused, StartRefused};
 use propagation_core::protocol::{Call, Place};
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
@@ -152,12 +152,12 @@ impl Node for K8sNode {
         self.shared.pods.undisturbed(read).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
-        self.shared.node.call(Call::RebindHost { deduplicate }).await.map(drop)
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+        self.shared.node.rebind_host(deduplicate).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
-        self.shared.node.call(Call::Unmount { lazy }).await.map(drop)
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        self.shared.node.unmount(lazy).await
     }
 
     async fn execute(
@@ -165,13 +165,13 @@ impl Node for K8sNode {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         match self.shared.node.programs.place(actor)? {
             (Place::Container(container, replica), Some(spec)) => {
                 let replica = usize::try_from(replica).unwrap_or(usize::MAX);
                 let pods = self.shared.pod_names(&spec, container);
                 let pod = pods.get(replica).cloned().unwrap_or_default();
-                execute(&self.shared, &pod, command, deadline).await
+                execute(&self.shared, &pod, command, deadline).await.map(Ok)
             }
             _ => self.shared.node.execute(actor, command, deadline).await,
         }

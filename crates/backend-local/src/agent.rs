@@ -117,7 +117,7 @@ impl Agent {
 
 #[async_trait]
 impl Connection for Agent {
-    async fn call(&self, call: Call) -> Result<Reply, Error> {
+    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         match lock(&self.waiting).as_mut() {
@@ -126,8 +126,7 @@ impl Connection for Agent {
         };
         self.send(&Request { id, call })?;
         match receiver.await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(failure)) => Err(failure.into()),
+            Ok(answer) => Ok(answer),
             Err(_) => Err(disconnected()),
         }
     }
@@ -262,6 +261,7 @@ mod tests {
             operation: "make a user namespace".into(),
             reason: "No space left on device (ENOSPC)".into(),
             fix: Some("raise user.max_user_namespaces".into()),
+            errno: None,
         };
         let frame = encode(&Message::CannotServe { failure }).expect("a frame");
         let error = greeted_with(&frame).await.expect_err("it cannot serve");

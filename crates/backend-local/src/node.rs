@@ -15,7 +15,7 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{OTHER_UID, Plan, WorkloadSpec};
-use propagation_core::program::{Executed, StartRefused};
+use propagation_core::program::{Executed, Refused, StartRefused};
 use propagation_core::protocol::{Call, NodeSetup};
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::{Capabilities, Error, Node, Run, Workload};
@@ -136,12 +136,12 @@ impl Node for LocalNode {
         self.client.mount_tables(actors).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
-        self.client.call(Call::RebindHost { deduplicate }).await.map(drop)
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+        self.client.rebind_host(deduplicate).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
-        self.client.call(Call::Unmount { lazy }).await.map(drop)
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        self.client.unmount(lazy).await
     }
 
     async fn execute(
@@ -149,7 +149,7 @@ impl Node for LocalNode {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         self.client.execute(actor, command, deadline).await
     }
 

@@ -194,7 +194,7 @@ impl Stage {
         workload: &dyn Workload,
         fault: Fault,
     ) -> Result<(), Failure> {
-        let evidence = workload.inject(&fault).await?;
+        let evidence = workload.inject(&fault).await??;
         ensure!(!evidence.trim().is_empty(), "{fault}: it is done, and nothing shows it");
         Ok(())
     }

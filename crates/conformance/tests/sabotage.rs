@@ -60,7 +60,7 @@ fn aimed_at(sabotage: Sabotage) -> Option<&'static str> {
         Sabotage::WaitIgnoresDeadline => "programs::waiting_ends_at_the_deadline",
         Sabotage::WaitMissesTheEnd => "programs::waiting_ends_with_the_program",
         Sabotage::WaitGivesUpAtOnce => "programs::waiting_ends_when_it_happens",
-        Sabotage::InjectsIntoTheDead => "failure::a_fault_on_what_has_ended_is_an_error",
+        Sabotage::InjectsIntoTheDead => "failure::a_fault_on_what_has_ended_is_refused",
         Sabotage::InjectDoesNothing => "failure::consumers_notice_and_go_on_running",
         Sabotage::RestartKeepsOldMarker => "recovery::a_producer_that_serves_can_be_restarted",
         Sabotage::RestartDoesNothing => "recovery::a_restarted_consumer_binds_anew",

@@ -13,7 +13,7 @@ use crate::marker::Marker;
 use crate::mountinfo::MountTable;
 use crate::observation::{Access, Actor, Observation};
 use crate::plan::WorkloadSpec;
-use crate::program::{Executed, StartRefused};
+use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
 use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
@@ -134,29 +134,30 @@ pub trait Node: Send + Sync {
     /// before, but for the fresh one.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] without the capability
-    /// `rebind_host`; [`ErrorKind::Environment`] with the errno
-    /// when the kernel refuses.
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error>;
+    /// [`ErrorKind::Unsupported`] where the repair is not declared. That the kernel refuses it is the inner result.
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error>;
 
     /// Unmounts the topmost mount at the bridge's mountpoint on the node, as umount(8) does.
     ///
+    /// The kernel refuses it with `EBUSY` while it is in use, unless `lazy`, and with `EINVAL` when nothing is
+    /// mounted there: that is the inner result.
+    ///
     /// # Errors
-    /// [`ErrorKind::Environment`] with the errno when the kernel
-    /// refuses: `EBUSY` without `lazy` while it is in use, `EINVAL` when nothing is mounted there.
-    async fn unmount(&self, lazy: bool) -> Result<(), Error>;
+    /// When the node cannot be reached.
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error>;
 
     /// Runs a program in the mount namespace of an actor, to its end; when `deadline` passes it is
     /// killed. The first 64 KiB of what it prints are kept.
     ///
     /// # Errors
-    /// When it cannot be started there. How it ends is a result.
+    /// When the node cannot be reached or the actor is unknown. That it cannot be started there is the inner
+    /// result, and so is how it ends.
     async fn execute(
         &self,
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error>;
+    ) -> Result<Result<Executed, Refused>, Error>;
 
     /// What the node's processes and FUSE connections are doing right now.
     ///

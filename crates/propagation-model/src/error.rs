@@ -5,9 +5,11 @@
 //! not do its own work. It says what was attempted, on what, why it did not work and what to do.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
+
+use crate::errno::Errno;
 
 /// What kind of thing went wrong; decides the exit status and, in bindings, the exception class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -114,9 +116,26 @@ impl Error {
         self.kind
     }
 
-    /// Whether it is a finding about the environment, and no failure of the tool.
-    pub fn is_finding(&self) -> bool {
-        matches!(self.kind, ErrorKind::Environment | ErrorKind::Timeout)
+    /// Adds the error of the system that caused it, as its source.
+    #[must_use]
+    pub fn with_errno(self, errno: Option<Errno>) -> Self {
+        match errno {
+            Some(errno) => self.with_source(io::Error::from_raw_os_error(errno.number())),
+            None => self,
+        }
+    }
+
+    /// The errno of the system's error under it, where there is one.
+    pub fn errno(&self) -> Option<Errno> {
+        let mut below = self.source();
+        while let Some(error) = below {
+            let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+            if let Some(number) = number {
+                return Some(Errno::from_number(number));
+            }
+            below = error.source();
+        }
+        None
     }
 
     /// What was attempted.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::errno::Errno;
+use crate::error::{Error, ErrorKind};
 use crate::signal::Signal;
 
 /// Where programs are looked for on a node: the variable `PATH` of those that a scenario runs.
@@ -20,6 +21,40 @@ pub struct StartRefused {
     pub text: String,
     /// The errno under it, where there is one.
     pub errno: Option<Errno>,
+}
+
+/// The refusal by the kernel, the runtime or a daemon of something that was asked of it: a result of the
+/// experiment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {reason}")]
+pub struct Refused {
+    /// What was attempted.
+    pub operation: String,
+    /// Why it is refused, in the words of who refuses it.
+    pub reason: String,
+    /// The errno under it, where there is one.
+    pub errno: Option<Errno>,
+    /// What to do about it, where that is known.
+    pub fix: Option<String>,
+}
+
+impl Refused {
+    /// A refusal without an errno.
+    pub fn new(operation: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { operation: operation.into(), reason: reason.into(), errno: None, fix: None }
+    }
+}
+
+/// For callers to whom a refusal is an error.
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        let Refused { operation, reason, errno, fix } = refused;
+        let error = Self::new(ErrorKind::Environment, operation, reason).with_errno(errno);
+        match fix {
+            Some(fix) => error.with_fix(fix),
+            None => error,
+        }
+    }
 }
 
 /// Why a runtime refuses to create or start a container.

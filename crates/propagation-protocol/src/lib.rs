@@ -19,16 +19,19 @@ pub mod host;
 
 use serde::{Deserialize, Serialize};
 
+use propagation_model::Errno;
 use propagation_model::error::ErrorKind;
 use propagation_model::facts::HostFacts;
 use propagation_model::journal::HostChange;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
 use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
-use propagation_model::program::{Executed, LoadReport, ProgramState, StartRefused};
+use propagation_model::program::{
+    Executed, LoadReport, ProgramState, RefusalKind, Refused, StartRefused,
+};
 
 /// Version of the messages; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
@@ -257,8 +260,6 @@ pub enum Call {
     RebindContainer {
         /// Which.
         container: u32,
-        /// How long it may take.
-        deadline_ms: u64,
     },
 }
 
@@ -339,11 +340,33 @@ pub struct Failure {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// The errno under it, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Errno>,
+}
+
+impl Failure {
+    /// The refusal that it is, when what was asked is something that kernel, runtime or daemon may refuse. What
+    /// the machine has run out of is no refusal, and neither is what the agent could not do.
+    ///
+    /// # Errors
+    /// Itself, when it is none.
+    pub fn refusal(self) -> Result<Refused, Self> {
+        let exhausted = self.errno.is_some_and(|it| RefusalKind::of(it) == RefusalKind::NoRoom);
+        match self.kind {
+            ErrorKind::Environment | ErrorKind::Timeout if !exhausted => {
+                let Self { operation, reason, errno, fix, .. } = self;
+                Ok(Refused { operation, reason, errno, fix })
+            }
+            _ => Err(self),
+        }
+    }
 }
 
 impl From<Failure> for propagation_model::Error {
     fn from(failure: Failure) -> Self {
-        let error = Self::new(failure.kind, failure.operation, failure.reason);
+        let error = Self::new(failure.kind, failure.operation, failure.reason)
+            .with_errno(failure.errno);
         match failure.fix {
             Some(fix) => error.with_fix(fix),
             None => error,

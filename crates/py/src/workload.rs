@@ -95,17 +95,17 @@ impl Action {
                 }
                 Done::Status(Box::new(status))
             }
-            Self::Inject(fault) => Done::Evidence(workload.inject(&fault).await?),
+            Self::Inject(fault) => Done::Evidence(workload.inject(&fault).await??),
             Self::Restart { marker, restart } => match workload.restart(&marker, restart).await? {
                 Ok(()) => Done::Nothing,
                 Err(refusal) => Done::Refused(refusal),
             },
             Self::HandOver(marker) => {
-                workload.hand_over(&marker).await?;
+                workload.hand_over(&marker).await??;
                 Done::Nothing
             }
             Self::Rebind => {
-                workload.rebind().await?;
+                workload.rebind().await??;
                 Done::Nothing
             }
             Self::Log => Done::Lines(workload.log().await?),

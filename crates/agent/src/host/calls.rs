@@ -64,7 +64,7 @@ impl Server {
                 Self::execute(place, command, *deadline_ms)?
             }
             Call::Usage => facts::usage(&self.proc),
-            Call::RebindContainer { container, .. } => {
+            Call::RebindContainer { container } => {
                 self.rebind_container(*container)?;
                 Reply::Done
             }

@@ -48,7 +48,7 @@ impl Server {
             Call::Execute { place, command, deadline_ms } => {
                 self.execute(place, command, *deadline_ms)
             }
-            Call::RebindContainer { container, .. } => {
+            Call::RebindContainer { container } => {
                 self.rebind_container(*container).map(|()| Reply::Done)
             }
             other => Err(failure(

@@ -421,7 +421,7 @@ fn poll_call(
     now: u64,
 ) -> Progress {
     let failed = |reason: &str| {
-        Progress::Finished(Err(failure(ErrorKind::Environment, operation, reason, None)))
+        Progress::Finished(Err(failure(ErrorKind::Internal, operation, reason, None)))
     };
     if child.pipe.fill(false).is_err() {
         return failed("its child is out of reach");

@@ -22,7 +22,7 @@ cases! {
     a_killed_producer_is_enotconn_for_all_but_the_control,
     a_terminated_producer_unmounts_and_exits,
     a_stopped_producer_hangs_and_nobody_waits_longer needs StopFault,
-    a_fault_on_what_has_ended_is_an_error,
+    a_fault_on_what_has_ended_is_refused,
     consumers_can_be_killed_and_terminated,
     consumers_notice_and_go_on_running,
     a_dead_source_keeps_new_consumers_out,
@@ -106,13 +106,13 @@ async fn a_stopped_producer_hangs_and_nobody_waits_longer(lab: &Lab) -> Checked 
     Ok(())
 }
 
-async fn a_fault_on_what_has_ended_is_an_error(lab: &Lab) -> Checked {
+async fn a_fault_on_what_has_ended_is_refused(lab: &Lab) -> Checked {
     let stage = Stage::set(lab, lab.plan()).await?;
     let producer = stage.serve().await?;
     stage.inject(&*producer, Fault::Kill).await?;
     for fault in [Fault::Kill, Fault::Terminate] {
         let again = producer.inject(&fault).await;
-        ensure!(again.is_err(), "{fault} of a producer that is dead: {again:?}");
+        ensure!(matches!(again, Ok(Err(_))), "{fault} of a producer that is dead: {again:?}");
     }
     producer.stop().await?;
     let again = producer.inject(&Fault::Kill).await;

@@ -143,7 +143,7 @@ async fn waiting_ends_when_it_happens(lab: &Lab) -> Checked {
         producer.inject(&Fault::Kill).await
     };
     let (waited, injected) = tokio::join!(consumer.wait(Until::SeesBreakage, lab.soon), fault);
-    injected?;
+    injected??;
     let status = waited?;
     ensure!(Until::SeesBreakage.is_met_by(&status), "the wait ended with {status:?}");
     let status = stage.until(&*producer, Until::Ended).await?;
@@ -161,7 +161,7 @@ async fn waiting_ends_with_the_program(lab: &Lab) -> Checked {
         consumer.wait(Until::SeesGeneration(NEVER), lab.soon),
         consumer.inject(&Fault::Kill),
     );
-    injected?;
+    injected??;
     for status in [waited?, consumer.wait(Until::SeesGeneration(NEVER), lab.soon).await?] {
         ensure!(Until::Ended.is_met_by(&status), "the wait ended, and the program has not");
         ensure!(

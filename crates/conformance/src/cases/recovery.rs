@@ -125,7 +125,7 @@ async fn a_refused_restart_can_be_tried_again(lab: &Lab) -> Checked {
 
 async fn re_binding_in_a_consumer_heals_it(lab: &Lab) -> Checked {
     let (stage, consumer, _) = stale(lab).await?;
-    consumer.rebind().await?;
+    consumer.rebind().await??;
     stage.expect(&[(of("stale"), Class::Ok), (Actor::Node, Class::Ok)], 2, "bound anew").await?;
     let status = stage.until(&*consumer, Until::SeesGeneration(2)).await?;
     ensure_eq!(status.program, ProgramState::Running, "its program, never restarted");
@@ -140,7 +140,7 @@ async fn re_binding_on_the_host_travels(lab: &Lab) -> Checked {
     let host = stage.plan.bridge.fuse_path();
     let places =
         [(Actor::Node, host.as_str()), (of("early"), "/mnt/dfs"), (of("late"), "/mnt/dfs")];
-    stage.node.rebind_host(false).await?;
+    stage.node.rebind_host(false).await??;
     for (actor, path) in &places {
         let table = stage.node.mount_table(actor).await?;
         let stack = table.stack_at(&(*path).into());
@@ -167,10 +167,10 @@ async fn what_is_not_declared_is_refused(lab: &Lab) -> Checked {
         Ok::<(), Failure>(())
     };
     if !capabilities.rebind_host {
-        refused(stage.node.rebind_host(false).await, Need::RebindHost)?;
+        refused(stage.node.rebind_host(false).await.map(drop), Need::RebindHost)?;
     }
     if !capabilities.rebind_consumer {
-        refused(consumer.rebind().await, Need::RebindConsumer)?;
+        refused(consumer.rebind().await.map(drop), Need::RebindConsumer)?;
     }
     if !capabilities.stop_fault {
         refused(producer.inject(&Fault::Stop).await.map(drop), Need::StopFault)?;

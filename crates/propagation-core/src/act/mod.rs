@@ -10,10 +10,11 @@ pub(crate) use fault::inject;
 pub(crate) use repair::{make_bridge, repair};
 
 use crate::context::RunContext;
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::observation::Actor;
 use crate::plan::{Action, Names, Role, Stale, StartOrder, Step, WorkloadSpec};
-use crate::program::{Executed, ProgramState, StartRefused};
+use crate::program::{Executed, ProgramState, Refused, StartRefused};
 use crate::report::{Check, CheckId, Deed};
 use crate::workload::{Restart, RestartScope};
 
@@ -22,10 +23,58 @@ use crate::workload::{Restart, RestartScope};
 pub(crate) enum Done {
     /// It was done.
     Ok,
-    /// It could not be done; that is a finding.
-    Failed(String),
+    /// Kernel, runtime or daemon refused it, or there was nobody to do it to; that is a finding.
+    Failed(Failed),
     /// A program was run.
     Ran(Executed),
+}
+
+/// Why something could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// Whose words it is, and what they are.
+    pub(crate) words: String,
+    /// The first errno under it.
+    pub(crate) errno: Option<Errno>,
+}
+
+/// What comes of doing something to several, one after the other.
+#[derive(Debug, Default)]
+struct Failures {
+    words: Vec<String>,
+    errno: Option<Errno>,
+}
+
+impl Failures {
+    /// Somebody to whom it could not be done, and why.
+    fn note(&mut self, words: impl Into<String>) {
+        self.words.push(words.into());
+    }
+
+    /// Takes note of a refusal, if it is one; of whom, where it is of a workload.
+    fn take<T>(&mut self, whose: Option<&str>, result: Result<T, Refused>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(refused) => {
+                self.errno = self.errno.or(refused.errno);
+                self.words.push(match whose {
+                    Some(whose) => format!("{whose}: {refused}"),
+                    None => refused.to_string(),
+                });
+                None
+            }
+        }
+    }
+}
+
+impl From<Failures> for Done {
+    fn from(failures: Failures) -> Self {
+        let Failures { words, errno } = failures;
+        if words.is_empty() {
+            return Self::Ok;
+        }
+        Self::Failed(Failed { words: words.join("; "), errno })
+    }
 }
 
 /// Does the action of a step. What the environment refuses is a finding; what the node cannot do at
@@ -61,7 +110,7 @@ pub(crate) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Don
                 reason.clone(),
             ));
             context.give_up(reason);
-            Ok(Done::Failed(error.to_string()))
+            Ok(Done::Failed(Failed { words: error.to_string(), errno: None }))
         }
         other => other,
     }
@@ -160,19 +209,15 @@ pub(crate) async fn until_mounted(context: &mut RunContext<'_>, name: &str) -> R
 }
 
 async fn stop(context: &mut RunContext<'_>, names: &Names) -> Result<Done, Error> {
-    let mut words = Vec::new();
     let stopped = specs(context, Some(names), |spec| context.runs(&spec.name));
     let act = context.begin_act(Deed::Stop, stopped.iter().map(|spec| spec.name.clone()));
     for spec in stopped {
         let Some(workload) = context.workload(&spec.name) else { continue };
-        match finding(workload.stop().await)? {
-            None => context.note_stopped(&spec.name),
-            Some(reason) => words.push(format!("{}: {reason}", spec.name)),
-        }
+        workload.stop().await?;
+        context.note_stopped(&spec.name);
     }
-    let done = done_or(words);
-    context.end_act(act, Vec::new(), &done);
-    Ok(done)
+    context.end_act(act, Vec::new(), &Done::Ok);
+    Ok(Done::Ok)
 }
 
 /// Restarts workloads, each to its end before the next. A producer begins a new generation.
@@ -246,10 +291,13 @@ async fn execute(
         Deed::Run { command: command.clone() },
         (actor != Actor::Node).then(|| inside.to_owned()),
     );
-    let result = context.node.execute(&actor, &command, deadline).await;
-    context.end_act(act, Vec::new(), &Done::Ok);
-    match result {
-        Ok(executed) => {
+    let mut failures = Failures::default();
+    let executed = context.node.execute(&actor, &command, deadline).await?;
+    let executed = failures.take(None, executed);
+    let done = executed.map_or_else(|| failures.into(), Done::Ran);
+    context.end_act(act, Vec::new(), &done);
+    match done {
+        Done::Ran(executed) => {
             let state = executed.state.as_ref().map_or_else(
                 || format!("killed after {} ms", deadline.as_millis()),
                 ProgramState::to_string,
@@ -261,8 +309,7 @@ async fn execute(
             );
             Ok(Done::Ran(executed))
         }
-        Err(error) if error.is_finding() => Ok(Done::Failed(error.to_string())),
-        Err(error) => Err(error),
+        refused => Ok(refused),
     }
 }
 
@@ -272,18 +319,5 @@ pub(crate) fn actor(name: &str) -> Actor {
         "node" => Actor::Node,
         "runtime" => Actor::Runtime,
         name => Actor::workload(name),
-    }
-}
-
-fn done_or(words: Vec<String>) -> Done {
-    if words.is_empty() { Done::Ok } else { Done::Failed(words.join("; ")) }
-}
-
-/// Why kernel or runtime refused it, if they did; anything else is an error of the tool.
-fn finding(result: Result<(), Error>) -> Result<Option<String>, Error> {
-    match result {
-        Ok(()) => Ok(None),
-        Err(error) if error.is_finding() => Ok(Some(error.to_string())),
-        Err(error) => Err(error),
     }
 }

@@ -1,12 +1,12 @@
 //! Repairs: what operators, CSI drivers and kubelets do about a dead mount.
 
-use super::{Done, done_or, finding, restart_of, restart_one, specs, until_mounted};
+use super::{Done, Failures, restart_of, restart_one, specs, until_mounted};
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::facts::PathState;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
-use crate::program::ProgramState;
+use crate::program::{ProgramState, Refused};
 use crate::report::{Check, CheckId, Deed};
 use crate::workload::RestartScope;
 
@@ -34,16 +34,15 @@ pub(crate) async fn repair(
     let done = match how {
         Repair::Wait => Ok(Done::Ok),
         Repair::UnmountMount | Repair::LazyUnmountMount => {
-            let unmounted = context.node.unmount(how == Repair::LazyUnmountMount).await;
-            let words = finding(unmounted)?;
+            let unmounted = context.node.unmount(how == Repair::LazyUnmountMount).await?;
             start_producers(context, on, stale).await?;
-            Ok(done_or(words.into_iter().collect()))
+            Ok(done_or_refused(unmounted))
         }
         Repair::MountOnTop => start_producers(context, on, Some(Stale::Stack)).await,
         Repair::Remount => start_producers(context, on, stale).await,
         Repair::RebindHost | Repair::RebindHostDeduplicated => {
-            let bound = context.node.rebind_host(how == Repair::RebindHostDeduplicated).await;
-            Ok(done_or(finding(bound)?.into_iter().collect()))
+            let bound = context.node.rebind_host(how == Repair::RebindHostDeduplicated).await?;
+            Ok(done_or_refused(bound))
         }
         Repair::RebindConsumer => rebind_consumers(context, on).await,
         Repair::HandOver => hand_over(context, on).await,
@@ -55,6 +54,12 @@ pub(crate) async fn repair(
     let words = how.to_string();
     context.check(Check::new(CheckId::Repair, true, format!("the repair is done: {words}"), words));
     Ok(done)
+}
+
+fn done_or_refused(done: Result<(), Refused>) -> Done {
+    let mut failures = Failures::default();
+    failures.take(None, done);
+    failures.into()
 }
 
 /// Starts producers again: the daemon alone under a supervisor that lives, the container otherwise.
@@ -84,32 +89,32 @@ fn consumers(context: &RunContext<'_>, on: Option<&Names>) -> Vec<WorkloadSpec> 
 }
 
 async fn rebind_consumers(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<Done, Error> {
-    let mut words = Vec::new();
+    let mut failures = Failures::default();
     for spec in consumers(context, on) {
         let Some(workload) = context.workload(&spec.name) else { continue };
-        let failed = finding(workload.rebind().await)?;
-        words.extend(failed.map(|reason| format!("{}: {reason}", spec.name)));
+        failures.take(Some(&spec.name), workload.rebind().await?);
     }
-    Ok(done_or(words))
+    Ok(failures.into())
 }
 
 async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<Done, Error> {
     let keeps =
         |spec: &WorkloadSpec| spec.role == Role::Producer && context.plan.fuse_of(spec).keeper;
-    let mut words = Vec::new();
+    let mut failures = Failures::default();
     for spec in specs(context, on, keeps) {
         // One that was never started has nothing to hand over, and begins no generation.
         if context.workload(&spec.name).is_none() {
-            words.extend(on.map(|_| format!("{} does not run", spec.name)));
+            if on.is_some() {
+                failures.note(format!("{} does not run", spec.name));
+            }
             continue;
         }
         let marker = context.next_generation_of(&spec)?;
         let Some(workload) = context.workload(&spec.name) else { continue };
-        let failed = finding(workload.hand_over(&marker).await)?;
-        words.extend(failed.map(|reason| format!("{}: {reason}", spec.name)));
+        failures.take(Some(&spec.name), workload.hand_over(&marker).await?);
         until_mounted(context, &spec.name).await?;
     }
-    Ok(done_or(words))
+    Ok(failures.into())
 }
 
 /// What a kubelet does with a liveness probe that fails: it restarts that container.

@@ -32,17 +32,17 @@ pub use reported::{Arrival, Reported, wait};
 pub use workload::WorkloadClient;
 
 use crate::error::{Error, ErrorKind};
-use crate::protocol::{Call, Reply};
+use crate::protocol::{Call, Failure, Reply};
 
 /// What carries calls to an agent.
 #[async_trait]
 pub trait Connection: Send + Sync {
-    /// Sends a call and waits for its answer. When the future is dropped the call may still be
-    /// carried out; its answer is thrown away.
+    /// Sends a call and waits for its answer, or for what the agent says that it could not do. When the
+    /// future is dropped the call may still be carried out; its answer is thrown away.
     ///
     /// # Errors
-    /// What the agent says that it could not do; [`ErrorKind::Disconnected`] when it has gone.
-    async fn call(&self, call: Call) -> Result<Reply, Error>;
+    /// [`ErrorKind::Disconnected`] when the agent has gone.
+    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error>;
 
     /// The error for an agent that says what this program does not understand.
     fn other_version(&self, detail: &str) -> Error;

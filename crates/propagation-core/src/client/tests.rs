@@ -106,6 +106,7 @@ fn a_failure_becomes_an_error_of_its_kind() {
         operation: "mount".into(),
         reason: "no room".into(),
         fix: Some("make room".into()),
+        errno: None,
     };
     let error = Error::from(failure);
     assert_eq!((error.kind(), error.fix()), (ErrorKind::Environment, Some("make room")));

@@ -39,7 +39,7 @@ impl RunContext<'_> {
     /// Records that an act is over, and how it came out.
     pub(crate) fn end_act(&mut self, act: OpenAct, proof: Vec<String>, done: &Done) {
         let refused = match done {
-            Done::Failed(words) => Some(words.clone()),
+            Done::Failed(failed) => Some(failed.words.clone()),
             Done::Ok | Done::Ran(_) => None,
         };
         self.finish_act(act, proof, refused);

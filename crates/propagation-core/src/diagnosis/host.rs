@@ -305,7 +305,7 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
 fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Bridge)?;
     let plan = &scene.report.plan;
-    let (title, fix) = if check.observed.contains("EROFS") {
+    let (title, fix) = if Errno::said_in(&check.observed) == Some(Errno::EROFS) {
         (
             format!("{:?} cannot be made: its filesystem is read-only", plan.bridge.path),
             "name a bridge on a writable filesystem with --bridge",

@@ -11,7 +11,7 @@ use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
 use crate::program::RefusalKind;
-use crate::report::CheckId;
+use crate::report::{CheckId, Failure, FailureOf};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -78,18 +78,25 @@ const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is
 
 /// The producer has its mount, and never came to answer, so that nobody went on to look.
 fn never_served(scene: &Scene<'_>) -> Option<Cause> {
-    let failures = scene.mount_failures();
-    let waits = |words: &str| words.contains("is running") || words.contains(OTHER_TYPE);
-    let (name, words) = *failures.iter().find(|(_, words)| waits(words))?;
+    scene.report.failures.iter().find_map(|failure| serves_nothing(scene, failure))
+}
+
+fn serves_nothing(scene: &Scene<'_>, failure: &Failure) -> Option<Cause> {
+    let (name, words) = (&failure.workload, &failure.words);
     let spec = scene.report.plan.workload(name)?;
     let actor = Actor::workload(spec.name.clone());
     let (_, table) = scene.last_table(&actor)?;
     let mount = table.at(&scene.path_of(&actor)).filter(|mount| mount.is_fuse())?;
-    let evidence = vec![words.to_owned(), line(&actor, mount)];
+    let evidence = vec![words.clone(), line(&actor, mount)];
     if let Some(expected) = &scene.report.plan.fuse_of(spec).fs_type
         && *expected != mount.fs_type
+        && failure.of != FailureOf::Start
     {
-        return Some(other_type(name, expected, mount, evidence));
+        let said = failure.of == FailureOf::Mount;
+        return Some(other_type(name, expected, mount, evidence, said));
+    }
+    if failure.of != FailureOf::Serve {
+        return None;
     }
     let fix = abort(
         Some(mount.device),
@@ -101,15 +108,17 @@ fn never_served(scene: &Scene<'_>) -> Option<Cause> {
     Some(Cause { actors: vec![actor], mounts, ..found })
 }
 
-/// How a supervisor says that a mount of another type has come.
-const OTHER_TYPE: &str = "a mount of type";
-
-/// The mount is there, and not of the type that is waited for.
-fn other_type(name: &str, expected: &str, mount: &MountEntry, evidence: Vec<String>) -> Cause {
+/// The mount is there, and not of the type that is waited for; whether the supervisor has said so.
+fn other_type(
+    name: &str,
+    expected: &str,
+    mount: &MountEntry,
+    evidence: Vec<String>,
+    said: bool,
+) -> Cause {
     let there = &mount.fs_type;
-    let told = evidence.iter().any(|words| words.contains(OTHER_TYPE));
     Cause {
-        confidence: if told { Confidence::Certain } else { Confidence::Likely },
+        confidence: if said { Confidence::Certain } else { Confidence::Likely },
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, mount.mount_id)],
         source: "mount.fuse3(8), subtype; proc_pid_mountinfo(5)".into(),

@@ -212,7 +212,7 @@ impl<'r> Scene<'r> {
 
     /// What producers said that did not mount: which, and its words.
     pub(super) fn mount_failures(&self) -> Vec<(&'r str, &'r str)> {
-        self.failures_of(|failure| failure.of == FailureOf::Mount)
+        self.failures_of(|failure| failure.of != FailureOf::Start)
     }
 
     fn failures_of(&self, of: impl Fn(&Failure) -> bool) -> Vec<(&'r str, &'r str)> {

@@ -7,18 +7,22 @@ use crate::Signal;
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Fault, Operation, Role};
-use crate::program::ProgramState;
+use crate::program::{ProgramState, Refused};
 
 impl World {
-    pub(super) fn inject(&mut self, number: u32, fault: &Fault) -> Result<String, Error> {
+    pub(super) fn inject(
+        &mut self,
+        number: u32,
+        fault: &Fault,
+    ) -> Result<Result<String, Refused>, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let name = record.spec.name.clone();
         let stopped = record.container.as_ref().is_some_and(|container| container.stopped);
         if !record.runs() {
             let operation = format!("{fault}: {name}");
-            return Err(Error::new(ErrorKind::Environment, operation, "its program has ended"));
+            return Ok(Err(Refused::new(operation, "its program has ended")));
         }
-        let said = |words: &str| Ok(format!("the program of {name} on the fake node {words}"));
+        let said = |words: &str| Ok(Ok(format!("the program of {name} on the fake node {words}")));
         match fault {
             Fault::Stop if !self.settings.capabilities.stop_fault => Err(Error::new(
                 ErrorKind::Unsupported,
@@ -51,11 +55,10 @@ impl World {
                 self.settle();
                 said("answers with an error")
             }
-            Fault::Terminate | Fault::Exit if stopped => Err(Error::new(
-                ErrorKind::Timeout,
+            Fault::Terminate | Fault::Exit if stopped => Ok(Err(Refused::new(
                 format!("terminate {name}"),
                 "its processes are stopped and take no signal but SIGKILL",
-            )),
+            ))),
             Fault::Terminate | Fault::Exit | Fault::Delete | Fault::ForceDelete => {
                 if !stopped {
                     self.unmount_own(number);

@@ -20,7 +20,7 @@ use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
 use crate::plan::{Fault, Plan, WorkloadSpec};
-use crate::program::{Executed, LoadReport, ProgramState, StartRefused};
+use crate::program::{Executed, LoadReport, ProgramState, Refused, StartRefused};
 use crate::report::{Cleanup, Usage};
 use crate::run_id::Run;
 use crate::workload::{Restart, Until, Workload, WorkloadStatus};
@@ -155,14 +155,14 @@ impl Node for FakeNode {
         actors.iter().map(table).collect()
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
         if !self.shared.capabilities.rebind_host {
             return Err(unsupported("re-bind on the host", "rebind_host"));
         }
         self.shared.call().await?.rebind_host(deduplicate)
     }
 
-    async fn unmount(&self, _lazy: bool) -> Result<(), Error> {
+    async fn unmount(&self, _lazy: bool) -> Result<Result<(), Refused>, Error> {
         self.shared.call().await?.unmount_on_node()
     }
 
@@ -171,7 +171,7 @@ impl Node for FakeNode {
         _actor: &Actor,
         _command: &[String],
         _deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         let reason = "there are no programs on a fake node";
         Err(Error::new(ErrorKind::Unsupported, "run a program", reason))
     }
@@ -232,7 +232,7 @@ impl Workload for FakeWorkload {
         client::wait(self.events.clone(), &self.spec.name, until, deadline).await
     }
 
-    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         self.shared.call().await?.inject(self.number, fault)
     }
 
@@ -245,7 +245,7 @@ impl Workload for FakeWorkload {
         self.shared.call().await?.restart(self.number, marker, restart.stale)
     }
 
-    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
         self.shared.call().await?.hand_over(self.number, marker)
     }
 
@@ -254,7 +254,7 @@ impl Workload for FakeWorkload {
         Ok(None)
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
+    async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
         if !self.shared.capabilities.rebind_consumer {
             return Err(unsupported("re-bind in a consumer", "rebind_consumer"));
         }

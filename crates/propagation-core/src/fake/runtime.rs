@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountPropagation};
 use crate::plan::{Propagation, Stale, WorkloadSpec};
-use crate::program::{ProgramState, RefusalKind, StartRefused};
+use crate::program::{ProgramState, RefusalKind, Refused, StartRefused};
 use crate::workload::WorkloadStatus;
 
 /// A workload that has been started at some time.
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Puts a copy of the node's fresh mount where a workload's stale one is.
-    pub(super) fn rebind(&mut self, number: u32) -> Result<(), Error> {
+    pub(super) fn rebind(&mut self, number: u32) -> Result<Result<(), Refused>, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let path = record.spec.paths(&self.plan.bridge).fuse;
         let namespaces = record.namespaces().to_vec();
@@ -198,7 +198,7 @@ impl World {
             .at(&fresh.as_str().into())
             .is_some_and(|mount| mount.is_fuse() && !self.is_gone(mount.device.minor));
         if !alive {
-            return Err(refused(
+            return Ok(Err(refused(
                 "re-bind in a container: no mount lives on the node",
                 Errno::ENOTCONN,
             ));
@@ -215,12 +215,12 @@ impl World {
             }
         }
         self.settle();
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Binds the mount at the bridge's mountpoint over itself on the node, after taking off the layers
     /// that are under the fresh one.
-    pub(super) fn rebind_host(&mut self, deduplicate: bool) -> Result<(), Error> {
+    pub(super) fn rebind_host(&mut self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
         let path = self.plan.bridge.fuse_path();
         if deduplicate {
             let table = self.kernel.table(self.node);
@@ -230,28 +230,28 @@ impl World {
             }
         }
         if self.kernel.walk(self.node, &path).is_none() {
-            return Err(refused(format!("bind {path:?} over itself"), Errno::ENOENT));
+            return Ok(Err(refused(format!("bind {path:?} over itself"), Errno::ENOENT)));
         }
         self.kernel.bind((self.node, &path), (self.node, &path));
         self.settle();
-        Ok(())
+        Ok(Ok(()))
     }
 }
 
 impl World {
     /// Takes the topmost mount off the node's mountpoint.
-    pub(super) fn unmount_on_node(&mut self) -> Result<(), Error> {
+    pub(super) fn unmount_on_node(&mut self) -> Result<Result<(), Refused>, Error> {
         let path = self.plan.bridge.fuse_path();
         if self.kernel.table(self.node).at(&path.as_str().into()).is_none() {
-            return Err(refused(format!("unmount {path:?}"), Errno::EINVAL));
+            return Ok(Err(refused(format!("unmount {path:?}"), Errno::EINVAL)));
         }
         self.kernel.unmount(self.node, &path);
         self.settle();
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// A successor serves the connection whose descriptor was kept.
-    pub(super) fn hand_over(&mut self, number: u32, _marker: &Marker) -> Result<(), Error> {
+    pub(super) fn hand_over(&mut self, number: u32, _marker: &Marker) -> Result<Result<(), Refused>, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let operation = format!("hand over the mount of {}", record.spec.name);
         let reason = "descriptors that are kept are not modelled";

@@ -14,6 +14,7 @@ use crate::journal::HostChange;
 use crate::marker::PLAIN_FILE;
 use crate::mountinfo::MountPath;
 use crate::observation::Observation;
+use crate::program::Refused;
 use crate::plan::{BridgeState, Covering, Plan};
 
 /// Where fusermount3 and the option file are, on the node and in its containers.
@@ -39,8 +40,8 @@ pub(super) struct World {
 }
 
 /// The answer to an operation that the model's kernel refuses.
-pub(super) fn refused(operation: impl Into<String>, errno: Errno) -> Error {
-    Error::new(ErrorKind::Environment, operation, format!("the call gives {errno}"))
+pub(super) fn refused(operation: impl Into<String>, errno: Errno) -> Refused {
+    Refused { errno: Some(errno), ..Refused::new(operation, format!("the call gives {errno}")) }
 }
 
 fn tmpfs(files: Files) -> Superblock {
@@ -182,7 +183,7 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, change: &HostChange) -> Result<bool, Error> {
-        let failed = |errno: Errno| refused(change.to_string(), errno);
+        let failed = |errno: Errno| Error::from(refused(change.to_string(), errno));
         let made = match change {
             HostChange::MakeDirectory { path, owner } => {
                 let (files, path) = self.files(path).ok_or_else(|| failed(Errno::ENOTCONN))?;
@@ -212,7 +213,7 @@ impl World {
         let Some(position) = self.made.iter().position(|made| made == change) else {
             return Ok(());
         };
-        let failed = |errno: Errno| refused(format!("undo: {change}"), errno);
+        let failed = |errno: Errno| Error::from(refused(format!("undo: {change}"), errno));
         match change {
             HostChange::MakeDirectory { path, .. } => {
                 self.take_off_dead_mounts(path)?;

@@ -31,7 +31,7 @@ pub(super) fn judge(
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     let failed = match done {
-        Done::Failed(words) => Some(words.clone()),
+        Done::Failed(failed) => Some(failed.words.clone()),
         Done::Ran(ran) if ran.exit_code() != Some(0) => {
             let state =
                 ran.state.as_ref().map_or_else(|| "took too long".into(), |s| s.to_string());
@@ -99,7 +99,9 @@ fn words(expected: &Expected) -> String {
 fn judge_run(id: CheckId, done: &Done, expected: &Expected) -> Check {
     let (class, text, exit) = match done {
         Done::Ok => (Class::Ok, String::new(), None),
-        Done::Failed(words) => (Class::Error, words.clone(), None),
+        Done::Failed(failed) => {
+            (failed.errno.map_or(Class::Error, Class::Errno), failed.words.clone(), None)
+        },
         Done::Ran(ran) => {
             let class = match (&ran.state, ran.exit_code()) {
                 (None, _) => Class::Hang,

@@ -15,7 +15,7 @@ use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
 use crate::plan::WorkloadSpec;
-use crate::program::{Executed, StartRefused};
+use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
 use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
@@ -148,9 +148,9 @@ impl Node for SabotagedNode {
         tables
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
         if self.does(Sabotage::RebindDoesNothing) {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let call = self.saboteur.begin()?;
         let done = self.inner.rebind_host(deduplicate).await;
@@ -158,7 +158,7 @@ impl Node for SabotagedNode {
         done
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
         self.inner.unmount(lazy).await
     }
 
@@ -167,7 +167,7 @@ impl Node for SabotagedNode {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         self.inner.execute(actor, command, deadline).await
     }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::observation::Outcome;
 use crate::plan::{Fault, WorkloadSpec};
-use crate::program::{LoadReport, StartRefused};
+use crate::program::{LoadReport, Refused, StartRefused};
 use crate::workload::{Restart, Until, Workload, WorkloadStatus};
 
 pub(super) struct SabotagedWorkload {
@@ -73,15 +73,17 @@ impl Workload for SabotagedWorkload {
         }
     }
 
-    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         if self.does(Sabotage::InjectDoesNothing) {
-            return Ok("sabotaged: nothing was done".into());
+            return Ok(Ok("sabotaged: nothing was done".into()));
         }
         let call = self.saboteur.begin()?;
         let done = self.inner.inject(fault).await;
         call.over();
         match done {
-            Err(_) if self.does(Sabotage::InjectsIntoTheDead) => Ok("sabotaged".into()),
+            Ok(Err(_)) | Err(_) if self.does(Sabotage::InjectsIntoTheDead) => {
+                Ok(Ok("sabotaged".into()))
+            }
             done => done,
         }
     }
@@ -105,7 +107,7 @@ impl Workload for SabotagedWorkload {
         done
     }
 
-    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
         self.inner.hand_over(marker).await
     }
 
@@ -113,9 +115,9 @@ impl Workload for SabotagedWorkload {
         self.inner.load().await
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
+    async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
         if self.does(Sabotage::RebindDoesNothing) {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let call = self.saboteur.begin()?;
         let done = self.inner.rebind().await;
