@@ -68,8 +68,12 @@ impl<B: Backend> Backend for Recorder<B> {
         self.inner.name()
     }
 
-    fn refuses(&self, plan: &Plan) -> Option<String> {
-        self.inner.refuses(plan)
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn missing(&self, plan: &Plan) -> Option<String> {
+        self.inner.missing(plan)
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

@@ -11,7 +11,7 @@ use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
-use propagation_core::observation::{Access, Actor, Observation, Outcome};
+use propagation_core::observation::{Access, Actor, Observation};
 use propagation_core::plan::WorkloadSpec;
 use propagation_core::program::{Executed, Refused, StartRefused};
 use propagation_core::protocol::{Call, Place};
@@ -65,15 +65,7 @@ impl Node for K8sNode {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            shape_node: false,
-            rebind_host: true,
-            rebind_consumer: true,
-            other_uids: true,
-            stop_fault: true,
-            replicas: true,
-            real_kernel: true,
-        }
+        crate::can::capabilities()
     }
 
     fn now_us(&self) -> u64 {
@@ -128,15 +120,16 @@ impl Node for K8sNode {
     }
 
     async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error> {
-        let observed = self.shared.node.observe(actors, probe).await;
-        let mut observations = self.shared.pods.undisturbed(observed).await?;
         if probe.access == Access::Held {
-            for one in &mut observations {
-                let reason = "only a pod's own program holds a descriptor".into();
-                one.outcome = Outcome::Skipped { reason };
-            }
+            let reason = "only a pod's own program holds a descriptor";
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "look through held descriptors",
+                reason,
+            ));
         }
-        Ok(observations)
+        let observed = self.shared.node.observe(actors, probe).await;
+        self.shared.pods.undisturbed(observed).await
     }
 
     fn take_reports(&self) -> Vec<Observation> {

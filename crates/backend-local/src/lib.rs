@@ -28,7 +28,7 @@ mod within;
 mod workload;
 
 use async_trait::async_trait;
-use propagation_core::{Backend, Error, Node, Plan, Run};
+use propagation_core::{Backend, Capabilities, Error, Node, Plan, Run};
 
 pub use clean::{Leftover, Removed, leftovers, remove};
 pub use facts::host_facts;
@@ -54,11 +54,15 @@ impl Backend for LocalBackend {
         "local"
     }
 
-    fn refuses(&self, plan: &Plan) -> Option<String> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all()
+    }
+
+    fn missing(&self, plan: &Plan) -> Option<String> {
         if let Some(program) = programs::missing(plan) {
             return Some(format!("{program} is not installed on this machine"));
         }
-        runtime::refuses(plan)
+        runtime::missing(plan)
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

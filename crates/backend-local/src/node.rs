@@ -18,7 +18,7 @@ use propagation_core::plan::{OTHER_UID, Plan, WorkloadSpec};
 use propagation_core::program::{Executed, Refused, StartRefused};
 use propagation_core::protocol::{Call, NodeSetup};
 use propagation_core::report::{Cleanup, Usage};
-use propagation_core::{Capabilities, Error, Node, Run, Workload};
+use propagation_core::{Capabilities, Error, Feature, Node, Run, Workload};
 
 use crate::agent::{Agent, Hello};
 use crate::within::ends_within;
@@ -65,14 +65,9 @@ impl Node for LocalNode {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            shape_node: true,
-            rebind_host: true,
-            rebind_consumer: true,
-            other_uids: self.hello.mapped_uids > u64::from(OTHER_UID),
-            stop_fault: true,
-            replicas: true,
-            real_kernel: true,
+        match self.hello.mapped_uids > u64::from(OTHER_UID) {
+            true => Capabilities::all(),
+            false => Capabilities::all().without(&[Feature::OtherUids]),
         }
     }
 

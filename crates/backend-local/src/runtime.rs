@@ -8,7 +8,7 @@ use propagation_core::program::PATH;
 
 /// Why the containers of a plan cannot be made by the runtime it names; none when they can, as far
 /// as can be told before there is a node.
-pub(crate) fn refuses(plan: &Plan) -> Option<String> {
+pub(crate) fn missing(plan: &Plan) -> Option<String> {
     let node = &plan.node;
     let engine = &node.runtime.engine;
     if node.runtime.is_builtin() {
@@ -78,14 +78,14 @@ mod tests {
     #[test]
     fn the_builtin_engine_is_never_refused() {
         let plan = Plan::default();
-        assert_eq!(refuses(&plan), None);
+        assert_eq!(missing(&plan), None);
         assert_eq!(with_path(&plan.node), plan.node);
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let node = NodeSpec { runtime: runtime("/no/such/runtime"), ..NodeSpec::default() };
-        let reason = refuses(&Plan { node, ..Plan::default() }).expect("it is refused");
+        let reason = missing(&Plan { node, ..Plan::default() }).expect("it is refused");
         let words = if Uid::effective().is_root() { "No such file" } else { "root" };
         assert!(reason.contains("/no/such/runtime") && reason.contains(words), "{reason}");
     }

@@ -42,7 +42,7 @@ pub use propagation_model::{
 pub use propagation_protocol::{self as protocol, consumer_log, host};
 
 pub use {
-    backend::{Backend, Capabilities},
+    backend::{Backend, Capabilities, Feature},
     context::{OpenAct, RunContext},
     event::Event,
     node::{Node, NodeExt},

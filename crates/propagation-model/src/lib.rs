@@ -4,6 +4,7 @@
 //! and [`program`] are what was seen, [`cause`] why it came out so, [`verdict`] what follows, and
 //! [`report`] all of it. Nothing here runs anything.
 
+pub mod capabilities;
 pub mod cause;
 pub mod class;
 pub mod errno;
@@ -23,6 +24,7 @@ pub mod verdict;
 
 pub use mountinfo;
 
+pub use capabilities::{Capabilities, Feature, Need, Requirement};
 pub use class::Class;
 pub use errno::Errno;
 pub use error::{Error, ErrorKind};

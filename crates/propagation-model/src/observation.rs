@@ -161,6 +161,10 @@ pub enum Access {
 }
 
 impl Access {
+    /// All accesses.
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::List, Self::Stat, Self::Statfs, Self::Write, Self::Held];
+
     /// Whether it is the usual one, reading.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
     fn is_read(&self) -> bool {

@@ -365,8 +365,8 @@ impl Failure {
 
 impl From<Failure> for propagation_model::Error {
     fn from(failure: Failure) -> Self {
-        let error = Self::new(failure.kind, failure.operation, failure.reason)
-            .with_errno(failure.errno);
+        let error =
+            Self::new(failure.kind, failure.operation, failure.reason).with_errno(failure.errno);
         match failure.fix {
             Some(fix) => error.with_fix(fix),
             None => error,

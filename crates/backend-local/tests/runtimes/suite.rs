@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_local::LocalBackend;
 use propagation_conformance::skip;
+use propagation_core::backend::refusal;
 use propagation_core::plan::RuntimeSpec;
 use propagation_core::report::Status;
 use propagation_core::{Backend as _, ErrorKind, Plan, Report, Runner, scenario};
@@ -90,7 +91,7 @@ steps:
 
 fn an_unknown_program() -> Result<Completion, Failed> {
     let plan = named(Plan::default(), "/bin/true");
-    if let Some(reason) = LocalBackend::new().refuses(&plan) {
+    if let Some(reason) = refusal(&LocalBackend::new(), &plan) {
         // An ordinary user learns before that it needs root.
         return skip("root", &reason);
     }
@@ -115,7 +116,7 @@ fn with_engine(
     look: impl FnOnce(&Report) -> Result<(), Failed>,
 ) -> Result<Completion, Failed> {
     let plan = named(plan, engine);
-    if let Some(reason) = LocalBackend::new().refuses(&plan) {
+    if let Some(reason) = refusal(&LocalBackend::new(), &plan) {
         return skip(engine, &reason);
     }
     let report = run(plan)?;

@@ -17,7 +17,7 @@ cases! {
     a_change_is_made_once,
     a_change_is_taken_back_once,
     lines_are_added_and_taken_out_exactly,
-    what_was_there_before_stays needs ShapeNode,
+    what_was_there_before_stays needs SHAPED_NODE,
     a_directory_in_use_is_not_removed,
     dead_mounts_of_the_run_go_with_their_directory,
 }

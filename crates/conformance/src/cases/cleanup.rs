@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use propagation_core::Feature;
 use propagation_core::facts::PathState;
 use propagation_core::journal::HostChange;
 use propagation_core::mountinfo::MountPath;
@@ -23,16 +24,16 @@ use propagation_core::Class;
 
 cases! {
     stopping_twice_is_stopping_once,
-    stopping_a_hung_producer_frees_its_readers needs StopFault,
+    stopping_a_hung_producer_frees_its_readers needs STOP_FAULT,
     closing_twice_is_closing_once,
     closing_ends_every_workload,
     closing_ends_a_wait,
     dropped_futures_leave_the_node_usable,
     a_large_call_dropped_leaves_the_node_usable,
-    a_look_dropped_while_it_hangs_leaves_the_node_usable needs StopFault,
+    a_look_dropped_while_it_hangs_leaves_the_node_usable needs STOP_FAULT,
     a_dropped_opening_leaves_nothing,
     everything_undone_leaves_the_host_as_it_was,
-    a_kept_node_stays_and_says_how_to_remove_it needs Remover,
+    a_kept_node_stays_and_says_how_to_remove_it needs REMOVER,
 }
 
 fn ended(program: &ProgramState) -> bool {
@@ -227,7 +228,7 @@ async fn everything_undone_leaves_the_host_as_it_was(lab: &Lab) -> Checked {
     ensure_eq!(node.facts().await?.bridge, PathState::Missing, "the bridge");
     ensure_eq!(node.facts().await?, facts, "the facts");
     let after = node.mount_table(&Actor::Node).await?;
-    if node.capabilities().shape_node {
+    if node.capabilities().has(Feature::ShapedNode) {
         ensure_eq!(after, table, "the mount table of a node that is the run's own");
     }
     // On any other the mounts of others come and go meanwhile.

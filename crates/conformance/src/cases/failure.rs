@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use propagation_core::Feature;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Outcome};
 use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
@@ -21,12 +22,12 @@ use propagation_core::program::RefusalKind;
 cases! {
     a_killed_producer_is_enotconn_for_all_but_the_control,
     a_terminated_producer_unmounts_and_exits,
-    a_stopped_producer_hangs_and_nobody_waits_longer needs StopFault,
+    a_stopped_producer_hangs_and_nobody_waits_longer needs STOP_FAULT,
     a_fault_on_what_has_ended_is_refused,
     consumers_can_be_killed_and_terminated,
     consumers_notice_and_go_on_running,
     a_dead_source_keeps_new_consumers_out,
-    a_hung_source_keeps_new_consumers_out needs StopFault,
+    a_hung_source_keeps_new_consumers_out needs STOP_FAULT,
     held_descriptors_stay_with_the_old_mount,
 }
 
@@ -100,7 +101,7 @@ async fn a_stopped_producer_hangs_and_nobody_waits_longer(lab: &Lab) -> Checked 
         };
         ensure!(fits, "after SIGSTOP: {observation}");
         let waited = Duration::from_micros(observation.took_us) >= probe_deadline;
-        let waits = stage.node.capabilities().real_kernel && *actor != of("control");
+        let waits = stage.node.capabilities().has(Feature::RealKernel) && *actor != of("control");
         ensure!(waited || !waits, "given up after {} µs: {observation}", observation.took_us);
     }
     Ok(())

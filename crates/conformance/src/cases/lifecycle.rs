@@ -20,9 +20,9 @@ use propagation_core::Class;
 cases! {
     name_and_capabilities_never_change,
     facts_are_stable_and_reading_them_changes_nothing,
-    the_node_is_what_the_plan_says needs ShapeNode,
+    the_node_is_what_the_plan_says needs SHAPED_NODE,
     every_spec_gets_its_result_in_order,
-    one_refusal_keeps_nobody_else_from_starting needs ShapeNode,
+    one_refusal_keeps_nobody_else_from_starting needs SHAPED_NODE,
     a_name_in_use_is_refused,
     a_name_is_free_again_after_its_end,
     a_workload_need_not_be_in_the_plan,

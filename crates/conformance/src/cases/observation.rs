@@ -14,7 +14,7 @@ use propagation_core::Class;
 use propagation_core::Errno;
 
 cases! {
-    observations_keep_the_order_of_actors_and_users needs OtherUids,
+    observations_keep_the_order_of_actors_and_users needs OTHER_UIDS,
     an_actor_may_be_asked_twice,
     nobody_asked_is_nothing_seen,
     unknown_actors_are_errors,
@@ -22,7 +22,7 @@ cases! {
     the_plain_file_shows_where_the_bridge_is,
     times_lie_within_the_run,
     a_view_is_what_the_mount_table_says,
-    users_are_let_in_or_kept_out needs OtherUids,
+    users_are_let_in_or_kept_out needs OTHER_UIDS,
 }
 
 async fn observations_keep_the_order_of_actors_and_users(lab: &Lab) -> Checked {

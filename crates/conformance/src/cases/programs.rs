@@ -19,7 +19,7 @@ cases! {
     programs_tell_what_they_see,
     reports_are_handed_over_once_in_the_order_of_their_times,
     logs_tell_what_programs_did,
-    a_program_runs_as_its_user needs OtherUids,
+    a_program_runs_as_its_user needs OTHER_UIDS,
     waiting_ends_when_it_happens,
     waiting_ends_with_the_program,
     waiting_ends_at_the_deadline,

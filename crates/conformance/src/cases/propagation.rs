@@ -24,8 +24,8 @@ cases! {
     private_volumes_receive_nothing_later,
     volumes_may_be_at_the_mountpoint_or_above_the_bridge,
     groups_are_those_of_the_modes,
-    replicas_are_views_of_their_own needs Replicas,
-    another_user_mounts_through_fusermount3 needs ShapeNode OtherUids Fusermount3,
+    replicas_are_views_of_their_own needs REPLICAS,
+    another_user_mounts_through_fusermount3 needs SHAPED_NODE OTHER_UIDS FUSERMOUNT3,
     after_a_clean_replacement,
     after_a_crash_and_a_replacement,
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use propagation_core::observation::Actor;
-use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
+use propagation_core::node::Probe;
+use propagation_core::observation::{Access, Actor};
+use propagation_core::plan::{
+    Fault, FaultKind, Propagation, Repair, StartOrder, Volume, WorkloadSpec,
+};
 use propagation_core::program::ProgramState;
 use propagation_core::workload::{RestartScope, Until};
 use propagation_core::{Error, ErrorKind, NodeExt, Workload};
@@ -22,8 +25,8 @@ cases! {
     a_restarted_consumer_binds_anew,
     a_recreated_consumer_binds_anew,
     a_refused_restart_can_be_tried_again,
-    re_binding_in_a_consumer_heals_it needs RebindConsumer,
-    re_binding_on_the_host_travels needs RebindHost,
+    re_binding_in_a_consumer_heals_it needs REBIND_CONSUMER,
+    re_binding_on_the_host_travels needs REBIND_HOST,
     what_is_not_declared_is_refused,
 }
 
@@ -154,26 +157,40 @@ async fn re_binding_on_the_host_travels(lab: &Lab) -> Checked {
 
 async fn what_is_not_declared_is_refused(lab: &Lab) -> Checked {
     let stage = Stage::set(lab, lab.plan_of(&[early()])).await?;
-    let capabilities = stage.node.capabilities();
-    if capabilities.rebind_host && capabilities.rebind_consumer && capabilities.stop_fault {
-        let reason = "the node declares every capability that a call could be refused for";
+    let can = stage.node.capabilities();
+    if can.repairs.len() == Repair::ALL.len()
+        && can.faults.len() == FaultKind::ALL.len()
+        && can.accesses.len() == Access::ALL.len()
+    {
+        let reason = "the node declares everything that a call could be refused for";
         return Err(Failure::not_applicable(reason));
     }
     let consumer = stage.start_one(&early()).await?;
     let producer = stage.serve().await?;
-    let refused = |result: Result<(), Error>, need: Need| {
-        let kind = result.err().map(|error| error.kind());
+    let refused = |error: Option<Error>, need: Need| {
+        let kind = error.map(|error| error.kind());
         ensure_eq!(kind, Some(ErrorKind::Unsupported), "the answer without {need}");
         Ok::<(), Failure>(())
     };
-    if !capabilities.rebind_host {
-        refused(stage.node.rebind_host(false).await.map(drop), Need::RebindHost)?;
+    for repair in Repair::ALL.into_iter().filter(|repair| !can.repairs.contains(repair)) {
+        let answer = match repair {
+            Repair::RebindHost => stage.node.rebind_host(false).await.err(),
+            Repair::RebindHostDeduplicated => stage.node.rebind_host(true).await.err(),
+            Repair::RebindConsumer => consumer.rebind().await.err(),
+            Repair::HandOver => producer.hand_over(&stage.marker(2)).await.err(),
+            // These are starts, restarts and unmounts, which every node can be asked for.
+            _ => continue,
+        };
+        refused(answer, Need::Repair(repair))?;
     }
-    if !capabilities.rebind_consumer {
-        refused(consumer.rebind().await.map(drop), Need::RebindConsumer)?;
+    let of_workloads = |fault: &&FaultKind| !fault.sample().is_on_the_node();
+    let undeclared = FaultKind::ALL.iter().filter(|fault| !can.faults.contains(fault));
+    for fault in undeclared.filter(of_workloads) {
+        refused(producer.inject(&fault.sample()).await.err(), Need::Fault(*fault))?;
     }
-    if !capabilities.stop_fault {
-        refused(producer.inject(&Fault::Stop).await.map(drop), Need::StopFault)?;
+    for access in Access::ALL.into_iter().filter(|access| !can.accesses.contains(access)) {
+        let probe = Probe { access, ..stage.probe(1) };
+        refused(stage.node.observe(&[of("early")], &probe).await.err(), Need::Access(access))?;
     }
     stage
         .expect(&[(Actor::Node, Class::Ok), (of("early"), Class::Ok)], 1, "after the refusals")

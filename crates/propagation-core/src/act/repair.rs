@@ -2,7 +2,7 @@
 
 use super::{Done, Failures, restart_of, restart_one, specs, until_mounted};
 use crate::context::RunContext;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::facts::PathState;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
@@ -27,6 +27,10 @@ pub(crate) async fn repair(
     on: Option<&Names>,
     stale: Option<Stale>,
 ) -> Result<Done, Error> {
+    if !context.capabilities().repairs.contains(&how) {
+        let reason = "it cannot be done on this node";
+        return Err(Error::new(ErrorKind::Unsupported, how.to_string(), reason));
+    }
     let act = context.begin_act(
         Deed::Repair { repair: how },
         on.filter(|names| !names.is_all()).map_or(&[][..], Names::as_slice).iter().cloned(),

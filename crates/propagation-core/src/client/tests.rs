@@ -26,10 +26,10 @@ struct Prepared {
 
 #[async_trait]
 impl Connection for Prepared {
-    async fn call(&self, call: Call) -> Result<Reply, Error> {
+    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error> {
         lock(&self.asked).push(call);
         let gone = || Error::new(ErrorKind::Disconnected, "talk", "it has gone");
-        lock(&self.answers).pop_front().ok_or_else(gone)
+        lock(&self.answers).pop_front().map(Ok).ok_or_else(gone)
     }
 
     fn other_version(&self, detail: &str) -> Error {

@@ -6,6 +6,7 @@ use super::world::World;
 use crate::Signal;
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
+use crate::observation::Actor;
 use crate::plan::{Fault, Operation, Role};
 use crate::program::{ProgramState, Refused};
 
@@ -24,10 +25,10 @@ impl World {
         }
         let said = |words: &str| Ok(Ok(format!("the program of {name} on the fake node {words}")));
         match fault {
-            Fault::Stop if !self.settings.capabilities.stop_fault => Err(Error::new(
+            fault if !self.settings.capabilities.faults.contains(&fault.kind()) => Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("stop {name}"),
-                "the node has not the capability `stop_fault`",
+                format!("{fault}: {name}"),
+                format!("not declared: {}", fault.kind().name()),
             )),
             Fault::Unmount | Fault::LazyUnmount => Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -47,8 +48,18 @@ impl World {
                 self.settle();
                 said("has lost its connection")
             }
-            Fault::Slow(_) => said("answers later"),
             // What the model is asked for is reading, which opens.
+            Fault::Slow(delays) => {
+                let delays =
+                    [Operation::Open, Operation::Read].into_iter().filter_map(|op| delays.of(op));
+                let daemon = match delays.max().copied().unwrap_or_default() {
+                    0 => Daemon::Serves,
+                    ms => Daemon::Slow(ms),
+                };
+                self.set_daemon(number, daemon);
+                self.settle();
+                said("answers later")
+            }
             Fault::Errors(errnos) => {
                 let errno = [Operation::Open, Operation::Read].iter().find_map(|op| errnos.of(*op));
                 self.set_daemon(number, Daemon::answering(errno.copied().unwrap_or(Errno::NONE)));
@@ -98,6 +109,9 @@ impl World {
     pub(super) fn end(&mut self, number: u32, state: ProgramState) {
         self.set_daemon(number, Daemon::Gone);
         let Some(record) = self.workloads.get_mut(&number) else { return };
+        let name = &record.spec.name;
+        self.held
+            .retain(|actor, _| !matches!(actor, Actor::Workload { name: of, .. } if of == name));
         let Some(container) = record.container.take() else { return };
         for namespace in container.namespaces {
             self.kernel.end_namespace(namespace);

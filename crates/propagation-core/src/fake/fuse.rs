@@ -10,6 +10,8 @@ pub(super) enum Daemon {
     Serves,
     /// It is alive and does not answer.
     Stopped,
+    /// It answers this many milliseconds later.
+    Slow(u64),
     /// It answers every request with this error.
     Fails(Errno),
     /// It is gone, and the connection with it, for everybody who holds the superblock.
@@ -52,10 +54,18 @@ impl Connection {
     pub(super) fn enter(&self, uid: u32) -> Result<(), Denied> {
         match self.daemon {
             _ if !self.allow_other && uid != self.owner => Err(Denied::Errno(Errno::EACCES)),
-            Daemon::Serves => Ok(()),
+            Daemon::Serves | Daemon::Slow(_) => Ok(()),
             Daemon::Fails(errno) => Err(Denied::Errno(errno)),
             Daemon::Stopped => Err(Denied::Hang),
             Daemon::Gone => Err(Denied::Errno(Errno::ENOTCONN)),
+        }
+    }
+
+    /// How much later it answers, in milliseconds.
+    pub(super) fn delay_ms(&self) -> u64 {
+        match self.daemon {
+            Daemon::Slow(ms) => ms,
+            _ => 0,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::marker::Marker;
 use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
-use crate::plan::{Fault, Plan, WorkloadSpec};
+use crate::plan::{Fault, Plan, Repair, WorkloadSpec};
 use crate::program::{Executed, LoadReport, ProgramState, Refused, StartRefused};
 use crate::report::{Cleanup, Usage};
 use crate::run_id::Run;
@@ -77,7 +77,7 @@ async fn let_others() {
 impl FakeNode {
     pub(super) fn new(plan: &Plan, run: &Run, settings: Settings) -> Self {
         let shared = Shared {
-            capabilities: settings.capabilities,
+            capabilities: settings.capabilities.clone(),
             patience: settings.patience,
             world: Mutex::new(World::new(plan, settings, run.started)),
         };
@@ -91,9 +91,14 @@ impl FakeNode {
     }
 }
 
-fn unsupported(operation: &str, capability: &str) -> Error {
-    let reason = format!("the node has not the capability `{capability}`");
-    Error::new(ErrorKind::Unsupported, operation, reason)
+impl Shared {
+    fn declared(&self, repair: Repair) -> Result<(), Error> {
+        if self.capabilities.repairs.contains(&repair) {
+            return Ok(());
+        }
+        let reason = format!("not declared: {}", repair.name());
+        Err(Error::new(ErrorKind::Unsupported, repair.to_string(), reason))
+    }
 }
 
 #[async_trait]
@@ -103,7 +108,7 @@ impl Node for FakeNode {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.shared.capabilities
+        self.shared.capabilities.clone()
     }
 
     fn now_us(&self) -> u64 {
@@ -136,6 +141,10 @@ impl Node for FakeNode {
     }
 
     async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error> {
+        if !self.shared.capabilities.accesses.contains(&probe.access) {
+            let operation = format!("look ({})", probe.access.as_str());
+            return Err(Error::new(ErrorKind::Unsupported, operation, "not declared"));
+        }
         self.shared.call().await?.observe(actors, probe)
     }
 
@@ -156,9 +165,11 @@ impl Node for FakeNode {
     }
 
     async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
-        if !self.shared.capabilities.rebind_host {
-            return Err(unsupported("re-bind on the host", "rebind_host"));
-        }
+        let repair = match deduplicate {
+            true => Repair::RebindHostDeduplicated,
+            false => Repair::RebindHost,
+        };
+        self.shared.declared(repair)?;
         self.shared.call().await?.rebind_host(deduplicate)
     }
 
@@ -255,9 +266,7 @@ impl Workload for FakeWorkload {
     }
 
     async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
-        if !self.shared.capabilities.rebind_consumer {
-            return Err(unsupported("re-bind in a consumer", "rebind_consumer"));
-        }
+        self.shared.declared(Repair::RebindConsumer)?;
         self.shared.call().await?.rebind(self.number)
     }
 

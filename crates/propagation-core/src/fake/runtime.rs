@@ -8,6 +8,7 @@ use super::kernel::{Content, Namespace};
 use super::program::Program;
 use super::world::{World, refused};
 use crate::Signal;
+use crate::backend::Feature;
 use crate::client::Reported;
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
@@ -76,9 +77,9 @@ impl World {
                 return Err(Error::new(ErrorKind::InvalidInput, operation, reason)
                     .with_fix("stop it first, or use another name"));
             }
-            if spec.replicas > 1 && !self.settings.capabilities.replicas {
+            if spec.replicas > 1 && !self.settings.capabilities.has(Feature::Replicas) {
                 let operation = format!("start {} replicas of {:?}", spec.replicas, spec.name);
-                let reason = "the node has not the capability `replicas`";
+                let reason = "not declared: replicas";
                 return Err(Error::new(ErrorKind::Unsupported, operation, reason));
             }
         }
@@ -201,7 +202,7 @@ impl World {
             return Ok(Err(refused(
                 "re-bind in a container: no mount lives on the node",
                 Errno::ENOTCONN,
-            ));
+            )));
         }
         for namespace in namespaces {
             // The copy is taken first: from a consumer that shares, the unmount travels to the node.
@@ -218,21 +219,17 @@ impl World {
         Ok(Ok(()))
     }
 
-    /// Binds the mount at the bridge's mountpoint over itself on the node, after taking off the layers
-    /// that are under the fresh one.
+    /// Binds the mount at the bridge's mountpoint over itself on the node, or in the place of all layers that
+    /// are there.
     pub(super) fn rebind_host(&mut self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
         let path = self.plan.bridge.fuse_path();
-        if deduplicate {
-            let table = self.kernel.table(self.node);
-            let layers = table.stack_at(&path.as_str().into()).len();
-            if layers > 1 {
-                self.kernel.keep_only_the_top(self.node, &path);
-            }
-        }
         if self.kernel.walk(self.node, &path).is_none() {
             return Ok(Err(refused(format!("bind {path:?} over itself"), Errno::ENOENT)));
         }
-        self.kernel.bind((self.node, &path), (self.node, &path));
+        match deduplicate {
+            true => self.kernel.keep_only_the_top(self.node, &path),
+            false => self.kernel.bind((self.node, &path), (self.node, &path)),
+        }
         self.settle();
         Ok(Ok(()))
     }
@@ -251,7 +248,11 @@ impl World {
     }
 
     /// A successor serves the connection whose descriptor was kept.
-    pub(super) fn hand_over(&mut self, number: u32, _marker: &Marker) -> Result<Result<(), Refused>, Error> {
+    pub(super) fn hand_over(
+        &mut self,
+        number: u32,
+        _marker: &Marker,
+    ) -> Result<Result<(), Refused>, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let operation = format!("hand over the mount of {}", record.spec.name);
         let reason = "descriptors that are kept are not modelled";

@@ -7,15 +7,16 @@ use super::Settings;
 use super::files::{File, Files, join};
 use super::kernel::{Content, Kernel, Namespace, Superblock};
 use super::runtime::Record;
+use crate::backend::Feature;
 use crate::errno::Errno;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::facts::{FuseConf, HostFacts, PathState};
 use crate::journal::HostChange;
 use crate::marker::PLAIN_FILE;
 use crate::mountinfo::MountPath;
-use crate::observation::Observation;
-use crate::program::Refused;
+use crate::observation::{Actor, Observation};
 use crate::plan::{BridgeState, Covering, Plan};
+use crate::program::Refused;
 
 /// Where fusermount3 and the option file are, on the node and in its containers.
 pub(super) const FUSERMOUNT3: &str = "/usr/bin/fusermount3";
@@ -35,6 +36,8 @@ pub(super) struct World {
     pub(super) workloads: BTreeMap<u32, Record>,
     pub(super) reports: Vec<Observation>,
     pub(super) closed: bool,
+    /// The superblocks on which actors hold a descriptor that the runner has had opened.
+    pub(super) held: BTreeMap<Actor, u32>,
     /// The changes that were made, and have not been taken back.
     made: Vec<HostChange>,
 }
@@ -72,6 +75,7 @@ impl World {
             workloads: BTreeMap::new(),
             reports: Vec::new(),
             closed: false,
+            held: BTreeMap::new(),
             made: Vec::new(),
         };
         world.shape();
@@ -129,7 +133,7 @@ impl World {
     pub(super) fn facts(&mut self) -> HostFacts {
         let bridge = self.plan.bridge.path.clone();
         let table = self.kernel.table(self.node);
-        let other_uids = self.settings.capabilities.other_uids;
+        let other_uids = self.settings.capabilities.has(Feature::OtherUids);
         HostFacts {
             hostname: "fake-node".into(),
             kernel_release: "0-fake".into(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::CellPlan;
 use super::axes::CONSUMER;
 use crate::Class;
-use crate::backend::Backend;
+use crate::backend::{Backend, refusal};
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Access, Actor};
 use crate::plan::Plan;
@@ -100,7 +100,7 @@ pub async fn run_cell(
         return (done, None);
     }
     if let Some(model) = model
-        && model.refuses(&cell.plan).is_none()
+        && refusal(model, &cell.plan).is_none()
         && let Ok(report) = run(&cell.plan, model).await
         && not_done(&report).is_none()
     {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::tally::{NO_SECOND_USER, allow_other_gives, evidence, tally};
+use crate::backend::Feature;
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::node::Target;
@@ -108,7 +109,7 @@ pub(super) async fn look_as_others(context: &mut RunContext<'_>) -> Result<(), E
     let expected =
         |spec: &WorkloadSpec| format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as);
     let id = |spec: &WorkloadSpec| CheckId::ReadsAsOther(spec.name.clone());
-    if !context.capabilities().other_uids {
+    if !context.capabilities().has(Feature::OtherUids) {
         for spec in asked {
             context.check(Check::skipped(id(spec), expected(spec), NO_SECOND_USER));
         }

@@ -1,5 +1,6 @@
 //! What must be so before anything starts: can this host share FUSE mounts at all?
 
+use crate::backend::Feature;
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::facts::{FuseDevice, HostFacts, PathState};
@@ -36,7 +37,7 @@ async fn make_bridge(context: &mut RunContext<'_>) -> Check {
         CheckId::Bridge,
         true,
         expected,
-        match context.capabilities().shape_node {
+        match context.capabilities().has(Feature::ShapedNode) {
             true => format!("{:?} made on the simulated node", bridge.path),
             false => format!("{:?} made for this run, removed at its end", bridge.path),
         },

@@ -71,7 +71,7 @@ async fn try_repair(
         return Ok(Ok(()));
     }
     match act::repair(context, repair, Some(names), None).await {
-        Ok(Done::Failed(words)) => Ok(Err(words)),
+        Ok(Done::Failed(failed)) => Ok(Err(failed.words)),
         Ok(Done::Ok | Done::Ran(_)) => {
             let refused = names.as_slice().iter().filter_map(|name| {
                 context.refusal(name).map(|refusal| format!("{name}: {refusal}"))

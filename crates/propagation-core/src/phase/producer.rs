@@ -2,6 +2,7 @@
 //! host.
 
 use super::tally::{NO_SECOND_USER, allow_other_gives, evidence, tally};
+use crate::backend::Feature;
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::node::Target;
@@ -69,7 +70,8 @@ pub(super) fn record_mounted(context: &mut RunContext<'_>, failure: Option<Strin
 pub(super) async fn shows_on_node(context: &mut RunContext<'_>) -> Result<(), Error> {
     let plain = context.observe(&[Actor::Node], Target::Bridge, &[0]).await?;
     context.check(sharing(&plain));
-    let uids: &[u32] = if context.capabilities().other_uids { &[0, OTHER_UID] } else { &[0] };
+    let uids: &[u32] =
+        if context.capabilities().has(Feature::OtherUids) { &[0, OTHER_UID] } else { &[0] };
     let fuse = context.observe(&[Actor::Node], Target::Fuse, uids).await?;
     context.check(propagation(&fuse));
     let allow_other = allow_other(&fuse, context.plan.fuse.allow_other);

@@ -133,8 +133,8 @@ async fn done(context: &mut RunContext<'_>, action: Action) -> Result<bool, Erro
     };
     let done = act::act(context, &action.into()).await?;
     match done {
-        Done::Failed(words) if context.gave_up().is_none() => {
-            context.check(Check::new(CheckId::Done, false, expected, words));
+        Done::Failed(failed) if context.gave_up().is_none() => {
+            context.check(Check::new(CheckId::Done, false, expected, failed.words));
             Ok(false)
         }
         Done::Failed(_) => Ok(false),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::look::access_of;
 use crate::Class;
 use crate::act::{Done, actor};
+use crate::backend::Feature;
 use crate::context::RunContext;
 use crate::mountinfo::MountTable;
 use crate::observation::{Actor, Observation, Outcome};
@@ -101,7 +102,7 @@ fn judge_run(id: CheckId, done: &Done, expected: &Expected) -> Check {
         Done::Ok => (Class::Ok, String::new(), None),
         Done::Failed(failed) => {
             (failed.errno.map_or(Class::Error, Class::Errno), failed.words.clone(), None)
-        },
+        }
         Done::Ran(ran) => {
             let class = match (&ran.state, ran.exit_code()) {
                 (None, _) => Class::Hang,
@@ -149,14 +150,18 @@ fn judge_actor(
         sight.observations.iter().rev().find(fits)
     });
     let said = said(context, subject, sight);
+    let can = context.node.capabilities();
+    if let Some(access) = access_of(subject.aspect).filter(|it| !can.accesses.contains(it)) {
+        let reason = format!("nobody can look by {} on this node", access.as_str());
+        return Check::skipped(id, words(expected), reason);
+    }
     if let Some(Outcome::Skipped { reason }) = seen.map(|o| &o.outcome)
         && !expected.outcome.contains(&Class::Skipped)
     {
         return Check::skipped(id, words(expected), reason.clone());
     }
     // Of a node that is not the run's own, others mount and unmount too.
-    let shared_node =
-        matches!(who, Actor::Node | Actor::Runtime) && !context.node.capabilities().shape_node;
+    let shared_node = matches!(who, Actor::Node | Actor::Runtime) && !can.has(Feature::ShapedNode);
     let counted =
         Expected { fuse_mounts: None, mounts_added: None, mounts_grown: None, ..expected.clone() };
     let judged = match shared_node {

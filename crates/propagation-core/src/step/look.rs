@@ -72,7 +72,9 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
         seen.iter().filter(|o| o.outcome.is_ok()).map(|o| o.actor.clone()).collect();
     sight.observations.extend(seen);
 
-    for ((access, uid), actors) in wanted(context.plan, &subjects, &present) {
+    let can = context.capabilities().accesses;
+    let wanted = wanted(context.plan, &subjects, &present).into_iter();
+    for ((access, uid), actors) in wanted.filter(|((access, _), _)| can.contains(access)) {
         let seen = context.observe_by(access, &actors, Target::Fuse, &[uid]).await?;
         sight.observations.extend(seen);
     }
@@ -161,6 +163,9 @@ async fn hold(
     readers: &BTreeSet<Actor>,
     seen: &[Observation],
 ) -> Result<(), Error> {
+    if !context.capabilities().accesses.contains(&Access::Held) {
+        return Ok(());
+    }
     let mut names = BTreeSet::new();
     holders(&context.plan.steps, &mut names);
     let just_held =

@@ -135,6 +135,12 @@ impl<'de> Visitor<'de> for Outcomes {
     }
 }
 
+impl From<Class> for Expected {
+    fn from(outcome: Class) -> Self {
+        Self { outcome: vec![outcome], ..Self::default() }
+    }
+}
+
 /// What of an actor an expectation is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Aspect {

@@ -7,6 +7,7 @@ mod fuse;
 mod node;
 mod placeholder;
 mod repair;
+mod requires;
 mod step;
 mod step_problems;
 mod validate;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use expect::{Aspect, Device, Expected, Subject};
-pub use fault::{Fault, Operation, PerOperation};
+pub use fault::{Fault, FaultKind, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
 pub use node::{BridgeState, Covering, Engine, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use repair::Repair;

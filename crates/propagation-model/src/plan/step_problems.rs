@@ -201,7 +201,8 @@ fn in_words(roles: &[Role]) -> String {
 /// step itself did.
 fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Problem> {
     let fixed = ["node", "runtime"];
-    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == Subject::RUN) {
+    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == Subject::RUN)
+    {
         return None;
     }
     let known = plan.workloads.iter().map(|workload| workload.name.as_str());

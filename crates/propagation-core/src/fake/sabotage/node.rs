@@ -14,7 +14,7 @@ use crate::marker::Marker;
 use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
-use crate::plan::WorkloadSpec;
+use crate::plan::{FaultKind, Repair, WorkloadSpec};
 use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
 use crate::report::{Cleanup, Usage};
@@ -49,7 +49,7 @@ impl Node for SabotagedNode {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.inner.capabilities();
         if self.does(Sabotage::CapabilitiesChange) && self.saboteur.memory().calls > 0 {
-            capabilities.rebind_host = !capabilities.rebind_host;
+            capabilities.repairs.remove(&Repair::RebindHost);
         }
         capabilities
     }
@@ -149,7 +149,11 @@ impl Node for SabotagedNode {
     }
 
     async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
-        if self.does(Sabotage::RebindDoesNothing) {
+        let repair = match deduplicate {
+            true => Repair::RebindHostDeduplicated,
+            false => Repair::RebindHost,
+        };
+        if self.does(Sabotage::RebindDoesNothing) || self.does(Sabotage::Repair(repair)) {
             return Ok(Ok(()));
         }
         let call = self.saboteur.begin()?;
@@ -159,6 +163,13 @@ impl Node for SabotagedNode {
     }
 
     async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        let (fault, repair) = match lazy {
+            true => (FaultKind::LazyUnmount, Repair::LazyUnmountMount),
+            false => (FaultKind::Unmount, Repair::UnmountMount),
+        };
+        if self.does(Sabotage::Fault(fault)) || self.does(Sabotage::Repair(repair)) {
+            return Ok(Ok(()));
+        }
         self.inner.unmount(lazy).await
     }
 

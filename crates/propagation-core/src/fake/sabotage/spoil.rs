@@ -32,6 +32,7 @@ impl SabotagedNode {
         let dead = observation.outcome.class() == Class::Errno(Errno::ENOTCONN);
         let absent = observation.outcome == Outcome::Absent;
         let new = match self.saboteur.sabotage {
+            Sabotage::Access(access) if access == probe.access => Some(Outcome::Ok),
             Sabotage::LiesAboutFresh if observation.generation.is_some() => Some(Outcome::Ok),
             Sabotage::IgnoresNonce if same_generation => Some(Outcome::Ok),
             Sabotage::ControlSeesMount if role == Some(Role::Control) => Some(Outcome::Ok),

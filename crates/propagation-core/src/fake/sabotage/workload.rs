@@ -9,9 +9,9 @@ use super::{Sabotage, Saboteur};
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::observation::Outcome;
-use crate::plan::{Fault, WorkloadSpec};
+use crate::plan::{Fault, Repair, Role, WorkloadSpec};
 use crate::program::{LoadReport, Refused, StartRefused};
-use crate::workload::{Restart, Until, Workload, WorkloadStatus};
+use crate::workload::{Restart, RestartScope, Until, Workload, WorkloadStatus};
 
 pub(super) struct SabotagedWorkload {
     inner: Arc<dyn Workload>,
@@ -74,7 +74,7 @@ impl Workload for SabotagedWorkload {
     }
 
     async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
-        if self.does(Sabotage::InjectDoesNothing) {
+        if self.does(Sabotage::InjectDoesNothing) || self.does(Sabotage::Fault(fault.kind())) {
             return Ok(Ok("sabotaged: nothing was done".into()));
         }
         let call = self.saboteur.begin()?;
@@ -93,9 +93,20 @@ impl Workload for SabotagedWorkload {
         marker: &Marker,
         restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error> {
-        if self.does(Sabotage::RestartDoesNothing) {
+        let is_producer = self.spec().role == Role::Producer;
+        let broken = match (is_producer, restart.scope) {
+            (true, _) => self.does(Sabotage::Repair(Repair::Remount)),
+            (false, RestartScope::Pod) => self.does(Sabotage::Repair(Repair::RecreateConsumer)),
+            (false, _) => {
+                self.does(Sabotage::Repair(Repair::RestartConsumer))
+                    || self.does(Sabotage::Repair(Repair::LivenessProbe))
+            }
+        };
+        if broken || self.does(Sabotage::RestartDoesNothing) {
             return Ok(Ok(()));
         }
+        let stale = restart.stale.filter(|_| !self.does(Sabotage::Repair(Repair::MountOnTop)));
+        let restart = Restart { stale, ..restart };
         let first = self.saboteur.memory().first_marker.clone();
         let marker = match first {
             Some(first) if self.does(Sabotage::RestartKeepsOldMarker) => first,
@@ -116,7 +127,9 @@ impl Workload for SabotagedWorkload {
     }
 
     async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
-        if self.does(Sabotage::RebindDoesNothing) {
+        if self.does(Sabotage::RebindDoesNothing)
+            || self.does(Sabotage::Repair(Repair::RebindConsumer))
+        {
             return Ok(Ok(()));
         }
         let call = self.saboteur.begin()?;
