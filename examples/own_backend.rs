@@ -18,7 +18,7 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{Fault, WorkloadSpec};
-use propagation_core::program::{Executed, LoadReport, Refused, StartRefused};
+use propagation_core::program::{Attach, Attached, Executed, LoadReport, Refused, StartRefused};
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::workload::{Restart, Until, WorkloadStatus};
@@ -227,8 +227,9 @@ impl Workload for RecordedWorkload {
         self.recording.of(self.named("load of"), self.inner.load()).await
     }
 
-    async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
-        self.recording.of(self.named("re-bind in"), self.inner.rebind()).await
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        let what = format!("{} ({how:?})", self.named("attach"));
+        self.recording.of(what, self.inner.attach(how)).await
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use propagation_model::ErrorKind;
+use propagation_model::program::{Refusal, RefusalKind};
 use propagation_protocol::Failure;
 
 /// The symbolic name of an errno: `ENOTCONN`.
@@ -53,7 +54,10 @@ pub(crate) fn system(operation: impl Into<String>, errno: Errno) -> Failure {
         operation: operation.into(),
         reason: errno_text(errno),
         fix: fix_for(errno).map(Into::into),
-        errno: Some(reported(errno)),
+        refusal: Some(Refusal {
+            kind: RefusalKind::of(reported(errno)),
+            errno: Some(reported(errno)),
+        }),
     }
 }
 
@@ -65,7 +69,7 @@ pub(crate) fn failure(
     fix: Option<&str>,
 ) -> Failure {
     let fix = fix.map(Into::into);
-    Failure { kind, operation: operation.into(), reason: reason.into(), fix, errno: None }
+    Failure { kind, operation: operation.into(), reason: reason.into(), fix, refusal: None }
 }
 
 /// What to do about an errno where it means the same whatever was attempted.

@@ -185,7 +185,7 @@ fn gone(why: &str) -> Error {
 fn allowed(call: &HostCall) -> Duration {
     let own_ms = match call {
         HostCall::Node { call: Call::Observe { looks, deadline_ms, .. } } => {
-            let looks: u64 = looks.iter().map(|look| look.uids.len() as u64).sum();
+            let looks: u64 = looks.iter().map(|look| look.users.len() as u64).sum();
             deadline_ms.saturating_mul(looks.div_ceil(LOOKS_AT_ONCE))
         }
         HostCall::Node {
@@ -421,7 +421,7 @@ impl Keeper {
 
 async fn write(stream: &mut Stream, message: &ToHost) -> Result<(), Error> {
     let bytes = encode(message)
-        .map_err(|error| Error::new(ErrorKind::Internal, "encode a message", error.to_string()))?;
+        .map_err(|error| Error::from_source(ErrorKind::Internal, "encode a message", error))?;
     let written = async {
         stream.writer.write_all(&bytes).await?;
         stream.writer.flush().await

@@ -164,7 +164,7 @@ fn run(
     reports: Option<&Directory>,
     cells: &mut Vec<Cell>,
 ) -> Result<bool, Error> {
-    let failed = |error: std::io::Error| not_written(out, CELLS, &error);
+    let failed = |error: std::io::Error| not_written(out, CELLS, error);
     // What was kept is written again: a line that was cut short goes.
     let file = out.replace(CELLS, |file| {
         let mut file = BufWriter::new(file);
@@ -210,7 +210,7 @@ fn spawn<'scope>(
 ) -> Result<(), Error> {
     let thread = std::thread::Builder::new().spawn_scoped(scope, work);
     thread.map(drop).map_err(|error| {
-        runtime::failed(&error).with_fix(format!(
+        runtime::failed(error).with_fix(format!(
             "run fewer cells at a time (--jobs is {jobs}), or raise the limit of processes: ulimit -u"
         ))
     })
@@ -249,14 +249,14 @@ fn keep_report(
 ) -> Result<(), Error> {
     let name = format!("{}.html", number + 1);
     let written = directory.write(&name, html::render(report).as_bytes());
-    written.map_err(|error| not_written(directory, &name, &error))?;
+    written.map_err(|error| not_written(directory, &name, error))?;
     cell.report = Some(format!("{REPORTS}/{name}"));
     Ok(())
 }
 
-fn not_written(directory: &Directory, name: &str, error: &std::io::Error) -> Error {
+fn not_written(directory: &Directory, name: &str, error: std::io::Error) -> Error {
     let operation = format!("write {}", directory.join(name).display());
-    Error::new(ErrorKind::Environment, operation, error.to_string())
+    Error::from_source(ErrorKind::Environment, operation, error)
         .with_fix("free space, or name another directory with --out")
 }
 
@@ -307,7 +307,7 @@ fn finish(out: &Directory, cells: &[Cell]) -> Result<(), Error> {
         [("atlas.html", atlas::atlas(cells)), ("atlas.md", matrix::document(cells))]
     {
         let written = out.write(name, content.as_bytes());
-        written.map_err(|error| not_written(out, name, &error))?;
+        written.map_err(|error| not_written(out, name, error))?;
     }
     Ok(())
 }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::{MountEntry, MountTable};
+use propagation_core::node::mount_table;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::{Access, Actor, Observation};
 use propagation_core::plan::{Deadlines, Fault, Plan, WorkloadSpec};
 use propagation_core::workload::{RestartScope, Until, WorkloadStatus};
-use propagation_core::{Backend, Error, Node, NodeExt, Run, RunId, Workload};
+use propagation_core::{Backend, Error, Node, Run, RunId, Workload};
 
 use crate::failure::{Failure, ensure};
 use propagation_core::{Class, Errno};
@@ -267,7 +268,7 @@ impl Stage {
         actor: &Actor,
         path: &str,
     ) -> Result<(MountTable, Option<MountEntry>), Failure> {
-        let table = self.node.mount_table(actor).await?;
+        let table = mount_table(&*self.node, actor).await?;
         let mount = table.at(&path.into()).cloned();
         Ok((table, mount))
     }

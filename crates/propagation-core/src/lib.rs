@@ -45,7 +45,7 @@ pub use {
     backend::{Backend, Capabilities, Feature},
     context::{OpenAct, RunContext},
     event::Event,
-    node::{Node, NodeExt},
+    node::Node,
     phase::Phase,
     run::Runner,
     run_id::{Run, RunId},

@@ -27,6 +27,51 @@ pub enum Target {
     Bridge,
 }
 
+/// How actors look: by default they read the marker of the FUSE mount, each as the user that it is.
+///
+/// ```
+/// use propagation_core::node::{Look, Target};
+/// use propagation_core::observation::Access;
+///
+/// let as_somebody_else = Look::default().as_users(&[1000]);
+/// let at_the_plain_file = Look::default().at(Target::Bridge).as_users(&[0]);
+/// assert_ne!(as_somebody_else, Look::by(Access::List));
+/// # drop(at_the_plain_file);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub(crate) access: Access,
+    pub(crate) target: Target,
+    pub(crate) users: Option<Vec<u32>>,
+}
+
+impl Look {
+    /// By another access than reading.
+    pub fn by(access: Access) -> Self {
+        Self { access, target: Target::Fuse, users: None }
+    }
+
+    /// At another path than the FUSE mountpoint.
+    #[must_use]
+    pub fn at(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// As these users, each of whom gives an observation of its own.
+    #[must_use]
+    pub fn as_users(mut self, users: &[u32]) -> Self {
+        self.users = Some(users.to_vec());
+        self
+    }
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self::by(Access::Read)
+    }
+}
+
 /// One look at a file, to be done from every actor asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
@@ -171,20 +216,14 @@ pub trait Node: Send + Sync {
     async fn close(&self) -> Cleanup;
 }
 
-/// What callers of a node need and implementors do not write.
-#[async_trait]
-pub trait NodeExt: Node {
-    /// The whole mount table that one actor sees.
-    ///
-    /// # Errors
-    /// As [`Node::mount_tables`], and when the actor has ended.
-    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
-        let mut tables = self.mount_tables(std::slice::from_ref(actor)).await?;
-        tables.pop().flatten().ok_or_else(|| {
-            let operation = format!("read the mounts of {actor}");
-            Error::new(ErrorKind::InvalidInput, operation, "it has ended")
-        })
-    }
+/// The whole mount table that one actor sees.
+///
+/// # Errors
+/// As [`Node::mount_tables`], and when the actor has ended.
+pub async fn mount_table(node: &dyn Node, actor: &Actor) -> Result<MountTable, Error> {
+    let mut tables = node.mount_tables(std::slice::from_ref(actor)).await?;
+    tables.pop().flatten().ok_or_else(|| {
+        let operation = format!("read the mounts of {actor}");
+        Error::new(ErrorKind::InvalidInput, operation, "it has ended")
+    })
 }
-
-impl<T: Node + ?Sized> NodeExt for T {}

@@ -220,7 +220,8 @@ impl Runner {
             () = run_phases(&phases, &mut context) => None,
         };
         if let Some(reason) = &cut_short {
-            context.cut_short(&phases, reason);
+            let ids: Vec<&str> = phases.iter().map(|phase| phase.id()).collect();
+            context.cut_short(&ids, reason);
         }
         let mut done = context.finish().await;
         done.measurements.waits = node.take_waits();

@@ -97,6 +97,17 @@ impl Error {
         Self { kind, operation: operation.into(), reason, fix: None, source: None }
     }
 
+    /// An error of `kind` while doing `operation`, because of a lower error, which stays its source and whose
+    /// words are the reason.
+    pub fn from_source(
+        kind: ErrorKind,
+        operation: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        let source = source.into();
+        Self::new(kind, operation, source.to_string()).with_source(source)
+    }
+
     /// Adds what the user can do about it.
     #[must_use]
     pub fn with_fix(mut self, fix: impl Into<String>) -> Self {
@@ -182,6 +193,14 @@ fn without_numbers(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_errno_of_the_source_is_kept() {
+        let source = io::Error::from_raw_os_error(24);
+        let error = Error::from_source(ErrorKind::Environment, "read x", source);
+        assert_eq!((error.errno(), error.reason()), (Some(Errno::EMFILE), "Too many open files"));
+        assert_eq!(Error::new(ErrorKind::Internal, "read x", "no").errno(), None);
+    }
 
     #[test]
     fn numbers_of_system_errors_are_left_out() {

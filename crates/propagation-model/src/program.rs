@@ -32,23 +32,24 @@ pub struct Refused {
     pub operation: String,
     /// Why it is refused, in the words of who refuses it.
     pub reason: String,
-    /// The errno under it, where there is one.
-    pub errno: Option<Errno>,
+    /// What kind of refusal it is, where that is known.
+    pub refusal: Option<Refusal>,
     /// What to do about it, where that is known.
     pub fix: Option<String>,
 }
 
 impl Refused {
-    /// A refusal without an errno.
+    /// A refusal of a kind that nobody knows.
     pub fn new(operation: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { operation: operation.into(), reason: reason.into(), errno: None, fix: None }
+        Self { operation: operation.into(), reason: reason.into(), refusal: None, fix: None }
     }
 }
 
 /// For callers to whom a refusal is an error.
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
-        let Refused { operation, reason, errno, fix } = refused;
+        let Refused { operation, reason, refusal, fix } = refused;
+        let errno = refusal.and_then(|refusal| refusal.errno);
         let error = Self::new(ErrorKind::Environment, operation, reason).with_errno(errno);
         match fix {
             Some(fix) => error.with_fix(fix),
@@ -57,7 +58,44 @@ impl From<Refused> for Error {
     }
 }
 
-/// Why a runtime refuses to create or start a container.
+/// How a running workload gets the node's mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attach {
+    /// A copy of the node's mount takes the place of the stale one.
+    Rebind,
+    /// Its private volume becomes a slave of the node's mount, and gets what is mounted there: later
+    /// mounts propagate to it.
+    Reconnect,
+}
+
+/// How a running workload got the node's mount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Whether whoever looked meanwhile could see the directory under the mount.
+    pub hole: bool,
+}
+
+impl fmt::Display for Attached {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self.hole {
+            true => "for a moment the directory under the mount could be seen",
+            false => "at no time could the directory under the mount be seen",
+        })
+    }
+}
+
+/// A refusal by its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Refusal {
+    /// Why.
+    pub kind: RefusalKind,
+    /// The errno under it, where the kernel gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Errno>,
+}
+
+/// Why a runtime refuses to create or start a container, or the kernel to change a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -74,6 +112,14 @@ pub enum RefusalKind {
     Hangs,
     /// The source does not exist and cannot be made (EROFS).
     ReadOnly,
+    /// The kernel is too old for it.
+    Kernel,
+    /// The mounts are of different filesystems.
+    OtherFilesystem,
+    /// The mount is not private: it is connected already.
+    NotPrivate,
+    /// The node's mount shows less of the filesystem than the other one.
+    Narrower,
     /// The machine ran out of something, which says nothing about the experiment.
     NoRoom,
     /// Anything else; the text says what.

@@ -19,15 +19,15 @@ pub mod host;
 
 use serde::{Deserialize, Serialize};
 
-use propagation_model::Errno;
 use propagation_model::error::ErrorKind;
 use propagation_model::facts::HostFacts;
 use propagation_model::journal::HostChange;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
-use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
+use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale, User};
 use propagation_model::program::{
-    Executed, LoadReport, ProgramState, RefusalKind, Refused, StartRefused,
+    Attach, Attached, Executed, LoadReport, ProgramState, Refusal, RefusalKind, Refused,
+    StartRefused,
 };
 
 /// Version of the messages; both sides must have the same.
@@ -89,12 +89,12 @@ pub struct ContainerSpec {
     pub made_in: Place,
     /// Whether host programs are in it.
     pub tools: bool,
-    /// As which user its program runs.
-    pub uid: u32,
+    /// The directory of the producer's filesystem that it has at its FUSE path.
+    pub directory: String,
+    /// As whom its program runs.
+    pub user: User,
     /// Whether a consumer's program looks by itself, whenever something happens.
     pub watches: bool,
-    /// Whether its program runs (the first replica) or it is a mount view only.
-    pub program: bool,
     /// How many equal mount views are made; each has an observer's place of its own.
     pub replicas: u32,
     /// What a producer serves.
@@ -136,8 +136,10 @@ pub struct Look {
     pub file: String,
     /// Where the mount that is looked for has its mount point: the directory, or the file itself.
     pub mount_point: String,
-    /// As which users.
-    pub uids: Vec<u32>,
+    /// The directory of the producer's filesystem whose marker is to be found; any where it is none.
+    pub belongs_to: Option<String>,
+    /// As whom.
+    pub users: Vec<User>,
 }
 
 /// What one look gave.
@@ -256,10 +258,12 @@ pub enum Call {
         /// Whose.
         container: u32,
     },
-    /// Bind the fresh mount over the stale one inside a container.
-    RebindContainer {
+    /// Give a running container the node's mount.
+    Attach {
         /// Which.
         container: u32,
+        /// In which way.
+        how: Attach,
     },
 }
 
@@ -321,6 +325,11 @@ pub enum Reply {
         /// None when it has no readers and writers.
         load: Option<LoadReport>,
     },
+    /// For [`Call::Attach`].
+    Attached {
+        /// How it went, for all replicas.
+        attached: Attached,
+    },
     /// For [`Call::Inject`].
     Injected {
         /// What proves it.
@@ -340,9 +349,9 @@ pub struct Failure {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
-    /// The errno under it, where there is one.
+    /// Why the kernel refused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub errno: Option<Errno>,
+    pub refusal: Option<Refusal>,
 }
 
 impl Failure {
@@ -351,12 +360,12 @@ impl Failure {
     ///
     /// # Errors
     /// Itself, when it is none.
-    pub fn refusal(self) -> Result<Refused, Self> {
-        let exhausted = self.errno.is_some_and(|it| RefusalKind::of(it) == RefusalKind::NoRoom);
+    pub fn refused(self) -> Result<Refused, Self> {
+        let exhausted = self.refusal.is_some_and(|it| it.kind == RefusalKind::NoRoom);
         match self.kind {
             ErrorKind::Environment | ErrorKind::Timeout if !exhausted => {
-                let Self { operation, reason, errno, fix, .. } = self;
-                Ok(Refused { operation, reason, errno, fix })
+                let Self { operation, reason, refusal, fix, .. } = self;
+                Ok(Refused { operation, reason, refusal, fix })
             }
             _ => Err(self),
         }
@@ -365,8 +374,8 @@ impl Failure {
 
 impl From<Failure> for propagation_model::Error {
     fn from(failure: Failure) -> Self {
-        let error =
-            Self::new(failure.kind, failure.operation, failure.reason).with_errno(failure.errno);
+        let errno = failure.refusal.and_then(|refusal| refusal.errno);
+        let error = Self::new(failure.kind, failure.operation, failure.reason).with_errno(errno);
         match failure.fix {
             Some(fix) => error.with_fix(fix),
             None => error,

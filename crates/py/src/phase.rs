@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use propagation_core::mountinfo::MountTable;
-use propagation_core::node::Target;
+use propagation_core::node::{Look, Target};
 use propagation_core::observation::{Actor, Observation as Seen};
 use propagation_core::plan::{Fault, Repair, Role, WorkloadSpec};
 use propagation_core::program::{Executed, StartRefused};
@@ -219,7 +219,7 @@ impl Server<'_, '_> {
         uids: &[u32],
     ) -> Result<Vec<Seen>, Error> {
         let actors = self.actors(actors, true)?;
-        self.context.observe(&actors, target, uids).await
+        self.context.observe(&actors, &Look::default().at(target).as_users(uids)).await
     }
 
     async fn mounts(
@@ -325,7 +325,7 @@ impl Server<'_, '_> {
                 Action::Restart { marker, restart }
             }
             WorkloadCall::HandOver => Action::HandOver(self.context.next_generation_of(spec)?),
-            WorkloadCall::Rebind => Action::Rebind,
+            WorkloadCall::Attach(how) => Action::Attach(how),
             WorkloadCall::Log => Action::Log,
             WorkloadCall::Stop => Action::Stop,
         })
@@ -340,7 +340,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
             Deed::Restart { recreate: restart.scope == RestartScope::Pod }
         }
         WorkloadCall::HandOver => Deed::Repair { repair: Repair::HandOver },
-        WorkloadCall::Rebind => Deed::Repair { repair: Repair::RebindConsumer },
+        WorkloadCall::Attach(how) => Deed::Repair { repair: (*how).into() },
         WorkloadCall::Stop => Deed::Stop,
         WorkloadCall::Status | WorkloadCall::Wait { .. } | WorkloadCall::Log => return None,
     })
@@ -350,6 +350,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
 fn outcome_of(done: &Result<Done, Error>) -> (Vec<String>, Option<String>) {
     match done {
         Ok(Done::Evidence(proof)) => (vec![proof.clone()], None),
+        Ok(Done::Attached(attached)) => (vec![attached.to_string()], None),
         Ok(Done::Refused(refusal)) => (Vec::new(), Some(refusal.text.clone())),
         Ok(Done::Nothing | Done::Status(_) | Done::Lines(_)) => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),

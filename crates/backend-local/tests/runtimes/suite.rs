@@ -14,7 +14,7 @@ use propagation_conformance::skip;
 use propagation_core::backend::refusal;
 use propagation_core::plan::RuntimeSpec;
 use propagation_core::report::Status;
-use propagation_core::{Backend as _, ErrorKind, Plan, Report, Runner, scenario};
+use propagation_core::{ErrorKind, Plan, Report, Runner, scenario};
 
 /// The runs of this process.
 static RUNS: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -1,8 +1,8 @@
 //! Changes to the host: made once, taken back exactly.
 
-use propagation_core::NodeExt;
 use propagation_core::facts::PathState;
 use propagation_core::journal::HostChange;
+use propagation_core::node::mount_table;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::Actor;
 use propagation_core::plan::{BridgeState, Fault, NodeSpec, Plan};
@@ -123,7 +123,7 @@ async fn dead_mounts_of_the_run_go_with_their_directory(lab: &Lab) -> Checked {
         stage.node.undo(change).await?;
     }
     ensure_eq!(stage.node.facts().await?.bridge, PathState::Missing, "the bridge");
-    let table = stage.node.mount_table(&Actor::Node).await?;
+    let table = mount_table(&*stage.node, &Actor::Node).await?;
     let left: Vec<String> = table.fuse_mounts().map(ToString::to_string).collect();
     ensure!(
         !left.iter().any(|line| line.contains(&stage.plan.bridge.path)),

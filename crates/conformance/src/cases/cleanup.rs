@@ -9,11 +9,12 @@ use propagation_core::facts::PathState;
 use propagation_core::journal::HostChange;
 use propagation_core::mountinfo::MountPath;
 use propagation_core::node::Probe;
+use propagation_core::node::mount_table;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{Fault, Plan, WorkloadSpec};
 use propagation_core::program::ProgramState;
 use propagation_core::workload::Until;
-use propagation_core::{ErrorKind, Node, NodeExt, Run, RunId, Workload};
+use propagation_core::{ErrorKind, Node, Run, RunId, Workload};
 
 use super::{early, late};
 use crate::case::cases;
@@ -153,7 +154,7 @@ async fn dropped_futures_leave_the_node_usable(lab: &Lab) -> Checked {
     give_up(node.apply(&directory)).await;
     give_up(node.undo(&directory)).await;
     give_up(node.observe(&[Actor::Node, of("early")], &stage.probe(1))).await;
-    give_up(node.mount_table(&of("early"))).await;
+    give_up(mount_table(&**node, &of("early"))).await;
     give_up(node.start(std::slice::from_ref(&dropped), &stage.marker(1))).await;
     give_up(consumer.status()).await;
     give_up(consumer.log()).await;
@@ -216,7 +217,7 @@ async fn a_dropped_opening_leaves_nothing(lab: &Lab) -> Checked {
 async fn everything_undone_leaves_the_host_as_it_was(lab: &Lab) -> Checked {
     let plan = lab.plan_of(&[early(), WorkloadSpec::control()]);
     let node = lab.try_open(&plan).await?;
-    let (facts, table) = (node.facts().await?, node.mount_table(&Actor::Node).await?);
+    let (facts, table) = (node.facts().await?, mount_table(&*node, &Actor::Node).await?);
     let stage = Stage::on(lab, Arc::clone(&node), plan).await?;
     let mut workloads = stage.start(&[early(), WorkloadSpec::control()]).await?;
     workloads.insert(0, stage.serve().await?);
@@ -227,7 +228,7 @@ async fn everything_undone_leaves_the_host_as_it_was(lab: &Lab) -> Checked {
     }
     ensure_eq!(node.facts().await?.bridge, PathState::Missing, "the bridge");
     ensure_eq!(node.facts().await?, facts, "the facts");
-    let after = node.mount_table(&Actor::Node).await?;
+    let after = mount_table(&*node, &Actor::Node).await?;
     if node.capabilities().has(Feature::ShapedNode) {
         ensure_eq!(after, table, "the mount table of a node that is the run's own");
     }

@@ -150,6 +150,20 @@ pub(crate) async fn repair(lab: &Lab, repair: Repair) -> Checked {
             ],
             ..lab.plan_of(&[early()])
         },
+        Repair::ReconnectConsumer => {
+            let mode = Propagation::None;
+            let private = consumer("private", StartOrder::BeforeMount, mode, Volume::Bridge);
+            let remounted = |expect| then(Repair::Remount, expect);
+            Plan {
+                steps: vec![
+                    start(vec![("node", Class::Ok.into()), ("private", Class::Absent.into())]),
+                    then(repair, vec![("private", Class::Ok.into())]),
+                    killed(vec![("private", DEAD.into())]),
+                    remounted(vec![("private", Class::Ok.into())]),
+                ],
+                ..lab.plan_of(&[private])
+            }
+        }
         Repair::RebindConsumer
         | Repair::LivenessProbe
         | Repair::RestartConsumer

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use propagation_core::ErrorKind;
 use propagation_core::facts::PathState;
 use propagation_core::mountinfo::MountPropagation;
+use propagation_core::node::mount_table;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{
     BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
 };
 use propagation_core::workload::Until;
-use propagation_core::{ErrorKind, NodeExt};
 
 use super::{consumer, early, late};
 use crate::case::cases;
@@ -46,12 +47,12 @@ async fn name_and_capabilities_never_change(lab: &Lab) -> Checked {
 
 async fn facts_are_stable_and_reading_them_changes_nothing(lab: &Lab) -> Checked {
     let node = lab.try_open(&lab.plan()).await?;
-    let before = node.mount_table(&Actor::Node).await?;
+    let before = mount_table(&*node, &Actor::Node).await?;
     let first = node.facts().await?;
     let second = node.facts().await?;
     ensure_eq!(second, first, "the facts, read twice");
     ensure_eq!(first.bridge, PathState::Missing, "the bridge before anything has made it");
-    let after = node.mount_table(&Actor::Node).await?;
+    let after = mount_table(&*node, &Actor::Node).await?;
     ensure_eq!(after, before, "the mount table after reading facts");
     Ok(())
 }

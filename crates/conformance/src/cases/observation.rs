@@ -1,10 +1,11 @@
 //! Looking: who, as whom, at what, when.
 
+use propagation_core::ErrorKind;
 use propagation_core::marker::Marker;
+use propagation_core::node::mount_table;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::{Actor, MountView, Via};
 use propagation_core::plan::{OTHER_UID, Propagation, StartOrder, Volume, WorkloadSpec};
-use propagation_core::{ErrorKind, NodeExt};
 
 use super::{consumer, early, late};
 use crate::case::cases;
@@ -92,7 +93,7 @@ async fn unknown_actors_are_errors(lab: &Lab) -> Checked {
             };
             ensure_eq!(error.kind(), ErrorKind::InvalidInput, "the error for {unknown}");
         }
-        let Err(error) = stage.node.mount_table(&unknown).await else {
+        let Err(error) = mount_table(&*stage.node, &unknown).await else {
             return Err(Failure::new(format_args!("{unknown} has a mount table")));
         };
         ensure_eq!(error.kind(), ErrorKind::InvalidInput, "the error for its mount table");

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use propagation_core::node::Probe;
+use propagation_core::node::mount_table;
 use propagation_core::observation::{Access, Actor};
 use propagation_core::plan::{
     Fault, FaultKind, Propagation, Repair, StartOrder, Volume, WorkloadSpec,
 };
-use propagation_core::program::ProgramState;
+use propagation_core::program::{Attach, ProgramState};
 use propagation_core::workload::{RestartScope, Until};
-use propagation_core::{Error, ErrorKind, NodeExt, Workload};
+use propagation_core::{Error, ErrorKind, Workload};
 
 use super::{consumer, early, late};
 use crate::case::{Need, cases};
@@ -65,7 +66,7 @@ async fn a_producer_that_serves_can_be_restarted(lab: &Lab) -> Checked {
         stage.expect(&wanted, generation, "restarted without a fault").await?;
     }
     let path = stage.plan.bridge.fuse_path();
-    let table = stage.node.mount_table(&Actor::Node).await?;
+    let table = mount_table(&*stage.node, &Actor::Node).await?;
     let stack = table.stack_at(&path.as_str().into()).len();
     ensure_eq!(stack, 1, "mounts on the mountpoint after two restarts");
     Ok(())
@@ -128,7 +129,7 @@ async fn a_refused_restart_can_be_tried_again(lab: &Lab) -> Checked {
 
 async fn re_binding_in_a_consumer_heals_it(lab: &Lab) -> Checked {
     let (stage, consumer, _) = stale(lab).await?;
-    consumer.rebind().await??;
+    consumer.attach(Attach::Rebind).await??;
     stage.expect(&[(of("stale"), Class::Ok), (Actor::Node, Class::Ok)], 2, "bound anew").await?;
     let status = stage.until(&*consumer, Until::SeesGeneration(2)).await?;
     ensure_eq!(status.program, ProgramState::Running, "its program, never restarted");
@@ -145,7 +146,7 @@ async fn re_binding_on_the_host_travels(lab: &Lab) -> Checked {
         [(Actor::Node, host.as_str()), (of("early"), "/mnt/dfs"), (of("late"), "/mnt/dfs")];
     stage.node.rebind_host(false).await??;
     for (actor, path) in &places {
-        let table = stage.node.mount_table(actor).await?;
+        let table = mount_table(&*stage.node, actor).await?;
         let stack = table.stack_at(&(*path).into());
         ensure_eq!(stack.len(), 2, "mounts of {actor} at {path}");
         ensure_eq!(stack[1].device, stack[0].device, "their superblocks");
@@ -176,7 +177,8 @@ async fn what_is_not_declared_is_refused(lab: &Lab) -> Checked {
         let answer = match repair {
             Repair::RebindHost => stage.node.rebind_host(false).await.err(),
             Repair::RebindHostDeduplicated => stage.node.rebind_host(true).await.err(),
-            Repair::RebindConsumer => consumer.rebind().await.err(),
+            Repair::RebindConsumer => consumer.attach(Attach::Rebind).await.err(),
+            Repair::ReconnectConsumer => consumer.attach(Attach::Reconnect).await.err(),
             Repair::HandOver => producer.hand_over(&stage.marker(2)).await.err(),
             // These are starts, restarts and unmounts, which every node can be asked for.
             _ => continue,

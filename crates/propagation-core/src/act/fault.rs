@@ -1,7 +1,7 @@
 //! Doing a fault.
 
-use super::{Done, Failures, specs};
-use crate::context::RunContext;
+use super::workloads::specs;
+use crate::context::{Done, Failures, RunContext};
 use crate::error::Error;
 use crate::plan::{Fault, Names, Role};
 use crate::report::{Check, CheckId, Deed};

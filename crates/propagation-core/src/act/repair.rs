@@ -1,25 +1,14 @@
 //! Repairs: what operators, CSI drivers and kubelets do about a dead mount.
 
-use super::{Done, Failures, restart_of, restart_one, specs, until_mounted};
-use crate::context::RunContext;
+use super::workloads::{restart_one, specs, until_mounted};
+use crate::context::{Done, Failures, RunContext};
 use crate::error::{Error, ErrorKind};
-use crate::facts::PathState;
+use crate::node::Look;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
-use crate::program::{ProgramState, Refused};
+use crate::program::{Attach, ProgramState, Refused};
 use crate::report::{Check, CheckId, Deed};
-use crate::workload::RestartScope;
-
-/// Reads the node's facts and makes the directories that the workloads share, once.
-pub(crate) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Error> {
-    if context.facts.is_some() {
-        return Ok(());
-    }
-    let facts = context.node.facts().await?;
-    let missing = matches!(facts.bridge, PathState::Missing);
-    context.facts = Some(facts);
-    if missing { context.make_bridge().await } else { Ok(()) }
-}
+use crate::workload::{Restart, RestartScope};
 
 pub(crate) async fn repair(
     context: &mut RunContext<'_>,
@@ -35,6 +24,7 @@ pub(crate) async fn repair(
         Deed::Repair { repair: how },
         on.filter(|names| !names.is_all()).map_or(&[][..], Names::as_slice).iter().cloned(),
     );
+    let mut proof = Vec::new();
     let done = match how {
         Repair::Wait => Ok(Done::Ok),
         Repair::UnmountMount | Repair::LazyUnmountMount => {
@@ -48,13 +38,16 @@ pub(crate) async fn repair(
             let bound = context.node.rebind_host(how == Repair::RebindHostDeduplicated).await?;
             Ok(done_or_refused(bound))
         }
-        Repair::RebindConsumer => rebind_consumers(context, on).await,
+        Repair::RebindConsumer => attach_consumers(context, Attach::Rebind, on, &mut proof).await,
+        Repair::ReconnectConsumer => {
+            attach_consumers(context, Attach::Reconnect, on, &mut proof).await
+        }
         Repair::HandOver => hand_over(context, on).await,
         Repair::LivenessProbe => probe_and_restart(context, on).await,
         Repair::RestartConsumer => restart_consumers(context, on, RestartScope::Container).await,
         Repair::RecreateConsumer => restart_consumers(context, on, RestartScope::Pod).await,
     }?;
-    context.end_act(act, Vec::new(), &done);
+    context.end_act(act, proof, &done);
     let words = how.to_string();
     context.check(Check::new(CheckId::Repair, true, format!("the repair is done: {words}"), words));
     Ok(done)
@@ -81,7 +74,7 @@ async fn start_producers(
             None => false,
         };
         let scope = if lives { RestartScope::Daemon } else { RestartScope::Container };
-        restart_one(context, &spec, restart_of(scope, stale)).await?;
+        restart_one(context, &spec, Restart { scope, stale }).await?;
     }
     Ok(Done::Ok)
 }
@@ -92,11 +85,18 @@ fn consumers(context: &RunContext<'_>, on: Option<&Names>) -> Vec<WorkloadSpec> 
     specs(context, on, runs)
 }
 
-async fn rebind_consumers(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<Done, Error> {
+/// Gives running consumers the node's mount.
+async fn attach_consumers(
+    context: &mut RunContext<'_>,
+    how: Attach,
+    on: Option<&Names>,
+    proof: &mut Vec<String>,
+) -> Result<Done, Error> {
     let mut failures = Failures::default();
     for spec in consumers(context, on) {
         let Some(workload) = context.workload(&spec.name) else { continue };
-        failures.take(Some(&spec.name), workload.rebind().await?);
+        let attached = failures.take(Some(&spec.name), workload.attach(how).await?);
+        proof.extend(attached.map(|attached| format!("{}: {attached}", spec.name)));
     }
     Ok(failures.into())
 }
@@ -129,7 +129,7 @@ async fn probe_and_restart(
     let consumers = consumers(context, on);
     let actors: Vec<Actor> =
         consumers.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
-    let seen = context.look(&actors).await?;
+    let seen = context.observe(&actors, &Look::default()).await?;
     let failing = |seen: &&Observation| !seen.outcome.is_ok();
     let failing: Vec<Actor> = seen.iter().filter(failing).map(|o| o.actor.clone()).collect();
     let restarted =

@@ -17,7 +17,7 @@ mod reported;
 mod tests;
 mod workload;
 
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,10 +57,10 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// # Errors
 /// That of the task; [`ErrorKind::Internal`] when it has panicked.
-pub async fn finished<T, E: Display>(
+pub async fn finished<T, E: StdError + Send + Sync + 'static>(
     task: impl Future<Output = Result<Result<T, Error>, E>>,
 ) -> Result<T, Error> {
     task.await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Internal, "wait for a task", error.to_string()))
+        Err(Error::from_source(ErrorKind::Internal, "wait for a task", error))
     })
 }

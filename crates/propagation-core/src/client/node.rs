@@ -55,7 +55,7 @@ impl<C: Connection> NodeClient<C> {
     pub async fn ask(&self, call: Call) -> Result<Result<Reply, Refused>, Error> {
         match self.connection.call(call).await? {
             Ok(reply) => Ok(Ok(reply)),
-            Err(failure) => Ok(Err(failure.refusal()?)),
+            Err(failure) => Ok(Err(failure.refused()?)),
         }
     }
 
@@ -142,6 +142,7 @@ impl<C: Connection> NodeClient<C> {
     fn look(&self, actor: &Actor, probe: &Probe) -> Result<Option<Look>, Error> {
         let (place, spec) = self.programs.place(actor)?;
         let bridge = &self.plan.bridge;
+        let belongs_to = spec.as_ref().map_or("/".into(), |spec| self.plan.directory_of(spec));
         let paths = spec.map(|spec| spec.paths(bridge));
         let mount_point = paths.as_ref().map(|paths| paths.mount_point.clone());
         let mount_point = mount_point.filter(|_| probe.target == Target::Fuse);
@@ -158,7 +159,8 @@ impl<C: Connection> NodeClient<C> {
             mount_point: mount_point.unwrap_or_else(|| directory.clone()),
             directory,
             file: file.into(),
-            uids: probe.uids.clone(),
+            belongs_to: Some(belongs_to).filter(|_| probe.target == Target::Fuse),
+            users: probe.uids.iter().map(|uid| self.plan.user_of(actor, *uid)).collect(),
         }))
     }
 
@@ -178,7 +180,7 @@ impl<C: Connection> NodeClient<C> {
             let parsed = text.map(|text| MountTable::parse(text.as_bytes())).transpose();
             parsed.map_err(|error| {
                 let operation = format!("read the mounts of {actor}");
-                Error::new(ErrorKind::Internal, operation, error.to_string())
+                Error::from_source(ErrorKind::Internal, operation, error)
             })
         };
         actors.iter().zip(&places).map(parse).collect()

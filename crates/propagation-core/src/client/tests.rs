@@ -12,10 +12,10 @@ use crate::error::{Error, ErrorKind};
 use crate::node::{Probe, Target};
 use crate::observation::{Access, Actor, Outcome};
 use crate::plan::{Plan, StartOrder, Volume, WorkloadSpec};
-use crate::program::ProgramState;
+use crate::program::{ProgramState, Refusal, RefusalKind};
 use crate::protocol::{Call, Failure, Message, Place, ProgramEvent, Reply, Seen, encode};
 use crate::workload::Until;
-use crate::{Class, Signal};
+use crate::{Class, Errno, Signal};
 
 /// Keeps what it was asked, and answers in order.
 #[derive(Debug, Default)]
@@ -101,15 +101,17 @@ async fn frames_come_one_by_one_until_the_stream_ends() {
 
 #[test]
 fn a_failure_becomes_an_error_of_its_kind() {
+    let refusal = Refusal { kind: RefusalKind::NoRoom, errno: Some(Errno::ENOSPC) };
     let failure = Failure {
         kind: ErrorKind::Environment,
         operation: "mount".into(),
         reason: "no room".into(),
         fix: Some("make room".into()),
-        errno: None,
+        refusal: Some(refusal),
     };
     let error = Error::from(failure);
     assert_eq!((error.kind(), error.fix()), (ErrorKind::Environment, Some("make room")));
+    assert_eq!(error.errno(), Some(Errno::ENOSPC));
 }
 
 #[test]

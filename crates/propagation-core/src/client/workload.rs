@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{Connection, Lines, NodeClient, Reported, lock, wait};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Fault, FuseSpec, WorkloadSpec};
-use crate::program::Refused;
+use crate::program::{Attach, Attached, Refused};
 use crate::protocol::{Call, Reply};
 use crate::workload::{Restart, Until, WorkloadStatus};
 
@@ -81,7 +81,7 @@ impl<C: Connection> WorkloadClient<C> {
     /// As [`NodeClient::ask`].
     pub async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         let container = self.container()?;
-        let (fault, deadline_ms) = (fault.clone(), self.deadline_ms());
+        let (fault, deadline_ms) = (fault.clone(), self.node.plan.deadlines.breakage_ms);
         match self.node.ask(Call::Inject { container, fault, deadline_ms }).await? {
             Ok(Reply::Injected { evidence }) => Ok(Ok(evidence)),
             Ok(other) => Err(self.node.unexpected(&other)),
@@ -89,18 +89,17 @@ impl<C: Connection> WorkloadClient<C> {
         }
     }
 
-    /// Replaces the stale mount in its mount namespace.
+    /// Gives it the node's mount, in its mount namespace.
     ///
     /// # Errors
     /// As [`NodeClient::ask`].
-    pub async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
+    pub async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
         let container = self.container()?;
-        Ok(self.node.ask(Call::RebindContainer { container }).await?.map(drop))
-    }
-
-    /// How long the agent may take for something that this workload's deadlines bound.
-    fn deadline_ms(&self) -> u64 {
-        self.node.plan.deadlines.breakage_ms
+        match self.node.ask(Call::Attach { container, how }).await? {
+            Ok(Reply::Attached { attached }) => Ok(Ok(attached)),
+            Ok(other) => Err(self.node.unexpected(&other)),
+            Err(refused) => Ok(Err(refused)),
+        }
     }
 
     /// The lines that its programs have logged.

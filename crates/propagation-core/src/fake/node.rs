@@ -20,7 +20,7 @@ use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
 use crate::plan::{Fault, Plan, Repair, WorkloadSpec};
-use crate::program::{Executed, LoadReport, ProgramState, Refused, StartRefused};
+use crate::program::{Attach, Attached, Executed, LoadReport, ProgramState, Refused, StartRefused};
 use crate::report::{Cleanup, Usage};
 use crate::run_id::Run;
 use crate::workload::{Restart, Until, Workload, WorkloadStatus};
@@ -265,9 +265,9 @@ impl Workload for FakeWorkload {
         Ok(None)
     }
 
-    async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
-        self.shared.declared(Repair::RebindConsumer)?;
-        self.shared.call().await?.rebind(self.number)
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        self.shared.declared(how.into())?;
+        self.shared.call().await?.attach(self.number, how)
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {

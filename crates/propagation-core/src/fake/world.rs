@@ -16,7 +16,7 @@ use crate::marker::PLAIN_FILE;
 use crate::mountinfo::MountPath;
 use crate::observation::{Actor, Observation};
 use crate::plan::{BridgeState, Covering, Plan};
-use crate::program::Refused;
+use crate::program::{Refusal, RefusalKind, Refused};
 
 /// Where fusermount3 and the option file are, on the node and in its containers.
 pub(super) const FUSERMOUNT3: &str = "/usr/bin/fusermount3";
@@ -44,7 +44,8 @@ pub(super) struct World {
 
 /// The answer to an operation that the model's kernel refuses.
 pub(super) fn refused(operation: impl Into<String>, errno: Errno) -> Refused {
-    Refused { errno: Some(errno), ..Refused::new(operation, format!("the call gives {errno}")) }
+    let refusal = Some(Refusal { kind: RefusalKind::of(errno), errno: Some(errno) });
+    Refused { refusal, ..Refused::new(operation, format!("the call gives {errno}")) }
 }
 
 fn tmpfs(files: Files) -> Superblock {

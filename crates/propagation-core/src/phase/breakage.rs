@@ -7,6 +7,7 @@ use super::producer::refused;
 use super::tally::{evidence, tally};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
+use crate::node::Look;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Plan, Role, StartOrder, WorkloadSpec};
 use crate::program::ProgramState;
@@ -70,7 +71,7 @@ pub(super) async fn breakage(context: &mut RunContext<'_>) -> Result<(), Error> 
         .flat_map(|spec| context.actors_of(spec))
         .collect();
     actors.extend(controls);
-    let seen = context.look(&actors).await?;
+    let seen = context.observe(&actors, &Look::default()).await?;
     let losers: Vec<&Observation> = seen.iter().filter(|o| context.could_read(&o.actor)).collect();
     let broken = losers.iter().all(|o| !o.outcome.is_ok());
     let check = Check::new(
@@ -142,7 +143,7 @@ pub(super) async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Err
         });
         return Ok(());
     }
-    let seen = context.look(&[Actor::workload(DURING_FAULT)]).await?;
+    let seen = context.observe(&[Actor::workload(DURING_FAULT)], &Look::default()).await?;
     let all: Vec<&Observation> = seen.iter().collect();
     context.check(
         Check::new(

@@ -6,7 +6,7 @@ use super::tally::{NO_SECOND_USER, allow_other_gives, evidence, tally};
 use crate::backend::Feature;
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
-use crate::node::Target;
+use crate::node::Look;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Propagation, Role, StartOrder, WorkloadSpec};
 use crate::report::{Check, CheckId};
@@ -82,7 +82,7 @@ async fn note_latency(
 pub(super) async fn look_as_themselves(context: &mut RunContext<'_>) -> Result<(), Error> {
     let started = started(context);
     let actors: Vec<Actor> = started.iter().flat_map(|spec| context.actors_of(spec)).collect();
-    let seen = context.look(&actors).await?;
+    let seen = context.observe(&actors, &Look::default()).await?;
     for spec in &started {
         let own = of_workload(&seen, spec);
         let check = match spec.role {
@@ -119,7 +119,7 @@ pub(super) async fn look_as_others(context: &mut RunContext<'_>) -> Result<(), E
     uids.sort_unstable();
     uids.dedup();
     let actors: Vec<Actor> = asked.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
-    let seen = context.observe(&actors, Target::Fuse, &uids).await?;
+    let seen = context.observe(&actors, &Look::default().as_users(&uids)).await?;
     for spec in asked {
         let mut own = of_workload(&seen, spec);
         own.retain(|observation| spec.also_read_as.contains(&observation.uid));

@@ -6,9 +6,10 @@ use futures_util::future::join_all;
 
 use super::consumer::readers;
 use super::tally::tally;
-use crate::act::{self, Done};
-use crate::context::RunContext;
+use crate::act;
+use crate::context::{Done, RunContext};
 use crate::error::{Error, ErrorKind};
+use crate::node::Look;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, WorkloadSpec};
 use crate::report::{Check, CheckId};
@@ -104,7 +105,7 @@ async fn all_fresh(
         };
     }
     let actors: Vec<Actor> = consumers.iter().flat_map(|s| context.actors_of(s)).collect();
-    let seen = context.look(&actors).await?;
+    let seen = context.observe(&actors, &Look::default()).await?;
     let all: Vec<&Observation> = seen.iter().collect();
     let mut words = tally(&all);
     let fresh = seen.iter().all(|o| o.outcome.is_ok());

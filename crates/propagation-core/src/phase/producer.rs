@@ -5,7 +5,7 @@ use super::tally::{NO_SECOND_USER, allow_other_gives, evidence, tally};
 use crate::backend::Feature;
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
-use crate::node::Target;
+use crate::node::{Look, Target};
 use crate::observation::{Actor, MountView, Observation, Outcome};
 use crate::plan::OTHER_UID;
 use crate::program::{RefusalKind, StartRefused};
@@ -68,11 +68,11 @@ pub(super) fn record_mounted(context: &mut RunContext<'_>, failure: Option<Strin
 
 /// The producer's plain file shows on the node, and so does its FUSE mount, to those whom it lets in.
 pub(super) async fn shows_on_node(context: &mut RunContext<'_>) -> Result<(), Error> {
-    let plain = context.observe(&[Actor::Node], Target::Bridge, &[0]).await?;
+    let plain = context.observe(&[Actor::Node], &Look::default().at(Target::Bridge)).await?;
     context.check(sharing(&plain));
     let uids: &[u32] =
         if context.capabilities().has(Feature::OtherUids) { &[0, OTHER_UID] } else { &[0] };
-    let fuse = context.observe(&[Actor::Node], Target::Fuse, uids).await?;
+    let fuse = context.observe(&[Actor::Node], &Look::default().as_users(uids)).await?;
     context.check(propagation(&fuse));
     let allow_other = allow_other(&fuse, context.plan.fuse.allow_other);
     context.check(allow_other);

@@ -5,6 +5,7 @@ use super::producer::{record_mounted, refused};
 use super::tally::{evidence, tally};
 use crate::context::RunContext;
 use crate::error::Error;
+use crate::node::Look;
 use crate::observation::{Actor, Observation};
 use crate::report::{Check, CheckId};
 use crate::workload::Workload;
@@ -33,7 +34,7 @@ pub(super) fn serves_again(context: &mut RunContext<'_>) -> bool {
 
 /// The node reads the new generation.
 pub(super) async fn node_is_fresh(context: &mut RunContext<'_>) -> Result<bool, Error> {
-    let seen = context.look(&[Actor::Node]).await?;
+    let seen = context.observe(&[Actor::Node], &Look::default()).await?;
     let all: Vec<&Observation> = seen.iter().collect();
     let fresh = seen.iter().all(|o| o.outcome.is_ok());
     let check = Check::new(CheckId::NodeFresh, fresh, "the node reads the new nonce", tally(&all))

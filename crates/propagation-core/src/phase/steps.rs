@@ -2,8 +2,8 @@
 //! seen has checks of its own.
 
 use super::{breakage, consumer, host, ladder, producer, recovery};
-use crate::act::{self, Done};
-use crate::context::RunContext;
+use crate::act;
+use crate::context::{Done, RunContext};
 use crate::error::Error;
 use crate::plan::{Action, Names, PhaseName, Plan, Repair, Role, StartOrder, WorkloadSpec};
 use crate::report::{Check, CheckId};

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::look::access_of;
 use crate::Class;
-use crate::act::{Done, actor};
+use crate::act::actor;
 use crate::backend::Feature;
-use crate::context::RunContext;
+use crate::context::{Done, RunContext};
 use crate::mountinfo::MountTable;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Aspect, Device, Expected, Step, Subject};
@@ -90,6 +89,7 @@ fn words(expected: &Expected) -> String {
     say("mounts grown by", expected.mounts_grown.map(|n| n.to_string()));
     say("FUSE mounts", expected.fuse_mounts.map(|n| n.to_string()));
     say("propagation", expected.propagation.map(|propagation| propagation.to_string()));
+    say("root", expected.root.clone());
     say("device", expected.device.map(|device| format!("{device:?}").to_lowercase()));
     say("text", expected.text.as_ref().map(|text| format!("{text:?}")));
     say("exit code", expected.exit.map(|code| code.to_string()));
@@ -101,7 +101,8 @@ fn judge_run(id: CheckId, done: &Done, expected: &Expected) -> Check {
     let (class, text, exit) = match done {
         Done::Ok => (Class::Ok, String::new(), None),
         Done::Failed(failed) => {
-            (failed.errno.map_or(Class::Error, Class::Errno), failed.words.clone(), None)
+            let errno = failed.refusal.and_then(|refusal| refusal.errno);
+            (errno.map_or(Class::Error, Class::Errno), failed.words.clone(), None)
         }
         Done::Ran(ran) => {
             let class = match (&ran.state, ran.exit_code()) {
@@ -145,13 +146,13 @@ fn judge_actor(
     let mut met = true;
 
     let uid = subject.uid.unwrap_or_else(|| context.plan.uid_of(&who));
-    let seen = access_of(subject.aspect).and_then(|access| {
+    let seen = subject.aspect.access().and_then(|access| {
         let fits = |o: &&Observation| o.actor == who && o.access == access && o.uid == uid;
         sight.observations.iter().rev().find(fits)
     });
     let said = said(context, subject, sight);
     let can = context.node.capabilities();
-    if let Some(access) = access_of(subject.aspect).filter(|it| !can.accesses.contains(it)) {
+    if let Some(access) = subject.aspect.access().filter(|it| !can.accesses.contains(it)) {
         let reason = format!("nobody can look by {} on this node", access.as_str());
         return Check::skipped(id, words(expected), reason);
     }
@@ -285,6 +286,7 @@ fn judge_mounts(
         || expected.mounts_grown.is_some()
         || expected.fuse_mounts.is_some()
         || expected.propagation.is_some()
+        || expected.root.is_some()
         || expected.device.is_some();
     let path = context.fuse_path_of(who);
     let (before, now) = context.last_two_tables(who);
@@ -322,6 +324,10 @@ fn judge_mounts(
         let there = stack.last().map(|mount| mount.propagation());
         let words = there.map_or_else(|| "no mount".into(), |there| there.to_string());
         compare(there == Some(propagation), words);
+    }
+    if let Some(root) = &expected.root {
+        let there = stack.last().map_or_else(|| "no mount".into(), |mount| mount.root.to_string());
+        compare(there == *root, format!("root {there}"));
     }
     if let Some(device) = expected.device {
         let (_, node) = context.last_two_tables(&Actor::Node);

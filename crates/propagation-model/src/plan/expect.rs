@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::class::Class;
 use crate::mountinfo::MountPropagation;
+use crate::observation::Access;
 
 /// What must be seen by one actor: `ok`, `[ok, ENOTCONN]` or a map with more than the outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -35,6 +36,10 @@ pub struct Expected {
     /// Propagation of the mount that the actor sees at the FUSE path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation: Option<MountPropagation>,
+    /// The directory of its filesystem that the mount at the FUSE path shows, as mountinfo has it: which
+    /// part the actor has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
     /// Whether that mount is the one the node sees (`same`), by device number, or not (`other`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
@@ -177,6 +182,19 @@ impl Aspect {
         ("program", Self::Program),
         ("log", Self::Log),
     ];
+
+    /// By which access it is looked at; none for what no look shows.
+    pub fn access(self) -> Option<Access> {
+        match self {
+            Self::Read => Some(Access::Read),
+            Self::List => Some(Access::List),
+            Self::Stat => Some(Access::Stat),
+            Self::Statfs => Some(Access::Statfs),
+            Self::Write => Some(Access::Write),
+            Self::Held => Some(Access::Held),
+            Self::Load | Self::Program | Self::Log => None,
+        }
+    }
 }
 
 /// The subject of an expectation, as the key of the map says it: `ACTOR`, `ACTOR.ASPECT` or

@@ -7,6 +7,7 @@ use super::repair::Repair;
 use super::step::{Action, Names, PhaseName, Step};
 use super::validate::Problem;
 use super::{Plan, Role, WorkloadSpec};
+use crate::class::Class;
 use crate::suggest::nearest;
 
 /// The most steps that are done, repetitions counted.
@@ -54,12 +55,7 @@ fn walk(
 /// The roles that a fault or a repair can be about.
 fn wanted_by(action: &Action) -> Vec<Role> {
     match action {
-        Action::Repair(
-            Repair::RebindConsumer
-            | Repair::LivenessProbe
-            | Repair::RestartConsumer
-            | Repair::RecreateConsumer,
-        ) => vec![Role::Consumer, Role::Control],
+        Action::Repair(repair) if repair.is_of_consumers() => vec![Role::Consumer, Role::Control],
         Action::Repair(_) => vec![Role::Producer],
         _ => vec![Role::Producer, Role::Consumer, Role::Control],
     }
@@ -225,6 +221,7 @@ fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
         ("mounts_grown", expected.mounts_grown.is_some()),
         ("fuse_mounts", expected.fuse_mounts.is_some()),
         ("propagation", expected.propagation.is_some()),
+        ("root", expected.root.is_some()),
         ("device", expected.device.is_some()),
         ("failed_at_most", expected.failed_at_most.is_some()),
     ]
@@ -242,6 +239,15 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
     };
     if let Some(problem) = actor_problem(plan, &at, &subject.actor, true) {
         return Some(problem);
+    }
+    if let Some(root) = expected.root.as_ref().filter(|root| !root.starts_with('/')) {
+        let reason = format!("root {root:?} is not an absolute path");
+        let fix = "write a directory of the mounted filesystem, such as / or /sub";
+        return Some(Problem::new(at, reason, fix));
+    }
+    if expected.outcome.contains(&Class::Gone) {
+        let reason = "gone is what a cell of the matrix shows when nobody is there to look";
+        return Some(Problem::new(at, reason, "use exited, or create_error"));
     }
     if let Some(key) = misplaced(&subject, expected) {
         let (reason, fix) = match subject.is_run() {

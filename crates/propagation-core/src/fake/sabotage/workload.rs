@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::observation::Outcome;
 use crate::plan::{Fault, Repair, Role, WorkloadSpec};
-use crate::program::{LoadReport, Refused, StartRefused};
+use crate::program::{Attach, Attached, LoadReport, Refused, StartRefused};
 use crate::workload::{Restart, RestartScope, Until, Workload, WorkloadStatus};
 
 pub(super) struct SabotagedWorkload {
@@ -126,14 +126,12 @@ impl Workload for SabotagedWorkload {
         self.inner.load().await
     }
 
-    async fn rebind(&self) -> Result<Result<(), Refused>, Error> {
-        if self.does(Sabotage::RebindDoesNothing)
-            || self.does(Sabotage::Repair(Repair::RebindConsumer))
-        {
-            return Ok(Ok(()));
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        if self.does(Sabotage::RebindDoesNothing) || self.does(Sabotage::Repair(how.into())) {
+            return Ok(Ok(Attached::default()));
         }
         let call = self.saboteur.begin()?;
-        let done = self.inner.rebind().await;
+        let done = self.inner.attach(how).await;
         call.over();
         done
     }
