@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use propagation_model::Capabilities;
 
-use crate::backend::Capabilities;
 use crate::error::{Error, ErrorKind};
 use crate::facts::HostFacts;
 use crate::journal::HostChange;
