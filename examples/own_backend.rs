@@ -158,6 +158,18 @@ impl Node for RecordedNode {
         self.recording.of("unmount on the host", self.inner.unmount(lazy)).await
     }
 
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        self.recording.of(format!("publish at {path}"), self.inner.publish(path)).await
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        self.recording.of(format!("unpublish at {path}"), self.inner.unpublish(path)).await
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        self.recording.of(format!("let go in {actor}"), self.inner.let_go(actor)).await
+    }
+
     async fn execute(
         &self,
         actor: &Actor,

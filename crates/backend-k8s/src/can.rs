@@ -34,6 +34,11 @@ pub(crate) fn capabilities() -> Capabilities {
             Feature::FurtherVolumes,
             Feature::Keeper,
             Feature::Load,
+            // A driver publishes volumes on a cluster, and the run has none; its volumes are bound with all mounts
+            // below them.
+            Feature::Publishing,
+            Feature::SingleBind,
+            Feature::Reopening,
             // Pods with a user namespace need a newer cluster than is asked for.
             Feature::UserNamespace,
             // The pods' image has the built-in filesystem only, and no fusermount3.

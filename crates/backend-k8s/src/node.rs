@@ -153,6 +153,18 @@ impl Node for K8sNode {
         self.shared.node.unmount(lazy).await
     }
 
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Err(undeclared(format!("publish a volume at {path:?}")))
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Err(undeclared(format!("unpublish the volume at {path:?}")))
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        Err(undeclared(format!("let go of what {actor} holds")))
+    }
+
     async fn execute(
         &self,
         actor: &Actor,
@@ -222,4 +234,10 @@ impl Node for K8sNode {
             ..Cleanup::default()
         })
     }
+}
+
+/// Something that the node does not declare.
+fn undeclared(operation: String) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, "this is not done on this node")
+        .with_fix("use a simulated node")
 }

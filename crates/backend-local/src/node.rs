@@ -139,6 +139,18 @@ impl Node for LocalNode {
         self.client.unmount(lazy).await
     }
 
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        self.client.let_go(actor).await
+    }
+
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Ok(self.client.ask(Call::Publish { path: path.into() }).await?.map(drop))
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Ok(self.client.ask(Call::Unpublish { path: path.into() }).await?.map(drop))
+    }
+
     async fn execute(
         &self,
         actor: &Actor,

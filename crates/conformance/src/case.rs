@@ -48,6 +48,7 @@ impl Need {
     pub(crate) const STOP_FAULT: Self = Self::Fault(FaultKind::Stop);
     pub(crate) const REBIND_HOST: Self = Self::Repair(Repair::RebindHost);
     pub(crate) const REBIND_CONSUMER: Self = Self::Repair(Repair::RebindConsumer);
+    pub(crate) const RECONNECT_CONSUMER: Self = Self::Repair(Repair::ReconnectConsumer);
     pub(crate) const FUSERMOUNT3: Self = Self::Fusermount3;
     pub(crate) const REMOVER: Self = Self::Remover;
 

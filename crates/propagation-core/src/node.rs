@@ -191,6 +191,29 @@ pub trait Node: Send + Sync {
     /// When the node cannot be reached.
     async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error>;
 
+    /// Binds the mount at the bridge's mountpoint on another path of the node, which is made: what a CSI
+    /// driver does in NodePublishVolume. A path on which something is mounted already counts as published
+    /// when it can be looked at.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the feature `publishing` is not declared. That either path cannot be looked
+    /// at, or the kernel refuses, is the inner result.
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error>;
+
+    /// Unmounts a published path and removes its directory: what a CSI driver does in
+    /// NodeUnpublishVolume. Nothing need be mounted there.
+    ///
+    /// # Errors
+    /// As [`Node::publish`]: `EBUSY` while it is in use is the inner result.
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error>;
+
+    /// Closes the descriptor that has been opened and kept from an actor, if there is one; the next look by
+    /// [`Access::Held`] opens another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where none is kept; when the actor is unknown.
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error>;
+
     /// Runs a program in the mount namespace of an actor, to its end; when `deadline` passes it is
     /// killed. The first 64 KiB of what it prints are kept.
     ///

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use propagation_core::node::Probe;
-use propagation_core::node::mount_table;
+use propagation_core::mountinfo::MountTable;
+use propagation_core::node::{Probe, mount_table};
 use propagation_core::observation::{Access, Actor};
 use propagation_core::plan::{
     Fault, FaultKind, Propagation, Repair, StartOrder, Volume, WorkloadSpec,
 };
-use propagation_core::program::{Attach, ProgramState};
+use propagation_core::program::{Attach, ProgramState, RefusalKind};
 use propagation_core::workload::{RestartScope, Until};
 use propagation_core::{Error, ErrorKind, Workload};
 
@@ -17,8 +17,7 @@ use crate::case::{Need, cases};
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::DEAD;
 use crate::lab::{Lab, Stage, of};
-use propagation_core::Class;
-use propagation_core::program::RefusalKind;
+use propagation_core::{Class, Errno};
 
 cases! {
     a_restarted_producer_serves_the_new_generation,
@@ -27,6 +26,8 @@ cases! {
     a_recreated_consumer_binds_anew,
     a_refused_restart_can_be_tried_again,
     re_binding_in_a_consumer_heals_it needs REBIND_CONSUMER,
+    re_binding_keeps_the_propagation needs REBIND_CONSUMER,
+    reconnecting_lets_later_mounts_arrive needs RECONNECT_CONSUMER,
     re_binding_on_the_host_travels needs REBIND_HOST,
     what_is_not_declared_is_refused,
 }
@@ -133,6 +134,50 @@ async fn re_binding_in_a_consumer_heals_it(lab: &Lab) -> Checked {
     stage.expect(&[(of("stale"), Class::Ok), (Actor::Node, Class::Ok)], 2, "bound anew").await?;
     let status = stage.until(&*consumer, Until::SeesGeneration(2)).await?;
     ensure_eq!(status.program, ProgramState::Running, "its program, never restarted");
+    Ok(())
+}
+
+async fn re_binding_keeps_the_propagation(lab: &Lab) -> Checked {
+    let (stage, consumer, spec) = stale(lab).await?;
+    let actor = of("stale");
+    let path = spec.paths(&stage.plan.bridge).mount_point;
+    let before = mount_table(&*stage.node, &actor).await?;
+    consumer.attach(Attach::Rebind).await??;
+    let after = mount_table(&*stage.node, &actor).await?;
+    let propagation = |table: &MountTable| {
+        table.at(&path.as_str().into()).map(|mount| mount.propagation().to_string())
+    };
+    ensure_eq!(propagation(&after), propagation(&before), "the propagation after the re-bind");
+    Ok(())
+}
+
+async fn reconnecting_lets_later_mounts_arrive(lab: &Lab) -> Checked {
+    let spec = consumer("frozen", StartOrder::AfterMount, Propagation::None, Volume::Bridge);
+    let stage = Stage::set(lab, lab.plan_of(std::slice::from_ref(&spec))).await?;
+    let producer = stage.serve().await?;
+    let consumer = stage.start_one(&spec).await?;
+    stage.until(&*consumer, Until::SeesGeneration(1)).await?;
+    stage.inject(&*producer, Fault::Kill).await?;
+    stage.serve_again(&*producer, 2).await?;
+    stage.expect(&[(of("frozen"), DEAD)], 2, "before it is reconnected").await?;
+    match consumer.attach(Attach::Reconnect).await? {
+        Ok(_) => {}
+        Err(why) if why.refusal.is_some_and(|it| it.kind == RefusalKind::Kernel) => {
+            return Err(Failure::not_applicable(why));
+        }
+        Err(why) => return Err(why.into()),
+    }
+    stage.expect(&[(of("frozen"), Class::Ok)], 2, "reconnected").await?;
+    for generation in [3, 4] {
+        stage.inject(&*producer, Fault::Kill).await?;
+        stage.expect(&[(of("frozen"), DEAD)], generation - 1, "killed again").await?;
+        stage.serve_again(&*producer, generation).await?;
+        let wanted = [(Actor::Node, Class::Ok), (of("frozen"), Class::Ok)];
+        stage.expect(&wanted, generation, "mounted again, with no help").await?;
+    }
+    let again = consumer.attach(Attach::Reconnect).await?;
+    let errno = again.err().and_then(|refused| refused.refusal?.errno);
+    ensure_eq!(errno, Some(Errno::EINVAL), "a second time");
     Ok(())
 }
 

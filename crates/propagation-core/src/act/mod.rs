@@ -4,6 +4,7 @@
 mod fault;
 mod repair;
 mod run;
+mod volumes;
 mod workloads;
 
 use std::time::Duration;
@@ -15,10 +16,11 @@ pub(crate) use workloads::start_together;
 use crate::context::{Done, Failed, RunContext};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Action, Step};
-use crate::report::{Check, CheckId};
+use crate::report::{Check, CheckId, Deed};
 use crate::workload::{Restart, RestartScope};
 use fault::inject;
 use run::execute;
+use volumes::{publish, reopen};
 use workloads::{restart, start, stop};
 
 /// Does the action of a step. What the environment refuses is a finding; what the node cannot do at
@@ -34,6 +36,9 @@ pub(crate) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Don
         Action::Recreate(names) => {
             restart(context, names, Restart { scope: RestartScope::Pod, stale: step.stale }).await
         }
+        Action::Publish(names) => publish(context, names, Deed::Publish).await,
+        Action::Unpublish(names) => publish(context, names, Deed::Unpublish).await,
+        Action::Reopen(names) => reopen(context, names).await,
         Action::Fault(fault) => inject(context, fault, step.on.as_ref()).await,
         Action::Repair(how) => repair(context, *how, step.on.as_ref(), step.stale).await,
         Action::Execute { command, inside } => execute(context, command, inside).await,

@@ -206,6 +206,15 @@ impl<C: Connection> NodeClient<C> {
         }
     }
 
+    /// Closes the descriptor that is kept from an actor.
+    ///
+    /// # Errors
+    /// As [`Node::let_go`](crate::Node::let_go).
+    pub async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        let (place, _) = self.programs.place(actor)?;
+        self.call(Call::LetGo { place }).await.map(drop)
+    }
+
     /// What is in use on the node.
     ///
     /// # Errors

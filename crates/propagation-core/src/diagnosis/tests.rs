@@ -71,7 +71,7 @@ fn fail(report: &mut Report, phase: &str, check: &str, observed: &str) {
 
 fn failure(workload: String, of: FailureOf, words: &str) -> Failure {
     let refused = StartRefused::said(words);
-    let refusal = (of == FailureOf::Start).then(|| refused.kind);
+    let refusal = (of == FailureOf::Start).then_some(refused.kind);
     Failure { workload, step: "1-start".to_owned(), of, words: words.into(), refusal }
 }
 

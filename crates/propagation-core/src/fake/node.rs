@@ -177,6 +177,18 @@ impl Node for FakeNode {
         self.shared.call().await?.unmount_on_node()
     }
 
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Err(undeclared(format!("publish a volume at {path:?}")))
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Err(undeclared(format!("unpublish the volume at {path:?}")))
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        Err(undeclared(format!("let go of what {actor} holds")))
+    }
+
     async fn execute(
         &self,
         _actor: &Actor,
@@ -282,4 +294,10 @@ impl Workload for FakeWorkload {
         }
         Ok(())
     }
+}
+
+/// Something that the node does not declare.
+fn undeclared(operation: String) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, "this is not done on this node")
+        .with_fix("use a simulated node")
 }

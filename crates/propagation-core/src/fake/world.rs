@@ -152,6 +152,7 @@ impl World {
             lsm: Vec::new(),
             cgroup: "none".into(),
             fanotify_mount_events: true,
+            kernel: Vec::new(),
             open_files: (u64::from(u32::MAX), u64::from(u32::MAX)),
             max_mnt_namespaces: None,
             runtime: None,

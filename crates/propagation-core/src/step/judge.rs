@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::Class;
 use crate::act::actor;
 use crate::backend::Feature;
 use crate::context::{Done, RunContext};
@@ -11,6 +10,7 @@ use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Aspect, Device, Expected, Step, Subject};
 use crate::program::{LoadReport, ProgramState};
 use crate::report::{Check, CheckId, Failure};
+use crate::{Class, Errno};
 
 /// What was seen after a step.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ pub(super) fn judge(
         }
         Done::Ok | Done::Ran(_) => None,
     };
-    if let Some(words) = failed.filter(|_| !step.expect.keys().any(is_run)) {
+    if let Some(words) = failed.filter(|_| !step.expect.keys().any(|key| is_run(key))) {
         let expected = "the step can be done";
         checks.push(Check::new(CheckId::Done, false, expected, words));
     }
@@ -70,7 +70,7 @@ pub(super) fn unexpected(step: &Step, failures: &[Failure]) -> Vec<Check> {
 }
 
 /// Whether a key is about what the step itself did.
-fn is_run(key: &String) -> bool {
+fn is_run(key: &str) -> bool {
     Subject::parse(key).is_ok_and(|subject| subject.is_run())
 }
 
@@ -88,10 +88,14 @@ fn words(expected: &Expected) -> String {
     say("mounts added", expected.mounts_added.map(|n| n.to_string()));
     say("mounts grown by", expected.mounts_grown.map(|n| n.to_string()));
     say("FUSE mounts", expected.fuse_mounts.map(|n| n.to_string()));
+    for (path, count) in &expected.mounts_at {
+        say("mounts at", Some(format!("{path} {count}")));
+    }
     say("propagation", expected.propagation.map(|propagation| propagation.to_string()));
     say("root", expected.root.clone());
     say("device", expected.device.map(|device| format!("{device:?}").to_lowercase()));
     say("text", expected.text.as_ref().map(|text| format!("{text:?}")));
+    say("errno", expected.errno.map(|errno| errno.to_string()));
     say("exit code", expected.exit.map(|code| code.to_string()));
     say("failed operations at most", expected.failed_at_most.map(|n| n.to_string()));
     words.join(", ")
@@ -196,6 +200,12 @@ fn judge_actor(
         met &= said.contains(part.as_str());
         observed.push(format!("said {:?}", tail(&said)));
     }
+    if let Some(errno) = expected.errno {
+        let refusal = context.refusal(&subject.actor);
+        let behind = refusal.and_then(|refusal| refusal.errno).or_else(|| Errno::said_in(&said));
+        met &= behind == Some(errno);
+        observed.push(format!("errno {}", behind.map_or("none".into(), |errno| errno.to_string())));
+    }
     if let Some(most) = expected.failed_at_most {
         let load = sight.loads.get(&subject.actor).cloned().unwrap_or_default();
         met &= load.failed <= most && load.operations > 0;
@@ -285,6 +295,7 @@ fn judge_mounts(
         || expected.mounts_added.is_some()
         || expected.mounts_grown.is_some()
         || expected.fuse_mounts.is_some()
+        || !expected.mounts_at.is_empty()
         || expected.propagation.is_some()
         || expected.root.is_some()
         || expected.device.is_some();
@@ -308,6 +319,10 @@ fn judge_mounts(
     if let Some(count) = expected.fuse_mounts {
         let there = now.map_or(0, |table| table.fuse_mounts().count());
         compare(there as u64 == count, format!("{there} FUSE mounts"));
+    }
+    for (path, count) in &expected.mounts_at {
+        let there = now.map_or(0, |table| table.stack_at(&path.as_str().into()).len());
+        compare(there as u64 == *count, format!("{there} mounts at {path}"));
     }
     let count = |table: Option<&MountTable>| {
         table.map_or(0, |table| i64::try_from(table.entries().len()).unwrap_or(i64::MAX))

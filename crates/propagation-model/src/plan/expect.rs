@@ -1,5 +1,6 @@
 //! What must be seen after a step.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -7,6 +8,7 @@ use serde::de::{self, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::class::Class;
+use crate::errno::Errno;
 use crate::mountinfo::MountPropagation;
 use crate::observation::Access;
 
@@ -33,6 +35,9 @@ pub struct Expected {
     /// How many FUSE mounts are in the actor's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuse_mounts: Option<u64>,
+    /// How many mounts are stacked at other paths of the actor's namespace.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mounts_at: BTreeMap<String, u64>,
     /// Propagation of the mount that the actor sees at the FUSE path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation: Option<MountPropagation>,
@@ -47,6 +52,10 @@ pub struct Expected {
     /// program that `run` ran printed, a line of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The errno behind a refusal of the runtime or the kubelet, or behind a mount that failed, apart from
+    /// its words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Errno>,
     /// Exit code of the program that `run` ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,

@@ -1,5 +1,6 @@
 //! What a run is to do: the node, the workloads on it, the fault, the recovery.
 
+mod bind;
 mod bounds;
 mod expect;
 mod fault;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use bind::{BindSpec, HostPathType};
 pub use expect::{Aspect, Device, Expected, Subject};
 pub use fault::{Fault, FaultKind, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
@@ -239,9 +241,10 @@ impl Plan {
         let path = spec.path_on_node(&self.bridge);
         let inside = self.with_role(Role::Producer).filter_map(|producer| {
             let below = path.strip_prefix(producer.path_on_node(&self.bridge).as_str())?;
-            below.starts_with('/').then_some(below)
+            (below.is_empty() || below.starts_with('/')).then_some(below)
         });
-        inside.min_by_key(|below| below.len()).unwrap_or("/").to_owned()
+        let nearest = inside.min_by_key(|below| below.len()).unwrap_or_default();
+        if nearest.is_empty() { "/".to_owned() } else { nearest.to_owned() }
     }
 
     /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.

@@ -49,7 +49,8 @@ pub enum Repair {
     ReconnectConsumer,
     /// A successor takes over the `/dev/fuse` descriptor that a keeper holds: the same mount goes on.
     HandOver,
-    /// The consumers' liveness probe is asked; whose probe fails is restarted, container only.
+    /// The liveness probe of consumers, or of those that are named, is asked; whose probe fails is
+    /// restarted, container only.
     LivenessProbe,
     /// The consumers' containers are restarted in place.
     RestartConsumer,

@@ -47,6 +47,8 @@ impl Plan {
             (spec.sub_path.is_some(), Feature::SubPath),
             (!usual, Feature::OtherVolume),
             (!spec.volumes.is_empty(), Feature::FurtherVolumes),
+            (!spec.bind.is_default(), Feature::CheckedBind),
+            (!spec.bind.recursive, Feature::SingleBind),
             (spec.readers + spec.writers > 0, Feature::Load),
             (serves && !fuse.is_builtin(), Feature::ExternalDaemon),
             (serves && spec.uid != 0, Feature::UnprivilegedProducer),
@@ -65,6 +67,10 @@ impl Plan {
                 Action::Fault(what) => needs.push(needed(fault(what))),
                 Action::Repair(repair) => needs.push(needed(Requirement::Repair(*repair))),
                 Action::Execute { .. } => needs.push(needed(Feature::Programs)),
+                Action::Publish(_) | Action::Unpublish(_) => {
+                    needs.push(needed(Feature::Publishing))
+                }
+                Action::Reopen(_) => needs.push(needed(Feature::Reopening)),
                 Action::Repeat { steps, .. } => self.of_steps(steps, needs),
                 Action::Phase(_)
                 | Action::Start(_)
