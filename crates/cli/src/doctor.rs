@@ -86,7 +86,7 @@ impl Examination {
 
     fn to_json(&self) -> Result<serde_json::Value, Error> {
         serde_json::to_value(self).map_err(|error| {
-            Error::new(propagation_core::ErrorKind::Internal, "write the result", error.to_string())
+            Error::from_source(propagation_core::ErrorKind::Internal, "write the result", error)
         })
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::errno::Errno;
 use crate::kernel::FeatureFact;
 use crate::mountinfo::MountEntry;
 
@@ -17,9 +18,9 @@ pub enum FuseDevice {
     Usable,
     /// Opening it failed.
     Unusable {
-        /// The errno's symbolic name: `ENOENT` (no device), `EACCES` (its mode, or a mount with
+        /// The errno: `ENOENT` (no device), `EACCES` (its mode, or a mount with
         /// `nodev`), `EPERM` (device control group or seccomp), `ENODEV` (no driver).
-        errno: String,
+        errno: Errno,
     },
 }
 
@@ -38,8 +39,8 @@ pub enum PathState {
     },
     /// Looking at it failed, for example with `ENOTCONN` on a dead mount.
     Error {
-        /// The errno's symbolic name.
-        errno: String,
+        /// The errno.
+        errno: Errno,
     },
 }
 
