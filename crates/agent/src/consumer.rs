@@ -28,6 +28,7 @@ use crate::mounts::Proc;
 use crate::reporter::{Reporter, timestamp};
 use crate::sys::{in_ms, now_ns};
 use crate::watch::MountWatch;
+use propagation_model::Class;
 
 /// How often it looks without having heard anything: what a hung daemon, or a lower filesystem
 /// that changes silently, is found by.
@@ -119,7 +120,7 @@ struct Watching<'a> {
     look_until: Option<u64>,
     look_again: bool,
     holder: Option<Child>,
-    last: Option<(String, Option<u64>)>,
+    last: Option<(Class, Option<u64>)>,
 }
 
 impl<'a> Watching<'a> {
@@ -204,8 +205,8 @@ impl<'a> Watching<'a> {
             self.reporter.log_line(ConsumerLine::NeverAppeared { seconds: &seconds });
             self.reporter.log_line(ConsumerLine::FinalContents { mountpoint });
             // The directory may be a dead mount by now: only a look that ended tells.
-            let class = self.last.as_ref().map_or("nothing was seen", |(class, _)| class.as_str());
-            self.reporter.log_line(ConsumerLine::LastSeen { class });
+            let class = self.last.map_or("nothing was seen".into(), |(class, _)| class.to_string());
+            self.reporter.log_line(ConsumerLine::LastSeen { class: &class });
         }
         if self.look_until.is_some_and(|until| now >= until) {
             if let Some(looker) = self.looker.take() {
@@ -327,9 +328,9 @@ impl<'a> Watching<'a> {
     fn saw(&mut self, looked: Looked) {
         let Looked { seen, listing, content } = looked;
         let ok = seen.outcome.is_ok();
-        let now = (seen.outcome.class().to_owned(), seen.generation);
+        let now = (seen.outcome.class(), seen.generation);
         let new = self.last.as_ref() != Some(&now);
-        let was_ok = self.last.as_ref().is_some_and(|(class, _)| class == "ok");
+        let was_ok = self.last.as_ref().is_some_and(|(class, _)| *class == Class::Ok);
         self.last = Some(now);
         if ok && self.stage != Stage::Ready {
             self.stage = Stage::Ready;

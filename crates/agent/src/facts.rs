@@ -14,7 +14,7 @@ use nix::unistd::Uid;
 use propagation_model::facts::{FuseConf, FuseDevice, HostFacts, PathState};
 use propagation_protocol::Reply;
 
-use crate::failure::errno_name;
+use crate::failure::reported;
 use crate::fuse_mount::FUSERMOUNT3;
 use crate::mounts::{Proc, covering, errno_of};
 use crate::sys::now_ns;
@@ -47,6 +47,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         lsm: lsm(),
         cgroup: cgroup().into(),
         fanotify_mount_events: crate::watch::has_fanotify(),
+        kernel: crate::kernel::features(&name(|n| n.release())),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default(),
         max_mnt_namespaces: read_number("/proc/sys/user/max_mnt_namespaces"),
         runtime: None,
@@ -104,7 +105,7 @@ fn stat(proc: &Proc, pid: &str) -> Option<String> {
 fn fuse_device() -> FuseDevice {
     match open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(_) => FuseDevice::Usable,
-        Err(errno) => FuseDevice::Unusable { errno: errno_name(errno) },
+        Err(errno) => FuseDevice::Unusable { errno: reported(errno) },
     }
 }
 
@@ -136,7 +137,7 @@ fn path_state(path: &Path) -> PathState {
             let errno = errno_of(&error);
             return match errno {
                 nix::errno::Errno::ENOENT => PathState::Missing,
-                errno => PathState::Error { errno: errno_name(errno) },
+                errno => PathState::Error { errno: reported(errno) },
             };
         }
     };
@@ -214,7 +215,7 @@ mod tests {
         assert!(matches!(path_state(&file), PathState::Other { what } if what == "a regular file"));
         assert!(matches!(path_state(&link), PathState::Other { what } if what.contains("link to")));
         assert!(
-            matches!(path_state(&file.join("x")), PathState::Error { errno } if errno == "ENOTDIR")
+            matches!(path_state(&file.join("x")), PathState::Error { errno } if errno == propagation_model::Errno::ENOTDIR)
         );
         fs::remove_dir_all(&directory).expect("clean up");
     }

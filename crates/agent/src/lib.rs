@@ -17,6 +17,7 @@ mod fuse_fs;
 mod fuse_mount;
 mod holder;
 pub mod host;
+mod kernel;
 mod liveness;
 mod load;
 mod look;

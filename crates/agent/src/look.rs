@@ -15,7 +15,7 @@ use propagation_model::plan::User;
 use propagation_protocol::{Look, Seen};
 
 use crate::child::Child;
-use crate::failure::errno_name;
+use crate::failure::{errno_name, reported};
 use crate::liveness::dead_on_the_way;
 use crate::mounts::{Proc, errno_of};
 use crate::sys::now_ns;
@@ -79,7 +79,7 @@ pub(crate) fn look(
     let mount = table.as_ref().and_then(|table| table.at(&path).map(MountView::from));
     if table.is_some_and(|table| dead_on_the_way(&table, &path)) {
         // What every access gives; it is not made, because it would detach what is mounted further in.
-        let (at_ns, outcome) = (now_ns(), Outcome::errno(errno_name(Errno::ENOTCONN), "statfs"));
+        let (at_ns, outcome) = (now_ns(), Outcome::errno(reported(Errno::ENOTCONN), "statfs"));
         return Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation: None, mount };
     }
     let directory = Path::new(spot.directory);
@@ -182,7 +182,7 @@ fn judge_call(call: &str, result: Answer<()>, mount: Option<&MountView>) -> Outc
     match result {
         Ok(()) if is_fuse(mount) => Outcome::Ok,
         Ok(()) | Err((_, Errno::ENOENT)) => Outcome::Absent,
-        Err((_, errno)) => Outcome::errno(errno_name(errno), call),
+        Err((_, errno)) => Outcome::errno(reported(errno), call),
     }
 }
 
@@ -191,7 +191,7 @@ fn judge_write(result: Answer<()>, mount: Option<&MountView>) -> Outcome {
         Ok(()) if is_fuse(mount) => Outcome::Ok,
         Ok(()) => Outcome::Lower,
         Err((_, Errno::ENOENT)) if !is_fuse(mount) => Outcome::Absent,
-        Err((call, errno)) => Outcome::errno(errno_name(errno), call),
+        Err((call, errno)) => Outcome::errno(reported(errno), call),
     }
 }
 
@@ -200,7 +200,7 @@ fn judge_names(result: Answer<Vec<String>>, file: &str, mount: Option<&MountView
         Ok(names) if names.iter().any(|name| name == file) => Outcome::Ok,
         Ok(names) if is_fuse(mount) => without_marker(&names),
         Ok(_) | Err((_, Errno::ENOENT)) => Outcome::Absent,
-        Err((call, errno)) => Outcome::errno(errno_name(errno), call),
+        Err((call, errno)) => Outcome::errno(reported(errno), call),
     }
 }
 
@@ -236,7 +236,7 @@ fn judge(
             return (outcome, None);
         }
         Err((_, Errno::ENOENT)) => return (Outcome::Absent, None),
-        Err((call, errno)) => return (Outcome::errno(errno_name(errno), call), None),
+        Err((call, errno)) => return (Outcome::errno(reported(errno), call), None),
     };
     judge_content(&content, belongs_to, expect)
 }
@@ -298,27 +298,29 @@ fn describe(metadata: &fs::Metadata, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use propagation_model::Class;
+
     use super::*;
 
     fn marker(generation: u64, nonce: &str) -> Marker {
         Marker { started: "t".into(), generation, nonce: nonce.into() }
     }
 
-    fn class(access: Answer<Vec<u8>>, mount: Option<&MountView>) -> String {
+    fn class(access: Answer<Vec<u8>>, mount: Option<&MountView>) -> Class {
         class_with(access, mount, &["other"])
     }
 
-    fn class_with(access: Answer<Vec<u8>>, mount: Option<&MountView>, names: &[&str]) -> String {
+    fn class_with(access: Answer<Vec<u8>>, mount: Option<&MountView>, names: &[&str]) -> Class {
         let names = || Ok(names.iter().map(|&name| name.to_owned()).collect());
-        judge(access, mount, (Some("/"), &[marker(2, "new")]), names).0.class().to_owned()
+        judge(access, mount, (Some("/"), &[marker(2, "new")]), names).0.class()
     }
 
     #[test]
     fn only_the_nonce_of_the_generation_is_fresh() {
-        assert_eq!(class(Ok(marker(2, "new").render().into_bytes()), None), "ok");
-        assert_eq!(class(Ok(marker(1, "old").render().into_bytes()), None), "wrong_content");
-        assert_eq!(class(Ok(marker(2, "other").render().into_bytes()), None), "wrong_content");
-        assert_eq!(class(Ok(Vec::new()), None), "wrong_content");
+        assert_eq!(class(Ok(marker(2, "new").render().into_bytes()), None), Class::Ok);
+        assert_eq!(class(Ok(marker(1, "old").render().into_bytes()), None), Class::WrongContent);
+        assert_eq!(class(Ok(marker(2, "other").render().into_bytes()), None), Class::WrongContent);
+        assert_eq!(class(Ok(Vec::new()), None), Class::WrongContent);
     }
 
     #[test]
@@ -341,9 +343,12 @@ mod tests {
             master: None,
         };
         const FUSE: &str = crate::fuse_mount::FS_TYPE;
-        assert_eq!(class(Err(("open", Errno::ENOENT)), Some(&mount)), "wrong_content");
-        assert_eq!(class_with(Err(("open", Errno::ENOENT)), Some(&mount), &[]), "empty");
-        assert_eq!(class(Err(("open", Errno::ENOENT)), None), "absent");
-        assert_eq!(class(Err(("open", Errno::ENOTCONN)), Some(&mount)), "ENOTCONN");
+        assert_eq!(class(Err(("open", Errno::ENOENT)), Some(&mount)), Class::WrongContent);
+        assert_eq!(class_with(Err(("open", Errno::ENOENT)), Some(&mount), &[]), Class::Empty);
+        assert_eq!(class(Err(("open", Errno::ENOENT)), None), Class::Absent);
+        assert_eq!(
+            class(Err(("open", Errno::ENOTCONN)), Some(&mount)),
+            reported(Errno::ENOTCONN).into()
+        );
     }
 }

@@ -14,7 +14,7 @@ use propagation_core::journal::HostChange;
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::observation::{Access, Outcome};
 use propagation_core::plan::{Looks, Role, User, WorkloadSpec};
-use propagation_core::program::StartRefused;
+use propagation_core::program::{RefusalKind, StartRefused};
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
 use propagation_core::report::time::WaitedOn;
 use propagation_core::{Error, ErrorKind, RunId};
@@ -192,7 +192,6 @@ impl Shared {
             directory: self.node.plan.directory_of(spec),
             user: spec.user(),
             watches: self.node.plan.looks == Looks::All,
-            program: true,
             replicas: spec.replicas,
             marker: marker.clone(),
             marker_ms: self.node.plan.deadlines.marker_ms,
@@ -316,13 +315,13 @@ impl Shared {
             error = self.pods.disturbance() => Err(error),
             error = self.tasks.ending() => Err(error),
             error = self.node.connection.given_up() => Err(error),
-            () = suspicious => Ok(Err(StartRefused {
-                text: format!(
+            () = suspicious => Ok(Err(StartRefused::of(
+                RefusalKind::Hangs,
+                format!(
                     "the runtime does not get past the volume's source {:?}: looking at it hangs",
                     spec.paths(&self.node.plan.bridge).source
                 ),
-                errno: Some("hang".into()),
-            })),
+            ))),
             refused = impatient => {
                 tracing::debug!(container, after = ?began.elapsed(), "a program did not arrive");
                 refused.map_or_else(|| Err(self.too_late(spec, pods, began.elapsed())), |r| Ok(Err(r)))
@@ -333,7 +332,8 @@ impl Shared {
     /// Whether what the runtime has refused a source for is still so, as far as a look can tell.
     async fn is_so_still(&self, spec: &WorkloadSpec, refusal: &StartRefused) -> bool {
         let seen = self.look_at_source(spec).await;
-        refusal.errno.is_none()
+        let of_the_source = refusal.errno.is_some() && refusal.kind != RefusalKind::NotPermitted;
+        !of_the_source
             || seen.is_none_or(|seen| matches!(seen, Outcome::Errno { .. } | Outcome::Hang { .. }))
     }
 
@@ -433,7 +433,7 @@ impl Shared {
 fn secret() -> Result<String, Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
-        Error::new(ErrorKind::Environment, "draw random numbers", error.to_string())
+        Error::from_source(ErrorKind::Environment, "draw random numbers", error)
     })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -82,7 +82,6 @@ fn container_spec(
         directory: plan.directory_of(spec),
         user: spec.user(),
         watches: plan.looks == Looks::All,
-        program: true,
         replicas: spec.replicas,
         marker: marker.clone(),
         marker_ms: plan.deadlines.marker_ms,

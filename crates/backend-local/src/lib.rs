@@ -31,7 +31,7 @@ use std::fs::OpenOptions;
 
 use async_trait::async_trait;
 use propagation_core::plan::{Action, Step};
-use propagation_core::{Backend, Error, Node, Plan, Run};
+use propagation_core::{Backend, Capabilities, Error, Node, Plan, Run};
 
 pub use clean::{Leftover, Removed, leftovers, remove};
 pub use facts::host_facts;
@@ -52,7 +52,7 @@ impl LocalBackend {
 }
 
 /// Why no producer of a scenario can mount. The five phases say it themselves, with what to do.
-fn device_refuses(plan: &Plan) -> Option<String> {
+fn device_missing(plan: &Plan) -> Option<String> {
     let phase = |step: &Step| matches!(step.action, Action::Phase(_));
     if plan.steps.iter().any(phase) || plan.producer().is_none() {
         return None;
@@ -67,11 +67,15 @@ impl Backend for LocalBackend {
         "local"
     }
 
-    fn refuses(&self, plan: &Plan) -> Option<String> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all()
+    }
+
+    fn missing(&self, plan: &Plan) -> Option<String> {
         if let Some(program) = programs::missing(plan) {
             return Some(format!("{program} is not installed on this machine"));
         }
-        runtime::refuses(plan).or_else(|| device_refuses(plan))
+        runtime::missing(plan).or_else(|| device_missing(plan))
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

@@ -224,7 +224,6 @@ fn spec() -> ContainerSpec {
         tools: false,
         directory: "/".into(),
         user: User::default(),
-        program: true,
         replicas: 1,
         marker: Marker { started: "now".into(), generation: 1, nonce: "n0nce".into() },
         marker_ms: 60_000,

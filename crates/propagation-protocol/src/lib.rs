@@ -28,7 +28,8 @@ use propagation_model::plan::{
     BindSpec, Fault, FuseSpec, NodeSpec, Propagation, Role, Stale, User,
 };
 use propagation_model::program::{
-    Attach, Attached, Executed, LoadReport, ProgramState, Refusal, StartRefused,
+    Attach, Attached, Executed, LoadReport, ProgramState, Refusal, RefusalKind, Refused,
+    StartRefused,
 };
 
 /// Version of the messages; both sides must have the same.
@@ -98,8 +99,6 @@ pub struct ContainerSpec {
     pub user: User,
     /// Whether a consumer's program looks by itself, whenever something happens.
     pub watches: bool,
-    /// Whether its program runs (the first replica) or it is a mount view only.
-    pub program: bool,
     /// How many equal mount views are made; each has an observer's place of its own.
     pub replicas: u32,
     /// What a producer serves.
@@ -360,8 +359,8 @@ pub enum Reply {
 /// A failure of the agent's own work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// [`ErrorKind`] by name.
-    pub kind: String,
+    /// What kind of thing went wrong.
+    pub kind: ErrorKind,
     /// What was attempted.
     pub operation: String,
     /// Why it did not work.
@@ -374,15 +373,30 @@ pub struct Failure {
     pub refusal: Option<Refusal>,
 }
 
+impl Failure {
+    /// The refusal that it is, when what was asked is something that kernel, runtime or daemon may refuse. What
+    /// the machine has run out of is no refusal, and neither is what the agent could not do.
+    ///
+    /// # Errors
+    /// Itself, when it is none.
+    pub fn refused(self) -> Result<Refused, Self> {
+        let exhausted = self.refusal.is_some_and(|it| it.kind == RefusalKind::NoRoom);
+        match self.kind {
+            ErrorKind::Environment | ErrorKind::Timeout if !exhausted => {
+                let Self { operation, reason, refusal, fix, .. } = self;
+                Ok(Refused { operation, reason, refusal, fix })
+            }
+            _ => Err(self),
+        }
+    }
+}
+
 impl From<Failure> for propagation_model::Error {
     fn from(failure: Failure) -> Self {
-        let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
-        let mut error = Self::new(kind, failure.operation, failure.reason);
-        if let Some(fix) = failure.fix {
-            error = error.with_fix(fix);
-        }
-        match failure.refusal {
-            Some(refusal) => error.with_refusal(refusal),
+        let errno = failure.refusal.and_then(|refusal| refusal.errno);
+        let error = Self::new(failure.kind, failure.operation, failure.reason).with_errno(errno);
+        match failure.fix {
+            Some(fix) => error.with_fix(fix),
             None => error,
         }
     }

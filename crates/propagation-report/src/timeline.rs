@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::words::{MOST_LINES, duration};
+use propagation_model::Errno;
 use propagation_model::observation::{Actor, Observation, Outcome, Via};
 use propagation_model::plan::{Repair, Role};
 use propagation_model::report::{Deed, Report};
@@ -34,9 +35,7 @@ impl State {
         match outcome {
             Outcome::Ok => Some(Self::Ok),
             Outcome::Absent | Outcome::Empty => Some(Self::Empty),
-            Outcome::Errno { name, .. } if name == "ENOTCONN" || name == "ESTALE" => {
-                Some(Self::Stale)
-            }
+            Outcome::Errno { errno: Errno::ENOTCONN | Errno::ESTALE, .. } => Some(Self::Stale),
             Outcome::Errno { .. } => Some(Self::Error),
             Outcome::Hang { .. } => Some(Self::Hang),
             Outcome::WrongContent { .. } | Outcome::Lower => Some(Self::Wrong),

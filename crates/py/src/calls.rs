@@ -204,7 +204,7 @@ impl Calls {
     /// Starts a workload, given as JSON.
     fn start(&self, py: Python<'_>, spec: &str) -> PyResult<Job> {
         let read = |error: serde_json::Error| {
-            Error::new(ErrorKind::Internal, "read a workload", error.to_string())
+            Error::from_source(ErrorKind::Internal, "read a workload", error)
         };
         let value = serde_json::from_str(spec).map_err(read).or_raise(py)?;
         let spec: WorkloadSpec = scenario::part("start a workload", value).or_raise(py)?;

@@ -46,7 +46,7 @@ pub(crate) fn status_object(py: Python<'_>, status: Status) -> PyResult<Bound<'_
         mounted_at_us: status.mounted_at_us,
         failure: status.failure,
         seen: status.seen.map(seen).transpose()?,
-        held: status.held.map(|held| held.class().to_owned()),
+        held: status.held.map(|held| held.class().to_string()),
     };
     Ok(Bound::new(py, object)?.into_any())
 }
@@ -96,16 +96,16 @@ impl Action {
                 }
                 Done::Status(Box::new(status))
             }
-            Self::Inject(fault) => Done::Evidence(workload.inject(&fault).await?),
+            Self::Inject(fault) => Done::Evidence(workload.inject(&fault).await??),
             Self::Restart { marker, restart } => match workload.restart(&marker, restart).await? {
                 Ok(()) => Done::Nothing,
                 Err(refusal) => Done::Refused(refusal),
             },
             Self::HandOver(marker) => {
-                workload.hand_over(&marker).await?;
+                workload.hand_over(&marker).await??;
                 Done::Nothing
             }
-            Self::Attach(how) => Done::Attached(workload.attach(how).await?),
+            Self::Attach(how) => Done::Attached(workload.attach(how).await??),
             Self::Log => Done::Lines(workload.log().await?),
             Self::Stop => {
                 workload.stop().await?;
@@ -130,7 +130,7 @@ impl Done {
 
 /// The exception for a refusal of the runtime.
 pub(crate) fn refused(py: Python<'_>, refusal: &StartRefused) -> PyErr {
-    let parts = (refusal.text.as_str(), refusal.errno.as_deref());
+    let parts = (refusal.text.as_str(), refusal.errno.map(|errno| errno.to_string()));
     let class = py.import("propagation._errors").and_then(|m| m.getattr("StartRefusedError"));
     match class.and_then(|class| class.call1(parts)) {
         Ok(exception) => PyErr::from_value(exception),

@@ -124,7 +124,7 @@ impl Server {
             let ran = run_program::run_after(command, &BTreeMap::new(), deadline_ms, enter);
             ran.map(|executed| (executed, watched))
         });
-        let killed = || ProgramState::Signaled { signal: "SIGKILL".into() };
+        let killed = || ProgramState::Signaled { signal: propagation_model::Signal::SIGKILL };
         let executed = match ran {
             // Its pid namespace was gone before the program was in it.
             Err(Errno::ENOENT | Errno::ESRCH) if init.is_some() => {

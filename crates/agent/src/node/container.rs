@@ -12,7 +12,7 @@ use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, chdir};
 use propagation_model::plan::{BindSpec, NodeSpec, Propagation};
-use propagation_model::program::StartRefused;
+use propagation_model::program::{RefusalKind, StartRefused};
 use propagation_protocol::{Bind, ContainerSpec};
 
 use super::host_path;
@@ -21,7 +21,7 @@ use super::root::DISK;
 use super::rootfs;
 use super::sub_path::{self, SUB_PATHS};
 use super::view::{View, carries, enter_user_namespace, finished};
-use crate::failure::{errno_name, go_errno_text};
+use crate::failure::{go_errno_text, reported};
 use crate::mounts::{
     Proc, bind as bind_alone, bind_recursive, errno_of, flag_of, make_directory,
     pivot_into_current_directory, propagate, propagate_recursive, read_only, remount_read_only,
@@ -82,10 +82,7 @@ pub(super) fn create(
 }
 
 pub(super) fn refused(operation: &str, errno: Errno) -> StartRefused {
-    StartRefused {
-        text: format!("{operation}: {}", go_errno_text(errno)),
-        errno: Some(errno_name(errno)),
-    }
+    StartRefused::with(reported(errno), format!("{operation}: {}", go_errno_text(errno)))
 }
 
 /// The volume that is experimented with: with a subPath it is the kubelet's own bind.
@@ -125,19 +122,18 @@ fn check_covering(bind: &Bind, proc: &Proc) -> Result<(), StartRefused> {
     let source = fs::canonicalize(&bind.source).map_err(|e| {
         refused(&format!("failed to resolve symlink {:?}", bind.source), errno_of(&e))
     })?;
-    let table = proc.mount_table().map_err(|failure| StartRefused {
-        text: format!("{}: {}", failure.operation, failure.reason),
-        errno: None,
+    let table = proc.mount_table().map_err(|failure| {
+        let text = format!("{}: {}", failure.operation, failure.reason);
+        StartRefused::of(RefusalKind::Other, text)
     })?;
     let Some(mount) = table.covering(&MountPath::from(source.as_path())) else {
         return Ok(());
     };
     let Err(words) = carries(mount.propagation(), bind.propagation) else { return Ok(()) };
     let mount_point = mount.mount_point.to_string_lossy();
-    Err(StartRefused {
-        text: format!("path {:?} is mounted on {mount_point:?} but it is not {words}", bind.source),
-        errno: None,
-    })
+    let text =
+        format!("path {:?} is mounted on {mount_point:?} but it is not {words}", bind.source);
+    Err(StartRefused::of(RefusalKind::NotShared, text))
 }
 
 fn build(

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::server::{Progress, Server};
 use crate::child::Child;
-use crate::failure::{errno_name, system};
+use crate::failure::{reported, system};
 use crate::look::judge_content;
 use crate::sys::{in_ms, now_ns};
 use crate::user::become_user;
@@ -175,7 +175,7 @@ fn read(kept: &mut Option<OwnedFd>, asked: &Asked) -> Seen {
     let mut read = read;
     let (outcome, generation) = match read() {
         Ok(content) => judge_content(&content, asked.belongs_to.as_deref(), &asked.expect),
-        Err((call, errno)) => (Outcome::errno(errno_name(errno), call), None),
+        Err((call, errno)) => (Outcome::errno(reported(errno), call), None),
     };
     let at_ns = now_ns();
     Seen { uid: 0, at_ns, took_ns: at_ns - started, outcome, generation, mount: None }

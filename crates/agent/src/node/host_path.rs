@@ -6,10 +6,10 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as 
 
 use nix::errno::Errno;
 use propagation_model::plan::HostPathType;
-use propagation_model::program::StartRefused;
+use propagation_model::program::{RefusalKind, StartRefused};
 use propagation_protocol::Bind;
 
-use crate::failure::{errno_name, go_errno_text};
+use crate::failure::{go_errno_text, reported};
 use crate::mounts::errno_of;
 
 /// Checks the source of a volume that has a type, and makes it where the type says so.
@@ -28,7 +28,10 @@ pub(super) fn check(volume: &Bind) -> Result<(), StartRefused> {
     let refused = |text: String, errno: Option<Errno>| {
         let volume = "volume";
         let text = format!("MountVolume.SetUp failed for volume {volume:?} : {text}");
-        Err(StartRefused { text, errno: errno.map(errno_name) })
+        Err(match errno {
+            Some(errno) => StartRefused::with(reported(errno), text),
+            None => StartRefused::of(RefusalKind::Other, text),
+        })
     };
     if let Some(made) = made {
         return made.or_else(|(words, errno)| {

@@ -159,7 +159,8 @@ fn make_device(source: &Path, target: &Path) -> bool {
 
 /// Where the program of an OCI runtime is on the node: by its own name, by which it may go.
 pub(super) fn runtime_on_node(runtime: &RuntimeSpec) -> PathBuf {
-    let name = Path::new(&runtime.engine).file_name().unwrap_or_default();
+    let engine = runtime.engine.to_string();
+    let name = Path::new(&engine).file_name().unwrap_or_default();
     Path::new(DISK).join("runtime").join(name)
 }
 
@@ -177,7 +178,7 @@ impl HostRuntime {
         if runtime.is_builtin() {
             return Ok(None);
         }
-        let program = File::open(&runtime.engine).map_err(|e| {
+        let program = File::open(runtime.engine.to_string()).map_err(|e| {
             system(format!("build the node: open {}", runtime.engine), errno_of(&e))
         })?;
         Ok(Some(Self { program, target: runtime_on_node(runtime) }))

@@ -235,7 +235,7 @@ impl Server {
             let (pid, news) = match status {
                 WaitStatus::Exited(pid, code) => (pid, News::Ended(ProgramState::Exited { code })),
                 WaitStatus::Signaled(pid, signal, _) => {
-                    let signal = signal.as_str().into();
+                    let signal = propagation_model::Signal::from_number(signal as i32);
                     (pid, News::Ended(ProgramState::Signaled { signal }))
                 }
                 WaitStatus::Stopped(pid, _) => (pid, News::Stopped),
@@ -429,7 +429,7 @@ fn poll_call(
     now: u64,
 ) -> Progress {
     let failed = |reason: &str| {
-        Progress::Finished(Err(failure(ErrorKind::Environment, operation, reason, None)))
+        Progress::Finished(Err(failure(ErrorKind::Internal, operation, reason, None)))
     };
     if child.pipe.fill(false).is_err() {
         return failed("its child is out of reach");

@@ -10,8 +10,8 @@ mod tests;
 
 use async_trait::async_trait;
 
-use crate::act::{self, Done};
-use crate::context::RunContext;
+use crate::act;
+use crate::context::{Done, RunContext};
 use crate::error::Error;
 use crate::phase::{self, Phase};
 use crate::plan::{Action, Plan, Step};

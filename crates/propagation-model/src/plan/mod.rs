@@ -6,12 +6,13 @@ mod expect;
 mod fault;
 mod fuse;
 mod node;
+mod placeholder;
 mod repair;
+mod requires;
 mod step;
 mod step_problems;
 mod user;
 mod validate;
-mod words;
 mod workload;
 
 use std::time::Duration;
@@ -19,10 +20,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use bind::{BindSpec, HostPathType};
-pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
-pub use fault::{Fault, Operation, PerOperation};
+pub use expect::{Aspect, Device, Expected, Subject};
+pub use fault::{Fault, FaultKind, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
-pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
+pub use node::{BridgeState, Covering, Engine, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use repair::Repair;
 pub use step::{Action, Names, PhaseName, Step};
 use step_problems::step_problems;
@@ -240,9 +241,10 @@ impl Plan {
         let path = spec.path_on_node(&self.bridge);
         let inside = self.with_role(Role::Producer).filter_map(|producer| {
             let below = path.strip_prefix(producer.path_on_node(&self.bridge).as_str())?;
-            below.starts_with('/').then_some(below)
+            (below.is_empty() || below.starts_with('/')).then_some(below)
         });
-        inside.min_by_key(|below| below.len()).unwrap_or("/").to_owned()
+        let nearest = inside.min_by_key(|below| below.len()).unwrap_or_default();
+        if nearest.is_empty() { "/".to_owned() } else { nearest.to_owned() }
     }
 
     /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.

@@ -8,7 +8,19 @@ use crate::program::Attach;
 
 /// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet. The
 /// phase `recovery` climbs the rungs of [`Repair::LADDER`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Repair {
     /// Nothing is done: whoever recovers does so by himself.
@@ -47,6 +59,23 @@ pub enum Repair {
 }
 
 impl Repair {
+    /// All repairs.
+    pub const ALL: [Self; 13] = [
+        Self::Wait,
+        Self::UnmountMount,
+        Self::LazyUnmountMount,
+        Self::MountOnTop,
+        Self::Remount,
+        Self::RebindHost,
+        Self::RebindHostDeduplicated,
+        Self::RebindConsumer,
+        Self::ReconnectConsumer,
+        Self::HandOver,
+        Self::LivenessProbe,
+        Self::RestartConsumer,
+        Self::RecreateConsumer,
+    ];
+
     /// What the phase `recovery` tries, from the smallest to the largest.
     pub const LADDER: [Self; 5] = [
         Self::Wait,

@@ -1,13 +1,13 @@
 //! Whether the steps of a plan make sense for those who take part.
 
-use super::expect::{Aspect, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
+use super::expect::{Aspect, Expected, Subject};
 use super::fault::Fault;
+use super::placeholder;
 use super::repair::Repair;
 use super::step::{Action, Names, PhaseName, Step};
 use super::validate::Problem;
-use super::words::SIGNALS;
 use super::{Plan, Role, Volume, WorkloadSpec};
-use crate::errno::Errno;
+use crate::class::Class;
 use crate::suggest::nearest;
 
 /// The most steps that are done, repetitions counted.
@@ -96,7 +96,17 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
             let fix = "write a program and its arguments: [umount, --lazy, \"{mountpoint}\"]";
             Some(Problem::new(format!("{at}.run"), reason, fix))
         }
-        Action::Execute { inside, .. } => actor_problem(plan, &format!("{at}.in"), inside, false),
+        Action::Execute { inside, command } => {
+            actor_problem(plan, &format!("{at}.in"), inside, false).or_else(|| {
+                command.iter().enumerate().find_map(|(index, word)| {
+                    placeholder::misspelt(
+                        &format!("{at}.run[{index}]"),
+                        word,
+                        &placeholder::OF_STEPS,
+                    )
+                })
+            })
+        }
         Action::Wait(_) if step.expect.is_empty() => Some(Problem::new(
             format!("{at}.wait_ms"),
             "no expectation to wait for",
@@ -212,7 +222,8 @@ fn in_words(roles: &[Role]) -> String {
 /// step itself did.
 fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Problem> {
     let fixed = ["node", "runtime"];
-    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == "run") {
+    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == Subject::RUN)
+    {
         return None;
     }
     let known = plan.workloads.iter().map(|workload| workload.name.as_str());
@@ -226,7 +237,7 @@ fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Pr
 
 /// What is expected of the wrong subject.
 fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
-    if subject.actor != "run" {
+    if !subject.is_run() {
         return expected.exit.map(|_| "exit");
     }
     [
@@ -256,47 +267,26 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
     if let Some(problem) = actor_problem(plan, &at, &subject.actor, true) {
         return Some(problem);
     }
-    if let Some(word) = expected.outcome.iter().find(|word| !is_outcome(word)) {
-        let known = || OUTCOME_WORDS.into_iter().chain(Errno::names()).chain(SIGNALS);
-        let near = nearest(word, known()).or_else(|| nearest(&word.to_uppercase(), known()));
-        let hint = match near {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("use an errno such as ENOTCONN, or {}", OUTCOME_WORDS.join(", ")),
-        };
-        return Some(Problem::new(at, format!("unknown outcome {word:?}"), hint));
-    }
-    if let Some(word) = expected.errno.as_ref().filter(|word| word.parse::<Errno>().is_err()) {
-        let hint = match nearest(word, Errno::names()) {
-            Some(near) => format!("did you mean {near}?"),
-            None => "use the name of an errno, such as ENOTCONN".into(),
-        };
-        return Some(Problem::new(at, format!("unknown errno {word:?}"), hint));
-    }
     if let Some(path) = expected.mounts_at.keys().find(|path| !path.starts_with('/')) {
         let fix = "write the path as the actor sees it";
         return Some(Problem::new(at, format!("{path:?} is not an absolute path"), fix));
-    }
-    if let Some(word) = &expected.propagation
-        && !PROPAGATION_WORDS.contains(&word.as_str())
-    {
-        let hint = match nearest(word, PROPAGATION_WORDS) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("use one of {}", PROPAGATION_WORDS.join("; ")),
-        };
-        return Some(Problem::new(at, format!("unknown propagation {word:?}"), hint));
     }
     if let Some(root) = expected.root.as_ref().filter(|root| !root.starts_with('/')) {
         let reason = format!("root {root:?} is not an absolute path");
         let fix = "write a directory of the mounted filesystem, such as / or /sub";
         return Some(Problem::new(at, reason, fix));
     }
+    if expected.outcome.contains(&Class::Gone) {
+        let reason = "gone is what a cell of the matrix shows when nobody is there to look";
+        return Some(Problem::new(at, reason, "use exited, or create_error"));
+    }
     if let Some(key) = misplaced(&subject, expected) {
-        let (reason, fix) = match subject.actor.as_str() {
-            "run" => (
+        let (reason, fix) = match subject.is_run() {
+            true => (
                 format!("{key} does not apply to `run`"),
                 "use outcome, text or exit; for mounts name an actor",
             ),
-            _ => (
+            false => (
                 format!(
                     "{key} is the exit code of what the step ran, and not of {}",
                     subject.actor

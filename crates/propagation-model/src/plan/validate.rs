@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::bounds::{bound_problems, time_problem};
+use super::placeholder;
 use super::{
     Action, BindSpec, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
@@ -76,7 +77,6 @@ impl Plan {
         problems.extend(self.name_problem());
         problems.extend(self.cause_problem());
         problems.extend(self.bridge_problem());
-        problems.extend(self.engine_problem());
         let mut names = BTreeSet::new();
         for (index, workload) in self.workloads.iter().enumerate() {
             let at = format!("workloads[{index}]");
@@ -172,18 +172,6 @@ impl Plan {
             ));
         }
         None
-    }
-
-    fn engine_problem(&self) -> Option<Problem> {
-        let engine = &self.node.runtime.engine;
-        let known = ["builtin", "runc", "crun"];
-        (!known.contains(&engine.as_str()) && !engine.starts_with('/')).then(|| {
-            Problem::new(
-                "node.runtime.engine",
-                format!("unknown runtime {engine:?}"),
-                "use builtin, runc, crun, or the absolute path of an OCI runtime",
-            )
-        })
     }
 
     fn bridge_problem(&self) -> Option<Problem> {
@@ -359,15 +347,17 @@ impl Plan {
                 "write the value here; with `run --with-secrets` reports hold the values too",
             ));
         }
-        let empty = fuse.prepare.iter().position(Vec::is_empty);
-        empty.map(|index| {
-            let reason = "no program given";
-            Problem::new(
+        if let Some(index) = fuse.prepare.iter().position(Vec::is_empty) {
+            return Some(Problem::new(
                 format!("{at}.prepare[{index}]"),
-                reason,
+                "no program given",
                 "write a program and its arguments",
-            )
-        })
+            ));
+        }
+        let of_commands = fuse.command.iter().enumerate();
+        let mut of_commands =
+            of_commands.map(|(index, word)| (format!("{at}.command[{index}]"), word));
+        of_commands.find_map(|(at, word)| placeholder::misspelt(&at, word, &placeholder::OF_FUSE))
     }
 
     /// Puts the paths of the node in the place of `{bridge}` and `{mountpoint}`.

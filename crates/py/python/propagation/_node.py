@@ -54,8 +54,8 @@ class _Base:
         return self._calls.plan
 
     @property
-    def capabilities(self) -> dict[str, bool]:
-        """What can be asked of the node."""
+    def capabilities(self) -> dict[str, list[str]]:
+        """What can be asked of the node: `faults`, `repairs`, `accesses` and other `features`."""
         return self._calls.capabilities
 
     def check(

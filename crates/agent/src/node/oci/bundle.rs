@@ -172,7 +172,6 @@ mod tests {
             directory: "/".into(),
             user: User::default(),
             watches: true,
-            program: true,
             replicas: 1,
             marker,
             marker_ms: 1,

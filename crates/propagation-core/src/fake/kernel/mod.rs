@@ -65,6 +65,14 @@ pub(super) struct Place {
     pub(super) directory: String,
 }
 
+/// A mount that is nowhere yet.
+#[derive(Debug)]
+pub(super) struct Copy {
+    superblock: u32,
+    directory: String,
+    groups: Groups,
+}
+
 /// All superblocks and mounts of the machine.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
@@ -190,6 +198,18 @@ impl Kernel {
                 Groups { peer: Some(peer), ..original }
             }
         }
+    }
+
+    /// A copy of the mount at a path, as a volume of a mode has it; it is mounted nowhere yet.
+    pub(super) fn copy_of(
+        &mut self,
+        (namespace, path): (Namespace, &str),
+        mode: Propagation,
+    ) -> Option<Copy> {
+        let place = self.walk(namespace, path)?;
+        let original = self.mounts.get(&place.mount)?.groups;
+        let groups = self.volume_groups(original, mode, false);
+        Some(Copy { superblock: place.superblock, directory: place.directory, groups })
     }
 
     /// Makes the mount that a path lies on shared, a slave, or private.
