@@ -1,6 +1,8 @@
 //! The list of all scenario files in the README of the library, with how many causes are found as named.
 #![allow(clippy::print_stdout)] // the figures are what the test is for
 
+#![allow(clippy::print_stderr)] // a test says what it found
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -30,9 +32,9 @@ pub(crate) fn the_library_is_listed_and_explained() -> TestResult {
     for (report, cause) in named.iter().filter(|one| !found(one)) {
         let first = report.diagnosis.first().map_or("no cause", |first| &first.id);
         let name = report.plan.name.as_deref().unwrap_or_default();
-        println!("{name}: {} is named, {first} is first", cause.ids().join(" or "));
+        eprintln!("{name}: {} is named, {first} is first", cause.ids().join(" or "));
     }
-    println!("first causes as named: {right} of {}", named.len());
+    eprintln!("first causes as named: {right} of {}", named.len());
 
     let files = super::files();
     let plans: Vec<(String, Plan)> = files
