@@ -154,6 +154,19 @@ impl Node for RecordedNode {
         self.recording.of("unmount on the host", self.inner.unmount(lazy)).await
     }
 
+    async fn publish(&self, path: &str) -> Result<(), Error> {
+        self.recording.of(format!("publish {path}"), self.inner.publish(path)).await
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<(), Error> {
+        self.recording.of(format!("unpublish {path}"), self.inner.unpublish(path)).await
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        let what = format!("close the descriptor of {actor}");
+        self.recording.of(what, self.inner.let_go(actor)).await
+    }
+
     async fn execute(
         &self,
         actor: &Actor,

@@ -70,14 +70,63 @@ pub(crate) fn proc(target: &Path) -> Result<(), Errno> {
 
 /// Makes everything below `target` read-only.
 pub(crate) fn read_only(target: &Path) -> Result<(), Errno> {
-    let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    crate::sys::set_read_only(&path, true)
+    set_read_only(target, true)
 }
 
 /// Makes everything below `target` writable, as far as its filesystems are.
 pub(crate) fn writable(target: &Path) -> Result<(), Errno> {
+    set_read_only(target, false)
+}
+
+fn set_read_only(target: &Path, is_read_only: bool) -> Result<(), Errno> {
     let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    crate::sys::set_read_only(&path, false)
+    match crate::sys::set_read_only(&path, is_read_only) {
+        // Before Linux 5.12 there is no call for a whole tree of mounts.
+        Err(Errno::ENOSYS) => remount_each(target, is_read_only),
+        result => result,
+    }
+}
+
+/// Remounts each mount at and below `target`; the flags that it has beside are kept. Where the mount table
+/// cannot be read, in a process that its /proc does not show, it is the mount at `target` alone.
+fn remount_each(target: &Path, is_read_only: bool) -> Result<(), Errno> {
+    let target = fs::canonicalize(target).map_err(|error| errno_of(&error))?;
+    let wanted = |mut flags: MsFlags| {
+        flags.set(MsFlags::MS_RDONLY, is_read_only);
+        flags
+    };
+    let Ok(table) = fs::read("/proc/self/mountinfo") else {
+        let held = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        return remount(&target, wanted(held));
+    };
+    let table = MountTable::parse(&table).map_err(|_| Errno::EINVAL)?;
+    let tree = MountPath::new(target.as_os_str().as_bytes());
+    let mut remounted = false;
+    for entry in table.iter().filter(|entry| entry.mount_point.starts_with(&tree)) {
+        let flags = wanted(flags_of(&entry.mount_options));
+        match remount(&entry.mount_point.to_path_buf(), flags) {
+            // What another mount lies over cannot be reached, by nobody else either.
+            Err(Errno::EINVAL | Errno::ENOENT) if entry.mount_point != tree => {}
+            result => result?,
+        }
+        remounted = true;
+    }
+    if remounted { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// The flags of a mount, from their words in mountinfo.
+pub(crate) fn flags_of(mount_options: &str) -> MsFlags {
+    let flag = |word| match word {
+        "ro" => MsFlags::MS_RDONLY,
+        "nosuid" => MsFlags::MS_NOSUID,
+        "nodev" => MsFlags::MS_NODEV,
+        "noexec" => MsFlags::MS_NOEXEC,
+        "noatime" => MsFlags::MS_NOATIME,
+        "nodiratime" => MsFlags::MS_NODIRATIME,
+        "relatime" => MsFlags::MS_RELATIME,
+        _ => MsFlags::empty(),
+    };
+    mount_options.split(',').map(flag).collect()
 }
 
 /// Makes the mount at `target` read-only, and nothing below it.

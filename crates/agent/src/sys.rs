@@ -73,11 +73,20 @@ pub(crate) unsafe fn close_from(first: RawFd) {
 
 /// Marks every descriptor from `first` on to be closed at the next exec.
 pub(crate) fn close_on_exec_from(first: RawFd) {
-    let first = libc::c_uint::try_from(first).unwrap_or(3);
+    let number = libc::c_uint::try_from(first).unwrap_or(3);
     // SAFETY: CLOSE_RANGE_CLOEXEC only sets a flag on descriptors.
-    unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let all = Errno::result(unsafe {
+        libc::syscall(libc::SYS_close_range, number, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    });
+    // Before Linux 5.11 the flag is set on one after the other.
+    if all.is_err() {
+        let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let numbers = open.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
+        for number in numbers.filter(|number| *number >= first) {
+            // SAFETY: F_SETFD only sets a flag on the descriptor, if it is one.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
 }
 
 /// Duplicates `descriptor` onto the number `target`, and keeps that number open at exec.

@@ -67,6 +67,7 @@ fn of_steps(steps: &[Step]) -> Option<String> {
              the pods' image"
                 .into(),
         ),
+        Action::Reopen(_) => Some("nobody keeps a descriptor in a pod from outside".into()),
         Action::Publish(_) | Action::Unpublish(_) => {
             Some("a driver publishes volumes on a cluster, and the run has none".into())
         }

@@ -7,7 +7,7 @@ use libtest_mimic::{Completion, Failed};
 pub const REQUIRE: &str = "PROPAGATION_REQUIRE";
 
 /// The words that the tests and lints of this workspace know, the Python ones included. `all` is every one.
-pub const KNOWN: [&str; 20] = [
+pub const KNOWN: [&str; 22] = [
     "all",
     "fake",
     "local",
@@ -20,6 +20,8 @@ pub const KNOWN: [&str; 20] = [
     "runc",
     "crun",
     "scenario",
+    "kernels",
+    "runtimes",
     "chromium",
     "graphviz",
     "xmllint",

@@ -166,6 +166,17 @@ pub trait Node: Send + Sync {
         Err(not_published(path))
     }
 
+    /// Closes the descriptor that has been opened and kept from an actor, if there is one; the next look by
+    /// [`Access::Held`] opens another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where none is kept; when the actor is unknown.
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        let operation = format!("close the descriptor of {actor}");
+        Err(Error::new(ErrorKind::Unsupported, operation, "none is kept on this node")
+            .with_fix("use a simulated node"))
+    }
+
     /// Runs a program in the mount namespace of an actor, to its end; when `deadline` passes it is
     /// killed. The first 64 KiB of what it prints are kept.
     ///

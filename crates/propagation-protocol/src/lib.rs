@@ -236,6 +236,11 @@ pub enum Call {
         /// Where.
         path: String,
     },
+    /// Close the descriptor that is kept from a place.
+    LetGo {
+        /// Which.
+        place: Place,
+    },
     /// Unmount a path on which it was published, and remove it.
     Unpublish {
         /// Where.

@@ -8,17 +8,17 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use propagation_model::plan::Propagation;
 
-use crate::mounts::{flag_of, propagate, remount};
+use crate::mounts::{flag_of, flags_of, propagate, remount};
 use crate::sys::{MountAttributes, set_attributes_of};
 
-/// A flag of a mount: its word in mountinfo, its bit for mount_setattr(2), its bit for mount(2).
-const FLAGS: [(&str, u64, MsFlags); 6] = [
-    ("ro", 0x01, MsFlags::MS_RDONLY),
-    ("nosuid", 0x02, MsFlags::MS_NOSUID),
-    ("nodev", 0x04, MsFlags::MS_NODEV),
-    ("noexec", 0x08, MsFlags::MS_NOEXEC),
-    ("noatime", 0x10, MsFlags::MS_NOATIME),
-    ("nodiratime", 0x80, MsFlags::MS_NODIRATIME),
+/// A flag of a mount: its word in mountinfo, and its bit for mount_setattr(2).
+const FLAGS: [(&str, u64); 6] = [
+    ("ro", 0x01),
+    ("nosuid", 0x02),
+    ("nodev", 0x04),
+    ("noexec", 0x08),
+    ("noatime", 0x10),
+    ("nodiratime", 0x80),
 ];
 
 /// The bits of mount_setattr(2) that are one number: when a read changes the time of access. `relatime`
@@ -70,9 +70,7 @@ impl Attributes {
     /// Gives them to the mount at a path of the current namespace, on every kernel.
     pub(super) fn give_at(&self, path: &Path) -> Result<(), Errno> {
         if let Some(flags) = &self.flags {
-            let has = |word: &str| flags.split(',').any(|flag| flag == word);
-            let flags = FLAGS.iter().filter(|(word, ..)| has(word)).map(|(.., flag)| *flag);
-            remount(path, flags.collect())?;
+            remount(path, flags_of(flags))?;
         }
         self.propagation.iter().try_for_each(|propagation| propagate(path, *propagation))
     }
@@ -82,8 +80,8 @@ impl Attributes {
 fn change_of(flags: &str) -> MountAttributes {
     let has = |word: &str| flags.split(',').any(|flag| flag == word);
     let bits = |there: bool| {
-        let fits = FLAGS.iter().filter(|(word, ..)| has(word) == there);
-        fits.fold(0, |bits, (_, bit, _)| bits | bit)
+        let fits = FLAGS.iter().filter(|(word, _)| has(word) == there);
+        fits.fold(0, |bits, (_, bit)| bits | bit)
     };
     let access_time = if has("relatime") || has("noatime") { 0 } else { STRICT_ACCESS_TIME };
     MountAttributes {

@@ -285,6 +285,12 @@ impl Server {
                 let result = self.mounts(&places);
                 return self.answer(id, result);
             }
+            Call::LetGo { place } => {
+                if let Some(holder) = self.holders.remove(&place) {
+                    holder.end();
+                }
+                return self.answer(id, Ok(Reply::Done));
+            }
             Call::Keep => {
                 let kept = self.outside.ask(&Ask::Keep);
                 self.keep = kept.is_ok();

@@ -42,6 +42,7 @@ pub(crate) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Don
         }
         Action::Publish(names) => publish(context, names, Deed::Publish).await,
         Action::Unpublish(names) => publish(context, names, Deed::Unpublish).await,
+        Action::Reopen(names) => reopen(context, names).await,
         Action::Fault(fault) => inject(context, fault, step.on.as_ref()).await,
         Action::Repair(how) => repair(context, *how, step.on.as_ref(), step.stale).await,
         Action::Execute { command, inside } => execute(context, command, inside).await,
@@ -203,6 +204,14 @@ async fn publish(context: &mut RunContext<'_>, names: &Names, deed: Deed) -> Res
     let done = done_or(words);
     context.end_act(act, proof, &done);
     Ok(done)
+}
+
+/// Lets workloads close what they hold; the look that follows opens it anew.
+async fn reopen(context: &mut RunContext<'_>, names: &Names) -> Result<Done, Error> {
+    for spec in specs(context, Some(names), |spec| context.runs(&spec.name)) {
+        context.let_go(&Actor::workload(spec.name)).await?;
+    }
+    Ok(Done::Ok)
 }
 
 /// Restarts workloads, each to its end before the next. A producer begins a new generation.

@@ -203,6 +203,10 @@ fn not_modelled(plan: &Plan) -> Option<&'static str> {
             uses(&plan.steps, |a| matches!(a, Action::Publish(_) | Action::Unpublish(_))),
             "published volumes",
         ),
+        (
+            uses(&plan.steps, |a| matches!(a, Action::Reopen(_))),
+            "descriptors that are opened again",
+        ),
     ]
     .into_iter()
     .find_map(|(there, what)| there.then_some(what))

@@ -61,6 +61,7 @@ fn word(action: &Action) -> &'static str {
         Action::Recreate(_) => "recreate",
         Action::Publish(_) => "publish",
         Action::Unpublish(_) => "unpublish",
+        Action::Reopen(_) => "reopen",
         Action::Fault(_) => "fault",
         Action::Repair(_) => "repair",
         Action::Execute { .. } => "run",

@@ -125,6 +125,9 @@ pub enum Action {
     Publish(Names),
     /// Unmounts those paths and removes them.
     Unpublish(Names),
+    /// Lets workloads close the descriptors that they hold, so that the next look opens the marker of that
+    /// moment: `held` is of that generation from then on.
+    Reopen(Names),
     /// Does a fault to a workload.
     Fault(Fault),
     /// Does a repair.
@@ -202,6 +205,9 @@ struct StepFile {
     /// Unmounts those paths and removes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     unpublish: Option<Names>,
+    /// Lets these workloads close the descriptors that they hold; the next look opens new ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reopen: Option<Names>,
     /// Does a fault, by default to the first producer.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<Fault>,
@@ -252,6 +258,7 @@ impl TryFrom<StepFile> for Step {
         actions.extend(file.recreate.map(|names| ("recreate", Action::Recreate(names))));
         actions.extend(file.publish.map(|names| ("publish", Action::Publish(names))));
         actions.extend(file.unpublish.map(|names| ("unpublish", Action::Unpublish(names))));
+        actions.extend(file.reopen.map(|names| ("reopen", Action::Reopen(names))));
         actions.extend(file.fault.map(|fault| ("fault", Action::Fault(fault))));
         actions.extend(file.repair.map(|repair| ("repair", Action::Repair(repair))));
         let inside = file.inside.clone();
@@ -269,7 +276,7 @@ impl TryFrom<StepFile> for Step {
             }),
         );
         let verbs: Vec<&str> = actions.iter().map(|(verb, _)| *verb).collect();
-        const ALL: &str = "phase, start, stop, restart, recreate, publish, unpublish, fault, repair, run, observe, \
+        const ALL: &str = "phase, start, stop, restart, recreate, publish, unpublish, reopen, fault, repair, run, observe, \
                            wait_ms, pause_ms or repeat";
         if verbs.len() > 1 {
             return Err(format!("a step does one thing, this one has {}", verbs.join(" and ")));
@@ -304,6 +311,7 @@ impl From<Step> for StepFile {
             Action::Recreate(names) => file.recreate = Some(names),
             Action::Publish(names) => file.publish = Some(names),
             Action::Unpublish(names) => file.unpublish = Some(names),
+            Action::Reopen(names) => file.reopen = Some(names),
             Action::Fault(fault) => file.fault = Some(fault),
             Action::Repair(repair) => file.repair = Some(repair),
             Action::Execute { command, inside } => {

@@ -88,6 +88,7 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
         Action::Unpublish(who) => {
             names("unpublish", who).or_else(|| unpublishable(plan, &format!("{at}.unpublish"), who))
         }
+        Action::Reopen(who) => names("reopen", who),
         Action::Fault(fault) => fault_problem(plan, at, step, fault),
         Action::Repair(repair) => repair_problem(plan, at, step, *repair),
         Action::Execute { command, .. } if command.is_empty() => {
