@@ -2,13 +2,22 @@
 
 CARGO ?= cargo
 
-.PHONY: test lint bench docs fuzz fuzz-smoke tools
+.PHONY: test test-kernels test-runtimes lint bench docs fuzz fuzz-smoke tools
 
 # Builds and runs all tests. Installs what they need when it may (root on Debian) and says what; otherwise
 # what is not there is named, skipped and counted. Makes namespaces and FUSE mounts of its own and removes
 # them; changes nothing else.
 test: tools
 	scripts/test
+
+# The same on the kernels that Debian has, each in an emulated guest; SERIES="6.1 newest" for some of them.
+# Installs qemu-system-x86 and kmod when it may.
+test-kernels: tools
+	scripts/test-kernels $(SERIES)
+
+# The scenario library with every OCI runtime that Debian has.
+test-runtimes: tools
+	scripts/test-runtimes
 
 # Formatting, clippy, documentation, licences, advisories, dependency directions, shell scripts, Python.
 lint:
@@ -25,7 +34,7 @@ docs:
 
 # Every target on changed seeds for some seconds, as `make test` does too; under libFuzzer a minute each.
 fuzz-smoke:
-	$(CARGO) test --release --package propagation-fuzz-targets
+	$(CARGO) test --package propagation-fuzz-targets
 fuzz:
 	scripts/fuzz
 

@@ -18,7 +18,7 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{Fault, WorkloadSpec};
-use propagation_core::program::{Executed, LoadReport, StartRefused};
+use propagation_core::program::{Attach, Attached, Executed, LoadReport, Refused, StartRefused};
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::workload::{Restart, Until, WorkloadStatus};
@@ -68,8 +68,12 @@ impl<B: Backend> Backend for Recorder<B> {
         self.inner.name()
     }
 
-    fn refuses(&self, plan: &Plan) -> Option<String> {
-        self.inner.refuses(plan)
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn missing(&self, plan: &Plan) -> Option<String> {
+        self.inner.missing(plan)
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {
@@ -146,12 +150,24 @@ impl Node for RecordedNode {
         self.recording.of(what, self.inner.mount_tables(actors)).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
         self.recording.of("re-bind on the host", self.inner.rebind_host(deduplicate)).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
         self.recording.of("unmount on the host", self.inner.unmount(lazy)).await
+    }
+
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        self.recording.of(format!("publish at {path}"), self.inner.publish(path)).await
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        self.recording.of(format!("unpublish at {path}"), self.inner.unpublish(path)).await
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        self.recording.of(format!("let go in {actor}"), self.inner.let_go(actor)).await
     }
 
     async fn execute(
@@ -159,7 +175,7 @@ impl Node for RecordedNode {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         let what = format!("run {command:?} in {actor}");
         self.recording.of(what, self.inner.execute(actor, command, deadline)).await
     }
@@ -201,7 +217,7 @@ impl Workload for RecordedWorkload {
         self.recording.of(what, self.inner.wait(until, deadline)).await
     }
 
-    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         let what = format!("{} ({fault})", self.named("fault on"));
         self.recording.of(what, self.inner.inject(fault)).await
     }
@@ -215,7 +231,7 @@ impl Workload for RecordedWorkload {
         self.recording.of(what, self.inner.restart(marker, restart)).await
     }
 
-    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
         self.recording.of(self.named("hand over"), self.inner.hand_over(marker)).await
     }
 
@@ -223,8 +239,9 @@ impl Workload for RecordedWorkload {
         self.recording.of(self.named("load of"), self.inner.load()).await
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
-        self.recording.of(self.named("re-bind in"), self.inner.rebind()).await
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        let what = format!("{} ({how:?})", self.named("attach"));
+        self.recording.of(what, self.inner.attach(how)).await
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {

@@ -7,7 +7,7 @@
 
 use async_trait::async_trait;
 use propagation_core::fake::FakeBackend;
-use propagation_core::node::Target;
+use propagation_core::node::Look;
 use propagation_core::observation::Actor;
 use propagation_core::phase::{self, Phase};
 use propagation_core::plan::Role;
@@ -37,7 +37,7 @@ impl Phase for Performance {
         let mut took_us = Vec::with_capacity(self.reads * actors.len());
         let mut failed = 0;
         for _ in 0..self.reads {
-            for observation in context.observe(&actors, Target::Fuse, &[0]).await? {
+            for observation in context.observe(&actors, &Look::default().as_users(&[0])).await? {
                 took_us.push(observation.took_us);
                 failed += usize::from(!observation.outcome.is_ok());
             }

@@ -19,7 +19,7 @@ mod linux {
     use propagation_benches::table::{Table, heading, milliseconds};
     use propagation_benches::{options, run_floor};
     use propagation_core::observation::{Actor, Via};
-    use propagation_core::{Plan, Report, Runner, VerdictOutcome};
+    use propagation_core::{Class, Errno, Plan, Report, Runner, VerdictOutcome};
 
     /// What is measured: from what to what, which run of a report tells, and which of the floor's
     /// numbers belongs to it.
@@ -106,7 +106,7 @@ mod linux {
         let consumers = report.plan.with_role(propagation_core::plan::Role::Consumer);
         let own: Vec<Actor> = consumers.map(|spec| Actor::workload(&spec.name)).collect();
         let notices = report.timeline.iter().filter(|seen| {
-            let broken = seen.outcome.class() == "ENOTCONN";
+            let broken = seen.outcome.class() == Class::Errno(Errno::ENOTCONN);
             broken && seen.via == Via::Watch && own.contains(&seen.actor)
         });
         let at_us: Vec<u64> = notices.map(|seen| seen.at_us).collect();

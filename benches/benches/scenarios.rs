@@ -184,9 +184,9 @@ mod linux {
         app.wait(Until::SeesGeneration(1), within).await?;
         // What was met until here, by readers that came before the mount was there, does not count.
         app.load().await?;
-        producer.inject(&Fault::Kill).await?;
+        producer.inject(&Fault::Kill).await??;
         let killed = Instant::now();
-        producer.hand_over(&marker(2)).await?;
+        producer.hand_over(&marker(2)).await??;
         producer.wait(Until::Mounted, within).await?;
         let serves_ms = killed.elapsed().as_secs_f64() * 1e3;
         app.wait(Until::SeesGeneration(2), within).await?;

@@ -28,6 +28,7 @@ use crate::mounts::Proc;
 use crate::reporter::{Reporter, timestamp};
 use crate::sys::{in_ms, now_ns};
 use crate::watch::MountWatch;
+use propagation_model::Class;
 
 /// How often it looks without having heard anything: what a hung daemon, or a lower filesystem
 /// that changes silently, is found by.
@@ -38,6 +39,8 @@ const PERIOD_NS: u64 = 1_000_000_000;
 pub struct Consumer {
     /// Where the FUSE mount is or will be.
     pub mountpoint: String,
+    /// The directory of the producer's filesystem whose marker it is to find there; any if none.
+    pub directory: Option<String>,
     /// How long it waits for the marker, in milliseconds.
     pub marker_ms: u64,
     /// How long one look may take, in milliseconds.
@@ -55,9 +58,11 @@ struct Looked {
 }
 
 /// One look, with the names and the content for the log when they are wanted.
-fn look_once(proc: &Proc, mountpoint: &str, with_content: bool) -> Looked {
-    let uid = Uid::effective().as_raw();
-    let seen = look(proc, Spot::in_mount(mountpoint, MARKER_FILE), Access::Read, uid, &[]);
+fn look_once(proc: &Proc, consumer: &Consumer, with_content: bool) -> Looked {
+    let mountpoint = consumer.mountpoint.as_str();
+    let belongs_to = consumer.directory.as_deref();
+    let spot = Spot { belongs_to, ..Spot::in_mount(mountpoint, MARKER_FILE) };
+    let seen = look(proc, spot, Access::Read, None, &[]);
     let (mut names, mut content) = (Vec::new(), Vec::new());
     if with_content && seen.outcome.is_ok() {
         names = listing(mountpoint);
@@ -115,7 +120,7 @@ struct Watching<'a> {
     look_until: Option<u64>,
     look_again: bool,
     holder: Option<Child>,
-    last: Option<(String, Option<u64>)>,
+    last: Option<(Class, Option<u64>)>,
 }
 
 impl<'a> Watching<'a> {
@@ -171,9 +176,9 @@ impl<'a> Watching<'a> {
     /// ended.
     fn start_look(&mut self, now: u64) -> Result<(), Errno> {
         if self.looker.is_none() {
-            let (proc, mountpoint) = (&self.proc, self.consumer.mountpoint.as_str());
+            let (proc, consumer) = (&self.proc, self.consumer);
             self.looker =
-                Some(Child::serve(|with_content: bool| look_once(proc, mountpoint, with_content))?);
+                Some(Child::serve(|with_content: bool| look_once(proc, consumer, with_content))?);
         }
         if let Some(looker) = &self.looker {
             looker.pipe.send(&(self.stage != Stage::Ready))?;
@@ -200,8 +205,8 @@ impl<'a> Watching<'a> {
             self.reporter.log_line(ConsumerLine::NeverAppeared { seconds: &seconds });
             self.reporter.log_line(ConsumerLine::FinalContents { mountpoint });
             // The directory may be a dead mount by now: only a look that ended tells.
-            let class = self.last.as_ref().map_or("nothing was seen", |(class, _)| class.as_str());
-            self.reporter.log_line(ConsumerLine::LastSeen { class });
+            let class = self.last.map_or("nothing was seen".into(), |(class, _)| class.to_string());
+            self.reporter.log_line(ConsumerLine::LastSeen { class: &class });
         }
         if self.look_until.is_some_and(|until| now >= until) {
             if let Some(looker) = self.looker.take() {
@@ -323,9 +328,9 @@ impl<'a> Watching<'a> {
     fn saw(&mut self, looked: Looked) {
         let Looked { seen, listing, content } = looked;
         let ok = seen.outcome.is_ok();
-        let now = (seen.outcome.class().to_owned(), seen.generation);
+        let now = (seen.outcome.class(), seen.generation);
         let new = self.last.as_ref() != Some(&now);
-        let was_ok = self.last.as_ref().is_some_and(|(class, _)| class == "ok");
+        let was_ok = self.last.as_ref().is_some_and(|(class, _)| *class == Class::Ok);
         self.last = Some(now);
         if ok && self.stage != Stage::Ready {
             self.stage = Stage::Ready;

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use mountinfo::{MountPath, MountTable};
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
@@ -15,9 +14,9 @@ use nix::unistd::Uid;
 use propagation_model::facts::{FuseConf, FuseDevice, HostFacts, PathState};
 use propagation_protocol::Reply;
 
-use crate::failure::errno_name;
+use crate::failure::reported;
 use crate::fuse_mount::FUSERMOUNT3;
-use crate::mounts::{Proc, errno_of};
+use crate::mounts::{Proc, covering, errno_of};
 use crate::sys::now_ns;
 
 /// Facts of the node that the calling process sees, for a bridge at `bridge`.
@@ -44,10 +43,11 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         fusermount: first_existing(&["/usr/bin/fusermount", "/bin/fusermount"]),
         fuse_conf: fuse_conf("/etc/fuse.conf"),
         bridge: path_state(Path::new(bridge)),
-        covering_mount: proc.mount_table().ok().and_then(|table| covering(&table, bridge)),
+        covering_mount: covering(proc, bridge),
         lsm: lsm(),
         cgroup: cgroup().into(),
         fanotify_mount_events: crate::watch::has_fanotify(),
+        kernel: crate::kernel::features(&name(|n| n.release())),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default(),
         max_mnt_namespaces: read_number("/proc/sys/user/max_mnt_namespaces"),
         runtime: None,
@@ -102,14 +102,10 @@ fn stat(proc: &Proc, pid: &str) -> Option<String> {
     text.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
 }
 
-fn covering(table: &MountTable, bridge: &str) -> Option<mountinfo::MountEntry> {
-    table.covering(&MountPath::from(bridge)).cloned()
-}
-
 fn fuse_device() -> FuseDevice {
     match open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(_) => FuseDevice::Usable,
-        Err(errno) => FuseDevice::Unusable { errno: errno_name(errno) },
+        Err(errno) => FuseDevice::Unusable { errno: reported(errno) },
     }
 }
 
@@ -141,7 +137,7 @@ fn path_state(path: &Path) -> PathState {
             let errno = errno_of(&error);
             return match errno {
                 nix::errno::Errno::ENOENT => PathState::Missing,
-                errno => PathState::Error { errno: errno_name(errno) },
+                errno => PathState::Error { errno: reported(errno) },
             };
         }
     };
@@ -219,7 +215,7 @@ mod tests {
         assert!(matches!(path_state(&file), PathState::Other { what } if what == "a regular file"));
         assert!(matches!(path_state(&link), PathState::Other { what } if what.contains("link to")));
         assert!(
-            matches!(path_state(&file.join("x")), PathState::Error { errno } if errno == "ENOTDIR")
+            matches!(path_state(&file.join("x")), PathState::Error { errno } if errno == propagation_model::Errno::ENOTDIR)
         );
         fs::remove_dir_all(&directory).expect("clean up");
     }

@@ -2,11 +2,17 @@
 
 use nix::errno::Errno;
 use propagation_model::ErrorKind;
+use propagation_model::program::{Refusal, RefusalKind};
 use propagation_protocol::Failure;
 
 /// The symbolic name of an errno: `ENOTCONN`.
 pub(crate) fn errno_name(errno: Errno) -> String {
     format!("{errno:?}")
+}
+
+/// The errno as reports have it.
+pub(crate) fn reported(errno: Errno) -> propagation_model::Errno {
+    propagation_model::Errno::from_number(errno as i32)
 }
 
 /// The text of an errno with its name: `Transport endpoint is not connected (ENOTCONN)`.
@@ -44,10 +50,14 @@ pub(crate) fn go_errno_text(errno: Errno) -> String {
 /// A failure of the machine: `operation` gave `errno`.
 pub(crate) fn system(operation: impl Into<String>, errno: Errno) -> Failure {
     Failure {
-        kind: ErrorKind::Environment.as_str().into(),
+        kind: ErrorKind::Environment,
         operation: operation.into(),
         reason: errno_text(errno),
         fix: fix_for(errno).map(Into::into),
+        refusal: Some(Refusal {
+            kind: RefusalKind::of(reported(errno)),
+            errno: Some(reported(errno)),
+        }),
     }
 }
 
@@ -58,12 +68,8 @@ pub(crate) fn failure(
     reason: impl Into<String>,
     fix: Option<&str>,
 ) -> Failure {
-    Failure {
-        kind: kind.as_str().into(),
-        operation: operation.into(),
-        reason: reason.into(),
-        fix: fix.map(Into::into),
-    }
+    let fix = fix.map(Into::into);
+    Failure { kind, operation: operation.into(), reason: reason.into(), fix, refusal: None }
 }
 
 /// What to do about an errno where it means the same whatever was attempted.

@@ -17,7 +17,7 @@ use propagation_model::observation::Outcome;
 use propagation_protocol::Seen;
 
 use crate::child::Child;
-use crate::failure::errno_name;
+use crate::failure::reported;
 use crate::pipe::Pipe;
 use crate::sys::now_ns;
 
@@ -33,7 +33,7 @@ fn hold(mountpoint: &str, pipe: &Pipe) {
         Ok(file) => file,
         Err(errno) => {
             // The mount has ended between the consumer's look and this: news all the same.
-            let outcome = Outcome::errno(errno_name(errno), "open");
+            let outcome = Outcome::errno(reported(errno), "open");
             let _ = pipe.send(&seen(started, outcome, None));
             return;
         }
@@ -59,7 +59,7 @@ fn hold(mountpoint: &str, pipe: &Pipe) {
                 let marker = Marker::parse(&content[..length]);
                 (Outcome::Ok, marker.map(|marker| marker.generation))
             }
-            Err(errno) => (Outcome::errno(errno_name(errno), "read"), None),
+            Err(errno) => (Outcome::errno(reported(errno), "read"), None),
         };
         let ended = !outcome.is_ok();
         if pipe.send(&seen(started, outcome, generation)).is_err() || ended {

@@ -19,6 +19,7 @@ mod fuse_fs;
 mod fuse_mount;
 mod holder;
 pub mod host;
+mod kernel;
 mod liveness;
 mod load;
 mod look;
@@ -26,15 +27,19 @@ pub mod measure;
 pub mod mirror;
 mod mounts;
 pub mod node;
+#[cfg(test)]
+mod own_mounts;
 mod pipe;
 pub mod probe;
 mod producer;
+mod publish;
 mod reporter;
 mod run_program;
 mod supervisor;
 mod sys;
 mod take_over;
 mod turn;
+mod user;
 mod watch;
 
 pub use consumer::Consumer;

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use propagation_model::marker::{MARKER_FILE, Marker};
 use propagation_model::program::LoadReport;
 
-use crate::failure::errno_name;
+use crate::failure::reported;
 use crate::mounts::errno_of;
 use crate::sys::{Fork, exit_now, fork, keep_only, now_ns};
 
@@ -125,7 +125,7 @@ impl Load {
             report.failed += failed;
             if failed > 0 {
                 let errno = i32::try_from(account.last_errno).unwrap_or_default();
-                report.last_errno = Some(errno_name(Errno::from_raw(errno)));
+                report.last_errno = Some(reported(Errno::from_raw(errno)));
             }
             let going_on = match account.began_ns {
                 0 => 0,

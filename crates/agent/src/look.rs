@@ -8,16 +8,18 @@ use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::Uid;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
-use propagation_protocol::Seen;
+use propagation_model::plan::User;
+use propagation_protocol::{Look, Seen};
 
 use crate::child::Child;
-use crate::failure::errno_name;
+use crate::failure::{errno_name, reported};
 use crate::liveness::dead_on_the_way;
 use crate::mounts::{Proc, errno_of};
 use crate::sys::now_ns;
+use crate::user::become_user;
 
 /// The longest marker that is read, in bytes.
 const MARKER_BYTES: usize = 4096;
@@ -37,26 +39,39 @@ pub(crate) struct Spot<'a> {
     pub(crate) file: &'a str,
     /// Where the mount that is looked for has its mount point.
     pub(crate) mount_point: &'a str,
+    /// The directory of the filesystem whose marker is to be found; any if none.
+    pub(crate) belongs_to: Option<&'a str>,
 }
 
 impl<'a> Spot<'a> {
     /// A file of a mount.
     pub(crate) fn in_mount(mountpoint: &'a str, file: &'a str) -> Self {
-        Self { directory: mountpoint, file, mount_point: mountpoint }
+        Self { directory: mountpoint, file, mount_point: mountpoint, belongs_to: None }
+    }
+
+    /// Where a look is to be taken.
+    pub(crate) fn of(look: &'a Look) -> Self {
+        Self {
+            directory: &look.directory,
+            file: &look.file,
+            mount_point: &look.mount_point,
+            belongs_to: look.belongs_to.as_deref(),
+        }
     }
 }
 
-/// Looks at a spot of the current namespace as `uid`. Any other marker than those of `expect` is
+/// Looks at a spot of the current namespace as a user, or as what the process is. Any other marker than those of `expect` is
 /// `wrong_content`; where none is expected, every whole marker is `ok`.
 pub(crate) fn look(
     proc: &Proc,
     spot: Spot<'_>,
     access: Access,
-    uid: u32,
+    user: Option<&User>,
     expect: &[Marker],
 ) -> Seen {
-    if uid != Uid::effective().as_raw() {
-        return look_as(proc, spot, access, uid, expect);
+    let uid = Uid::effective().as_raw();
+    if let Some(user) = user.filter(|user| **user != User::plain(uid)) {
+        return look_as(proc, spot, access, user, expect);
     }
     let started = now_ns();
     let table = proc.mount_table().ok();
@@ -64,7 +79,7 @@ pub(crate) fn look(
     let mount = table.as_ref().and_then(|table| table.at(&path).map(MountView::from));
     if table.is_some_and(|table| dead_on_the_way(&table, &path)) {
         // What every access gives; it is not made, because it would detach what is mounted further in.
-        let (at_ns, outcome) = (now_ns(), Outcome::errno(errno_name(Errno::ENOTCONN), "statfs"));
+        let (at_ns, outcome) = (now_ns(), Outcome::errno(reported(Errno::ENOTCONN), "statfs"));
         return Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation: None, mount };
     }
     let directory = Path::new(spot.directory);
@@ -73,7 +88,7 @@ pub(crate) fn look(
         match access {
             Access::Read | Access::Held => {
                 let content = read(&directory.join(spot.file));
-                judge(content, mount, expect, || names(directory))
+                judge(content, mount, (spot.belongs_to, expect), || names(directory))
             }
             Access::List => (judge_names(names(directory), spot.file, mount), None),
             Access::Stat => (judge_call("stat", stat(directory), mount), None),
@@ -87,19 +102,20 @@ pub(crate) fn look(
 
 /// The same as another user: in a process that is that user in every respect. FUSE compares the real, the
 /// effective and the saved ids (`fuse_allow_current_process`), and nobody comes back from there.
-fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: &[Marker]) -> Seen {
+fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, user: &User, expect: &[Marker]) -> Seen {
+    let uid = user.uid;
     let skipped = |errno: Errno| {
         let reason = format!("cannot become uid {uid}: {}", errno_name(errno));
         let (outcome, generation, mount) = (Outcome::Skipped { reason }, None, None);
         Seen { uid, at_ns: now_ns(), took_ns: 0, outcome, generation, mount }
     };
     let looked = Child::start(|pipe| {
-        let seen = match become_user(uid) {
+        let seen = match become_user(user) {
             Ok(()) => {
                 // It goes with the process that waits for it, should the look hang. A change of the
                 // effective id takes this back, so it comes after.
                 let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-                look(proc, spot, access, uid, expect)
+                look(proc, spot, access, None, expect)
             }
             Err(errno) => skipped(errno),
         };
@@ -111,15 +127,6 @@ fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: &[Mark
         seen?.ok_or(Errno::ECHILD)
     });
     looked.unwrap_or_else(skipped)
-}
-
-/// The calling process goes on as another user, for good.
-pub(crate) fn become_user(uid: u32) -> Result<(), Errno> {
-    // Where setgroups(2) is denied (a user namespace without newuidmap) there are no others.
-    let _ = setgroups(&[]);
-    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
-    setresgid(group, group, group)?;
-    setresuid(user, user, user)
 }
 
 /// What an access gave, or the call that failed.
@@ -175,7 +182,7 @@ fn judge_call(call: &str, result: Answer<()>, mount: Option<&MountView>) -> Outc
     match result {
         Ok(()) if is_fuse(mount) => Outcome::Ok,
         Ok(()) | Err((_, Errno::ENOENT)) => Outcome::Absent,
-        Err((_, errno)) => Outcome::errno(errno_name(errno), call),
+        Err((_, errno)) => Outcome::errno(reported(errno), call),
     }
 }
 
@@ -184,7 +191,7 @@ fn judge_write(result: Answer<()>, mount: Option<&MountView>) -> Outcome {
         Ok(()) if is_fuse(mount) => Outcome::Ok,
         Ok(()) => Outcome::Lower,
         Err((_, Errno::ENOENT)) if !is_fuse(mount) => Outcome::Absent,
-        Err((call, errno)) => Outcome::errno(errno_name(errno), call),
+        Err((call, errno)) => Outcome::errno(reported(errno), call),
     }
 }
 
@@ -193,7 +200,7 @@ fn judge_names(result: Answer<Vec<String>>, file: &str, mount: Option<&MountView
         Ok(names) if names.iter().any(|name| name == file) => Outcome::Ok,
         Ok(names) if is_fuse(mount) => without_marker(&names),
         Ok(_) | Err((_, Errno::ENOENT)) => Outcome::Absent,
-        Err((call, errno)) => Outcome::errno(errno_name(errno), call),
+        Err((call, errno)) => Outcome::errno(reported(errno), call),
     }
 }
 
@@ -211,7 +218,7 @@ fn without_marker(names: &[String]) -> Outcome {
 fn judge(
     access: Answer<Vec<u8>>,
     mount: Option<&MountView>,
-    expect: &[Marker],
+    (belongs_to, expect): (Option<&str>, &[Marker]),
     names: impl FnOnce() -> Answer<Vec<String>>,
 ) -> (Outcome, Option<u64>) {
     let content = match access {
@@ -229,18 +236,26 @@ fn judge(
             return (outcome, None);
         }
         Err((_, Errno::ENOENT)) => return (Outcome::Absent, None),
-        Err((call, errno)) => return (Outcome::errno(errno_name(errno), call), None),
+        Err((call, errno)) => return (Outcome::errno(reported(errno), call), None),
     };
-    judge_content(&content, expect)
+    judge_content(&content, belongs_to, expect)
 }
 
-/// Whether what was read is the marker that is expected.
-pub(crate) fn judge_content(content: &[u8], expect: &[Marker]) -> (Outcome, Option<u64>) {
+/// Whether what was read is the marker that is expected, of the directory that it is to belong to.
+pub(crate) fn judge_content(
+    content: &[u8],
+    belongs_to: Option<&str>,
+    expect: &[Marker],
+) -> (Outcome, Option<u64>) {
     let wrong = |detail: String| Outcome::WrongContent { detail };
     let Some(marker) = Marker::parse(content) else {
         return (wrong(format!("{} bytes that are not a marker", content.len())), None);
     };
     let generation = Some(marker.generation);
+    let found = Marker::directory_of(content);
+    if let Some(wanted) = belongs_to.filter(|wanted| *wanted != found) {
+        return (wrong(format!("the marker of the directory {found}, not {wanted}")), generation);
+    }
     match marker.differs_from(expect) {
         Some(detail) => (wrong(detail), generation),
         None => (Outcome::Ok, generation),
@@ -283,27 +298,38 @@ fn describe(metadata: &fs::Metadata, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use propagation_model::Class;
+
     use super::*;
 
     fn marker(generation: u64, nonce: &str) -> Marker {
         Marker { started: "t".into(), generation, nonce: nonce.into() }
     }
 
-    fn class(access: Answer<Vec<u8>>, mount: Option<&MountView>) -> String {
+    fn class(access: Answer<Vec<u8>>, mount: Option<&MountView>) -> Class {
         class_with(access, mount, &["other"])
     }
 
-    fn class_with(access: Answer<Vec<u8>>, mount: Option<&MountView>, names: &[&str]) -> String {
+    fn class_with(access: Answer<Vec<u8>>, mount: Option<&MountView>, names: &[&str]) -> Class {
         let names = || Ok(names.iter().map(|&name| name.to_owned()).collect());
-        judge(access, mount, &[marker(2, "new")], names).0.class().to_owned()
+        judge(access, mount, (Some("/"), &[marker(2, "new")]), names).0.class()
     }
 
     #[test]
     fn only_the_nonce_of_the_generation_is_fresh() {
-        assert_eq!(class(Ok(marker(2, "new").render().into_bytes()), None), "ok");
-        assert_eq!(class(Ok(marker(1, "old").render().into_bytes()), None), "wrong_content");
-        assert_eq!(class(Ok(marker(2, "other").render().into_bytes()), None), "wrong_content");
-        assert_eq!(class(Ok(Vec::new()), None), "wrong_content");
+        assert_eq!(class(Ok(marker(2, "new").render().into_bytes()), None), Class::Ok);
+        assert_eq!(class(Ok(marker(1, "old").render().into_bytes()), None), Class::WrongContent);
+        assert_eq!(class(Ok(marker(2, "other").render().into_bytes()), None), Class::WrongContent);
+        assert_eq!(class(Ok(Vec::new()), None), Class::WrongContent);
+    }
+
+    #[test]
+    fn the_marker_of_another_directory_is_not_the_one_that_is_looked_for() {
+        let content = marker(2, "new").render_in("/sub");
+        let judge = |wanted| judge_content(content.as_bytes(), wanted, &[marker(2, "new")]).0;
+        assert_eq!((judge(Some("/sub")), judge(None)), (Outcome::Ok, Outcome::Ok));
+        let detail = "the marker of the directory /sub, not /".into();
+        assert_eq!(judge(Some("/")), Outcome::WrongContent { detail });
     }
 
     #[test]
@@ -317,9 +343,12 @@ mod tests {
             master: None,
         };
         const FUSE: &str = crate::fuse_mount::FS_TYPE;
-        assert_eq!(class(Err(("open", Errno::ENOENT)), Some(&mount)), "wrong_content");
-        assert_eq!(class_with(Err(("open", Errno::ENOENT)), Some(&mount), &[]), "empty");
-        assert_eq!(class(Err(("open", Errno::ENOENT)), None), "absent");
-        assert_eq!(class(Err(("open", Errno::ENOTCONN)), Some(&mount)), "ENOTCONN");
+        assert_eq!(class(Err(("open", Errno::ENOENT)), Some(&mount)), Class::WrongContent);
+        assert_eq!(class_with(Err(("open", Errno::ENOENT)), Some(&mount), &[]), Class::Empty);
+        assert_eq!(class(Err(("open", Errno::ENOENT)), None), Class::Absent);
+        assert_eq!(
+            class(Err(("open", Errno::ENOTCONN)), Some(&mount)),
+            reported(Errno::ENOTCONN).into()
+        );
     }
 }

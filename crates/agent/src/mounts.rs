@@ -3,11 +3,11 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use mountinfo::MountTable;
+use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -70,20 +70,73 @@ pub(crate) fn proc(target: &Path) -> Result<(), Errno> {
 
 /// Makes everything below `target` read-only.
 pub(crate) fn read_only(target: &Path) -> Result<(), Errno> {
-    let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    crate::sys::set_read_only(&path, true)
+    set_read_only(target, true)
 }
 
 /// Makes everything below `target` writable, as far as its filesystems are.
 pub(crate) fn writable(target: &Path) -> Result<(), Errno> {
+    set_read_only(target, false)
+}
+
+fn set_read_only(target: &Path, is_read_only: bool) -> Result<(), Errno> {
     let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    crate::sys::set_read_only(&path, false)
+    match crate::sys::set_read_only(&path, is_read_only) {
+        // Before Linux 5.12 there is no call for a whole tree of mounts.
+        Err(Errno::ENOSYS) => remount_each(target, is_read_only),
+        result => result,
+    }
+}
+
+/// Remounts each mount at and below `target`; the flags that it has beside are kept. Where the mount table
+/// cannot be read, in a process that its /proc does not show, it is the mount at `target` alone.
+fn remount_each(target: &Path, is_read_only: bool) -> Result<(), Errno> {
+    let target = fs::canonicalize(target).map_err(|error| errno_of(&error))?;
+    let wanted = |mut flags: MsFlags| {
+        flags.set(MsFlags::MS_RDONLY, is_read_only);
+        flags
+    };
+    let Ok(table) = fs::read("/proc/self/mountinfo") else {
+        let held = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        return remount(&target, wanted(held));
+    };
+    let table = MountTable::parse(&table).map_err(|_| Errno::EINVAL)?;
+    let tree = MountPath::new(target.as_os_str().as_bytes());
+    let mut remounted = false;
+    for entry in table.iter().filter(|entry| entry.mount_point.starts_with(&tree)) {
+        let flags = wanted(flags_of(&entry.mount_options));
+        match remount(&entry.mount_point.to_path_buf(), flags) {
+            // What another mount lies over cannot be reached, by nobody else either.
+            Err(Errno::EINVAL | Errno::ENOENT) if entry.mount_point != tree => {}
+            result => result?,
+        }
+        remounted = true;
+    }
+    if remounted { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// The flags of a mount, from their words in mountinfo.
+pub(crate) fn flags_of(mount_options: &str) -> MsFlags {
+    let flag = |word| match word {
+        "ro" => MsFlags::MS_RDONLY,
+        "nosuid" => MsFlags::MS_NOSUID,
+        "nodev" => MsFlags::MS_NODEV,
+        "noexec" => MsFlags::MS_NOEXEC,
+        "noatime" => MsFlags::MS_NOATIME,
+        "nodiratime" => MsFlags::MS_NODIRATIME,
+        "relatime" => MsFlags::MS_RELATIME,
+        _ => MsFlags::empty(),
+    };
+    mount_options.split(',').map(flag).collect()
 }
 
 /// Makes the mount at `target` read-only, and nothing below it.
 pub(crate) fn remount_read_only(target: &Path) -> Result<(), Errno> {
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(NONE, target, NONE, flags, NONE)
+    remount(target, MsFlags::MS_RDONLY)
+}
+
+/// Gives the mount at `target` alone these flags and no others.
+pub(crate) fn remount(target: &Path, flags: MsFlags) -> Result<(), Errno> {
+    mount(NONE, target, NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, NONE)
 }
 
 /// Takes the topmost mount at `target` off the tree, whether it is in use or dead.
@@ -94,14 +147,79 @@ pub(crate) fn unmount_lazily(target: &Path) -> Result<(), Errno> {
 /// Makes the current directory the root and drops the old root, as runc does.
 pub(crate) fn pivot_into_current_directory() -> Result<(), Errno> {
     let dot = Path::new(".");
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let old_root = open("/", flags, Mode::empty())?;
+    let old_root = open_directory("/")?;
     nix::unistd::pivot_root(dot, dot)?;
     // The old root now lies on top of the new one. Its unmounting must not travel to the host.
     nix::unistd::fchdir(&old_root)?;
     propagate_recursive(dot, MsFlags::MS_SLAVE)?;
     umount2(dot, MntFlags::MNT_DETACH)?;
     nix::unistd::chdir("/")
+}
+
+/// As [`pivot_into_current_directory`], also where the root cannot be exchanged: in a chroot, and on an
+/// initramfs, which stays under the new root.
+pub(crate) fn change_root() -> Result<(), Errno> {
+    match pivot_into_current_directory() {
+        Err(Errno::EINVAL) => {}
+        result => return result,
+    }
+    let here = open_directory(".")?;
+    enter_root_of_namespace()?;
+    nix::unistd::fchdir(&here)?;
+    match pivot_into_current_directory() {
+        Err(Errno::EINVAL) => {}
+        result => return result,
+    }
+    mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
+    nix::unistd::chroot(".")?;
+    nix::unistd::chdir("/")
+}
+
+/// Makes all mounts of the calling process's namespace private, also those that it does not see because it
+/// is in a chroot.
+pub(crate) fn make_all_private() -> Result<(), Errno> {
+    let all = || propagate_recursive(Path::new("/"), MsFlags::MS_PRIVATE);
+    match all() {
+        // The root is a directory, and no mount.
+        Err(Errno::EINVAL) => {}
+        result => return result,
+    }
+    outside_of_chroot(|_| all())?
+}
+
+/// The mount that covers a path, also where a chroot hides it: it is looked for from the root of the mount
+/// namespace, where that may be entered.
+pub(crate) fn covering(proc: &Proc, path: &str) -> Option<MountEntry> {
+    let own = proc.mount_table().ok()?;
+    own.covering(&MountPath::from(path)).cloned().or_else(|| {
+        let seen = outside_of_chroot(|root| {
+            let name = proc.link(&format!("thread-self/fd/{}", root.as_raw_fd())).ok()?;
+            let path = Path::new(&name).join(path.trim_start_matches('/'));
+            proc.mount_table().ok()?.covering(&MountPath::from(path.as_path())).cloned()
+        });
+        seen.ok()?
+    })
+}
+
+/// Does something in the root of the mount namespace, given the root that the process has, and comes back.
+fn outside_of_chroot<T>(work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
+    let root = open_directory("/")?;
+    enter_root_of_namespace()?;
+    let done = work(&root);
+    nix::unistd::fchdir(&root)?;
+    nix::unistd::chroot(".")?;
+    Ok(done)
+}
+
+/// Leaves a chroot: who enters a mount namespace, also his own, has its root.
+fn enter_root_of_namespace() -> Result<(), Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let own = open("/proc/thread-self/ns/mnt", flags, Mode::empty())?;
+    nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWNS)
+}
+
+fn open_directory(path: &str) -> Result<OwnedFd, Errno> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// A descriptor of /proc that stays valid whatever the current root becomes.
@@ -114,8 +232,7 @@ impl Proc {
     /// # Errors
     /// When there is none.
     pub fn open() -> Result<Self, Failure> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        open("/proc", flags, Mode::empty()).map(Self).map_err(|e| system("open /proc", e))
+        open_directory("/proc").map(Self).map_err(|e| system("open /proc", e))
     }
 
     /// Opens a file of the calling thread, such as `mountinfo` or `ns/mnt`.

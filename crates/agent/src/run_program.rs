@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 use propagation_model::program::{Executed, PATH, ProgramState};
 
@@ -171,9 +171,8 @@ fn state_of(status: ExitStatus) -> ProgramState {
     match (status.code(), status.signal()) {
         (Some(code), _) => ProgramState::Exited { code },
         (None, signal) => {
-            let signal = signal.and_then(|number| Signal::try_from(number).ok());
-            let name = signal.map_or("a signal", Signal::as_str);
-            ProgramState::Signaled { signal: name.into() }
+            let signal = propagation_model::Signal::from_number(signal.unwrap_or_default());
+            ProgramState::Signaled { signal }
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn for_architecture(architecture: &str) -> Result<&'static [u8], Erro
 /// The agent as it travels through the API server.
 pub(crate) fn compressed(agent: &[u8]) -> Result<Vec<u8>, Error> {
     let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Internal, "compress the agent", error.to_string())
+        Error::from_source(ErrorKind::Internal, "compress the agent", error)
     };
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(agent).map_err(failed)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kube::Client;
 use propagation_core::report::Cleanup;
-use propagation_core::{Backend, Error, ErrorKind, Node, Plan, Run};
+use propagation_core::{Backend, Capabilities, Error, ErrorKind, Node, Plan, Run};
 use tokio::sync::{RwLock, oneshot};
 
 use crate::clean::{self, Leftover};
@@ -105,8 +105,13 @@ impl Backend for K8sBackend {
         "k8s"
     }
 
-    fn refuses(&self, plan: &Plan) -> Option<String> {
-        crate::refuse::reason(plan)
+    fn capabilities(&self) -> Capabilities {
+        crate::can::capabilities()
+    }
+
+    fn missing(&self, _plan: &Plan) -> Option<String> {
+        // What the cluster lacks is said when a node is opened.
+        None
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

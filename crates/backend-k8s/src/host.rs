@@ -92,6 +92,11 @@ impl Host {
     /// [`ErrorKind::Disconnected`] when the connection is given up, [`ErrorKind::Timeout`] when no answer
     /// comes; what the agent says that it could not do.
     pub(crate) async fn ask(&self, call: HostCall) -> Result<HostReply, Error> {
+        Ok(self.answer(call).await??)
+    }
+
+    /// As [`Host::ask`], with what the agent could not do as its answer.
+    async fn answer(&self, call: HostCall) -> Result<Answered, Error> {
         let (sender, receiver) = oneshot::channel();
         let within = allowed(&call);
         let id = {
@@ -103,8 +108,7 @@ impl Host {
         };
         self.requests.send(id).map_err(|_| self.gone())?;
         match tokio::time::timeout(within, receiver).await {
-            Ok(Ok(Ok(reply))) => Ok(reply),
-            Ok(Ok(Err(failure))) => Err(failure.into()),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(self.gone()),
             Err(_) => {
                 if let Ok(waiting) = lock(&self.waiting).as_mut() {
@@ -144,10 +148,11 @@ impl Host {
 
 #[async_trait]
 impl Connection for Host {
-    async fn call(&self, call: Call) -> Result<Reply, Error> {
-        match self.ask(HostCall::Node { call }).await? {
-            HostReply::Node { reply } => Ok(reply),
-            other => Err(unexpected(&other)),
+    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error> {
+        match self.answer(HostCall::Node { call }).await? {
+            Ok(HostReply::Node { reply }) => Ok(Ok(reply)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(failure) => Ok(Err(failure)),
         }
     }
 
@@ -180,7 +185,7 @@ fn gone(why: &str) -> Error {
 fn allowed(call: &HostCall) -> Duration {
     let own_ms = match call {
         HostCall::Node { call: Call::Observe { looks, deadline_ms, .. } } => {
-            let looks: u64 = looks.iter().map(|look| look.uids.len() as u64).sum();
+            let looks: u64 = looks.iter().map(|look| look.users.len() as u64).sum();
             deadline_ms.saturating_mul(looks.div_ceil(LOOKS_AT_ONCE))
         }
         HostCall::Node {
@@ -416,7 +421,7 @@ impl Keeper {
 
 async fn write(stream: &mut Stream, message: &ToHost) -> Result<(), Error> {
     let bytes = encode(message)
-        .map_err(|error| Error::new(ErrorKind::Internal, "encode a message", error.to_string()))?;
+        .map_err(|error| Error::from_source(ErrorKind::Internal, "encode a message", error))?;
     let written = async {
         stream.writer.write_all(&bytes).await?;
         stream.writer.flush().await

@@ -23,6 +23,7 @@
 
 mod agent;
 mod backend;
+mod can;
 mod clean;
 mod cluster;
 mod execute;
@@ -41,7 +42,6 @@ mod operator;
 mod options;
 mod pods;
 mod reach;
-mod refuse;
 mod shared;
 mod sign;
 mod standing;

@@ -11,9 +11,9 @@ use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
-use propagation_core::observation::{Access, Actor, Observation, Outcome};
+use propagation_core::observation::{Access, Actor, Observation};
 use propagation_core::plan::WorkloadSpec;
-use propagation_core::program::{Executed, StartRefused};
+use propagation_core::program::{Executed, Refused, StartRefused};
 use propagation_core::protocol::{Call, Place};
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
@@ -65,15 +65,7 @@ impl Node for K8sNode {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            shape_node: false,
-            rebind_host: true,
-            rebind_consumer: true,
-            other_uids: true,
-            stop_fault: true,
-            replicas: true,
-            real_kernel: true,
-        }
+        crate::can::capabilities()
     }
 
     fn now_us(&self) -> u64 {
@@ -128,15 +120,16 @@ impl Node for K8sNode {
     }
 
     async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error> {
-        let observed = self.shared.node.observe(actors, probe).await;
-        let mut observations = self.shared.pods.undisturbed(observed).await?;
         if probe.access == Access::Held {
-            for one in &mut observations {
-                let reason = "only a pod's own program holds a descriptor".into();
-                one.outcome = Outcome::Skipped { reason };
-            }
+            let reason = "only a pod's own program holds a descriptor";
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "look through held descriptors",
+                reason,
+            ));
         }
-        Ok(observations)
+        let observed = self.shared.node.observe(actors, probe).await;
+        self.shared.pods.undisturbed(observed).await
     }
 
     fn take_reports(&self) -> Vec<Observation> {
@@ -152,12 +145,24 @@ impl Node for K8sNode {
         self.shared.pods.undisturbed(read).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
-        self.shared.node.call(Call::RebindHost { deduplicate }).await.map(drop)
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+        self.shared.node.rebind_host(deduplicate).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
-        self.shared.node.call(Call::Unmount { lazy }).await.map(drop)
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        self.shared.node.unmount(lazy).await
+    }
+
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Err(undeclared(format!("publish a volume at {path:?}")))
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Err(undeclared(format!("unpublish the volume at {path:?}")))
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        Err(undeclared(format!("let go of what {actor} holds")))
     }
 
     async fn execute(
@@ -165,13 +170,13 @@ impl Node for K8sNode {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         match self.shared.node.programs.place(actor)? {
             (Place::Container(container, replica), Some(spec)) => {
                 let replica = usize::try_from(replica).unwrap_or(usize::MAX);
                 let pods = self.shared.pod_names(&spec, container);
                 let pod = pods.get(replica).cloned().unwrap_or_default();
-                execute(&self.shared, &pod, command, deadline).await
+                execute(&self.shared, &pod, command, deadline).await.map(Ok)
             }
             _ => self.shared.node.execute(actor, command, deadline).await,
         }
@@ -229,4 +234,10 @@ impl Node for K8sNode {
             ..Cleanup::default()
         })
     }
+}
+
+/// Something that the node does not declare.
+fn undeclared(operation: String) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, "this is not done on this node")
+        .with_fix("use a simulated node")
 }

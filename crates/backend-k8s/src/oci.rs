@@ -31,9 +31,8 @@ pub fn own_archive() -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`ErrorKind::Internal`] when the archive cannot be built in memory.
 pub fn archive(agent: &[u8], architecture: &str) -> Result<Vec<u8>, Error> {
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Internal, "build the image", error.to_string())
-    };
+    let failed =
+        |error: std::io::Error| Error::from_source(ErrorKind::Internal, "build the image", error);
     build(agent, architecture).map_err(failed)
 }
 

@@ -13,8 +13,8 @@ use propagation_core::host::{HostCall, ProgramId};
 use propagation_core::journal::HostChange;
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::observation::{Access, Outcome};
-use propagation_core::plan::{Looks, Role, WorkloadSpec};
-use propagation_core::program::StartRefused;
+use propagation_core::plan::{Looks, Role, User, WorkloadSpec};
+use propagation_core::program::{RefusalKind, StartRefused};
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
 use propagation_core::report::time::WaitedOn;
 use propagation_core::{Error, ErrorKind, RunId};
@@ -173,6 +173,7 @@ impl Shared {
             source: paths.source,
             destination: paths.destination,
             propagation: spec.propagation,
+            how: spec.bind,
         };
         ContainerSpec {
             id: container,
@@ -188,9 +189,9 @@ impl Shared {
             made_in: Place::Runtime,
             tools: false,
             fuse_path: paths.fuse,
-            uid: spec.uid,
+            directory: self.node.plan.directory_of(spec),
+            user: spec.user(),
             watches: self.node.plan.looks == Looks::All,
-            program: true,
             replicas: spec.replicas,
             marker: marker.clone(),
             marker_ms: self.node.plan.deadlines.marker_ms,
@@ -314,13 +315,13 @@ impl Shared {
             error = self.pods.disturbance() => Err(error),
             error = self.tasks.ending() => Err(error),
             error = self.node.connection.given_up() => Err(error),
-            () = suspicious => Ok(Err(StartRefused {
-                text: format!(
+            () = suspicious => Ok(Err(StartRefused::of(
+                RefusalKind::Hangs,
+                format!(
                     "the runtime does not get past the volume's source {:?}: looking at it hangs",
                     spec.paths(&self.node.plan.bridge).source
                 ),
-                errno: Some("hang".into()),
-            })),
+            ))),
             refused = impatient => {
                 tracing::debug!(container, after = ?began.elapsed(), "a program did not arrive");
                 refused.map_or_else(|| Err(self.too_late(spec, pods, began.elapsed())), |r| Ok(Err(r)))
@@ -331,7 +332,8 @@ impl Shared {
     /// Whether what the runtime has refused a source for is still so, as far as a look can tell.
     async fn is_so_still(&self, spec: &WorkloadSpec, refusal: &StartRefused) -> bool {
         let seen = self.look_at_source(spec).await;
-        refusal.errno.is_none()
+        let of_the_source = refusal.errno.is_some() && refusal.kind != RefusalKind::NotPermitted;
+        !of_the_source
             || seen.is_none_or(|seen| matches!(seen, Outcome::Errno { .. } | Outcome::Hang { .. }))
     }
 
@@ -375,7 +377,8 @@ impl Shared {
             mount_point: source.clone(),
             directory: source,
             file: MARKER_FILE.into(),
-            uids: vec![0],
+            belongs_to: None,
+            users: vec![User::default()],
         };
         let deadline_ms = self.node.plan.deadlines.probe_ms;
         let (looks, access) = (vec![look], Access::Read);
@@ -430,7 +433,7 @@ impl Shared {
 fn secret() -> Result<String, Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
-        Error::new(ErrorKind::Environment, "draw random numbers", error.to_string())
+        Error::from_source(ErrorKind::Environment, "draw random numbers", error)
     })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -144,26 +144,12 @@ fn refused_or_broken(message: &str) -> Standing {
     if lower.contains("no space left on device") {
         return broken(message, DISK);
     }
-    Standing::Refused(StartRefused { text: message.into(), errno: errno_in(&lower) })
-}
-
-/// The errno whose text, as Go prints it, is in the runtime's words.
-fn errno_in(lower: &str) -> Option<String> {
-    const TEXTS: [(&str, &str); 8] = [
-        ("transport endpoint is not connected", "ENOTCONN"),
-        ("permission denied", "EACCES"),
-        ("stale nfs file handle", "ESTALE"),
-        ("stale file handle", "ESTALE"),
-        ("input/output error", "EIO"),
-        ("not a directory", "ENOTDIR"),
-        ("read-only file system", "EROFS"),
-        ("no such file or directory", "ENOENT"),
-    ];
-    TEXTS.iter().find(|(text, _)| lower.contains(text)).map(|(_, errno)| (*errno).to_owned())
+    Standing::Refused(StartRefused::said(message))
 }
 
 #[cfg(test)]
 mod tests {
+    use propagation_core::program::RefusalKind;
     use serde_json::json;
 
     use super::*;
@@ -190,12 +176,12 @@ mod tests {
         let Standing::Refused(refusal) = waiting("CreateContainerError", text) else {
             panic!("a stale source is refused");
         };
-        assert_eq!(refusal.errno.as_deref(), Some("ENOTCONN"));
+        assert_eq!(refusal.kind, RefusalKind::DeadSource);
         let text = "path \"/tmp/b\" is mounted on \"/\" but it is not a shared mount";
         let Standing::Refused(refusal) = waiting("CreateContainerError", text) else {
             panic!("a private covering mount is refused");
         };
-        assert_eq!((refusal.text.as_str(), refusal.errno), (text, None));
+        assert_eq!((refusal.text.as_str(), refusal.kind), (text, RefusalKind::NotShared));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use propagation_core::client::{Reported, WorkloadClient};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Role, WorkloadSpec};
-use propagation_core::program::{LoadReport, StartRefused};
+use propagation_core::program::{Attach, Attached, LoadReport, Refused, StartRefused};
 use propagation_core::protocol::Call;
 use propagation_core::report::time::WaitedOn;
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
@@ -65,14 +65,14 @@ impl Workload for K8sWorkload {
         self.shared.pods.undisturbed(waited).await
     }
 
-    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         match fault {
             Fault::Delete | Fault::ForceDelete => {
                 // In a task of its own: a caller that does not wait leaves no pod half deleted.
                 let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
                 let force = *fault == Fault::ForceDelete;
                 let tasks = self.shared.tasks.clone();
-                tasks.run(async move { delete(&shared, &client, force).await }).await
+                tasks.run(async move { delete(&shared, &client, force).await }).await.map(Ok)
             }
             fault => self.client.inject(fault).await,
         }
@@ -107,7 +107,7 @@ impl Workload for K8sWorkload {
         tasks.run(again).await
     }
 
-    async fn hand_over(&self, _marker: &Marker) -> Result<(), Error> {
+    async fn hand_over(&self, _marker: &Marker) -> Result<Result<(), Refused>, Error> {
         Err(self.unsupported("hand its mount over", "nobody keeps its descriptor"))
     }
 
@@ -115,8 +115,8 @@ impl Workload for K8sWorkload {
         Ok(None)
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
-        self.client.rebind().await
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        self.client.attach(how).await
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {
@@ -166,7 +166,7 @@ async fn restart_container(
     let (pods, events) = (shared.pod_names(spec, container), client.events());
     if shared.node.programs.runs(container) {
         // That it has ended is told before the answer.
-        client.inject(&Fault::Kill).await?;
+        client.inject(&Fault::Kill).await??;
     }
     shared.node.programs.update(container, Reported::begin_again);
     let since_us = shared.node.programs.clock().now_us();

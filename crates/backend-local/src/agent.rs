@@ -53,7 +53,7 @@ impl Agent {
         programs: Arc<Programs>,
     ) -> Result<(Self, Hello), Error> {
         let failed = |error: io::Error| {
-            Error::new(ErrorKind::Environment, "start the agent", error.to_string()).with_fix(
+            Error::from_source(ErrorKind::Environment, "start the agent", error).with_fix(
                 "allow more processes (ulimit -u, pids.max) and more open descriptors (ulimit -n); \
                  memfd_create(2), /proc and execution from memory are needed too",
             )
@@ -97,9 +97,8 @@ impl Agent {
     }
 
     fn send<T: serde::Serialize>(&self, value: &T) -> Result<(), Error> {
-        let frame = encode(value).map_err(|error| {
-            Error::new(ErrorKind::Internal, "encode a request", error.to_string())
-        })?;
+        let frame = encode(value)
+            .map_err(|error| Error::from_source(ErrorKind::Internal, "encode a request", error))?;
         self.frames.send(frame).map_err(|_| disconnected())
     }
 
@@ -117,7 +116,7 @@ impl Agent {
 
 #[async_trait]
 impl Connection for Agent {
-    async fn call(&self, call: Call) -> Result<Reply, Error> {
+    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         match lock(&self.waiting).as_mut() {
@@ -126,8 +125,7 @@ impl Connection for Agent {
         };
         self.send(&Request { id, call })?;
         match receiver.await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(failure)) => Err(failure.into()),
+            Ok(answer) => Ok(answer),
             Err(_) => Err(disconnected()),
         }
     }
@@ -258,10 +256,11 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_cannot_be_made_says_why() {
         let failure = Failure {
-            kind: "environment".into(),
+            kind: ErrorKind::Environment,
             operation: "make a user namespace".into(),
             reason: "No space left on device (ENOSPC)".into(),
             fix: Some("raise user.max_user_namespaces".into()),
+            refusal: None,
         };
         let frame = encode(&Message::CannotServe { failure }).expect("a frame");
         let error = greeted_with(&frame).await.expect_err("it cannot serve");

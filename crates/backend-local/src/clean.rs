@@ -91,7 +91,7 @@ type Found = (Vec<i32>, BTreeSet<String>);
 /// Every run of which there is a process.
 fn runs() -> Result<BTreeMap<RunId, Found>, Error> {
     let failed =
-        |error: std::io::Error| Error::new(ErrorKind::Environment, "read /proc", error.to_string());
+        |error: std::io::Error| Error::from_source(ErrorKind::Environment, "read /proc", error);
     let mut runs: BTreeMap<RunId, Found> = BTreeMap::new();
     for entry in fs::read_dir("/proc").map_err(failed)?.filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -153,7 +153,7 @@ fn end(run_id: &RunId) -> Result<Removed, Error> {
         match fs::remove_dir(&group) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 let operation = format!("remove {}", group.display());
-                return Err(Error::new(ErrorKind::Environment, operation, error.to_string())
+                return Err(Error::from_source(ErrorKind::Environment, operation, error)
                     .with_fix("run `propagation clean` as root"));
             }
             _ => removed.groups.push(group),

@@ -54,11 +54,13 @@ fn container_spec(
         source: paths.source,
         destination: paths.destination,
         propagation: spec.propagation,
+        how: spec.bind,
     };
     let extra = spec.volumes.iter().map(|volume| Bind {
         source: plan.fill_paths(&volume.source),
         destination: volume.destination.clone(),
         propagation: volume.propagation,
+        how: volume.bind,
     });
     let fuse = plan.fuse_of(spec);
     // A user of its own mounts through fusermount3; programs of a scenario need theirs.
@@ -77,9 +79,9 @@ fn container_spec(
         user_namespace: spec.user_namespace,
         made_in: if spec.outside_runtime || spec.host { Place::Node } else { Place::Runtime },
         tools,
-        uid: spec.uid,
+        directory: plan.directory_of(spec),
+        user: spec.user(),
         watches: plan.looks == Looks::All,
-        program: true,
         replicas: spec.replicas,
         marker: marker.clone(),
         marker_ms: plan.deadlines.marker_ms,

@@ -27,8 +27,11 @@ mod runtime;
 mod within;
 mod workload;
 
+use std::fs::OpenOptions;
+
 use async_trait::async_trait;
-use propagation_core::{Backend, Error, Node, Plan, Run};
+use propagation_core::plan::{Action, Step};
+use propagation_core::{Backend, Capabilities, Error, Node, Plan, Run};
 
 pub use clean::{Leftover, Removed, leftovers, remove};
 pub use facts::host_facts;
@@ -48,17 +51,31 @@ impl LocalBackend {
     }
 }
 
+/// Why no producer of a scenario can mount. The five phases say it themselves, with what to do.
+fn device_missing(plan: &Plan) -> Option<String> {
+    let phase = |step: &Step| matches!(step.action, Action::Phase(_));
+    if plan.steps.iter().any(phase) || plan.producer().is_none() {
+        return None;
+    }
+    let error = OpenOptions::new().read(true).write(true).open("/dev/fuse").err()?;
+    Some(format!("open /dev/fuse: {error}; `propagation doctor` says what to do"))
+}
+
 #[async_trait]
 impl Backend for LocalBackend {
     fn name(&self) -> &str {
         "local"
     }
 
-    fn refuses(&self, plan: &Plan) -> Option<String> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all()
+    }
+
+    fn missing(&self, plan: &Plan) -> Option<String> {
         if let Some(program) = programs::missing(plan) {
             return Some(format!("{program} is not installed on this machine"));
         }
-        runtime::refuses(plan)
+        runtime::missing(plan).or_else(|| device_missing(plan))
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

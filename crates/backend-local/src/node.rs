@@ -15,10 +15,10 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{OTHER_UID, Plan, WorkloadSpec};
-use propagation_core::program::{Executed, StartRefused};
+use propagation_core::program::{Executed, Refused, StartRefused};
 use propagation_core::protocol::{Call, NodeSetup};
 use propagation_core::report::{Cleanup, Usage};
-use propagation_core::{Capabilities, Error, Node, Run, Workload};
+use propagation_core::{Capabilities, Error, Feature, Node, Run, Workload};
 
 use crate::agent::{Agent, Hello};
 use crate::within::ends_within;
@@ -65,14 +65,9 @@ impl Node for LocalNode {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            shape_node: true,
-            rebind_host: true,
-            rebind_consumer: true,
-            other_uids: self.hello.mapped_uids > u64::from(OTHER_UID),
-            stop_fault: true,
-            replicas: true,
-            real_kernel: true,
+        match self.hello.mapped_uids > u64::from(OTHER_UID) {
+            true => Capabilities::all(),
+            false => Capabilities::all().without(&[Feature::OtherUids]),
         }
     }
 
@@ -136,12 +131,24 @@ impl Node for LocalNode {
         self.client.mount_tables(actors).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
-        self.client.call(Call::RebindHost { deduplicate }).await.map(drop)
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+        self.client.rebind_host(deduplicate).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
-        self.client.call(Call::Unmount { lazy }).await.map(drop)
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        self.client.unmount(lazy).await
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        self.client.let_go(actor).await
+    }
+
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Ok(self.client.ask(Call::Publish { path: path.into() }).await?.map(drop))
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Ok(self.client.ask(Call::Unpublish { path: path.into() }).await?.map(drop))
     }
 
     async fn execute(
@@ -149,7 +156,7 @@ impl Node for LocalNode {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         self.client.execute(actor, command, deadline).await
     }
 

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
-use propagation_core::plan::{NodeSpec, Plan, RuntimeSpec};
+use propagation_core::plan::{Engine, NodeSpec, Plan, RuntimeSpec};
 use propagation_core::program::PATH;
 
 /// Why the containers of a plan cannot be made by the runtime it names; none when they can, as far
 /// as can be told before there is a node.
-pub(crate) fn refuses(plan: &Plan) -> Option<String> {
+pub(crate) fn missing(plan: &Plan) -> Option<String> {
     let node = &plan.node;
     let engine = &node.runtime.engine;
     if node.runtime.is_builtin() {
@@ -34,16 +34,16 @@ pub(crate) fn with_path(node: &NodeSpec) -> NodeSpec {
     if !node.runtime.is_builtin()
         && let Ok(path) = find(&node.runtime)
     {
-        node.runtime.engine = path.to_string_lossy().into_owned();
+        node.runtime.engine = Engine::At(path.to_string_lossy().into_owned());
     }
     node
 }
 
 /// Where the program of a runtime is.
 fn find(runtime: &RuntimeSpec) -> Result<PathBuf, String> {
-    let engine = Path::new(&runtime.engine);
-    if engine.components().count() > 1 {
-        return match engine.canonicalize() {
+    let name = runtime.engine.to_string();
+    if let Engine::At(path) = &runtime.engine {
+        return match Path::new(path).canonicalize() {
             Ok(path) if path.is_file() => Ok(path),
             Ok(_) => Err("it is no file".into()),
             Err(error) => Err(error.to_string()),
@@ -53,7 +53,7 @@ fn find(runtime: &RuntimeSpec) -> Result<PathBuf, String> {
     // The variable may lack the system's directories.
     std::env::split_paths(&path)
         .chain(std::env::split_paths(PATH))
-        .map(|directory| directory.join(engine))
+        .map(|directory| directory.join(&name))
         .find(|program| program.is_file())
         .and_then(|program| program.canonicalize().ok())
         .ok_or_else(|| "it is not installed".into())
@@ -64,14 +64,13 @@ mod tests {
     use super::*;
 
     fn runtime(engine: &str) -> RuntimeSpec {
-        RuntimeSpec { engine: engine.into(), ..RuntimeSpec::default() }
+        let engine = engine.parse().expect("an engine");
+        RuntimeSpec { engine, ..RuntimeSpec::default() }
     }
 
     #[test]
-    fn a_runtime_is_found_by_name_or_by_path() {
-        assert!(find(&runtime("sh")).is_ok_and(|path| path.is_absolute()));
+    fn a_runtime_is_found_by_its_path() {
         assert!(find(&runtime("/bin/sh")).is_ok_and(|path| path.is_absolute()));
-        assert_eq!(find(&runtime("no-such-runtime")), Err("it is not installed".into()));
         assert_eq!(find(&runtime("/usr")), Err("it is no file".into()));
         assert!(find(&runtime("/no/such/runtime")).is_err());
     }
@@ -79,15 +78,15 @@ mod tests {
     #[test]
     fn the_builtin_engine_is_never_refused() {
         let plan = Plan::default();
-        assert_eq!(refuses(&plan), None);
+        assert_eq!(missing(&plan), None);
         assert_eq!(with_path(&plan.node), plan.node);
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let node = NodeSpec { runtime: runtime("no-such-runtime"), ..NodeSpec::default() };
-        let reason = refuses(&Plan { node, ..Plan::default() }).expect("it is refused");
-        let words = if Uid::effective().is_root() { "not installed" } else { "root" };
-        assert!(reason.contains("no-such-runtime") && reason.contains(words), "{reason}");
+        let node = NodeSpec { runtime: runtime("/no/such/runtime"), ..NodeSpec::default() };
+        let reason = missing(&Plan { node, ..Plan::default() }).expect("it is refused");
+        let words = if Uid::effective().is_root() { "No such file" } else { "root" };
+        assert!(reason.contains("/no/such/runtime") && reason.contains(words), "{reason}");
     }
 }

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use propagation_core::client::{WorkloadClient, finished};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Stale, WorkloadSpec};
-use propagation_core::program::{LoadReport, ProgramState, StartRefused};
+use propagation_core::program::{
+    Attach, Attached, LoadReport, ProgramState, Refused, StartRefused,
+};
 use propagation_core::protocol::{Call, Reply};
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
@@ -63,7 +65,7 @@ impl Workload for LocalWorkload {
         self.client.wait(until, deadline).await
     }
 
-    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         self.client.inject(fault).await
     }
 
@@ -84,10 +86,10 @@ impl Workload for LocalWorkload {
         .await
     }
 
-    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
         let container = self.begin_again()?;
         let call = Call::HandOver { container, marker: marker.clone() };
-        self.client.node.call(call).await.map(drop)
+        Ok(self.client.node.ask(call).await?.map(drop))
     }
 
     async fn load(&self) -> Result<Option<LoadReport>, Error> {
@@ -98,8 +100,8 @@ impl Workload for LocalWorkload {
         }
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
-        self.client.rebind().await
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        self.client.attach(how).await
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {

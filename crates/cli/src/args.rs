@@ -7,7 +7,7 @@ use crate::cluster::ClusterOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use propagation_core::experiments::Budget;
 use propagation_core::plan::{
-    Bridge, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
+    Bridge, Covering, Engine, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
 };
 use propagation_core::{Error, ErrorKind};
 use propagation_report::text::Detail;
@@ -232,11 +232,15 @@ pub(crate) struct RunOptions {
     /// Container runtime for every scenario, over what it says itself: `builtin`, `runc`, `crun`, or the
     /// path of an OCI runtime.
     #[arg(long, value_name = "NAME|PATH", requires = "scenario")]
-    pub(crate) runtime: Option<String>,
+    pub(crate) runtime: Option<Engine>,
     /// Scenarios to run at a time [default: 2; on a cluster 1, because all use the same bridge].
     #[arg(long, value_name = "N", requires = "scenario",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
+    /// Make every deadline of every scenario so many times as long, on a slow machine.
+    #[arg(long, value_name = "TIMES", requires = "scenario", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) patience: u32,
     /// Directory of the node that the workloads share.
     #[arg(long, value_name = "PATH", value_parser = parse_bridge,
           default_value_t = Bridge::default().path)]

@@ -1,5 +1,7 @@
 //! `propagation doctor`: the phase host_setup alone, on this very host, with what the mount tables
-//! say.
+//! say, and what the kernel gives.
+
+mod kernel;
 
 use std::io;
 
@@ -84,7 +86,7 @@ impl Examination {
 
     fn to_json(&self) -> Result<serde_json::Value, Error> {
         serde_json::to_value(self).map_err(|error| {
-            Error::new(propagation_core::ErrorKind::Internal, "write the result", error.to_string())
+            Error::from_source(propagation_core::ErrorKind::Internal, "write the result", error)
         })
     }
 
@@ -118,6 +120,10 @@ impl Examination {
         for cause in &self.causes {
             text.push('\n');
             write_cause(&mut text, cause, colour);
+        }
+        for line in kernel::section(&self.facts.kernel_release, &self.facts.kernel, colour) {
+            text.push_str(&line);
+            text.push('\n');
         }
         text
     }
@@ -202,6 +208,7 @@ mod tests {
             lsm: Vec::new(),
             cgroup: "v2".into(),
             fanotify_mount_events: true,
+            kernel: Vec::new(),
             open_files: (1024, 1024),
             max_mnt_namespaces: None,
             runtime: None,

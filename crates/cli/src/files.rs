@@ -89,7 +89,7 @@ impl Directory {
 pub(crate) fn make_directory(path: &Path, option: &str) -> Result<Directory, Error> {
     Directory::make(path).map_err(|error| {
         let operation = format!("make the directory {}", path.display());
-        Error::new(ErrorKind::InvalidInput, operation, error.to_string()).with_fix(format!(
+        Error::from_source(ErrorKind::InvalidInput, operation, error).with_fix(format!(
             "name a directory of your own with {option}, or one that is not there yet"
         ))
     })

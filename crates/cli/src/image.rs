@@ -21,7 +21,7 @@ pub(crate) fn main(options: &ImageOptions) -> Result<Exit, Error> {
     let path = &options.file;
     fs::write(path, &archive).map_err(|error| {
         let operation = format!("write {}", path.display());
-        Error::new(ErrorKind::InvalidInput, operation, error.to_string())
+        Error::from_source(ErrorKind::InvalidInput, operation, error)
             .with_fix("name a file that can be written")
     })?;
     let image = oci::image_name();

@@ -69,7 +69,7 @@ pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
     };
     let directory = &options.directory;
     let failed = |what: String, error: std::io::Error| {
-        Error::new(ErrorKind::InvalidInput, what, error.to_string())
+        Error::from_source(ErrorKind::InvalidInput, what, error)
             .with_fix("name a directory of your own, or one that is not there yet")
     };
     let directory = Directory::make(directory)

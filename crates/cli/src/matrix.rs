@@ -26,6 +26,7 @@ use crate::output;
 use crate::report;
 use crate::run::{cancel_on_signal, local};
 use crate::runtime;
+use propagation_core::Class;
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
     runtime::allow_a_run()?;
@@ -163,7 +164,7 @@ fn run(
     reports: Option<&Directory>,
     cells: &mut Vec<Cell>,
 ) -> Result<bool, Error> {
-    let failed = |error: std::io::Error| not_written(out, CELLS, &error);
+    let failed = |error: std::io::Error| not_written(out, CELLS, error);
     // What was kept is written again: a line that was cut short goes.
     let file = out.replace(CELLS, |file| {
         let mut file = BufWriter::new(file);
@@ -209,7 +210,7 @@ fn spawn<'scope>(
 ) -> Result<(), Error> {
     let thread = std::thread::Builder::new().spawn_scoped(scope, work);
     thread.map(drop).map_err(|error| {
-        runtime::failed(&error).with_fix(format!(
+        runtime::failed(error).with_fix(format!(
             "run fewer cells at a time (--jobs is {jobs}), or raise the limit of processes: ulimit -u"
         ))
     })
@@ -248,14 +249,14 @@ fn keep_report(
 ) -> Result<(), Error> {
     let name = format!("{}.html", number + 1);
     let written = directory.write(&name, html::render(report).as_bytes());
-    written.map_err(|error| not_written(directory, &name, &error))?;
+    written.map_err(|error| not_written(directory, &name, error))?;
     cell.report = Some(format!("{REPORTS}/{name}"));
     Ok(())
 }
 
-fn not_written(directory: &Directory, name: &str, error: &std::io::Error) -> Error {
+fn not_written(directory: &Directory, name: &str, error: std::io::Error) -> Error {
     let operation = format!("write {}", directory.join(name).display());
-    Error::new(ErrorKind::Environment, operation, error.to_string())
+    Error::from_source(ErrorKind::Environment, operation, error)
         .with_fix("free space, or name another directory with --out")
 }
 
@@ -306,7 +307,7 @@ fn finish(out: &Directory, cells: &[Cell]) -> Result<(), Error> {
         [("atlas.html", atlas::atlas(cells)), ("atlas.md", matrix::document(cells))]
     {
         let written = out.write(name, content.as_bytes());
-        written.map_err(|error| not_written(out, name, &error))?;
+        written.map_err(|error| not_written(out, name, error))?;
     }
     Ok(())
 }
@@ -319,18 +320,21 @@ fn summary(matrix: &Selection, cells: &[Cell], kept: usize, started: Instant) ->
         lines.push("The kernel does not do what the model says:".to_owned());
         for cell in disagreeing.iter().take(SHOWN) {
             let (seen, predicted) = (cell.seen.as_ref(), cell.predicted.as_ref());
-            let words = |seen: Option<&matrix::Seen>| {
+            let words = |classes: &[Class]| {
+                classes.iter().map(Class::to_string).collect::<Vec<_>>().join(" ")
+            };
+            let both = |seen: Option<&matrix::Seen>| {
                 seen.map_or_else(String::new, |seen| {
-                    format!("{} (node {})", seen.consumer.join(" "), seen.node.join(" "))
+                    format!("{} (node {})", words(&seen.consumer), words(&seen.node))
                 })
             };
-            lines.push(format!("  {}: {}, not {}", cell.id, words(seen), words(predicted)));
+            lines.push(format!("  {}: {}, not {}", cell.id, both(seen), both(predicted)));
         }
         if disagreeing.len() > SHOWN {
             lines.push(format!("  … and {} more, first in the atlas", disagreeing.len() - SHOWN));
         }
     }
-    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     for cell in cells {
         *outcomes.entry(cell.outcome()).or_default() += 1;
     }

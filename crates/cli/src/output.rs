@@ -23,7 +23,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(ErrorKind::Environment, "write the result", error.to_string())
+            Err(Error::from_source(ErrorKind::Environment, "write the result", error)
                 .with_fix("free space where standard output goes, or write elsewhere"))
         }
         _ => Ok(()),

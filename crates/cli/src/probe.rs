@@ -11,7 +11,7 @@ pub(crate) fn main(options: &ProbeOptions) -> Result<Exit, Error> {
 
     use propagation_core::ErrorKind;
     let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Environment, "start the agent", error.to_string()).with_fix(
+        Error::from_source(ErrorKind::Environment, "start the agent", error).with_fix(
             "mount /proc, and allow memfd_create(2) and execution from it; or put the agent itself \
              there and run `propagation-agent probe`",
         )

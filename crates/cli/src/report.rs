@@ -21,7 +21,7 @@ const MOST_BYTES: u64 = 256 * 1024 * 1024;
 pub(crate) fn main(options: &ReportOptions) -> Result<Exit, Error> {
     let path = &options.file;
     let json = input::read(path, MOST_BYTES).map_err(|error| {
-        Error::new(ErrorKind::InvalidInput, format!("read {}", path.display()), error.to_string())
+        Error::from_source(ErrorKind::InvalidInput, format!("read {}", path.display()), error)
             .with_fix("name the report.json that `propagation run --report DIR` wrote")
     })?;
     let report = Report::from_json(&json)?;
@@ -39,9 +39,8 @@ pub(crate) fn print(report: &Report, format: ReportFormat, detail: Detail) -> Re
         ReportFormat::Junit => junit::render(report),
         ReportFormat::Dot => graph::dot::render(&picture(report)?),
         ReportFormat::Svg => graph::svg::standalone(&picture(report)?),
-        ReportFormat::Plan => serde_json::to_string_pretty(&report.plan).map_err(|error| {
-            Error::new(ErrorKind::Internal, "write the plan", error.to_string())
-        })?,
+        ReportFormat::Plan => serde_json::to_string_pretty(&report.plan)
+            .map_err(|error| Error::from_source(ErrorKind::Internal, "write the plan", error))?,
     };
     output::text(&rendered)
 }
@@ -60,7 +59,7 @@ pub(crate) fn save(report: &Report, directory: &Directory, log: Option<&Log>) ->
     }
     if let Some(log) = log {
         let copied = directory.replace("run.log", |file| log.copy_to(file));
-        copied.map_err(|error| not_written(&directory.join("run.log"), &error))?;
+        copied.map_err(|error| not_written(&directory.join("run.log"), error))?;
     }
     Ok(())
 }
@@ -78,18 +77,18 @@ pub(crate) fn save_junit(several: junit::Several, directory: &Path) -> Result<()
 fn write(directory: &Directory, name: &str, content: &str) -> Result<(), Error> {
     directory
         .write(name, content.as_bytes())
-        .map_err(|error| not_written(&directory.join(name), &error))
+        .map_err(|error| not_written(&directory.join(name), error))
 }
 
-fn not_written(path: &Path, error: &io::Error) -> Error {
-    Error::new(ErrorKind::Environment, format!("write {}", path.display()), error.to_string())
+fn not_written(path: &Path, error: io::Error) -> Error {
+    Error::from_source(ErrorKind::Environment, format!("write {}", path.display()), error)
         .with_fix("free space, or name another directory with --report")
 }
 
 pub(crate) fn json(report: &Report) -> Result<String, Error> {
     report
         .to_json()
-        .map_err(|error| Error::new(ErrorKind::Internal, "write the report", error.to_string()))
+        .map_err(|error| Error::from_source(ErrorKind::Internal, "write the report", error))
 }
 
 fn picture(report: &Report) -> Result<Picture, Error> {

@@ -165,7 +165,7 @@ pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHa
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| {
         signal(kind).map_err(|error| {
-            Error::new(ErrorKind::Environment, "listen for signals", error.to_string())
+            Error::from_source(ErrorKind::Environment, "listen for signals", error)
         })
     };
     let mut signals = vec![listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?];

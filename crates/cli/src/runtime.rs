@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 pub(crate) fn runtime() -> Result<Runtime, Error> {
     allow_a_run()?;
     let built = Builder::new_current_thread().enable_all().build();
-    built.map_err(|error| failed(&error))
+    built.map_err(failed)
 }
 
 /// Tries what a run takes for itself, before it writes anything.
@@ -26,8 +26,8 @@ pub(crate) fn allow_a_run() -> Result<(), Error> {
 }
 
 /// Why there is no runtime, or no thread for one.
-pub(crate) fn failed(error: &io::Error) -> Error {
-    Error::new(ErrorKind::Environment, "start the async runtime", error.to_string())
+pub(crate) fn failed(error: io::Error) -> Error {
+    Error::from_source(ErrorKind::Environment, "start the async runtime", error)
 }
 
 /// What the runtime, its signals and a progress bar take without asking: where it is not to be had,
@@ -48,7 +48,7 @@ mod limits {
             move |error: io::Error| {
                 let limit = getrlimit(resource).current;
                 let limit = limit.map_or_else(String::new, |limit| format!(" (it is {limit})"));
-                super::failed(&error)
+                super::failed(error)
                     .with_fix(format!("raise the limit of {what}: ulimit -{option} 1024{limit}"))
             }
         };

@@ -379,7 +379,7 @@ async fn as_process_1(node: &dyn Node) -> Result<(), Failed> {
              for kind in user pid mnt net ipc uts; do readlink /proc/{process}/ns/$kind; done"
         );
         let command = ["sh".to_owned(), "-c".to_owned(), line];
-        let executed = node.execute(&actor, &command, Duration::from_secs(10)).await?;
+        let executed = node.execute(&actor, &command, Duration::from_secs(10)).await??;
         if executed.exit_code() != Some(0) {
             return Err(format!("{executed:?}").into());
         }
@@ -390,7 +390,7 @@ async fn as_process_1(node: &dyn Node) -> Result<(), Failed> {
         return Err(format!("process 1 has\n{}\nand the program\n{}", seen[0], seen[1]).into());
     }
     let (slow, late) = (["sleep".to_owned(), "60".to_owned()], Duration::from_millis(300));
-    let executed = node.execute(&actor, &slow, late).await?;
+    let executed = node.execute(&actor, &slow, late).await??;
     if executed.state.is_some() {
         return Err(format!("it was not ended: {executed:?}").into());
     }

@@ -4,6 +4,8 @@
 //! one; a block that follows under `<!-- output -->` is its standard output. With `BLESS=1` the
 //! outputs and the generated parts are written anew.
 
+#[path = "documents/literals.rs"]
+mod literals;
 mod support;
 
 use std::fmt::Write as _;
@@ -23,6 +25,10 @@ fn main() {
         Trial::ignorable_test("the_consumer_log_is_explained", consumer_log),
         Trial::ignorable_test("links_lead_somewhere", links),
         Trial::ignorable_test("a_checkout_below_tmp_stays_where_it_is", checkout_below_tmp),
+        Trial::ignorable_test(
+            "ids_and_outcomes_are_compared_as_types",
+            literals::compared_as_types,
+        ),
         Trial::ignorable_test("paths_in_the_documents_for_contributors_exist", paths),
     ];
     for name in documents() {

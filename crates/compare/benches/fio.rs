@@ -42,8 +42,9 @@ mod linux {
     }
 
     fn random() -> Result<(), Failed> {
-        agree("random, 64 KiB", &["--rw=randread", "--bs=64k", "--norandommap"], || {
-            Work::Seek { operations: SEEKS, seed: 7 }
+        agree("random, 64 KiB", &["--rw=randread", "--bs=64k", "--norandommap"], || Work::Seek {
+            operations: SEEKS,
+            seed: 7,
         })
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use propagation_core::backend::refusal;
 use propagation_core::comparison::{DataSet, Machine, Resources, Transport};
 use propagation_core::marker::Marker;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{
-    Action, Bridge, Looks, Plan, Propagation, Role, RuntimeSpec, Step, WorkloadSpec,
+    Action, Bridge, Engine, Looks, Plan, Propagation, Role, Step, WorkloadSpec,
 };
 use propagation_core::protocol::measure::{ENTRY_BYTES, Measured, Task, Used, Work};
 use propagation_core::report::Cleanup;
@@ -21,7 +22,7 @@ use crate::recipe::{AGENT, BRIDGE, words};
 pub(crate) const SHORTLY: Duration = Duration::from_secs(20);
 
 /// OCI runtimes that are looked for where containers have to be in the machine's own user namespace.
-const RUNTIMES: [&str; 2] = ["crun", "runc"];
+const RUNTIMES: [Engine; 2] = [Engine::Crun, Engine::Runc];
 
 /// A node with a producer's and a consumer's container for each transport.
 pub(crate) struct Bench {
@@ -29,7 +30,7 @@ pub(crate) struct Bench {
     /// Kept: a container lives as long as its handle.
     _workloads: Vec<Arc<dyn Workload>>,
     pub(crate) run_id: RunId,
-    pub(crate) engine: String,
+    engine: Engine,
 }
 
 /// The container in which a transport's programs run.
@@ -61,7 +62,7 @@ impl Bench {
         transports: &[Transport],
     ) -> Result<Self, Error> {
         let plan = plan(backend, options, transports);
-        if let Some(reason) = backend.refuses(&plan) {
+        if let Some(reason) = refusal(backend, &plan) {
             let operation = format!("compare transports with the backend {}", backend.name());
             return Err(Error::new(ErrorKind::Unsupported, operation, reason).with_fix(
                 "compare on a simulated node, with the built-in engine or an OCI runtime",
@@ -101,9 +102,14 @@ impl Bench {
         command: &[String],
         deadline: Duration,
     ) -> Result<String, Error> {
-        let executed = self.node.execute(actor, command, deadline).await?;
         let name = command.iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" ");
         let operation = || format!("run {name} in {actor}");
+        let executed = match self.node.execute(actor, command, deadline).await? {
+            Ok(executed) => executed,
+            Err(refused) => {
+                return Err(Error::new(ErrorKind::Environment, operation(), refused.reason));
+            }
+        };
         match (&executed.state, executed.exit_code()) {
             (_, Some(0)) => Ok(executed.output),
             (None, _) => {
@@ -182,7 +188,7 @@ impl Bench {
 
     /// Whether containers are in the machine's own user namespace.
     pub(crate) fn has_machine_rights(&self) -> bool {
-        self.engine != RuntimeSpec::BUILTIN
+        self.engine != Engine::Builtin
     }
 
     pub(crate) async fn machine(&self) -> Result<Machine, Error> {
@@ -192,7 +198,7 @@ impl Bench {
             kernel_release: facts.kernel_release,
             architecture: facts.architecture,
             processors: u32::try_from(processors).unwrap_or(u32::MAX),
-            engine: self.engine.clone(),
+            engine: self.engine.to_string(),
         })
     }
 
@@ -232,7 +238,7 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> P
         let inside = workload.name.clone();
         Step::from(Action::Execute { command: words(&[AGENT, "version"]), inside })
     });
-    let mut plan = Plan {
+    let plan = Plan {
         bridge: Bridge { path: BRIDGE.into(), mountpoint: "fuse".into() },
         node: options.node.clone(),
         steps: steps.collect(),
@@ -247,12 +253,11 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> P
         // Root of a user namespace is not enough for these.
         for engine in RUNTIMES {
             let mut with = plan.clone();
-            with.node.runtime.engine = engine.into();
-            if backend.refuses(&with).is_none() {
+            with.node.runtime.engine = engine;
+            if refusal(backend, &with).is_none() {
                 return with;
             }
         }
-        plan.node.runtime.engine = RuntimeSpec::BUILTIN.into();
     }
     plan
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use propagation_core::Error;
-use propagation_core::program::StartRefused;
+use propagation_core::program::{Refused, StartRefused};
 
 use crate::skip::Skip;
 
@@ -37,6 +37,12 @@ impl From<Error> for Failure {
 impl From<StartRefused> for Failure {
     fn from(refusal: StartRefused) -> Self {
         Self::Broken(format!("the runtime refuses it: {refusal}"))
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Broken(format!("it is refused: {refused}"))
     }
 }
 

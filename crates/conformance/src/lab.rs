@@ -8,13 +8,18 @@ use std::time::{Duration, Instant};
 use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::{MountEntry, MountTable};
+use propagation_core::node::mount_table;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::{Access, Actor, Observation};
 use propagation_core::plan::{Deadlines, Fault, Plan, WorkloadSpec};
 use propagation_core::workload::{RestartScope, Until, WorkloadStatus};
-use propagation_core::{Backend, Error, Node, NodeExt, Run, RunId, Workload};
+use propagation_core::{Backend, Error, Node, Run, RunId, Workload};
 
 use crate::failure::{Failure, ensure};
+use propagation_core::{Class, Errno};
+
+/// What a mount gives whose daemon is gone.
+pub(crate) const DEAD: Class = Class::Errno(Errno::ENOTCONN);
 
 /// Removes what a run has left.
 pub(crate) type Remover =
@@ -190,7 +195,7 @@ impl Stage {
         workload: &dyn Workload,
         fault: Fault,
     ) -> Result<(), Failure> {
-        let evidence = workload.inject(&fault).await?;
+        let evidence = workload.inject(&fault).await??;
         ensure!(!evidence.trim().is_empty(), "{fault}: it is done, and nothing shows it");
         Ok(())
     }
@@ -244,7 +249,7 @@ impl Stage {
     /// Looks from each actor and compares the classes of what they see with what they have to.
     pub(crate) async fn expect(
         &self,
-        wanted: &[(Actor, &str)],
+        wanted: &[(Actor, Class)],
         generation: u64,
         when: &str,
     ) -> Result<Vec<Observation>, Failure> {
@@ -263,7 +268,7 @@ impl Stage {
         actor: &Actor,
         path: &str,
     ) -> Result<(MountTable, Option<MountEntry>), Failure> {
-        let table = self.node.mount_table(actor).await?;
+        let table = mount_table(&*self.node, actor).await?;
         let mount = table.at(&path.into()).cloned();
         Ok((table, mount))
     }

@@ -7,7 +7,7 @@ use libtest_mimic::{Completion, Failed};
 pub const REQUIRE: &str = "PROPAGATION_REQUIRE";
 
 /// The words that the tests and lints of this workspace know, the Python ones included. `all` is every one.
-pub const KNOWN: [&str; 24] = [
+pub const KNOWN: [&str; 25] = [
     "all",
     "fake",
     "local",
@@ -20,6 +20,8 @@ pub const KNOWN: [&str; 24] = [
     "runc",
     "crun",
     "scenario",
+    "kernels",
+    "runtimes",
     "chromium",
     "graphviz",
     "xmllint",
@@ -28,7 +30,6 @@ pub const KNOWN: [&str; 24] = [
     "rclone",
     "smbd",
     "smbnetfs",
-    "fio",
     // Of `make lint`.
     "cargo-deny",
     "advisories",

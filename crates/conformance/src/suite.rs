@@ -171,6 +171,11 @@ impl Suite {
         cases::all().map(|case| (case.path(), self.outcome_of(&case))).collect()
     }
 
+    /// Runs one case; none where there is no such case.
+    pub fn outcome(&self, path: &str) -> Option<CaseOutcome> {
+        cases::all().find(|case| case.path() == path).map(|case| self.outcome_of(&case))
+    }
+
     /// In libtest's words; a skip that is not acceptable here is a failure.
     pub(crate) fn told(&self, outcome: CaseOutcome) -> Result<Completion, Failed> {
         match outcome {
@@ -200,7 +205,7 @@ impl Suite {
             Environment::Absent(reason) => CaseOutcome::Skipped(Skip::Absent { reason }),
             Environment::Broken(reason) => CaseOutcome::Failed(reason),
             Environment::Present(offer) => {
-                let fits = |case: &Case| case.needs.iter().all(|need| need.is_met_by(&offer));
+                let fits = |case: &Case| case.needs().all(|need| need.is_met_by(&offer));
                 match cases::all().filter(fits).count() {
                     0 => CaseOutcome::Failed("no case runs with these capabilities".into()),
                     _ => CaseOutcome::Passed,
@@ -231,8 +236,8 @@ impl Suite {
             Environment::Absent(reason) => return CaseOutcome::Skipped(Skip::Absent { reason }),
             Environment::Broken(reason) => return CaseOutcome::Failed(reason),
         };
-        if let Some(need) = case.needs.iter().find(|need| !need.is_met_by(&offer)) {
-            return CaseOutcome::Skipped(Skip::Lacks(*need));
+        if let Some(need) = case.needs().find(|need| !need.is_met_by(&offer)) {
+            return CaseOutcome::Skipped(Skip::Lacks(need));
         }
         let (suite, case) = (self.clone(), *case);
         let outcome = watch(self.case_deadline, move || suite.carry_out(case));
@@ -246,7 +251,7 @@ impl Suite {
     /// Does a case, closes its nodes, and looks at what it has left.
     async fn carry_out(self, case: Case) -> Result<(), Failure> {
         let lab = Lab::new(Arc::clone(&self.backend), self.soon, self.remover.clone());
-        let done = tokio::time::timeout(self.case_deadline, (case.run)(&lab)).await;
+        let done = tokio::time::timeout(self.case_deadline, case.run(&lab)).await;
         let done = done.unwrap_or_else(|_| {
             Err(Failure::new(format_args!("no end in {} s", self.case_deadline.as_secs_f64())))
         });

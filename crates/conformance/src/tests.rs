@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use propagation_core::fake::FakeBackend;
-use propagation_core::{Backend, Capabilities, Error, Node, Plan, Run};
+use propagation_core::{Backend, Capabilities, Error, Feature, Node, Plan, Run};
 
 use crate::require::Required;
 use crate::{CaseOutcome, Need, Skip, Suite};
@@ -46,22 +46,22 @@ fn what_is_required_may_not_be_absent() {
 
 #[test]
 fn what_is_required_lacks_only_what_was_declared() {
-    let lacks = || skipped(Skip::Lacks(Need::OtherUids));
+    let lacks = || skipped(Skip::Lacks(Need::OTHER_UIDS));
     let suite = requiring(Suite::new(FakeBackend::default()), "fake");
     assert!(suite.told(lacks()).is_err());
-    assert!(suite.clone().accepting_without([Need::StopFault]).told(lacks()).is_err());
-    assert!(suite.clone().accepting_without([Need::OtherUids]).told(lacks()).is_ok());
+    assert!(suite.clone().accepting_without([Need::STOP_FAULT]).told(lacks()).is_err());
+    assert!(suite.clone().accepting_without([Need::OTHER_UIDS]).told(lacks()).is_ok());
     let nothing = skipped(Skip::NotApplicable { reason: "nothing to refuse".into() });
     assert!(suite.told(nothing).is_ok());
 }
 
 #[test]
 fn cases_are_selected_by_what_nodes_declare() {
-    let less = Capabilities { replicas: false, ..FakeBackend::CAPABILITIES };
+    let less = FakeBackend::modelled().without(&[Feature::Replicas]);
     let outcomes = Suite::new(FakeBackend::default().with_capabilities(less)).outcomes();
     let lacking: Vec<&str> = outcomes
         .iter()
-        .filter(|(_, outcome)| *outcome == skipped(Skip::Lacks(Need::Replicas)))
+        .filter(|(_, outcome)| *outcome == skipped(Skip::Lacks(Need::REPLICAS)))
         .map(|(case, _)| case.as_str())
         .collect();
     assert_eq!(lacking, ["propagation::replicas_are_views_of_their_own"]);
@@ -76,7 +76,11 @@ impl Backend for Endless {
         "endless"
     }
 
-    fn refuses(&self, _plan: &Plan) -> Option<String> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all()
+    }
+
+    fn missing(&self, _plan: &Plan) -> Option<String> {
         None
     }
 

@@ -1,25 +1,26 @@
-//! The suite on the fake backend: with all its capabilities, and with none.
+//! The suite on the fake backend: with all that it models, and with the least.
 
 use std::process::ExitCode;
 
 use propagation_conformance::{Need, Suite, run_suites};
 use propagation_core::Capabilities;
 use propagation_core::fake::FakeBackend;
+use propagation_core::observation::Access;
+use propagation_core::plan::{FaultKind, Repair};
 
-/// A node that can do nothing beyond the traits.
-const NOTHING: Capabilities = Capabilities {
-    shape_node: false,
-    rebind_host: false,
-    rebind_consumer: false,
-    other_uids: false,
-    stop_fault: false,
-    replicas: false,
-    real_kernel: false,
-};
+/// A node that can do nothing beyond what the other cases are made of.
+fn least() -> Capabilities {
+    Capabilities {
+        faults: [FaultKind::Kill, FaultKind::Terminate].into(),
+        repairs: [Repair::Wait, Repair::Remount, Repair::RestartConsumer].into(),
+        accesses: [Access::Read].into(),
+        ..Capabilities::default()
+    }
+}
 
 fn main() -> ExitCode {
     let all = Suite::new(FakeBackend::default()).with_remover(|_| async { Ok(()) });
-    let plain = FakeBackend::default().with_capabilities(NOTHING).with_name("fake-plain");
-    let plain = Suite::new(plain).accepting_without(Need::ALL);
+    let plain = FakeBackend::default().with_capabilities(least()).with_name("fake-plain");
+    let plain = Suite::new(plain).accepting_without(Need::all());
     run_suites(vec![all, plain])
 }

@@ -12,7 +12,8 @@ use kube::{Api, Client};
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions};
 use propagation_conformance::{Need, Suite, cluster_named, run_suites};
 use propagation_core::fake::FakeBackend;
-use propagation_core::{Backend, Error, ErrorKind, Node, Plan, Run, RunId};
+use propagation_core::plan::{FaultKind, Repair};
+use propagation_core::{Backend, Capabilities, Error, ErrorKind, Feature, Node, Plan, Run, RunId};
 
 /// The namespace that all cases share: making and deleting one takes longer than a case.
 const NAMESPACE: &str = "propagation-conformance";
@@ -30,13 +31,37 @@ impl Backend for Fresh {
         "k8s"
     }
 
-    fn refuses(&self, _plan: &Plan) -> Option<String> {
-        // Opening says the same.
+    fn capabilities(&self) -> Capabilities {
+        // Opening says what a cluster cannot do.
+        Capabilities::all()
+    }
+
+    fn missing(&self, _plan: &Plan) -> Option<String> {
         None
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {
         K8sBackend::connect(self.0.clone()).await?.open(plan, run).await
+    }
+}
+
+/// Whether nodes of a cluster can do it: signals, deletions and unmounts, and what the trait methods do.
+fn is_declared(need: Need) -> bool {
+    match need {
+        Need::Feature(feature) => {
+            matches!(feature, Feature::OtherUids | Feature::Replicas | Feature::RealKernel)
+        }
+        Need::Fault(fault) => !matches!(
+            fault,
+            FaultKind::Exit
+                | FaultKind::Abort
+                | FaultKind::Slow
+                | FaultKind::Errors
+                | FaultKind::Oom
+        ),
+        Need::Repair(repair) => repair != Repair::HandOver,
+        Need::Access(access) => access != propagation_core::observation::Access::Held,
+        _ => true,
     }
 }
 
@@ -67,7 +92,7 @@ fn main() -> ExitCode {
     }
     let suite = Suite::new(Fresh(options()))
         // A real node is what it is.
-        .accepting_without([Need::ShapeNode])
+        .accepting_without(Need::all().filter(|need| !is_declared(*need)))
         // A kubelet looks every second, and waits 10 s before it restarts a container again.
         .with_soon(Duration::from_secs(45))
         .with_case_deadline(Duration::from_secs(240))

@@ -8,11 +8,12 @@ use propagation_conformance::{Suite, run_suites};
 fn main() -> ExitCode {
     use propagation_backend_local::{LocalBackend, leftovers, remove};
     use propagation_conformance::Need;
+    use propagation_core::Feature;
 
     let suite = Suite::new(LocalBackend::new())
         // Without newuidmap an ordinary user has one user id only, and the mode of /dev/fuse is the
         // machine's.
-        .accepting_without([Need::OtherUids, Need::Fusermount3])
+        .accepting_without([Need::Feature(Feature::OtherUids), Need::Fusermount3])
         .with_remover(|run| async move {
             remove(&run).await.map(drop).map_err(|error| error.to_string())
         })

@@ -111,7 +111,7 @@ fn answers(report: &Report) -> BTreeMap<String, String> {
         answers
             .entry(key)
             .and_modify(|seen| *seen = format!("{seen}, {class}"))
-            .or_insert(class.into());
+            .or_insert(class.to_string());
     }
     answers
 }

@@ -34,18 +34,19 @@ pub mod step;
 pub mod workload;
 
 pub use propagation_model::{
-    Answer, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome, ScenarioOutcome,
-    Verdict, VerdictOutcome, comparison, errno, error, facts, input, journal, marker, mountinfo,
-    observation, plan, program, report, scenario, suggest, verdict,
+    Answer, Class, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome,
+    ScenarioOutcome, Signal, Verdict, VerdictOutcome, comparison, errno, error, facts, input,
+    journal, kernel, marker, mountinfo, observation, plan, program, report, scenario, suggest,
+    verdict,
 };
 #[doc(hidden)]
 pub use propagation_protocol::{self as protocol, consumer_log, host};
 
 pub use {
-    backend::{Backend, Capabilities},
+    backend::{Backend, Capabilities, Feature},
     context::{OpenAct, RunContext},
     event::Event,
-    node::{Node, NodeExt},
+    node::Node,
     phase::Phase,
     run::Runner,
     run_id::{Run, RunId},

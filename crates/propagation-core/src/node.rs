@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use propagation_model::Capabilities;
 
-use crate::backend::Capabilities;
 use crate::error::{Error, ErrorKind};
 use crate::facts::HostFacts;
 use crate::journal::HostChange;
@@ -13,7 +13,7 @@ use crate::marker::Marker;
 use crate::mountinfo::MountTable;
 use crate::observation::{Access, Actor, Observation};
 use crate::plan::WorkloadSpec;
-use crate::program::{Executed, StartRefused};
+use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
 use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
@@ -25,6 +25,51 @@ pub enum Target {
     Fuse,
     /// The bridge itself; the file looked for is the plain file of the producer.
     Bridge,
+}
+
+/// How actors look: by default they read the marker of the FUSE mount, each as the user that it is.
+///
+/// ```
+/// use propagation_core::node::{Look, Target};
+/// use propagation_core::observation::Access;
+///
+/// let as_somebody_else = Look::default().as_users(&[1000]);
+/// let at_the_plain_file = Look::default().at(Target::Bridge).as_users(&[0]);
+/// assert_ne!(as_somebody_else, Look::by(Access::List));
+/// # drop(at_the_plain_file);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub(crate) access: Access,
+    pub(crate) target: Target,
+    pub(crate) users: Option<Vec<u32>>,
+}
+
+impl Look {
+    /// By another access than reading.
+    pub fn by(access: Access) -> Self {
+        Self { access, target: Target::Fuse, users: None }
+    }
+
+    /// At another path than the FUSE mountpoint.
+    #[must_use]
+    pub fn at(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// As these users, each of whom gives an observation of its own.
+    #[must_use]
+    pub fn as_users(mut self, users: &[u32]) -> Self {
+        self.users = Some(users.to_vec());
+        self
+    }
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self::by(Access::Read)
+    }
 }
 
 /// One look at a file, to be done from every actor asked for.
@@ -134,29 +179,53 @@ pub trait Node: Send + Sync {
     /// before, but for the fresh one.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] without the capability
-    /// `rebind_host`; [`ErrorKind::Environment`] with the errno
-    /// when the kernel refuses.
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error>;
+    /// [`ErrorKind::Unsupported`] where the repair is not declared. That the kernel refuses it is the inner result.
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error>;
 
     /// Unmounts the topmost mount at the bridge's mountpoint on the node, as umount(8) does.
     ///
+    /// The kernel refuses it with `EBUSY` while it is in use, unless `lazy`, and with `EINVAL` when nothing is
+    /// mounted there: that is the inner result.
+    ///
     /// # Errors
-    /// [`ErrorKind::Environment`] with the errno when the kernel
-    /// refuses: `EBUSY` without `lazy` while it is in use, `EINVAL` when nothing is mounted there.
-    async fn unmount(&self, lazy: bool) -> Result<(), Error>;
+    /// When the node cannot be reached.
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error>;
+
+    /// Binds the mount at the bridge's mountpoint on another path of the node, which is made: what a CSI
+    /// driver does in NodePublishVolume. A path on which something is mounted already counts as published
+    /// when it can be looked at.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the feature `publishing` is not declared. That either path cannot be looked
+    /// at, or the kernel refuses, is the inner result.
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error>;
+
+    /// Unmounts a published path and removes its directory: what a CSI driver does in
+    /// NodeUnpublishVolume. Nothing need be mounted there.
+    ///
+    /// # Errors
+    /// As [`Node::publish`]: `EBUSY` while it is in use is the inner result.
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error>;
+
+    /// Closes the descriptor that has been opened and kept from an actor, if there is one; the next look by
+    /// [`Access::Held`] opens another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where none is kept; when the actor is unknown.
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error>;
 
     /// Runs a program in the mount namespace of an actor, to its end; when `deadline` passes it is
     /// killed. The first 64 KiB of what it prints are kept.
     ///
     /// # Errors
-    /// When it cannot be started there. How it ends is a result.
+    /// When the node cannot be reached or the actor is unknown. That it cannot be started there is the inner
+    /// result, and so is how it ends.
     async fn execute(
         &self,
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error>;
+    ) -> Result<Result<Executed, Refused>, Error>;
 
     /// What the node's processes and FUSE connections are doing right now.
     ///
@@ -170,20 +239,14 @@ pub trait Node: Send + Sync {
     async fn close(&self) -> Cleanup;
 }
 
-/// What callers of a node need and implementors do not write.
-#[async_trait]
-pub trait NodeExt: Node {
-    /// The whole mount table that one actor sees.
-    ///
-    /// # Errors
-    /// As [`Node::mount_tables`], and when the actor has ended.
-    async fn mount_table(&self, actor: &Actor) -> Result<MountTable, Error> {
-        let mut tables = self.mount_tables(std::slice::from_ref(actor)).await?;
-        tables.pop().flatten().ok_or_else(|| {
-            let operation = format!("read the mounts of {actor}");
-            Error::new(ErrorKind::InvalidInput, operation, "it has ended")
-        })
-    }
+/// The whole mount table that one actor sees.
+///
+/// # Errors
+/// As [`Node::mount_tables`], and when the actor has ended.
+pub async fn mount_table(node: &dyn Node, actor: &Actor) -> Result<MountTable, Error> {
+    let mut tables = node.mount_tables(std::slice::from_ref(actor)).await?;
+    tables.pop().flatten().ok_or_else(|| {
+        let operation = format!("read the mounts of {actor}");
+        Error::new(ErrorKind::InvalidInput, operation, "it has ended")
+    })
 }
-
-impl<T: Node + ?Sized> NodeExt for T {}

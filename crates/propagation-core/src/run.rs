@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, refusal};
 use crate::context::RunContext;
 use crate::decide;
 use crate::diagnosis;
@@ -197,7 +197,7 @@ impl Runner {
         let run = Run { id: run_id.clone(), started, keep };
         let started_at = jiff::Timestamp::now();
         let limit = Duration::from_millis(plan.deadlines.run_ms);
-        if let Some(reason) = backend.refuses(&plan) {
+        if let Some(reason) = refusal(backend, &plan) {
             let operation = format!("run this plan on the backend {}", backend.name());
             return Err(Error::new(ErrorKind::Unsupported, operation, reason)
                 .with_fix("use another backend, or leave out what is named"));
@@ -220,7 +220,8 @@ impl Runner {
             () = run_phases(&phases, &mut context) => None,
         };
         if let Some(reason) = &cut_short {
-            context.cut_short(&phases, reason);
+            let ids: Vec<&str> = phases.iter().map(|phase| phase.id()).collect();
+            context.cut_short(&ids, reason);
         }
         let mut done = context.finish().await;
         done.measurements.waits = node.take_waits();

@@ -68,7 +68,7 @@ pub struct Run {
 pub(crate) fn random_hex(bytes: usize) -> Result<String, Error> {
     let mut buffer = vec![0; bytes];
     getrandom::fill(&mut buffer).map_err(|error| {
-        Error::new(ErrorKind::Environment, "draw random numbers", error.to_string())
+        Error::from_source(ErrorKind::Environment, "draw random numbers", error)
     })?;
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }

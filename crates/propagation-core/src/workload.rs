@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::marker::Marker;
 use crate::observation::{Observation, Outcome};
 use crate::plan::{Fault, Stale, WorkloadSpec};
-use crate::program::{LoadReport, ProgramState, StartRefused};
+use crate::program::{Attach, Attached, LoadReport, ProgramState, Refused, StartRefused};
 
 /// What is known of a workload from its own reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,9 +135,12 @@ pub trait Workload: Send + Sync {
     /// After [`Fault::Kill`] and [`Fault::Terminate`] the workload is over; it can be started
     /// again with [`Workload::restart`] or from its spec.
     ///
+    /// That it could not be done, for example because the program had ended before, is the inner result.
+    ///
     /// # Errors
-    /// When the fault could not be done, for example because the program had ended before.
-    async fn inject(&self, fault: &Fault) -> Result<String, Error>;
+    /// When the node fails; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a fault that is not
+    /// declared.
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error>;
 
     /// Starts it again, with a producer's new marker: its daemon only, its container with a new
     /// mount namespace and new binds, or its whole pod. What runs of it is ended before.
@@ -152,12 +155,13 @@ pub trait Workload: Send + Sync {
 
     /// Lets a successor take over the `/dev/fuse` descriptor that a keeper has held since the
     /// producer mounted; the mount goes on with the new marker, and requests that the dead daemon had
-    /// taken are sent again. Returns when the successor serves. For producers with a keeper whose
+    /// taken are sent again, or end with EIO where the kernel cannot do that (before Linux 6.9). Returns when the successor serves. For producers with a keeper whose
     /// daemon has ended.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where nothing is kept.
-    async fn hand_over(&self, marker: &Marker) -> Result<(), Error>;
+    /// That its daemon lives, or is gone with all that was kept, is the inner result.
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error>;
 
     /// What its readers and writers have met since this was asked last; `None` when it has none.
     ///
@@ -165,13 +169,12 @@ pub trait Workload: Send + Sync {
     /// When the node cannot be reached.
     async fn load(&self) -> Result<Option<LoadReport>, Error>;
 
-    /// Replaces the stale mount in the workload's own mount namespace by the node's fresh one.
+    /// Gives the workload the node's mount, in its own mount namespace, while its program runs.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without the capability
-    /// `rebind_consumer`; [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the errno
-    /// when the kernel refuses.
-    async fn rebind(&self) -> Result<(), Error>;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)
+    /// for the repair that it is, where that is not declared. That the kernel refuses it is the inner result.
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error>;
 
     /// The lines its program has logged so far, as `kubectl logs` shows them.
     ///

@@ -5,10 +5,15 @@
 //! not do its own work. It says what was attempted, on what, why it did not work and what to do.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::{fmt, io};
+
+use serde::{Deserialize, Serialize};
+
+use crate::errno::Errno;
 
 /// What kind of thing went wrong; decides the exit status and, in bindings, the exception class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The caller asked for something that cannot be: a bad path, an impossible plan.
@@ -92,6 +97,17 @@ impl Error {
         Self { kind, operation: operation.into(), reason, fix: None, source: None }
     }
 
+    /// An error of `kind` while doing `operation`, because of a lower error, which stays its source and whose
+    /// words are the reason.
+    pub fn from_source(
+        kind: ErrorKind,
+        operation: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        let source = source.into();
+        Self::new(kind, operation, source.to_string()).with_source(source)
+    }
+
     /// Adds what the user can do about it.
     #[must_use]
     pub fn with_fix(mut self, fix: impl Into<String>) -> Self {
@@ -111,9 +127,26 @@ impl Error {
         self.kind
     }
 
-    /// Whether it is a finding about the environment, and no failure of the tool.
-    pub fn is_finding(&self) -> bool {
-        matches!(self.kind, ErrorKind::Environment | ErrorKind::Timeout)
+    /// Adds the error of the system that caused it, as its source.
+    #[must_use]
+    pub fn with_errno(self, errno: Option<Errno>) -> Self {
+        match errno {
+            Some(errno) => self.with_source(io::Error::from_raw_os_error(errno.number())),
+            None => self,
+        }
+    }
+
+    /// The errno of the system's error under it, where there is one.
+    pub fn errno(&self) -> Option<Errno> {
+        let mut below = self.source();
+        while let Some(error) = below {
+            let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+            if let Some(number) = number {
+                return Some(Errno::from_number(number));
+            }
+            below = error.source();
+        }
+        None
     }
 
     /// What was attempted.
@@ -160,6 +193,14 @@ fn without_numbers(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_errno_of_the_source_is_kept() {
+        let source = io::Error::from_raw_os_error(24);
+        let error = Error::from_source(ErrorKind::Environment, "read x", source);
+        assert_eq!((error.errno(), error.reason()), (Some(Errno::EMFILE), "Too many open files"));
+        assert_eq!(Error::new(ErrorKind::Internal, "read x", "no").errno(), None);
+    }
 
     #[test]
     fn numbers_of_system_errors_are_left_out() {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::errno::Errno;
+use crate::kernel::FeatureFact;
 use crate::mountinfo::MountEntry;
 
 /// Programs that start containers, as `/proc/<pid>/comm` calls them.
@@ -16,9 +18,9 @@ pub enum FuseDevice {
     Usable,
     /// Opening it failed.
     Unusable {
-        /// The errno's symbolic name: `ENOENT` (no device), `EACCES` (its mode, or a mount with
+        /// The errno: `ENOENT` (no device), `EACCES` (its mode, or a mount with
         /// `nodev`), `EPERM` (device control group or seccomp), `ENODEV` (no driver).
-        errno: String,
+        errno: Errno,
     },
 }
 
@@ -37,8 +39,8 @@ pub enum PathState {
     },
     /// Looking at it failed, for example with `ENOTCONN` on a dead mount.
     Error {
-        /// The errno's symbolic name.
-        errno: String,
+        /// The errno.
+        errno: Errno,
     },
 }
 
@@ -86,8 +88,12 @@ pub struct HostFacts {
     pub lsm: Vec<String>,
     /// `v1`, `v2`, `hybrid` or `none`.
     pub cgroup: String,
-    /// Whether mounts can be watched through fanotify (`FAN_REPORT_MNT`, Linux 6.14).
+    /// Whether mounts can be watched through fanotify (`FAN_REPORT_MNT`, Linux 6.15; in user
+    /// namespaces 6.16).
     pub fanotify_mount_events: bool,
+    /// What of the features that matter here its kernel has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel: Vec<FeatureFact>,
     /// Soft and hard limit of open descriptors of the agent.
     pub open_files: (u64, u64),
     /// `user.max_mnt_namespaces` of the user namespace, where readable.

@@ -4,26 +4,33 @@
 //! and [`program`] are what was seen, [`cause`] why it came out so, [`verdict`] what follows, and
 //! [`report`] all of it. Nothing here runs anything.
 
+pub mod capabilities;
 pub mod cause;
+pub mod class;
 pub mod comparison;
 pub mod errno;
 pub mod error;
 pub mod facts;
 pub mod input;
 pub mod journal;
+pub mod kernel;
 pub mod marker;
 pub mod observation;
 pub mod plan;
 pub mod program;
 pub mod report;
 pub mod scenario;
+pub mod signal;
 pub mod suggest;
 pub mod verdict;
 
 pub use mountinfo;
 
+pub use capabilities::{Capabilities, Feature, Need, Requirement};
+pub use class::Class;
 pub use errno::Errno;
 pub use error::{Error, ErrorKind};
 pub use plan::Plan;
 pub use report::Report;
+pub use signal::Signal;
 pub use verdict::{Answer, Expectations, RunOutcome, ScenarioOutcome, Verdict, VerdictOutcome};

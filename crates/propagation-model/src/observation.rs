@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::class::Class;
+use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, is_fuse};
 
 /// A place from which an observation is made.
@@ -68,8 +70,9 @@ pub enum Outcome {
     },
     /// A system call failed.
     Errno {
-        /// The symbolic name, such as `ENOTCONN`.
-        name: String,
+        /// Which, written by its name.
+        #[serde(rename = "name")]
+        errno: Errno,
         /// The call that gave it, such as `open`.
         call: String,
     },
@@ -86,23 +89,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The error `name` given by the system call `call`.
-    pub fn errno(name: impl Into<String>, call: impl Into<String>) -> Self {
-        Self::Errno { name: name.into(), call: call.into() }
+    /// The error given by the system call `call`.
+    pub fn errno(errno: Errno, call: impl Into<String>) -> Self {
+        Self::Errno { errno, call: call.into() }
     }
 
-    /// The class by which two observations are compared: `ok`, `absent`, `empty`, `lower`,
-    /// `wrong_content`, the errno's name, `hang` or `skipped`.
-    pub fn class(&self) -> &str {
+    /// The class by which two outcomes are compared.
+    pub fn class(&self) -> Class {
         match self {
-            Self::Ok => "ok",
-            Self::Absent => "absent",
-            Self::Empty => "empty",
-            Self::Lower => "lower",
-            Self::WrongContent { .. } => "wrong_content",
-            Self::Errno { name, .. } => name,
-            Self::Hang { .. } => "hang",
-            Self::Skipped { .. } => "skipped",
+            Self::Ok => Class::Ok,
+            Self::Absent => Class::Absent,
+            Self::Empty => Class::Empty,
+            Self::Lower => Class::Lower,
+            Self::WrongContent { .. } => Class::WrongContent,
+            Self::Errno { errno, .. } => Class::Errno(*errno),
+            Self::Hang { .. } => Class::Hang,
+            Self::Skipped { .. } => Class::Skipped,
         }
     }
 
@@ -116,10 +118,10 @@ impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ok | Self::Absent | Self::Empty | Self::Lower => {
-                formatter.write_str(self.class())
+                write!(formatter, "{}", self.class())
             }
             Self::WrongContent { detail } => write!(formatter, "wrong content ({detail})"),
-            Self::Errno { name, call } => write!(formatter, "{name} from {call}"),
+            Self::Errno { errno, call } => write!(formatter, "{errno} from {call}"),
             Self::Hang { after_ms } => write!(formatter, "hang (no answer in {after_ms} ms)"),
             Self::Skipped { reason } => write!(formatter, "skipped ({reason})"),
         }
@@ -159,6 +161,10 @@ pub enum Access {
 }
 
 impl Access {
+    /// All accesses.
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::List, Self::Stat, Self::Statfs, Self::Write, Self::Held];
+
     /// Whether it is the usual one, reading.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
     fn is_read(&self) -> bool {
@@ -267,6 +273,16 @@ pub struct Observation {
     /// The mount under the observed path, from the actor's own mountinfo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<MountView>,
+}
+
+impl Observation {
+    /// The class of its outcome, in which the marker of an earlier generation is `old`.
+    pub fn class(&self) -> Class {
+        match &self.outcome {
+            Outcome::WrongContent { .. } if self.generation.is_some() => Class::Old,
+            outcome => outcome.class(),
+        }
+    }
 }
 
 impl fmt::Display for Observation {

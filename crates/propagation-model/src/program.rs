@@ -4,6 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::errno::Errno;
+use crate::error::{Error, ErrorKind};
+use crate::signal::Signal;
+
 /// Where programs are looked for on a node: the variable `PATH` of those that a scenario runs.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -11,13 +15,87 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct StartRefused {
+    /// Why, decided by the backend that met it.
+    pub kind: RefusalKind,
     /// The runtime's own words, such as `path "/x" is mounted on "/" but it is not a shared mount`.
     pub text: String,
     /// The errno under it, where there is one.
-    pub errno: Option<String>,
+    pub errno: Option<Errno>,
 }
 
-/// Why a runtime refuses to create or start a container.
+/// The refusal by the kernel, the runtime or a daemon of something that was asked of it: a result of the
+/// experiment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {reason}")]
+pub struct Refused {
+    /// What was attempted.
+    pub operation: String,
+    /// Why it is refused, in the words of who refuses it.
+    pub reason: String,
+    /// What kind of refusal it is, where that is known.
+    pub refusal: Option<Refusal>,
+    /// What to do about it, where that is known.
+    pub fix: Option<String>,
+}
+
+impl Refused {
+    /// A refusal of a kind that nobody knows.
+    pub fn new(operation: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { operation: operation.into(), reason: reason.into(), refusal: None, fix: None }
+    }
+}
+
+/// For callers to whom a refusal is an error.
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        let Refused { operation, reason, refusal, fix } = refused;
+        let errno = refusal.and_then(|refusal| refusal.errno);
+        let error = Self::new(ErrorKind::Environment, operation, reason).with_errno(errno);
+        match fix {
+            Some(fix) => error.with_fix(fix),
+            None => error,
+        }
+    }
+}
+
+/// How a running workload gets the node's mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attach {
+    /// A copy of the node's mount takes the place of the stale one.
+    Rebind,
+    /// Its private volume becomes a slave of the node's mount, and gets what is mounted there: later
+    /// mounts propagate to it.
+    Reconnect,
+}
+
+/// How a running workload got the node's mount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Whether whoever looked meanwhile could see the directory under the mount.
+    pub hole: bool,
+}
+
+impl fmt::Display for Attached {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self.hole {
+            true => "for a moment the directory under the mount could be seen",
+            false => "at no time could the directory under the mount be seen",
+        })
+    }
+}
+
+/// A refusal by its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Refusal {
+    /// Why.
+    pub kind: RefusalKind,
+    /// The errno under it, where the kernel gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Errno>,
+}
+
+/// Why a runtime refuses to create or start a container, or the kernel to change a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -34,6 +112,14 @@ pub enum RefusalKind {
     Hangs,
     /// The source does not exist and cannot be made (EROFS).
     ReadOnly,
+    /// The kernel is too old for it.
+    Kernel,
+    /// The mounts are of different filesystems.
+    OtherFilesystem,
+    /// The mount is not private: it is connected already.
+    NotPrivate,
+    /// The node's mount shows less of the filesystem than the other one.
+    Narrower,
     /// The machine ran out of something, which says nothing about the experiment.
     NoRoom,
     /// Anything else; the text says what.
@@ -41,41 +127,47 @@ pub enum RefusalKind {
 }
 
 impl StartRefused {
-    /// Why. By the errno where the runtime gives one; runtimes that give words only say the same in them.
-    pub fn kind(&self) -> RefusalKind {
-        if self.text.contains("not a shared") {
-            return RefusalKind::NotShared;
-        }
-        match self.errno.as_deref().or_else(|| errno_said(&self.text)) {
-            Some("ENOTCONN" | "ECONNABORTED") => RefusalKind::DeadSource,
-            Some("EACCES") => RefusalKind::Denied,
-            Some("EPERM") => RefusalKind::NotPermitted,
-            Some("hang") => RefusalKind::Hangs,
-            Some("EROFS") => RefusalKind::ReadOnly,
-            Some("ENOSPC" | "EMFILE" | "ENFILE" | "ENOMEM" | "EAGAIN" | "ETOOMANYREFS") => {
-                RefusalKind::NoRoom
-            }
-            _ => RefusalKind::Other,
+    /// A refusal with an errno under it, which decides its kind.
+    pub fn with(errno: Errno, text: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::of(errno), text: text.into(), errno: Some(errno) }
+    }
+
+    /// A refusal of a kind that has no errno.
+    pub fn of(kind: RefusalKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), errno: None }
+    }
+
+    /// A refusal of a runtime that gives words only, as containerd and runc do: what they say decides.
+    pub fn said(text: impl Into<String>) -> Self {
+        /// runc's libcontainer, containerd's `pkg/cri`: `but it is not a shared mount`.
+        const NOT_SHARED: &str = "not a shared";
+        let text = text.into();
+        match Errno::said_in(&text) {
+            _ if text.contains(NOT_SHARED) => Self::of(RefusalKind::NotShared, text),
+            Some(errno) => Self::with(errno, text),
+            None => Self::of(RefusalKind::Other, text),
         }
     }
 }
 
-/// The errno that words of a program speak of, by its name or as strerror(3) says it; only those that
-/// starts and mounts of FUSE filesystems meet.
-pub fn errno_said(text: &str) -> Option<&'static str> {
-    let lower = text.to_lowercase();
-    let said = |(words, errno): &&(&str, &str)| lower.contains(words) || text.contains(errno);
-    ERRNO_WORDS.iter().find(said).map(|(_, errno)| *errno)
+impl RefusalKind {
+    /// What an errno means when it keeps a container from starting.
+    pub fn of(errno: Errno) -> Self {
+        match errno {
+            Errno::ENOTCONN | Errno::ECONNABORTED => Self::DeadSource,
+            Errno::EACCES => Self::Denied,
+            Errno::EPERM => Self::NotPermitted,
+            Errno::EROFS => Self::ReadOnly,
+            Errno::ENOSPC
+            | Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOMEM
+            | Errno::EAGAIN
+            | Errno::ETOOMANYREFS => Self::NoRoom,
+            _ => Self::Other,
+        }
+    }
 }
-
-const ERRNO_WORDS: [(&str, &str); 6] = [
-    ("transport endpoint is not connected", "ENOTCONN"),
-    ("permission denied", "EACCES"),
-    ("operation not permitted", "EPERM"),
-    ("read-only file system", "EROFS"),
-    ("no space left on device", "ENOSPC"),
-    ("too many open files", "EMFILE"),
-];
 
 /// How a program ended that was run in an actor's mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +197,7 @@ pub struct LoadReport {
     pub failed: u64,
     /// The errno of the last one that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_errno: Option<String>,
+    pub last_errno: Option<Errno>,
     /// The longest that one operation took, those that go on counted, in microseconds.
     pub longest_us: u64,
 }
@@ -123,8 +215,8 @@ pub enum ProgramState {
     },
     /// A signal ended it.
     Signaled {
-        /// The signal's name, such as `SIGKILL`.
-        signal: String,
+        /// Which.
+        signal: Signal,
     },
     /// The workload has no program, only a mount view.
     None,

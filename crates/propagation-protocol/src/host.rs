@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Call, Failure, ProgramEvent, Reply};
 
 /// Version of these messages; both sides must have the same.
-pub const HOST_PROTOCOL_VERSION: u32 = 4;
+pub const HOST_PROTOCOL_VERSION: u32 = 5;
 
 /// The directory on a node in which every run has one of its own, until it has been cleaned.
 pub const RUNS: &str = "/var/lib/propagation";

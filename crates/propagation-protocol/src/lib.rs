@@ -25,11 +25,16 @@ use propagation_model::facts::HostFacts;
 use propagation_model::journal::HostChange;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
-use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
-use propagation_model::program::{Executed, LoadReport, ProgramState, StartRefused};
+use propagation_model::plan::{
+    BindSpec, Fault, FuseSpec, NodeSpec, Propagation, Role, Stale, User,
+};
+use propagation_model::program::{
+    Attach, Attached, Executed, LoadReport, ProgramState, Refusal, RefusalKind, Refused,
+    StartRefused,
+};
 
 /// Version of the messages; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
@@ -56,6 +61,8 @@ pub struct Bind {
     pub destination: String,
     /// Propagation of the volume.
     pub propagation: Propagation,
+    /// How it is checked and bound.
+    pub how: BindSpec,
 }
 
 /// A container to be made.
@@ -87,12 +94,12 @@ pub struct ContainerSpec {
     pub made_in: Place,
     /// Whether host programs are in it.
     pub tools: bool,
-    /// As which user its program runs.
-    pub uid: u32,
+    /// The directory of the producer's filesystem that it has at its FUSE path.
+    pub directory: String,
+    /// As whom its program runs.
+    pub user: User,
     /// Whether a consumer's program looks by itself, whenever something happens.
     pub watches: bool,
-    /// Whether its program runs (the first replica) or it is a mount view only.
-    pub program: bool,
     /// How many equal mount views are made; each has an observer's place of its own.
     pub replicas: u32,
     /// What a producer serves.
@@ -134,8 +141,10 @@ pub struct Look {
     pub file: String,
     /// Where the mount that is looked for has its mount point: the directory, or the file itself.
     pub mount_point: String,
-    /// As which users.
-    pub uids: Vec<u32>,
+    /// The directory of the producer's filesystem whose marker is to be found; any where it is none.
+    pub belongs_to: Option<String>,
+    /// As whom.
+    pub users: Vec<User>,
 }
 
 /// What one look gave.
@@ -222,6 +231,21 @@ pub enum Call {
         /// Whether it may be in use.
         lazy: bool,
     },
+    /// Bind the mount at the mountpoint on another path of the node, which is made.
+    Publish {
+        /// Where.
+        path: String,
+    },
+    /// Close the descriptor that is kept from a place.
+    LetGo {
+        /// Which.
+        place: Place,
+    },
+    /// Unmount a path on which it was published, and remove it.
+    Unpublish {
+        /// Where.
+        path: String,
+    },
     /// Run a program.
     Execute {
         /// In whose mount namespace.
@@ -254,12 +278,12 @@ pub enum Call {
         /// Whose.
         container: u32,
     },
-    /// Bind the fresh mount over the stale one inside a container.
-    RebindContainer {
+    /// Give a running container the node's mount.
+    Attach {
         /// Which.
         container: u32,
-        /// How long it may take.
-        deadline_ms: u64,
+        /// In which way.
+        how: Attach,
     },
 }
 
@@ -321,6 +345,11 @@ pub enum Reply {
         /// None when it has no readers and writers.
         load: Option<LoadReport>,
     },
+    /// For [`Call::Attach`].
+    Attached {
+        /// How it went, for all replicas.
+        attached: Attached,
+    },
     /// For [`Call::Inject`].
     Injected {
         /// What proves it.
@@ -331,8 +360,8 @@ pub enum Reply {
 /// A failure of the agent's own work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// [`ErrorKind`] by name.
-    pub kind: String,
+    /// What kind of thing went wrong.
+    pub kind: ErrorKind,
     /// What was attempted.
     pub operation: String,
     /// Why it did not work.
@@ -340,12 +369,33 @@ pub struct Failure {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// Why the kernel refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+}
+
+impl Failure {
+    /// The refusal that it is, when what was asked is something that kernel, runtime or daemon may refuse. What
+    /// the machine has run out of is no refusal, and neither is what the agent could not do.
+    ///
+    /// # Errors
+    /// Itself, when it is none.
+    pub fn refused(self) -> Result<Refused, Self> {
+        let exhausted = self.refusal.is_some_and(|it| it.kind == RefusalKind::NoRoom);
+        match self.kind {
+            ErrorKind::Environment | ErrorKind::Timeout if !exhausted => {
+                let Self { operation, reason, refusal, fix, .. } = self;
+                Ok(Refused { operation, reason, refusal, fix })
+            }
+            _ => Err(self),
+        }
+    }
 }
 
 impl From<Failure> for propagation_model::Error {
     fn from(failure: Failure) -> Self {
-        let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
-        let error = Self::new(kind, failure.operation, failure.reason);
+        let errno = failure.refusal.and_then(|refusal| refusal.errno);
+        let error = Self::new(failure.kind, failure.operation, failure.reason).with_errno(errno);
         match failure.fix {
             Some(fix) => error.with_fix(fix),
             None => error,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::words::{MOST_LINES, duration};
+use propagation_model::Errno;
 use propagation_model::observation::{Actor, Observation, Outcome, Via};
 use propagation_model::plan::{Repair, Role};
 use propagation_model::report::{Deed, Report};
@@ -34,9 +35,7 @@ impl State {
         match outcome {
             Outcome::Ok => Some(Self::Ok),
             Outcome::Absent | Outcome::Empty => Some(Self::Empty),
-            Outcome::Errno { name, .. } if name == "ENOTCONN" || name == "ESTALE" => {
-                Some(Self::Stale)
-            }
+            Outcome::Errno { errno: Errno::ENOTCONN | Errno::ESTALE, .. } => Some(Self::Stale),
             Outcome::Errno { .. } => Some(Self::Error),
             Outcome::Hang { .. } => Some(Self::Hang),
             Outcome::WrongContent { .. } | Outcome::Lower => Some(Self::Wrong),
@@ -311,7 +310,9 @@ fn marks(report: &Report) -> Vec<Mark> {
             Deed::Restart { .. } => {
                 (MarkKind::Repair, act.from_us, format!("{} {}", act.deed, act.on.join(", ")))
             }
-            Deed::Start | Deed::Stop | Deed::Run { .. } => continue,
+            Deed::Start | Deed::Stop | Deed::Publish | Deed::Unpublish | Deed::Run { .. } => {
+                continue;
+            }
         };
         marks.push(Mark { at_us, kind, words });
     }

@@ -58,7 +58,7 @@ pub(crate) fn to_plain<'py>(
     value: &impl Serialize,
 ) -> PyResult<Bound<'py, PyAny>> {
     let json = serde_json::to_string(value).map_err(|error| {
-        raise(py, &Error::new(ErrorKind::Internal, "write a value as JSON", error.to_string()))
+        raise(py, &Error::from_source(ErrorKind::Internal, "write a value as JSON", error))
     })?;
     py.import("json")?.call_method1("loads", (json,))
 }

@@ -111,7 +111,7 @@ impl Job {
     /// A job and the two ends that belong to what goes on.
     pub(crate) fn new(cancellation: CancellationToken) -> Result<(Self, Feed, Completion), Error> {
         let (bell, listener) = pair().map_err(|error| {
-            Error::new(ErrorKind::Environment, "make a pair of sockets", error.to_string())
+            Error::from_source(ErrorKind::Environment, "make a pair of sockets", error)
                 .with_fix("raise the limit of open files (ulimit -n)")
         })?;
         let state = State { items: Vec::new(), outcome: None, bell: Some(bell), rung: false };

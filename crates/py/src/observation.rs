@@ -90,8 +90,8 @@ impl Observation {
 
     /// What it saw: `ok`, `absent`, `empty`, `wrong_content`, `hang`, `skipped`, or the name of an errno.
     #[getter]
-    fn outcome(&self) -> &str {
-        self.0.outcome.class()
+    fn outcome(&self) -> String {
+        self.0.outcome.class().to_string()
     }
 
     /// Whether the marker of the expected generation was read.
@@ -102,9 +102,9 @@ impl Observation {
 
     /// The errno's name, such as `ENOTCONN`, when a system call failed.
     #[getter]
-    fn errno(&self) -> Option<&str> {
+    fn errno(&self) -> Option<String> {
         match &self.0.outcome {
-            Outcome::Errno { name, .. } => Some(name),
+            Outcome::Errno { errno, .. } => Some(errno.to_string()),
             _ => None,
         }
     }

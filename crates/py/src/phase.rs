@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use propagation_core::mountinfo::MountTable;
-use propagation_core::node::Target;
+use propagation_core::node::{Look, Target};
 use propagation_core::observation::{Actor, Observation as Seen};
 use propagation_core::plan::{Fault, Repair, Role, WorkloadSpec};
 use propagation_core::program::{Executed, StartRefused};
@@ -163,14 +163,14 @@ impl Server<'_, '_> {
                     false => Repair::RebindHost,
                 };
                 let node = self.context.node;
-                let work = node.rebind_host(deduplicate);
+                let work = async { Ok(node.rebind_host(deduplicate).await??) };
                 let bound = self.on_node(Deed::Repair { repair }, &cancellation, work).await;
                 completion.complete(bound, |py, ()| Ok(py.None().into_bound(py)));
             }
             Call::Unmount { lazy } => {
                 let fault = if lazy { Fault::LazyUnmount } else { Fault::Unmount };
                 let node = self.context.node;
-                let work = node.unmount(lazy);
+                let work = async { Ok(node.unmount(lazy).await??) };
                 let unmounted = self.on_node(Deed::Fault { fault }, &cancellation, work).await;
                 completion.complete(unmounted, |py, ()| Ok(py.None().into_bound(py)));
             }
@@ -219,7 +219,7 @@ impl Server<'_, '_> {
         uids: &[u32],
     ) -> Result<Vec<Seen>, Error> {
         let actors = self.actors(actors, true)?;
-        self.context.observe(&actors, target, uids).await
+        self.context.observe(&actors, &Look::default().at(target).as_users(uids)).await
     }
 
     async fn mounts(
@@ -241,6 +241,7 @@ impl Server<'_, '_> {
         let deed = Deed::Run { command: command.to_vec() };
         let act = self.context.begin_act(deed, Some(name.to_owned()));
         let executed = self.context.node.execute(&actor, command, deadline).await;
+        let executed = executed.and_then(|executed| Ok(executed?));
         let refused = executed.as_ref().err().map(ToString::to_string);
         self.context.finish_act(act, Vec::new(), refused);
         executed
@@ -324,7 +325,7 @@ impl Server<'_, '_> {
                 Action::Restart { marker, restart }
             }
             WorkloadCall::HandOver => Action::HandOver(self.context.next_generation_of(spec)?),
-            WorkloadCall::Rebind => Action::Rebind,
+            WorkloadCall::Attach(how) => Action::Attach(how),
             WorkloadCall::Log => Action::Log,
             WorkloadCall::Stop => Action::Stop,
         })
@@ -339,7 +340,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
             Deed::Restart { recreate: restart.scope == RestartScope::Pod }
         }
         WorkloadCall::HandOver => Deed::Repair { repair: Repair::HandOver },
-        WorkloadCall::Rebind => Deed::Repair { repair: Repair::RebindConsumer },
+        WorkloadCall::Attach(how) => Deed::Repair { repair: (*how).into() },
         WorkloadCall::Stop => Deed::Stop,
         WorkloadCall::Status | WorkloadCall::Wait { .. } | WorkloadCall::Log => return None,
     })
@@ -349,6 +350,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
 fn outcome_of(done: &Result<Done, Error>) -> (Vec<String>, Option<String>) {
     match done {
         Ok(Done::Evidence(proof)) => (vec![proof.clone()], None),
+        Ok(Done::Attached(attached)) => (vec![attached.to_string()], None),
         Ok(Done::Refused(refusal)) => (Vec::new(), Some(refusal.text.clone())),
         Ok(Done::Nothing | Done::Status(_) | Done::Lines(_)) => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),

@@ -716,9 +716,8 @@ impl Report {
 
     /// The report as JSON, indented; `from_json` reads it back.
     fn to_json(&self, py: Python<'_>) -> PyResult<String> {
-        let failed = |e: serde_json::Error| {
-            Error::new(ErrorKind::Internal, "write the report", e.to_string())
-        };
+        let failed =
+            |e: serde_json::Error| Error::from_source(ErrorKind::Internal, "write the report", e);
         py.detach(|| self.report.to_json().map_err(failed)).or_raise(py)
     }
 

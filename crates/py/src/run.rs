@@ -69,7 +69,7 @@ pub(crate) fn run(
         };
         let thread = std::thread::Builder::new().name("propagation-run".into()).spawn(work);
         let thread = thread.map_err(|error| {
-            Error::new(ErrorKind::Environment, "start a thread", error.to_string())
+            Error::from_source(ErrorKind::Environment, "start a thread", error)
                 .with_fix("raise the limit of processes (ulimit -u)")
         })?;
         job.set_worker(Worker { abandon, thread });
@@ -113,7 +113,7 @@ fn to_end(
 ) -> Result<propagation_core::Report, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
-        Error::new(ErrorKind::Environment, "start the async runtime", error.to_string())
+        Error::from_source(ErrorKind::Environment, "start the async runtime", error)
     })?;
     runtime.block_on(async {
         tokio::select! {

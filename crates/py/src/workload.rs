@@ -5,7 +5,7 @@ use std::time::Duration;
 use propagation_core::marker::Marker;
 use propagation_core::observation::Observation as Seen;
 use propagation_core::plan::Fault;
-use propagation_core::program::StartRefused;
+use propagation_core::program::{Attach, Attached, StartRefused};
 use propagation_core::workload::{Restart, Until, WorkloadStatus as Status};
 use propagation_core::{Error, ErrorKind, Workload};
 use pyo3::IntoPyObjectExt;
@@ -46,7 +46,7 @@ pub(crate) fn status_object(py: Python<'_>, status: Status) -> PyResult<Bound<'_
         mounted_at_us: status.mounted_at_us,
         failure: status.failure,
         seen: status.seen.map(seen).transpose()?,
-        held: status.held.map(|held| held.class().to_owned()),
+        held: status.held.map(|held| held.class().to_string()),
     };
     Ok(Bound::new(py, object)?.into_any())
 }
@@ -66,7 +66,7 @@ pub(crate) enum Action {
     },
     /// With the marker that the successor is to serve.
     HandOver(Marker),
-    Rebind,
+    Attach(Attach),
     Log,
     Stop,
 }
@@ -76,6 +76,7 @@ pub(crate) enum Done {
     Nothing,
     Status(Box<Status>),
     Evidence(String),
+    Attached(Attached),
     Refused(StartRefused),
     Lines(Vec<String>),
 }
@@ -95,19 +96,16 @@ impl Action {
                 }
                 Done::Status(Box::new(status))
             }
-            Self::Inject(fault) => Done::Evidence(workload.inject(&fault).await?),
+            Self::Inject(fault) => Done::Evidence(workload.inject(&fault).await??),
             Self::Restart { marker, restart } => match workload.restart(&marker, restart).await? {
                 Ok(()) => Done::Nothing,
                 Err(refusal) => Done::Refused(refusal),
             },
             Self::HandOver(marker) => {
-                workload.hand_over(&marker).await?;
+                workload.hand_over(&marker).await??;
                 Done::Nothing
             }
-            Self::Rebind => {
-                workload.rebind().await?;
-                Done::Nothing
-            }
+            Self::Attach(how) => Done::Attached(workload.attach(how).await??),
             Self::Log => Done::Lines(workload.log().await?),
             Self::Stop => {
                 workload.stop().await?;
@@ -121,7 +119,7 @@ impl Done {
     /// The Python object for it; a refusal is an exception.
     pub(crate) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         match self {
-            Self::Nothing => Ok(py.None().into_bound(py)),
+            Self::Nothing | Self::Attached(_) => Ok(py.None().into_bound(py)),
             Self::Status(status) => status_object(py, *status),
             Self::Evidence(text) => text.into_bound_py_any(py),
             Self::Lines(lines) => lines.into_bound_py_any(py),
@@ -132,7 +130,7 @@ impl Done {
 
 /// The exception for a refusal of the runtime.
 pub(crate) fn refused(py: Python<'_>, refusal: &StartRefused) -> PyErr {
-    let parts = (refusal.text.as_str(), refusal.errno.as_deref());
+    let parts = (refusal.text.as_str(), refusal.errno.map(|errno| errno.to_string()));
     let class = py.import("propagation._errors").and_then(|m| m.getattr("StartRefusedError"));
     match class.and_then(|class| class.call1(parts)) {
         Ok(exception) => PyErr::from_value(exception),

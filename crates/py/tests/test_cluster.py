@@ -33,7 +33,7 @@ async def test_a_fault_is_seen_and_a_restart_brings_it_back(face: Any, cluster: 
         assert (await consumer.wait("fresh")).seen.generation == 2
         assert any("SUCCESS" in line for line in await consumer.log())
         assert (await node.facts())["kubelet"]
-        assert not node.capabilities["shape_node"]
+        assert "shaped_node" not in node.capabilities["features"]
         node.check("recovers", True, expected="generation 2", observed="generation 2")
         await control.stop()
         assert [spec["name"] for spec in await node.workloads()] == ["producer", "consumer"]

@@ -44,7 +44,7 @@ pub fn run_program(program: &Program) -> Result<i32, String> {
 }
 
 fn carry_out(program: &Program, spec: &ContainerSpec, reporter: &Reporter) -> Result<i32, Errno> {
-    if program.hello.program.replica > 0 || !spec.program {
+    if program.hello.program.replica > 0 {
         return wait_for_the_end(reporter).map(|()| 0);
     }
     Ok(crate::node::run(spec, &program.source, reporter))

@@ -236,7 +236,7 @@ impl Slot {
         if !open {
             if !process.said_its_end {
                 // It could not say anything: that is what SIGKILL does.
-                let state = ProgramState::Signaled { signal: "SIGKILL".into() };
+                let state = ProgramState::Signaled { signal: propagation_model::Signal::SIGKILL };
                 messages.push(HostMessage::Event { program, event: ProgramEvent::Ended { state } });
             }
             self.running = None;

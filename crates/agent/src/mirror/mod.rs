@@ -45,7 +45,9 @@ pub fn serve(source: &Path, mountpoint: &Path, passthrough: bool) -> Result<(), 
     let mirror = Mirror::new(root, passthrough)
         .map_err(|errno| format!("look at {}: {}", source.display(), errno_text(errno)))?;
     let name = source.to_string_lossy();
-    let options = Options::of(&FuseSpec::default(), &name).with_permissions();
+    // The kernel holds everybody to the owners and modes that files have.
+    let spec = FuseSpec { options: vec!["default_permissions".into()], ..FuseSpec::default() };
+    let options = Options::of(&spec, &name);
     let device = mount_fuse(mountpoint, &options)?;
     let mut config = Config::default();
     config.n_threads = Some(THREADS);

@@ -2,7 +2,7 @@
 //! all of it lives in the node's own mount namespace.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
@@ -13,8 +13,9 @@ use propagation_model::plan::{BridgeState, Covering, RuntimeSpec};
 use propagation_protocol::{Failure, NodeSetup};
 
 use crate::failure::system;
+use crate::fuse_mount::FUSERMOUNT3;
 use crate::mounts::{
-    bind, bind_recursive, errno_of, make_directory, pivot_into_current_directory, proc, propagate,
+    bind, bind_recursive, change_root, errno_of, make_all_private, make_directory, proc, propagate,
     propagate_recursive, read_only, remount_read_only, tmpfs,
 };
 
@@ -42,7 +43,7 @@ pub(super) fn base(setup: &NodeSetup) -> Result<Option<HostRuntime>, Failure> {
         let what = format!("build the node: {what}");
         move |errno| system(what, errno)
     };
-    propagate_recursive(Path::new("/"), MsFlags::MS_PRIVATE).map_err(step("make / private"))?;
+    make_all_private().map_err(step("make all mounts private"))?;
     let base = ["/tmp", "/mnt", "/run", "/var"].into_iter().map(Path::new).find(|p| p.is_dir());
     let root = base.unwrap_or(Path::new("/"));
     let mut options = String::from("mode=755");
@@ -59,7 +60,7 @@ pub(super) fn base(setup: &NodeSetup) -> Result<Option<HostRuntime>, Failure> {
     fs::create_dir_all("proc").map_err(|e| system("make proc", errno_of(&e)))?;
     proc(Path::new("proc")).map_err(step("mount /proc"))?;
     bind_recursive(Path::new("/sys"), Path::new("sys")).map_err(step("bind /sys"))?;
-    pivot_into_current_directory().map_err(step("change the root"))?;
+    change_root().map_err(step("change the root"))?;
     for path in OF_THE_MACHINE.map(Path::new).into_iter().filter(|path| path.exists()) {
         let on_itself = path.starts_with("/proc").then(|| bind_recursive(path, path));
         on_itself
@@ -84,6 +85,7 @@ pub(super) fn furnish(setup: &NodeSetup, runtime: Option<HostRuntime>) -> Result
     tmpfs(Path::new("/tmp"), "mode=1777").map_err(step("mount /tmp"))?;
     files(setup).map_err(|e| system("build the node: write /etc", errno_of(&e)))?;
     image(setup)?;
+    fusermount3()?;
     runtime.map_or(Ok(()), HostRuntime::copy)?;
     propagate_recursive(Path::new("/"), MsFlags::MS_SHARED).map_err(step("make / shared"))?;
     covering(setup)?;
@@ -139,7 +141,6 @@ impl HostTrees {
 /// Makes a device of the node's own, open to every user as udev has them; returns whether it could. Where
 /// the machine's does not open for its owner there is nothing to make.
 fn make_device(source: &Path, target: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let usable = fs::OpenOptions::new().read(true).write(true).open(source).is_ok();
     let Some(device) = fs::metadata(source).ok().map(|metadata| metadata.rdev()) else {
         return false;
@@ -158,7 +159,8 @@ fn make_device(source: &Path, target: &Path) -> bool {
 
 /// Where the program of an OCI runtime is on the node: by its own name, by which it may go.
 pub(super) fn runtime_on_node(runtime: &RuntimeSpec) -> PathBuf {
-    let name = Path::new(&runtime.engine).file_name().unwrap_or_default();
+    let engine = runtime.engine.to_string();
+    let name = Path::new(&engine).file_name().unwrap_or_default();
     Path::new(DISK).join("runtime").join(name)
 }
 
@@ -176,7 +178,7 @@ impl HostRuntime {
         if runtime.is_builtin() {
             return Ok(None);
         }
-        let program = File::open(&runtime.engine).map_err(|e| {
+        let program = File::open(runtime.engine.to_string()).map_err(|e| {
             system(format!("build the node: open {}", runtime.engine), errno_of(&e))
         })?;
         Ok(Some(Self { program, target: runtime_on_node(runtime) }))
@@ -228,6 +230,25 @@ fn image(setup: &NodeSetup) -> Result<(), Failure> {
     let fuse_conf = setup.spec.container_fuse_conf.as_deref();
     fill_rootfs(Path::new(IMAGE), fuse_conf)
         .map_err(|e| system("build the node: fill the image", errno_of(&e)))
+}
+
+/// Gives a node in a user namespace a fusermount3 that works: the machine's belongs to a root that is not in
+/// that namespace, and so its set-uid bit means nothing there. A copy belongs to the node's root.
+fn fusermount3() -> Result<(), Failure> {
+    let Some(program) = FUSERMOUNT3.iter().find_map(|path| fs::canonicalize(path).ok()) else {
+        return Ok(());
+    };
+    let copy = || -> std::io::Result<()> {
+        if fs::metadata(&program)?.uid() == 0 {
+            return Ok(());
+        }
+        let copy = Path::new(DISK).join("fusermount3");
+        fs::copy(&program, &copy)?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755))?;
+        bind(&copy, &program)?;
+        Ok(())
+    };
+    copy().map_err(|e| system("build the node: copy fusermount3", errno_of(&e)))
 }
 
 /// Makes what the root filesystem of every container has.

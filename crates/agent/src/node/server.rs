@@ -235,7 +235,7 @@ impl Server {
             let (pid, news) = match status {
                 WaitStatus::Exited(pid, code) => (pid, News::Ended(ProgramState::Exited { code })),
                 WaitStatus::Signaled(pid, signal, _) => {
-                    let signal = signal.as_str().into();
+                    let signal = propagation_model::Signal::from_number(signal as i32);
                     (pid, News::Ended(ProgramState::Signaled { signal }))
                 }
                 WaitStatus::Stopped(pid, _) => (pid, News::Stopped),
@@ -285,6 +285,12 @@ impl Server {
                 let result = self.mounts(&places);
                 return self.answer(id, result);
             }
+            Call::LetGo { place } => {
+                if let Some(holder) = self.holders.remove(&place) {
+                    holder.end();
+                }
+                return self.answer(id, Ok(Reply::Done));
+            }
             Call::Keep => {
                 let kept = self.outside.ask(&Ask::Keep);
                 self.keep = kept.is_ok();
@@ -333,6 +339,8 @@ impl Server {
             Call::Undo { .. } => "undo a change of the node",
             Call::RebindHost { .. } => "re-bind on the node",
             Call::Unmount { .. } => "unmount on the node",
+            Call::Publish { .. } => "publish a volume",
+            Call::Unpublish { .. } => "unpublish a volume",
             Call::Execute { .. } => "run a program",
             _ => "re-bind in a container",
         };
@@ -421,7 +429,7 @@ fn poll_call(
     now: u64,
 ) -> Progress {
     let failed = |reason: &str| {
-        Progress::Finished(Err(failure(ErrorKind::Environment, operation, reason, None)))
+        Progress::Finished(Err(failure(ErrorKind::Internal, operation, reason, None)))
     };
     if child.pipe.fill(false).is_err() {
         return failed("its child is out of reach");

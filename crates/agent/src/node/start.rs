@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 use propagation_model::ErrorKind;
-use propagation_model::program::StartRefused;
+use propagation_model::program::{RefusalKind, StartRefused};
 use propagation_protocol::{ContainerSpec, Failure, Place, Reply};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use super::programs::Container;
 use super::server::{Progress, Server};
 use super::view::View;
 use crate::child::Child;
-use crate::failure::{failure, system};
+use crate::failure::{failure, reported, system};
 use crate::pipe::Pipe;
 use crate::sys::now_ns;
 
@@ -154,13 +154,13 @@ impl Starting {
     fn give_up_one(&mut self, server: &Server) -> Result<(), Failure> {
         self.child.give_up();
         if let Some(spec) = self.waiting.pop_front() {
-            self.refused.push(Some(StartRefused {
-                text: format!(
+            self.refused.push(Some(StartRefused::of(
+                RefusalKind::Hangs,
+                format!(
                     "failed to stat {:?}: no answer in {} ms",
                     spec.volumes[0].source, self.deadline_ms
                 ),
-                errno: Some("hang".into()),
-            }));
+            )));
         }
         if !self.waiting.is_empty() {
             self.child = make_in_child(server, &self.waiting)?;
@@ -185,9 +185,9 @@ fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Chi
                 let views = made.views.into_iter().flat_map(View::into_descriptors);
                 let pipes = made.process.into_iter().map(|process| process.pipe.into_socket());
                 let descriptors: Vec<_> = views.chain(pipes).collect();
-                pipe.send_descriptors(&descriptors).map(|()| sent).map_err(|errno| StartRefused {
-                    text: format!("hand over the mount namespaces: {errno}"),
-                    errno: Some(format!("{errno:?}")),
+                pipe.send_descriptors(&descriptors).map(|()| sent).map_err(|errno| {
+                    let text = format!("hand over the mount namespaces: {errno}");
+                    StartRefused::with(reported(errno), text)
                 })
             });
             if pipe.send(&said).is_err() || has_user_namespace(server, spec) {
@@ -200,9 +200,8 @@ fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Chi
 
 /// In a child: makes one workload, and returns to the node.
 fn make(server: &Server, spec: &ContainerSpec) -> Result<Made, StartRefused> {
-    let refused = |errno: Errno| StartRefused {
-        text: format!("enter the runtime's mount namespace: {errno}"),
-        errno: Some(format!("{errno:?}")),
+    let refused = |errno: Errno| {
+        StartRefused::with(reported(errno), format!("enter the runtime's mount namespace: {errno}"))
     };
     if spec.host {
         let view = server.view.share().map_err(refused)?;
@@ -210,7 +209,7 @@ fn make(server: &Server, spec: &ContainerSpec) -> Result<Made, StartRefused> {
     }
     let base = server
         .view_of(&spec.made_in)
-        .map_err(|failure| StartRefused { text: failure.reason, errno: None })?;
+        .map_err(|failure| StartRefused::of(RefusalKind::Other, failure.reason))?;
     let apart = spec.made_in != Place::Node;
     if apart {
         base.enter().map_err(refused)?;

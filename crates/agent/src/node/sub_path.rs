@@ -7,9 +7,9 @@ use std::path::Path;
 use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::mount::MsFlags;
-use propagation_model::program::StartRefused;
+use propagation_model::program::{RefusalKind, StartRefused};
 
-use crate::failure::{errno_name, go_errno_text};
+use crate::failure::{go_errno_text, reported};
 use crate::mounts::{Proc, bind_recursive, errno_of, make_directory, propagate, unmount_lazily};
 
 /// Where the kubelet's binds are on the node, one directory for each pod.
@@ -25,19 +25,16 @@ pub(super) fn bind(
     heals: bool,
     proc: &Proc,
 ) -> Result<(), StartRefused> {
-    let refused = |errno: Errno| StartRefused {
-        text: format!(
-            "failed to prepare subPath for volumeMount: {}: {}",
-            source.display(),
-            go_errno_text(errno)
-        ),
-        errno: Some(errno_name(errno)),
+    let refused = |errno: Errno| {
+        let (source, why) = (source.display(), go_errno_text(errno));
+        let text = format!("failed to prepare subPath for volumeMount: {source}: {why}");
+        StartRefused::with(reported(errno), text)
     };
     let path = MountPath::from(target);
     let mounted = || {
-        let table = proc.mount_table().map_err(|failure| StartRefused {
-            text: format!("{}: {}", failure.operation, failure.reason),
-            errno: None,
+        let table = proc.mount_table().map_err(|failure| {
+            let text = format!("{}: {}", failure.operation, failure.reason);
+            StartRefused::of(RefusalKind::Other, text)
         })?;
         Ok(table.stack_at(&path).len())
     };

@@ -152,7 +152,9 @@ impl<'a> Supervising<'a> {
                 }
                 WaitStatus::Exited(pid, code) if Some(pid) == own => ProgramState::Exited { code },
                 WaitStatus::Signaled(pid, signal, _) if Some(pid) == own => {
-                    ProgramState::Signaled { signal: signal.as_str().into() }
+                    ProgramState::Signaled {
+                        signal: propagation_model::Signal::from_number(signal as i32),
+                    }
                 }
                 _ => continue,
             };

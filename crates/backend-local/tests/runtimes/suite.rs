@@ -11,9 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_local::LocalBackend;
 use propagation_conformance::skip;
+use propagation_core::backend::refusal;
 use propagation_core::plan::RuntimeSpec;
 use propagation_core::report::Status;
-use propagation_core::{Backend as _, ErrorKind, Plan, Report, Runner, scenario};
+use propagation_core::{ErrorKind, Plan, Report, Runner, scenario};
 
 /// The runs of this process.
 static RUNS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -90,7 +91,7 @@ steps:
 
 fn an_unknown_program() -> Result<Completion, Failed> {
     let plan = named(Plan::default(), "/bin/true");
-    if let Some(reason) = LocalBackend::new().refuses(&plan) {
+    if let Some(reason) = refusal(&LocalBackend::new(), &plan) {
         // An ordinary user learns before that it needs root.
         return skip("root", &reason);
     }
@@ -102,7 +103,8 @@ fn an_unknown_program() -> Result<Completion, Failed> {
 }
 
 fn named(mut plan: Plan, engine: &str) -> Plan {
-    plan.node.runtime = RuntimeSpec { engine: engine.into(), ..plan.node.runtime };
+    plan.node.runtime =
+        RuntimeSpec { engine: engine.parse().expect("an engine"), ..plan.node.runtime };
     plan
 }
 
@@ -114,7 +116,7 @@ fn with_engine(
     look: impl FnOnce(&Report) -> Result<(), Failed>,
 ) -> Result<Completion, Failed> {
     let plan = named(plan, engine);
-    if let Some(reason) = LocalBackend::new().refuses(&plan) {
+    if let Some(reason) = refusal(&LocalBackend::new(), &plan) {
         return skip(engine, &reason);
     }
     let report = run(plan)?;

@@ -9,11 +9,12 @@ use libtest_mimic::Failed;
 use propagation_backend_local::{LocalNode, leftovers};
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountTable;
+use propagation_core::node::mount_table;
 use propagation_core::observation::Actor;
 use propagation_core::plan::WorkloadSpec;
 use propagation_core::program::StartRefused;
 use propagation_core::workload::Until;
-use propagation_core::{Node, NodeExt, Run, RunId, Workload};
+use propagation_core::{Node, Run, RunId, Workload};
 
 use super::case::{Case, REPLICAS, SUBJECT};
 use super::inside::{Step, act};
@@ -62,7 +63,7 @@ impl World {
 
     /// The mount table of the node.
     pub(super) async fn mount_table(&self) -> Result<MountTable, Failed> {
-        Ok(self.node.mount_table(&Actor::Node).await?)
+        Ok(mount_table(&self.node, &Actor::Node).await?)
     }
 
     /// The mount tables of all replicas of the simulated container.
@@ -70,7 +71,7 @@ impl World {
         let mut tables = Vec::new();
         for replica in 0..REPLICAS {
             let actor = Actor::Workload { name: SUBJECT.into(), replica };
-            tables.push(self.node.mount_table(&actor).await?);
+            tables.push(mount_table(&self.node, &actor).await?);
         }
         Ok(tables)
     }

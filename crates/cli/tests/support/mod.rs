@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr)] // a test binary's own main
 
 pub mod chromium;
+pub mod library;
 pub mod nodes;
 pub mod seccomp;
 

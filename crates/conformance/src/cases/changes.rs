@@ -1,8 +1,8 @@
 //! Changes to the host: made once, taken back exactly.
 
-use propagation_core::NodeExt;
 use propagation_core::facts::PathState;
 use propagation_core::journal::HostChange;
+use propagation_core::node::mount_table;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::Actor;
 use propagation_core::plan::{BridgeState, Fault, NodeSpec, Plan};
@@ -11,12 +11,13 @@ use super::early;
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::{Lab, Stage};
+use propagation_core::Class;
 
 cases! {
     a_change_is_made_once,
     a_change_is_taken_back_once,
     lines_are_added_and_taken_out_exactly,
-    what_was_there_before_stays needs ShapeNode,
+    what_was_there_before_stays needs SHAPED_NODE,
     a_directory_in_use_is_not_removed,
     dead_mounts_of_the_run_go_with_their_directory,
 }
@@ -103,7 +104,7 @@ async fn a_directory_in_use_is_not_removed(lab: &Lab) -> Checked {
         };
         ensure!(!error.reason().is_empty(), "an error without a reason: {error:?}");
     }
-    stage.expect(&[(Actor::Node, "ok")], 1, "after undoing was refused").await?;
+    stage.expect(&[(Actor::Node, Class::Ok)], 1, "after undoing was refused").await?;
     let probe = Probe { target: Target::Bridge, ..stage.probe(1) };
     for observation in stage.node.observe(&[Actor::Node], &probe).await? {
         ensure!(observation.outcome.is_ok(), "the plain file, after that: {observation}");
@@ -122,7 +123,7 @@ async fn dead_mounts_of_the_run_go_with_their_directory(lab: &Lab) -> Checked {
         stage.node.undo(change).await?;
     }
     ensure_eq!(stage.node.facts().await?.bridge, PathState::Missing, "the bridge");
-    let table = stage.node.mount_table(&Actor::Node).await?;
+    let table = mount_table(&*stage.node, &Actor::Node).await?;
     let left: Vec<String> = table.fuse_mounts().map(ToString::to_string).collect();
     ensure!(
         !left.iter().any(|line| line.contains(&stage.plan.bridge.path)),

@@ -4,33 +4,37 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use propagation_core::Feature;
 use propagation_core::facts::PathState;
 use propagation_core::journal::HostChange;
 use propagation_core::mountinfo::MountPath;
 use propagation_core::node::Probe;
+use propagation_core::node::mount_table;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{Fault, Plan, WorkloadSpec};
 use propagation_core::program::ProgramState;
 use propagation_core::workload::Until;
-use propagation_core::{ErrorKind, Node, NodeExt, Run, RunId, Workload};
+use propagation_core::{ErrorKind, Node, Run, RunId, Workload};
 
 use super::{early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::lab::DEAD;
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
 
 cases! {
     stopping_twice_is_stopping_once,
-    stopping_a_hung_producer_frees_its_readers needs StopFault,
+    stopping_a_hung_producer_frees_its_readers needs STOP_FAULT,
     closing_twice_is_closing_once,
     closing_ends_every_workload,
     closing_ends_a_wait,
     dropped_futures_leave_the_node_usable,
     a_large_call_dropped_leaves_the_node_usable,
-    a_look_dropped_while_it_hangs_leaves_the_node_usable needs StopFault,
+    a_look_dropped_while_it_hangs_leaves_the_node_usable needs STOP_FAULT,
     a_dropped_opening_leaves_nothing,
     everything_undone_leaves_the_host_as_it_was,
-    a_kept_node_stays_and_says_how_to_remove_it needs Remover,
+    a_kept_node_stays_and_says_how_to_remove_it needs REMOVER,
 }
 
 fn ended(program: &ProgramState) -> bool {
@@ -53,7 +57,7 @@ async fn stopping_twice_is_stopping_once(lab: &Lab) -> Checked {
         };
         ensure_eq!(error.kind(), ErrorKind::InvalidInput, "the error for {name}, stopped");
     }
-    stage.expect(&[(Actor::Node, "ENOTCONN")], 1, "the mount that was sent to the host").await?;
+    stage.expect(&[(Actor::Node, DEAD)], 1, "the mount that was sent to the host").await?;
     ensure!(!consumer.log().await?.is_empty(), "the log went with the workload");
     Ok(())
 }
@@ -66,10 +70,10 @@ async fn stopping_a_hung_producer_frees_its_readers(lab: &Lab) -> Checked {
     stage.inject(&*producer, Fault::Stop).await?;
     let probe = Probe { deadline: Duration::from_millis(200), ..stage.probe(1) };
     let seen = stage.node.observe(&[of("early")], &probe).await?;
-    let hangs = seen.iter().all(|observation| observation.outcome.class() == "hang");
+    let hangs = seen.iter().all(|observation| observation.outcome.class() == Class::Hang);
     ensure!(hangs && !seen.is_empty(), "while the daemon is stopped: {seen:?}");
     producer.stop().await?;
-    stage.expect(&[(of("early"), "ENOTCONN")], 1, "once the daemon is gone").await?;
+    stage.expect(&[(of("early"), DEAD)], 1, "once the daemon is gone").await?;
     consumer.stop().await?;
     Ok(())
 }
@@ -150,7 +154,7 @@ async fn dropped_futures_leave_the_node_usable(lab: &Lab) -> Checked {
     give_up(node.apply(&directory)).await;
     give_up(node.undo(&directory)).await;
     give_up(node.observe(&[Actor::Node, of("early")], &stage.probe(1))).await;
-    give_up(node.mount_table(&of("early"))).await;
+    give_up(mount_table(&**node, &of("early"))).await;
     give_up(node.start(std::slice::from_ref(&dropped), &stage.marker(1))).await;
     give_up(consumer.status()).await;
     give_up(consumer.log()).await;
@@ -158,14 +162,14 @@ async fn dropped_futures_leave_the_node_usable(lab: &Lab) -> Checked {
     node.undo(&directory).await?;
     node.facts().await?;
     stage.start_one(&late()).await?;
-    let wanted = [(Actor::Node, "ok"), (of("early"), "ok"), (of("late"), "ok")];
+    let wanted = [(Actor::Node, Class::Ok), (of("early"), Class::Ok), (of("late"), Class::Ok)];
     stage.expect(&wanted, 1, "after nine dropped futures").await?;
     give_up(producer.inject(&Fault::Kill)).await;
     give_up(producer.stop()).await;
     producer.stop().await?;
-    stage.expect(&[(of("early"), "ENOTCONN")], 1, "after a dropped stop").await?;
+    stage.expect(&[(of("early"), DEAD)], 1, "after a dropped stop").await?;
     stage.serve_again(&*producer, 2).await?;
-    stage.expect(&[(of("late"), "ok")], 2, "after a restart").await?;
+    stage.expect(&[(of("late"), Class::Ok)], 2, "after a restart").await?;
     Ok(())
 }
 
@@ -178,7 +182,9 @@ async fn a_large_call_dropped_leaves_the_node_usable(lab: &Lab) -> Checked {
     let actors = vec![of("early"); ACTORS];
     give_up(stage.node.observe(&actors, &stage.probe(1))).await;
     stage.node.facts().await?;
-    stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 1, "after a dropped call").await?;
+    stage
+        .expect(&[(Actor::Node, Class::Ok), (of("early"), Class::Ok)], 1, "after a dropped call")
+        .await?;
     Ok(())
 }
 
@@ -192,9 +198,9 @@ async fn a_look_dropped_while_it_hangs_leaves_the_node_usable(lab: &Lab) -> Chec
     let look = stage.node.observe(&actors, &probe);
     // Whether it hangs on or has its answer at once is the backend's: it is dropped either way.
     let _ = tokio::time::timeout(Duration::from_millis(50), look).await;
-    stage.expect(&[(of("control"), "absent")], 1, "while another look hangs").await?;
+    stage.expect(&[(of("control"), Class::Absent)], 1, "while another look hangs").await?;
     producer.stop().await?;
-    stage.expect(&[(of("early"), "ENOTCONN")], 1, "once the daemon is gone").await?;
+    stage.expect(&[(of("early"), DEAD)], 1, "once the daemon is gone").await?;
     Ok(())
 }
 
@@ -211,7 +217,7 @@ async fn a_dropped_opening_leaves_nothing(lab: &Lab) -> Checked {
 async fn everything_undone_leaves_the_host_as_it_was(lab: &Lab) -> Checked {
     let plan = lab.plan_of(&[early(), WorkloadSpec::control()]);
     let node = lab.try_open(&plan).await?;
-    let (facts, table) = (node.facts().await?, node.mount_table(&Actor::Node).await?);
+    let (facts, table) = (node.facts().await?, mount_table(&*node, &Actor::Node).await?);
     let stage = Stage::on(lab, Arc::clone(&node), plan).await?;
     let mut workloads = stage.start(&[early(), WorkloadSpec::control()]).await?;
     workloads.insert(0, stage.serve().await?);
@@ -222,8 +228,8 @@ async fn everything_undone_leaves_the_host_as_it_was(lab: &Lab) -> Checked {
     }
     ensure_eq!(node.facts().await?.bridge, PathState::Missing, "the bridge");
     ensure_eq!(node.facts().await?, facts, "the facts");
-    let after = node.mount_table(&Actor::Node).await?;
-    if node.capabilities().shape_node {
+    let after = mount_table(&*node, &Actor::Node).await?;
+    if node.capabilities().has(Feature::ShapedNode) {
         ensure_eq!(after, table, "the mount table of a node that is the run's own");
     }
     // On any other the mounts of others come and go meanwhile.
@@ -259,6 +265,8 @@ async fn kept(lab: &Lab, node: Arc<dyn Node>, plan: Plan) -> Checked {
     let cleanup = stage.node.close().await;
     ensure!(!cleanup.kept.is_empty(), "it does not say what it kept: {cleanup:?}");
     ensure!(cleanup.could_not.is_empty(), "closing complains: {cleanup:?}");
-    stage.expect(&[(Actor::Node, "ok"), (of("early"), "ok")], 1, "on a node that is kept").await?;
+    stage
+        .expect(&[(Actor::Node, Class::Ok), (of("early"), Class::Ok)], 1, "on a node that is kept")
+        .await?;
     Ok(())
 }

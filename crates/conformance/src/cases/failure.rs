@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use propagation_core::Feature;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Outcome};
 use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
@@ -11,17 +12,22 @@ use propagation_core::workload::{RestartScope, Until};
 use super::{consumer, early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::lab::DEAD;
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
+use propagation_core::Errno;
+use propagation_core::Signal;
+use propagation_core::program::RefusalKind;
 
 cases! {
     a_killed_producer_is_enotconn_for_all_but_the_control,
     a_terminated_producer_unmounts_and_exits,
-    a_stopped_producer_hangs_and_nobody_waits_longer needs StopFault,
-    a_fault_on_what_has_ended_is_an_error,
+    a_stopped_producer_hangs_and_nobody_waits_longer needs STOP_FAULT,
+    a_fault_on_what_has_ended_is_refused,
     consumers_can_be_killed_and_terminated,
     consumers_notice_and_go_on_running,
     a_dead_source_keeps_new_consumers_out,
-    a_hung_source_keeps_new_consumers_out needs StopFault,
+    a_hung_source_keeps_new_consumers_out needs STOP_FAULT,
     held_descriptors_stay_with_the_old_mount,
 }
 
@@ -33,16 +39,16 @@ async fn a_killed_producer_is_enotconn_for_all_but_the_control(lab: &Lab) -> Che
     stage.start_one(&late()).await?;
     stage.inject(&*producer, Fault::Kill).await?;
     let wanted = [
-        (Actor::Node, "ENOTCONN"),
-        (of("early"), "ENOTCONN"),
-        (of("late"), "ENOTCONN"),
-        (of("control"), "absent"),
+        (Actor::Node, DEAD),
+        (of("early"), DEAD),
+        (of("late"), DEAD),
+        (of("control"), Class::Absent),
     ];
     for observation in stage.expect(&wanted, 1, "after SIGKILL").await? {
         ensure_eq!(observation.generation, None, "the generation that {observation} read");
     }
     let status = stage.until(&*producer, Until::Ended).await?;
-    let killed = ProgramState::Signaled { signal: "SIGKILL".into() };
+    let killed = ProgramState::Signaled { signal: Signal::SIGKILL };
     ensure_eq!(status.program, killed, "the producer's program");
     Ok(())
 }
@@ -52,7 +58,7 @@ async fn a_terminated_producer_unmounts_and_exits(lab: &Lab) -> Checked {
     stage.start_one(&early()).await?;
     let producer = stage.serve().await?;
     stage.inject(&*producer, Fault::Terminate).await?;
-    let wanted = [(Actor::Node, "absent"), (of("early"), "absent")];
+    let wanted = [(Actor::Node, Class::Absent), (of("early"), Class::Absent)];
     stage.expect(&wanted, 1, "after SIGTERM").await?;
     let status = stage.until(&*producer, Until::Ended).await?;
     ensure_eq!(status.program, ProgramState::Exited { code: 0 }, "the producer's program");
@@ -95,23 +101,23 @@ async fn a_stopped_producer_hangs_and_nobody_waits_longer(lab: &Lab) -> Checked 
         };
         ensure!(fits, "after SIGSTOP: {observation}");
         let waited = Duration::from_micros(observation.took_us) >= probe_deadline;
-        let waits = stage.node.capabilities().real_kernel && *actor != of("control");
+        let waits = stage.node.capabilities().has(Feature::RealKernel) && *actor != of("control");
         ensure!(waited || !waits, "given up after {} µs: {observation}", observation.took_us);
     }
     Ok(())
 }
 
-async fn a_fault_on_what_has_ended_is_an_error(lab: &Lab) -> Checked {
+async fn a_fault_on_what_has_ended_is_refused(lab: &Lab) -> Checked {
     let stage = Stage::set(lab, lab.plan()).await?;
     let producer = stage.serve().await?;
     stage.inject(&*producer, Fault::Kill).await?;
     for fault in [Fault::Kill, Fault::Terminate] {
         let again = producer.inject(&fault).await;
-        ensure!(again.is_err(), "{fault} of a producer that is dead: {again:?}");
+        ensure!(matches!(again, Ok(Err(_))), "{fault} of a producer that is dead: {again:?}");
     }
     producer.stop().await?;
     let again = producer.inject(&Fault::Kill).await;
-    ensure!(again.is_err(), "a kill of a producer that was stopped: {again:?}");
+    ensure!(!matches!(again, Ok(Ok(_))), "a kill of a producer that was stopped: {again:?}");
     Ok(())
 }
 
@@ -127,7 +133,9 @@ async fn consumers_can_be_killed_and_terminated(lab: &Lab) -> Checked {
         consumer.restart(&stage.marker(1), RestartScope::Container.into()).await??;
         stage.until(&*consumer, Until::SeesGeneration(1)).await?;
     }
-    stage.expect(&[(Actor::Node, "ok"), (of("late"), "ok")], 1, "after its consumers").await?;
+    stage
+        .expect(&[(Actor::Node, Class::Ok), (of("late"), Class::Ok)], 1, "after its consumers")
+        .await?;
     Ok(())
 }
 
@@ -150,7 +158,8 @@ async fn consumers_notice_and_go_on_running(lab: &Lab) -> Checked {
         };
         // An access that is on its way when the connection ends gets the other errno.
         let class = seen.outcome.class();
-        ensure!(matches!(class, "ENOTCONN" | "ECONNABORTED"), "{name} noticed {class}");
+        let ended = [Errno::ENOTCONN, Errno::ECONNABORTED].map(Class::Errno);
+        ensure!(ended.contains(&class), "{name} noticed {class}");
         ensure!(seen.at_us >= before, "{name} noticed it before it happened");
     }
     Ok(())
@@ -170,8 +179,8 @@ async fn a_dead_source_keeps_new_consumers_out(lab: &Lab) -> Checked {
             "the consumer of the bridge has to start, the one of the dead mount must not",
         ));
     };
-    ensure_eq!(refusal.errno.as_deref(), Some("ENOTCONN"), "the errno of {refusal}");
-    stage.expect(&[(of("late"), "ENOTCONN")], 1, "a consumer that starts meanwhile").await?;
+    ensure_eq!(refusal.kind, RefusalKind::DeadSource, "the kind of {refusal}");
+    stage.expect(&[(of("late"), DEAD)], 1, "a consumer that starts meanwhile").await?;
     Ok(())
 }
 
@@ -185,11 +194,9 @@ async fn a_hung_source_keeps_new_consumers_out(lab: &Lab) -> Checked {
     stage.inject(&*producer, Fault::Stop).await?;
     let specs = [at, WorkloadSpec::control()];
     let started = stage.node.start(&specs, &stage.marker(1)).await?;
-    let refused: Vec<Option<&str>> = started
-        .iter()
-        .map(|result| result.as_ref().err().and_then(|refusal| refusal.errno.as_deref()))
-        .collect();
-    ensure_eq!(refused, [Some("hang"), None], "what the runtime says of each");
+    let refused: Vec<Option<RefusalKind>> =
+        started.iter().map(|result| result.as_ref().err().map(|refusal| refusal.kind)).collect();
+    ensure_eq!(refused, [Some(RefusalKind::Hangs), None], "what the runtime says of each");
     Ok(())
 }
 

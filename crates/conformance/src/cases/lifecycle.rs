@@ -2,26 +2,28 @@
 
 use std::sync::Arc;
 
+use propagation_core::ErrorKind;
 use propagation_core::facts::PathState;
 use propagation_core::mountinfo::MountPropagation;
+use propagation_core::node::mount_table;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{
     BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
 };
 use propagation_core::workload::Until;
-use propagation_core::{ErrorKind, NodeExt};
 
 use super::{consumer, early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
 
 cases! {
     name_and_capabilities_never_change,
     facts_are_stable_and_reading_them_changes_nothing,
-    the_node_is_what_the_plan_says needs ShapeNode,
+    the_node_is_what_the_plan_says needs SHAPED_NODE,
     every_spec_gets_its_result_in_order,
-    one_refusal_keeps_nobody_else_from_starting needs ShapeNode,
+    one_refusal_keeps_nobody_else_from_starting needs SHAPED_NODE,
     a_name_in_use_is_refused,
     a_name_is_free_again_after_its_end,
     a_workload_need_not_be_in_the_plan,
@@ -45,12 +47,12 @@ async fn name_and_capabilities_never_change(lab: &Lab) -> Checked {
 
 async fn facts_are_stable_and_reading_them_changes_nothing(lab: &Lab) -> Checked {
     let node = lab.try_open(&lab.plan()).await?;
-    let before = node.mount_table(&Actor::Node).await?;
+    let before = mount_table(&*node, &Actor::Node).await?;
     let first = node.facts().await?;
     let second = node.facts().await?;
     ensure_eq!(second, first, "the facts, read twice");
     ensure_eq!(first.bridge, PathState::Missing, "the bridge before anything has made it");
-    let after = node.mount_table(&Actor::Node).await?;
+    let after = mount_table(&*node, &Actor::Node).await?;
     ensure_eq!(after, before, "the mount table after reading facts");
     Ok(())
 }
@@ -122,7 +124,7 @@ async fn one_refusal_keeps_nobody_else_from_starting(lab: &Lab) -> Checked {
     let fits = |text: &str, words: &str| text.contains("is mounted on") && text.contains(words);
     ensure!(fits(producer, "but it is not a shared mount"), "the producer's refusal: {producer}");
     ensure!(fits(slave, "not a shared or slave mount"), "the consumer's refusal: {slave}");
-    stage.expect(&[(of("control"), "absent")], 1, "the one that was started").await?;
+    stage.expect(&[(of("control"), Class::Absent)], 1, "the one that was started").await?;
     Ok(())
 }
 
@@ -152,12 +154,12 @@ async fn a_name_is_free_again_after_its_end(lab: &Lab) -> Checked {
         }
         let again = stage.start_one(&early()).await?;
         stage.until(&*again, Until::SeesGeneration(1)).await?;
-        stage.expect(&[(of("early"), "ok")], 1, "another of that name").await?;
+        stage.expect(&[(of("early"), Class::Ok)], 1, "another of that name").await?;
         // The handles of the two stand for themselves.
         let old = before.status().await?;
         ensure!(Until::Ended.is_met_by(&old), "the first of that name is {}", old.program);
         before.stop().await?;
-        stage.expect(&[(of("early"), "ok")], 1, "after the first was stopped").await?;
+        stage.expect(&[(of("early"), Class::Ok)], 1, "after the first was stopped").await?;
         before = again;
     }
     Ok(())
@@ -171,7 +173,7 @@ async fn a_workload_need_not_be_in_the_plan(lab: &Lab) -> Checked {
             consumer("guest", StartOrder::AfterMount, Propagation::HostToContainer, volume.clone());
         let guest = stage.start_one(&spec).await?;
         let when = format!("a workload with volume {volume:?} that is not in the plan");
-        stage.expect(&[(of("guest"), "ok")], 1, &when).await?;
+        stage.expect(&[(of("guest"), Class::Ok)], 1, &when).await?;
         guest.stop().await?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod changes;
 mod cleanup;
+pub(crate) mod declared;
 mod failure;
 mod lifecycle;
 mod observation;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
     .into_iter()
     .flatten()
     .copied()
+    .chain(declared::cases())
 }
 
 /// A consumer with the bridge as its volume, started before the mount.

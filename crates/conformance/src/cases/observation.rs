@@ -1,18 +1,21 @@
 //! Looking: who, as whom, at what, when.
 
+use propagation_core::ErrorKind;
 use propagation_core::marker::Marker;
+use propagation_core::node::mount_table;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::{Actor, MountView, Via};
 use propagation_core::plan::{OTHER_UID, Propagation, StartOrder, Volume, WorkloadSpec};
-use propagation_core::{ErrorKind, NodeExt};
 
 use super::{consumer, early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
+use propagation_core::Errno;
 
 cases! {
-    observations_keep_the_order_of_actors_and_users needs OtherUids,
+    observations_keep_the_order_of_actors_and_users needs OTHER_UIDS,
     an_actor_may_be_asked_twice,
     nobody_asked_is_nothing_seen,
     unknown_actors_are_errors,
@@ -20,7 +23,7 @@ cases! {
     the_plain_file_shows_where_the_bridge_is,
     times_lie_within_the_run,
     a_view_is_what_the_mount_table_says,
-    users_are_let_in_or_kept_out needs OtherUids,
+    users_are_let_in_or_kept_out needs OTHER_UIDS,
 }
 
 async fn observations_keep_the_order_of_actors_and_users(lab: &Lab) -> Checked {
@@ -37,8 +40,17 @@ async fn observations_keep_the_order_of_actors_and_users(lab: &Lab) -> Checked {
     let wanted: Vec<(Actor, u32)> =
         actors.iter().flat_map(|actor| uids.iter().map(move |uid| (actor.clone(), *uid))).collect();
     ensure_eq!(found, wanted, "actors and users");
-    let classes: Vec<&str> = seen.iter().map(|o| o.outcome.class()).collect();
-    let wanted = ["ok", "ok", "ok", "ok", "absent", "absent", "ok", "ok"];
+    let classes: Vec<Class> = seen.iter().map(|o| o.outcome.class()).collect();
+    let wanted = [
+        Class::Ok,
+        Class::Ok,
+        Class::Ok,
+        Class::Ok,
+        Class::Absent,
+        Class::Absent,
+        Class::Ok,
+        Class::Ok,
+    ];
     ensure_eq!(classes, wanted, "what they saw");
     for observation in &seen {
         ensure_eq!(observation.step, "in-order", "the step of {observation}");
@@ -51,7 +63,7 @@ async fn an_actor_may_be_asked_twice(lab: &Lab) -> Checked {
     let stage = Stage::set(lab, lab.plan_of(&[early()])).await?;
     stage.start_one(&early()).await?;
     stage.serve().await?;
-    let wanted = [(of("early"), "ok"), (Actor::Node, "ok"), (of("early"), "ok")];
+    let wanted = [(of("early"), Class::Ok), (Actor::Node, Class::Ok), (of("early"), Class::Ok)];
     let seen = stage.expect(&wanted, 1, "asked in one call").await?;
     let actors: Vec<Actor> = seen.into_iter().map(|o| o.actor).collect();
     ensure_eq!(actors, [of("early"), Actor::Node, of("early")], "the actors");
@@ -81,7 +93,7 @@ async fn unknown_actors_are_errors(lab: &Lab) -> Checked {
             };
             ensure_eq!(error.kind(), ErrorKind::InvalidInput, "the error for {unknown}");
         }
-        let Err(error) = stage.node.mount_table(&unknown).await else {
+        let Err(error) = mount_table(&*stage.node, &unknown).await else {
             return Err(Failure::new(format_args!("{unknown} has a mount table")));
         };
         ensure_eq!(error.kind(), ErrorKind::InvalidInput, "the error for its mount table");
@@ -95,9 +107,11 @@ async fn the_nonce_decides(lab: &Lab) -> Checked {
     stage.serve().await?;
     let actors = [Actor::Node, of("early")];
     let other = Marker { nonce: "of-somebody-else".into(), ..stage.marker(1) };
-    for (expect, class) in
-        [(stage.marker(1), "ok"), (other, "wrong_content"), (stage.marker(2), "wrong_content")]
-    {
+    for (expect, class) in [
+        (stage.marker(1), Class::Ok),
+        (other, Class::WrongContent),
+        (stage.marker(2), Class::WrongContent),
+    ] {
         let wanted = format!("generation {} with nonce {:?}", expect.generation, expect.nonce);
         let probe = Probe { expect: vec![expect], ..stage.probe(1) };
         for observation in stage.node.observe(&actors, &probe).await? {
@@ -188,7 +202,7 @@ async fn a_view_is_what_the_mount_table_says(lab: &Lab) -> Checked {
 }
 
 async fn users_are_let_in_or_kept_out(lab: &Lab) -> Checked {
-    for (allow_other, class) in [(true, "ok"), (false, "EACCES")] {
+    for (allow_other, class) in [(true, Class::Ok), (false, Class::Errno(Errno::EACCES))] {
         let mut plan = lab.plan_of(&[early()]);
         plan.fuse.allow_other = allow_other;
         let stage = Stage::set(lab, plan).await?;
@@ -198,7 +212,7 @@ async fn users_are_let_in_or_kept_out(lab: &Lab) -> Checked {
         let seen = stage.node.observe(&[Actor::Node, of("early")], &probe).await?;
         ensure_eq!(seen.len(), 4, "observations of two actors as two users");
         for observation in seen {
-            let wanted = if observation.uid == 0 { "ok" } else { class };
+            let wanted = if observation.uid == 0 { Class::Ok } else { class };
             let found = observation.outcome.class();
             ensure!(found == wanted, "allow_other is {allow_other}: {observation}");
         }

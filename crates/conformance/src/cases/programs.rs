@@ -12,12 +12,14 @@ use super::{early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
+use propagation_core::Signal;
 
 cases! {
     programs_tell_what_they_see,
     reports_are_handed_over_once_in_the_order_of_their_times,
     logs_tell_what_programs_did,
-    a_program_runs_as_its_user needs OtherUids,
+    a_program_runs_as_its_user needs OTHER_UIDS,
     waiting_ends_when_it_happens,
     waiting_ends_with_the_program,
     waiting_ends_at_the_deadline,
@@ -141,11 +143,11 @@ async fn waiting_ends_when_it_happens(lab: &Lab) -> Checked {
         producer.inject(&Fault::Kill).await
     };
     let (waited, injected) = tokio::join!(consumer.wait(Until::SeesBreakage, lab.soon), fault);
-    injected?;
+    injected??;
     let status = waited?;
     ensure!(Until::SeesBreakage.is_met_by(&status), "the wait ended with {status:?}");
     let status = stage.until(&*producer, Until::Ended).await?;
-    let killed = ProgramState::Signaled { signal: "SIGKILL".into() };
+    let killed = ProgramState::Signaled { signal: Signal::SIGKILL };
     ensure_eq!(status.program, killed, "the producer's program");
     Ok(())
 }
@@ -159,7 +161,7 @@ async fn waiting_ends_with_the_program(lab: &Lab) -> Checked {
         consumer.wait(Until::SeesGeneration(NEVER), lab.soon),
         consumer.inject(&Fault::Kill),
     );
-    injected?;
+    injected??;
     for status in [waited?, consumer.wait(Until::SeesGeneration(NEVER), lab.soon).await?] {
         ensure!(Until::Ended.is_met_by(&status), "the wait ended, and the program has not");
         ensure!(
@@ -185,6 +187,6 @@ async fn waiting_ends_at_the_deadline(lab: &Lab) -> Checked {
     ensure_eq!(error.kind(), ErrorKind::Timeout, "the error of a wait that is over");
     ensure!(error.reason().contains("absent"), "it does not say what was seen last: {error}");
     ensure!(started.elapsed() < DEADLINE + lab.soon, "the wait went on after its deadline");
-    stage.expect(&[(Actor::Node, "ok")], 1, "after the wait").await?;
+    stage.expect(&[(Actor::Node, Class::Ok)], 1, "after the wait").await?;
     Ok(())
 }

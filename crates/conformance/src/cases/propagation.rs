@@ -11,7 +11,9 @@ use propagation_core::workload::Until;
 use super::{consumer, early, late};
 use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
+use crate::lab::DEAD;
 use crate::lab::{Lab, Stage, of};
+use propagation_core::Class;
 
 use Propagation::{Bidirectional, HostToContainer};
 use StartOrder::{AfterMount, BeforeMount};
@@ -22,17 +24,19 @@ cases! {
     private_volumes_receive_nothing_later,
     volumes_may_be_at_the_mountpoint_or_above_the_bridge,
     groups_are_those_of_the_modes,
-    replicas_are_views_of_their_own needs Replicas,
-    another_user_mounts_through_fusermount3 needs ShapeNode OtherUids Fusermount3,
+    replicas_are_views_of_their_own needs REPLICAS,
+    another_user_mounts_through_fusermount3 needs SHAPED_NODE OTHER_UIDS FUSERMOUNT3,
     after_a_clean_replacement,
     after_a_crash_and_a_replacement,
 }
 
 async fn the_mount_reaches_the_node(lab: &Lab) -> Checked {
     let stage = Stage::set(lab, lab.plan()).await?;
-    stage.expect(&[(Actor::Node, "absent")], 1, "before the producer starts").await?;
+    stage.expect(&[(Actor::Node, Class::Absent)], 1, "before the producer starts").await?;
     stage.serve().await?;
-    let seen = stage.expect(&[(Actor::Node, "ok"), (of("producer"), "ok")], 1, "mounted").await?;
+    let seen = stage
+        .expect(&[(Actor::Node, Class::Ok), (of("producer"), Class::Ok)], 1, "mounted")
+        .await?;
     for observation in seen {
         ensure_eq!(observation.generation, Some(1), "the generation read by {}", observation.actor);
         let fuse = observation.mount.is_some_and(|mount| mount.fs_type.starts_with("fuse"));
@@ -44,10 +48,12 @@ async fn the_mount_reaches_the_node(lab: &Lab) -> Checked {
 async fn slaves_receive_it_whenever_they_started(lab: &Lab) -> Checked {
     let stage = Stage::set(lab, lab.plan_of(&[early(), late()])).await?;
     let before = stage.start_one(&early()).await?;
-    stage.expect(&[(of("early"), "absent")], 1, "before the mount").await?;
+    stage.expect(&[(of("early"), Class::Absent)], 1, "before the mount").await?;
     stage.serve().await?;
     let after = stage.start_one(&late()).await?;
-    stage.expect(&[(of("early"), "ok"), (of("late"), "ok")], 1, "after the mount").await?;
+    stage
+        .expect(&[(of("early"), Class::Ok), (of("late"), Class::Ok)], 1, "after the mount")
+        .await?;
     for consumer in [before, after] {
         stage.until(&*consumer, Until::SeesGeneration(1)).await?;
     }
@@ -60,10 +66,10 @@ async fn private_volumes_receive_nothing_later(lab: &Lab) -> Checked {
     stage.start_one(&WorkloadSpec::control()).await?;
     let producer = stage.serve().await?;
     stage.start_one(&copied).await?;
-    let wanted = [(of("control"), "absent"), (of("copied"), "ok")];
+    let wanted = [(of("control"), Class::Absent), (of("copied"), Class::Ok)];
     stage.expect(&wanted, 1, "None: before the mount, and after it").await?;
     stage.serve_again(&*producer, 2).await?;
-    let wanted = [(of("control"), "absent"), (of("copied"), "ENOTCONN"), (Actor::Node, "ok")];
+    let wanted = [(of("control"), Class::Absent), (of("copied"), DEAD), (Actor::Node, Class::Ok)];
     stage.expect(&wanted, 2, "None, after the mount was replaced").await?;
     Ok(())
 }
@@ -79,7 +85,8 @@ async fn volumes_may_be_at_the_mountpoint_or_above_the_bridge(lab: &Lab) -> Chec
     let mut consumers = stage.start(&specs[..2]).await?;
     stage.serve().await?;
     consumers.extend(stage.start(&specs[2..]).await?);
-    let wanted: Vec<(Actor, &str)> = specs.iter().map(|spec| (of(&spec.name), "ok")).collect();
+    let wanted: Vec<(Actor, Class)> =
+        specs.iter().map(|spec| (of(&spec.name), Class::Ok)).collect();
     stage.expect(&wanted, 1, "whichever directory is the volume").await?;
     for consumer in consumers {
         stage.until(&*consumer, Until::SeesGeneration(1)).await?;
@@ -130,7 +137,7 @@ async fn replicas_are_views_of_their_own(lab: &Lab) -> Checked {
     stage.start_one(&spec).await?;
     stage.serve().await?;
     let replica = |replica| Actor::Workload { name: "early".into(), replica };
-    let wanted = [0, 1, 2].map(|number| (replica(number), "ok"));
+    let wanted = [0, 1, 2].map(|number| (replica(number), Class::Ok));
     stage.expect(&wanted, 1, "three replicas").await?;
     let mut ids: Vec<u64> = Vec::new();
     for (actor, _) in &wanted {
@@ -167,7 +174,7 @@ async fn another_user_mounts_through_fusermount3(lab: &Lab) -> Checked {
                 Until::Ended.is_met_by(&workload.wait(Until::Ended, lab.soon).await?),
                 "it ran on"
             );
-            stage.expect(&[(Actor::Node, "absent")], 1, "without a mount").await?;
+            stage.expect(&[(Actor::Node, Class::Absent)], 1, "without a mount").await?;
         }
     }
     Ok(())
@@ -184,25 +191,25 @@ fn of_the_table() -> [WorkloadSpec; 4] {
 }
 
 async fn after_a_clean_replacement(lab: &Lab) -> Checked {
-    replace(lab, Fault::Terminate, ["absent", "ENOTCONN", "absent", "ENOTCONN"]).await
+    replace(lab, Fault::Terminate, [Class::Absent, DEAD, Class::Absent, DEAD]).await
 }
 
 async fn after_a_crash_and_a_replacement(lab: &Lab) -> Checked {
-    replace(lab, Fault::Kill, ["ENOTCONN"; 4]).await
+    replace(lab, Fault::Kill, [DEAD; 4]).await
 }
 
 /// What each has in the gap depends on the fault; what each has afterwards does not.
-async fn replace(lab: &Lab, fault: Fault, gap: [&'static str; 4]) -> Checked {
-    const AFTER: [&str; 4] = ["ok", "ENOTCONN", "ok", "ENOTCONN"];
+async fn replace(lab: &Lab, fault: Fault, gap: [Class; 4]) -> Checked {
+    const AFTER: [Class; 4] = [Class::Ok, DEAD, Class::Ok, DEAD];
     let specs = of_the_table();
     let stage = Stage::set(lab, lab.plan_of(&specs)).await?;
     stage.start(&specs[..1]).await?;
     let producer = stage.serve().await?;
     stage.start(&specs[1..]).await?;
-    let with = |classes: [&'static str; 4]| -> Vec<(Actor, &'static str)> {
+    let with = |classes: [Class; 4]| -> Vec<(Actor, Class)> {
         specs.iter().map(|spec| of(&spec.name)).zip(classes).collect()
     };
-    stage.expect(&with(["ok"; 4]), 1, "before the fault").await?;
+    stage.expect(&with([Class::Ok; 4]), 1, "before the fault").await?;
     stage.inject(&*producer, fault.clone()).await?;
     stage.expect(&with(gap), 1, &format!("in the gap ({fault})")).await?;
     stage.serve_again(&*producer, 2).await?;

@@ -16,9 +16,9 @@ cases! {
     the_default_plan_is_full_success,
     volumes_at_the_mountpoint_are_partial_success,
     private_consumers_are_fundamental_failure,
-    unshared_hosts_are_inconclusive needs ShapeNode,
+    unshared_hosts_are_inconclusive needs SHAPED_NODE,
     a_clean_end_is_full_success,
-    a_hung_producer_is_partial_success needs StopFault,
+    a_hung_producer_is_partial_success needs STOP_FAULT,
     a_run_cut_short_is_inconclusive_and_cleaned_up,
     reports_agree_with_themselves,
 }
@@ -91,7 +91,7 @@ async fn the_default_plan_is_full_success(lab: &Lab) -> Checked {
 async fn volumes_at_the_mountpoint_are_partial_success(lab: &Lab) -> Checked {
     let plan = plan(lab, |spec| spec.volume = Volume::Mountpoint);
     let node = lab.try_open(&plan).await?;
-    let smallest = match node.capabilities().rebind_consumer {
+    let smallest = match node.capabilities().repairs.contains(&Repair::RebindConsumer) {
         true => Repair::RebindConsumer,
         false => Repair::RestartConsumer,
     };

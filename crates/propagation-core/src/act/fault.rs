@@ -1,7 +1,7 @@
 //! Doing a fault.
 
-use super::{Done, done_or, finding, specs};
-use crate::context::RunContext;
+use super::workloads::specs;
+use crate::context::{Done, Failures, RunContext};
 use crate::error::Error;
 use crate::plan::{Fault, Names, Role};
 use crate::report::{Check, CheckId, Deed};
@@ -23,26 +23,21 @@ pub(crate) async fn inject(
         Deed::Fault { fault: fault.clone() },
         targets.iter().map(|spec| spec.name.clone()),
     );
-    let mut words = Vec::new();
+    let mut failures = Failures::default();
     let mut proofs = Vec::new();
     if fault.is_on_the_node() {
-        match finding(context.node.unmount(*fault == Fault::LazyUnmount).await)? {
-            None => proofs.push("the topmost mount at the mountpoint is off the node".to_owned()),
-            Some(refused) => words.push(refused),
-        }
+        let unmounted = context.node.unmount(*fault == Fault::LazyUnmount).await?;
+        let proof = |()| "the topmost mount at the mountpoint is off the node".to_owned();
+        proofs.extend(failures.take(None, unmounted).map(proof));
     }
     for spec in &targets {
         let Some(workload) = context.workload(&spec.name) else {
-            words.push(format!("{} does not run", spec.name));
+            failures.note(format!("{} does not run", spec.name));
             continue;
         };
-        match workload.inject(fault).await {
-            Ok(proof) => proofs.push(proof),
-            Err(error) if error.is_finding() => words.push(format!("{}: {error}", spec.name)),
-            Err(error) => return Err(error),
-        }
+        proofs.extend(failures.take(Some(&spec.name), workload.inject(fault).await?));
     }
-    let done = done_or(words);
+    let done = failures.into();
     context.end_act(act, proofs.clone(), &done);
     if done == Done::Ok {
         let expected = format!("the fault is done: {fault}");

@@ -1,25 +1,14 @@
 //! Repairs: what operators, CSI drivers and kubelets do about a dead mount.
 
-use super::{Done, done_or, finding, restart_of, restart_one, specs, until_mounted};
-use crate::context::RunContext;
-use crate::error::Error;
-use crate::facts::PathState;
+use super::workloads::{restart_one, specs, until_mounted};
+use crate::context::{Done, Failures, RunContext};
+use crate::error::{Error, ErrorKind};
+use crate::node::Look;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
-use crate::program::ProgramState;
+use crate::program::{Attach, ProgramState, Refused};
 use crate::report::{Check, CheckId, Deed};
-use crate::workload::RestartScope;
-
-/// Reads the node's facts and makes the directories that the workloads share, once.
-pub(crate) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Error> {
-    if context.facts.is_some() {
-        return Ok(());
-    }
-    let facts = context.node.facts().await?;
-    let missing = matches!(facts.bridge, PathState::Missing);
-    context.facts = Some(facts);
-    if missing { context.make_bridge().await } else { Ok(()) }
-}
+use crate::workload::{Restart, RestartScope};
 
 pub(crate) async fn repair(
     context: &mut RunContext<'_>,
@@ -27,34 +16,47 @@ pub(crate) async fn repair(
     on: Option<&Names>,
     stale: Option<Stale>,
 ) -> Result<Done, Error> {
+    if !context.capabilities().repairs.contains(&how) {
+        let reason = "it cannot be done on this node";
+        return Err(Error::new(ErrorKind::Unsupported, how.to_string(), reason));
+    }
     let act = context.begin_act(
         Deed::Repair { repair: how },
         on.filter(|names| !names.is_all()).map_or(&[][..], Names::as_slice).iter().cloned(),
     );
+    let mut proof = Vec::new();
     let done = match how {
         Repair::Wait => Ok(Done::Ok),
         Repair::UnmountMount | Repair::LazyUnmountMount => {
-            let unmounted = context.node.unmount(how == Repair::LazyUnmountMount).await;
-            let words = finding(unmounted)?;
+            let unmounted = context.node.unmount(how == Repair::LazyUnmountMount).await?;
             start_producers(context, on, stale).await?;
-            Ok(done_or(words.into_iter().collect()))
+            Ok(done_or_refused(unmounted))
         }
         Repair::MountOnTop => start_producers(context, on, Some(Stale::Stack)).await,
         Repair::Remount => start_producers(context, on, stale).await,
         Repair::RebindHost | Repair::RebindHostDeduplicated => {
-            let bound = context.node.rebind_host(how == Repair::RebindHostDeduplicated).await;
-            Ok(done_or(finding(bound)?.into_iter().collect()))
+            let bound = context.node.rebind_host(how == Repair::RebindHostDeduplicated).await?;
+            Ok(done_or_refused(bound))
         }
-        Repair::RebindConsumer => rebind_consumers(context, on).await,
+        Repair::RebindConsumer => attach_consumers(context, Attach::Rebind, on, &mut proof).await,
+        Repair::ReconnectConsumer => {
+            attach_consumers(context, Attach::Reconnect, on, &mut proof).await
+        }
         Repair::HandOver => hand_over(context, on).await,
         Repair::LivenessProbe => probe_and_restart(context, on).await,
         Repair::RestartConsumer => restart_consumers(context, on, RestartScope::Container).await,
         Repair::RecreateConsumer => restart_consumers(context, on, RestartScope::Pod).await,
     }?;
-    context.end_act(act, Vec::new(), &done);
+    context.end_act(act, proof, &done);
     let words = how.to_string();
     context.check(Check::new(CheckId::Repair, true, format!("the repair is done: {words}"), words));
     Ok(done)
+}
+
+fn done_or_refused(done: Result<(), Refused>) -> Done {
+    let mut failures = Failures::default();
+    failures.take(None, done);
+    failures.into()
 }
 
 /// Starts producers again: the daemon alone under a supervisor that lives, the container otherwise.
@@ -72,7 +74,7 @@ async fn start_producers(
             None => false,
         };
         let scope = if lives { RestartScope::Daemon } else { RestartScope::Container };
-        restart_one(context, &spec, restart_of(scope, stale)).await?;
+        restart_one(context, &spec, Restart { scope, stale }).await?;
     }
     Ok(Done::Ok)
 }
@@ -83,33 +85,40 @@ fn consumers(context: &RunContext<'_>, on: Option<&Names>) -> Vec<WorkloadSpec> 
     specs(context, on, runs)
 }
 
-async fn rebind_consumers(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<Done, Error> {
-    let mut words = Vec::new();
+/// Gives running consumers the node's mount.
+async fn attach_consumers(
+    context: &mut RunContext<'_>,
+    how: Attach,
+    on: Option<&Names>,
+    proof: &mut Vec<String>,
+) -> Result<Done, Error> {
+    let mut failures = Failures::default();
     for spec in consumers(context, on) {
         let Some(workload) = context.workload(&spec.name) else { continue };
-        let failed = finding(workload.rebind().await)?;
-        words.extend(failed.map(|reason| format!("{}: {reason}", spec.name)));
+        let attached = failures.take(Some(&spec.name), workload.attach(how).await?);
+        proof.extend(attached.map(|attached| format!("{}: {attached}", spec.name)));
     }
-    Ok(done_or(words))
+    Ok(failures.into())
 }
 
 async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<Done, Error> {
     let keeps =
         |spec: &WorkloadSpec| spec.role == Role::Producer && context.plan.fuse_of(spec).keeper;
-    let mut words = Vec::new();
+    let mut failures = Failures::default();
     for spec in specs(context, on, keeps) {
         // One that was never started has nothing to hand over, and begins no generation.
         if context.workload(&spec.name).is_none() {
-            words.extend(on.map(|_| format!("{} does not run", spec.name)));
+            if on.is_some() {
+                failures.note(format!("{} does not run", spec.name));
+            }
             continue;
         }
         let marker = context.next_generation_of(&spec)?;
         let Some(workload) = context.workload(&spec.name) else { continue };
-        let failed = finding(workload.hand_over(&marker).await)?;
-        words.extend(failed.map(|reason| format!("{}: {reason}", spec.name)));
+        failures.take(Some(&spec.name), workload.hand_over(&marker).await?);
         until_mounted(context, &spec.name).await?;
     }
-    Ok(done_or(words))
+    Ok(failures.into())
 }
 
 /// What a kubelet does with a liveness probe that fails: it restarts that container.
@@ -117,10 +126,17 @@ async fn probe_and_restart(
     context: &mut RunContext<'_>,
     on: Option<&Names>,
 ) -> Result<Done, Error> {
-    let consumers = consumers(context, on);
+    let consumers: Vec<WorkloadSpec> = match on {
+        // A producer is restarted by its own probe.
+        Some(names) if !names.is_all() => {
+            let runs = |spec: &WorkloadSpec| context.runs(&spec.name);
+            specs(context, on, |_| true).into_iter().filter(runs).collect()
+        }
+        _ => consumers(context, on),
+    };
     let actors: Vec<Actor> =
         consumers.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
-    let seen = context.look(&actors).await?;
+    let seen = context.observe(&actors, &Look::default()).await?;
     let failing = |seen: &&Observation| !seen.outcome.is_ok();
     let failing: Vec<Actor> = seen.iter().filter(failing).map(|o| o.actor.clone()).collect();
     let restarted =

@@ -17,7 +17,7 @@ mod reported;
 mod tests;
 mod workload;
 
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,17 +32,17 @@ pub use reported::{Arrival, Reported, wait};
 pub use workload::WorkloadClient;
 
 use crate::error::{Error, ErrorKind};
-use crate::protocol::{Call, Reply};
+use crate::protocol::{Call, Failure, Reply};
 
 /// What carries calls to an agent.
 #[async_trait]
 pub trait Connection: Send + Sync {
-    /// Sends a call and waits for its answer. When the future is dropped the call may still be
-    /// carried out; its answer is thrown away.
+    /// Sends a call and waits for its answer, or for what the agent says that it could not do. When the
+    /// future is dropped the call may still be carried out; its answer is thrown away.
     ///
     /// # Errors
-    /// What the agent says that it could not do; [`ErrorKind::Disconnected`] when it has gone.
-    async fn call(&self, call: Call) -> Result<Reply, Error>;
+    /// [`ErrorKind::Disconnected`] when the agent has gone.
+    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error>;
 
     /// The error for an agent that says what this program does not understand.
     fn other_version(&self, detail: &str) -> Error;
@@ -57,10 +57,10 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// # Errors
 /// That of the task; [`ErrorKind::Internal`] when it has panicked.
-pub async fn finished<T, E: Display>(
+pub async fn finished<T, E: StdError + Send + Sync + 'static>(
     task: impl Future<Output = Result<Result<T, Error>, E>>,
 ) -> Result<T, Error> {
     task.await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Internal, "wait for a task", error.to_string()))
+        Err(Error::from_source(ErrorKind::Internal, "wait for a task", error))
     })
 }

@@ -13,7 +13,7 @@ use crate::mountinfo::MountTable;
 use crate::node::{Probe, Target};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::plan::Plan;
-use crate::program::Executed;
+use crate::program::{Executed, Refused};
 use crate::protocol::{Call, Look, Reply, Seen};
 use crate::report::Usage;
 
@@ -43,9 +43,36 @@ impl<C: Connection> NodeClient<C> {
     /// Sends a call and waits for its answer.
     ///
     /// # Errors
-    /// As [`Connection::call`].
+    /// As [`Connection::call`]; what the agent could not do.
     pub async fn call(&self, call: Call) -> Result<Reply, Error> {
-        self.connection.call(call).await
+        Ok(self.connection.call(call).await??)
+    }
+
+    /// Sends a call that kernel, runtime or daemon may refuse, and waits for its answer.
+    ///
+    /// # Errors
+    /// As [`Connection::call`]; what the agent could not do.
+    pub async fn ask(&self, call: Call) -> Result<Result<Reply, Refused>, Error> {
+        match self.connection.call(call).await? {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(failure) => Ok(Err(failure.refused()?)),
+        }
+    }
+
+    /// Unmounts the topmost mount at the bridge's mountpoint on the node.
+    ///
+    /// # Errors
+    /// As [`NodeClient::ask`].
+    pub async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        Ok(self.ask(Call::Unmount { lazy }).await?.map(drop))
+    }
+
+    /// Binds the fresh mount at the bridge's mountpoint over itself on the node.
+    ///
+    /// # Errors
+    /// As [`NodeClient::ask`].
+    pub async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+        Ok(self.ask(Call::RebindHost { deduplicate }).await?.map(drop))
     }
 
     /// What a reply that does not fit its call means.
@@ -115,6 +142,7 @@ impl<C: Connection> NodeClient<C> {
     fn look(&self, actor: &Actor, probe: &Probe) -> Result<Option<Look>, Error> {
         let (place, spec) = self.programs.place(actor)?;
         let bridge = &self.plan.bridge;
+        let belongs_to = spec.as_ref().map_or("/".into(), |spec| self.plan.directory_of(spec));
         let paths = spec.map(|spec| spec.paths(bridge));
         let mount_point = paths.as_ref().map(|paths| paths.mount_point.clone());
         let mount_point = mount_point.filter(|_| probe.target == Target::Fuse);
@@ -131,7 +159,8 @@ impl<C: Connection> NodeClient<C> {
             mount_point: mount_point.unwrap_or_else(|| directory.clone()),
             directory,
             file: file.into(),
-            uids: probe.uids.clone(),
+            belongs_to: Some(belongs_to).filter(|_| probe.target == Target::Fuse),
+            users: probe.uids.iter().map(|uid| self.plan.user_of(actor, *uid)).collect(),
         }))
     }
 
@@ -151,7 +180,7 @@ impl<C: Connection> NodeClient<C> {
             let parsed = text.map(|text| MountTable::parse(text.as_bytes())).transpose();
             parsed.map_err(|error| {
                 let operation = format!("read the mounts of {actor}");
-                Error::new(ErrorKind::Internal, operation, error.to_string())
+                Error::from_source(ErrorKind::Internal, operation, error)
             })
         };
         actors.iter().zip(&places).map(parse).collect()
@@ -166,11 +195,24 @@ impl<C: Connection> NodeClient<C> {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         let (place, _) = self.programs.place(actor)?;
         let deadline_ms = millis(deadline);
         let call = Call::Execute { place, command: command.to_vec(), deadline_ms };
-        expect!(self, call, Reply::Executed { executed } => executed)
+        match self.ask(call).await? {
+            Ok(Reply::Executed { executed }) => Ok(Ok(executed)),
+            Ok(other) => Err(self.unexpected(&other)),
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    /// Closes the descriptor that is kept from an actor.
+    ///
+    /// # Errors
+    /// As [`Node::let_go`](crate::Node::let_go).
+    pub async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        let (place, _) = self.programs.place(actor)?;
+        self.call(Call::LetGo { place }).await.map(drop)
     }
 
     /// What is in use on the node.

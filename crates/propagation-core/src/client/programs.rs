@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::{Clock, Reported, lock};
+use crate::Signal;
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Actor, Observation};
 use crate::plan::WorkloadSpec;
@@ -54,7 +55,7 @@ impl Known {
             let program = &mut reported.status.program;
             let runs = *program == ProgramState::Running;
             if runs {
-                *program = ProgramState::Signaled { signal: "SIGKILL".into() };
+                *program = ProgramState::Signaled { signal: Signal::SIGKILL };
             }
             runs
         });

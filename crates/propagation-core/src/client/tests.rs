@@ -12,9 +12,10 @@ use crate::error::{Error, ErrorKind};
 use crate::node::{Probe, Target};
 use crate::observation::{Access, Actor, Outcome};
 use crate::plan::{Plan, StartOrder, Volume, WorkloadSpec};
-use crate::program::ProgramState;
+use crate::program::{ProgramState, Refusal, RefusalKind};
 use crate::protocol::{Call, Failure, Message, Place, ProgramEvent, Reply, Seen, encode};
 use crate::workload::Until;
+use crate::{Class, Errno, Signal};
 
 /// Keeps what it was asked, and answers in order.
 #[derive(Debug, Default)]
@@ -25,10 +26,10 @@ struct Prepared {
 
 #[async_trait]
 impl Connection for Prepared {
-    async fn call(&self, call: Call) -> Result<Reply, Error> {
+    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error> {
         lock(&self.asked).push(call);
         let gone = || Error::new(ErrorKind::Disconnected, "talk", "it has gone");
-        lock(&self.answers).pop_front().ok_or_else(gone)
+        lock(&self.answers).pop_front().map(Ok).ok_or_else(gone)
     }
 
     fn other_version(&self, detail: &str) -> Error {
@@ -100,16 +101,17 @@ async fn frames_come_one_by_one_until_the_stream_ends() {
 
 #[test]
 fn a_failure_becomes_an_error_of_its_kind() {
-    let mut failure = Failure {
-        kind: "environment".into(),
+    let refusal = Refusal { kind: RefusalKind::NoRoom, errno: Some(Errno::ENOSPC) };
+    let failure = Failure {
+        kind: ErrorKind::Environment,
         operation: "mount".into(),
         reason: "no room".into(),
         fix: Some("make room".into()),
+        refusal: Some(refusal),
     };
-    let error = Error::from(failure.clone());
+    let error = Error::from(failure);
     assert_eq!((error.kind(), error.fix()), (ErrorKind::Environment, Some("make room")));
-    failure.kind = "of a later release".into();
-    assert_eq!(Error::from(failure).kind(), ErrorKind::Internal);
+    assert_eq!(error.errno(), Some(Errno::ENOSPC));
 }
 
 #[test]
@@ -189,8 +191,8 @@ async fn answers_go_to_the_actors_that_have_the_path() {
         step: "look".into(),
     };
     let observed = client.observe(&actors, &probe).await.expect("answers");
-    let classes: Vec<&str> = observed.iter().map(|one| one.outcome.class()).collect();
-    assert_eq!(classes, ["ok", "absent", "skipped", "skipped"]);
+    let classes: Vec<Class> = observed.iter().map(|one| one.outcome.class()).collect();
+    assert_eq!(classes, [Class::Ok, Class::Absent, Class::Skipped, Class::Skipped]);
     assert!(observed.iter().all(|one| one.access == Access::Stat && one.step == "look"));
     assert!(observed.is_sorted_by_key(|one| one.at_us), "no answer is older than its question");
     probe.target = Target::Fuse;
@@ -232,7 +234,7 @@ async fn waiting_ends_with_what_it_waits_for_and_with_the_program() {
     assert_eq!(status.failure.as_deref(), Some("busy"));
     programs.forget(container);
     let status = wait(Until::SeesGeneration(2)).await.expect("nothing more will come");
-    assert_eq!(status.program, ProgramState::Signaled { signal: "SIGKILL".into() });
+    assert_eq!(status.program, ProgramState::Signaled { signal: Signal::SIGKILL });
 }
 
 #[tokio::test(start_paused = true)]

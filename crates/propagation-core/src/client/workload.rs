@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::{Connection, Lines, NodeClient, Reported, lock, wait};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Fault, FuseSpec, WorkloadSpec};
+use crate::program::{Attach, Attached, Refused};
 use crate::protocol::{Call, Reply};
 use crate::workload::{Restart, Until, WorkloadStatus};
 
@@ -77,28 +78,28 @@ impl<C: Connection> WorkloadClient<C> {
     /// Does the fault; the evidence.
     ///
     /// # Errors
-    /// When it could not be done.
-    pub async fn inject(&self, fault: &Fault) -> Result<String, Error> {
+    /// As [`NodeClient::ask`].
+    pub async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         let container = self.container()?;
-        let (fault, deadline_ms) = (fault.clone(), self.deadline_ms());
-        match self.node.call(Call::Inject { container, fault, deadline_ms }).await? {
-            Reply::Injected { evidence } => Ok(evidence),
-            other => Err(self.node.unexpected(&other)),
+        let (fault, deadline_ms) = (fault.clone(), self.node.plan.deadlines.breakage_ms);
+        match self.node.ask(Call::Inject { container, fault, deadline_ms }).await? {
+            Ok(Reply::Injected { evidence }) => Ok(Ok(evidence)),
+            Ok(other) => Err(self.node.unexpected(&other)),
+            Err(refused) => Ok(Err(refused)),
         }
     }
 
-    /// Replaces the stale mount in its mount namespace.
+    /// Gives it the node's mount, in its mount namespace.
     ///
     /// # Errors
-    /// With the errno when the kernel refuses.
-    pub async fn rebind(&self) -> Result<(), Error> {
-        let (container, deadline_ms) = (self.container()?, self.deadline_ms());
-        self.node.call(Call::RebindContainer { container, deadline_ms }).await.map(drop)
-    }
-
-    /// How long the agent may take for something that this workload's deadlines bound.
-    fn deadline_ms(&self) -> u64 {
-        self.node.plan.deadlines.breakage_ms
+    /// As [`NodeClient::ask`].
+    pub async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        let container = self.container()?;
+        match self.node.ask(Call::Attach { container, how }).await? {
+            Ok(Reply::Attached { attached }) => Ok(Ok(attached)),
+            Ok(other) => Err(self.node.unexpected(&other)),
+            Err(refused) => Ok(Err(refused)),
+        }
     }
 
     /// The lines that its programs have logged.

@@ -1,7 +1,6 @@
 //! What is done in a run, recorded when it happens.
 
-use super::RunContext;
-use crate::act::Done;
+use super::{Done, RunContext};
 use crate::report::{Act, Deed};
 
 /// An act that has begun and is not over.
@@ -22,6 +21,7 @@ impl RunContext<'_> {
             on: on.into_iter().collect(),
             proof: Vec::new(),
             refused: None,
+            refusal: None,
         });
         OpenAct(self.acts.len() - 1)
     }
@@ -38,11 +38,14 @@ impl RunContext<'_> {
 
     /// Records that an act is over, and how it came out.
     pub(crate) fn end_act(&mut self, act: OpenAct, proof: Vec<String>, done: &Done) {
-        let refused = match done {
-            Done::Failed(words) => Some(words.clone()),
+        let failed = match done {
+            Done::Failed(failed) => Some(failed),
             Done::Ok | Done::Ran(_) => None,
         };
-        self.finish_act(act, proof, refused);
+        if let Some(act) = self.acts.get_mut(act.0) {
+            act.refusal = failed.and_then(|failed| failed.refusal);
+        }
+        self.finish_act(act, proof, failed.map(|failed| failed.words.clone()));
     }
 
     /// When the latest fault began, in microseconds of the run; none before the first.

@@ -6,83 +6,42 @@ use super::RunContext;
 use crate::error::Error;
 use crate::event::Event;
 use crate::mountinfo::{MountPath, MountTable};
-use crate::node::{Probe, Target};
+use crate::node::{Look, Probe, Target};
 use crate::observation::{Access, Actor, Observation};
 use crate::report::{ActorTable, Capture, Usage};
 
 impl RunContext<'_> {
-    /// Looks at the marker (or the plain file) from all actors, records what they saw, and returns
-    /// it.
+    /// Has actors look, records what they saw, and returns it: one observation for every actor and user.
     ///
     /// # Errors
     /// As [`Node::observe`](crate::Node::observe).
     pub async fn observe(
         &mut self,
         actors: &[Actor],
-        target: Target,
-        uids: &[u32],
+        how: &Look,
     ) -> Result<Vec<Observation>, Error> {
-        self.observe_by(Access::Read, actors, target, uids).await
-    }
-
-    /// Looks at the marker from all actors, each as the user that it is ([`Plan::uid_of`]).
-    ///
-    /// [`Plan::uid_of`]: crate::Plan::uid_of
-    ///
-    /// # Errors
-    /// As [`Node::observe`](crate::Node::observe).
-    pub async fn look(&mut self, actors: &[Actor]) -> Result<Vec<Observation>, Error> {
-        self.look_by(Access::Read, actors).await
-    }
-
-    /// As [`RunContext::look`], by another access than reading.
-    ///
-    /// # Errors
-    /// As [`Node::observe`](crate::Node::observe).
-    pub async fn look_by(
-        &mut self,
-        access: Access,
-        actors: &[Actor],
-    ) -> Result<Vec<Observation>, Error> {
-        let mut as_users: BTreeMap<u32, Vec<Actor>> = BTreeMap::new();
+        let mut as_users: BTreeMap<Vec<u32>, Vec<Actor>> = BTreeMap::new();
         for actor in actors {
-            as_users.entry(self.plan.uid_of(actor)).or_default().push(actor.clone());
+            let users = how.users.clone().unwrap_or_else(|| vec![self.plan.uid_of(actor)]);
+            as_users.entry(users).or_default().push(actor.clone());
         }
         let mut seen = Vec::with_capacity(actors.len());
-        for (uid, actors) in as_users {
-            seen.extend(self.observe_by(access, &actors, Target::Fuse, &[uid]).await?);
+        for (uids, actors) in as_users {
+            let probe = Probe {
+                target: how.target,
+                access: how.access,
+                expect: self.fresh_markers()?,
+                uids,
+                deadline: self.plan.probe_deadline(),
+                step: self.step().to_owned(),
+            };
+            seen.extend(self.node.observe(&actors, &probe).await?);
         }
-        Ok(seen)
-    }
-
-    /// As [`RunContext::observe`], by another access than reading.
-    ///
-    /// # Errors
-    /// As [`Node::observe`](crate::Node::observe).
-    pub async fn observe_by(
-        &mut self,
-        access: Access,
-        actors: &[Actor],
-        target: Target,
-        uids: &[u32],
-    ) -> Result<Vec<Observation>, Error> {
-        if actors.is_empty() {
-            return Ok(Vec::new());
-        }
-        let probe = Probe {
-            target,
-            access,
-            expect: self.fresh_markers()?,
-            uids: uids.to_vec(),
-            deadline: self.plan.probe_deadline(),
-            step: self.step().to_owned(),
-        };
-        let seen = self.node.observe(actors, &probe).await?;
         for observation in &seen {
-            if access == Access::Held && observation.outcome.is_ok() {
+            if how.access == Access::Held && observation.outcome.is_ok() {
                 self.holding.insert(observation.actor.clone());
             }
-            self.record(observation.clone(), target);
+            self.record(observation.clone(), how.target);
         }
         Ok(seen)
     }
@@ -135,9 +94,14 @@ impl RunContext<'_> {
         self.captures.last().map(|capture| capture.step.as_str()) == step
     }
 
+    /// The mount tables that were taken last.
+    pub(crate) fn last_capture(&self) -> Option<&Capture> {
+        self.captures.last()
+    }
+
     /// Those whose mount tables were taken last.
     pub(crate) fn captured_actors(&self) -> Vec<Actor> {
-        let tables = self.captures.last().map_or(&[][..], |capture| &capture.tables);
+        let tables = self.last_capture().map_or(&[][..], |capture| &capture.tables);
         tables.iter().map(|one| one.actor.clone()).collect()
     }
 
@@ -170,6 +134,13 @@ impl RunContext<'_> {
     /// Whether the actor has read a fresh marker at some time: only then can it lose it.
     pub fn could_read(&self, actor: &Actor) -> bool {
         self.could_read.contains(actor)
+    }
+
+    /// Closes the descriptor that is kept for an actor.
+    pub(crate) async fn let_go(&mut self, actor: &Actor) -> Result<(), Error> {
+        self.node.let_go(actor).await?;
+        self.holding.remove(actor);
+        Ok(())
     }
 
     /// Whether a descriptor has been opened from the actor and is kept.

@@ -1,12 +1,14 @@
 //! What a phase works with: the plan, the node, and everything recorded so far.
 
 mod acts;
+mod done;
 mod generations;
 mod look;
 mod phases;
 mod start;
 
 pub use acts::OpenAct;
+pub(crate) use done::{Done, Failed, Failures};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -3,7 +3,6 @@
 use super::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
-use crate::phase::Phase;
 use crate::report::{Check, PhaseReport, Status};
 
 impl RunContext<'_> {
@@ -75,12 +74,12 @@ impl RunContext<'_> {
         self.close_phase(Some(self.started.elapsed().as_secs_f64() * 1e3));
     }
 
-    /// Ends the phase that was given up in the middle, or else that of `phases` which would have
+    /// Ends the phase that was given up in the middle, or else that of `ids` which would have
     /// come next: a run that was cut short has a phase that says so.
-    pub(crate) fn cut_short(&mut self, phases: &[Box<dyn Phase>], reason: &str) {
+    pub(crate) fn cut_short(&mut self, ids: &[&str], reason: &str) {
         if !self.open_phase {
-            let Some(next) = phases.get(self.phases.len()) else { return };
-            self.begin_phase(next.id());
+            let Some(next) = ids.get(self.phases.len()) else { return };
+            self.begin_phase(next);
         }
         self.end_phase(Some(Error::new(ErrorKind::Cancelled, "the phase", reason)));
     }

@@ -45,7 +45,7 @@ impl RunContext<'_> {
         self.mount_failures.remove(name);
         self.holding.remove(&Actor::workload(name));
         if let Some(refusal) = &refused {
-            self.note_failure(name, FailureOf::Start, &refusal.text, Some(refusal.kind()));
+            self.note_failure(name, FailureOf::Start, &refusal.text, Some(refusal.kind));
         }
         match refused {
             Some(refusal) => self.refusals.insert(name.to_owned(), refusal),
@@ -54,9 +54,9 @@ impl RunContext<'_> {
     }
 
     /// Notes whether a producer that was started has mounted.
-    fn note_mount(&mut self, name: &str, failure: Option<String>) {
+    fn note_mount(&mut self, name: &str, of: FailureOf, failure: Option<String>) {
         if let Some(words) = &failure {
-            self.note_failure(name, FailureOf::Mount, words, None);
+            self.note_failure(name, of, words, None);
         }
         match failure {
             Some(words) => self.mount_failures.insert(name.to_owned(), words),
@@ -90,13 +90,17 @@ impl RunContext<'_> {
         producer: &dyn Workload,
     ) -> Result<Option<String>, Error> {
         let deadline = Duration::from_millis(self.plan.deadlines.marker_ms);
+        let mut of = FailureOf::Mount;
         let failure = match producer.wait(Until::Mounted, deadline).await {
             Ok(status) if status.mounted_at_us.is_some() => None,
             Ok(status) => Some(status.failure.unwrap_or_else(|| format!("it {}", status.program))),
-            Err(error) if error.kind() == ErrorKind::Timeout => Some(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                of = FailureOf::Serve;
+                Some(error.to_string())
+            }
             Err(error) => return Err(error),
         };
-        self.note_mount(&producer.spec().name, failure.clone());
+        self.note_mount(&producer.spec().name, of, failure.clone());
         Ok(failure)
     }
 

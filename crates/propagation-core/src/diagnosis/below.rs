@@ -3,6 +3,8 @@
 use super::cause::{Cause, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line};
+use crate::Class;
+use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Action, Fault, Plan, Role, Step, WorkloadSpec};
@@ -41,7 +43,7 @@ fn lower_mount_lost(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
         seen.at_us >= lost_at_us
             && seen.mount.as_ref().is_some_and(|mount| mount.device == found.own.device)
             && !matches!(seen.outcome, Outcome::Ok | Outcome::Skipped { .. })
-            && !["EACCES", "EPERM"].contains(&seen.outcome.class())
+            && ![Errno::EACCES, Errno::EPERM].map(Class::Errno).contains(&seen.outcome.class())
     };
     let failing: Vec<&Observation> = scene.probes().filter(on_it).collect();
     let last = failing.last()?;

@@ -3,6 +3,7 @@
 use super::cause::{Cause, Confidence, Fix};
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, shell};
+use crate::errno::Errno;
 use crate::facts::{FuseDevice, HostFacts, PathState};
 use crate::mountinfo::{MountEntry, MountPropagation, MountRef, MountTable};
 use crate::observation::Actor;
@@ -74,9 +75,9 @@ fn device(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
         ),
         FuseDevice::Usable => return None,
         FuseDevice::Unusable { errno } => {
-            let (title, fix) = unusable(errno, facts.fuse_device_for_all);
+            let (title, fix) = unusable(*errno, facts.fuse_device_for_all);
             let mut evidence = format!("open of /dev/fuse for reading and writing gives {errno}");
-            if errno == "EACCES" && facts.fuse_device_for_all {
+            if *errno == Errno::EACCES && facts.fuse_device_for_all {
                 evidence
                     .push_str(", and its mode lets everybody in: it lies on a mount with nodev");
             }
@@ -93,31 +94,31 @@ fn device(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
 }
 
 /// What opening the device gave: why, and what to do.
-fn unusable(errno: &str, for_all: bool) -> (&'static str, Fix) {
+fn unusable(errno: Errno, for_all: bool) -> (&'static str, Fix) {
     match errno {
-        "ENOENT" => (
+        Errno::ENOENT => (
             "there is no /dev/fuse",
             Fix::command(
                 "load the module; in a container add the device /dev/fuse",
                 "modprobe fuse",
             ),
         ),
-        "ENODEV" | "ENXIO" => (
+        Errno::ENODEV | Errno::ENXIO => (
             "/dev/fuse is there and no driver is behind it",
             Fix::command("load the module", "modprobe fuse"),
         ),
-        "EACCES" if for_all => (
+        Errno::EACCES if for_all => (
             "/dev/fuse lies on a mount with nodev, on which no device opens",
             Fix::command(
                 "remount it, or mount a devtmpfs in its place",
                 "mount -o remount,dev /dev",
             ),
         ),
-        "EACCES" => (
+        Errno::EACCES => (
             "the mode of /dev/fuse does not let this user open it",
             Fix::command("let every user open it, as the udev rule of fuse3 does", CHMOD),
         ),
-        "EPERM" => (
+        Errno::EPERM => (
             "opening /dev/fuse is forbidden: a device control group or seccomp",
             Fix::yaml(
                 "make the container privileged, or allow the device c 10:229 rwm",
@@ -131,6 +132,9 @@ fn unusable(errno: &str, for_all: bool) -> (&'static str, Fix) {
 }
 
 /// The id of the causes for the device.
+/// The line of fuse.conf that lets users other than root mount with allow_other (fuse.conf in mount.fuse3(8)).
+const USER_ALLOW_OTHER: &str = "user_allow_other";
+
 const DEVICE: &str = "fuse-device-unusable";
 
 const CHMOD: &str = "chmod 0666 /dev/fuse";
@@ -179,7 +183,7 @@ fn fuse_conf(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
     let found = if file.exists { "has no line user_allow_other" } else { "does not exist" };
     let mut evidence = vec![format!("{} {found}", file.path), format!("the producer is uid {uid}")];
     let on_node = plan.node.fuse_conf.as_deref().unwrap_or_default();
-    if on_node.lines().any(|line| line.trim() == "user_allow_other") {
+    if on_node.lines().any(|line| line.trim() == USER_ALLOW_OTHER) {
         evidence
             .push("the node's own /etc/fuse.conf has it, and is not the file that is read".into());
     }
@@ -280,7 +284,7 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
             format!("lstat of {path:?}: {what}"),
             Fix::words("name another bridge, or move what is there out of the way"),
         ),
-        PathState::Error { errno } if errno == "ENOTCONN" => (
+        PathState::Error { errno: Errno::ENOTCONN } => (
             format!("a dead FUSE mount lies on {path:?}"),
             format!("lstat of {path:?} gives ENOTCONN"),
             Fix::command("take it off", format!("umount --lazy {}", shell(path))),
@@ -301,7 +305,7 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
 fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Bridge)?;
     let plan = &scene.report.plan;
-    let (title, fix) = if check.observed.contains("EROFS") {
+    let (title, fix) = if Errno::said_in(&check.observed) == Some(Errno::EROFS) {
         (
             format!("{:?} cannot be made: its filesystem is read-only", plan.bridge.path),
             "name a bridge on a writable filesystem with --bridge",

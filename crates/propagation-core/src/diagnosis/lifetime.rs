@@ -6,10 +6,12 @@ use super::cause::{Cause, Confidence, Fix};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
+use crate::Class;
+use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::program::{RefusalKind, errno_said};
-use crate::report::CheckId;
+use crate::program::RefusalKind;
+use crate::report::{CheckId, Failure, FailureOf};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -76,18 +78,25 @@ const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is
 
 /// The producer has its mount, and never came to answer, so that nobody went on to look.
 fn never_served(scene: &Scene<'_>) -> Option<Cause> {
-    let failures = scene.mount_failures();
-    let waits = |words: &str| words.contains("is running") || words.contains(OTHER_TYPE);
-    let (name, words) = *failures.iter().find(|(_, words)| waits(words))?;
+    scene.report.failures.iter().find_map(|failure| serves_nothing(scene, failure))
+}
+
+fn serves_nothing(scene: &Scene<'_>, failure: &Failure) -> Option<Cause> {
+    let (name, words) = (&failure.workload, &failure.words);
     let spec = scene.report.plan.workload(name)?;
     let actor = Actor::workload(spec.name.clone());
     let (_, table) = scene.last_table(&actor)?;
     let mount = table.at(&scene.path_of(&actor)).filter(|mount| mount.is_fuse())?;
-    let evidence = vec![words.to_owned(), line(&actor, mount)];
+    let evidence = vec![words.clone(), line(&actor, mount)];
     if let Some(expected) = &scene.report.plan.fuse_of(spec).fs_type
         && *expected != mount.fs_type
+        && failure.of != FailureOf::Start
     {
-        return Some(other_type(name, expected, mount, evidence));
+        let said = failure.of == FailureOf::Mount;
+        return Some(other_type(name, expected, mount, evidence, said));
+    }
+    if failure.of != FailureOf::Serve {
+        return None;
     }
     let fix = abort(
         Some(mount.device),
@@ -99,15 +108,17 @@ fn never_served(scene: &Scene<'_>) -> Option<Cause> {
     Some(Cause { actors: vec![actor], mounts, ..found })
 }
 
-/// How a supervisor says that a mount of another type has come.
-const OTHER_TYPE: &str = "a mount of type";
-
-/// The mount is there, and not of the type that is waited for.
-fn other_type(name: &str, expected: &str, mount: &MountEntry, evidence: Vec<String>) -> Cause {
+/// The mount is there, and not of the type that is waited for; whether the supervisor has said so.
+fn other_type(
+    name: &str,
+    expected: &str,
+    mount: &MountEntry,
+    evidence: Vec<String>,
+    said: bool,
+) -> Cause {
     let there = &mount.fs_type;
-    let told = evidence.iter().any(|words| words.contains(OTHER_TYPE));
     Cause {
-        confidence: if told { Confidence::Certain } else { Confidence::Likely },
+        confidence: if said { Confidence::Certain } else { Confidence::Likely },
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, mount.mount_id)],
         source: "mount.fuse3(8), subtype; proc_pid_mountinfo(5)".into(),
@@ -130,7 +141,8 @@ fn abort(device: Option<DeviceId>, words: &str) -> Fix {
 
 /// The node reads ENOTCONN to the end.
 fn daemon_dead(scene: &Scene<'_>) -> Option<Cause> {
-    let last = scene.node.last().filter(|seen| seen.outcome.class() == "ENOTCONN")?;
+    let last =
+        scene.node.last().filter(|seen| seen.outcome.class() == Class::Errno(Errno::ENOTCONN))?;
     if below::explains(&below::devices(scene), last) {
         return None;
     }
@@ -174,10 +186,10 @@ fn producer_log(scene: &Scene<'_>) -> Option<String> {
 /// The daemon answers, with an error.
 fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
     let last = scene.node.last()?;
-    let Outcome::Errno { name, call } = &last.outcome else { return None };
-    let by_the_kernel = match name.as_str() {
-        "ENOTCONN" => true,
-        "EACCES" | "EPERM" => !scene.is_answered(last),
+    let Outcome::Errno { errno, call } = &last.outcome else { return None };
+    let by_the_kernel = match *errno {
+        Errno::ENOTCONN => true,
+        Errno::EACCES | Errno::EPERM => !scene.is_answered(last),
         _ => false,
     };
     let mounted = last.mount.as_ref().is_some_and(|mount| mount.is_fuse());
@@ -191,7 +203,7 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
         confidence: Confidence::Likely,
         ..cause(
             "daemon-answers-errors",
-            format!("the daemon lives and answers {call} with {name}: its backing store fails"),
+            format!("the daemon lives and answers {call} with {errno}: its backing store fails"),
             evidence,
             Fix::words("look into the producer's log; mounts and propagation are in order"),
             probe(scene),
@@ -206,7 +218,7 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     let mut blocked: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
     // A producer that looks at its mountpoint before it mounts.
     for (name, words) in scene.mount_failures() {
-        if errno_said(words) == Some("ENOTCONN") {
+        if Errno::said_in(words) == Some(Errno::ENOTCONN) {
             evidence.push(format!("{name}: {words}"));
             blocked.push(name);
         }
@@ -216,7 +228,7 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     if evidence.is_empty() {
         return None;
     }
-    let dead = scene.node.iter().find(|seen| seen.outcome.class() == "ENOTCONN");
+    let dead = scene.node.iter().find(|seen| seen.outcome.class() == Class::Errno(Errno::ENOTCONN));
     evidence.extend(dead.map(ToString::to_string));
     let path = shell(&scene.report.plan.bridge.fuse_path());
     let who = names(blocked.iter().copied());

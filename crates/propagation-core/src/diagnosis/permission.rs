@@ -5,6 +5,7 @@ use super::host::{PRIVILEGED, fusermount_absent, user_allow_other};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_OPTIONS, line};
+use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::program::RefusalKind;
@@ -43,16 +44,16 @@ fn cannot_mount(scene: &Scene<'_>) -> Option<Cause> {
 
 /// Actors that the mount, or somebody in front of it, keeps out.
 fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
-    let with = |errno: &str| -> Vec<&Observation> {
+    let with = |denied: Errno| -> Vec<&Observation> {
         let denied = scene.report.timeline.iter().filter(|seen| {
             seen.via == Via::Probe
-                && matches!(&seen.outcome, Outcome::Errno { name, .. } if name == errno)
+                && matches!(&seen.outcome, Outcome::Errno { errno, .. } if *errno == denied)
                 && !scene.is_answered(seen)
         });
         denied.collect()
     };
     let mut causes = Vec::new();
-    let denied = with("EACCES");
+    let denied = with(Errno::EACCES);
     let refused = refusals(scene, RefusalKind::Denied);
     let mounts = scene.fuse_mounts();
     let keeps_out = mounts.iter().find(|(_, mount)| !allows_other(mount));
@@ -66,7 +67,7 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
         }
         _ => {}
     }
-    let denied = with("EPERM");
+    let denied = with(Errno::EPERM);
     let refused = refusals(scene, RefusalKind::NotPermitted);
     if !denied.is_empty() || !refused.is_empty() {
         let evidence = [words(&denied), refused].concat();
@@ -75,8 +76,11 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
     causes
 }
 
+/// The option of a FUSE mount that lets other users in (fuse(4)).
+const ALLOW_OTHER: &str = "allow_other";
+
 fn allows_other(mount: &MountEntry) -> bool {
-    mount.super_options.split(',').any(|option| option == "allow_other")
+    mount.super_options.split(',').any(|option| option == ALLOW_OTHER)
 }
 
 /// What the runtime said of the starts that it refused for this reason.

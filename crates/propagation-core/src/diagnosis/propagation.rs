@@ -6,6 +6,7 @@ use super::runtime;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell, yaml};
 use super::visibility::{Broken, visibility_of_existing};
+use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountPropagation, MountRef};
 use crate::observation::{Actor, Outcome};
 use crate::plan::Propagation;
@@ -54,7 +55,7 @@ fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
     let path = scene.path_of(&seen.actor);
     let arrived = table.at(&path).filter(|entry| entry.is_fuse());
     match (arrived, &seen.outcome) {
-        (_, Outcome::Errno { name, .. }) if matches!(name.as_str(), "EACCES" | "EPERM") => None,
+        (_, Outcome::Errno { errno: Errno::EACCES | Errno::EPERM, .. }) => None,
         (None, Outcome::Absent) => never_arrived(scene, stranded),
         (
             Some(fuse),

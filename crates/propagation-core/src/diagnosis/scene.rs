@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use crate::Class;
+use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::plan::{Role, Volume, VolumePaths, WorkloadSpec};
@@ -22,7 +24,7 @@ pub(super) struct Scene<'r> {
     /// What the node saw, in order.
     pub(super) node: Vec<&'r Observation>,
     /// Superblocks, and the errors that somebody got from them who could read them before.
-    answers: BTreeSet<(DeviceId, &'r str)>,
+    answers: BTreeSet<(DeviceId, Class)>,
     /// What was seen when the runner asked, by everybody as the user that it is.
     probes: Vec<&'r Observation>,
     /// Superblocks with those who could read them.
@@ -57,7 +59,7 @@ fn as_themselves(report: &Report) -> Vec<&Observation> {
 }
 
 /// Errors that somebody got from a superblock who could read it before in the same way.
-fn answers(report: &Report) -> BTreeSet<(DeviceId, &str)> {
+fn answers(report: &Report) -> BTreeSet<(DeviceId, Class)> {
     let (mut readers, mut answers) = (HashSet::new(), BTreeSet::new());
     for seen in &report.timeline {
         let Some(mount) = &seen.mount else { continue };
@@ -197,7 +199,8 @@ impl<'r> Scene<'r> {
     pub(super) fn seen_dead(&self, device: DeviceId) -> Option<&'r Observation> {
         self.report.timeline.iter().find(|seen| {
             let on_it = seen.mount.as_ref().is_some_and(|mount| mount.device == device);
-            on_it && ["ENOTCONN", "ECONNABORTED", "hang"].contains(&seen.outcome.class())
+            let dead = [Errno::ENOTCONN.into(), Errno::ECONNABORTED.into(), Class::Hang];
+            on_it && dead.contains(&seen.outcome.class())
         })
     }
 
@@ -209,7 +212,7 @@ impl<'r> Scene<'r> {
 
     /// What producers said that did not mount: which, and its words.
     pub(super) fn mount_failures(&self) -> Vec<(&'r str, &'r str)> {
-        self.failures_of(|failure| failure.of == FailureOf::Mount)
+        self.failures_of(|failure| failure.of != FailureOf::Start)
     }
 
     fn failures_of(&self, of: impl Fn(&Failure) -> bool) -> Vec<(&'r str, &'r str)> {

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountTable};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::plan::{Plan, Propagation, Volume};
@@ -69,8 +70,8 @@ fn fail(report: &mut Report, phase: &str, check: &str, observed: &str) {
 }
 
 fn failure(workload: String, of: FailureOf, words: &str) -> Failure {
-    let refused = StartRefused { text: words.into(), errno: None };
-    let refusal = (of == FailureOf::Start).then(|| refused.kind());
+    let refused = StartRefused::said(words);
+    let refusal = (of == FailureOf::Start).then_some(refused.kind);
     Failure { workload, step: "1-start".to_owned(), of, words: words.into(), refusal }
 }
 
@@ -211,7 +212,7 @@ fn access_that_is_denied_in_spite_of_allow_other_is_somebody_elses_doing() {
     let mut report = in_order();
     see(&mut report, |seen| {
         if seen.uid == 1000 && !is_node(seen) {
-            seen.outcome = Outcome::errno("EACCES", "open");
+            seen.outcome = Outcome::errno(Errno::EACCES, "open");
         }
     });
     assert_eq!(ids(&report), ["lsm-denies"]);
@@ -310,14 +311,14 @@ fn a_deleted_directory_under_a_volume_is_seen() {
 fn an_error_of_the_daemon_is_not_its_death() {
     let mut report = in_order();
     let last = report.timeline.iter_mut().rfind(|seen| is_node(seen)).expect("the node looked");
-    last.outcome = Outcome::errno("EIO", "read");
+    last.outcome = Outcome::errno(Errno::EIO, "read");
     let found = ids(&report);
     assert_eq!(found, ["daemon-answers-errors"]);
 }
 
 #[test]
 fn an_errno_that_a_reader_got_from_the_daemon_is_no_permission() {
-    for errno in ["EACCES", "EPERM", "ESTALE"] {
+    for errno in [Errno::EACCES, Errno::EPERM, Errno::ESTALE] {
         let mut report = in_order();
         let last = report.timeline.iter_mut().rfind(|seen| is_node(seen)).expect("the node looked");
         last.outcome = Outcome::errno(errno, "read");

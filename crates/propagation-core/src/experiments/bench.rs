@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::alter;
 use super::judge::{self, Fared};
-use crate::backend::Backend;
+use crate::backend::{Backend, refusal};
 use crate::facts::{HostFacts, PathState};
 use crate::mountinfo::MountPropagation;
 use crate::plan::{Action, BridgeState, Covering, Deadlines, PhaseName, Plan, Repair};
@@ -131,7 +131,7 @@ impl<'a> Bench<'a> {
         over: &'a CancellationToken,
     ) -> Result<Self, String> {
         let plan = shaped(report, backend.name());
-        if let Some(reason) = backend.refuses(&plan) {
+        if let Some(reason) = refusal(backend, &plan) {
             return Err(format!("it cannot be simulated: {reason}"));
         }
         let mut differs = String::new();
@@ -173,7 +173,7 @@ impl<'a> Bench<'a> {
         let Some(changed) = alter::apply(change, plan) else {
             return Trial::NotTried { reason: "it changes nothing".to_owned() };
         };
-        if let Some(reason) = self.backend.refuses(&changed) {
+        if let Some(reason) = refusal(self.backend, &changed) {
             return Trial::NotTried { reason };
         }
         let before = match for_good {

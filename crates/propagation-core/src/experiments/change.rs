@@ -384,7 +384,9 @@ fn repair_definition(repair: Repair) -> Definition {
         Repair::RebindHost | Repair::RebindHostDeduplicated => {
             (Whom::Node, Cost::Command, &["clean-unmount-where-stack-needed"])
         }
-        Repair::RebindConsumer => (Whom::Consumers, Cost::Command, of_consumers),
+        Repair::RebindConsumer | Repair::ReconnectConsumer => {
+            (Whom::Consumers, Cost::Command, of_consumers)
+        }
         Repair::HandOver => (Whom::Producers, Cost::Command, of_node),
         Repair::UnmountMount | Repair::LazyUnmountMount | Repair::MountOnTop | Repair::Remount => {
             (Whom::Producers, Cost::Restart, of_node)
@@ -408,6 +410,9 @@ fn repair_definition(repair: Repair) -> Definition {
         }
         Repair::RebindConsumer => {
             |who| format!("Bind the fresh mount inside the mount namespace of {who}")
+        }
+        Repair::ReconnectConsumer => {
+            |who| format!("Make the volume of {who} a slave of the node's mount, while it runs")
         }
         Repair::HandOver => |who| format!("Start a successor of {who} on the kept descriptor"),
         Repair::LivenessProbe => {

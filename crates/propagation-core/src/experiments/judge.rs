@@ -160,7 +160,7 @@ pub(super) fn undecided(report: &Report, plan: &Plan, for_good: bool) -> bool {
     let may_hang = slow(&plan.fault)
         || report.acts.iter().any(|act| matches!(&act.deed, Deed::Fault { fault } if slow(fault)));
     let hung = !may_hang && probes(report).any(|seen| matches!(seen.outcome, Outcome::Hang { .. }));
-    let late = report.failures.iter().any(|failure| failure.of == FailureOf::Mount);
+    let late = report.failures.iter().any(|failure| failure.of != FailureOf::Start);
     let not_noticed = for_good
         && five(report)
         && fared.wrong.is_empty()

@@ -75,7 +75,10 @@ async fn what_cannot_be_simulated_says_so() {
     let experiments = run(&report, &backend, Budget::all(), &CancellationToken::new()).await;
     report.experiments = experiments;
     for reason in reasons(&report) {
-        assert!(reason.contains("cannot be simulated: the model has no runtime"), "{reason}");
+        assert!(
+            reason.contains("cannot be simulated: no runtime with a mount namespace"),
+            "{reason}"
+        );
     }
 }
 

@@ -5,7 +5,9 @@ use super::kernel::Content;
 use super::look::Look;
 use super::program::{Program, timestamp};
 use super::world::World;
+use crate::Class;
 use crate::client::Reported;
+use crate::errno::Errno;
 use crate::marker::MARKER_FILE;
 use crate::observation::{Actor, Outcome, Via};
 use crate::plan::Role;
@@ -33,7 +35,7 @@ impl World {
         let directory = record.spec.paths(&self.plan.bridge).fuse;
         let holds = container.program.holds;
         if holds.is_some_and(|superblock| self.is_gone(superblock)) {
-            let outcome = Outcome::errno("ENOTCONN", "read");
+            let outcome = Outcome::errno(Errno::ENOTCONN, "read");
             let look = Look { outcome: outcome.clone(), generation: None, mount: None };
             let actor = Actor::HeldDescriptor { name: name.clone() };
             let report = self.observation(actor, Via::Watch, "", uid, look);
@@ -48,7 +50,7 @@ impl World {
         let superblock = self.kernel.walk(namespace, &directory).map(|place| place.superblock);
         let content = self.listing(&look, superblock, uid);
         let observation = self.observation(Actor::workload(name), Via::Watch, "", uid, look);
-        let now = (observation.outcome.class().to_owned(), observation.generation);
+        let now = (observation.outcome.class(), observation.generation);
         let report = observation.clone();
         let mut new = false;
         self.update(number, |program, reported| {
@@ -99,7 +101,7 @@ impl Program {
     /// What a consumer logs of something new.
     fn lines(&mut self, mountpoint: &str, outcome: &Outcome, content: &[String]) -> Vec<String> {
         let now = timestamp();
-        let was_ok = self.last.as_ref().is_some_and(|(class, _)| class == "ok");
+        let was_ok = self.last.as_ref().is_some_and(|(class, _)| *class == Class::Ok);
         let mut lines = Vec::new();
         if outcome.is_ok() && !self.ready {
             self.ready = true;

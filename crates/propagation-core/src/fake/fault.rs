@@ -3,26 +3,32 @@
 use super::fuse::Daemon;
 use super::runtime::never_started;
 use super::world::World;
+use crate::Signal;
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
+use crate::observation::Actor;
 use crate::plan::{Fault, Operation, Role};
-use crate::program::ProgramState;
+use crate::program::{ProgramState, Refused};
 
 impl World {
-    pub(super) fn inject(&mut self, number: u32, fault: &Fault) -> Result<String, Error> {
+    pub(super) fn inject(
+        &mut self,
+        number: u32,
+        fault: &Fault,
+    ) -> Result<Result<String, Refused>, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let name = record.spec.name.clone();
         let stopped = record.container.as_ref().is_some_and(|container| container.stopped);
         if !record.runs() {
             let operation = format!("{fault}: {name}");
-            return Err(Error::new(ErrorKind::Environment, operation, "its program has ended"));
+            return Ok(Err(Refused::new(operation, "its program has ended")));
         }
-        let said = |words: &str| Ok(format!("the program of {name} on the fake node {words}"));
+        let said = |words: &str| Ok(Ok(format!("the program of {name} on the fake node {words}")));
         match fault {
-            Fault::Stop if !self.settings.capabilities.stop_fault => Err(Error::new(
+            fault if !self.settings.capabilities.faults.contains(&fault.kind()) => Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("stop {name}"),
-                "the node has not the capability `stop_fault`",
+                format!("{fault}: {name}"),
+                format!("not declared: {}", fault.kind().name()),
             )),
             Fault::Unmount | Fault::LazyUnmount => Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -42,19 +48,28 @@ impl World {
                 self.settle();
                 said("has lost its connection")
             }
-            Fault::Slow(_) => said("answers later"),
             // What the model is asked for is reading, which opens.
+            Fault::Slow(delays) => {
+                let delays =
+                    [Operation::Open, Operation::Read].into_iter().filter_map(|op| delays.of(op));
+                let daemon = match delays.max().copied().unwrap_or_default() {
+                    0 => Daemon::Serves,
+                    ms => Daemon::Slow(ms),
+                };
+                self.set_daemon(number, daemon);
+                self.settle();
+                said("answers later")
+            }
             Fault::Errors(errnos) => {
                 let errno = [Operation::Open, Operation::Read].iter().find_map(|op| errnos.of(*op));
                 self.set_daemon(number, Daemon::answering(errno.copied().unwrap_or(Errno::NONE)));
                 self.settle();
                 said("answers with an error")
             }
-            Fault::Terminate | Fault::Exit if stopped => Err(Error::new(
-                ErrorKind::Timeout,
+            Fault::Terminate | Fault::Exit if stopped => Ok(Err(Refused::new(
                 format!("terminate {name}"),
                 "its processes are stopped and take no signal but SIGKILL",
-            )),
+            ))),
             Fault::Terminate | Fault::Exit | Fault::Delete | Fault::ForceDelete => {
                 if !stopped {
                     self.unmount_own(number);
@@ -64,7 +79,7 @@ impl World {
                 said(&state.to_string())
             }
             Fault::Kill | Fault::KillParent | Fault::Oom => {
-                let state = ProgramState::Signaled { signal: "SIGKILL".into() };
+                let state = ProgramState::Signaled { signal: Signal::SIGKILL };
                 self.end(number, state.clone());
                 said(&state.to_string())
             }
@@ -75,7 +90,7 @@ impl World {
     fn state_after_term(&self, number: u32) -> ProgramState {
         match self.workloads.get(&number).map(|record| record.spec.role) {
             Some(Role::Producer) => ProgramState::Exited { code: 0 },
-            _ => ProgramState::Signaled { signal: "SIGTERM".into() },
+            _ => ProgramState::Signaled { signal: Signal::SIGTERM },
         }
     }
 
@@ -94,6 +109,9 @@ impl World {
     pub(super) fn end(&mut self, number: u32, state: ProgramState) {
         self.set_daemon(number, Daemon::Gone);
         let Some(record) = self.workloads.get_mut(&number) else { return };
+        let name = &record.spec.name;
+        self.held
+            .retain(|actor, _| !matches!(actor, Actor::Workload { name: of, .. } if of == name));
         let Some(container) = record.container.take() else { return };
         for namespace in container.namespaces {
             self.kernel.end_namespace(namespace);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::errno::Errno;
+
 /// What a path of a filesystem is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum File {
@@ -38,10 +40,10 @@ impl Files {
     /// Puts a file at a path.
     ///
     /// # Errors
-    /// The errno's name.
-    pub(super) fn put(&mut self, path: &str, file: File) -> Result<(), &'static str> {
+    /// The errno.
+    pub(super) fn put(&mut self, path: &str, file: File) -> Result<(), Errno> {
         if self.read_only {
-            return Err("EROFS");
+            return Err(Errno::EROFS);
         }
         self.files.insert(path.into(), file);
         Ok(())
@@ -50,16 +52,16 @@ impl Files {
     /// Makes a directory and its parents; `false` when it was there.
     ///
     /// # Errors
-    /// The errno's name.
-    pub(super) fn make_directory(&mut self, path: &str, owner: u32) -> Result<bool, &'static str> {
+    /// The errno.
+    pub(super) fn make_directory(&mut self, path: &str, owner: u32) -> Result<bool, Errno> {
         match self.get(path) {
             Some(File::Directory(_) | File::Symlink(_)) => return Ok(false),
-            Some(File::Regular(_)) => return Err("EEXIST"),
+            Some(File::Regular(_)) => return Err(Errno::EEXIST),
             None => {}
         }
         let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent);
         if matches!(self.get(parent), Some(File::Regular(_))) {
-            return Err("ENOTDIR");
+            return Err(Errno::ENOTDIR);
         }
         if !parent.is_empty() {
             self.make_directory(parent, 0)?;
@@ -71,10 +73,10 @@ impl Files {
     /// Removes a file. One that is not there is removed already.
     ///
     /// # Errors
-    /// The errno's name.
-    pub(super) fn remove(&mut self, path: &str) -> Result<(), &'static str> {
+    /// The errno.
+    pub(super) fn remove(&mut self, path: &str) -> Result<(), Errno> {
         if self.read_only && self.files.contains_key(path) {
-            return Err("EROFS");
+            return Err(Errno::EROFS);
         }
         self.files.remove(path);
         Ok(())
@@ -84,12 +86,12 @@ impl Files {
     /// is not there is removed already.
     ///
     /// # Errors
-    /// The errno's name; nothing is removed then.
-    pub(super) fn remove_directory(&mut self, path: &str, own: &str) -> Result<(), &'static str> {
+    /// The errno; nothing is removed then.
+    pub(super) fn remove_directory(&mut self, path: &str, own: &str) -> Result<(), Errno> {
         let own = join(path, own);
         let inside = |other: &str| below(other, path).is_some_and(|inside| !inside.is_empty());
         if self.files.keys().any(|other| inside(other) && *other != own) {
-            return Err("ENOTEMPTY");
+            return Err(Errno::ENOTEMPTY);
         }
         self.remove(&own)?;
         self.remove(path)
@@ -133,13 +135,13 @@ mod tests {
         assert_eq!(files.make_directory("/a/b", 0), Ok(false));
         assert_eq!(files.get("/a/b"), Some(&File::Directory(7)));
         let _ = files.put("/a/own", File::Regular("x".into()));
-        assert_eq!(files.remove_directory("/a", "own"), Err("ENOTEMPTY"));
+        assert_eq!(files.remove_directory("/a", "own"), Err(Errno::ENOTEMPTY));
         assert!(files.get("/a/own").is_some(), "refused, and half done");
         assert_eq!(files.remove_directory("/a/b", "own"), Ok(()));
         assert_eq!(files.remove_directory("/a", "own"), Ok(()));
         assert_eq!(files.remove_directory("/a", "own"), Ok(()));
         assert!(files.get("/a/own").is_none());
         files.read_only = true;
-        assert_eq!(files.make_directory("/c", 0), Err("EROFS"));
+        assert_eq!(files.make_directory("/c", 0), Err(Errno::EROFS));
     }
 }

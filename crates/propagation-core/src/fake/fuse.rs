@@ -10,8 +10,10 @@ pub(super) enum Daemon {
     Serves,
     /// It is alive and does not answer.
     Stopped,
+    /// It answers this many milliseconds later.
+    Slow(u64),
     /// It answers every request with this error.
-    Fails(&'static str),
+    Fails(Errno),
     /// It is gone, and the connection with it, for everybody who holds the superblock.
     Gone,
 }
@@ -19,9 +21,9 @@ pub(super) enum Daemon {
 impl Daemon {
     /// A daemon that was told to answer with an errno; none ends that.
     pub(super) fn answering(errno: Errno) -> Self {
-        match errno.name() {
-            Some(name) => Self::Fails(name),
-            None => Self::Serves,
+        match errno {
+            Errno::NONE => Self::Serves,
+            errno => Self::Fails(errno),
         }
     }
 }
@@ -41,7 +43,7 @@ pub(super) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denied {
     /// The call fails with this errno.
-    Errno(&'static str),
+    Errno(Errno),
     /// The call does not return.
     Hang,
 }
@@ -51,11 +53,19 @@ impl Connection {
     /// the daemon, and root is no exception.
     pub(super) fn enter(&self, uid: u32) -> Result<(), Denied> {
         match self.daemon {
-            _ if !self.allow_other && uid != self.owner => Err(Denied::Errno("EACCES")),
-            Daemon::Serves => Ok(()),
+            _ if !self.allow_other && uid != self.owner => Err(Denied::Errno(Errno::EACCES)),
+            Daemon::Serves | Daemon::Slow(_) => Ok(()),
             Daemon::Fails(errno) => Err(Denied::Errno(errno)),
             Daemon::Stopped => Err(Denied::Hang),
-            Daemon::Gone => Err(Denied::Errno("ENOTCONN")),
+            Daemon::Gone => Err(Denied::Errno(Errno::ENOTCONN)),
+        }
+    }
+
+    /// How much later it answers, in milliseconds.
+    pub(super) fn delay_ms(&self) -> u64 {
+        match self.daemon {
+            Daemon::Slow(ms) => ms,
+            _ => 0,
         }
     }
 
@@ -64,7 +74,7 @@ impl Connection {
         self.enter(uid)?;
         match path.trim_start_matches('/') {
             MARKER_FILE => Ok(self.marker.render()),
-            _ => Err(Denied::Errno("ENOENT")),
+            _ => Err(Denied::Errno(Errno::ENOENT)),
         }
     }
 }

@@ -4,6 +4,8 @@ use super::files::{File, join};
 use super::fuse::Denied;
 use super::kernel::{Content, Namespace};
 use super::world::World;
+use crate::backend::Feature;
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::marker::{MARKER_FILE, Marker, PLAIN_FILE};
 use crate::mountinfo::MountPath;
@@ -30,7 +32,7 @@ struct View {
 impl World {
     /// One observation for every actor and user, in that order.
     pub(super) fn observe(
-        &self,
+        &mut self,
         actors: &[Actor],
         probe: &Probe,
     ) -> Result<Vec<Observation>, Error> {
@@ -46,12 +48,19 @@ impl World {
             for &uid in &probe.uids {
                 let look = match &view.directory {
                     Err(reason) => skipped(reason.clone()),
-                    Ok(_) if uid != 0 && !self.settings.capabilities.other_uids => {
+                    Ok(_) if uid != 0 && !self.settings.capabilities.has(Feature::OtherUids) => {
                         skipped(format!("cannot become uid {uid}: EINVAL"))
                     }
                     Ok(directory) => {
                         let at = (view.namespace, directory.as_str());
-                        self.look(at, file, uid, &probe.expect, deadline_ms)
+                        let look = self.look(at, file, uid, &probe.expect, deadline_ms);
+                        match probe.access {
+                            Access::Held => self.look_held(actor, at, look, probe),
+                            Access::Write if look.outcome == Outcome::Absent => {
+                                Look { outcome: Outcome::Lower, ..look }
+                            }
+                            _ => look,
+                        }
                     }
                 };
                 let access = probe.access;
@@ -92,26 +101,66 @@ impl World {
         let mount = table.at(&MountPath::from(directory)).map(MountView::from);
         let fuse = mount.as_ref().is_some_and(MountView::is_fuse);
         let wrong = |detail: String| Outcome::WrongContent { detail };
+        let late = fuse && self.delay_ms(namespace, directory) >= deadline_ms;
         let (outcome, generation) = match self.read(namespace, &join(directory, file), uid) {
+            Ok(_) if late => (Outcome::Hang { after_ms: deadline_ms }, None),
             Ok(content) => judge(&content, expect),
             Err(Denied::Hang) => (Outcome::Hang { after_ms: deadline_ms }, None),
-            Err(Denied::Errno("ENOENT")) if fuse => {
+            Err(Denied::Errno(Errno::ENOENT)) if fuse => {
                 (wrong("the mount is there and the marker is not in it".into()), None)
             }
-            Err(Denied::Errno("ENOENT")) => (Outcome::Absent, None),
-            Err(Denied::Errno(name)) => (Outcome::errno(name, "open"), None),
+            Err(Denied::Errno(Errno::ENOENT)) => (Outcome::Absent, None),
+            Err(Denied::Errno(errno)) => (Outcome::errno(errno, "open"), None),
         };
         Look { outcome, generation, mount }
     }
 
+    /// Reads through the descriptor that the actor holds; opens it where there is none and the look succeeds.
+    fn look_held(
+        &mut self,
+        actor: &Actor,
+        at: (Namespace, &str),
+        look: Look,
+        probe: &Probe,
+    ) -> Look {
+        let (namespace, directory) = at;
+        let Some(held) = self.held.get(actor).copied() else {
+            let place = self.kernel.walk(namespace, directory).filter(|_| look.outcome.is_ok());
+            self.held.extend(place.map(|place| (actor.clone(), place.superblock)));
+            return look;
+        };
+        let content = self.kernel.superblock(held).map(|superblock| &superblock.content);
+        let read = match content {
+            Some(Content::Fuse(connection)) => connection.read(MARKER_FILE, 0),
+            _ => Err(Denied::Errno(Errno::ENOTCONN)),
+        };
+        let after_ms = u64::try_from(probe.deadline.as_millis()).unwrap_or(u64::MAX);
+        let (outcome, generation) = match read {
+            Ok(content) => judge(&content, &probe.expect),
+            Err(Denied::Hang) => (Outcome::Hang { after_ms }, None),
+            Err(Denied::Errno(errno)) => (Outcome::errno(errno, "read"), None),
+        };
+        Look { outcome, generation, mount: look.mount }
+    }
+
+    /// How much later a directory's daemon answers, in milliseconds.
+    fn delay_ms(&self, namespace: Namespace, directory: &str) -> u64 {
+        let place = self.kernel.walk(namespace, directory);
+        match place.and_then(|place| self.kernel.superblock(place.superblock)).map(|it| &it.content)
+        {
+            Some(Content::Fuse(connection)) => connection.delay_ms(),
+            _ => 0,
+        }
+    }
+
     fn read(&self, namespace: Namespace, path: &str, uid: u32) -> Result<String, Denied> {
-        let absent = Denied::Errno("ENOENT");
+        let absent = Denied::Errno(Errno::ENOENT);
         let place = self.kernel.walk(namespace, path).ok_or(absent)?;
         match &self.kernel.superblock(place.superblock).ok_or(absent)?.content {
             Content::Fuse(connection) => connection.read(&place.directory, uid),
             Content::Lower(files) => match files.get(&place.directory) {
                 Some(File::Regular(content)) => Ok(content.clone()),
-                Some(_) => Err(Denied::Errno("EISDIR")),
+                Some(_) => Err(Denied::Errno(Errno::EISDIR)),
                 None => Err(absent),
             },
         }

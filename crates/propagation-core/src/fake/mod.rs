@@ -61,21 +61,22 @@ use async_trait::async_trait;
 
 pub use sabotage::Sabotage;
 
-use crate::backend::{Backend, Capabilities};
+use crate::backend::{Backend, Capabilities, Feature};
 use crate::error::{Error, ErrorKind};
 use crate::facts::FuseDevice;
 use crate::node::Node;
-use crate::plan::{Action, NodeSpec, Plan, Step, Volume, WorkloadSpec};
+use crate::plan::{Plan, Repair};
 use crate::run_id::Run;
 
 /// Makes nodes in memory.
 ///
 /// ```
 /// use propagation_core::fake::FakeBackend;
-/// use propagation_core::{Backend, Capabilities};
+/// use propagation_core::Backend;
+/// use propagation_core::plan::Repair;
 ///
 /// let backend = FakeBackend::default();
-/// let without = Capabilities { rebind_host: false, ..FakeBackend::CAPABILITIES };
+/// let without = FakeBackend::modelled().without_repairs(&[Repair::RebindHost]);
 /// let backend = backend.with_capabilities(without).with_name("small");
 /// assert_eq!(backend.name(), "small");
 /// ```
@@ -100,7 +101,7 @@ impl Default for FakeBackend {
     /// A machine on which everything works, with all capabilities but a real kernel.
     fn default() -> Self {
         let settings = Settings {
-            capabilities: Self::CAPABILITIES,
+            capabilities: Self::modelled(),
             fuse_device: FuseDevice::Usable,
             user_namespaces: false,
             patience: Self::PATIENCE,
@@ -110,16 +111,30 @@ impl Default for FakeBackend {
 }
 
 impl FakeBackend {
-    /// The capabilities of [`FakeBackend::default`].
-    pub const CAPABILITIES: Capabilities = Capabilities {
-        shape_node: true,
-        rebind_host: true,
-        rebind_consumer: true,
-        other_uids: true,
-        stop_fault: true,
-        replicas: true,
-        real_kernel: false,
-    };
+    /// What [`FakeBackend::default`] can be asked to do: what its model knows.
+    pub fn modelled() -> Capabilities {
+        Capabilities::all().without_repairs(&[Repair::HandOver]).without(&[
+            Feature::DiskSize,
+            Feature::OciRuntime,
+            Feature::RuntimeNamespace,
+            Feature::SecondRuntime,
+            Feature::HostProcess,
+            Feature::UserNamespace,
+            Feature::Supervisor,
+            Feature::SubPath,
+            Feature::OtherVolume,
+            Feature::FurtherVolumes,
+            Feature::CheckedBind,
+            Feature::SingleBind,
+            Feature::Publishing,
+            Feature::Reopening,
+            Feature::Load,
+            Feature::ExternalDaemon,
+            Feature::Keeper,
+            Feature::Programs,
+            Feature::RealKernel,
+        ])
+    }
 
     /// The patience of [`FakeBackend::default`]: long for another task, short for a person.
     pub const PATIENCE: Duration = Duration::from_millis(20);
@@ -177,48 +192,18 @@ impl FakeBackend {
     }
 }
 
-/// What of a plan the model does not know.
-fn not_modelled(plan: &Plan) -> Option<&'static str> {
-    let any = |fits: fn(&WorkloadSpec) -> bool| plan.workloads.iter().any(fits);
-    let runtime = &plan.node.runtime;
-    [
-        (!runtime.is_builtin(), "other container runtimes"),
-        (runtime.is_apart(), "runtime with a namespace of its own"),
-        (any(|w| w.host), "processes of the node itself"),
-        (any(|w| w.user_namespace), "user namespace of a single workload"),
-        (any(|w| w.outside_runtime), "second runtime"),
-        (any(|w| w.supervised), "supervisors"),
-        (any(|w| w.sub_path.is_some()), "subPath"),
-        (any(|w| !w.volumes.is_empty()), "further volumes"),
-        (any(|w| w.readers + w.writers > 0), "load"),
-        (
-            any(|w| !matches!(w.volume, Volume::Bridge | Volume::Mountpoint | Volume::Ancestor)),
-            "volumes that are files or other directories",
-        ),
-        (plan.workloads.iter().any(|w| !plan.fuse_of(w).is_builtin()), "external daemons"),
-        (plan.workloads.iter().any(|w| plan.fuse_of(w).keeper), "kept descriptors"),
-        (uses_programs(&plan.steps), "programs"),
-    ]
-    .into_iter()
-    .find_map(|(there, what)| there.then_some(what))
-}
-
-fn uses_programs(steps: &[Step]) -> bool {
-    steps.iter().any(|step| match &step.action {
-        Action::Execute { .. } => true,
-        Action::Repeat { steps, .. } => uses_programs(steps),
-        _ => false,
-    })
-}
-
 #[async_trait]
 impl Backend for FakeBackend {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn refuses(&self, plan: &Plan) -> Option<String> {
-        not_modelled(plan).map(|what| format!("the model has no {what}"))
+    fn capabilities(&self) -> Capabilities {
+        self.settings.capabilities.clone()
+    }
+
+    fn missing(&self, _plan: &Plan) -> Option<String> {
+        None
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {
@@ -226,15 +211,9 @@ impl Backend for FakeBackend {
             return Err(Error::new(ErrorKind::Environment, "open a fake node", reason.clone())
                 .with_fix("leave out FakeBackend::with_absence"));
         }
-        let refuse = |reason: &str| {
-            Err(Error::new(ErrorKind::Unsupported, "shape a fake node", reason)
-                .with_fix("leave it out of the plan"))
-        };
-        if plan.node.disk_bytes > 0 {
-            return refuse("the size of its filesystem (disk_bytes) is not modelled");
-        }
-        if !self.settings.capabilities.shape_node && plan.node != NodeSpec::default() {
-            return refuse("it has not the capability `shape_node`");
+        if let Some(reason) = self.settings.capabilities.lack(&plan.requires()) {
+            return Err(Error::new(ErrorKind::Unsupported, "open a fake node", reason)
+                .with_fix("leave it out of the plan"));
         }
         let node = node::FakeNode::new(plan, run, self.settings.clone());
         Ok(match self.sabotage {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::world::World;
+use crate::Signal;
 use crate::backend::Capabilities;
 use crate::client::{self, Reported};
 use crate::error::{Error, ErrorKind};
@@ -18,8 +19,8 @@ use crate::marker::Marker;
 use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
-use crate::plan::{Fault, Plan, WorkloadSpec};
-use crate::program::{Executed, LoadReport, ProgramState, StartRefused};
+use crate::plan::{Fault, Plan, Repair, WorkloadSpec};
+use crate::program::{Attach, Attached, Executed, LoadReport, ProgramState, Refused, StartRefused};
 use crate::report::{Cleanup, Usage};
 use crate::run_id::Run;
 use crate::workload::{Restart, Until, Workload, WorkloadStatus};
@@ -76,7 +77,7 @@ async fn let_others() {
 impl FakeNode {
     pub(super) fn new(plan: &Plan, run: &Run, settings: Settings) -> Self {
         let shared = Shared {
-            capabilities: settings.capabilities,
+            capabilities: settings.capabilities.clone(),
             patience: settings.patience,
             world: Mutex::new(World::new(plan, settings, run.started)),
         };
@@ -90,9 +91,14 @@ impl FakeNode {
     }
 }
 
-fn unsupported(operation: &str, capability: &str) -> Error {
-    let reason = format!("the node has not the capability `{capability}`");
-    Error::new(ErrorKind::Unsupported, operation, reason)
+impl Shared {
+    fn declared(&self, repair: Repair) -> Result<(), Error> {
+        if self.capabilities.repairs.contains(&repair) {
+            return Ok(());
+        }
+        let reason = format!("not declared: {}", repair.name());
+        Err(Error::new(ErrorKind::Unsupported, repair.to_string(), reason))
+    }
 }
 
 #[async_trait]
@@ -102,7 +108,7 @@ impl Node for FakeNode {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.shared.capabilities
+        self.shared.capabilities.clone()
     }
 
     fn now_us(&self) -> u64 {
@@ -135,6 +141,10 @@ impl Node for FakeNode {
     }
 
     async fn observe(&self, actors: &[Actor], probe: &Probe) -> Result<Vec<Observation>, Error> {
+        if !self.shared.capabilities.accesses.contains(&probe.access) {
+            let operation = format!("look ({})", probe.access.as_str());
+            return Err(Error::new(ErrorKind::Unsupported, operation, "not declared"));
+        }
         self.shared.call().await?.observe(actors, probe)
     }
 
@@ -154,15 +164,29 @@ impl Node for FakeNode {
         actors.iter().map(table).collect()
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
-        if !self.shared.capabilities.rebind_host {
-            return Err(unsupported("re-bind on the host", "rebind_host"));
-        }
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+        let repair = match deduplicate {
+            true => Repair::RebindHostDeduplicated,
+            false => Repair::RebindHost,
+        };
+        self.shared.declared(repair)?;
         self.shared.call().await?.rebind_host(deduplicate)
     }
 
-    async fn unmount(&self, _lazy: bool) -> Result<(), Error> {
+    async fn unmount(&self, _lazy: bool) -> Result<Result<(), Refused>, Error> {
         self.shared.call().await?.unmount_on_node()
+    }
+
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Err(undeclared(format!("publish a volume at {path:?}")))
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        Err(undeclared(format!("unpublish the volume at {path:?}")))
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        Err(undeclared(format!("let go of what {actor} holds")))
     }
 
     async fn execute(
@@ -170,7 +194,7 @@ impl Node for FakeNode {
         _actor: &Actor,
         _command: &[String],
         _deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         let reason = "there are no programs on a fake node";
         Err(Error::new(ErrorKind::Unsupported, "run a program", reason))
     }
@@ -203,7 +227,7 @@ impl Node for FakeNode {
 }
 
 fn killed() -> ProgramState {
-    ProgramState::Signaled { signal: "SIGKILL".into() }
+    ProgramState::Signaled { signal: Signal::SIGKILL }
 }
 
 /// A handle on a workload of a fake node.
@@ -231,7 +255,7 @@ impl Workload for FakeWorkload {
         client::wait(self.events.clone(), &self.spec.name, until, deadline).await
     }
 
-    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         self.shared.call().await?.inject(self.number, fault)
     }
 
@@ -244,7 +268,7 @@ impl Workload for FakeWorkload {
         self.shared.call().await?.restart(self.number, marker, restart.stale)
     }
 
-    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
         self.shared.call().await?.hand_over(self.number, marker)
     }
 
@@ -253,11 +277,9 @@ impl Workload for FakeWorkload {
         Ok(None)
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
-        if !self.shared.capabilities.rebind_consumer {
-            return Err(unsupported("re-bind in a consumer", "rebind_consumer"));
-        }
-        self.shared.call().await?.rebind(self.number)
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        self.shared.declared(how.into())?;
+        self.shared.call().await?.attach(self.number, how)
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {
@@ -272,4 +294,10 @@ impl Workload for FakeWorkload {
         }
         Ok(())
     }
+}
+
+/// Something that the node does not declare.
+fn undeclared(operation: String) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, "this is not done on this node")
+        .with_fix("use a simulated node")
 }

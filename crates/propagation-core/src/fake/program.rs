@@ -2,6 +2,8 @@
 
 use super::runtime::Record;
 use super::world::World;
+use crate::Class;
+use crate::backend::Feature;
 use crate::marker::Marker;
 use crate::plan::Role;
 use crate::program::ProgramState;
@@ -14,7 +16,7 @@ pub(super) struct Program {
     /// The superblock of a consumer's held descriptor.
     pub(super) holds: Option<u32>,
     /// What a consumer saw last: class and generation.
-    pub(super) last: Option<(String, Option<u64>)>,
+    pub(super) last: Option<(Class, Option<u64>)>,
     /// Whether a consumer has found the marker.
     pub(super) ready: bool,
 }
@@ -30,7 +32,7 @@ pub(super) fn log(record: &Record, line: String) {
 impl World {
     /// Starts the program of a container that has just been made.
     pub(super) fn begin(&mut self, record: &mut Record, marker: &Marker) {
-        if record.spec.uid != 0 && !self.settings.capabilities.other_uids {
+        if record.spec.uid != 0 && !self.settings.capabilities.has(Feature::OtherUids) {
             fail(record, "enter the container: Invalid argument (EINVAL)".into());
             return;
         }

@@ -7,12 +7,15 @@ use super::fuse::Denied;
 use super::kernel::{Content, Namespace};
 use super::program::Program;
 use super::world::{World, refused};
+use crate::Signal;
+use crate::backend::Feature;
 use crate::client::Reported;
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountPropagation};
 use crate::plan::{Propagation, Stale, WorkloadSpec};
-use crate::program::{ProgramState, StartRefused};
+use crate::program::{Attach, Attached, ProgramState, RefusalKind, Refused, StartRefused};
 use crate::workload::WorkloadStatus;
 
 /// A workload that has been started at some time.
@@ -74,9 +77,9 @@ impl World {
                 return Err(Error::new(ErrorKind::InvalidInput, operation, reason)
                     .with_fix("stop it first, or use another name"));
             }
-            if spec.replicas > 1 && !self.settings.capabilities.replicas {
+            if spec.replicas > 1 && !self.settings.capabilities.has(Feature::Replicas) {
                 let operation = format!("start {} replicas of {:?}", spec.replicas, spec.name);
-                let reason = "the node has not the capability `replicas`";
+                let reason = "not declared: replicas";
                 return Err(Error::new(ErrorKind::Unsupported, operation, reason));
             }
         }
@@ -118,19 +121,19 @@ impl World {
     fn check_source(&mut self, source: &str) -> Result<(), StartRefused> {
         let place = self.kernel.walk(self.node, source);
         let superblock = place.and_then(|place| self.kernel.superblock(place.superblock));
-        let refused = |text: String, errno: &str| StartRefused { text, errno: Some(errno.into()) };
+        let refused = |text: String, errno: Errno| StartRefused::with(errno, text);
         if let Some(Content::Fuse(connection)) = superblock.map(|superblock| &superblock.content) {
             return connection.enter(0).map_err(|denied| match denied {
                 Denied::Errno(errno) => {
                     let words = go_words(errno);
                     refused(format!("failed to stat {source:?}: stat {source}: {words}"), errno)
                 }
-                Denied::Hang => refused(
+                Denied::Hang => StartRefused::of(
+                    RefusalKind::Hangs,
                     format!(
                         "failed to stat {source:?}: no answer in {} ms",
                         self.plan.deadlines.probe_ms
                     ),
-                    "hang",
                 ),
             });
         }
@@ -163,7 +166,7 @@ impl World {
         }
         let at = mount.mount_point.to_string_lossy();
         let text = format!("path {source:?} is mounted on {at:?} but it is not {words}");
-        Err(StartRefused { text, errno: None })
+        Err(StartRefused::of(RefusalKind::NotShared, text))
     }
 
     pub(super) fn restart(
@@ -172,7 +175,7 @@ impl World {
         marker: &Marker,
         stale: Option<Stale>,
     ) -> Result<Result<(), StartRefused>, Error> {
-        self.end(number, ProgramState::Signaled { signal: "SIGKILL".into() });
+        self.end(number, ProgramState::Signaled { signal: Signal::SIGKILL });
         let Some(mut record) = self.workloads.remove(&number) else { return Err(never_started()) };
         record.stale = stale;
         let created = self.create(&mut record, marker);
@@ -181,9 +184,29 @@ impl World {
         Ok(created)
     }
 
-    /// Puts a copy of the node's fresh mount where a workload's stale one is.
-    pub(super) fn rebind(&mut self, number: u32) -> Result<(), Error> {
+    /// Gives a workload the node's mount. All that happens at once, so that nobody looks meanwhile.
+    pub(super) fn attach(
+        &mut self,
+        number: u32,
+        how: Attach,
+    ) -> Result<Result<Attached, Refused>, Error> {
+        let done = match how {
+            Attach::Rebind => self.rebind(number, None)?,
+            Attach::Reconnect => self.reconnect(number)?,
+        };
+        self.settle();
+        Ok(done.map(|()| Attached { hole: false }))
+    }
+
+    /// Puts a copy of the node's fresh mount where a workload's stale one is, with its propagation or
+    /// another one that is wanted.
+    fn rebind(
+        &mut self,
+        number: u32,
+        wanted: Option<Propagation>,
+    ) -> Result<Result<(), Refused>, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
+        let arriving = record.spec.propagation;
         let path = record.spec.paths(&self.plan.bridge).fuse;
         let namespaces = record.namespaces().to_vec();
         if namespaces.is_empty() {
@@ -196,61 +219,94 @@ impl World {
             .at(&fresh.as_str().into())
             .is_some_and(|mount| mount.is_fuse() && !self.is_gone(mount.device.minor));
         if !alive {
-            return Err(refused("re-bind in a container: no mount lives on the node", "ENOTCONN"));
+            return Ok(Err(refused(
+                "re-bind in a container: no mount lives on the node",
+                Errno::ENOTCONN,
+            )));
         }
         for namespace in namespaces {
-            // The copy is taken first: from a consumer that shares, the unmount travels to the node.
-            let copy = self.kernel.walk(self.node, &fresh).map(|place| place.superblock);
             let table = self.kernel.table(namespace);
-            if table.at(&path.as_str().into()).is_some_and(crate::mountinfo::MountEntry::is_fuse) {
+            let stale = table.at(&path.as_str().into()).filter(|mount| mount.is_fuse());
+            let mode = wanted.or(stale.map(|stale| mode_of(stale.propagation())));
+            // The copy is taken first: from a consumer that shares, the unmount travels to the node.
+            let copy = self.kernel.copy_of((self.node, &fresh), mode.unwrap_or(arriving));
+            if stale.is_some() {
                 self.kernel.unmount(namespace, &path);
             }
-            if let Some(superblock) = copy {
-                self.kernel.mount(namespace, &path, superblock);
+            if let Some(copy) = copy {
+                self.kernel.mount_copy(namespace, &path, copy);
             }
         }
-        self.settle();
-        Ok(())
+        Ok(Ok(()))
     }
 
-    /// Binds the mount at the bridge's mountpoint over itself on the node, after taking off the layers
-    /// that are under the fresh one.
-    pub(super) fn rebind_host(&mut self, deduplicate: bool) -> Result<(), Error> {
-        let path = self.plan.bridge.fuse_path();
-        if deduplicate {
-            let table = self.kernel.table(self.node);
-            let layers = table.stack_at(&path.as_str().into()).len();
-            if layers > 1 {
-                self.kernel.keep_only_the_top(self.node, &path);
+    /// Makes a workload's private volume a slave of the node's mount, and puts the fresh mount into it.
+    fn reconnect(&mut self, number: u32) -> Result<Result<(), Refused>, Error> {
+        let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
+        let paths = record.spec.paths(&self.plan.bridge);
+        let namespaces = record.namespaces().to_vec();
+        for namespace in namespaces {
+            let (from, to) = ((self.node, &*paths.source), (namespace, &*paths.destination));
+            if !self.kernel.join_as_slave(from, to) {
+                let operation = format!("reconnect {:?}", paths.destination);
+                return Ok(Err(refused(operation, Errno::EINVAL)));
             }
         }
+        let path = self.plan.bridge.fuse_path();
+        let node = self.kernel.table(self.node);
+        let lives = node
+            .at(&path.as_str().into())
+            .is_some_and(|mount| mount.is_fuse() && !self.is_gone(mount.device.minor));
+        if lives { self.rebind(number, Some(Propagation::HostToContainer)) } else { Ok(Ok(())) }
+    }
+
+    /// Binds the mount at the bridge's mountpoint over itself on the node, or in the place of all layers that
+    /// are there.
+    pub(super) fn rebind_host(&mut self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+        let path = self.plan.bridge.fuse_path();
         if self.kernel.walk(self.node, &path).is_none() {
-            return Err(refused(format!("bind {path:?} over itself"), "ENOENT"));
+            return Ok(Err(refused(format!("bind {path:?} over itself"), Errno::ENOENT)));
         }
-        self.kernel.bind((self.node, &path), (self.node, &path));
+        match deduplicate {
+            true => self.kernel.keep_only_the_top(self.node, &path),
+            false => self.kernel.bind((self.node, &path), (self.node, &path)),
+        }
         self.settle();
-        Ok(())
+        Ok(Ok(()))
     }
 }
 
 impl World {
     /// Takes the topmost mount off the node's mountpoint.
-    pub(super) fn unmount_on_node(&mut self) -> Result<(), Error> {
+    pub(super) fn unmount_on_node(&mut self) -> Result<Result<(), Refused>, Error> {
         let path = self.plan.bridge.fuse_path();
         if self.kernel.table(self.node).at(&path.as_str().into()).is_none() {
-            return Err(refused(format!("unmount {path:?}"), "EINVAL"));
+            return Ok(Err(refused(format!("unmount {path:?}"), Errno::EINVAL)));
         }
         self.kernel.unmount(self.node, &path);
         self.settle();
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// A successor serves the connection whose descriptor was kept.
-    pub(super) fn hand_over(&mut self, number: u32, _marker: &Marker) -> Result<(), Error> {
+    pub(super) fn hand_over(
+        &mut self,
+        number: u32,
+        _marker: &Marker,
+    ) -> Result<Result<(), Refused>, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let operation = format!("hand over the mount of {}", record.spec.name);
         let reason = "descriptors that are kept are not modelled";
         Err(Error::new(ErrorKind::Unsupported, operation, reason))
+    }
+}
+
+/// The mode of a volume in which a mount would have this propagation.
+fn mode_of(propagation: MountPropagation) -> Propagation {
+    match propagation {
+        MountPropagation::Private | MountPropagation::Unbindable => Propagation::None,
+        MountPropagation::Slave => Propagation::HostToContainer,
+        MountPropagation::Shared | MountPropagation::SlaveAndShared => Propagation::Bidirectional,
     }
 }
 
@@ -259,13 +315,14 @@ pub(super) fn never_started() -> Error {
 }
 
 /// The words that Go programs, and so container runtimes, have for an errno.
-fn go_words(errno: &str) -> &str {
-    match errno {
-        "ENOTCONN" => "transport endpoint is not connected",
-        "EACCES" => "permission denied",
-        "EROFS" => "read-only file system",
-        "ENOTDIR" => "not a directory",
-        "EEXIST" => "file exists",
-        other => other,
-    }
+fn go_words(errno: Errno) -> String {
+    let words = match errno {
+        Errno::ENOTCONN => "transport endpoint is not connected",
+        Errno::EACCES => "permission denied",
+        Errno::EROFS => "read-only file system",
+        Errno::ENOTDIR => "not a directory",
+        Errno::EEXIST => "file exists",
+        other => return other.to_string(),
+    };
+    words.to_owned()
 }

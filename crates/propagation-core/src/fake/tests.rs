@@ -4,12 +4,13 @@ use super::files::Files;
 use super::fuse::{Connection, Daemon};
 use super::kernel::{Content, Kernel, Namespace, Superblock};
 use super::{FakeBackend, Sabotage};
+use crate::errno::Errno;
 use crate::error::ErrorKind;
 use crate::facts::FuseDevice;
 use crate::marker::Marker;
 use crate::plan::{Covering, Fault, Plan, Propagation, Repair, Role, Volume};
 use crate::report::{CheckId, Report};
-use crate::{Backend, Capabilities, Run, RunId, Runner, VerdictOutcome};
+use crate::{Backend, Feature, Run, RunId, Runner, VerdictOutcome};
 
 const BRIDGE: &str = "/bridge";
 const MOUNTPOINT: &str = "/bridge/dfs";
@@ -219,14 +220,14 @@ async fn verdicts_are_those_of_the_real_kernel() {
 async fn without_re_binding_a_restart_is_the_smallest_intervention() {
     let mut plan = Plan::default();
     consumers(&mut plan, |spec| spec.volume = Volume::Mountpoint);
-    let less = Capabilities { rebind_consumer: false, ..FakeBackend::CAPABILITIES };
+    let less = FakeBackend::modelled().without_repairs(&[Repair::RebindConsumer]);
     let report = run(plan, &FakeBackend::default().with_capabilities(less)).await;
     assert_eq!(report.measurements.smallest_intervention, Some(Repair::RestartConsumer));
 }
 
 #[tokio::test]
 async fn a_host_without_fuse_and_pods_with_user_namespaces_are_told_apart() {
-    let device = FuseDevice::Unusable { errno: "ENOENT".into() };
+    let device = FuseDevice::Unusable { errno: Errno::ENOENT };
     let report = run(Plan::default(), &FakeBackend::default().with_fuse_device(device)).await;
     assert!(report.verdict.is(VerdictOutcome::Inconclusive));
     let check = report.phase("host_setup").and_then(|phase| phase.check(&CheckId::FuseDevice));
@@ -248,7 +249,7 @@ async fn what_is_not_modelled_or_not_there_is_refused() {
     let mut small = Plan::default();
     small.node.disk_bytes = 4096;
     let absent = FakeBackend::default().with_absence("it is switched off");
-    let fixed = Capabilities { shape_node: false, ..FakeBackend::CAPABILITIES };
+    let fixed = FakeBackend::modelled().without(&[Feature::ShapedNode]);
     let mut shaped = Plan::default();
     shaped.node.covering = Covering::Slave;
     for (backend, plan, kind) in [
@@ -264,7 +265,7 @@ async fn what_is_not_modelled_or_not_there_is_refused() {
 
 #[test]
 fn every_sabotage_has_a_name_of_its_own() {
-    let mut names: Vec<&str> = Sabotage::ALL.iter().map(|sabotage| sabotage.name()).collect();
+    let mut names: Vec<String> = Sabotage::WRITTEN.iter().map(|sabotage| sabotage.name()).collect();
     let count = names.len();
     names.sort_unstable();
     names.dedup();

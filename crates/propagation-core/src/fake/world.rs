@@ -7,13 +7,16 @@ use super::Settings;
 use super::files::{File, Files, join};
 use super::kernel::{Content, Kernel, Namespace, Superblock};
 use super::runtime::Record;
-use crate::error::{Error, ErrorKind};
+use crate::backend::Feature;
+use crate::errno::Errno;
+use crate::error::Error;
 use crate::facts::{FuseConf, HostFacts, PathState};
 use crate::journal::HostChange;
 use crate::marker::PLAIN_FILE;
 use crate::mountinfo::MountPath;
-use crate::observation::Observation;
+use crate::observation::{Actor, Observation};
 use crate::plan::{BridgeState, Covering, Plan};
+use crate::program::{Refusal, RefusalKind, Refused};
 
 /// Where fusermount3 and the option file are, on the node and in its containers.
 pub(super) const FUSERMOUNT3: &str = "/usr/bin/fusermount3";
@@ -33,13 +36,16 @@ pub(super) struct World {
     pub(super) workloads: BTreeMap<u32, Record>,
     pub(super) reports: Vec<Observation>,
     pub(super) closed: bool,
+    /// The superblocks on which actors hold a descriptor that the runner has had opened.
+    pub(super) held: BTreeMap<Actor, u32>,
     /// The changes that were made, and have not been taken back.
     made: Vec<HostChange>,
 }
 
 /// The answer to an operation that the model's kernel refuses.
-pub(super) fn refused(operation: impl Into<String>, errno: &str) -> Error {
-    Error::new(ErrorKind::Environment, operation, format!("the call gives {errno}"))
+pub(super) fn refused(operation: impl Into<String>, errno: Errno) -> Refused {
+    let refusal = Some(Refusal { kind: RefusalKind::of(errno), errno: Some(errno) });
+    Refused { refusal, ..Refused::new(operation, format!("the call gives {errno}")) }
 }
 
 fn tmpfs(files: Files) -> Superblock {
@@ -70,6 +76,7 @@ impl World {
             workloads: BTreeMap::new(),
             reports: Vec::new(),
             closed: false,
+            held: BTreeMap::new(),
             made: Vec::new(),
         };
         world.shape();
@@ -127,7 +134,7 @@ impl World {
     pub(super) fn facts(&mut self) -> HostFacts {
         let bridge = self.plan.bridge.path.clone();
         let table = self.kernel.table(self.node);
-        let other_uids = self.settings.capabilities.other_uids;
+        let other_uids = self.settings.capabilities.has(Feature::OtherUids);
         HostFacts {
             hostname: "fake-node".into(),
             kernel_release: "0-fake".into(),
@@ -145,6 +152,7 @@ impl World {
             lsm: Vec::new(),
             cgroup: "none".into(),
             fanotify_mount_events: true,
+            kernel: Vec::new(),
             open_files: (u64::from(u32::MAX), u64::from(u32::MAX)),
             max_mnt_namespaces: None,
             runtime: None,
@@ -168,7 +176,7 @@ impl World {
 
     fn path_state(&mut self, path: &str) -> PathState {
         let Some((files, path)) = self.files(path) else {
-            return PathState::Error { errno: "ENOTCONN".into() };
+            return PathState::Error { errno: Errno::ENOTCONN };
         };
         match files.get(&path) {
             None => PathState::Missing,
@@ -181,14 +189,14 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, change: &HostChange) -> Result<bool, Error> {
-        let failed = |errno: &str| refused(change.to_string(), errno);
+        let failed = |errno: Errno| Error::from(refused(change.to_string(), errno));
         let made = match change {
             HostChange::MakeDirectory { path, owner } => {
-                let (files, path) = self.files(path).ok_or_else(|| failed("ENOTCONN"))?;
+                let (files, path) = self.files(path).ok_or_else(|| failed(Errno::ENOTCONN))?;
                 files.make_directory(&path, *owner).map_err(failed)?
             }
             HostChange::AddLine { path, line } => {
-                let (files, path) = self.files(path).ok_or_else(|| failed("ENOTCONN"))?;
+                let (files, path) = self.files(path).ok_or_else(|| failed(Errno::ENOTCONN))?;
                 let mut content = regular(files, &path).map_err(failed)?;
                 let missing = !has_line(&content, line);
                 if missing {
@@ -211,16 +219,16 @@ impl World {
         let Some(position) = self.made.iter().position(|made| made == change) else {
             return Ok(());
         };
-        let failed = |errno: &str| refused(format!("undo: {change}"), errno);
+        let failed = |errno: Errno| Error::from(refused(format!("undo: {change}"), errno));
         match change {
             HostChange::MakeDirectory { path, .. } => {
                 self.take_off_dead_mounts(path)?;
-                let (files, path) = self.files(path).ok_or_else(|| failed("EBUSY"))?;
+                let (files, path) = self.files(path).ok_or_else(|| failed(Errno::EBUSY))?;
                 // What the producer wrote goes with the directory that was made for it.
                 files.remove_directory(&path, PLAIN_FILE).map_err(failed)?;
             }
             HostChange::AddLine { path, line } => {
-                let (files, path) = self.files(path).ok_or_else(|| failed("ENOTCONN"))?;
+                let (files, path) = self.files(path).ok_or_else(|| failed(Errno::ENOTCONN))?;
                 let content = regular(files, &path).map_err(failed)?;
                 let kept: String = content
                     .lines()
@@ -246,11 +254,11 @@ fn files_of(kernel: &mut Kernel, superblock: u32) -> Option<&mut Files> {
     }
 }
 
-fn regular(files: &Files, path: &str) -> Result<String, &'static str> {
+fn regular(files: &Files, path: &str) -> Result<String, Errno> {
     match files.get(path) {
         None => Ok(String::new()),
         Some(File::Regular(content)) => Ok(content.clone()),
-        Some(_) => Err("EISDIR"),
+        Some(_) => Err(Errno::EISDIR),
     }
 }
 

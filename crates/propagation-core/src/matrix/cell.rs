@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::CellPlan;
 use super::axes::CONSUMER;
-use crate::backend::Backend;
+use crate::Class;
+use crate::backend::{Backend, refusal};
 use crate::error::{Error, ErrorKind};
 use crate::observation::{Access, Actor};
 use crate::plan::Plan;
@@ -22,9 +23,9 @@ pub const STEPS: [&str; 3] = ["start", "fault", "repair"];
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// The consumer.
-    pub consumer: Vec<String>,
+    pub consumer: Vec<Class>,
     /// The node.
-    pub node: Vec<String>,
+    pub node: Vec<Class>,
 }
 
 /// One cell that has been run.
@@ -64,13 +65,13 @@ impl Cell {
         Some(self.seen.as_ref()? == self.predicted.as_ref()?)
     }
 
-    /// What the consumer has in the end: the last class.
-    pub fn outcome(&self) -> &str {
+    /// What the consumer has in the end: the last class, or that there is none.
+    pub fn outcome(&self) -> String {
         let last = self.seen.as_ref().and_then(|seen| seen.consumer.last());
         match (last, &self.skipped) {
-            (Some(class), _) => class,
-            (None, Some(_)) => "skipped",
-            (None, None) => "failed",
+            (Some(class), _) => class.to_string(),
+            (None, Some(_)) => Class::Skipped.to_string(),
+            (None, None) => "failed".to_owned(),
         }
     }
 }
@@ -99,7 +100,7 @@ pub async fn run_cell(
         return (done, None);
     }
     if let Some(model) = model
-        && model.refuses(&cell.plan).is_none()
+        && refusal(model, &cell.plan).is_none()
         && let Ok(report) = run(&cell.plan, model).await
         && not_done(&report).is_none()
     {
@@ -159,12 +160,12 @@ fn seen(report: &Report) -> Seen {
                 && o.via == crate::observation::Via::Probe
         });
         match looked {
-            Some(seen) => seen.outcome.class().to_owned(),
-            None if refused => "create_error".to_owned(),
-            None => "gone".to_owned(),
+            Some(seen) => seen.outcome.class(),
+            None if refused => Class::CreateError,
+            None => Class::Gone,
         }
     };
-    let of = |actor: Actor, name: &str| -> Vec<String> {
+    let of = |actor: Actor, name: &str| -> Vec<Class> {
         picked.iter().map(|step| class(&actor, step, name)).collect()
     };
     Seen { consumer: of(Actor::workload(CONSUMER), CONSUMER), node: of(Actor::Node, "node") }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Cell;
+use crate::Class;
 
 /// A question, and which cells answer it.
 struct Question {
@@ -121,8 +122,8 @@ fn write_question(out: &mut String, question: &Question, cells: &[Cell]) {
     for cell in rows {
         let value = cell.axes.get(question.asked).map_or("", String::as_str);
         let step = |index: usize| match &cell.seen {
-            Some(seen) => seen.consumer.get(index).cloned().unwrap_or_default(),
-            None => cell.outcome().to_owned(),
+            Some(seen) => seen.consumer.get(index).map(Class::to_string).unwrap_or_default(),
+            None => cell.outcome(),
         };
         let _ = writeln!(
             out,

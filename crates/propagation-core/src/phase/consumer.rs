@@ -1,62 +1,29 @@
-//! Phase 3, the key question: do consumers see the mount?
+//! What must be seen of consumers, the key question: do they see the mount?
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-
-use super::producer::refused;
-use super::{NO_SECOND_USER, Phase, evidence, no_limit, tally};
-use crate::act;
+use super::tally::{NO_SECOND_USER, allow_other_gives, evidence, tally};
+use crate::backend::Feature;
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
-use crate::node::Target;
+use crate::node::Look;
 use crate::observation::{Actor, Observation, Outcome};
-use crate::plan::{Plan, Propagation, Role, StartOrder, WorkloadSpec};
-use crate::report::{Capture, Check, CheckId};
+use crate::plan::{Propagation, Role, StartOrder, WorkloadSpec};
+use crate::report::{Check, CheckId};
 use crate::workload::Until;
 
-/// Phase 3.
-#[derive(Debug, Clone, Copy)]
-pub struct Consumer;
-
-#[async_trait]
-impl Phase for Consumer {
-    fn id(&self) -> &str {
-        "consumer"
+/// Every consumer's own program finds the marker.
+pub(super) async fn own_programs(context: &mut RunContext<'_>) -> Result<(), Error> {
+    for spec in context.plan.with_role(Role::Consumer) {
+        own_program(context, spec).await?;
     }
+    Ok(())
+}
 
-    fn requires(&self) -> Vec<&str> {
-        vec!["producer"]
-    }
-
-    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
-        let plan = context.plan;
-        let late: Vec<WorkloadSpec> = plan
-            .workloads
-            .iter()
-            .filter(|spec| spec.role != Role::Producer && spec.order == StartOrder::AfterMount)
-            .cloned()
-            .collect();
-        let refusals = act::start_together(context, &late, None).await?;
-        no_limit(&refusals)?;
-        for (name, refusal) in &refusals {
-            context.check(refused(name, refusal));
-        }
-        let capture = context.capture().await?.clone();
-        for spec in plan.with_role(Role::Consumer) {
-            own_program(context, spec).await?;
-        }
-        let started: Vec<WorkloadSpec> = plan
-            .workloads
-            .iter()
-            .filter(|spec| spec.role != Role::Producer && context.workload(&spec.name).is_some())
-            .cloned()
-            .collect();
-        look_as_themselves(context, &started).await?;
-        look_as_others(context, &started).await?;
-        slave_of_host(context, &capture);
-        Ok(())
-    }
+/// The consumers and controls that have been started.
+fn started(context: &RunContext<'_>) -> Vec<WorkloadSpec> {
+    let looking = context.plan.workloads.iter().filter(|spec| spec.role != Role::Producer);
+    looking.filter(|spec| context.workload(&spec.name).is_some()).cloned().collect()
 }
 
 /// The consumer's own program finds the marker.
@@ -112,13 +79,11 @@ async fn note_latency(
 }
 
 /// Every replica of every consumer reads the nonce; no control does.
-async fn look_as_themselves(
-    context: &mut RunContext<'_>,
-    started: &[WorkloadSpec],
-) -> Result<(), Error> {
+pub(super) async fn look_as_themselves(context: &mut RunContext<'_>) -> Result<(), Error> {
+    let started = started(context);
     let actors: Vec<Actor> = started.iter().flat_map(|spec| context.actors_of(spec)).collect();
-    let seen = context.look(&actors).await?;
-    for spec in started {
+    let seen = context.observe(&actors, &Look::default()).await?;
+    for spec in &started {
         let own = of_workload(&seen, spec);
         let check = match spec.role {
             Role::Control => control(spec, &own),
@@ -137,16 +102,14 @@ async fn look_as_themselves(
 
 /// The first replica of every consumer reads it as the other users too, or is kept out if there is
 /// no allow_other.
-async fn look_as_others(
-    context: &mut RunContext<'_>,
-    started: &[WorkloadSpec],
-) -> Result<(), Error> {
+pub(super) async fn look_as_others(context: &mut RunContext<'_>) -> Result<(), Error> {
+    let started = started(context);
     let asked: Vec<&WorkloadSpec> = started.iter().filter(|s| !s.also_read_as.is_empty()).collect();
-    let wanted = if context.plan.fuse.allow_other { "ok" } else { "EACCES" };
+    let wanted = allow_other_gives(context.plan.fuse.allow_other);
     let expected =
         |spec: &WorkloadSpec| format!("{} gets {wanted} as uid {:?}", spec.name, spec.also_read_as);
     let id = |spec: &WorkloadSpec| CheckId::ReadsAsOther(spec.name.clone());
-    if !context.capabilities().other_uids {
+    if !context.capabilities().has(Feature::OtherUids) {
         for spec in asked {
             context.check(Check::skipped(id(spec), expected(spec), NO_SECOND_USER));
         }
@@ -156,7 +119,7 @@ async fn look_as_others(
     uids.sort_unstable();
     uids.dedup();
     let actors: Vec<Actor> = asked.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
-    let seen = context.observe(&actors, Target::Fuse, &uids).await?;
+    let seen = context.observe(&actors, &Look::default().as_users(&uids)).await?;
     for spec in asked {
         let mut own = of_workload(&seen, spec);
         own.retain(|observation| spec.also_read_as.contains(&observation.uid));
@@ -180,8 +143,9 @@ fn of_workload<'a>(seen: &'a [Observation], spec: &WorkloadSpec) -> Vec<&'a Obse
 }
 
 /// The consumers' copies of the FUSE mount are slaves of the host's peer group, by mountinfo.
-fn slave_of_host(context: &mut RunContext<'_>, capture: &Capture) {
+pub(super) fn slave_of_host(context: &mut RunContext<'_>) {
     let plan = context.plan;
+    let Some(capture) = context.last_capture().cloned() else { return };
     let table = |name: &str| capture.table(&Actor::workload(name));
     let Some(node) = capture.table(&Actor::Node) else { return };
     let host = node.at(&plan.bridge.fuse_path().as_str().into());
@@ -238,10 +202,11 @@ fn names(specs: &[&WorkloadSpec]) -> String {
     specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// The consumers of a plan that read the marker at some time in this run.
-pub(super) fn readers(context: &RunContext<'_>, plan: &Plan) -> Vec<WorkloadSpec> {
-    plan.with_role(Role::Consumer)
-        .filter(|spec| context.actors_of(spec).iter().any(|actor| context.could_read(actor)))
-        .cloned()
-        .collect()
+/// The consumers that read the marker at some time in this run.
+pub(super) fn readers(context: &RunContext<'_>) -> Vec<WorkloadSpec> {
+    let consumers = context.plan.with_role(Role::Consumer);
+    let could_read = |spec: &&WorkloadSpec| {
+        context.actors_of(spec).iter().any(|actor| context.could_read(actor))
+    };
+    consumers.filter(could_read).cloned().collect()
 }

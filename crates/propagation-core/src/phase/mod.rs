@@ -1,24 +1,21 @@
 //! The phases: what is done and checked, in order.
 
+mod breakage;
 mod consumer;
-mod host_setup;
+mod host;
+mod ladder;
 mod producer;
 mod recovery;
-mod stale_mount;
+mod steps;
+mod tally;
 
 use async_trait::async_trait;
 
-pub use consumer::Consumer;
-pub use host_setup::{HostSetup, check_host};
-pub use producer::Producer;
-pub use recovery::Recovery;
-pub use stale_mount::StaleMount;
+pub use host::check_host;
 
 use crate::context::RunContext;
-use crate::error::{Error, ErrorKind};
-use crate::observation::Observation;
+use crate::error::Error;
 use crate::plan::PhaseName;
-use crate::program::{RefusalKind, StartRefused};
 
 /// One phase of a run.
 ///
@@ -50,62 +47,28 @@ pub fn five() -> Vec<Box<dyn Phase>> {
 
 /// One of the five phases.
 pub fn named(name: PhaseName) -> Box<dyn Phase> {
-    match name {
-        PhaseName::HostSetup => Box::new(HostSetup),
-        PhaseName::Producer => Box::new(Producer),
-        PhaseName::Consumer => Box::new(Consumer),
-        PhaseName::StaleMount => Box::new(StaleMount),
-        PhaseName::Recovery => Box::new(Recovery),
+    Box::new(Named(name))
+}
+
+/// One of the five phases: its steps, one after the other, until one says that the rest makes no sense.
+struct Named(PhaseName);
+
+#[async_trait]
+impl Phase for Named {
+    fn id(&self) -> &str {
+        self.0.as_str()
     }
-}
 
-/// Why nothing can be read as a second user.
-const NO_SECOND_USER: &str = "there is no second user in this node's user namespace: newuidmap and \
-                              a range in /etc/subuid would give one";
+    fn requires(&self) -> Vec<&str> {
+        steps::requires(self.0).map(PhaseName::as_str).into_iter().collect()
+    }
 
-/// A limit of the machine says nothing about propagation.
-///
-/// # Errors
-/// [`ErrorKind::Environment`] with the limit, when a start was refused for one.
-fn no_limit(refusals: &[(String, StartRefused)]) -> Result<(), Error> {
-    let limited = refusals.iter().find(|(_, refusal)| refusal.kind() == RefusalKind::NoRoom);
-    limited.map_or(Ok(()), |(name, refusal)| {
-        let operation = format!("start {name}");
-        Err(Error::new(ErrorKind::Environment, operation, refusal.text.clone()).with_fix(
-            "raise the limit (user.max_mnt_namespaces and fs.mount-max of sysctl, ulimit -u, \
-             ulimit -n), or use fewer consumers",
-        ))
-    })
-}
-
-/// Who saw what, as `node, consumer-early: ok; consumer-late: ENOTCONN`; names them while they are
-/// few.
-fn tally(observations: &[&Observation]) -> String {
-    let mut classes: Vec<(&str, Vec<String>)> = Vec::new();
-    for observation in observations {
-        let class = observation.outcome.class();
-        let name = observation.actor.to_string();
-        match classes.iter_mut().find(|(known, _)| *known == class) {
-            Some((_, names)) => names.push(name),
-            None => classes.push((class, vec![name])),
+    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
+        for step in steps::of(self.0, context.plan) {
+            if !step.carry_out(context).await? {
+                break;
+            }
         }
+        Ok(())
     }
-    let words: Vec<String> = classes
-        .iter()
-        .map(|(class, names)| match names.len() {
-            1..=4 => format!("{}: {class}", names.join(", ")),
-            count => format!("{count} actors: {class}"),
-        })
-        .collect();
-    if words.is_empty() { "nobody looked".into() } else { words.join("; ") }
-}
-
-/// The first few observations as evidence lines.
-fn evidence(observations: &[&Observation]) -> Vec<String> {
-    const SHOWN: usize = 8;
-    let mut lines: Vec<String> = observations.iter().take(SHOWN).map(ToString::to_string).collect();
-    if observations.len() > SHOWN {
-        lines.push(format!("… and {} more in the timeline", observations.len() - SHOWN));
-    }
-    lines
 }

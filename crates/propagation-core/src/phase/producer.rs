@@ -1,57 +1,29 @@
-//! Phase 2: the producer's plain file and its FUSE mount reach the host.
+//! What must be seen of containers that start, and of the producer: its plain file and its FUSE mount reach the
+//! host.
 
-use async_trait::async_trait;
-
-use super::{NO_SECOND_USER, Phase, evidence, no_limit, tally};
-use crate::act;
+use super::tally::{NO_SECOND_USER, allow_other_gives, evidence, tally};
+use crate::backend::Feature;
 use crate::context::RunContext;
-use crate::error::Error;
-use crate::node::Target;
+use crate::error::{Error, ErrorKind};
+use crate::node::{Look, Target};
 use crate::observation::{Actor, MountView, Observation, Outcome};
-use crate::plan::{OTHER_UID, Role, StartOrder, WorkloadSpec};
-use crate::program::StartRefused;
+use crate::plan::OTHER_UID;
+use crate::program::{RefusalKind, StartRefused};
 use crate::report::{Check, CheckId};
 
-/// Phase 2.
-#[derive(Debug, Clone, Copy)]
-pub struct Producer;
-
-#[async_trait]
-impl Phase for Producer {
-    fn id(&self) -> &str {
-        "producer"
+/// The runtime has started containers; whether it has started all of them.
+///
+/// # Errors
+/// As [`no_limit`].
+pub(super) fn started(context: &mut RunContext<'_>, names: &[String]) -> Result<bool, Error> {
+    let refusals = names.iter().filter_map(|name| Some((name, context.refusal(name)?)));
+    let refusals: Vec<(String, StartRefused)> =
+        refusals.map(|(name, refusal)| (name.clone(), refusal.clone())).collect();
+    no_limit(&refusals)?;
+    for (name, refusal) in &refusals {
+        context.check(refused(name, refusal));
     }
-
-    fn requires(&self) -> Vec<&str> {
-        vec!["host_setup"]
-    }
-
-    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
-        let plan = context.plan;
-        let (producers, others): (Vec<_>, Vec<_>) = plan
-            .workloads
-            .iter()
-            .filter(|spec| spec.role == Role::Producer || spec.order == StartOrder::BeforeMount)
-            .cloned()
-            .partition(|spec| spec.role == Role::Producer);
-        let specs: Vec<WorkloadSpec> = others.into_iter().chain(producers).collect();
-        let refusals = act::start_together(context, &specs, None).await?;
-        no_limit(&refusals)?;
-        for (name, refusal) in &refusals {
-            context.check(refused(name, refusal));
-        }
-        if !refusals.is_empty() || !mounted(context).await? {
-            return Ok(());
-        }
-        let plain = context.observe(&[Actor::Node], Target::Bridge, &[0]).await?;
-        context.check(sharing(&plain));
-        let uids: &[u32] = if context.capabilities().other_uids { &[0, OTHER_UID] } else { &[0] };
-        let fuse = context.observe(&[Actor::Node], Target::Fuse, uids).await?;
-        context.check(propagation(&fuse));
-        let allow_other = allow_other(&fuse, plan.fuse.allow_other);
-        context.check(allow_other);
-        Ok(())
-    }
+    Ok(refusals.is_empty())
 }
 
 /// The check for a container that the runtime refused.
@@ -60,8 +32,23 @@ pub(super) fn refused(name: &str, refusal: &StartRefused) -> Check {
     Check::new(CheckId::Started(name.to_owned()), false, expected, refusal.text.clone())
 }
 
+/// A limit of the machine says nothing about propagation.
+///
+/// # Errors
+/// [`ErrorKind::Environment`] with the limit, when a start was refused for one.
+fn no_limit(refusals: &[(String, StartRefused)]) -> Result<(), Error> {
+    let limited = refusals.iter().find(|(_, refusal)| refusal.kind == RefusalKind::NoRoom);
+    limited.map_or(Ok(()), |(name, refusal)| {
+        let operation = format!("start {name}");
+        Err(Error::new(ErrorKind::Environment, operation, refusal.text.clone()).with_fix(
+            "raise the limit (user.max_mnt_namespaces and fs.mount-max of sysctl, ulimit -u, \
+             ulimit -n), or use fewer consumers",
+        ))
+    })
+}
+
 /// Waits for the producer to serve; records the check and returns whether it does.
-async fn mounted(context: &mut RunContext<'_>) -> Result<bool, Error> {
+pub(super) async fn mounted(context: &mut RunContext<'_>) -> Result<bool, Error> {
     let name = context.plan.producer().map_or("producer", |spec| spec.name.as_str());
     let failure = match context.workload(name) {
         Some(producer) => context.until_mounted(&*producer).await?,
@@ -77,6 +64,19 @@ pub(super) fn record_mounted(context: &mut RunContext<'_>, failure: Option<Strin
     let observed = failure.unwrap_or_else(|| expected.to_owned());
     context.check(Check::new(CheckId::Mounted, served, expected, observed));
     served
+}
+
+/// The producer's plain file shows on the node, and so does its FUSE mount, to those whom it lets in.
+pub(super) async fn shows_on_node(context: &mut RunContext<'_>) -> Result<(), Error> {
+    let plain = context.observe(&[Actor::Node], &Look::default().at(Target::Bridge)).await?;
+    context.check(sharing(&plain));
+    let uids: &[u32] =
+        if context.capabilities().has(Feature::OtherUids) { &[0, OTHER_UID] } else { &[0] };
+    let fuse = context.observe(&[Actor::Node], &Look::default().as_users(uids)).await?;
+    context.check(propagation(&fuse));
+    let allow_other = allow_other(&fuse, context.plan.fuse.allow_other);
+    context.check(allow_other);
+    Ok(())
 }
 
 fn sharing(seen: &[Observation]) -> Check {
@@ -105,11 +105,11 @@ fn propagation(seen: &[Observation]) -> Check {
 
 fn allow_other(seen: &[Observation], asked_for: bool) -> Check {
     let others: Vec<&Observation> = seen.iter().filter(|o| o.uid != 0).collect();
-    let (expected, wanted) = if asked_for {
-        (format!("uid {OTHER_UID} reads it too (allow_other)"), "ok")
-    } else {
-        (format!("uid {OTHER_UID} is kept out (no allow_other)"), "EACCES")
+    let expected = match asked_for {
+        true => format!("uid {OTHER_UID} reads it too (allow_other)"),
+        false => format!("uid {OTHER_UID} is kept out (no allow_other)"),
     };
+    let wanted = allow_other_gives(asked_for);
     if others.is_empty() {
         return Check::skipped(CheckId::AllowOther, expected, NO_SECOND_USER);
     }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::look::access_of;
-use crate::act::{Done, actor};
-use crate::context::RunContext;
+use crate::act::actor;
+use crate::backend::Feature;
+use crate::context::{Done, RunContext};
 use crate::mountinfo::MountTable;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Aspect, Device, Expected, Step, Subject};
 use crate::program::{LoadReport, ProgramState};
 use crate::report::{Check, CheckId, Failure};
+use crate::{Class, Errno};
 
 /// What was seen after a step.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub(super) fn judge(
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     let failed = match done {
-        Done::Failed(words) => Some(words.clone()),
+        Done::Failed(failed) => Some(failed.words.clone()),
         Done::Ran(ran) if ran.exit_code() != Some(0) => {
             let state =
                 ran.state.as_ref().map_or_else(|| "took too long".into(), |s| s.to_string());
@@ -38,14 +39,14 @@ pub(super) fn judge(
         }
         Done::Ok | Done::Ran(_) => None,
     };
-    if let Some(words) = failed.filter(|_| !step.expect.contains_key("run")) {
+    if let Some(words) = failed.filter(|_| !step.expect.keys().any(|key| is_run(key))) {
         let expected = "the step can be done";
         checks.push(Check::new(CheckId::Done, false, expected, words));
     }
     for (key, expected) in &step.expect {
         let id = CheckId::Expect(key.clone());
         let Ok(subject) = Subject::parse(key) else { continue };
-        checks.push(if subject.actor == "run" {
+        checks.push(if subject.is_run() {
             judge_run(id, done, expected)
         } else {
             judge_actor(context, id, &subject, expected, sight)
@@ -68,11 +69,17 @@ pub(super) fn unexpected(step: &Step, failures: &[Failure]) -> Vec<Check> {
         .collect()
 }
 
+/// Whether a key is about what the step itself did.
+fn is_run(key: &str) -> bool {
+    Subject::parse(key).is_ok_and(|subject| subject.is_run())
+}
+
 /// What is expected, in words.
 fn words(expected: &Expected) -> String {
     let mut words = Vec::new();
     if !expected.outcome.is_empty() {
-        words.push(expected.outcome.join(" or "));
+        let outcomes: Vec<String> = expected.outcome.iter().map(Class::to_string).collect();
+        words.push(outcomes.join(" or "));
     }
     let mut say = |name: &str, value: Option<String>| {
         words.extend(value.map(|value| format!("{name} {value}")));
@@ -81,9 +88,14 @@ fn words(expected: &Expected) -> String {
     say("mounts added", expected.mounts_added.map(|n| n.to_string()));
     say("mounts grown by", expected.mounts_grown.map(|n| n.to_string()));
     say("FUSE mounts", expected.fuse_mounts.map(|n| n.to_string()));
-    say("propagation", expected.propagation.clone());
+    for (path, count) in &expected.mounts_at {
+        say("mounts at", Some(format!("{path} {count}")));
+    }
+    say("propagation", expected.propagation.map(|propagation| propagation.to_string()));
+    say("root", expected.root.clone());
     say("device", expected.device.map(|device| format!("{device:?}").to_lowercase()));
     say("text", expected.text.as_ref().map(|text| format!("{text:?}")));
+    say("errno", expected.errno.map(|errno| errno.to_string()));
     say("exit code", expected.exit.map(|code| code.to_string()));
     say("failed operations at most", expected.failed_at_most.map(|n| n.to_string()));
     words.join(", ")
@@ -91,21 +103,25 @@ fn words(expected: &Expected) -> String {
 
 fn judge_run(id: CheckId, done: &Done, expected: &Expected) -> Check {
     let (class, text, exit) = match done {
-        Done::Ok => ("ok".to_owned(), String::new(), None),
-        Done::Failed(words) => ("error".to_owned(), words.clone(), None),
+        Done::Ok => (Class::Ok, String::new(), None),
+        Done::Failed(failed) => {
+            let errno = failed.refusal.and_then(|refusal| refusal.errno);
+            (errno.map_or(Class::Error, Class::Errno), failed.words.clone(), None)
+        }
         Done::Ran(ran) => {
             let class = match (&ran.state, ran.exit_code()) {
-                (None, _) => "hang",
-                (_, Some(0)) => "ok",
-                (Some(ProgramState::Signaled { signal }), _) => signal,
-                _ => "error",
+                (None, _) => Class::Hang,
+                (_, Some(0)) => Class::Ok,
+                (Some(ProgramState::Signaled { signal }), _) => Class::Signal(*signal),
+                _ => Class::Error,
             };
-            (class.to_owned(), ran.output.clone(), ran.exit_code())
+            (class, ran.output.clone(), ran.exit_code())
         }
     };
-    let errno = |word: &String| word.starts_with('E') && text.contains(word.as_str());
+    let errno =
+        |word: &Class| matches!(word, Class::Errno(errno) if text.contains(&errno.to_string()));
     let outcome = expected.outcome.is_empty()
-        || expected.outcome.iter().any(|word| *word == class || errno(word));
+        || expected.outcome.iter().any(|word| word.describes(class) || errno(word));
     let said = expected.text.as_ref().is_none_or(|part| text.contains(part.as_str()));
     let exited = expected.exit.is_none_or(|code| exit == Some(code));
     let code = exit.map(|code| format!(" with exit code {code}")).unwrap_or_default();
@@ -134,19 +150,23 @@ fn judge_actor(
     let mut met = true;
 
     let uid = subject.uid.unwrap_or_else(|| context.plan.uid_of(&who));
-    let seen = access_of(subject.aspect).and_then(|access| {
+    let seen = subject.aspect.access().and_then(|access| {
         let fits = |o: &&Observation| o.actor == who && o.access == access && o.uid == uid;
         sight.observations.iter().rev().find(fits)
     });
     let said = said(context, subject, sight);
+    let can = context.node.capabilities();
+    if let Some(access) = subject.aspect.access().filter(|it| !can.accesses.contains(it)) {
+        let reason = format!("nobody can look by {} on this node", access.as_str());
+        return Check::skipped(id, words(expected), reason);
+    }
     if let Some(Outcome::Skipped { reason }) = seen.map(|o| &o.outcome)
-        && !expected.outcome.iter().any(|word| word == "skipped")
+        && !expected.outcome.contains(&Class::Skipped)
     {
         return Check::skipped(id, words(expected), reason.clone());
     }
     // Of a node that is not the run's own, others mount and unmount too.
-    let shared_node =
-        matches!(who, Actor::Node | Actor::Runtime) && !context.node.capabilities().shape_node;
+    let shared_node = matches!(who, Actor::Node | Actor::Runtime) && !can.has(Feature::ShapedNode);
     let counted =
         Expected { fuse_mounts: None, mounts_added: None, mounts_grown: None, ..expected.clone() };
     let judged = match shared_node {
@@ -162,15 +182,15 @@ fn judge_actor(
     if !expected.outcome.is_empty() {
         let class = class(context, subject, seen, sight);
         // What a producer could not mount does not keep anybody from looking there.
-        let looked = seen.filter(|_| class == MOUNT_ERROR).map(|o| o.outcome.class());
+        let looked = seen.filter(|_| class == Class::MountError).map(Observation::class);
         met &= expected.outcome.iter().any(|word| {
-            let also = |looked| word != "ok" && matches(word, looked, seen);
-            matches(word, &class, seen) || looked.is_some_and(also)
+            let also = |looked| *word != Class::Ok && word.describes(looked);
+            word.describes(class) || looked.is_some_and(also)
         });
         observed.push(match (seen, looked) {
             (Some(seen), Some(_)) => format!("{class}; a look gives {}", told(&seen.outcome)),
             (Some(seen), None) => told(&seen.outcome),
-            (None, _) => class,
+            (None, _) => class.to_string(),
         });
     }
     evidence.extend(seen.map(ToString::to_string));
@@ -179,6 +199,12 @@ fn judge_actor(
     if let Some(part) = &expected.text {
         met &= said.contains(part.as_str());
         observed.push(format!("said {:?}", tail(&said)));
+    }
+    if let Some(errno) = expected.errno {
+        let refusal = context.refusal(&subject.actor);
+        let behind = refusal.and_then(|refusal| refusal.errno).or_else(|| Errno::said_in(&said));
+        met &= behind == Some(errno);
+        observed.push(format!("errno {}", behind.map_or("none".into(), |errno| errno.to_string())));
     }
     if let Some(most) = expected.failed_at_most {
         let load = sight.loads.get(&subject.actor).cloned().unwrap_or_default();
@@ -196,9 +222,6 @@ fn judge_actor(
     Check::new(id, met, words(expected), observed).with_evidence(evidence)
 }
 
-/// The outcome of a producer that could not mount, or whose mount does not answer as it should.
-const MOUNT_ERROR: &str = "mount_error";
-
 /// Why the mounts of a node of a cluster are not counted.
 const NOT_COUNTED: &str = "mounts not counted: others mount on this node too";
 
@@ -208,37 +231,37 @@ fn class(
     subject: &Subject,
     seen: Option<&Observation>,
     sight: &Sight,
-) -> String {
+) -> Class {
     match subject.aspect {
         Aspect::Program => return program_class(sight.programs.get(&subject.actor)),
         Aspect::Load => {
             let load = sight.loads.get(&subject.actor);
             return match load {
-                Some(load) if load.operations == 0 => "idle".into(),
-                Some(load) if load.failed == 0 => "ok".into(),
-                Some(load) => load.last_errno.clone().unwrap_or_else(|| "error".into()),
-                None => "skipped".into(),
+                Some(load) if load.operations == 0 => Class::Idle,
+                Some(load) if load.failed == 0 => Class::Ok,
+                Some(load) => load.last_errno.map_or(Class::Error, Class::Errno),
+                None => Class::Skipped,
             };
         }
         _ => {}
     }
     if context.refusal(&subject.actor).is_some() {
-        return "create_error".into();
+        return Class::CreateError;
     }
     if subject.aspect == Aspect::Read && context.mount_failure(&subject.actor).is_some() {
-        return MOUNT_ERROR.into();
+        return Class::MountError;
     }
     match seen {
-        Some(observation) => observation.outcome.class().to_owned(),
+        Some(observation) => observation.class(),
         None => program_class(sight.programs.get(&subject.actor)),
     }
 }
 
-fn program_class(program: Option<&ProgramState>) -> String {
+fn program_class(program: Option<&ProgramState>) -> Class {
     match program {
-        Some(ProgramState::Running) => "running".into(),
-        Some(ProgramState::Signaled { signal }) => signal.clone(),
-        _ => "exited".into(),
+        Some(ProgramState::Running) => Class::Running,
+        Some(ProgramState::Signaled { signal }) => Class::Signal(*signal),
+        _ => Class::Exited,
     }
 }
 
@@ -247,19 +270,6 @@ fn told(outcome: &Outcome) -> String {
     match outcome {
         Outcome::WrongContent { detail } => format!("{} ({detail})", outcome.class()),
         other => other.to_string(),
-    }
-}
-
-/// Whether a word of an expectation describes what was seen.
-fn matches(word: &str, class: &str, seen: Option<&Observation>) -> bool {
-    let outcome = seen.map(|o| &o.outcome);
-    match word {
-        "not_ok" => class != "ok",
-        "error" => class.starts_with('E'),
-        "exited" => class == "exited" || class.starts_with("SIG"),
-        "old" => class == "wrong_content" && seen.is_some_and(|o| o.generation.is_some()),
-        "empty" => matches!(outcome, Some(Outcome::Absent | Outcome::Empty)),
-        word => word == class,
     }
 }
 
@@ -285,7 +295,9 @@ fn judge_mounts(
         || expected.mounts_added.is_some()
         || expected.mounts_grown.is_some()
         || expected.fuse_mounts.is_some()
+        || !expected.mounts_at.is_empty()
         || expected.propagation.is_some()
+        || expected.root.is_some()
         || expected.device.is_some();
     let path = context.fuse_path_of(who);
     let (before, now) = context.last_two_tables(who);
@@ -308,6 +320,10 @@ fn judge_mounts(
         let there = now.map_or(0, |table| table.fuse_mounts().count());
         compare(there as u64 == count, format!("{there} FUSE mounts"));
     }
+    for (path, count) in &expected.mounts_at {
+        let there = now.map_or(0, |table| table.stack_at(&path.as_str().into()).len());
+        compare(there as u64 == *count, format!("{there} mounts at {path}"));
+    }
     let count = |table: Option<&MountTable>| {
         table.map_or(0, |table| i64::try_from(table.entries().len()).unwrap_or(i64::MAX))
     };
@@ -319,9 +335,14 @@ fn judge_mounts(
         let there = count(now) - count(before);
         compare(there == added, format!("{there} mounts added ({} now)", count(now)));
     }
-    if let Some(propagation) = &expected.propagation {
-        let there = stack.last().map_or_else(|| "no mount".into(), |m| m.propagation().to_string());
-        compare(there == *propagation, there);
+    if let Some(propagation) = expected.propagation {
+        let there = stack.last().map(|mount| mount.propagation());
+        let words = there.map_or_else(|| "no mount".into(), |there| there.to_string());
+        compare(there == Some(propagation), words);
+    }
+    if let Some(root) = &expected.root {
+        let there = stack.last().map_or_else(|| "no mount".into(), |mount| mount.root.to_string());
+        compare(there == *root, format!("root {there}"));
     }
     if let Some(device) = expected.device {
         let (_, node) = context.last_two_tables(&Actor::Node);

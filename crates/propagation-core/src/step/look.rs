@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::judge::{Sight, judge, unexpected};
-use crate::act::{Done, actor};
-use crate::context::RunContext;
+use crate::act::actor;
+use crate::context::{Done, RunContext};
 use crate::error::Error;
-use crate::node::Target;
+use crate::node::Look;
 use crate::observation::{Access, Actor, Observation};
 use crate::plan::{Action, Aspect, Looks, Plan, Step, Subject};
 use crate::program::LoadReport;
@@ -67,13 +67,15 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
         Looks::Asked => is_asked(context.plan, actor, step, &subjects),
     };
     let looking: Vec<Actor> = present.iter().filter(|actor| asked(actor)).cloned().collect();
-    let seen = context.look(&looking).await?;
+    let seen = context.observe(&looking, &Look::default()).await?;
     let readers: BTreeSet<Actor> =
         seen.iter().filter(|o| o.outcome.is_ok()).map(|o| o.actor.clone()).collect();
     sight.observations.extend(seen);
 
-    for ((access, uid), actors) in wanted(context.plan, &subjects, &present) {
-        let seen = context.observe_by(access, &actors, Target::Fuse, &[uid]).await?;
+    let can = context.capabilities().accesses;
+    let wanted = wanted(context.plan, &subjects, &present).into_iter();
+    for ((access, uid), actors) in wanted.filter(|((access, _), _)| can.contains(access)) {
+        let seen = context.observe(&actors, &Look::by(access).as_users(&[uid])).await?;
         sight.observations.extend(seen);
     }
     hold(context, &readers, &sight.observations).await?;
@@ -133,25 +135,13 @@ fn wanted(
         let actor = actor(&subject.actor);
         let usual = plan.uid_of(&actor);
         let uid = subject.uid.unwrap_or(usual);
-        let access = access_of(subject.aspect);
+        let access = subject.aspect.access();
         let access = access.filter(|access| (*access, uid) != (Access::Read, usual));
         if let Some(access) = access.filter(|_| present.contains(&actor)) {
             wanted.entry((access, uid)).or_default().push(actor);
         }
     }
     wanted
-}
-
-pub(super) fn access_of(aspect: Aspect) -> Option<Access> {
-    match aspect {
-        Aspect::Read => Some(Access::Read),
-        Aspect::List => Some(Access::List),
-        Aspect::Stat => Some(Access::Stat),
-        Aspect::Statfs => Some(Access::Statfs),
-        Aspect::Write => Some(Access::Write),
-        Aspect::Held => Some(Access::Held),
-        Aspect::Load | Aspect::Program | Aspect::Log => None,
-    }
 }
 
 /// Opens a descriptor from every actor of which a held one is expected anywhere in the scenario, as
@@ -161,6 +151,9 @@ async fn hold(
     readers: &BTreeSet<Actor>,
     seen: &[Observation],
 ) -> Result<(), Error> {
+    if !context.capabilities().accesses.contains(&Access::Held) {
+        return Ok(());
+    }
     let mut names = BTreeSet::new();
     holders(&context.plan.steps, &mut names);
     let just_held =
@@ -170,7 +163,7 @@ async fn hold(
         .map(|name| actor(name))
         .filter(|actor| readers.contains(actor) && !just_held(actor) && !context.holds(actor))
         .collect();
-    context.look_by(Access::Held, &actors).await?;
+    context.observe(&actors, &Look::by(Access::Held)).await?;
     Ok(())
 }
 

@@ -10,8 +10,8 @@ mod tests;
 
 use async_trait::async_trait;
 
-use crate::act::{self, Done};
-use crate::context::RunContext;
+use crate::act;
+use crate::context::{Done, RunContext};
 use crate::error::Error;
 use crate::phase::{self, Phase};
 use crate::plan::{Action, Plan, Step};
@@ -59,6 +59,9 @@ fn word(action: &Action) -> &'static str {
         Action::Stop(_) => "stop",
         Action::Restart(_) => "restart",
         Action::Recreate(_) => "recreate",
+        Action::Publish(_) => "publish",
+        Action::Unpublish(_) => "unpublish",
+        Action::Reopen(_) => "reopen",
         Action::Fault(_) => "fault",
         Action::Repair(_) => "repair",
         Action::Execute { .. } => "run",

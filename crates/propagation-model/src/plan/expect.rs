@@ -1,20 +1,26 @@
 //! What must be seen after a step.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::de::{self, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::words::SIGNALS;
+use crate::class::Class;
 use crate::errno::Errno;
+use crate::mountinfo::MountPropagation;
+use crate::observation::Access;
 
 /// What must be seen by one actor: `ok`, `[ok, ENOTCONN]` or a map with more than the outcome.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-#[schemars(with = "Written")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+#[schemars(transform = also_short)]
 pub struct Expected {
     /// Any of these outcomes; empty when the outcome does not matter.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub outcome: Vec<String>,
+    #[serde(deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "outcomes")]
+    pub outcome: Vec<Class>,
     /// How many mounts are stacked at the FUSE path of the actor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<u64>,
@@ -29,9 +35,16 @@ pub struct Expected {
     /// How many FUSE mounts are in the actor's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuse_mounts: Option<u64>,
-    /// Propagation of the mount that the actor sees at the FUSE path: one of [`PROPAGATION_WORDS`].
+    /// How many mounts are stacked at other paths of the actor's namespace.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mounts_at: BTreeMap<String, u64>,
+    /// Propagation of the mount that the actor sees at the FUSE path.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub propagation: Option<String>,
+    pub propagation: Option<MountPropagation>,
+    /// The directory of its filesystem that the mount at the FUSE path shows, as mountinfo has it: which
+    /// part the actor has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
     /// Whether that mount is the one the node sees (`same`), by device number, or not (`other`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
@@ -39,6 +52,10 @@ pub struct Expected {
     /// program that `run` ran printed, a line of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The errno behind a refusal of the runtime or the kubelet, or behind a mount that failed, apart from
+    /// its words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Errno>,
     /// Exit code of the program that `run` ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
@@ -58,114 +75,83 @@ pub enum Device {
     Other,
 }
 
-/// The map form, and the shape of the schema.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Detail {
-    #[serde(default)]
-    outcome: Option<Outcomes>,
-    layers: Option<u64>,
-    mounts_added: Option<i64>,
-    mounts_grown: Option<i64>,
-    fuse_mounts: Option<u64>,
-    propagation: Option<String>,
-    device: Option<Device>,
-    text: Option<String>,
-    exit: Option<i32>,
-    failed_at_most: Option<u64>,
+/// The schema of one outcome or several.
+fn outcomes(generator: &mut SchemaGenerator) -> Schema {
+    let one = generator.subschema_for::<Class>();
+    json_schema!({
+        "description": "One outcome, or any of several.",
+        "anyOf": [one, { "type": "array", "items": one }],
+    })
 }
 
-/// One outcome or several.
-#[derive(Debug, Deserialize, schemars::JsonSchema)]
-#[serde(untagged)]
-enum Outcomes {
-    /// One.
-    One(String),
-    /// Any of them.
-    Any(Vec<String>),
+/// An expectation may be its outcome alone.
+fn also_short(schema: &mut Schema) {
+    let mut map = std::mem::take(schema);
+    let outcome = map.pointer("/properties/outcome").cloned().unwrap_or_default();
+    let description = map.remove("description");
+    *schema = json_schema!({ "description": description, "anyOf": [outcome, map] });
 }
 
-/// How an expectation is written; for the schema only.
-#[derive(schemars::JsonSchema)]
-#[schemars(untagged)]
-#[expect(dead_code, reason = "gives the schema its shape")]
-enum Written {
-    /// One outcome: `ok`, `absent`, `empty`, `old`, `wrong_content`, `lower`, `hang`, `error`,
-    /// `create_error`, `mount_error`, an errno such as `ENOTCONN`.
-    One(String),
-    /// Any of these outcomes.
-    Any(Vec<String>),
-    /// The outcome and more.
-    Detail {
-        /// One outcome or several.
-        outcome: Option<Outcomes>,
-        /// Mounts stacked at the FUSE path of the actor.
-        layers: Option<u64>,
-        /// Mounts that the actor's namespace has gained since the previous capture.
-        mounts_added: Option<i64>,
-        /// Mounts that the actor's namespace has gained since it was captured first.
-        mounts_grown: Option<i64>,
-        /// FUSE mounts in the actor's namespace.
-        fuse_mounts: Option<u64>,
-        /// Propagation of the mount at the FUSE path.
-        propagation: Option<String>,
-        /// Whether that mount is the node's.
-        device: Option<Device>,
-        /// A part of the words.
-        text: Option<String>,
-        /// Exit code of the program that `run` ran.
-        exit: Option<i32>,
-        /// Operations of the readers and writers that have failed, at the most.
-        failed_at_most: Option<u64>,
-    },
+impl Serialize for Expected {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl<'de> Deserialize<'de> for Expected {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ExpectedVisitor)
+        struct AsWritten;
+
+        impl<'de> Visitor<'de> for AsWritten {
+            type Value = Expected;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an outcome such as ok, a list of outcomes, or a map")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Expected, E> {
+                Ok(Expected { outcome: Outcomes.visit_str(word)?, ..Expected::default() })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, words: A) -> Result<Expected, A::Error> {
+                Ok(Expected { outcome: Outcomes.visit_seq(words)?, ..Expected::default() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Expected, A::Error> {
+                Expected::deserialize(de::value::MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_any(AsWritten)
     }
 }
 
-struct ExpectedVisitor;
+/// Reads one outcome or several.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Class>, D::Error> {
+    deserializer.deserialize_any(Outcomes)
+}
 
-impl<'de> Visitor<'de> for ExpectedVisitor {
-    type Value = Expected;
+struct Outcomes;
+
+impl<'de> Visitor<'de> for Outcomes {
+    type Value = Vec<Class>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an outcome such as ok, a list of outcomes, or a map")
+        formatter.write_str("an outcome such as ok, or a list of outcomes")
     }
 
-    fn visit_str<E: de::Error>(self, outcome: &str) -> Result<Expected, E> {
-        Ok(Expected { outcome: vec![outcome.to_owned()], ..Expected::default() })
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<Vec<Class>, E> {
+        Ok(vec![Class::deserialize(word.into_deserializer())?])
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Expected, A::Error> {
-        let mut outcome = Vec::new();
-        while let Some(item) = items.next_element()? {
-            outcome.push(item);
-        }
-        Ok(Expected { outcome, ..Expected::default() })
+    fn visit_seq<A: SeqAccess<'de>>(self, words: A) -> Result<Vec<Class>, A::Error> {
+        Vec::deserialize(de::value::SeqAccessDeserializer::new(words))
     }
+}
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Expected, A::Error> {
-        let detail = Detail::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        let outcome = match detail.outcome {
-            None => Vec::new(),
-            Some(Outcomes::One(outcome)) => vec![outcome],
-            Some(Outcomes::Any(outcomes)) => outcomes,
-        };
-        Ok(Expected {
-            outcome,
-            layers: detail.layers,
-            mounts_added: detail.mounts_added,
-            mounts_grown: detail.mounts_grown,
-            fuse_mounts: detail.fuse_mounts,
-            propagation: detail.propagation,
-            device: detail.device,
-            text: detail.text,
-            exit: detail.exit,
-            failed_at_most: detail.failed_at_most,
-        })
+impl From<Class> for Expected {
+    fn from(outcome: Class) -> Self {
+        Self { outcome: vec![outcome], ..Self::default() }
     }
 }
 
@@ -205,6 +191,19 @@ impl Aspect {
         ("program", Self::Program),
         ("log", Self::Log),
     ];
+
+    /// By which access it is looked at; none for what no look shows.
+    pub fn access(self) -> Option<Access> {
+        match self {
+            Self::Read => Some(Access::Read),
+            Self::List => Some(Access::List),
+            Self::Stat => Some(Access::Stat),
+            Self::Statfs => Some(Access::Statfs),
+            Self::Write => Some(Access::Write),
+            Self::Held => Some(Access::Held),
+            Self::Load | Self::Program | Self::Log => None,
+        }
+    }
 }
 
 /// The subject of an expectation, as the key of the map says it: `ACTOR`, `ACTOR.ASPECT` or
@@ -220,6 +219,14 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The word for what the step itself did.
+    pub(super) const RUN: &'static str = "run";
+
+    /// Whether it is what the step itself did.
+    pub fn is_run(&self) -> bool {
+        self.actor == Self::RUN
+    }
+
     /// Reads a key.
     ///
     /// ```
@@ -254,34 +261,4 @@ impl Subject {
         };
         Ok(Self { actor: actor.to_owned(), uid, aspect })
     }
-}
-
-/// Outcomes that are words and not errnos.
-pub const OUTCOME_WORDS: [&str; 15] = [
-    "ok",
-    "not_ok",
-    "absent",
-    "empty",
-    "old",
-    "wrong_content",
-    "lower",
-    "hang",
-    "error",
-    "create_error",
-    "mount_error",
-    "skipped",
-    "running",
-    "exited",
-    "stopped",
-];
-
-/// What the propagation of a mount can be expected to be.
-pub const PROPAGATION_WORDS: [&str; 5] =
-    ["private", "shared", "slave", "shared,slave", "unbindable"];
-
-/// Whether a word can be an outcome: one of [`OUTCOME_WORDS`], an errno or a signal.
-pub fn is_outcome(word: &str) -> bool {
-    OUTCOME_WORDS.contains(&word)
-        || word.parse::<Errno>().is_ok_and(|errno| errno != Errno::NONE)
-        || SIGNALS.contains(&word)
 }

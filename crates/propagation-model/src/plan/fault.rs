@@ -50,6 +50,60 @@ pub enum Fault {
     Oom,
 }
 
+/// Defines the kinds of faults: their names in scenario files, and one fault of each.
+macro_rules! kinds {
+    ($($kind:ident = $name:literal, $pattern:pat => $sample:expr,)*) => {
+        /// A fault without what it is told: what backends declare.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            schemars::JsonSchema,
+        )]
+        #[serde(rename_all = "snake_case")]
+        pub enum FaultKind {
+            $( #[doc = concat!("[`Fault::", stringify!($kind), "`].")] $kind, )*
+        }
+
+        impl FaultKind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$( Self::$kind, )*];
+
+            /// Its name in scenario files.
+            pub fn name(self) -> &'static str {
+                match self { $( Self::$kind => $name, )* }
+            }
+
+            /// A fault of this kind.
+            pub fn sample(self) -> Fault {
+                match self { $( Self::$kind => $sample, )* }
+            }
+        }
+
+        impl Fault {
+            /// What kind of fault it is.
+            pub fn kind(&self) -> FaultKind {
+                match self { $( $pattern => FaultKind::$kind, )* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Kill = "kill", Self::Kill => Fault::Kill,
+    Terminate = "terminate", Self::Terminate => Fault::Terminate,
+    Delete = "delete", Self::Delete => Fault::Delete,
+    ForceDelete = "force_delete", Self::ForceDelete => Fault::ForceDelete,
+    Exit = "exit", Self::Exit => Fault::Exit,
+    KillParent = "kill_parent", Self::KillParent => Fault::KillParent,
+    Stop = "stop", Self::Stop => Fault::Stop,
+    Continue = "continue", Self::Continue => Fault::Continue,
+    Abort = "abort", Self::Abort => Fault::Abort,
+    Slow = "slow", Self::Slow(_) => Fault::slow(1_000),
+    Errors = "errors", Self::Errors(_) => Fault::errors(Errno::EIO),
+    Unmount = "unmount", Self::Unmount => Fault::Unmount,
+    LazyUnmount = "lazy_unmount", Self::LazyUnmount => Fault::LazyUnmount,
+    Oom = "oom", Self::Oom => Fault::Oom,
+}
+
 impl Fault {
     /// The daemon answers all requests this many milliseconds later.
     pub fn slow(delay_ms: u64) -> Self {

@@ -1,28 +1,33 @@
 //! What a run is to do: the node, the workloads on it, the fault, the recovery.
 
+mod bind;
 mod bounds;
 mod expect;
 mod fault;
 mod fuse;
 mod node;
+mod placeholder;
 mod repair;
+mod requires;
 mod step;
 mod step_problems;
+mod user;
 mod validate;
-mod words;
 mod workload;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
-pub use fault::{Fault, Operation, PerOperation};
+pub use bind::{BindSpec, HostPathType};
+pub use expect::{Aspect, Device, Expected, Subject};
+pub use fault::{Fault, FaultKind, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
-pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
+pub use node::{BridgeState, Covering, Engine, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use repair::Repair;
 pub use step::{Action, Names, PhaseName, Step};
 use step_problems::step_problems;
+pub use user::User;
 pub use validate::Problem;
 pub use workload::{
     Bridge, ExtraVolume, OTHER_UID, Propagation, Role, StartOrder, Volume, VolumePaths,
@@ -47,6 +52,28 @@ pub struct Deadlines {
     pub recovery_ms: u64,
     /// The whole run.
     pub run_ms: u64,
+}
+
+impl Deadlines {
+    /// Each of them so many times as long: for a machine on which everything takes longer.
+    ///
+    /// ```
+    /// use propagation_model::plan::Deadlines;
+    ///
+    /// assert_eq!(Deadlines::default().times(3).probe_ms, 6_000);
+    /// ```
+    #[must_use]
+    pub fn times(&self, factor: u32) -> Self {
+        let times = |ms: u64| ms.saturating_mul(factor.into());
+        Self {
+            start_ms: times(self.start_ms),
+            marker_ms: times(self.marker_ms),
+            probe_ms: times(self.probe_ms),
+            breakage_ms: times(self.breakage_ms),
+            recovery_ms: times(self.recovery_ms),
+            run_ms: times(self.run_ms),
+        }
+    }
 }
 
 impl Default for Deadlines {
@@ -94,6 +121,26 @@ pub enum Confidence {
     Inferred,
 }
 
+/// What the source of a scenario names as the cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum NamedCause {
+    /// This one.
+    One(String),
+    /// One of these: the source leaves open which.
+    Any(Vec<String>),
+}
+
+impl NamedCause {
+    /// The ids, as they are written.
+    pub fn ids(&self) -> &[String] {
+        match self {
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Any(ids) => ids,
+        }
+    }
+}
+
 /// One experiment: what a scenario file describes, and what a run carries out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -113,6 +160,10 @@ pub struct Plan {
     /// What a reader should know, such as where the kernel contradicts the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The cause that the source names, by the id of a diagnosis. What a run finds is held against it; no
+    /// diagnosis reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<NamedCause>,
     /// The shared directory.
     pub bridge: Bridge,
     /// What the node is like, where the backend can choose.
@@ -144,6 +195,7 @@ impl Default for Plan {
             source: None,
             confidence: None,
             note: None,
+            cause: None,
             bridge: Bridge::default(),
             node: NodeSpec::default(),
             fuse: FuseSpec::default(),
@@ -192,6 +244,40 @@ impl Plan {
                 self.workload_or_like(name).map_or(0, |spec| spec.uid)
             }
         }
+    }
+
+    /// The directory of a producer's filesystem that a workload has at its FUSE path: `/`, but where its
+    /// volume is a directory inside the mount.
+    ///
+    /// ```
+    /// use propagation_model::Plan;
+    /// use propagation_model::plan::Volume;
+    ///
+    /// let mut plan = Plan::default();
+    /// assert_eq!(plan.directory_of(&plan.workloads[1]), "/");
+    /// plan.workloads[1].volume = Volume::Mountpoint;
+    /// plan.workloads[1].sub_path = Some("sub".into());
+    /// assert_eq!(plan.directory_of(&plan.workloads[1]), "/sub");
+    /// ```
+    pub fn directory_of(&self, spec: &WorkloadSpec) -> String {
+        let path = spec.path_on_node(&self.bridge);
+        let inside = self.with_role(Role::Producer).filter_map(|producer| {
+            let below = path.strip_prefix(producer.path_on_node(&self.bridge).as_str())?;
+            (below.is_empty() || below.starts_with('/')).then_some(below)
+        });
+        let nearest = inside.min_by_key(|below| below.len()).unwrap_or_default();
+        if nearest.is_empty() { "/".to_owned() } else { nearest.to_owned() }
+    }
+
+    /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.
+    pub fn user_of(&self, actor: &Actor, uid: u32) -> User {
+        let own = match actor {
+            Actor::Node | Actor::Runtime => None,
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
+                self.workload_or_like(name).map(WorkloadSpec::user)
+            }
+        };
+        own.filter(|own| own.uid == uid).unwrap_or_else(|| User::plain(uid))
     }
 
     /// The plan without what may be secret: the values of variables for FUSE programs.

@@ -1,5 +1,8 @@
 //! What a simulated node is like.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 /// How the mount that covers the bridge is made on a simulated node.
@@ -40,12 +43,83 @@ pub enum RuntimeNamespace {
     Private,
 }
 
+/// What makes the containers of a simulated node. Written `builtin`, `runc`, `crun`, or as the absolute path of
+/// an OCI runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Engine {
+    /// The agent, in the order of containerd and runc.
+    #[default]
+    Builtin,
+    /// The `runc` of this machine.
+    Runc,
+    /// The `crun` of this machine.
+    Crun,
+    /// The OCI runtime at this path.
+    At(String),
+}
+
+/// A word that is no engine, and no absolute path of one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown runtime {0:?}; use builtin, runc, crun, or the absolute path of an OCI runtime")]
+pub struct UnknownEngine(pub String);
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(word: &str) -> Result<Self, UnknownEngine> {
+        match word {
+            "builtin" => Ok(Self::Builtin),
+            "runc" => Ok(Self::Runc),
+            "crun" => Ok(Self::Crun),
+            path if path.starts_with('/') => Ok(Self::At(path.to_owned())),
+            other => Err(UnknownEngine(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Builtin => "builtin",
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+            Self::At(path) => path,
+        })
+    }
+}
+
+impl Serialize for Engine {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Engine {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Engine {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Engine".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(builtin|runc|crun|/.+)$",
+            "description": "builtin, runc, crun, or the absolute path of an OCI runtime.",
+        })
+    }
+}
+
 /// The container runtime of a simulated node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeSpec {
-    /// What makes the containers: `builtin`, `runc`, `crun`, or the path of an OCI runtime.
-    pub engine: String,
+    /// What makes the containers.
+    pub engine: Engine,
     /// In which mount namespace it lives.
     pub namespace: RuntimeNamespace,
     /// Whether it lives in a user namespace of its own, as rootless engines do: its mount namespace
@@ -54,9 +128,6 @@ pub struct RuntimeSpec {
 }
 
 impl RuntimeSpec {
-    /// The engine that is built in.
-    pub const BUILTIN: &'static str = "builtin";
-
     /// Whether it has a mount namespace that is not the node's.
     pub fn is_apart(&self) -> bool {
         self.namespace != RuntimeNamespace::Host || self.user_namespace
@@ -64,17 +135,7 @@ impl RuntimeSpec {
 
     /// Whether containers are made by the built-in engine.
     pub fn is_builtin(&self) -> bool {
-        self.engine == Self::BUILTIN
-    }
-}
-
-impl Default for RuntimeSpec {
-    fn default() -> Self {
-        Self {
-            engine: Self::BUILTIN.into(),
-            namespace: RuntimeNamespace::default(),
-            user_namespace: false,
-        }
+        self.engine == Engine::Builtin
     }
 }
 

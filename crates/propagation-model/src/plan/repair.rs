@@ -4,9 +4,23 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::program::Attach;
+
 /// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet. The
 /// phase `recovery` climbs the rungs of [`Repair::LADDER`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Repair {
     /// Nothing is done: whoever recovers does so by himself.
@@ -29,9 +43,14 @@ pub enum Repair {
     /// Put a copy of the node's fresh mount where the stale one is, inside each consumer's own mount
     /// namespace.
     RebindConsumer,
+    /// Make the private volume of each running consumer a slave of the node's mount, as though it had been
+    /// started with HostToContainer: the fresh mount is put into it, and later ones propagate to it with no
+    /// help. Needs Linux 5.15.
+    ReconnectConsumer,
     /// A successor takes over the `/dev/fuse` descriptor that a keeper holds: the same mount goes on.
     HandOver,
-    /// The consumers' liveness probe is asked; whose probe fails is restarted, container only.
+    /// The liveness probe of consumers, or of those that are named, is asked; whose probe fails is
+    /// restarted, container only.
     LivenessProbe,
     /// The consumers' containers are restarted in place.
     RestartConsumer,
@@ -40,6 +59,23 @@ pub enum Repair {
 }
 
 impl Repair {
+    /// All repairs.
+    pub const ALL: [Self; 13] = [
+        Self::Wait,
+        Self::UnmountMount,
+        Self::LazyUnmountMount,
+        Self::MountOnTop,
+        Self::Remount,
+        Self::RebindHost,
+        Self::RebindHostDeduplicated,
+        Self::RebindConsumer,
+        Self::ReconnectConsumer,
+        Self::HandOver,
+        Self::LivenessProbe,
+        Self::RestartConsumer,
+        Self::RecreateConsumer,
+    ];
+
     /// What the phase `recovery` tries, from the smallest to the largest.
     pub const LADDER: [Self; 5] = [
         Self::Wait,
@@ -48,6 +84,18 @@ impl Repair {
         Self::RestartConsumer,
         Self::RecreateConsumer,
     ];
+
+    /// Whether it is done to consumers; to producers and the node otherwise.
+    pub fn is_of_consumers(self) -> bool {
+        matches!(
+            self,
+            Self::RebindConsumer
+                | Self::ReconnectConsumer
+                | Self::LivenessProbe
+                | Self::RestartConsumer
+                | Self::RecreateConsumer
+        )
+    }
 
     /// Its name in scenario files.
     pub fn name(self) -> &'static str {
@@ -60,6 +108,7 @@ impl Repair {
             Self::RebindHost => "rebind_host",
             Self::RebindHostDeduplicated => "rebind_host_deduplicated",
             Self::RebindConsumer => "rebind_consumer",
+            Self::ReconnectConsumer => "reconnect_consumer",
             Self::HandOver => "hand_over",
             Self::LivenessProbe => "liveness_probe",
             Self::RestartConsumer => "restart_consumer",
@@ -80,10 +129,22 @@ impl Repair {
                 "a bind of the fresh mount on the node in place of the old layers"
             }
             Self::RebindConsumer => "a re-bind inside the consumers' mount namespaces",
+            Self::ReconnectConsumer => {
+                "a reconnection of the consumers' volumes to the node's mount"
+            }
             Self::HandOver => "the hand-over of the kept /dev/fuse descriptor to a successor",
             Self::LivenessProbe => "a restart of the containers whose liveness probe fails",
             Self::RestartConsumer => "a restart of the consumers' containers",
             Self::RecreateConsumer => "the recreation of the consumers' pods",
+        }
+    }
+}
+
+impl From<Attach> for Repair {
+    fn from(how: Attach) -> Self {
+        match how {
+            Attach::Rebind => Self::RebindConsumer,
+            Attach::Reconnect => Self::ReconnectConsumer,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Whether the steps of a plan make sense for those who take part.
 
-use super::expect::{Aspect, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
+use super::expect::{Aspect, Expected, Subject};
 use super::fault::Fault;
+use super::placeholder;
 use super::repair::Repair;
 use super::step::{Action, Names, PhaseName, Step};
 use super::validate::Problem;
-use super::words::SIGNALS;
-use super::{Plan, Role, WorkloadSpec};
-use crate::errno::Errno;
+use super::{Plan, Role, Volume, WorkloadSpec};
+use crate::class::Class;
 use crate::suggest::nearest;
 
 /// The most steps that are done, repetitions counted.
@@ -55,12 +55,10 @@ fn walk(
 /// The roles that a fault or a repair can be about.
 fn wanted_by(action: &Action) -> Vec<Role> {
     match action {
-        Action::Repair(
-            Repair::RebindConsumer
-            | Repair::LivenessProbe
-            | Repair::RestartConsumer
-            | Repair::RecreateConsumer,
-        ) => vec![Role::Consumer, Role::Control],
+        Action::Repair(Repair::LivenessProbe) => {
+            vec![Role::Producer, Role::Consumer, Role::Control]
+        }
+        Action::Repair(repair) if repair.is_of_consumers() => vec![Role::Consumer, Role::Control],
         Action::Repair(_) => vec![Role::Producer],
         _ => vec![Role::Producer, Role::Consumer, Role::Control],
     }
@@ -84,6 +82,13 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
         Action::Stop(who) => names("stop", who),
         Action::Restart(who) => names("restart", who),
         Action::Recreate(who) => names("recreate", who),
+        Action::Publish(who) => {
+            names("publish", who).or_else(|| unpublishable(plan, &format!("{at}.publish"), who))
+        }
+        Action::Unpublish(who) => {
+            names("unpublish", who).or_else(|| unpublishable(plan, &format!("{at}.unpublish"), who))
+        }
+        Action::Reopen(who) => names("reopen", who),
         Action::Fault(fault) => fault_problem(plan, at, step, fault),
         Action::Repair(repair) => repair_problem(plan, at, step, *repair),
         Action::Execute { command, .. } if command.is_empty() => {
@@ -91,7 +96,17 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
             let fix = "write a program and its arguments: [umount, --lazy, \"{mountpoint}\"]";
             Some(Problem::new(format!("{at}.run"), reason, fix))
         }
-        Action::Execute { inside, .. } => actor_problem(plan, &format!("{at}.in"), inside, false),
+        Action::Execute { inside, command } => {
+            actor_problem(plan, &format!("{at}.in"), inside, false).or_else(|| {
+                command.iter().enumerate().find_map(|(index, word)| {
+                    placeholder::misspelt(
+                        &format!("{at}.run[{index}]"),
+                        word,
+                        &placeholder::OF_STEPS,
+                    )
+                })
+            })
+        }
         Action::Wait(_) if step.expect.is_empty() => Some(Problem::new(
             format!("{at}.wait_ms"),
             "no expectation to wait for",
@@ -102,6 +117,21 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
         }
         _ => None,
     }
+}
+
+/// A volume is published at a path of its own.
+fn unpublishable(plan: &Plan, at: &str, names: &Names) -> Option<Problem> {
+    let at_a_path = |spec: &&WorkloadSpec| matches!(spec.volume, Volume::Path(_)) && !spec.host;
+    if names.is_all() {
+        let none = !plan.workloads.iter().any(|spec| at_a_path(&spec));
+        let fix = "give a workload a volume of its own: `volume: {path: /var/lib/publish}`";
+        return none.then(|| Problem::new(at, "no workload has a path as its volume", fix));
+    }
+    let other = |name: &&String| plan.workload(name).is_some_and(|spec| !at_a_path(&spec));
+    names.as_slice().iter().find(other).map(|name| {
+        let reason = format!("the volume of {name:?} is not a path of its own");
+        Problem::new(at, reason, "write `volume: {path: /var/lib/publish}`")
+    })
 }
 
 fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Problem> {
@@ -192,7 +222,8 @@ fn in_words(roles: &[Role]) -> String {
 /// step itself did.
 fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Problem> {
     let fixed = ["node", "runtime"];
-    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == "run") {
+    if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == Subject::RUN)
+    {
         return None;
     }
     let known = plan.workloads.iter().map(|workload| workload.name.as_str());
@@ -206,7 +237,7 @@ fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Pr
 
 /// What is expected of the wrong subject.
 fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
-    if subject.actor != "run" {
+    if !subject.is_run() {
         return expected.exit.map(|_| "exit");
     }
     [
@@ -214,7 +245,10 @@ fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
         ("mounts_added", expected.mounts_added.is_some()),
         ("mounts_grown", expected.mounts_grown.is_some()),
         ("fuse_mounts", expected.fuse_mounts.is_some()),
+        ("mounts_at", !expected.mounts_at.is_empty()),
+        ("errno", expected.errno.is_some()),
         ("propagation", expected.propagation.is_some()),
+        ("root", expected.root.is_some()),
         ("device", expected.device.is_some()),
         ("failed_at_most", expected.failed_at_most.is_some()),
     ]
@@ -233,31 +267,26 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
     if let Some(problem) = actor_problem(plan, &at, &subject.actor, true) {
         return Some(problem);
     }
-    if let Some(word) = expected.outcome.iter().find(|word| !is_outcome(word)) {
-        let known = || OUTCOME_WORDS.into_iter().chain(Errno::names()).chain(SIGNALS);
-        let near = nearest(word, known()).or_else(|| nearest(&word.to_uppercase(), known()));
-        let hint = match near {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("use an errno such as ENOTCONN, or {}", OUTCOME_WORDS.join(", ")),
-        };
-        return Some(Problem::new(at, format!("unknown outcome {word:?}"), hint));
+    if let Some(path) = expected.mounts_at.keys().find(|path| !path.starts_with('/')) {
+        let fix = "write the path as the actor sees it";
+        return Some(Problem::new(at, format!("{path:?} is not an absolute path"), fix));
     }
-    if let Some(word) = &expected.propagation
-        && !PROPAGATION_WORDS.contains(&word.as_str())
-    {
-        let hint = match nearest(word, PROPAGATION_WORDS) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("use one of {}", PROPAGATION_WORDS.join("; ")),
-        };
-        return Some(Problem::new(at, format!("unknown propagation {word:?}"), hint));
+    if let Some(root) = expected.root.as_ref().filter(|root| !root.starts_with('/')) {
+        let reason = format!("root {root:?} is not an absolute path");
+        let fix = "write a directory of the mounted filesystem, such as / or /sub";
+        return Some(Problem::new(at, reason, fix));
+    }
+    if expected.outcome.contains(&Class::Gone) {
+        let reason = "gone is what a cell of the matrix shows when nobody is there to look";
+        return Some(Problem::new(at, reason, "use exited, or create_error"));
     }
     if let Some(key) = misplaced(&subject, expected) {
-        let (reason, fix) = match subject.actor.as_str() {
-            "run" => (
+        let (reason, fix) = match subject.is_run() {
+            true => (
                 format!("{key} does not apply to `run`"),
                 "use outcome, text or exit; for mounts name an actor",
             ),
-            _ => (
+            false => (
                 format!(
                     "{key} is the exit code of what the step ran, and not of {}",
                     subject.actor

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::bounds::bound_problems;
+use super::bounds::{bound_problems, time_problem};
+use super::placeholder;
 use super::{
-    Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
+    Action, BindSpec, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
 };
 use crate::error::{Error, ErrorKind};
@@ -28,6 +29,25 @@ impl Problem {
     ) -> Self {
         Self { at: at.into(), reason: reason.into(), fix: fix.into() }
     }
+}
+
+/// The API server's rules for a volume that is read-only with all below it.
+fn bind_problem(at: &str, bind: &BindSpec, propagation: Propagation) -> Option<Problem> {
+    if !bind.recursive_read_only {
+        return None;
+    }
+    let at = format!("{at}.bind.recursive_read_only");
+    if !bind.read_only {
+        return Some(Problem::new(
+            at,
+            "may only be specified when `read_only` is true",
+            "add `read_only: true`",
+        ));
+    }
+    (propagation != Propagation::None).then(|| {
+        let reason = "may only be specified when the propagation is None";
+        Problem::new(at, reason, "use propagation None: what is mounted later would be writable")
+    })
 }
 
 impl From<Problem> for Error {
@@ -55,8 +75,8 @@ impl Plan {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         problems.extend(self.name_problem());
+        problems.extend(self.cause_problem());
         problems.extend(self.bridge_problem());
-        problems.extend(self.engine_problem());
         let mut names = BTreeSet::new();
         for (index, workload) in self.workloads.iter().enumerate() {
             let at = format!("workloads[{index}]");
@@ -85,6 +105,29 @@ impl Plan {
             let reason = format!("{name:?} cannot be the name of a directory");
             Problem::new("name", reason, "use letters, digits and `-`, and say more in `title`")
         })
+    }
+
+    /// A cause is an id in kebab case, and it is a source that names it.
+    fn cause_problem(&self) -> Option<Problem> {
+        let ids = self.cause.as_ref()?.ids();
+        let is_id = |id: &str| {
+            id.split('-').all(|word| {
+                !word.is_empty()
+                    && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            })
+        };
+        let problem = |reason: String, fix: &str| Some(Problem::new("cause", reason, fix));
+        match ids.iter().find(|id| !is_id(id)) {
+            Some(id) => {
+                problem(format!("{id:?} is not the id of a cause"), "write it as `daemon-dead`")
+            }
+            None if ids.is_empty() => problem("no cause in the list".into(), "leave `cause` out"),
+            None if self.source.is_none() => problem(
+                "a cause that no source names".into(),
+                "add the address of the report as `source`, or leave `cause` out",
+            ),
+            None => None,
+        }
     }
 
     /// The five phases are about one producer and at least one consumer.
@@ -129,18 +172,6 @@ impl Plan {
             ));
         }
         None
-    }
-
-    fn engine_problem(&self) -> Option<Problem> {
-        let engine = &self.node.runtime.engine;
-        let known = ["builtin", "runc", "crun"];
-        (!known.contains(&engine.as_str()) && !engine.starts_with('/')).then(|| {
-            Problem::new(
-                "node.runtime.engine",
-                format!("unknown runtime {engine:?}"),
-                "use builtin, runc, crun, or the absolute path of an OCI runtime",
-            )
-        })
     }
 
     fn bridge_problem(&self) -> Option<Problem> {
@@ -246,8 +277,18 @@ impl Plan {
                 ));
             }
         }
+        if workload.host && !workload.bind.is_default() {
+            let reason = "a process of the node has no volume that is bound";
+            return Some(Problem::new(format!("{at}.bind"), reason, "leave out `bind` or `host`"));
+        }
+        if let Some(problem) = bind_problem(at, &workload.bind, workload.propagation) {
+            return Some(problem);
+        }
         for (number, volume) in workload.volumes.iter().enumerate() {
             let at = format!("{at}.volumes[{number}]");
+            if let Some(problem) = bind_problem(&at, &volume.bind, volume.propagation) {
+                return Some(problem);
+            }
             let source = self.fill_paths(&volume.source);
             let device = source.starts_with("/dev/");
             let problem = absolute_problem(&format!("{at}.source"), &source)
@@ -280,6 +321,25 @@ impl Plan {
                 "leave out `keeper`, or `command`",
             ));
         }
+        if !fuse.is_builtin() && (!fuse.options.is_empty() || fuse.serve_after_ms > 0) {
+            let key = if fuse.options.is_empty() { "serve_after_ms" } else { "options" };
+            return Some(Problem::new(
+                format!("{at}.{key}"),
+                "only the built-in filesystem is mounted by this program",
+                "say it in `command`, in the daemon's own way",
+            ));
+        }
+        let clean = |option: &String| !option.is_empty() && !option.contains([',', '\n']);
+        if let Some(index) = fuse.options.iter().position(|option| !clean(option)) {
+            return Some(Problem::new(
+                format!("{at}.options[{index}]"),
+                "an option is one word, without a comma",
+                "write a list: [default_permissions, noexec]",
+            ));
+        }
+        if let Some(problem) = time_problem(&format!("{at}.serve_after_ms"), fuse.serve_after_ms) {
+            return Some(problem);
+        }
         if let Some(name) = fuse.hidden() {
             return Some(Problem::new(
                 format!("{at}.environment.{name}"),
@@ -287,15 +347,17 @@ impl Plan {
                 "write the value here; with `run --with-secrets` reports hold the values too",
             ));
         }
-        let empty = fuse.prepare.iter().position(Vec::is_empty);
-        empty.map(|index| {
-            let reason = "no program given";
-            Problem::new(
+        if let Some(index) = fuse.prepare.iter().position(Vec::is_empty) {
+            return Some(Problem::new(
                 format!("{at}.prepare[{index}]"),
-                reason,
+                "no program given",
                 "write a program and its arguments",
-            )
-        })
+            ));
+        }
+        let of_commands = fuse.command.iter().enumerate();
+        let mut of_commands =
+            of_commands.map(|(index, word)| (format!("{at}.command[{index}]"), word));
+        of_commands.find_map(|(at, word)| placeholder::misspelt(&at, word, &placeholder::OF_FUSE))
     }
 
     /// Puts the paths of the node in the place of `{bridge}` and `{mountpoint}`.

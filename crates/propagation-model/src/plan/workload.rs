@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::bind::BindSpec;
 use super::fuse::FuseSpec;
+use super::user::User;
 use crate::marker::MARKER_FILE;
 
 /// Mount propagation of a volume, by its Kubernetes name.
@@ -157,6 +159,9 @@ pub struct ExtraVolume {
     /// How mounts travel between it and the node.
     #[serde(default = "no_propagation")]
     pub propagation: Propagation,
+    /// How it is checked and bound.
+    #[serde(default, skip_serializing_if = "BindSpec::is_default")]
+    pub bind: BindSpec,
 }
 
 fn no_propagation() -> Propagation {
@@ -180,10 +185,16 @@ pub struct WorkloadSpec {
     /// containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<String>,
+    /// How its volume is checked and bound.
+    #[serde(skip_serializing_if = "BindSpec::is_default")]
+    pub bind: BindSpec,
     /// When it starts.
     pub order: StartOrder,
     /// As which user its program runs, and looks. 0 is root.
     pub uid: u32,
+    /// Supplementary groups of its program, and of its looks as its own user, by GID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<u32>,
     /// As which other users its mount is read.
     pub also_read_as: Vec<u32>,
     /// How many equal ones; only the first runs the consumer program, all are observed.
@@ -238,11 +249,17 @@ struct WorkloadFile {
     volume: Volume,
     /// The part of the volume that is bound, as the kubelet does it for a `subPath`.
     sub_path: Option<String>,
+    /// How its volume is checked and bound.
+    #[serde(default)]
+    bind: BindSpec,
     /// When it starts; by default after the mount for a consumer, before it otherwise.
     order: Option<StartOrder>,
     /// As which user its program runs, and looks. 0 is root.
     #[serde(default)]
     uid: u32,
+    /// Supplementary groups of its program, and of its looks as its own user, by GID.
+    #[serde(default)]
+    groups: Vec<u32>,
     /// As which other users its mount is read.
     #[serde(default)]
     also_read_as: Vec<u32>,
@@ -292,8 +309,10 @@ impl From<WorkloadFile> for WorkloadSpec {
             propagation: file.propagation.unwrap_or(propagation),
             volume: file.volume,
             sub_path: file.sub_path,
+            bind: file.bind,
             order: file.order.unwrap_or(order),
             uid: file.uid,
+            groups: file.groups,
             also_read_as: file.also_read_as,
             replicas: file.replicas,
             privileged: file.privileged,
@@ -335,8 +354,10 @@ impl WorkloadSpec {
             propagation: None,
             volume: Volume::Bridge,
             sub_path: None,
+            bind: BindSpec::default(),
             order: None,
             uid: 0,
+            groups: Vec::new(),
             also_read_as: Vec::new(),
             replicas: 1,
             privileged: None,
@@ -366,6 +387,11 @@ impl WorkloadSpec {
     /// The negative control: None, started before the mount.
     pub fn control() -> Self {
         Self::new("control", Role::Control)
+    }
+
+    /// As whom its program runs, and looks.
+    pub fn user(&self) -> User {
+        User { uid: self.uid, groups: self.groups.clone() }
     }
 
     /// Whether its container is privileged: the API server refuses Bidirectional without.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Fault, Repair};
+use crate::program::Refusal;
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -19,6 +20,10 @@ pub enum Deed {
         /// Whether the pods were deleted and made again.
         recreate: bool,
     },
+    /// The mount was bound on the paths that are the volumes of workloads.
+    Publish,
+    /// Those paths were unmounted and removed.
+    Unpublish,
     /// A fault was done.
     Fault {
         /// Which.
@@ -56,6 +61,9 @@ pub struct Act {
     /// Why it could not be done, where kernel or runtime refused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Why the kernel refused it, by type, where it is known; of several the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }
 
 impl fmt::Display for Deed {
@@ -65,6 +73,8 @@ impl fmt::Display for Deed {
             Self::Stop => formatter.write_str("stop"),
             Self::Restart { recreate: false } => formatter.write_str("restart"),
             Self::Restart { recreate: true } => formatter.write_str("recreate"),
+            Self::Publish => formatter.write_str("publish"),
+            Self::Unpublish => formatter.write_str("unpublish"),
             Self::Fault { fault } => write!(formatter, "fault: {fault}"),
             Self::Repair { repair } => write!(formatter, "repair: {repair}"),
             Self::Run { command } => write!(formatter, "run: {}", command.join(" ")),

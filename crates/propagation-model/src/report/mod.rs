@@ -122,8 +122,10 @@ pub struct Failure {
 pub enum FailureOf {
     /// The container was not created or not started.
     Start,
-    /// The producer ran and did not mount.
+    /// The producer said that it cannot mount, or ended.
     Mount,
+    /// The producer runs and did not come to serve its mount in time.
+    Serve,
 }
 
 /// A log of one workload, as `kubectl logs` would show it.

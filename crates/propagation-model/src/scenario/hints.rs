@@ -4,6 +4,7 @@ use crate::suggest::nearest;
 
 /// What a deserialiser says, in words for people.
 pub(super) fn words(said: &str) -> String {
+    let said = with_hint(said).map_or(said, |(reason, _)| reason);
     let (before, wanted) = said.rsplit_once("expected ").unwrap_or((said, ""));
     let range = match wanted {
         "u32" => format!("from 0 to {}", u32::MAX),
@@ -14,11 +15,26 @@ pub(super) fn words(said: &str) -> String {
     format!("{before}expected a whole number, {range}")
 }
 
+/// What a type says of a word that is none of its own, and its hint: `unknown outcome "okay"; did you mean ok?`.
+fn with_hint(said: &str) -> Option<(&str, &str)> {
+    let of_a_type = said.starts_with("unknown ") && !said.contains('`');
+    said.rsplit_once("; ").filter(|_| of_a_type)
+}
+
 /// What to write instead. `at` is the path of the value, as in `workloads[1].volume`.
 pub(super) fn hint(at: &str, said: &str) -> Option<String> {
+    if let Some((_, hint)) = with_hint(said) {
+        return Some(hint.to_owned());
+    }
     let mut quoted = said.split('`').skip(1).step_by(2);
     if said.starts_with("unknown") {
         let wrong = quoted.next()?;
+        if said.starts_with("unknown field") && matches!(wrong, "true" | "false") {
+            let key = if wrong == "true" { "on" } else { "off" };
+            return Some(format!(
+                "YAML 1.1 reads {key} as {wrong}: have the program that wrote this file put \"{key}\" in quotes"
+            ));
+        }
         return other_names(at, wrong)
             .or_else(|| nearest(wrong, quoted).map(|near| format!("did you mean {near}?")));
     }
@@ -52,6 +68,16 @@ pub(super) fn hint(at: &str, said: &str) -> Option<String> {
 
 /// Words of the kernel and of Docker for what Kubernetes calls otherwise, and paths for volumes.
 fn other_names(at: &str, wrong: &str) -> Option<String> {
+    if at.ends_with("fault") {
+        let fault = match wrong.to_lowercase().trim_start_matches("sig") {
+            "kill" | "dead" | "die" | "crash" => "kill",
+            "term" => "terminate",
+            "stop" | "hang" => "stop",
+            "cont" => "continue",
+            _ => return None,
+        };
+        return Some(format!("did you mean {fault}?"));
+    }
     let kubernetes = match wrong {
         "private" | "rprivate" | "none" => "None",
         "slave" | "rslave" => "HostToContainer",
@@ -85,6 +111,21 @@ mod tests {
             (
                 "steps[0].fault",
                 "unknown variant `kil`, expected one of `kill`",
+                "did you mean kill?",
+            ),
+            (
+                "steps[0]",
+                "unknown field `true`, expected one of `name`, `on`",
+                "YAML 1.1 reads on as true",
+            ),
+            (
+                "steps[0].expect.app",
+                "unknown outcome \"okay\"; did you mean ok?",
+                "did you mean ok?",
+            ),
+            (
+                "steps[0].fault",
+                "unknown variant `sigkill`, expected one of `kill`",
                 "did you mean kill?",
             ),
             ("steps[1].run[1]", "invalid type: map, expected a string", "needs quotes"),

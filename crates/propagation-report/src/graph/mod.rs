@@ -19,6 +19,7 @@ mod text;
 
 use mountinfo::{DeviceId, MountPath, diff};
 use propagation_model::observation::Actor;
+use propagation_model::plan::PhaseName;
 use propagation_model::report::{Capture, Report};
 
 /// The mounts that matter, of all actors at one moment.
@@ -191,7 +192,7 @@ pub fn telling(report: &Report) -> Option<&Capture> {
         .or_else(|| {
             captures.iter().find(|c| has(c, |standing| matches!(standing, Standing::Deaf(_))))
         })
-        .or_else(|| captures.iter().find(|capture| capture.step == "consumer"))
+        .or_else(|| captures.iter().find(|capture| capture.step == PhaseName::Consumer.as_str()))
         .or(captures.last())
 }
 

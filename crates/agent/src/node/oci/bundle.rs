@@ -78,14 +78,26 @@ pub(super) fn config(
     mounts.extend(binds().map(|bind| {
         json!({
             "destination": bind.destination, "type": "bind", "source": bind.source,
-            "options": ["rbind", bind.propagation.mount_option(), "rw"],
+            "options": [
+                if bind.how.recursive { "rbind" } else { "bind" },
+                bind.propagation.mount_option(),
+                match (bind.how.read_only, bind.how.recursive_read_only) {
+                    (_, true) => "rro",
+                    (true, false) => "ro",
+                    (false, false) => "rw",
+                },
+            ],
         })
     }));
     let mut config = json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false,
-            "user": { "uid": spec.uid, "gid": spec.uid },
+            "user": {
+                "uid": spec.user.uid,
+                "gid": spec.user.uid,
+                "additionalGids": spec.user.groups,
+            },
             "args": [PROGRAM, "container"],
             "env": [format!("PATH={PATH}")],
             "cwd": "/",
@@ -131,13 +143,14 @@ pub(super) fn capabilities_of(spec: &ContainerSpec) -> Result<Vec<String>, Start
 #[cfg(test)]
 mod tests {
     use propagation_model::marker::Marker;
-    use propagation_model::plan::{FuseSpec, Role};
+    use propagation_model::plan::{BindSpec, FuseSpec, Role, User};
     use propagation_protocol::Place;
 
     use super::*;
 
     fn bind(destination: &str, propagation: Propagation) -> Bind {
-        Bind { source: "/tmp/b".into(), destination: destination.into(), propagation }
+        let how = BindSpec::default();
+        Bind { source: "/tmp/b".into(), destination: destination.into(), propagation, how }
     }
 
     fn spec(volumes: Vec<Bind>, privileged: bool) -> ContainerSpec {
@@ -156,9 +169,9 @@ mod tests {
             user_namespace: false,
             made_in: Place::Node,
             tools: false,
-            uid: 0,
+            directory: "/".into(),
+            user: User::default(),
             watches: true,
-            program: true,
             replicas: 1,
             marker,
             marker_ms: 1,
@@ -190,11 +203,41 @@ mod tests {
     }
 
     #[test]
+    fn the_user_has_its_groups() {
+        let mut spec = spec(vec![bind("/mnt", Propagation::None)], false);
+        spec.user = User { uid: 1000, groups: vec![2000, 44] };
+        let config = config(&spec, &spec.volumes[0], Path::new("/rootfs"), &[], &[]);
+        let user = json!({ "uid": 1000, "gid": 1000, "additionalGids": [2000, 44] });
+        assert_eq!(config["process"]["user"], user);
+    }
+
+    #[test]
     fn volumes_have_the_options_of_containerd() {
         let config = written(vec![bind("/mnt", Propagation::HostToContainer)], false);
         let volume = &config["mounts"][2];
         assert_eq!(volume["destination"], "/mnt");
         assert_eq!(volume["options"], json!(["rbind", "rslave", "rw"]));
+    }
+
+    #[test]
+    fn read_only_and_alone_are_options_too() {
+        for (how, options) in [
+            (
+                BindSpec { read_only: true, ..BindSpec::default() },
+                json!(["rbind", "rprivate", "ro"]),
+            ),
+            (
+                BindSpec { read_only: true, recursive_read_only: true, ..BindSpec::default() },
+                json!(["rbind", "rprivate", "rro"]),
+            ),
+            (
+                BindSpec { recursive: false, ..BindSpec::default() },
+                json!(["bind", "rprivate", "rw"]),
+            ),
+        ] {
+            let volume = Bind { how, ..bind("/mnt", Propagation::None) };
+            assert_eq!(written(vec![volume], false)["mounts"][2]["options"], options);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
-use propagation_model::program::StartRefused;
+use propagation_model::program::{RefusalKind, StartRefused};
 use propagation_protocol::{Bind, ContainerSpec, Failure, NodeSetup};
 
 pub(super) use engine::Engine;
@@ -80,7 +80,7 @@ impl Handle {
 
     fn call(&self, words: &[&str], keep: Option<&Pipe>) -> Result<(), StartRefused> {
         let called = self.engine.call(&self.bundle, words, keep);
-        called.map_err(|text| StartRefused { text, errno: None })
+        called.map_err(StartRefused::said)
     }
 }
 
@@ -127,9 +127,9 @@ pub(super) fn create(
 }
 
 fn read_pid(file: &Path) -> Result<Pid, StartRefused> {
-    let unreadable = |why: String| StartRefused {
-        text: format!("the runtime's pid file {}: {why}", file.display()),
-        errno: None,
+    let unreadable = |why: String| {
+        let text = format!("the runtime's pid file {}: {why}", file.display());
+        StartRefused::of(RefusalKind::Other, text)
     };
     let text = fs::read_to_string(file).map_err(|e| unreadable(errno_text(errno_of(&e))))?;
     let number = text.trim().parse().map_err(|_| unreadable(format!("{text:?} is no number")))?;

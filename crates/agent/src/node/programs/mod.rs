@@ -65,10 +65,10 @@ impl Container {
             engine.filter(|_| process.is_some()).map(|engine| Handle::new(engine, spec.id));
         let program = match (views.first(), process) {
             (Some(_), Some(process)) => Some(Program::tell(&spec, process, source)?),
-            (Some(view), None) if spec.program => {
+            (Some(view), None) => {
                 Some(Program::start(&spec, view, None, |reporter| run(&spec, source, reporter))?)
             }
-            _ => None,
+            (None, _) => None,
         };
         let load = match (&program, views.first()) {
             (Some(program), Some(view)) => start_load(&spec, view).inspect_err(|_| {

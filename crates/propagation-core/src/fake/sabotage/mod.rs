@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::node::Node;
+use crate::observation::Access;
+use crate::plan::{FaultKind, Repair};
 use crate::workload::Workload;
 
 macro_rules! sabotages {
@@ -21,16 +23,25 @@ macro_rules! sabotages {
         #[non_exhaustive]
         pub enum Sabotage {
             $($(#[$doc])* $name,)+
+            /// One fault is said to be done and is not.
+            Fault(FaultKind),
+            /// One repair is said to be done and is not.
+            Repair(Repair),
+            /// Looking by one access succeeds, whatever is there.
+            Access(Access),
         }
 
         impl Sabotage {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
+            /// Those that are about one sentence of the contract.
+            pub const WRITTEN: &[Self] = &[$(Self::$name,)+];
 
             /// Its name.
-            pub fn name(self) -> &'static str {
+            pub fn name(self) -> String {
                 match self {
-                    $(Self::$name => stringify!($name),)+
+                    $(Self::$name => stringify!($name).to_owned(),)+
+                    Self::Fault(fault) => format!("Fault({})", fault.name()),
+                    Self::Repair(repair) => format!("Repair({})", repair.name()),
+                    Self::Access(access) => format!("Access({})", access.as_str()),
                 }
             }
         }
@@ -126,7 +137,7 @@ sabotages! {
 
 impl std::fmt::Display for Sabotage {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.pad(self.name())
+        formatter.pad(&self.name())
     }
 }
 

@@ -14,8 +14,8 @@ use crate::marker::Marker;
 use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
-use crate::plan::WorkloadSpec;
-use crate::program::{Executed, StartRefused};
+use crate::plan::{FaultKind, Repair, WorkloadSpec};
+use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
 use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
@@ -49,7 +49,7 @@ impl Node for SabotagedNode {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.inner.capabilities();
         if self.does(Sabotage::CapabilitiesChange) && self.saboteur.memory().calls > 0 {
-            capabilities.rebind_host = !capabilities.rebind_host;
+            capabilities.repairs.remove(&Repair::RebindHost);
         }
         capabilities
     }
@@ -148,9 +148,13 @@ impl Node for SabotagedNode {
         tables
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<(), Error> {
-        if self.does(Sabotage::RebindDoesNothing) {
-            return Ok(());
+    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+        let repair = match deduplicate {
+            true => Repair::RebindHostDeduplicated,
+            false => Repair::RebindHost,
+        };
+        if self.does(Sabotage::RebindDoesNothing) || self.does(Sabotage::Repair(repair)) {
+            return Ok(Ok(()));
         }
         let call = self.saboteur.begin()?;
         let done = self.inner.rebind_host(deduplicate).await;
@@ -158,8 +162,27 @@ impl Node for SabotagedNode {
         done
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<(), Error> {
+    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        let (fault, repair) = match lazy {
+            true => (FaultKind::LazyUnmount, Repair::LazyUnmountMount),
+            false => (FaultKind::Unmount, Repair::UnmountMount),
+        };
+        if self.does(Sabotage::Fault(fault)) || self.does(Sabotage::Repair(repair)) {
+            return Ok(Ok(()));
+        }
         self.inner.unmount(lazy).await
+    }
+
+    async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        self.inner.publish(path).await
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
+        self.inner.unpublish(path).await
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        self.inner.let_go(actor).await
     }
 
     async fn execute(
@@ -167,7 +190,7 @@ impl Node for SabotagedNode {
         actor: &Actor,
         command: &[String],
         deadline: Duration,
-    ) -> Result<Executed, Error> {
+    ) -> Result<Result<Executed, Refused>, Error> {
         self.inner.execute(actor, command, deadline).await
     }
 

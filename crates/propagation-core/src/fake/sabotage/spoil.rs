@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::Sabotage;
 use super::node::{SabotagedNode, Started};
 use super::workload::SabotagedWorkload;
+use crate::Class;
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::node::{Node, Probe};
@@ -27,17 +29,20 @@ impl SabotagedNode {
         let slave = spec.is_some_and(|spec| spec.propagation == Propagation::HostToContainer);
         let mut expected = probe.expect.iter().map(|marker| marker.generation);
         let same_generation = expected.any(|one| observation.generation == Some(one));
-        let dead = observation.outcome.class() == "ENOTCONN";
+        let dead = observation.outcome.class() == Class::Errno(Errno::ENOTCONN);
         let absent = observation.outcome == Outcome::Absent;
         let new = match self.saboteur.sabotage {
+            Sabotage::Access(access) if access == probe.access => Some(Outcome::Ok),
             Sabotage::LiesAboutFresh if observation.generation.is_some() => Some(Outcome::Ok),
             Sabotage::IgnoresNonce if same_generation => Some(Outcome::Ok),
             Sabotage::ControlSeesMount if role == Some(Role::Control) => Some(Outcome::Ok),
             Sabotage::SlavesMissMounts if slave => Some(Outcome::Absent),
             Sabotage::NeverBreaks if dead => Some(Outcome::Ok),
             Sabotage::HidesDeadMounts if dead => Some(Outcome::Absent),
-            Sabotage::AbsentLooksDead if absent => Some(Outcome::errno("ENOTCONN", "open")),
-            Sabotage::LetsEverybodyIn if observation.outcome.class() == "EACCES" => {
+            Sabotage::AbsentLooksDead if absent => Some(Outcome::errno(Errno::ENOTCONN, "open")),
+            Sabotage::LetsEverybodyIn
+                if observation.outcome.class() == Class::Errno(Errno::EACCES) =>
+            {
                 Some(Outcome::Ok)
             }
             _ => None,

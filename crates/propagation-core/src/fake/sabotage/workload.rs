@@ -9,9 +9,9 @@ use super::{Sabotage, Saboteur};
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::observation::Outcome;
-use crate::plan::{Fault, WorkloadSpec};
-use crate::program::{LoadReport, StartRefused};
-use crate::workload::{Restart, Until, Workload, WorkloadStatus};
+use crate::plan::{Fault, Repair, Role, WorkloadSpec};
+use crate::program::{Attach, Attached, LoadReport, Refused, StartRefused};
+use crate::workload::{Restart, RestartScope, Until, Workload, WorkloadStatus};
 
 pub(super) struct SabotagedWorkload {
     inner: Arc<dyn Workload>,
@@ -73,15 +73,17 @@ impl Workload for SabotagedWorkload {
         }
     }
 
-    async fn inject(&self, fault: &Fault) -> Result<String, Error> {
-        if self.does(Sabotage::InjectDoesNothing) {
-            return Ok("sabotaged: nothing was done".into());
+    async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
+        if self.does(Sabotage::InjectDoesNothing) || self.does(Sabotage::Fault(fault.kind())) {
+            return Ok(Ok("sabotaged: nothing was done".into()));
         }
         let call = self.saboteur.begin()?;
         let done = self.inner.inject(fault).await;
         call.over();
         match done {
-            Err(_) if self.does(Sabotage::InjectsIntoTheDead) => Ok("sabotaged".into()),
+            Ok(Err(_)) | Err(_) if self.does(Sabotage::InjectsIntoTheDead) => {
+                Ok(Ok("sabotaged".into()))
+            }
             done => done,
         }
     }
@@ -91,9 +93,20 @@ impl Workload for SabotagedWorkload {
         marker: &Marker,
         restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error> {
-        if self.does(Sabotage::RestartDoesNothing) {
+        let is_producer = self.spec().role == Role::Producer;
+        let broken = match (is_producer, restart.scope) {
+            (true, _) => self.does(Sabotage::Repair(Repair::Remount)),
+            (false, RestartScope::Pod) => self.does(Sabotage::Repair(Repair::RecreateConsumer)),
+            (false, _) => {
+                self.does(Sabotage::Repair(Repair::RestartConsumer))
+                    || self.does(Sabotage::Repair(Repair::LivenessProbe))
+            }
+        };
+        if broken || self.does(Sabotage::RestartDoesNothing) {
             return Ok(Ok(()));
         }
+        let stale = restart.stale.filter(|_| !self.does(Sabotage::Repair(Repair::MountOnTop)));
+        let restart = Restart { stale, ..restart };
         let first = self.saboteur.memory().first_marker.clone();
         let marker = match first {
             Some(first) if self.does(Sabotage::RestartKeepsOldMarker) => first,
@@ -105,7 +118,7 @@ impl Workload for SabotagedWorkload {
         done
     }
 
-    async fn hand_over(&self, marker: &Marker) -> Result<(), Error> {
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
         self.inner.hand_over(marker).await
     }
 
@@ -113,12 +126,12 @@ impl Workload for SabotagedWorkload {
         self.inner.load().await
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
-        if self.does(Sabotage::RebindDoesNothing) {
-            return Ok(());
+    async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
+        if self.does(Sabotage::RebindDoesNothing) || self.does(Sabotage::Repair(how.into())) {
+            return Ok(Ok(Attached::default()));
         }
         let call = self.saboteur.begin()?;
-        let done = self.inner.rebind().await;
+        let done = self.inner.attach(how).await;
         call.over();
         done
     }

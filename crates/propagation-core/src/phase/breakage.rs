@@ -1,74 +1,28 @@
-//! Phase 4: a fault hits the producer. Who notices what, who survives?
+//! What must be seen when a fault has hit the producer: who notices what, who survives?
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use super::consumer::readers;
 use super::producer::refused;
-use super::{Phase, evidence, tally};
-use crate::act::{self, Done};
+use super::tally::{evidence, tally};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
+use crate::node::Look;
 use crate::observation::{Actor, Observation, Outcome};
-use crate::plan::{Role, StartOrder, WorkloadSpec};
+use crate::plan::{Plan, Role, StartOrder, WorkloadSpec};
 use crate::program::ProgramState;
 use crate::report::{Check, CheckId};
 use crate::workload::Until;
 
-/// Phase 4.
-#[derive(Debug, Clone, Copy)]
-pub struct StaleMount;
-
-#[async_trait]
-impl Phase for StaleMount {
-    fn id(&self) -> &str {
-        "stale_mount"
-    }
-
-    fn requires(&self) -> Vec<&str> {
-        vec!["consumer"]
-    }
-
-    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
-        let plan = context.plan;
-        let consumers = readers(context, plan);
-        if !inject(context).await? {
-            return Ok(());
-        }
-        notice(context, &consumers).await?;
-        breakage(context, &consumers).await?;
-        alive(context, &consumers).await?;
-        new_consumer(context).await
-    }
-}
-
-/// Does the fault of the plan; records why it could not be done, if so.
-async fn inject(context: &mut RunContext<'_>) -> Result<bool, Error> {
-    let fault = context.plan.fault.clone();
-    let expected = format!("the fault is done: {fault}");
-    match act::inject(context, &fault, None).await {
-        Ok(Done::Failed(words)) => {
-            context.check(Check::new(CheckId::Done, false, expected, words));
-            Ok(false)
-        }
-        Ok(Done::Ok | Done::Ran(_)) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::Unsupported => {
-            context.check(Check::skipped(CheckId::Possible, expected, error.to_string()));
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 /// The consumers' own programs notice it.
-async fn notice(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
+pub(super) async fn noticed(context: &mut RunContext<'_>) -> Result<(), Error> {
+    let consumers = readers(context);
     let deadline = Duration::from_millis(context.plan.deadlines.breakage_ms);
     let fault_at_us = context.fault_at_us().unwrap_or_default();
     let mut words = Vec::new();
     let mut all = true;
     let mut last_us = None;
-    for spec in consumers {
+    for spec in &consumers {
         let Some(workload) = context.workload(&spec.name) else { continue };
         match workload.wait(Until::SeesBreakage, deadline).await {
             Ok(status) => match &status.seen {
@@ -106,7 +60,8 @@ async fn notice(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Res
 }
 
 /// Everybody who could read before cannot now; nobody hangs.
-async fn breakage(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
+pub(super) async fn breakage(context: &mut RunContext<'_>) -> Result<(), Error> {
+    let consumers = readers(context);
     let mut actors = vec![Actor::Node];
     actors.extend(consumers.iter().flat_map(|spec| context.actors_of(spec)));
     let controls: Vec<Actor> = context
@@ -116,7 +71,7 @@ async fn breakage(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> R
         .flat_map(|spec| context.actors_of(spec))
         .collect();
     actors.extend(controls);
-    let seen = context.look(&actors).await?;
+    let seen = context.observe(&actors, &Look::default()).await?;
     let losers: Vec<&Observation> = seen.iter().filter(|o| context.could_read(&o.actor)).collect();
     let broken = losers.iter().all(|o| !o.outcome.is_ok());
     let check = Check::new(
@@ -142,9 +97,9 @@ async fn breakage(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> R
 }
 
 /// The consumers' processes survive.
-async fn alive(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Result<(), Error> {
+pub(super) async fn alive(context: &mut RunContext<'_>) -> Result<(), Error> {
     let mut dead = Vec::new();
-    for spec in consumers {
+    for spec in readers(context) {
         let Some(workload) = context.workload(&spec.name) else { continue };
         let program = workload.status().await?.program;
         if !matches!(program, ProgramState::Running | ProgramState::None) {
@@ -165,20 +120,22 @@ async fn alive(context: &mut RunContext<'_>, consumers: &[WorkloadSpec]) -> Resu
 /// The name of the consumer that is started while the mount is stale.
 const DURING_FAULT: &str = "consumer-during-fault";
 
-/// Whether the runtime starts another consumer now: it looks at the volume's source first.
-async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
-    let Some(model) = context.plan.with_role(Role::Consumer).next() else { return Ok(()) };
-    let spec = WorkloadSpec {
+/// A consumer that is like the first of the plan, to be started while the mount is stale.
+pub(super) fn another_consumer(plan: &Plan) -> Option<WorkloadSpec> {
+    let model = plan.with_role(Role::Consumer).next()?;
+    Some(WorkloadSpec {
         name: DURING_FAULT.into(),
         order: StartOrder::AfterMount,
         replicas: 1,
         also_read_as: Vec::new(),
         ..model.clone()
-    };
-    if let Some((name, refusal)) =
-        act::start_together(context, std::slice::from_ref(&spec), None).await?.first()
-    {
-        let check = refused(name, refusal);
+    })
+}
+
+/// Whether the runtime has started another consumer: it looks at the volume's source first.
+pub(super) async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
+    if let Some(refusal) = context.refusal(DURING_FAULT) {
+        let check = refused(DURING_FAULT, refusal);
         context.check(Check {
             id: CheckId::NewConsumerStarts,
             expected: "a consumer that starts now is started".into(),
@@ -186,7 +143,7 @@ async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
         });
         return Ok(());
     }
-    let seen = context.look(&[Actor::workload(DURING_FAULT)]).await?;
+    let seen = context.observe(&[Actor::workload(DURING_FAULT)], &Look::default()).await?;
     let all: Vec<&Observation> = seen.iter().collect();
     context.check(
         Check::new(

@@ -1,8 +1,6 @@
-//! Phase 1: can this host share FUSE mounts at all?
+//! What must be so before anything starts: can this host share FUSE mounts at all?
 
-use async_trait::async_trait;
-
-use super::Phase;
+use crate::backend::Feature;
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::facts::{FuseDevice, HostFacts, PathState};
@@ -10,34 +8,23 @@ use crate::mountinfo::MountPropagation;
 use crate::plan::Plan;
 use crate::report::{Check, CheckId, Status};
 
-/// Phase 1.
-#[derive(Debug, Clone, Copy)]
-pub struct HostSetup;
-
-#[async_trait]
-impl Phase for HostSetup {
-    fn id(&self) -> &str {
-        "host_setup"
+/// Reads the facts of the node, makes the bridge where there is none, and judges both.
+///
+/// # Errors
+/// When the node cannot be reached.
+pub(super) async fn host(context: &mut RunContext<'_>) -> Result<(), Error> {
+    let facts = context.node.facts().await?;
+    let mut checks = check_host(&facts, context.plan);
+    context.facts = Some(facts.clone());
+    if matches!(facts.bridge, PathState::Missing) {
+        checks.retain(|check| check.id != CheckId::Bridge);
+        let made = make_bridge(context).await;
+        checks.push(made);
     }
-
-    fn requires(&self) -> Vec<&str> {
-        Vec::new()
+    for check in checks {
+        context.check(check);
     }
-
-    async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
-        let facts = context.node.facts().await?;
-        let mut checks = check_host(&facts, context.plan);
-        context.facts = Some(facts.clone());
-        if matches!(facts.bridge, PathState::Missing) {
-            checks.retain(|check| check.id != CheckId::Bridge);
-            let made = make_bridge(context).await;
-            checks.push(made);
-        }
-        for check in checks {
-            context.check(check);
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 async fn make_bridge(context: &mut RunContext<'_>) -> Check {
@@ -50,7 +37,7 @@ async fn make_bridge(context: &mut RunContext<'_>) -> Check {
         CheckId::Bridge,
         true,
         expected,
-        match context.capabilities().shape_node {
+        match context.capabilities().has(Feature::ShapedNode) {
             true => format!("{:?} made on the simulated node", bridge.path),
             false => format!("{:?} made for this run, removed at its end", bridge.path),
         },
@@ -135,7 +122,12 @@ fn covering_mount(facts: &HostFacts, plan: &Plan) -> Check {
     let bridge = &plan.bridge.path;
     let expected = format!("the mount that covers {bridge:?} is shared");
     let Some(mount) = &facts.covering_mount else {
-        return Check::new(CheckId::CoveringMount, false, expected, "no mount covers it");
+        return Check::new(
+            CheckId::CoveringMount,
+            false,
+            expected,
+            "no mount is seen that covers it: a chroot hides what lies above its root",
+        );
     };
     let propagation = mount.propagation();
     let found = format!("{bridge:?} lies on {}, which is {propagation}", mount.mount_point);

@@ -1,0 +1,128 @@
+//! A machine with another kernel, emulated: its root has this machine's `/usr`, and a directory that both share.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libtest_mimic::Failed;
+
+/// Files of `/etc` without which programs of this machine do not run in a guest.
+const ETC: [&str; 8] = [
+    "passwd",
+    "group",
+    "nsswitch.conf",
+    "ld.so.cache",
+    "alternatives",
+    "ssl",
+    "hosts",
+    "fuse.conf",
+];
+
+/// A kernel with the files that start it, as `scripts/fetch-kernels` leaves them.
+#[derive(Debug, Clone)]
+pub(super) struct Kernel {
+    /// The release, as uname(2) says it.
+    pub(super) release: String,
+    directory: PathBuf,
+}
+
+impl Kernel {
+    /// That of a directory, which is named after it.
+    pub(super) fn new(directory: &str) -> Self {
+        let directory = PathBuf::from(directory);
+        let release = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { release, directory }
+    }
+
+    /// The numbers of the release, to compare by.
+    pub(super) fn version(&self) -> Vec<u32> {
+        let numbers = self.release.split(|character: char| !character.is_ascii_digit());
+        numbers.map_while(|number| number.parse().ok()).collect()
+    }
+}
+
+/// What a guest has said, and whether it had to be started again.
+pub(super) struct Ended {
+    /// Everything that was printed on its console.
+    pub(super) console: String,
+    /// How often it did not reach its first line. One more boot is tried.
+    pub(super) lost_boots: u32,
+}
+
+/// Starts a guest that runs `script` as root and shares `work` with it as `/work`, and waits until it is
+/// switched off.
+///
+/// # Errors
+/// When it does not come up twice, is not done after so many seconds, or `script` fails; with its console.
+pub(super) fn run(
+    kernel: &Kernel,
+    work: &Path,
+    script: &str,
+    seconds: u32,
+) -> Result<Ended, Failed> {
+    let main = work.join("main");
+    fs::write(&main, script)?;
+    fs::set_permissions(&main, fs::Permissions::from_mode(0o755))?;
+    copy_etc(&work.join("etc"))?;
+    for lost_boots in 0..=1 {
+        let console = boot(kernel, work, seconds)?;
+        if !console.contains(&format!("guest: {}", kernel.release)) {
+            continue;
+        }
+        return match fs::read_to_string(work.join("status")) {
+            Ok(status) if status.trim() == "0" => Ok(Ended { console, lost_boots }),
+            Ok(status) => Err(format!("ended with {}:\n{console}", status.trim()).into()),
+            Err(_) => Err(format!("not done after {seconds} s:\n{console}").into()),
+        };
+    }
+    Err("two boots did not reach the first line of the guest".into())
+}
+
+/// One start of the emulator, without acceleration: no machine that runs tests needs to have any.
+fn boot(kernel: &Kernel, work: &Path, seconds: u32) -> Result<String, Failed> {
+    let console = work.join("console");
+    let share = |path: &Path, tag: &str, more: &str| {
+        let path = path.display();
+        [
+            "-virtfs".to_owned(),
+            format!("local,path={path},mount_tag={tag},security_model=none{more}"),
+        ]
+    };
+    let mut emulator = Command::new("timeout");
+    emulator
+        .args(["--signal=KILL", &seconds.to_string(), "qemu-system-x86_64"])
+        .args(["-accel", "tcg", "-smp", "1", "-m", "3072", "-nodefaults", "-display", "none"])
+        .args(["-no-reboot", "-serial", &format!("file:{}", console.display())])
+        .arg("-kernel")
+        .arg(kernel.directory.join("vmlinuz"))
+        .arg("-initrd")
+        .arg(kernel.directory.join("initrd"))
+        .args(["-append", "console=ttyS0 quiet panic=-1"])
+        .args(share(Path::new("/usr"), "usr", ",readonly=on,multidevs=remap"))
+        .args(share(work, "work", ""));
+    let output = emulator.output()?;
+    let text = fs::read(&console).unwrap_or_default();
+    if !output.status.success() && text.is_empty() {
+        return Err(format!("qemu: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn copy_etc(target: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(target)?;
+    for name in ETC {
+        let source = Path::new("/etc").join(name);
+        if source.exists() {
+            Command::new("cp").arg("-aL").arg(source).arg(target).output()?;
+        }
+    }
+    let user = "tester:x:54321:54321::/home:/bin/sh\n";
+    let mut users = fs::read_to_string(target.join("passwd"))?;
+    users.push_str(user);
+    fs::write(target.join("passwd"), users)?;
+    for name in ["subuid", "subgid"] {
+        fs::write(target.join(name), "tester:100000:65536\n")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! What a backend can do, and what a plan needs: sets of the same words, whose difference is why a plan is not
+//! carried out.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::observation::Access;
+use crate::plan::{FaultKind, Repair};
+
+/// Defines the features: their words, and what each is.
+macro_rules! features {
+    ($( $name:ident = $word:literal, $words:literal, )*) => {
+        /// Something of a node, a workload or a step that not every backend has.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            schemars::JsonSchema,
+        )]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Feature {
+            $( #[doc = $words] $name, )*
+        }
+
+        impl Feature {
+            /// All features.
+            pub const ALL: &'static [Self] = &[$( Self::$name, )*];
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self { $( Self::$name => $word, )* }
+            }
+
+            /// What it is: a noun without an article.
+            pub fn words(self) -> &'static str {
+                match self { $( Self::$name => $words, )* }
+            }
+        }
+    };
+}
+
+features! {
+    ShapedNode = "shaped_node", "node that is shaped by the plan",
+    DiskSize = "disk_size", "limit for the size of the node's own filesystem",
+    AnyPath = "any_path", "path of the bridge with a quote, a backslash, a colon or a control character",
+    OciRuntime = "oci_runtime", "OCI runtime of a scenario's choice",
+    RuntimeNamespace = "runtime_namespace", "runtime with a mount namespace of its own",
+    SecondRuntime = "second_runtime", "second runtime",
+    HostProcess = "host_process", "process of the node itself as a workload",
+    UserNamespace = "user_namespace", "user namespace of a single workload",
+    Supervisor = "supervisor", "supervisor that outlives its daemon",
+    SubPath = "sub_path", "bind of a part of the volume (subPath)",
+    OtherVolume = "other_volume", "volume that is a file or another directory",
+    FurtherVolumes = "further_volumes", "further volume beside the one that is looked at",
+    CheckedBind = "checked_bind", "kubelet that checks a volume, or bind with options",
+    SingleBind = "single_bind", "bind without the mounts below it",
+    Publishing = "publishing", "driver that publishes volumes",
+    Reopening = "reopening", "descriptor that is held from outside and opened again",
+    Load = "load", "readers and writers",
+    ExternalDaemon = "external_daemon", "FUSE daemon other than the built-in one",
+    UnprivilegedProducer = "unprivileged_producer", "producer that is not root",
+    Keeper = "keeper", "keeper of a producer's descriptor",
+    Replicas = "replicas", "workload with several replicas",
+    Programs = "programs", "program of the scenario",
+    OtherUids = "other_uids", "second user to look and to run programs as",
+    RealKernel = "real_kernel", "kernel of its own: mounts, processes and errnos that are no model's",
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// What can be asked of a backend and its nodes. Phases, steps and the conformance suite go by these, never by
+/// the name of a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Capabilities {
+    /// Faults that can be done.
+    pub faults: BTreeSet<FaultKind>,
+    /// Repairs that can be done.
+    pub repairs: BTreeSet<Repair>,
+    /// Ways in which actors can look.
+    pub accesses: BTreeSet<Access>,
+    /// What else there is.
+    pub features: BTreeSet<Feature>,
+}
+
+impl Capabilities {
+    /// Everything.
+    pub fn all() -> Self {
+        Self {
+            faults: FaultKind::ALL.iter().copied().collect(),
+            repairs: Repair::ALL.into(),
+            accesses: Access::ALL.into(),
+            features: Feature::ALL.iter().copied().collect(),
+        }
+    }
+
+    /// The same without some faults.
+    #[must_use]
+    pub fn without_faults(mut self, faults: &[FaultKind]) -> Self {
+        self.faults.retain(|fault| !faults.contains(fault));
+        self
+    }
+
+    /// The same without some repairs.
+    #[must_use]
+    pub fn without_repairs(mut self, repairs: &[Repair]) -> Self {
+        self.repairs.retain(|repair| !repairs.contains(repair));
+        self
+    }
+
+    /// The same without some accesses.
+    #[must_use]
+    pub fn without_accesses(mut self, accesses: &[Access]) -> Self {
+        self.accesses.retain(|access| !accesses.contains(access));
+        self
+    }
+
+    /// The same without some features.
+    #[must_use]
+    pub fn without(mut self, features: &[Feature]) -> Self {
+        self.features.retain(|feature| !features.contains(feature));
+        self
+    }
+
+    /// Whether there is a feature.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.contains(&feature)
+    }
+
+    /// The first thing that is needed and not there, in words; none when everything is.
+    ///
+    /// ```
+    /// use propagation_model::capabilities::{Capabilities, Feature};
+    /// use propagation_model::plan::{Plan, Repair};
+    ///
+    /// let mut plan = Plan::default();
+    /// let can = Capabilities::all().without(&[Feature::Replicas]);
+    /// assert_eq!(can.lack(&plan.requires()), None);
+    /// plan.workloads[1].replicas = 3;
+    /// let reason = can.lack(&plan.requires()).unwrap();
+    /// assert_eq!(reason, "workload \"consumer-early\": no workload with several replicas (replicas)");
+    /// ```
+    pub fn lack(&self, needs: &[Need]) -> Option<String> {
+        needs.iter().find(|need| !self.meet(need.what)).map(Need::to_string)
+    }
+
+    fn meet(&self, what: Requirement) -> bool {
+        match what {
+            Requirement::Fault(fault) => self.faults.contains(&fault),
+            Requirement::Repair(repair) => self.repairs.contains(&repair),
+            Requirement::Feature(feature) => self.has(feature),
+        }
+    }
+}
+
+/// One thing that a plan needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Requirement {
+    /// A fault is done.
+    Fault(FaultKind),
+    /// A repair is done.
+    Repair(Repair),
+    /// There is something.
+    Feature(Feature),
+}
+
+impl From<Feature> for Requirement {
+    fn from(feature: Feature) -> Self {
+        Self::Feature(feature)
+    }
+}
+
+/// One thing that a plan needs, and which workload of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// What.
+    pub what: Requirement,
+    /// The workload; none where it is the plan's node or a step.
+    pub workload: Option<String>,
+}
+
+impl fmt::Display for Need {
+    /// Why a backend that does not meet it does not carry the plan out.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(workload) = &self.workload {
+            write!(formatter, "workload {workload:?}: ")?;
+        }
+        match self.what {
+            Requirement::Fault(fault) => {
+                write!(formatter, "the fault {} cannot be done", fault.name())
+            }
+            Requirement::Repair(repair) => {
+                write!(formatter, "the repair {} cannot be done", repair.name())
+            }
+            Requirement::Feature(feature) => {
+                write!(formatter, "no {} ({feature})", feature.words())
+            }
+        }
+    }
+}

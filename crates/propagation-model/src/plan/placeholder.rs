@@ -1,0 +1,46 @@
+//! Placeholders in commands, and those that are misspelt.
+
+use super::validate::Problem;
+use crate::suggest::nearest;
+
+/// What a program of a step can be given.
+pub(super) const OF_STEPS: [&str; 3] = ["mountpoint", "bridge", "marker"];
+
+/// What a program that serves a filesystem can be given.
+pub(super) const OF_FUSE: [&str; 3] = ["mountpoint", "source", "work"];
+
+/// A word in braces that stands for nothing and is near to one that does. Others are left alone: shells and awk
+/// have braces of their own.
+pub(super) fn misspelt(at: &str, word: &str, known: &[&str]) -> Option<Problem> {
+    let name = in_braces(word).find(|name| !known.contains(name))?;
+    let near = nearest(name, known.iter().copied())?;
+    let reason = format!("unknown placeholder {{{name}}}");
+    let known: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
+    let fix = format!("did you mean {{{near}}}? There are {}", known.join(", "));
+    Some(Problem::new(at, reason, fix))
+}
+
+/// The names in braces, but for variables of a shell.
+fn in_braces(word: &str) -> impl Iterator<Item = &str> {
+    word.match_indices('{').filter_map(|(open, _)| {
+        let name = word[open + 1..].split_once('}')?.0;
+        let of_a_shell = word[..open].ends_with('$');
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (is_name && !of_a_shell).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_near_to_a_placeholder_is_misspelt() {
+        let hint = |word| misspelt("steps[0].run[1]", word, &OF_STEPS).map(|problem| problem.fix);
+        assert!(hint("{mount}/x").is_some_and(|fix| fix.contains("did you mean {mountpoint}?")));
+        assert!(hint("{market}").is_some_and(|fix| fix.contains("did you mean {marker}?")));
+        for fine in ["{mountpoint}", "{print}", "${mount}", "{}", "{print $1}", "a{1,2}"] {
+            assert_eq!(hint(fine), None, "{fine}");
+        }
+    }
+}
