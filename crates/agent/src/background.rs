@@ -129,7 +129,7 @@ impl Background {
                 None => return Ok(SpawnState::Ready),
                 Some(missing) => missing,
             };
-            if ended.as_ref().is_some_and(|ended| is_ready(ended)) {
+            if ended.as_ref().is_some_and(is_ready) {
                 let status = program.wait().map_err(|error| errno_of(&error))?;
                 // One that went into the background has left somebody.
                 if status.code() != Some(0) || tagged(proc, &self.tag)?.is_empty() {

@@ -28,11 +28,14 @@ mod linux {
 
     type TestResult = Result<(), Failed>;
 
+    /// Its name, the programs that it needs, and what it does.
+    type Case = (&'static str, &'static [&'static str], fn() -> TestResult);
+
     pub(super) fn main() -> ExitCode {
         let mut arguments = Arguments::from_args();
         // Each has the machine's two processors for itself.
         arguments.test_threads.get_or_insert(1);
-        let tests: Vec<(&str, &[&str], fn() -> TestResult)> = vec![
+        let tests: Vec<Case> = vec![
             ("fuse_is_measured_dies_and_heals_by_its_new_mount", &[], fuse),
             ("smb_is_measured_dies_and_heals_by_itself", &["smbd", "rclone"], smb),
             ("smbnetfs_shows_the_share", &["smbd", "smbnetfs"], smbnetfs),
@@ -170,17 +173,16 @@ mod linux {
     }
 
     fn no_programs() -> TestResult {
+        // Containers of such a node have no /dev/null either: nothing is measured in them.
         let options = Options {
             node: NodeSpec { without_host_tools: true, ..NodeSpec::default() },
-            ..quick(&[Transport::Daemon, Transport::SmbRclone], &[Workload::Open])
+            ..quick(&[Transport::Daemon, Transport::SmbRclone], &[Workload::Die])
         };
         let comparison = run(&options)?;
         let smb = left_out(&comparison, Transport::SmbRclone)?;
         ensure(smb.kind == SkipKind::ProgramMissing && smb.reason.contains("smbd"), smb)?;
         ensure(smb.fix.as_deref() == Some("apt-get install samba"), smb)?;
-        left_out(&comparison, Transport::Daemon)?;
-        let native = comparison.transport(Transport::Native).ok_or("native is measured")?;
-        ensure(native.measure(Metric::Open).is_some(), native)
+        left_out(&comparison, Transport::Daemon).map(drop)
     }
 
     fn kernel_mounts() -> TestResult {

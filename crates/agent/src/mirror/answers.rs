@@ -563,7 +563,7 @@ fn attributes(ino: INodeNo, stat: &Stat) -> FileAttr {
         crtime: UNIX_EPOCH,
         kind: kind(stat.st_mode),
         perm: u16::try_from(stat.st_mode & 0o7777).unwrap_or_default(),
-        nlink: narrow(stat.st_nlink as u64),
+        nlink: stat.st_nlink.try_into().unwrap_or(u32::MAX),
         uid: stat.st_uid,
         gid: stat.st_gid,
         rdev: narrow(stat.st_rdev),
