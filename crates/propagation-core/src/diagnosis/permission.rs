@@ -1,23 +1,36 @@
 //! Who may mount and who may look: allow_other, security modules, capabilities.
 
-use super::cause::{Cause, Confidence, Fix};
+use std::collections::BTreeSet;
+
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::host::{PRIVILEGED, fusermount_absent, user_allow_other};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
-use super::text::{FUSE_OPTIONS, line};
+use super::text::{FUSE_OPTIONS, line, names, shell};
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::program::RefusalKind;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
-    let mut causes: Vec<Cause> = cannot_mount(scene).into_iter().collect();
-    causes.extend(kept_out(scene));
-    causes
+    kept_out(scene)
+}
+
+/// Producers that could not mount.
+pub(super) fn rule_of_mounts(scene: &Scene<'_>) -> Vec<Cause> {
+    cannot_mount(scene).into_iter().collect()
 }
 
 /// What the producer said when it could not mount.
 fn cannot_mount(scene: &Scene<'_>) -> Option<Cause> {
-    let (name, text) = *scene.mount_failures().first()?;
+    let failed = scene.failed_mounts();
+    let first = *failed.first()?;
+    let (name, text) = (first.workload.as_str(), first.words.as_str());
+    let cause = why_not_mounted(scene, name, text)?;
+    Some(scene.when_failed(&failed).of(cause))
+}
+
+/// The cause in the words of a producer.
+fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
     let uid = scene.report.plan.workload(name).map_or(0, |producer| producer.uid);
     let said = format!("the producer: {text}");
     let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
@@ -52,27 +65,97 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
         denied.collect()
     };
     let mut causes = Vec::new();
-    let denied = with("EACCES");
-    let refused = refusals(scene, RefusalKind::Denied);
+    let (denied, refused) = (with("EACCES"), refusals(scene, RefusalKind::Denied));
     let mounts = scene.fuse_mounts();
-    let keeps_out = mounts.iter().find(|(_, mount)| !allows_other(mount));
-    match keeps_out {
-        Some((actor, mount)) if !denied.is_empty() || !refused.is_empty() => {
-            causes.push(allow_other_missing(scene, actor, mount, &denied, &refused));
-        }
-        _ if !denied.is_empty() || !refused.is_empty() => {
-            let evidence = [words(&denied), refused].concat();
-            causes.push(lsm(scene, "access to the mount", evidence, actors(&denied)));
-        }
-        _ => {}
-    }
-    let denied = with("EPERM");
-    let refused = refusals(scene, RefusalKind::NotPermitted);
+    let device_of = |seen: &Observation| seen.mount.as_ref().map(|mount| mount.device);
+    // The mount of those who were denied; of a start that was refused any.
+    let theirs = |mount: &MountEntry| {
+        denied.is_empty()
+            || denied.iter().any(|seen| device_of(seen).is_none_or(|device| device == mount.device))
+    };
+    let keeps_out = mounts.iter().find(|(_, mount)| !allows_other(mount) && theirs(mount));
     if !denied.is_empty() || !refused.is_empty() {
-        let evidence = [words(&denied), refused].concat();
-        causes.push(not_capable("access to the mount", evidence, actors(&denied)));
+        causes.push(match (keeps_out, outside(scene, &denied)) {
+            (Some((actor, mount)), _) => {
+                allow_other_missing(scene, actor, mount, &denied, &refused)
+            }
+            (None, Some((true, looks))) => daemon_denies(scene, &denied, words(&looks)),
+            (None, outside) => {
+                let looks = outside.map(|(_, looks)| words(&looks)).unwrap_or_default();
+                let evidence = [words(&denied), refused, looks.clone()].concat();
+                let cause = lsm(scene, "access to the mount", evidence, actors(&denied));
+                let confidence = match looks.is_empty() {
+                    true => Confidence::Possible,
+                    false => Confidence::Likely,
+                };
+                Cause { confidence, ..cause }
+            }
+        });
+    }
+    let (denied, refused) = (with("EPERM"), refusals(scene, RefusalKind::NotPermitted));
+    if !denied.is_empty() || !refused.is_empty() {
+        causes.push(match outside(scene, &denied) {
+            Some((true, looks)) => daemon_denies(scene, &denied, words(&looks)),
+            _ => {
+                let evidence = [words(&denied), refused].concat();
+                not_capable("access to the mount", evidence, actors(&denied))
+            }
+        });
     }
     causes
+}
+
+/// How the same users fared on the node, outside of any container: whether they are denied there too. None
+/// where nobody looked from there.
+fn outside<'r>(
+    scene: &Scene<'r>,
+    denied: &[&'r Observation],
+) -> Option<(bool, Vec<&'r Observation>)> {
+    let same = |seen: &&Observation| {
+        seen.actor == Actor::Node
+            && !matches!(seen.outcome, Outcome::Skipped { .. } | Outcome::Absent)
+            && denied.iter().any(|one| one.uid == seen.uid && one.mount.as_ref().map(|m| m.device) == seen.mount.as_ref().map(|m| m.device))
+    };
+    let looks: Vec<&Observation> = scene.asked().filter(same).collect();
+    let class = denied.first()?.outcome.class();
+    let also = looks.iter().any(|seen| seen.outcome.class() == class);
+    (!looks.is_empty()).then_some((also, looks))
+}
+
+/// The mount lets everybody in, and its daemon does not.
+fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>) -> Cause {
+    let uids: BTreeSet<String> = denied.iter().map(|seen| format!("uid {}", seen.uid)).collect();
+    let uids: Vec<&str> = uids.iter().map(String::as_str).collect();
+    let errno = denied.first().map_or("EACCES", |seen| seen.outcome.class());
+    let device = denied.first().and_then(|seen| seen.mount.as_ref()).map(|mount| mount.device);
+    let producer = scene.producer_of(device, denied.first().map_or(0, |seen| seen.at_us));
+    let name = producer.map_or("the producer", |spec| spec.name.as_str());
+    let mut evidence = words(denied);
+    evidence.extend(looks);
+    evidence.dedup();
+    let mounts = scene.fuse_mounts();
+    let mount = mounts.iter().find(|(_, mount)| Some(mount.device) == device);
+    evidence.extend(mount.map(|(actor, mount)| line(actor, mount)));
+    Cause {
+        id: CauseId::DaemonDenies,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "the daemon of {name} itself answers {errno} to {}, though the mount has allow_other: the same user is \
+             refused outside of any container too, so neither confinement nor the kernel is in the way",
+            names(uids.iter().copied())
+        ),
+        confidence: Confidence::Likely,
+        actors: actors(denied),
+        mounts: mount.map(|(actor, mount)| MountRef::new(actor.to_string(), mount.mount_id)).into_iter().collect(),
+        evidence,
+        fix: Fix::words(format!(
+            "let the daemon of {name} serve other users: its own access check counts beside the option allow_other \
+             (in fuser SessionACL::All, in rclone and others --uid, --gid and --umask), or the modes of its files"
+        )),
+        verify: format!("grep -F fuse /proc/self/mountinfo; ls {}   # as that user, on the node", shell(&scene.report.plan.bridge.fuse_path())),
+        source: "https://docs.kernel.org/filesystems/fuse.html, What do the mount options mean".into(),
+    }
 }
 
 fn allows_other(mount: &MountEntry) -> bool {
@@ -117,13 +200,15 @@ fn allow_other_missing(
     evidence.extend_from_slice(refused);
     evidence.push(line(actor, mount));
     Cause {
-        id: "allow-other-missing".into(),
+        id: CauseId::AllowOtherMissing,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the FUSE mount has no allow_other: only uid {owner}, who mounted it, passes, and {} \
              kept out",
             if owner == "0" { "everybody else is" } else { "root like everybody else is" }
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: actors(denied),
         mounts: vec![MountRef::new(actor.to_string(), mount.mount_id)],
         evidence,
@@ -148,7 +233,9 @@ fn lsm(scene: &Scene<'_>, what: &str, mut evidence: Vec<String>, actors: Vec<Act
         None => evidence.push("security modules of the node: not readable".into()),
     }
     Cause {
-        id: "lsm-denies".into(),
+        id: CauseId::LsmDenies,
+        from_step: None,
+        until_step: None,
         title: format!(
             "{what} is denied with EACCES: a security module (AppArmor, SELinux) or a file mode, \
              not a missing capability, which gives EPERM"
@@ -170,7 +257,9 @@ fn lsm(scene: &Scene<'_>, what: &str, mut evidence: Vec<String>, actors: Vec<Act
 /// EPERM.
 fn not_capable(what: &str, evidence: Vec<String>, actors: Vec<Actor>) -> Cause {
     Cause {
-        id: "capability-missing".into(),
+        id: CauseId::CapabilityMissing,
+        from_step: None,
+        until_step: None,
         title: format!(
             "{what} is refused with EPERM: a missing capability (CAP_SYS_ADMIN) or seccomp, not a \
              security module, which gives EACCES"

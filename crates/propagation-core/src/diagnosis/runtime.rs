@@ -1,7 +1,8 @@
 //! Runtimes and namespaces: mounts that cannot travel because of where containers are made, and
 //! containers that are not what their manifest says.
 
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::history::When;
 use super::host::covering_cause;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
@@ -10,7 +11,7 @@ use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Role, WorkloadSpec};
 use crate::program::RefusalKind;
-use crate::report::{Capture, CheckId};
+use crate::report::{Capture, CheckId, Failure};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = control_positive(scene).into_iter().collect();
@@ -21,38 +22,62 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 
 /// The runtime found that the covering mount does not propagate as a volume needs.
 fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
-    let refused = scene.refusals(RefusalKind::NotShared);
-    let (name, _) = *refused.first()?;
-    let mut evidence = said_by_the_runtime(&refused);
-    let covering = |actor| {
-        let (_, table) = scene.last_table(actor)?;
-        table.covering(&scene.report.plan.bridge.path.as_str().into())
-    };
+    let refused = scene.refused(RefusalKind::NotShared);
+    let first = *refused.first()?;
+    let name = first.workload.as_str();
+    let words: Vec<(&str, &str)> =
+        refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
+    let mut evidence = said_by_the_runtime(&words);
+    // What counts is how it was when the start was refused.
+    let source = scene.spec(name).map(|spec| scene.paths(spec).source);
+    let source = source.unwrap_or_else(|| scene.report.plan.bridge.path.clone());
+    let covering =
+        |actor| scene.table_in(actor, &first.step)?.covering(&source.as_str().into());
     let (node, runtime) = (covering(&Actor::Node), covering(&Actor::Runtime));
-    if let (Some(mount), None) = (node, runtime) {
-        let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
-        if let Some(cause) = covering_cause(mount, &scene.report.plan, table) {
+    if let Some(mount) = node {
+        let table = scene.table_in(&Actor::Node, &first.step);
+        if let Some(cause) = covering_cause(mount, &source, table) {
             evidence.extend(cause.evidence.iter().cloned());
-            return Some(Cause { evidence, ..cause });
+            let actors = refused.iter().map(|one| Actor::workload(one.workload.clone()));
+            let actors = std::iter::once(Actor::Node).chain(actors).collect();
+            return Some(covered_until(scene, &refused, &source).of(Cause { evidence, actors, ..cause }));
         }
     }
     evidence.extend(node.map(|mount| line("node", mount)));
     evidence.extend(runtime.map(|mount| line("runtime", mount)));
     if in_user_namespace(scene, name) {
-        return Some(user_namespace(name, runtime.or(node)?, evidence, true));
+        let cause = user_namespace(name, runtime.or(node)?, evidence, true);
+        return Some(scene.when_failed(&refused).of(cause));
     }
+    let runtime = runtime?;
     let title = format!(
         "the container runtime lives in a mount namespace of its own, in which the mount that \
          covers the volume does not send: it refuses to start {name}"
     );
-    let confidence = if runtime.is_some() { Confidence::Certain } else { Confidence::Likely };
-    let mounts = runtime.map(|mount| MountRef::new("runtime", mount.mount_id));
-    Some(Cause {
-        confidence,
+    let cause = Cause {
         actors: vec![Actor::Runtime, Actor::workload(name)],
-        mounts: mounts.into_iter().collect(),
+        mounts: vec![MountRef::new("runtime", runtime.mount_id)],
         ..apart(title, &scene.report.plan.bridge.path, evidence)
-    })
+    };
+    Some(scene.when_failed(&refused).of(cause))
+}
+
+/// From when to when the mount that covers a volume's source kept workloads from starting: until it was shared,
+/// or they started.
+fn covered_until(scene: &Scene<'_>, refused: &[&Failure], source: &str) -> When {
+    let when = scene.when_failed(refused);
+    let place = |step: &str| scene.history.place(step);
+    let last = refused.iter().map(|one| place(&one.step)).max().unwrap_or_default();
+    let shared = scene.report.captures.iter().find(|capture| {
+        let later = place(&capture.step) != usize::MAX && place(&capture.step) > last;
+        let table = capture.table(&Actor::Node).filter(|_| later);
+        let covering = table.and_then(|table| table.covering(&source.into()));
+        covering.is_some_and(|mount| mount.shared.is_some())
+    });
+    match shared {
+        Some(capture) => When { until: Some(capture.step.clone()), ..when },
+        None => when,
+    }
 }
 
 /// What the runtime said, each only once.
@@ -86,13 +111,15 @@ fn control_positive(scene: &Scene<'_>) -> Option<Cause> {
         mounts.extend(at.map(|mount| MountRef::new(name.clone(), mount.mount_id)));
     }
     Some(Cause {
-        id: "control-positive".into(),
+        id: CauseId::ControlPositive,
+        from_step: None,
+        until_step: None,
         title: format!(
             "{} must not see the mount (None, started before it) and does: its container is not \
              isolated, so seeing the mount proves nothing",
             names(controls.iter().map(String::as_str))
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: controls.iter().map(|name| Actor::workload(name.clone())).collect(),
         mounts,
         evidence,
@@ -133,7 +160,7 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
     let volume = table.by_id(fuse.parent_id)?;
     let evidence = vec![line(&spec.name, fuse), line(&spec.name, volume), seen.to_string()];
     let cause = match broken {
-        Broken::Source { .. } => not_shared(&spec.name, volume),
+        Broken::Source { .. } => not_shared(scene, capture, &spec.name, volume),
         Broken::Upstream { .. } => only_receives(scene, capture, &spec.name, volume),
         Broken::NoCopy | Broken::Private { .. } | Broken::OtherGroup { .. }
             if capture.table(&Actor::Runtime).is_some() =>
@@ -142,25 +169,48 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
         }
         _ => return None,
     };
-    Some(Cause { evidence: [evidence, cause.evidence].concat(), ..cause })
+    let cause = Cause { evidence: [evidence, cause.evidence].concat(), ..cause };
+    Some(scene.history.when(&[seen]).of(cause))
 }
 
-fn not_shared(name: &str, volume: &MountEntry) -> Cause {
+fn not_shared(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &MountEntry) -> Cause {
+    const FRAGMENT: &str = "securityContext:\n  privileged: true\nvolumeMounts:\n  - name: fuse\n    \
+                            mountPath: /mnt\n    mountPropagation: Bidirectional\n";
+    let bridge = scene.report.plan.bridge.path.as_str();
+    let covering = capture.table(&Actor::Node).and_then(|table| table.covering(&bridge.into()));
+    // A container with Bidirectional is refused where what covers its volume is not shared.
+    let first = covering.filter(|mount| mount.shared.is_none());
+    let fix = match first {
+        Some(mount) => Fix::yaml(
+            format!(
+                "first make the mount that covers the bridge shared ({}, on the node; a runtime refuses \
+                 Bidirectional otherwise), then set mountPropagation: Bidirectional on the producer's volume, which \
+                 needs privileged, and start the consumers anew",
+                mount.mount_point
+            ),
+            format!(
+                "# on the node, first: mount --make-rshared {}\n{FRAGMENT}",
+                shell(&mount.mount_point.to_string_lossy())
+            ),
+        ),
+        None => Fix::yaml(
+            "set mountPropagation: Bidirectional on the producer's volume; it needs privileged",
+            FRAGMENT,
+        ),
+    };
     Cause {
-        id: "producer-not-shared".into(),
+        id: CauseId::ProducerNotShared,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the volume of {name} is {}, not shared: what it mounts stays in its own namespace",
             volume.propagation()
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
-        evidence: Vec::new(),
-        fix: Fix::yaml(
-            "set mountPropagation: Bidirectional on the producer's volume; it needs privileged",
-            "securityContext:\n  privileged: true\nvolumeMounts:\n  - name: fuse\n    mountPath: \
-             /mnt\n    mountPropagation: Bidirectional\n",
-        ),
+        evidence: covering.iter().map(|mount| line("node", mount)).collect(),
+        fix,
         verify: verify_in(name, volume, "shared:N"),
         source: KUBERNETES_MODES.into(),
     }
@@ -263,9 +313,11 @@ pub fn runtime_apart(process: &str, bridge: &str, travel: &[Explanation]) -> Opt
 
 fn apart(title: String, bridge: &str, evidence: Vec<String>) -> Cause {
     Cause {
-        id: "runtime-own-namespace".into(),
+        id: CauseId::RuntimeOwnNamespace,
+        from_step: None,
+        until_step: None,
         title,
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: vec![Actor::Runtime],
         mounts: Vec::new(),
         evidence,
@@ -283,12 +335,14 @@ fn apart(title: String, bridge: &str, evidence: Vec<String>) -> Cause {
 
 fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>, known: bool) -> Cause {
     Cause {
-        id: "user-namespace-boundary".into(),
+        id: CauseId::UserNamespaceBoundary,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the mount namespace of {name} belongs to another user namespace than the node's: it \
              receives mounts as a slave and sends none"
         ),
-        confidence: if known { Confidence::Certain } else { Confidence::Likely },
+        confidence: if known { Confidence::Likely } else { Confidence::Likely },
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence,
@@ -326,7 +380,9 @@ pub(super) fn not_connected(
         };
     }
     Cause {
-        id: "consumer-not-connected".into(),
+        id: CauseId::ConsumerNotConnected,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the volume of {} is not connected to the node's mount on which the producer's landed",
             stranded.title()
@@ -352,12 +408,14 @@ pub(super) fn not_applied(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause
     let name = stranded.name;
     let mode = stranded.spec.propagation;
     Cause {
-        id: "propagation-not-applied".into(),
+        id: CauseId::PropagationNotApplied,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the volume of {} is private although it asks for {mode}: the runtime did not apply it",
             stranded.title()
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: stranded.actors(),
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence: vec![line(name, volume), stranded.sample().to_string()],

@@ -2,22 +2,108 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::NOTHING_WRONG;
 use super::below;
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
-use crate::plan::Role;
-use crate::report::{Check, CheckId, Status};
+use crate::plan::{Role, Volume};
+use crate::report::{Check, CheckId, Deed, Status};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     causes.extend(lower_read(scene));
+    causes.extend(made_as_a_directory(scene));
     causes.extend(mounted_but_empty(scene));
     causes.extend(did_not_notice(scene));
-    causes.extend(lower_exposed(scene));
+    let exposed = lower_exposed(scene);
+    causes.extend(mount_gone(scene).filter(|_| exposed.is_none()));
+    causes.extend(exposed);
     causes
+}
+
+/// A file volume was started before its file was there.
+fn made_as_a_directory(scene: &Scene<'_>) -> Option<Cause> {
+    let seen: Vec<&Observation> =
+        scene.asked().filter(|seen| seen.outcome.class() == "EISDIR").collect();
+    let source = scene.report.plan.workloads.iter().find(|spec| spec.volume == Volume::File)?;
+    let path = shell(&scene.paths(source).source);
+    silent(
+        scene,
+        CauseId::SourceMadeAsDirectory,
+        "the file of a volume was not there when a container started: the runtime makes a directory in its place, \
+         which stays under the mountpoint",
+        &seen,
+        Fix::command(
+            "start whoever has the file as its volume after the mount; remove the directory while nothing is mounted",
+            format!("rmdir {path}   # on the node"),
+        ),
+        format!("stat -c %F {path}   # a regular file"),
+    )
+}
+
+/// The node could read the mount, and has none any more; what was dead before is another cause.
+fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
+    if scene.report.plan.is_five_phases() {
+        return None;
+    }
+    let mut before: Option<&Observation> = None;
+    let mut gone: Vec<(&Observation, &Observation)> = Vec::new();
+    for seen in scene.node.iter().filter(|seen| seen.access == Access::Read) {
+        match (&seen.outcome, before) {
+            (Outcome::Absent, Some(read)) if read.outcome.is_ok() => gone.push((read, seen)),
+            (Outcome::Absent, _) => {}
+            _ => before = Some(seen),
+        }
+        if matches!(seen.outcome, Outcome::Absent) {
+            before = None;
+        }
+    }
+    let (read, seen) = *gone.iter().rev().find(|(_, seen)| scene.history.lasts(seen)).or(gone.last())?;
+    let device = read.mount.as_ref().map(|mount| mount.device);
+    let producer = scene.producer_of(device, seen.at_us);
+    // Who ends a producer on purpose, and says so, has no trouble.
+    let act = producer.and_then(|spec| scene.last_act(spec, seen.at_us));
+    let on_purpose = act.is_some_and(|act| {
+        use crate::plan::Fault::{Delete, ForceDelete, Terminate};
+        match &act.deed {
+            Deed::Stop => true,
+            Deed::Fault { fault } => matches!(fault, Delete | ForceDelete | Terminate),
+            _ => false,
+        }
+    });
+    if on_purpose && scene.is_expected(seen) {
+        return None;
+    }
+    let name = producer.map_or("the producer", |spec| spec.name.as_str());
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    let when = scene.history.when(&[seen]);
+    let title = match &when.until {
+        None => format!(
+            "the mount has been unmounted and nobody has mounted again: what is seen at {path} of the node is the \
+             directory under it, without any error"
+        ),
+        Some(until) => format!(
+            "the mount was unmounted, and until {until} nobody had mounted again: what was seen at {path} of the \
+             node was the directory under it, without any error"
+        ),
+    };
+    let mut evidence = vec![read.to_string(), seen.to_string()];
+    evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
+    let cause = Cause {
+        id: CauseId::MountGone,
+        from_step: None,
+        until_step: None,
+        title,
+        confidence: Confidence::Likely,
+        actors: vec![Actor::Node],
+        mounts: Vec::new(),
+        evidence,
+        fix: Fix::words(format!("start {name} again, which mounts")),
+        verify: format!("findmnt --mountpoint {path}   # on the node"),
+        source: "umount(2)".into(),
+    };
+    Some(when.of(cause))
 }
 
 /// Something was read at the path and no FUSE mount is there: somebody wrote to the lower
@@ -30,7 +116,8 @@ fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
     let seen: Vec<&Observation> = wrong.collect();
     let path = shell(&scene.report.plan.bridge.fuse_path());
     silent(
-        "lower-filesystem-written",
+        scene,
+        CauseId::LowerFilesystemWritten,
         "files lie in the directory under the mountpoint, on the lower filesystem: somebody wrote \
          there while nothing was mounted, and the next mount hides them",
         &seen,
@@ -57,7 +144,8 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
     });
     let seen: Vec<&Observation> = wrong.collect();
     silent(
-        "mounted-but-wrong-content",
+        scene,
+        CauseId::MountedButWrongContent,
         "the mount is there, answers, and its content is not that of the producer that started last: \
          a check by exit code alone would pass",
         &seen,
@@ -79,9 +167,11 @@ const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [/propa
 fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Noticed)?;
     Some(Cause {
-        id: "consumer-did-not-notice".into(),
+        id: CauseId::ConsumerDidNotNotice,
+        from_step: None,
+        until_step: None,
         title: "a consumer went on as if nothing had happened while its mount was broken".into(),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: Vec::new(),
         mounts: Vec::new(),
         evidence: vec![check.observed.clone()],
@@ -109,7 +199,8 @@ fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
     }
     let path = shell(&scene.report.plan.bridge.fuse_path());
     silent(
-        "lower-filesystem-exposed",
+        scene,
+        CauseId::LowerFilesystemExposed,
         "after a clean unmount consumers see the empty directory under the mountpoint and no error: \
          what they write then lands on the lower filesystem, and the next mount hides it",
         &seen,
@@ -122,24 +213,37 @@ fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
     )
 }
 
-fn silent(id: &str, title: &str, seen: &[&Observation], fix: Fix, verify: String) -> Option<Cause> {
+fn silent(
+    scene: &Scene<'_>,
+    id: CauseId,
+    title: &str,
+    seen: &[&Observation],
+    fix: Fix,
+    verify: String,
+) -> Option<Cause> {
     const SHOWN: usize = 4;
+    let lasts = seen.iter().any(|one| scene.history.lasts(one));
+    let seen: Vec<&Observation> =
+        seen.iter().filter(|one| !lasts || scene.history.lasts(one)).copied().collect();
     let first = seen.first()?;
     let mut evidence: Vec<String> = seen.iter().take(SHOWN).map(ToString::to_string).collect();
     if seen.len() > SHOWN {
         evidence.push(format!("and {} more, in {}", seen.len() - SHOWN, first.step));
     }
-    Some(Cause {
-        id: id.into(),
+    let cause = Cause {
+        id,
+        from_step: None,
+        until_step: None,
         title: title.into(),
-        confidence: Confidence::Certain,
-        actors: first_replicas(seen),
+        confidence: Confidence::Likely,
+        actors: first_replicas(&seen),
         mounts: Vec::new(),
         evidence,
         fix,
         verify,
         source: "mount(8); chattr(1), i".into(),
-    })
+    };
+    Some(scene.history.when(&seen).of(cause))
 }
 
 /// When no rule has found anything: nothing is wrong, or a check failed that no rule explains.
@@ -159,16 +263,44 @@ pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
         };
         return Some(unexplained(title, &failed));
     }
+    if let Some(cause) = trouble_without_a_cause(scene) {
+        return Some(cause);
+    }
     let ran = report.phases.iter().any(|phase| phase.status == Status::Passed);
     let whole = report.phases.iter().all(|phase| phase.status == Status::Passed);
     (ran && whole).then(|| nothing_wrong(scene))
+}
+
+/// Somebody was wrong, no expectation says so, and no rule says why.
+fn trouble_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
+    if scene.is_in_order() {
+        return None;
+    }
+    let unexpected = scene.history.spells.iter().filter(|spell| {
+        let first = spell.seen[0];
+        !scene.is_expected(first)
+    });
+    let mut spells: Vec<_> = unexpected.collect();
+    if spells.iter().any(|spell| spell.lasts()) {
+        spells.retain(|spell| spell.lasts());
+    }
+    let seen: Vec<&Observation> = spells.iter().map(|spell| spell.seen[0]).collect();
+    let first = seen.first()?;
+    let cause = Cause {
+        actors: first_replicas(&seen),
+        evidence: seen.iter().take(4).map(ToString::to_string).collect(),
+        ..unexplained(format!("{first} after {}, and no rule says why", first.step), &[])
+    };
+    Some(scene.history.when(&seen).of(cause))
 }
 
 /// What a phase of one's own says of its check.
 fn stated(check: &Check) -> Option<Cause> {
     let finding = check.finding.as_ref()?;
     Some(Cause {
-        id: check.id.to_string(),
+        id: CauseId::Custom(check.id.to_string()),
+        from_step: None,
+        until_step: None,
         title: finding.cause.clone(),
         confidence: Confidence::Likely,
         actors: Vec::new(),
@@ -184,7 +316,9 @@ fn stated(check: &Check) -> Option<Cause> {
 /// What no rule explains.
 fn unexplained(title: String, failed: &[&Check]) -> Cause {
     Cause {
-        id: "unexplained".into(),
+        id: CauseId::Unexplained,
+        from_step: None,
+        until_step: None,
         title,
         confidence: Confidence::Possible,
         actors: Vec::new(),
@@ -251,9 +385,11 @@ fn nothing_wrong(scene: &Scene<'_>) -> Cause {
         evidence.extend(table.at(&scene.fuse_path).map(|mount| line("node", mount)));
     }
     Cause {
-        id: NOTHING_WRONG.into(),
+        id: CauseId::NothingWrong,
+        from_step: None,
+        until_step: None,
         title: what_is_right(scene),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: Vec::new(),
         mounts: Vec::new(),
         evidence,

@@ -1,6 +1,6 @@
 //! Layers: mounts on top of mounts, and clean unmounts where a layer was needed.
 
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, names, shell};
 use crate::mountinfo::{MountEntry, MountRef};
@@ -38,16 +38,23 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
     let (actor, stack) = worst?;
     let path = shell(&scene.path_of(actor).to_string_lossy());
     let deep = stack.len();
+    let since = scene.report.captures.iter().find(|capture| {
+        let Some(table) = capture.table(actor) else { return false };
+        let there = table.stack_at(&scene.path_of(actor));
+        there.iter().filter(|mount| mount.is_fuse()).count() > 1
+    });
     if let Some(cause) = several_producers(scene, actor, &stack) {
         return Some(cause);
     }
     Some(Cause {
-        id: "stacked-layers".into(),
+        id: CauseId::StackedLayers,
+        from_step: since.map(|capture| capture.step.clone()),
+        until_step: None,
         title: format!(
             "{deep} FUSE mounts lie on each other at the mountpoint of {actor}: one is added at \
              every recovery, and only the topmost can be used"
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors,
         mounts: stack.iter().map(|m| MountRef::new(actor.to_string(), m.mount_id)).collect(),
         evidence: stack.iter().map(|mount| line(actor, mount)).collect(),
@@ -80,7 +87,9 @@ fn several_producers(scene: &Scene<'_>, actor: &Actor, stack: &[&MountEntry]) ->
         return None;
     }
     Some(Cause {
-        id: "mounts-of-several-producers".into(),
+        id: CauseId::MountsOfSeveralProducers,
+        from_step: None,
+        until_step: None,
         title: format!(
             "several producers ({}) mount on one path: for {actor} the mount of device {} hides {} \
              below it",
@@ -133,12 +142,14 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
     let first = actors.first()?.to_string();
     let path = scene.report.plan.bridge.fuse_path();
     Some(Cause {
-        id: "clean-unmount-where-stack-needed".into(),
+        id: CauseId::CleanUnmountWhereStackNeeded,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the stale mount was unmounted on the node before the new one was made: {first} was \
              connected to the stale one only, and a mount on top of it would have reached it"
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors,
         mounts,
         evidence,

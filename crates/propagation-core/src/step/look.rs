@@ -70,8 +70,17 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
     let seen = context.look(&looking).await?;
     let readers: BTreeSet<Actor> =
         seen.iter().filter(|o| o.outcome.is_ok()).map(|o| o.actor.clone()).collect();
+    let denied = denied_inside(&seen);
     sight.observations.extend(seen);
 
+    let outside = match context.plan.looks {
+        Looks::All => denied,
+        Looks::Asked => BTreeSet::new(),
+    };
+    for uid in outside {
+        // Whether a container, or the mount itself, is in the way.
+        context.observe_by(Access::Read, &[Actor::Node], Target::Fuse, &[uid]).await?;
+    }
     for ((access, uid), actors) in wanted(context.plan, &subjects, &present) {
         let seen = context.observe_by(access, &actors, Target::Fuse, &[uid]).await?;
         sight.observations.extend(seen);
@@ -95,6 +104,16 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
         }
     }
     Ok(sight)
+}
+
+/// The users, but root, who are denied in a container: whether they are so outside of it tells why.
+fn denied_inside(seen: &[Observation]) -> BTreeSet<u32> {
+    let denied = seen.iter().filter(|one| {
+        one.uid != 0
+            && matches!(one.actor, Actor::Workload { .. })
+            && matches!(one.outcome.class(), "EACCES" | "EPERM")
+    });
+    denied.map(|one| one.uid).collect()
 }
 
 /// Whether a step expects an outcome of an actor's reading.
