@@ -25,7 +25,7 @@ docs:
 
 # Every target on changed seeds for some seconds, as `make test` does too; under libFuzzer a minute each.
 fuzz-smoke:
-	$(CARGO) test --release --package propagation-fuzz-targets
+	$(CARGO) test --package propagation-fuzz-targets
 fuzz:
 	scripts/fuzz
 

@@ -18,7 +18,7 @@ use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{Fault, WorkloadSpec};
-use propagation_core::program::{Executed, LoadReport, StartRefused};
+use propagation_core::program::{Attach, Attached, Executed, LoadReport, StartRefused};
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::workload::{Restart, Until, WorkloadStatus};
@@ -223,8 +223,9 @@ impl Workload for RecordedWorkload {
         self.recording.of(self.named("load of"), self.inner.load()).await
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
-        self.recording.of(self.named("re-bind in"), self.inner.rebind()).await
+    async fn attach(&self, how: Attach) -> Result<Attached, Error> {
+        let what = format!("{} ({how:?})", self.named("attach"));
+        self.recording.of(what, self.inner.attach(how)).await
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {

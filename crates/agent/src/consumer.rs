@@ -38,6 +38,8 @@ const PERIOD_NS: u64 = 1_000_000_000;
 pub struct Consumer {
     /// Where the FUSE mount is or will be.
     pub mountpoint: String,
+    /// The directory of the producer's filesystem whose marker it is to find there; any if none.
+    pub directory: Option<String>,
     /// How long it waits for the marker, in milliseconds.
     pub marker_ms: u64,
     /// How long one look may take, in milliseconds.
@@ -55,9 +57,11 @@ struct Looked {
 }
 
 /// One look, with the names and the content for the log when they are wanted.
-fn look_once(proc: &Proc, mountpoint: &str, with_content: bool) -> Looked {
-    let uid = Uid::effective().as_raw();
-    let seen = look(proc, Spot::in_mount(mountpoint, MARKER_FILE), Access::Read, uid, &[]);
+fn look_once(proc: &Proc, consumer: &Consumer, with_content: bool) -> Looked {
+    let mountpoint = consumer.mountpoint.as_str();
+    let belongs_to = consumer.directory.as_deref();
+    let spot = Spot { belongs_to, ..Spot::in_mount(mountpoint, MARKER_FILE) };
+    let seen = look(proc, spot, Access::Read, None, &[]);
     let (mut names, mut content) = (Vec::new(), Vec::new());
     if with_content && seen.outcome.is_ok() {
         names = listing(mountpoint);
@@ -171,9 +175,9 @@ impl<'a> Watching<'a> {
     /// ended.
     fn start_look(&mut self, now: u64) -> Result<(), Errno> {
         if self.looker.is_none() {
-            let (proc, mountpoint) = (&self.proc, self.consumer.mountpoint.as_str());
+            let (proc, consumer) = (&self.proc, self.consumer);
             self.looker =
-                Some(Child::serve(|with_content: bool| look_once(proc, mountpoint, with_content))?);
+                Some(Child::serve(|with_content: bool| look_once(proc, consumer, with_content))?);
         }
         if let Some(looker) = &self.looker {
             looker.pipe.send(&(self.stage != Stage::Ready))?;

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use mountinfo::{MountPath, MountTable};
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
@@ -17,7 +16,7 @@ use propagation_protocol::Reply;
 
 use crate::failure::errno_name;
 use crate::fuse_mount::FUSERMOUNT3;
-use crate::mounts::{Proc, errno_of};
+use crate::mounts::{Proc, covering, errno_of};
 use crate::sys::now_ns;
 
 /// Facts of the node that the calling process sees, for a bridge at `bridge`.
@@ -44,7 +43,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         fusermount: first_existing(&["/usr/bin/fusermount", "/bin/fusermount"]),
         fuse_conf: fuse_conf("/etc/fuse.conf"),
         bridge: path_state(Path::new(bridge)),
-        covering_mount: proc.mount_table().ok().and_then(|table| covering(&table, bridge)),
+        covering_mount: covering(proc, bridge),
         lsm: lsm(),
         cgroup: cgroup().into(),
         fanotify_mount_events: crate::watch::has_fanotify(),
@@ -100,10 +99,6 @@ fn stat(proc: &Proc, pid: &str) -> Option<String> {
     let stat = proc.read(&format!("{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&stat);
     text.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
-}
-
-fn covering(table: &MountTable, bridge: &str) -> Option<mountinfo::MountEntry> {
-    table.covering(&MountPath::from(bridge)).cloned()
 }
 
 fn fuse_device() -> FuseDevice {

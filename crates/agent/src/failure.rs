@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use propagation_model::ErrorKind;
+use propagation_model::program::{Refusal, RefusalKind};
 use propagation_protocol::Failure;
 
 /// The symbolic name of an errno: `ENOTCONN`.
@@ -48,6 +49,10 @@ pub(crate) fn system(operation: impl Into<String>, errno: Errno) -> Failure {
         operation: operation.into(),
         reason: errno_text(errno),
         fix: fix_for(errno).map(Into::into),
+        refusal: Some(Refusal {
+            kind: RefusalKind::of_errno(&errno_name(errno)),
+            errno: Some(propagation_model::Errno::from_number(errno as i32)),
+        }),
     }
 }
 
@@ -63,6 +68,7 @@ pub(crate) fn failure(
         operation: operation.into(),
         reason: reason.into(),
         fix: fix.map(Into::into),
+        refusal: None,
     }
 }
 

@@ -22,6 +22,8 @@ mod load;
 mod look;
 mod mounts;
 pub mod node;
+#[cfg(test)]
+mod own_mounts;
 mod pipe;
 pub mod probe;
 mod producer;
@@ -31,6 +33,7 @@ mod supervisor;
 mod sys;
 mod take_over;
 mod turn;
+mod user;
 mod watch;
 
 pub use consumer::Consumer;

@@ -8,16 +8,18 @@ use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::Uid;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
-use propagation_protocol::Seen;
+use propagation_model::plan::User;
+use propagation_protocol::{Look, Seen};
 
 use crate::child::Child;
 use crate::failure::errno_name;
 use crate::liveness::dead_on_the_way;
 use crate::mounts::{Proc, errno_of};
 use crate::sys::now_ns;
+use crate::user::become_user;
 
 /// The longest marker that is read, in bytes.
 const MARKER_BYTES: usize = 4096;
@@ -37,26 +39,39 @@ pub(crate) struct Spot<'a> {
     pub(crate) file: &'a str,
     /// Where the mount that is looked for has its mount point.
     pub(crate) mount_point: &'a str,
+    /// The directory of the filesystem whose marker is to be found; any if none.
+    pub(crate) belongs_to: Option<&'a str>,
 }
 
 impl<'a> Spot<'a> {
     /// A file of a mount.
     pub(crate) fn in_mount(mountpoint: &'a str, file: &'a str) -> Self {
-        Self { directory: mountpoint, file, mount_point: mountpoint }
+        Self { directory: mountpoint, file, mount_point: mountpoint, belongs_to: None }
+    }
+
+    /// Where a look is to be taken.
+    pub(crate) fn of(look: &'a Look) -> Self {
+        Self {
+            directory: &look.directory,
+            file: &look.file,
+            mount_point: &look.mount_point,
+            belongs_to: look.belongs_to.as_deref(),
+        }
     }
 }
 
-/// Looks at a spot of the current namespace as `uid`. Any other marker than those of `expect` is
+/// Looks at a spot of the current namespace as a user, or as what the process is. Any other marker than those of `expect` is
 /// `wrong_content`; where none is expected, every whole marker is `ok`.
 pub(crate) fn look(
     proc: &Proc,
     spot: Spot<'_>,
     access: Access,
-    uid: u32,
+    user: Option<&User>,
     expect: &[Marker],
 ) -> Seen {
-    if uid != Uid::effective().as_raw() {
-        return look_as(proc, spot, access, uid, expect);
+    let uid = Uid::effective().as_raw();
+    if let Some(user) = user.filter(|user| **user != User::plain(uid)) {
+        return look_as(proc, spot, access, user, expect);
     }
     let started = now_ns();
     let table = proc.mount_table().ok();
@@ -73,7 +88,7 @@ pub(crate) fn look(
         match access {
             Access::Read | Access::Held => {
                 let content = read(&directory.join(spot.file));
-                judge(content, mount, expect, || names(directory))
+                judge(content, mount, (spot.belongs_to, expect), || names(directory))
             }
             Access::List => (judge_names(names(directory), spot.file, mount), None),
             Access::Stat => (judge_call("stat", stat(directory), mount), None),
@@ -87,19 +102,20 @@ pub(crate) fn look(
 
 /// The same as another user: in a process that is that user in every respect. FUSE compares the real, the
 /// effective and the saved ids (`fuse_allow_current_process`), and nobody comes back from there.
-fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: &[Marker]) -> Seen {
+fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, user: &User, expect: &[Marker]) -> Seen {
+    let uid = user.uid;
     let skipped = |errno: Errno| {
         let reason = format!("cannot become uid {uid}: {}", errno_name(errno));
         let (outcome, generation, mount) = (Outcome::Skipped { reason }, None, None);
         Seen { uid, at_ns: now_ns(), took_ns: 0, outcome, generation, mount }
     };
     let looked = Child::start(|pipe| {
-        let seen = match become_user(uid) {
+        let seen = match become_user(user) {
             Ok(()) => {
                 // It goes with the process that waits for it, should the look hang. A change of the
                 // effective id takes this back, so it comes after.
                 let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-                look(proc, spot, access, uid, expect)
+                look(proc, spot, access, None, expect)
             }
             Err(errno) => skipped(errno),
         };
@@ -111,15 +127,6 @@ fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, uid: u32, expect: &[Mark
         seen?.ok_or(Errno::ECHILD)
     });
     looked.unwrap_or_else(skipped)
-}
-
-/// The calling process goes on as another user, for good.
-pub(crate) fn become_user(uid: u32) -> Result<(), Errno> {
-    // Where setgroups(2) is denied (a user namespace without newuidmap) there are no others.
-    let _ = setgroups(&[]);
-    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
-    setresgid(group, group, group)?;
-    setresuid(user, user, user)
 }
 
 /// What an access gave, or the call that failed.
@@ -211,7 +218,7 @@ fn without_marker(names: &[String]) -> Outcome {
 fn judge(
     access: Answer<Vec<u8>>,
     mount: Option<&MountView>,
-    expect: &[Marker],
+    (belongs_to, expect): (Option<&str>, &[Marker]),
     names: impl FnOnce() -> Answer<Vec<String>>,
 ) -> (Outcome, Option<u64>) {
     let content = match access {
@@ -231,16 +238,24 @@ fn judge(
         Err((_, Errno::ENOENT)) => return (Outcome::Absent, None),
         Err((call, errno)) => return (Outcome::errno(errno_name(errno), call), None),
     };
-    judge_content(&content, expect)
+    judge_content(&content, belongs_to, expect)
 }
 
-/// Whether what was read is the marker that is expected.
-pub(crate) fn judge_content(content: &[u8], expect: &[Marker]) -> (Outcome, Option<u64>) {
+/// Whether what was read is the marker that is expected, of the directory that it is to belong to.
+pub(crate) fn judge_content(
+    content: &[u8],
+    belongs_to: Option<&str>,
+    expect: &[Marker],
+) -> (Outcome, Option<u64>) {
     let wrong = |detail: String| Outcome::WrongContent { detail };
     let Some(marker) = Marker::parse(content) else {
         return (wrong(format!("{} bytes that are not a marker", content.len())), None);
     };
     let generation = Some(marker.generation);
+    let found = Marker::directory_of(content);
+    if let Some(wanted) = belongs_to.filter(|wanted| *wanted != found) {
+        return (wrong(format!("the marker of the directory {found}, not {wanted}")), generation);
+    }
     match marker.differs_from(expect) {
         Some(detail) => (wrong(detail), generation),
         None => (Outcome::Ok, generation),
@@ -295,7 +310,7 @@ mod tests {
 
     fn class_with(access: Answer<Vec<u8>>, mount: Option<&MountView>, names: &[&str]) -> String {
         let names = || Ok(names.iter().map(|&name| name.to_owned()).collect());
-        judge(access, mount, &[marker(2, "new")], names).0.class().to_owned()
+        judge(access, mount, (Some("/"), &[marker(2, "new")]), names).0.class().to_owned()
     }
 
     #[test]
@@ -304,6 +319,15 @@ mod tests {
         assert_eq!(class(Ok(marker(1, "old").render().into_bytes()), None), "wrong_content");
         assert_eq!(class(Ok(marker(2, "other").render().into_bytes()), None), "wrong_content");
         assert_eq!(class(Ok(Vec::new()), None), "wrong_content");
+    }
+
+    #[test]
+    fn the_marker_of_another_directory_is_not_the_one_that_is_looked_for() {
+        let content = marker(2, "new").render_in("/sub");
+        let judge = |wanted| judge_content(content.as_bytes(), wanted, &[marker(2, "new")]).0;
+        assert_eq!((judge(Some("/sub")), judge(None)), (Outcome::Ok, Outcome::Ok));
+        let detail = "the marker of the directory /sub, not /".into();
+        assert_eq!(judge(Some("/")), Outcome::WrongContent { detail });
     }
 
     #[test]

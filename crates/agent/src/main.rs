@@ -195,6 +195,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
     fn consumer(options: &Options) -> Result<i32, String> {
         let consumer = Consumer {
             mountpoint: options.text("mountpoint")?,
+            directory: None,
             marker_ms: options.number("marker-ms", 30_000)?,
             probe_ms: options.number("probe-ms", 2_000)?,
             watches: true,

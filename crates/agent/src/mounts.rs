@@ -3,11 +3,11 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use mountinfo::MountTable;
+use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -82,8 +82,12 @@ pub(crate) fn writable(target: &Path) -> Result<(), Errno> {
 
 /// Makes the mount at `target` read-only, and nothing below it.
 pub(crate) fn remount_read_only(target: &Path) -> Result<(), Errno> {
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(NONE, target, NONE, flags, NONE)
+    remount(target, MsFlags::MS_RDONLY)
+}
+
+/// Gives the mount at `target` alone these flags and no others.
+pub(crate) fn remount(target: &Path, flags: MsFlags) -> Result<(), Errno> {
+    mount(NONE, target, NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, NONE)
 }
 
 /// Takes the topmost mount at `target` off the tree, whether it is in use or dead.
@@ -94,14 +98,79 @@ pub(crate) fn unmount_lazily(target: &Path) -> Result<(), Errno> {
 /// Makes the current directory the root and drops the old root, as runc does.
 pub(crate) fn pivot_into_current_directory() -> Result<(), Errno> {
     let dot = Path::new(".");
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let old_root = open("/", flags, Mode::empty())?;
+    let old_root = open_directory("/")?;
     nix::unistd::pivot_root(dot, dot)?;
     // The old root now lies on top of the new one. Its unmounting must not travel to the host.
     nix::unistd::fchdir(&old_root)?;
     propagate_recursive(dot, MsFlags::MS_SLAVE)?;
     umount2(dot, MntFlags::MNT_DETACH)?;
     nix::unistd::chdir("/")
+}
+
+/// As [`pivot_into_current_directory`], also where the root cannot be exchanged: in a chroot, and on an
+/// initramfs, which stays under the new root.
+pub(crate) fn change_root() -> Result<(), Errno> {
+    match pivot_into_current_directory() {
+        Err(Errno::EINVAL) => {}
+        result => return result,
+    }
+    let here = open_directory(".")?;
+    enter_root_of_namespace()?;
+    nix::unistd::fchdir(&here)?;
+    match pivot_into_current_directory() {
+        Err(Errno::EINVAL) => {}
+        result => return result,
+    }
+    mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
+    nix::unistd::chroot(".")?;
+    nix::unistd::chdir("/")
+}
+
+/// Makes all mounts of the calling process's namespace private, also those that it does not see because it
+/// is in a chroot.
+pub(crate) fn make_all_private() -> Result<(), Errno> {
+    let all = || propagate_recursive(Path::new("/"), MsFlags::MS_PRIVATE);
+    match all() {
+        // The root is a directory, and no mount.
+        Err(Errno::EINVAL) => {}
+        result => return result,
+    }
+    outside_of_chroot(|_| all())?
+}
+
+/// The mount that covers a path, also where a chroot hides it: it is looked for from the root of the mount
+/// namespace, where that may be entered.
+pub(crate) fn covering(proc: &Proc, path: &str) -> Option<MountEntry> {
+    let own = proc.mount_table().ok()?;
+    own.covering(&MountPath::from(path)).cloned().or_else(|| {
+        let seen = outside_of_chroot(|root| {
+            let name = proc.link(&format!("thread-self/fd/{}", root.as_raw_fd())).ok()?;
+            let path = Path::new(&name).join(path.trim_start_matches('/'));
+            proc.mount_table().ok()?.covering(&MountPath::from(path.as_path())).cloned()
+        });
+        seen.ok()?
+    })
+}
+
+/// Does something in the root of the mount namespace, given the root that the process has, and comes back.
+fn outside_of_chroot<T>(work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
+    let root = open_directory("/")?;
+    enter_root_of_namespace()?;
+    let done = work(&root);
+    nix::unistd::fchdir(&root)?;
+    nix::unistd::chroot(".")?;
+    Ok(done)
+}
+
+/// Leaves a chroot: who enters a mount namespace, also his own, has its root.
+fn enter_root_of_namespace() -> Result<(), Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let own = open("/proc/thread-self/ns/mnt", flags, Mode::empty())?;
+    nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWNS)
+}
+
+fn open_directory(path: &str) -> Result<OwnedFd, Errno> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// A descriptor of /proc that stays valid whatever the current root becomes.
@@ -114,8 +183,7 @@ impl Proc {
     /// # Errors
     /// When there is none.
     pub fn open() -> Result<Self, Failure> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        open("/proc", flags, Mode::empty()).map(Self).map_err(|e| system("open /proc", e))
+        open_directory("/proc").map(Self).map_err(|e| system("open /proc", e))
     }
 
     /// Opens a file of the calling thread, such as `mountinfo` or `ns/mnt`.

@@ -3,8 +3,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use fuser::{Config, Session, SessionACL};
 use mountinfo::{MountEntry, MountPath};
@@ -24,7 +25,7 @@ use crate::mounts::{Proc, errno_of, make_directory};
 use crate::pipe::Pipe;
 use crate::reporter::{Reporter, timestamp};
 use crate::sys::now_ns;
-use crate::take_over;
+use crate::take_over::{self, Taken};
 
 /// What a producer is told.
 #[derive(Debug, Clone)]
@@ -89,7 +90,7 @@ impl Producer {
             Session::from_fd(filesystem, device, self.acl(), Config::default())
                 .map_err(|e| format!("answer FUSE_INIT: {e}"))?
         };
-        self.go_on(session, &behaviour, signals, mounted_at_ns, reporter)
+        self.go_on(session, &behaviour, signals, mounted_at_ns, reporter, || {})
     }
 
     /// Serves a connection that was kept; returns the exit code.
@@ -97,9 +98,19 @@ impl Producer {
         let serve = || {
             let signals = block_signals()?;
             let behaviour = Arc::new(Behaviour::default());
-            let filesystem = self.filesystem(&behaviour);
+            let mut filesystem = self.filesystem(&behaviour);
+            let taken = take_over::resend(&device)?;
+            let taken = taken.map(|taken| {
+                let (told, first) = mpsc::channel();
+                filesystem.tell_first(told);
+                (taken, first)
+            });
             let session = take_over::successor(device, init, filesystem, self.acl())?;
-            self.go_on(session, &behaviour, signals, now_ns(), reporter)
+            self.go_on(session, &behaviour, signals, now_ns(), reporter, || {
+                if let Some((taken, first)) = taken {
+                    self.give_up(&taken, &first, reporter);
+                }
+            })
         };
         match serve() {
             Ok(_) => 0,
@@ -116,7 +127,7 @@ impl Producer {
 
     fn filesystem(&self, behaviour: &Arc<Behaviour>) -> MarkerFilesystem {
         let owner = (Uid::effective().as_raw(), Gid::effective().as_raw());
-        MarkerFilesystem::new(self.marker.render(), owner, Arc::clone(behaviour))
+        MarkerFilesystem::new(&self.marker, owner, Arc::clone(behaviour))
     }
 
     fn go_on(
@@ -126,6 +137,7 @@ impl Producer {
         signals: SignalFd,
         mounted_at_ns: u64,
         reporter: &Reporter,
+        once_it_serves: impl FnOnce(),
     ) -> Result<End, String> {
         reporter.log(format!(
             "[{}] Mounted {} (generation {})",
@@ -147,6 +159,7 @@ impl Producer {
                     "start the FUSE thread: {e}: raise the limit of processes (ulimit -u, pids.max)"
                 )
             })?;
+        once_it_serves();
         match wait(signals, behaviour, reporter)? {
             // Whoever still has a file open keeps the session alive; like every daemon this one
             // exits all the same, and the connection ends with it.
@@ -156,6 +169,25 @@ impl Producer {
                 Err(_) => Err("the FUSE thread panicked".into()),
             },
         }
+    }
+
+    /// Gives up requests that the dead daemon had taken, and says which.
+    fn give_up(&self, taken: &Taken, first: &mpsc::Receiver<u64>, reporter: &Reporter) {
+        /// How long a request to the daemon itself may take.
+        const ANSWER: Duration = Duration::from_secs(1);
+        let mountpoint = self.mountpoint.clone();
+        // So that there is a request; whoever waits for it is not to be this thread.
+        let asked = thread::Builder::new().spawn(move || std::fs::metadata(mountpoint).map(drop));
+        let Some(first) = asked.ok().and_then(|_| first.recv_timeout(ANSWER).ok()) else { return };
+        let lost = taken.give_up(first);
+        let numbers = lost.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        reporter.log(format!(
+            "[{}] {} requests of the dead daemon are lost and end with EIO: this kernel cannot send \
+             them again (FUSE_NOTIFY_RESEND, Linux 6.9){}{numbers}",
+            timestamp(),
+            lost.len(),
+            if lost.is_empty() { "" } else { ": " }
+        ));
     }
 
     fn write_plain_file(&self) -> Result<(), String> {

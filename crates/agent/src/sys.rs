@@ -153,14 +153,18 @@ pub(crate) unsafe fn adopt(number: RawFd) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// `struct mount_attr` of linux/mount.h.
+/// What mount_setattr(2) changes of a mount: `struct mount_attr` of linux/mount.h.
 #[repr(C)]
-#[derive(Default)]
-struct MountAttr {
-    attr_set: u64,
-    attr_clr: u64,
-    propagation: u64,
-    userns_fd: u64,
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct MountAttributes {
+    /// The flags to set, `MOUNT_ATTR_…`.
+    pub(crate) set: u64,
+    /// The flags to clear.
+    pub(crate) clear: u64,
+    /// The propagation to change to, one of `MS_…`; 0 leaves it.
+    pub(crate) propagation: u64,
+    /// The descriptor of a user namespace, for `MOUNT_ATTR_IDMAP` alone.
+    pub(crate) user_namespace: u64,
 }
 
 /// Makes the mount at `path`, and all below it, read-only or writable, leaving other flags as they are.
@@ -171,22 +175,64 @@ struct MountAttr {
 pub(crate) fn set_read_only(path: &CStr, read_only: bool) -> Result<(), Errno> {
     const MOUNT_ATTR_RDONLY: u64 = 1;
     let attributes = match read_only {
-        true => MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() },
-        false => MountAttr { attr_clr: MOUNT_ATTR_RDONLY, ..MountAttr::default() },
+        true => MountAttributes { set: MOUNT_ATTR_RDONLY, ..MountAttributes::default() },
+        false => MountAttributes { clear: MOUNT_ATTR_RDONLY, ..MountAttributes::default() },
     };
+    set_attributes(libc::AT_FDCWD, path, libc::AT_RECURSIVE, &attributes)
+}
+
+/// Changes the mount behind a descriptor alone.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.12; `EINVAL` when the mount is in another mount namespace; `EPERM` where another
+/// user namespace holds a flag.
+pub(crate) fn set_attributes_of(
+    mount: BorrowedFd<'_>,
+    attributes: &MountAttributes,
+) -> Result<(), Errno> {
+    set_attributes(mount.as_raw_fd(), c"", libc::AT_EMPTY_PATH, attributes)
+}
+
+fn set_attributes(
+    directory: RawFd,
+    path: &CStr,
+    flags: libc::c_int,
+    attributes: &MountAttributes,
+) -> Result<(), Errno> {
     // SAFETY: the path is a NUL-terminated string and the struct has the size that is passed; both
     // outlive the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
+            directory,
             path.as_ptr(),
-            libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<MountAttr>(),
+            flags,
+            &raw const *attributes,
+            size_of::<MountAttributes>(),
         )
     };
     Errno::result(result).map(drop)
+}
+
+/// Whether move_mount(2) knows a flag: the kernel refuses one that it does not know (EINVAL) before it looks
+/// at the descriptors (EBADF). Needs `CAP_SYS_ADMIN`.
+pub(crate) fn has_move_mount(flag: libc::c_uint) -> bool {
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x04;
+    const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | flag;
+    let (none, path) = (-1, c"");
+    // SAFETY: the paths are NUL-terminated, and nothing is moved from a descriptor that is none.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            none,
+            path.as_ptr(),
+            none,
+            path.as_ptr(),
+            flags,
+        )
+    };
+    Errno::result(result) == Err(Errno::EBADF)
 }
 
 /// Brings up the loopback device of the calling process's network namespace, which has it down when

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use fuser::{Config, Session, SessionACL};
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::fuse_fs::MarkerFilesystem;
@@ -39,26 +40,59 @@ pub(crate) fn first(
     Ok((session, request))
 }
 
-/// A session on a device whose daemon has died. Requests that it had taken are sent again.
+/// A session on a device whose daemon has died.
 pub(crate) fn successor(
     device: OwnedFd,
     init: &[u8],
     filesystem: MarkerFilesystem,
     acl: SessionACL,
 ) -> Result<Session<MarkerFilesystem>, String> {
-    let mut file = std::fs::File::from(device);
-    let (session, _) = handshake(&file, init, filesystem, acl)?;
-    file.write_all(&resend()).map_err(|e| format!("ask for a resend: {e}"))?;
-    Ok(session)
+    let file = std::fs::File::from(device);
+    handshake(&file, init, filesystem, acl).map(|(session, _)| session)
 }
 
-/// `FUSE_NOTIFY_RESEND` (linux/fuse.h, since Linux 6.9): an out header alone, its error the code.
-fn resend() -> [u8; 16] {
+/// Asks the kernel to send requests again that the dead daemon had taken; where it cannot, they are
+/// returned, to be given up.
+pub(crate) fn resend(device: &OwnedFd) -> Result<Option<Taken>, String> {
+    /// linux/fuse.h, since Linux 6.9: an out header alone, its error the code.
     const FUSE_NOTIFY_RESEND: i32 = 7;
-    let mut message = [0; 16];
-    message[..4].copy_from_slice(&16_u32.to_ne_bytes());
-    message[4..8].copy_from_slice(&FUSE_NOTIFY_RESEND.to_ne_bytes());
-    message
+    let device = std::fs::File::from(keep(device)?);
+    match (&device).write_all(&out_header(FUSE_NOTIFY_RESEND, 0)) {
+        Ok(()) => Ok(None),
+        Err(error) if errno_of(&error) == Errno::EINVAL => Ok(Some(Taken(device))),
+        Err(error) => Err(format!("ask for a resend: {error}")),
+    }
+}
+
+/// Requests that a dead daemon had taken and nobody will answer: whoever made them waits, and no signal
+/// ends that.
+#[derive(Debug)]
+pub(crate) struct Taken(std::fs::File);
+
+impl Taken {
+    /// Answers them with EIO; returns their numbers. They are older than `first`, the first request that
+    /// the successor has met: the kernel numbers requests as it hands them out.
+    pub(crate) fn give_up(&self, first: u64) -> Vec<u64> {
+        /// Numbers are even (`FUSE_REQ_ID_STEP`).
+        const STEP: u64 = 2;
+        /// How many are tried, about 50 ms.
+        const MOST: usize = 1 << 16;
+        let older = (1..).map_while(|back| first.checked_sub(back * STEP)).take(MOST);
+        let answer = |number: &u64| {
+            // The kernel knows no other request by this number (ENOENT).
+            (&self.0).write_all(&out_header(-libc::EIO, *number)).is_ok()
+        };
+        older.take_while(|number| *number > 0).filter(answer).collect()
+    }
+}
+
+/// `struct fuse_out_header` with nothing behind it.
+fn out_header(error: i32, unique: u64) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[..4].copy_from_slice(&16_u32.to_ne_bytes());
+    header[4..8].copy_from_slice(&error.to_ne_bytes());
+    header[8..].copy_from_slice(&unique.to_ne_bytes());
+    header
 }
 
 /// Lets the library answer `request`, then puts the device in the place of the socket; returns what
@@ -92,4 +126,54 @@ fn handshake(
 /// Another handle on a device, for a keeper.
 pub(crate) fn keep(device: &OwnedFd) -> Result<OwnedFd, String> {
     device.try_clone().map_err(|error| crate::failure::errno_text(errno_of(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::{fs, thread};
+
+    use propagation_model::marker::{MARKER_FILE, Marker};
+    use propagation_model::plan::FuseSpec;
+
+    use super::*;
+    use crate::fuse_mount::{Options, mount_fuse};
+
+    #[test]
+    fn requests_that_cannot_be_sent_again_end_with_an_error() {
+        let name = "take_over::tests::requests_that_cannot_be_sent_again_end_with_an_error";
+        if !crate::own_mounts::inside(name) {
+            return;
+        }
+        let mountpoint = Path::new("/tmp/mountpoint");
+        fs::create_dir(mountpoint).expect("a mountpoint");
+        let options = Options::of(&FuseSpec::default(), "test");
+        let Ok(device) = mount_fuse(mountpoint, &options) else {
+            assert!(fs::File::open("/dev/fuse").is_err(), "a device that opens can be mounted");
+            return;
+        };
+        let marker = Marker { started: "t".into(), generation: 1, nonce: "n".into() };
+        let filesystem = || MarkerFilesystem::new(&marker, (0, 0), Arc::default());
+        let kept = keep(&device).expect("a copy");
+        let (dead, init) = first(device, filesystem(), SessionACL::All).expect("a handshake");
+        let read = || fs::read(Path::new("/tmp/mountpoint").join(MARKER_FILE));
+        let waiting = thread::spawn(read);
+        // The daemon takes the request, and dies.
+        let mut request = vec![0; 64 << 20];
+        let taken = fs::File::from(keep(&kept).expect("a copy")).read(&mut request);
+        assert!(taken.expect("a request") > 40);
+        drop(dead);
+        let (told, numbers) = std::sync::mpsc::channel();
+        let taken = Taken(fs::File::from(keep(&kept).expect("a copy")));
+        let mut filesystem = filesystem();
+        filesystem.tell_first(told);
+        let session = successor(kept, &init, filesystem, SessionACL::All).expect("a handshake");
+        thread::spawn(move || session.run());
+        assert!(read().is_ok(), "the successor serves");
+        let lost = taken.give_up(numbers.recv().expect("the first number"));
+        assert_eq!(lost.len(), 1);
+        let error = waiting.join().expect("its thread").expect_err("its request is lost");
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    }
 }

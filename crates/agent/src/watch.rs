@@ -10,7 +10,8 @@ use crate::mounts::Proc;
 /// A descriptor that becomes ready when the mount table changes.
 #[derive(Debug)]
 pub(crate) enum MountWatch {
-    /// fanotify with mount events (Linux 6.14, needs `CAP_SYS_ADMIN` over the namespace).
+    /// fanotify with mount events (Linux 6.15, in user namespaces 6.16; needs `CAP_SYS_ADMIN` over the
+    /// mount namespace).
     Fanotify(OwnedFd),
     /// poll(2) on mountinfo, on every kernel.
     Mountinfo(OwnedFd),

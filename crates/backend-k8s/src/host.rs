@@ -180,7 +180,7 @@ fn gone(why: &str) -> Error {
 fn allowed(call: &HostCall) -> Duration {
     let own_ms = match call {
         HostCall::Node { call: Call::Observe { looks, deadline_ms, .. } } => {
-            let looks: u64 = looks.iter().map(|look| look.uids.len() as u64).sum();
+            let looks: u64 = looks.iter().map(|look| look.users.len() as u64).sum();
             deadline_ms.saturating_mul(looks.div_ceil(LOOKS_AT_ONCE))
         }
         HostCall::Node {

@@ -13,7 +13,7 @@ use propagation_core::host::{HostCall, ProgramId};
 use propagation_core::journal::HostChange;
 use propagation_core::marker::{MARKER_FILE, Marker};
 use propagation_core::observation::{Access, Outcome};
-use propagation_core::plan::{Looks, Role, WorkloadSpec};
+use propagation_core::plan::{Looks, Role, User, WorkloadSpec};
 use propagation_core::program::StartRefused;
 use propagation_core::protocol::{Bind, Call, ContainerSpec, Look, Place, Reply};
 use propagation_core::report::time::WaitedOn;
@@ -188,7 +188,8 @@ impl Shared {
             made_in: Place::Runtime,
             tools: false,
             fuse_path: paths.fuse,
-            uid: spec.uid,
+            directory: self.node.plan.directory_of(spec),
+            user: spec.user(),
             watches: self.node.plan.looks == Looks::All,
             program: true,
             replicas: spec.replicas,
@@ -375,7 +376,8 @@ impl Shared {
             mount_point: source.clone(),
             directory: source,
             file: MARKER_FILE.into(),
-            uids: vec![0],
+            belongs_to: None,
+            users: vec![User::default()],
         };
         let deadline_ms = self.node.plan.deadlines.probe_ms;
         let (looks, access) = (vec![look], Access::Read);

@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use propagation_core::client::{Reported, WorkloadClient};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Role, WorkloadSpec};
-use propagation_core::program::{LoadReport, StartRefused};
+use propagation_core::program::{Attach, Attached, LoadReport, StartRefused};
 use propagation_core::protocol::Call;
 use propagation_core::report::time::WaitedOn;
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
@@ -115,8 +115,8 @@ impl Workload for K8sWorkload {
         Ok(None)
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
-        self.client.rebind().await
+    async fn attach(&self, how: Attach) -> Result<Attached, Error> {
+        self.client.attach(how).await
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {

@@ -262,6 +262,7 @@ mod tests {
             operation: "make a user namespace".into(),
             reason: "No space left on device (ENOSPC)".into(),
             fix: Some("raise user.max_user_namespaces".into()),
+            refusal: None,
         };
         let frame = encode(&Message::CannotServe { failure }).expect("a frame");
         let error = greeted_with(&frame).await.expect_err("it cannot serve");

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use propagation_core::client::{WorkloadClient, finished};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Stale, WorkloadSpec};
-use propagation_core::program::{LoadReport, ProgramState, StartRefused};
+use propagation_core::program::{Attach, Attached, LoadReport, ProgramState, StartRefused};
 use propagation_core::protocol::{Call, Reply};
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
@@ -98,8 +98,8 @@ impl Workload for LocalWorkload {
         }
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
-        self.client.rebind().await
+    async fn attach(&self, how: Attach) -> Result<Attached, Error> {
+        self.client.attach(how).await
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {

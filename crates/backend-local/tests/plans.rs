@@ -7,8 +7,10 @@ use propagation_backend_local::LocalBackend;
 use propagation_core::plan::{
     BridgeState, Covering, NodeSpec, Propagation, Repair, StartOrder, Volume, WorkloadSpec,
 };
-use propagation_core::report::{Check, CheckId, Status};
-use propagation_core::{Error, ErrorKind, Phase, Plan, Report, RunContext, Runner, VerdictOutcome};
+use propagation_core::report::{Act, Check, CheckId, Deed, Status};
+use propagation_core::{
+    Error, ErrorKind, Phase, Plan, Report, RunContext, Runner, VerdictOutcome, scenario,
+};
 use tokio_util::sync::CancellationToken;
 
 async fn run(plan: Plan) -> Report {
@@ -178,6 +180,49 @@ async fn a_dropped_run_ends_its_node() {
         () = ready.cancelled() => {}
     }
     wait_until_gone(&run_id).await;
+}
+
+#[tokio::test]
+async fn readers_in_a_consumer_never_see_the_directory_under_a_re_bind() {
+    const OPENS: u64 = 10_000;
+    let text = "looks: asked\n\
+                workloads:\n\
+                - {name: producer, role: producer}\n\
+                - {name: app, role: consumer, propagation: None, readers: 16}\n\
+                steps:\n\
+                - {start: all, expect: {app: ok}}\n\
+                - {repeat: 200, steps: [{repair: rebind_consumer}]}\n\
+                - {observe: true, expect: {app.load: {failed_at_most: 0}}}\n";
+    let mut opens = 0;
+    while opens < OPENS {
+        let plan = scenario::parse("re-binds.yaml", text).expect("a scenario");
+        let report = run(plan).await;
+        let repair = |act: &&Act| matches!(act.deed, Deed::Repair { .. });
+        let mut re_binds = report.acts.iter().filter(repair);
+        if re_binds.clone().all(|act| act.proof == ["app: ".to_owned() + HOLE]) {
+            // A kernel without MOVE_MOUNT_BENEATH says so each time.
+            assert!(!kernel_is_at_least(6, 5));
+            return;
+        }
+        let proven = re_binds.all(|act| act.proof == ["app: ".to_owned() + NO_HOLE]);
+        assert!(proven, "{:#?}", report.acts);
+        assert_eq!(report.verdict.outcome().status(), Status::Passed, "{:?}", report.verdict);
+        let checks = report.phases.iter().flat_map(|phase| &phase.checks);
+        let load = checks.filter(|check| check.id == CheckId::Expect("app.load".into()));
+        let counted = load.map(|check| check.observed.clone()).collect::<String>();
+        // "ok; 0 of 12345 operations failed, ..."
+        let mut words = counted.split(' ').skip_while(|word| *word != "of");
+        opens += words.nth(1).and_then(|word| word.parse::<u64>().ok()).expect("a count");
+    }
+}
+
+const HOLE: &str = "for a moment the directory under the mount could be seen";
+const NO_HOLE: &str = "at no time could the directory under the mount be seen";
+
+fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
+    let mut numbers = release.split('.').map_while(|number| number.parse().ok());
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
 /// A phase with a bug.

@@ -17,7 +17,7 @@ use propagation_core::host::{
     ToHost,
 };
 use propagation_core::marker::Marker;
-use propagation_core::plan::{FuseSpec, Role};
+use propagation_core::plan::{FuseSpec, Role, User};
 use propagation_core::protocol::{
     Call, ContainerSpec, Failure, Place, Reply, encode, frame_length,
 };
@@ -222,7 +222,8 @@ fn spec() -> ContainerSpec {
         user_namespace: false,
         made_in: Place::Runtime,
         tools: false,
-        uid: 0,
+        directory: "/".into(),
+        user: User::default(),
         program: true,
         replicas: 1,
         marker: Marker { started: "now".into(), generation: 1, nonce: "n0nce".into() },

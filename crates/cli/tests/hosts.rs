@@ -24,6 +24,8 @@ fn main() {
         test("a_read_only_tmp_does_not_matter", read_only_tmp),
         test("a_full_disk_for_the_report_is_clear", full_disk),
         test("a_missing_kernel_call_is_named", missing_call),
+        test("in_a_chroot_root_gets_full_success", chroot),
+        test("in_a_chroot_doctor_names_the_covering_mount", doctor_in_chroot),
         test("nothing_is_written_where_others_can_write", places_of_others),
         test("without_a_home_there_is_no_log_and_nothing_in_tmp", homeless),
     ]);
@@ -51,6 +53,33 @@ macro_rules! needs_root {
             return skipped;
         }
     };
+}
+
+/// Makes a chroot in a directory that is no mount, with this machine's programs.
+const JAIL: &str = "J=$SCRATCH/jail; mkdir -p $J/usr $J/proc $J/sys $J/dev $J/tmp $J/etc; \
+    for name in bin sbin lib lib64; do ln -s usr/$name $J/$name; done; \
+    for name in usr proc sys dev; do mount --rbind /$name $J/$name; done; \
+    cp $PROPAGATION $J/propagation; exec chroot $J /propagation";
+
+fn chroot() -> TestResult {
+    needs_root!();
+    let result = run(&format!("{JAIL} run"));
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "Verdict: full_success")?;
+    PASSED
+}
+
+fn doctor_in_chroot() -> TestResult {
+    needs_root!();
+    for (change, found) in
+        [("shared", "which is shared"), ("private", "which is private")]
+    {
+        let result = run(&format!("mount --make-r{change} /; {JAIL} doctor"));
+        let text = stdout(&result);
+        expect_part(&text, "covering_mount")?;
+        expect_part(&text, found)?;
+    }
+    PASSED
 }
 
 fn ordinary_user() -> TestResult {

@@ -16,7 +16,7 @@ pub struct Capabilities {
     pub shape_node: bool,
     /// [`Node::rebind_host`] works.
     pub rebind_host: bool,
-    /// [`Workload::rebind`](crate::workload::Workload::rebind) works.
+    /// [`Workload::attach`](crate::workload::Workload::attach) works.
     pub rebind_consumer: bool,
     /// Accesses can be made as a second user, and programs can run as one.
     pub other_uids: bool,

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::marker::Marker;
 use crate::observation::{Observation, Outcome};
 use crate::plan::{Fault, Stale, WorkloadSpec};
-use crate::program::{LoadReport, ProgramState, StartRefused};
+use crate::program::{Attach, Attached, LoadReport, ProgramState, StartRefused};
 
 /// What is known of a workload from its own reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +152,7 @@ pub trait Workload: Send + Sync {
 
     /// Lets a successor take over the `/dev/fuse` descriptor that a keeper has held since the
     /// producer mounted; the mount goes on with the new marker, and requests that the dead daemon had
-    /// taken are sent again. Returns when the successor serves. For producers with a keeper whose
+    /// taken are sent again, or end with EIO where the kernel cannot do that (before Linux 6.9). Returns when the successor serves. For producers with a keeper whose
     /// daemon has ended.
     ///
     /// # Errors
@@ -165,13 +165,13 @@ pub trait Workload: Send + Sync {
     /// When the node cannot be reached.
     async fn load(&self) -> Result<Option<LoadReport>, Error>;
 
-    /// Replaces the stale mount in the workload's own mount namespace by the node's fresh one.
+    /// Gives the workload the node's mount, in its own mount namespace, while its program runs.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without the capability
-    /// `rebind_consumer`; [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the errno
-    /// when the kernel refuses.
-    async fn rebind(&self) -> Result<(), Error>;
+    /// `rebind_consumer`; [`ErrorKind::Environment`](crate::ErrorKind::Environment) with the
+    /// [refusal](Error::refusal) when the kernel refuses.
+    async fn attach(&self, how: Attach) -> Result<Attached, Error>;
 
     /// The lines its program has logged so far, as `kubectl logs` shows them.
     ///

@@ -7,6 +7,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::program::Refusal;
+
 /// What kind of thing went wrong; decides the exit status and, in bindings, the exception class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -81,6 +83,7 @@ pub struct Error {
     operation: String,
     reason: String,
     fix: Option<String>,
+    refusal: Option<Refusal>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -89,13 +92,20 @@ impl Error {
     /// the standard library puts behind an error of the system is left out of it: the words say it.
     pub fn new(kind: ErrorKind, operation: impl Into<String>, reason: impl Into<String>) -> Self {
         let reason = without_numbers(reason.into());
-        Self { kind, operation: operation.into(), reason, fix: None, source: None }
+        Self { kind, operation: operation.into(), reason, fix: None, refusal: None, source: None }
     }
 
     /// Adds what the user can do about it.
     #[must_use]
     pub fn with_fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
+        self
+    }
+
+    /// Adds why the kernel refused it.
+    #[must_use]
+    pub fn with_refusal(mut self, refusal: Refusal) -> Self {
+        self.refusal = Some(refusal);
         self
     }
 
@@ -129,6 +139,11 @@ impl Error {
     /// What to do about it, where that is known.
     pub fn fix(&self) -> Option<&str> {
         self.fix.as_deref()
+    }
+
+    /// Why the kernel refused it, where that is what happened.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal
     }
 }
 

@@ -86,7 +86,8 @@ pub struct HostFacts {
     pub lsm: Vec<String>,
     /// `v1`, `v2`, `hybrid` or `none`.
     pub cgroup: String,
-    /// Whether mounts can be watched through fanotify (`FAN_REPORT_MNT`, Linux 6.14).
+    /// Whether mounts can be watched through fanotify (`FAN_REPORT_MNT`, Linux 6.15; in user
+    /// namespaces 6.16).
     pub fanotify_mount_events: bool,
     /// Soft and hard limit of open descriptors of the agent.
     pub open_files: (u64, u64),

@@ -11,6 +11,12 @@ pub const MARKER_FILE: &str = "producer-marker.txt";
 /// The name of the plain (not FUSE) file that a producer writes into the bridge itself.
 pub const PLAIN_FILE: &str = "producer-plain.txt";
 
+/// The root of the filesystem.
+const ROOT: &str = "/";
+
+/// What the line begins with that names the directory.
+const DIRECTORY: &str = "directory=";
+
 /// What a marker file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Marker {
@@ -23,12 +29,20 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// The content of the marker file.
+    /// The content of the marker file in the root of the filesystem.
     pub fn render(&self) -> String {
-        format!(
-            "producer-started-{}\ngeneration={}\nnonce={}\n",
-            self.started, self.generation, self.nonce
-        )
+        self.render_in(ROOT)
+    }
+
+    /// The content of the marker file in a directory of the filesystem: outside the root it names the
+    /// directory, so that one is not taken for another.
+    pub fn render_in(&self, directory: &str) -> String {
+        let Self { started, generation, nonce } = self;
+        let line = match directory {
+            ROOT => String::new(),
+            directory => format!("{DIRECTORY}{directory}\n"),
+        };
+        format!("producer-started-{started}\ngeneration={generation}\nnonce={nonce}\n{line}")
     }
 
     /// Reads a marker back; `None` when the content is not a whole marker.
@@ -46,6 +60,20 @@ impl Marker {
         let generation = lines.next()?.strip_prefix("generation=")?.parse().ok()?;
         let nonce = lines.next()?.strip_prefix("nonce=")?.to_owned();
         (!nonce.is_empty() && !started.is_empty()).then_some(Self { started, generation, nonce })
+    }
+
+    /// The directory of the filesystem that the content of a whole marker belongs to.
+    ///
+    /// ```
+    /// use propagation_model::marker::Marker;
+    ///
+    /// let marker = Marker { started: "2026-02-28T10:00:00Z".into(), generation: 2, nonce: "ab12".into() };
+    /// assert_eq!(Marker::directory_of(marker.render().as_bytes()), "/");
+    /// assert_eq!(Marker::directory_of(marker.render_in("/sub").as_bytes()), "/sub");
+    /// ```
+    pub fn directory_of(content: &[u8]) -> &str {
+        let mut lines = std::str::from_utf8(content).unwrap_or_default().lines();
+        lines.find_map(|line| line.strip_prefix(DIRECTORY)).unwrap_or(ROOT)
     }
 
     /// Why it is none of those that count as fresh; none when it is one of them, or nothing is expected.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::errno::Errno;
+
 /// Where programs are looked for on a node: the variable `PATH` of those that a scenario runs.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -17,7 +19,44 @@ pub struct StartRefused {
     pub errno: Option<String>,
 }
 
-/// Why a runtime refuses to create or start a container.
+/// How a running workload gets the node's mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attach {
+    /// A copy of the node's mount takes the place of the stale one.
+    Rebind,
+    /// Its private volume becomes a slave of the node's mount, and gets what is mounted there: later
+    /// mounts propagate to it.
+    Reconnect,
+}
+
+/// How a running workload got the node's mount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Whether whoever looked meanwhile could see the directory under the mount.
+    pub hole: bool,
+}
+
+impl fmt::Display for Attached {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self.hole {
+            true => "for a moment the directory under the mount could be seen",
+            false => "at no time could the directory under the mount be seen",
+        })
+    }
+}
+
+/// A refusal by its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Refusal {
+    /// Why.
+    pub kind: RefusalKind,
+    /// The errno under it, where the kernel gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Errno>,
+}
+
+/// Why a runtime refuses to create or start a container, or the kernel to change a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -34,6 +73,14 @@ pub enum RefusalKind {
     Hangs,
     /// The source does not exist and cannot be made (EROFS).
     ReadOnly,
+    /// The kernel is too old for it.
+    Kernel,
+    /// The mounts are of different filesystems.
+    OtherFilesystem,
+    /// The mount is not private: it is connected already.
+    NotPrivate,
+    /// The node's mount shows less of the filesystem than the other one.
+    Narrower,
     /// The machine ran out of something, which says nothing about the experiment.
     NoRoom,
     /// Anything else; the text says what.
@@ -46,16 +93,22 @@ impl StartRefused {
         if self.text.contains("not a shared") {
             return RefusalKind::NotShared;
         }
-        match self.errno.as_deref().or_else(|| errno_said(&self.text)) {
-            Some("ENOTCONN" | "ECONNABORTED") => RefusalKind::DeadSource,
-            Some("EACCES") => RefusalKind::Denied,
-            Some("EPERM") => RefusalKind::NotPermitted,
-            Some("hang") => RefusalKind::Hangs,
-            Some("EROFS") => RefusalKind::ReadOnly,
-            Some("ENOSPC" | "EMFILE" | "ENFILE" | "ENOMEM" | "EAGAIN" | "ETOOMANYREFS") => {
-                RefusalKind::NoRoom
-            }
-            _ => RefusalKind::Other,
+        let errno = self.errno.as_deref().or_else(|| errno_said(&self.text));
+        errno.map_or(RefusalKind::Other, RefusalKind::of_errno)
+    }
+}
+
+impl RefusalKind {
+    /// What the name of an errno means where it has the same meaning whatever was attempted.
+    pub fn of_errno(name: &str) -> Self {
+        match name {
+            "ENOTCONN" | "ECONNABORTED" => Self::DeadSource,
+            "EACCES" => Self::Denied,
+            "EPERM" => Self::NotPermitted,
+            "hang" => Self::Hangs,
+            "EROFS" => Self::ReadOnly,
+            "ENOSPC" | "EMFILE" | "ENFILE" | "ENOMEM" | "EAGAIN" | "ETOOMANYREFS" => Self::NoRoom,
+            _ => Self::Other,
         }
     }
 }

@@ -24,11 +24,13 @@ use propagation_model::facts::HostFacts;
 use propagation_model::journal::HostChange;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
-use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale};
-use propagation_model::program::{Executed, LoadReport, ProgramState, StartRefused};
+use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale, User};
+use propagation_model::program::{
+    Attach, Attached, Executed, LoadReport, ProgramState, Refusal, StartRefused,
+};
 
 /// Version of the messages; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
@@ -86,8 +88,10 @@ pub struct ContainerSpec {
     pub made_in: Place,
     /// Whether host programs are in it.
     pub tools: bool,
-    /// As which user its program runs.
-    pub uid: u32,
+    /// The directory of the producer's filesystem that it has at its FUSE path.
+    pub directory: String,
+    /// As whom its program runs.
+    pub user: User,
     /// Whether a consumer's program looks by itself, whenever something happens.
     pub watches: bool,
     /// Whether its program runs (the first replica) or it is a mount view only.
@@ -133,8 +137,10 @@ pub struct Look {
     pub file: String,
     /// Where the mount that is looked for has its mount point: the directory, or the file itself.
     pub mount_point: String,
-    /// As which users.
-    pub uids: Vec<u32>,
+    /// The directory of the producer's filesystem whose marker is to be found; any where it is none.
+    pub belongs_to: Option<String>,
+    /// As whom.
+    pub users: Vec<User>,
 }
 
 /// What one look gave.
@@ -253,12 +259,12 @@ pub enum Call {
         /// Whose.
         container: u32,
     },
-    /// Bind the fresh mount over the stale one inside a container.
-    RebindContainer {
+    /// Give a running container the node's mount.
+    Attach {
         /// Which.
         container: u32,
-        /// How long it may take.
-        deadline_ms: u64,
+        /// In which way.
+        how: Attach,
     },
 }
 
@@ -320,6 +326,11 @@ pub enum Reply {
         /// None when it has no readers and writers.
         load: Option<LoadReport>,
     },
+    /// For [`Call::Attach`].
+    Attached {
+        /// How it went, for all replicas.
+        attached: Attached,
+    },
     /// For [`Call::Inject`].
     Injected {
         /// What proves it.
@@ -339,14 +350,20 @@ pub struct Failure {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// Why the kernel refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }
 
 impl From<Failure> for propagation_model::Error {
     fn from(failure: Failure) -> Self {
         let kind = ErrorKind::from_name(&failure.kind).unwrap_or(ErrorKind::Internal);
-        let error = Self::new(kind, failure.operation, failure.reason);
-        match failure.fix {
-            Some(fix) => error.with_fix(fix),
+        let mut error = Self::new(kind, failure.operation, failure.reason);
+        if let Some(fix) = failure.fix {
+            error = error.with_fix(fix);
+        }
+        match failure.refusal {
+            Some(refusal) => error.with_refusal(refusal),
             None => error,
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use propagation_core::node::Target;
 use propagation_core::plan::{Fault, Plan, WorkloadSpec};
+use propagation_core::program::Attach;
 use propagation_core::report::{Check, CheckId, Finding, Status};
 use propagation_core::workload::{Restart, RestartScope, Until};
 use propagation_core::{Capabilities, Error, ErrorKind, scenario};
@@ -45,7 +46,7 @@ pub(crate) enum WorkloadCall {
     Inject(Fault),
     Restart(Restart),
     HandOver,
-    Rebind,
+    Attach(Attach),
     Log,
     Stop,
 }
@@ -324,7 +325,12 @@ impl Calls {
 
     /// Replaces the stale mount in a workload's mount namespace by the fresh one.
     fn rebind(&self, py: Python<'_>, name: String) -> PyResult<Job> {
-        self.on(py, name, WorkloadCall::Rebind)
+        self.on(py, name, WorkloadCall::Attach(Attach::Rebind))
+    }
+
+    /// Makes a workload's private volume a slave of the node's mount.
+    fn reconnect(&self, py: Python<'_>, name: String) -> PyResult<Job> {
+        self.on(py, name, WorkloadCall::Attach(Attach::Reconnect))
     }
 
     /// What a workload's program has logged.

@@ -324,7 +324,7 @@ impl Server<'_, '_> {
                 Action::Restart { marker, restart }
             }
             WorkloadCall::HandOver => Action::HandOver(self.context.next_generation_of(spec)?),
-            WorkloadCall::Rebind => Action::Rebind,
+            WorkloadCall::Attach(how) => Action::Attach(how),
             WorkloadCall::Log => Action::Log,
             WorkloadCall::Stop => Action::Stop,
         })
@@ -339,7 +339,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
             Deed::Restart { recreate: restart.scope == RestartScope::Pod }
         }
         WorkloadCall::HandOver => Deed::Repair { repair: Repair::HandOver },
-        WorkloadCall::Rebind => Deed::Repair { repair: Repair::RebindConsumer },
+        WorkloadCall::Attach(how) => Deed::Repair { repair: (*how).into() },
         WorkloadCall::Stop => Deed::Stop,
         WorkloadCall::Status | WorkloadCall::Wait { .. } | WorkloadCall::Log => return None,
     })
@@ -349,6 +349,7 @@ fn deed_of(call: &WorkloadCall) -> Option<Deed> {
 fn outcome_of(done: &Result<Done, Error>) -> (Vec<String>, Option<String>) {
     match done {
         Ok(Done::Evidence(proof)) => (vec![proof.clone()], None),
+        Ok(Done::Attached(attached)) => (vec![attached.to_string()], None),
         Ok(Done::Refused(refusal)) => (Vec::new(), Some(refusal.text.clone())),
         Ok(Done::Nothing | Done::Status(_) | Done::Lines(_)) => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),

@@ -109,6 +109,8 @@ pub(crate) struct Fix {
     kind: &'static str,
     /// The command or the fragment of a manifest, ready to be copied; empty for `none`.
     text: String,
+    /// The workload in whose container the command is run; none for the node.
+    inside: Option<String>,
 }
 
 #[pymethods]
@@ -166,7 +168,7 @@ impl From<&CauseData> for Cause {
             until_step: cause.until_step.clone(),
             actors: cause.actors.iter().map(ToString::to_string).collect(),
             evidence: cause.evidence.clone(),
-            fix: Fix { words, kind, text },
+            fix: Fix { words, kind, text, inside: cause.fix.inside.clone() },
             verify: cause.verify.clone(),
             source: cause.source.clone(),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use propagation_core::marker::Marker;
 use propagation_core::observation::Observation as Seen;
 use propagation_core::plan::Fault;
-use propagation_core::program::StartRefused;
+use propagation_core::program::{Attach, Attached, StartRefused};
 use propagation_core::workload::{Restart, Until, WorkloadStatus as Status};
 use propagation_core::{Error, ErrorKind, Workload};
 use pyo3::IntoPyObjectExt;
@@ -66,7 +66,7 @@ pub(crate) enum Action {
     },
     /// With the marker that the successor is to serve.
     HandOver(Marker),
-    Rebind,
+    Attach(Attach),
     Log,
     Stop,
 }
@@ -76,6 +76,7 @@ pub(crate) enum Done {
     Nothing,
     Status(Box<Status>),
     Evidence(String),
+    Attached(Attached),
     Refused(StartRefused),
     Lines(Vec<String>),
 }
@@ -104,10 +105,7 @@ impl Action {
                 workload.hand_over(&marker).await?;
                 Done::Nothing
             }
-            Self::Rebind => {
-                workload.rebind().await?;
-                Done::Nothing
-            }
+            Self::Attach(how) => Done::Attached(workload.attach(how).await?),
             Self::Log => Done::Lines(workload.log().await?),
             Self::Stop => {
                 workload.stop().await?;
@@ -121,7 +119,7 @@ impl Done {
     /// The Python object for it; a refusal is an exception.
     pub(crate) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         match self {
-            Self::Nothing => Ok(py.None().into_bound(py)),
+            Self::Nothing | Self::Attached(_) => Ok(py.None().into_bound(py)),
             Self::Status(status) => status_object(py, *status),
             Self::Evidence(text) => text.into_bound_py_any(py),
             Self::Lines(lines) => lines.into_bound_py_any(py),

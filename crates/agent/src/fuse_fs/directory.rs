@@ -8,7 +8,7 @@ use fuser::{
     Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
     ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
 };
-use propagation_model::marker::MARKER_FILE;
+use propagation_model::marker::{MARKER_FILE, Marker};
 
 /// How long the kernel may keep names and attributes: not at all, or a stat(2) of a dead mount would
 /// succeed for a while. Content is never kept either (direct I/O).
@@ -22,20 +22,27 @@ const MAX_FILES: usize = 1024;
 
 #[derive(Debug)]
 struct File {
+    /// The directory that it is in.
+    parent: INodeNo,
     name: String,
     content: Vec<u8>,
     modified: SystemTime,
     writable: bool,
 }
 
-/// The directory in the root that has the marker too, for volumes with a subPath.
+impl File {
+    fn is(&self, parent: INodeNo, name: &OsStr) -> bool {
+        self.parent == parent && name == self.name.as_str()
+    }
+}
+
+/// The directory in the root that has a marker of its own, for volumes with a subPath.
 pub(crate) const SUBDIRECTORY: &str = "sub";
 
-/// The inode number of that directory, and of the marker in it.
+/// The inode number of that directory.
 const SUBDIRECTORY_INODE: INodeNo = INodeNo(1 << 32);
-const SUBMARKER_INODE: INodeNo = INodeNo((1 << 32) + 1);
 
-/// One directory of files in memory, and one in it with the marker. The inode number of the file at
+/// One directory of files in memory, and one in it with a marker. The inode number of the file at
 /// index `i` is `i + 2`, so that a successor that serves the same files knows the numbers the kernel
 /// holds.
 #[derive(Debug)]
@@ -47,16 +54,18 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// A directory with a marker of the given content and an empty writable file, owned by `owner` (user
-    /// and group).
-    pub(super) fn new(marker: String, owner: (u32, u32)) -> Self {
+    /// A directory with a marker and an empty writable file, owned by `owner` (user and group).
+    pub(super) fn new(marker: &Marker, owner: (u32, u32)) -> Self {
         let now = SystemTime::now();
-        let file = |name: &str, content: Vec<u8>, writable| {
-            Some(File { name: name.into(), content, modified: now, writable })
+        let file = |parent, name: &str, content: String, writable| {
+            let content = content.into_bytes();
+            Some(File { parent, name: name.into(), content, modified: now, writable })
         };
+        let below = marker.render_in(&format!("/{SUBDIRECTORY}"));
         let files = vec![
-            file(MARKER_FILE, marker.into_bytes(), false),
-            file("scratch.txt", Vec::new(), true),
+            file(INodeNo::ROOT, MARKER_FILE, marker.render(), false),
+            file(INodeNo::ROOT, "scratch.txt", String::new(), true),
+            file(SUBDIRECTORY_INODE, MARKER_FILE, below, false),
         ];
         Self { files: Mutex::new(files), owner, started: now }
     }
@@ -73,16 +82,12 @@ impl Directory {
 
     /// The attributes of what has a name in a directory.
     fn find(&self, parent: INodeNo, name: &OsStr) -> Option<FileAttr> {
-        let files = self.files();
-        if parent == SUBDIRECTORY_INODE {
-            let marker = files.first()?.as_ref()?;
-            return (name == MARKER_FILE).then(|| self.file(SUBMARKER_INODE, marker));
-        }
-        if name == SUBDIRECTORY {
+        if parent == INodeNo::ROOT && name == SUBDIRECTORY {
             return Some(self.attributes_of_directory(SUBDIRECTORY_INODE));
         }
+        let files = self.files();
         let mut there = files.iter().enumerate().filter_map(|(i, file)| Some((i, file.as_ref()?)));
-        let (index, file) = there.find(|(_, file)| name == file.name.as_str())?;
+        let (index, file) = there.find(|(_, file)| file.is(parent, name))?;
         Some(self.file(inode_of(index), file))
     }
 
@@ -179,7 +184,8 @@ impl Directory {
             return reply.error(Errno::ENOSPC);
         }
         let modified = SystemTime::now();
-        let file = File { name: name.into(), content: Vec::new(), modified, writable: true };
+        let file =
+            File { parent, name: name.into(), content: Vec::new(), modified, writable: true };
         let attributes = self.file(inode_of(free), &file);
         if free == files.len() {
             files.push(Some(file));
@@ -191,8 +197,8 @@ impl Directory {
 
     pub(super) fn unlink(&self, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let mut files = self.files();
-        let named = |file: &Option<File>| file.as_ref().is_some_and(|f| name == f.name.as_str());
-        match files.iter().position(named).filter(|_| parent == INodeNo::ROOT) {
+        let named = |file: &Option<File>| file.as_ref().is_some_and(|file| file.is(parent, name));
+        match files.iter().position(named) {
             Some(index) if files[index].as_ref().is_some_and(|file| file.writable) => {
                 files[index] = None;
                 reply.ok();
@@ -241,17 +247,17 @@ impl Directory {
     pub(super) fn readdir(&self, ino: INodeNo, offset: u64, mut reply: ReplyDirectory) {
         let dots = [".", ".."].map(|name| (ino, FileType::Directory, name.to_owned()));
         let mut entries = Vec::from(dots);
-        if ino == SUBDIRECTORY_INODE {
-            entries.push((SUBMARKER_INODE, FileType::RegularFile, MARKER_FILE.to_owned()));
-        } else if ino == INodeNo::ROOT {
-            let files = self.files();
-            let there = files.iter().enumerate().filter_map(|(i, file)| Some((i, file.as_ref()?)));
-            entries.extend(
-                there.map(|(i, file)| (inode_of(i), FileType::RegularFile, file.name.clone())),
-            );
-            entries.push((SUBDIRECTORY_INODE, FileType::Directory, SUBDIRECTORY.to_owned()));
-        } else {
+        if ino != INodeNo::ROOT && ino != SUBDIRECTORY_INODE {
             return reply.error(Errno::ENOTDIR);
+        }
+        let files = self.files();
+        let there = files.iter().enumerate().filter_map(|(i, file)| Some((i, file.as_ref()?)));
+        let there = there.filter(|(_, file)| file.parent == ino);
+        entries
+            .extend(there.map(|(i, file)| (inode_of(i), FileType::RegularFile, file.name.clone())));
+        drop(files);
+        if ino == INodeNo::ROOT {
+            entries.push((SUBDIRECTORY_INODE, FileType::Directory, SUBDIRECTORY.to_owned()));
         }
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         for (position, (inode, kind, name)) in entries.into_iter().enumerate().skip(skip) {
@@ -277,11 +283,8 @@ fn inode_of(index: usize) -> INodeNo {
     INodeNo(index as u64 + 2)
 }
 
-/// Where the content of a file is; the marker in the subdirectory is the one in the root.
+/// Where the content of a file is.
 fn index_of(inode: INodeNo) -> Option<usize> {
-    if inode == SUBMARKER_INODE {
-        return Some(0);
-    }
     usize::try_from(inode.0.checked_sub(2)?).ok()
 }
 

@@ -5,9 +5,11 @@ mod behaviour;
 mod directory;
 
 use std::ffi::OsStr;
-use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use propagation_model::marker::Marker;
 use propagation_model::plan::Operation;
 
 pub(crate) use behaviour::Behaviour;
@@ -26,45 +28,57 @@ pub(crate) struct MarkerFilesystem {
     /// Shared with answers that are given later.
     directory: Arc<Directory>,
     behaviour: Arc<Behaviour>,
+    /// Is told the number of the first request, once.
+    first: Mutex<Option<Sender<u64>>>,
 }
 
 impl MarkerFilesystem {
-    /// A filesystem with a marker of the given content and an empty writable file, owned by
-    /// `owner` (user and group).
-    pub(crate) fn new(marker: String, owner: (u32, u32), behaviour: Arc<Behaviour>) -> Self {
+    /// A filesystem with a marker and an empty writable file, owned by `owner` (user and group).
+    pub(crate) fn new(marker: &Marker, owner: (u32, u32), behaviour: Arc<Behaviour>) -> Self {
         let directory = Directory::new(marker, owner);
-        Self { directory: Arc::new(directory), behaviour }
+        Self { directory: Arc::new(directory), behaviour, first: Mutex::new(None) }
+    }
+
+    /// Tells the number of the first request that arrives.
+    pub(crate) fn tell_first(&mut self, first: Sender<u64>) {
+        self.first = Mutex::new(Some(first));
     }
 
     /// Answers a request by `work` on the directory, as faults have told it to.
     fn answer<R: Reply>(
         &self,
+        request: &Request,
         operation: Operation,
         reply: R,
         work: impl FnOnce(&Directory, R) + Send + 'static,
     ) {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(first) = first {
+            // Who asked may have given up.
+            let _ = first.send(request.unique().into());
+        }
         let directory = Arc::clone(&self.directory);
         self.behaviour.answer(operation, reply, move |reply| work(&directory, reply));
     }
 }
 
 impl Filesystem for MarkerFilesystem {
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.to_owned();
-        self.answer(Operation::Lookup, reply, move |directory, reply| {
+        self.answer(req, Operation::Lookup, reply, move |directory, reply| {
             directory.lookup(parent, &name, reply)
         });
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.answer(Operation::Getattr, reply, move |directory, reply| {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.answer(req, Operation::Getattr, reply, move |directory, reply| {
             directory.getattr(ino, reply)
         });
     }
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _mode: Option<u32>,
         _uid: Option<u32>,
@@ -80,18 +94,18 @@ impl Filesystem for MarkerFilesystem {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.answer(Operation::Setattr, reply, move |directory, reply| {
+        self.answer(req, Operation::Setattr, reply, move |directory, reply| {
             directory.setattr(ino, size, reply)
         });
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.answer(Operation::Open, reply, move |directory, reply| directory.open(ino, reply));
+    fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.answer(req, Operation::Open, reply, move |directory, reply| directory.open(ino, reply));
     }
 
     fn create(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         _mode: u32,
@@ -100,21 +114,21 @@ impl Filesystem for MarkerFilesystem {
         reply: ReplyCreate,
     ) {
         let name = name.to_owned();
-        self.answer(Operation::Create, reply, move |directory, reply| {
+        self.answer(req, Operation::Create, reply, move |directory, reply| {
             directory.create(parent, &name, reply)
         });
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.to_owned();
-        self.answer(Operation::Unlink, reply, move |directory, reply| {
+        self.answer(req, Operation::Unlink, reply, move |directory, reply| {
             directory.unlink(parent, &name, reply)
         });
     }
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -123,14 +137,14 @@ impl Filesystem for MarkerFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.answer(Operation::Read, reply, move |directory, reply| {
+        self.answer(req, Operation::Read, reply, move |directory, reply| {
             directory.read(ino, offset, size, reply)
         });
     }
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -141,7 +155,7 @@ impl Filesystem for MarkerFilesystem {
         reply: ReplyWrite,
     ) {
         let data = data.to_vec();
-        self.answer(Operation::Write, reply, move |directory, reply| {
+        self.answer(req, Operation::Write, reply, move |directory, reply| {
             directory.write(ino, offset, &data, reply)
         });
     }
@@ -159,30 +173,30 @@ impl Filesystem for MarkerFilesystem {
 
     fn fsync(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer(Operation::Fsync, reply, move |directory, reply| directory.fsync(reply));
+        self.answer(req, Operation::Fsync, reply, move |directory, reply| directory.fsync(reply));
     }
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.answer(Operation::Readdir, reply, move |directory, reply| {
+        self.answer(req, Operation::Readdir, reply, move |directory, reply| {
             directory.readdir(ino, offset, reply)
         });
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.answer(Operation::Statfs, reply, move |directory, reply| directory.statfs(reply));
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.answer(req, Operation::Statfs, reply, move |directory, reply| directory.statfs(reply));
     }
 
     /// Never ready: whoever polls a descriptor sleeps until the connection ends. That is how a

@@ -11,6 +11,7 @@ use propagation_model::ErrorKind;
 use propagation_model::facts::{HostFacts, RUNTIMES};
 use propagation_model::journal::HostChange;
 use propagation_model::plan::Role;
+use propagation_model::program::{Attach, Attached};
 use propagation_protocol::host::{HostCall, HostReply};
 use propagation_protocol::{Call, ContainerSpec, Failure, Place, Reply};
 
@@ -64,9 +65,8 @@ impl Server {
                 Self::execute(place, command, *deadline_ms)?
             }
             Call::Usage => facts::usage(&self.proc),
-            Call::RebindContainer { container, .. } => {
-                self.rebind_container(*container)?;
-                Reply::Done
+            Call::Attach { container, how } => {
+                Reply::Attached { attached: self.attach(*container, *how)? }
             }
             other => return refuse(other),
         };
@@ -165,24 +165,25 @@ impl Server {
         self.check_mounts()
     }
 
-    /// Puts a copy of the node's fresh mount where a container's stale one is, in all replicas.
-    fn rebind_container(&self, id: u32) -> Result<(), Failure> {
+    /// Gives a container the node's mount, in all replicas.
+    fn attach(&self, id: u32, how: Attach) -> Result<Attached, Failure> {
         let (_, spec) = self.programs.running(id, 0).ok_or_else(|| {
-            let words = format!("re-bind in container {id}");
+            let words = format!("attach container {id}");
             failure(ErrorKind::InvalidInput, words, "there is no such container", None)
         })?;
         let path = self.bridge.fuse_path();
-        bridge::check_fresh(&self.proc, &path)?;
         let here = self.proc.of_thread("ns/mnt").map_err(|e| system("open the namespace", e))?;
+        let mut attached = Attached::default();
         for replica in 0..spec.replicas {
             let container = self.programs.namespace(id, replica)?;
-            bridge::rebind_in(&self.proc, &path, spec, |side| {
+            let one = bridge::attach(&self.proc, &path, spec, how, |side| {
                 let namespace = if side == Side::Node { &here } else { container };
                 setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
                     .map_err(|errno| system("enter a mount namespace", errno))
             })?;
+            attached.hole |= one.hole;
         }
-        Ok(())
+        Ok(attached)
     }
 
     fn undo(&self, change: &HostChange) -> Result<(), Failure> {

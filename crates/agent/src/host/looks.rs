@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use nix::sched::{CloneFlags, setns};
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, Outcome};
+use propagation_model::plan::User;
 use propagation_protocol::{Failure, Look, Place, Reply, Seen};
 
 use super::programs::Programs;
@@ -20,8 +21,8 @@ const MOST_CHILDREN: usize = 32;
 /// Looks that are being taken.
 pub(super) struct Looks {
     looks: Vec<Look>,
-    /// Which look, as which user.
-    items: Vec<(usize, u32)>,
+    /// Which look, as which of its users.
+    items: Vec<(usize, User)>,
     expect: Vec<Marker>,
     access: Access,
     deadline_ms: u64,
@@ -43,10 +44,10 @@ impl Looks {
                 programs.namespace(id, replica)?;
             }
         }
-        let items: Vec<(usize, u32)> = looks
+        let items: Vec<(usize, User)> = looks
             .iter()
             .enumerate()
-            .flat_map(|(index, look)| look.uids.iter().map(move |uid| (index, *uid)))
+            .flat_map(|(index, look)| look.users.iter().map(move |user| (index, user.clone())))
             .collect();
         let seen = vec![None; items.len()];
         Ok(Self { looks, items, expect, access, deadline_ms, seen, next: 0, active: Vec::new() })
@@ -108,8 +109,8 @@ impl Looks {
 
     /// In a child: enters the place and looks.
     fn look_at(&self, proc: &Proc, programs: &Programs, item: usize) -> Seen {
-        let (which, uid) = self.items[item];
-        let what = &self.looks[which];
+        let (which, user) = &self.items[item];
+        let what = &self.looks[*which];
         if let Place::Container(id, replica) = what.place {
             let entered = programs.namespace(id, replica).map_err(|f| f.reason).and_then(|ns| {
                 setns(ns.as_fd(), CloneFlags::CLONE_NEWNS)
@@ -119,9 +120,7 @@ impl Looks {
                 return self.skipped(item, &reason);
             }
         }
-        let spot =
-            Spot { directory: &what.directory, file: &what.file, mount_point: &what.mount_point };
-        look(proc, spot, self.access, uid, &self.expect)
+        look(proc, Spot::of(what), self.access, Some(user), &self.expect)
     }
 
     fn skipped(&self, item: usize, reason: &str) -> Seen {
@@ -133,7 +132,7 @@ impl Looks {
             Outcome::Hang { after_ms } => after_ms.saturating_mul(1_000_000),
             _ => 0,
         };
-        let uid = self.items[item].1;
+        let uid = self.items[item].1.uid;
         Seen { uid, at_ns: now_ns(), took_ns, outcome, generation: None, mount: None }
     }
 }

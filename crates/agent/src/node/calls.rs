@@ -12,7 +12,7 @@ use nix::sys::prctl;
 use nix::unistd::Pid;
 use propagation_model::ErrorKind;
 use propagation_model::journal::HostChange;
-use propagation_model::program::{Executed, ProgramState};
+use propagation_model::program::{Attach, Attached, Executed, ProgramState};
 use propagation_protocol::{Call, Failure, Place, Reply};
 
 use super::capabilities::drop_all_but;
@@ -48,8 +48,8 @@ impl Server {
             Call::Execute { place, command, deadline_ms } => {
                 self.execute(place, command, *deadline_ms)
             }
-            Call::RebindContainer { container, .. } => {
-                self.rebind_container(*container).map(|()| Reply::Done)
+            Call::Attach { container, how } => {
+                self.attach(*container, *how).map(|attached| Reply::Attached { attached })
             }
             other => Err(failure(
                 ErrorKind::Internal,
@@ -187,23 +187,24 @@ impl Server {
         Ok(())
     }
 
-    /// Puts a copy of the node's fresh mount where a container's stale one is, in all replicas.
-    fn rebind_container(&self, id: u32) -> Result<(), Failure> {
+    /// Gives a container the node's mount, in all replicas.
+    fn attach(&self, id: u32, how: Attach) -> Result<Attached, Failure> {
         let Some(spec) = self.containers.get(&id).map(super::programs::Container::spec) else {
-            let words = format!("re-bind in container {id}");
+            let words = format!("attach container {id}");
             let reason = "there is no such container";
             return Err(failure(ErrorKind::InvalidInput, words, reason, None));
         };
         let path = self.fuse_path();
-        bridge::check_fresh(&self.proc, &path)?;
+        let mut attached = Attached::default();
         for replica in 0..spec.replicas {
             let container = self.view_of(&Place::Container(id, replica))?;
-            bridge::rebind_in(&self.proc, &path, spec, |side| {
+            let one = bridge::attach(&self.proc, &path, spec, how, |side| {
                 let view = if side == Side::Node { &self.view } else { container };
                 view.enter_mounts().map_err(|errno| system("enter a mount namespace", errno))
             })?;
+            attached.hole |= one.hole;
         }
-        Ok(())
+        Ok(attached)
     }
 }
 

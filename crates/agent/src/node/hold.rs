@@ -11,14 +11,16 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use propagation_model::marker::Marker;
 use propagation_model::observation::Outcome;
+use propagation_model::plan::User;
 use propagation_protocol::{Failure, Look, Place, Reply, Seen};
 use serde::{Deserialize, Serialize};
 
 use super::server::{Progress, Server};
 use crate::child::Child;
 use crate::failure::{errno_name, system};
-use crate::look::{become_user, judge_content};
+use crate::look::judge_content;
 use crate::sys::{in_ms, now_ns};
+use crate::user::become_user;
 
 /// A process that keeps a descriptor.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(super) struct Holder {
 #[derive(Debug, Serialize, Deserialize)]
 struct Asked {
     path: String,
+    belongs_to: Option<String>,
     expect: Vec<Marker>,
 }
 
@@ -53,17 +56,18 @@ impl Holding {
             Self { looks: Vec::new(), seen: Vec::new(), deadline_ms, deadline: in_ms(deadline_ms) };
         for look in looks {
             if !server.holders.contains_key(&look.place) {
-                let uid = look.uids.first().copied().unwrap_or(0);
-                let holder = Holder::start(server, &look.place, uid)?;
+                let user = look.users.first().cloned().unwrap_or_default();
+                let holder = Holder::start(server, &look.place, &user)?;
                 server.holders.insert(look.place.clone(), holder);
             }
             let path = format!("{}/{}", look.directory, look.file);
             if let Some(holder) = server.holders.get_mut(&look.place) {
-                let asked = Asked { path, expect: expect.to_vec() };
+                let belongs_to = look.belongs_to.clone();
+                let asked = Asked { path, belongs_to, expect: expect.to_vec() };
                 holder.child.pipe.send(&asked).map_err(|errno| system("ask a holder", errno))?;
                 holder.owed += 1;
             }
-            holding.looks.push((look.place.clone(), look.uids.first().copied().unwrap_or(0)));
+            holding.looks.push((look.place.clone(), look.users.first().map_or(0, |user| user.uid)));
             holding.seen.push(None);
         }
         Ok(holding)
@@ -120,7 +124,7 @@ impl Holding {
 }
 
 impl Holder {
-    fn start(server: &Server, place: &Place, uid: u32) -> Result<Self, Failure> {
+    fn start(server: &Server, place: &Place, user: &User) -> Result<Self, Failure> {
         let view = server.view_of(place)?;
         let child = Child::start(|pipe| {
             let kept = RefCell::new(None);
@@ -128,8 +132,8 @@ impl Holder {
             // SAFETY: this process uses nothing else that it was born with, and never returns.
             let alone = view.enter().and_then(|()| unsafe { pipe.alone() });
             let entered = alone.and_then(|pipe| {
-                if uid != 0 {
-                    become_user(uid)?;
+                if !user.is_plain_root() {
+                    become_user(user)?;
                 }
                 Ok(pipe)
             });
@@ -170,7 +174,7 @@ fn read(kept: &mut Option<OwnedFd>, asked: &Asked) -> Seen {
     };
     let mut read = read;
     let (outcome, generation) = match read() {
-        Ok(content) => judge_content(&content, &asked.expect),
+        Ok(content) => judge_content(&content, asked.belongs_to.as_deref(), &asked.expect),
         Err((call, errno)) => (Outcome::errno(errno_name(errno), call), None),
     };
     let at_ns = now_ns();

@@ -6,6 +6,7 @@ use std::ops::Range;
 use propagation_model::ErrorKind;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, Outcome};
+use propagation_model::plan::User;
 use propagation_protocol::{Failure, Look, Place, Reply, Seen};
 
 use super::server::{Progress, Server};
@@ -24,8 +25,8 @@ const MOST_CHILDREN: usize = 256;
 /// Looks that are being taken.
 pub(super) struct Observing {
     looks: Vec<Look>,
-    /// Which look, as which user.
-    items: Vec<(usize, u32)>,
+    /// Which look, as which of its users.
+    items: Vec<(usize, User)>,
     access: Access,
     expect: Vec<Marker>,
     deadline_ms: u64,
@@ -52,10 +53,10 @@ impl Observing {
         for look in &looks {
             apart |= server.view_of(&look.place)?.user.is_some();
         }
-        let items: Vec<(usize, u32)> = looks
+        let items: Vec<(usize, User)> = looks
             .iter()
             .enumerate()
-            .flat_map(|(index, look)| look.uids.iter().map(move |uid| (index, *uid)))
+            .flat_map(|(index, look)| look.users.iter().map(move |user| (index, user.clone())))
             .collect();
         let count = items.len();
         let shares = match count {
@@ -136,7 +137,7 @@ impl Observing {
     fn hang(&mut self, mut one: Active, now: u64) {
         one.child.give_up();
         if let Some(index) = one.left.next() {
-            let uid = self.items[index].1;
+            let uid = self.items[index].1.uid;
             let took_ns = self.deadline_ms.saturating_mul(1_000_000);
             let outcome = Outcome::Hang { after_ms: self.deadline_ms };
             self.seen[index] =
@@ -169,8 +170,8 @@ impl Observing {
 
     /// In a child: enters the place and looks.
     fn look_at(&self, server: &Server, index: usize) -> Seen {
-        let (which, uid) = self.items[index];
-        let what = &self.looks[which];
+        let (which, user) = &self.items[index];
+        let what = &self.looks[*which];
         let entered =
             server.view_of(&what.place).map_err(|failure| failure.reason).and_then(|view| {
                 view.enter()
@@ -178,15 +179,10 @@ impl Observing {
             });
         match entered {
             Ok(()) => {
-                let spot = Spot {
-                    directory: &what.directory,
-                    file: &what.file,
-                    mount_point: &what.mount_point,
-                };
-                look(&server.proc, spot, self.access, uid, &self.expect)
+                look(&server.proc, Spot::of(what), self.access, Some(user), &self.expect)
             }
             Err(reason) => Seen {
-                uid,
+                uid: user.uid,
                 at_ns: now_ns(),
                 took_ns: 0,
                 outcome: Outcome::Skipped { reason },

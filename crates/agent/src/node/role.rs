@@ -22,6 +22,7 @@ pub(crate) fn run(spec: &ContainerSpec, source: &str, reporter: &Reporter) -> i3
         Role::Producer => producer_of(spec, source).run(reporter),
         Role::Consumer | Role::Control => Consumer {
             mountpoint: spec.fuse_path.clone(),
+            directory: Some(spec.directory.clone()),
             marker_ms: spec.marker_ms,
             probe_ms: spec.probe_ms,
             watches: spec.watches,

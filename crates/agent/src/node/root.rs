@@ -14,7 +14,7 @@ use propagation_protocol::{Failure, NodeSetup};
 
 use crate::failure::system;
 use crate::mounts::{
-    bind, bind_recursive, errno_of, make_directory, pivot_into_current_directory, proc, propagate,
+    bind, bind_recursive, change_root, errno_of, make_all_private, make_directory, proc, propagate,
     propagate_recursive, read_only, remount_read_only, tmpfs,
 };
 
@@ -42,7 +42,7 @@ pub(super) fn base(setup: &NodeSetup) -> Result<Option<HostRuntime>, Failure> {
         let what = format!("build the node: {what}");
         move |errno| system(what, errno)
     };
-    propagate_recursive(Path::new("/"), MsFlags::MS_PRIVATE).map_err(step("make / private"))?;
+    make_all_private().map_err(step("make all mounts private"))?;
     let base = ["/tmp", "/mnt", "/run", "/var"].into_iter().map(Path::new).find(|p| p.is_dir());
     let root = base.unwrap_or(Path::new("/"));
     let mut options = String::from("mode=755");
@@ -59,7 +59,7 @@ pub(super) fn base(setup: &NodeSetup) -> Result<Option<HostRuntime>, Failure> {
     fs::create_dir_all("proc").map_err(|e| system("make proc", errno_of(&e)))?;
     proc(Path::new("proc")).map_err(step("mount /proc"))?;
     bind_recursive(Path::new("/sys"), Path::new("sys")).map_err(step("bind /sys"))?;
-    pivot_into_current_directory().map_err(step("change the root"))?;
+    change_root().map_err(step("change the root"))?;
     for path in OF_THE_MACHINE.map(Path::new).into_iter().filter(|path| path.exists()) {
         let on_itself = path.starts_with("/proc").then(|| bind_recursive(path, path));
         on_itself

@@ -62,7 +62,8 @@ fn refused(errno: Errno) -> Failure {
     } else if errno == Errno::ENOSPC {
         "raise user.max_user_namespaces (sysctl), or run as root"
     } else {
-        "run as root; in a container allow unshare(2) in its seccomp profile"
+        "run as root; in a container allow unshare(2) in its seccomp profile; in a chroot only root \
+         can have a node"
     };
     failure(ErrorKind::Environment, "make a user namespace", errno_text(errno), Some(fix))
 }

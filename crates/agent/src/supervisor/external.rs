@@ -18,6 +18,7 @@ use super::daemon::Daemon;
 use super::mount::clear_stale;
 use super::told::Supervisor;
 use crate::failure::errno_text;
+use crate::fuse_fs::SUBDIRECTORY;
 use crate::mounts::{Proc, errno_of, make_directory};
 use crate::producer::Producer;
 use crate::reporter::Reporter;
@@ -99,12 +100,13 @@ impl Words {
             work: format!("{base}/work"),
         };
         let make = |marker: &Marker| -> std::io::Result<()> {
-            let sub = format!("{}/{}", words.source, crate::fuse_fs::SUBDIRECTORY);
+            let sub = format!("{}/{}", words.source, SUBDIRECTORY);
             fs::create_dir_all(&words.work)?;
             fs::create_dir_all(&sub)?;
             if producer.fuse.marker == MarkerPlace::Source {
                 fs::write(format!("{}/{MARKER_FILE}", words.source), marker.render())?;
-                fs::write(format!("{sub}/{MARKER_FILE}"), marker.render())?;
+                let content = marker.render_in(&format!("/{SUBDIRECTORY}"));
+                fs::write(format!("{sub}/{MARKER_FILE}"), content)?;
             }
             Ok(())
         };

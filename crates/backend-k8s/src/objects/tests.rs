@@ -77,6 +77,27 @@ fn the_host_pod_and_its_agent() {
 }
 
 #[test]
+fn groups_are_the_pods() {
+    let (mut plan, placement) = (Plan::default(), Placement::default());
+    plan.workloads[1].groups = vec![2000];
+    let common = Common {
+        namespace: "n",
+        run: None,
+        bridge: &plan.bridge,
+        image: "i",
+        placement: &placement,
+    };
+    let task =
+        Task::ByItself { deadlines: &plan.deadlines, allow_other: true, liveness_probe: false };
+    let groups = |spec| {
+        let context = pod("p", spec, &common, &task).spec.and_then(|pod| pod.security_context);
+        context.and_then(|context| context.supplemental_groups)
+    };
+    assert_eq!(groups(&plan.workloads[1]), Some(vec![2000]));
+    assert_eq!(groups(&plan.workloads[0]), None);
+}
+
+#[test]
 fn a_record_is_read_back() {
     let record = Record {
         run: run(),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod, PodSpec, Probe,
-    ResourceRequirements, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
@@ -100,6 +100,11 @@ pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &T
     };
     let mut labels = labels(common.run);
     labels.insert(WORKLOAD.into(), spec.name.clone());
+    // Kubernetes has no groups of a single container.
+    let groups: Vec<i64> = spec.groups.iter().copied().map(i64::from).collect();
+    let security_context = Some(groups).filter(|groups| !groups.is_empty()).map(|groups| {
+        PodSecurityContext { supplemental_groups: Some(groups), ..PodSecurityContext::default() }
+    });
     let placement = common.placement;
     let selector = Some(placement.node_selector.clone()).filter(|labels| !labels.is_empty());
     let tolerations = Some(placement.tolerations.clone()).filter(|list| !list.is_empty());
@@ -112,6 +117,7 @@ pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &T
         },
         spec: Some(PodSpec {
             containers: vec![container],
+            security_context,
             volumes: Some(volumes),
             restart_policy: Some("Always".into()),
             // Programs end at SIGTERM at once; who hangs is not waited for.

@@ -1,7 +1,9 @@
 //! What holds of every report of the scenario library.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
+use libtest_mimic::Failed;
 use propagation_core::Report;
 use propagation_core::diagnosis::CauseId;
 use propagation_core::observation::Actor;
@@ -24,28 +26,40 @@ const CONTRADICTIONS: [(CauseId, CauseId); 8] = [
     (CauseId::StackedLayers, CauseId::CleanUnmountWhereStackNeeded),
 ];
 
-/// Runs the library once and looks at every report.
-pub(crate) fn all_reports_are_sound() -> TestResult {
+/// The reports of the whole library, which is run once for all tests.
+pub(crate) fn reports() -> Result<&'static [Report], Failed> {
+    static REPORTS: OnceLock<Result<Vec<Report>, String>> = OnceLock::new();
+    match REPORTS.get_or_init(|| run().map_err(|error| error.to_string())) {
+        Ok(reports) => Ok(reports),
+        Err(reason) => Err(reason.into()),
+    }
+}
+
+/// Runs the library. What is skipped has no report.
+fn run() -> Result<Vec<Report>, Box<dyn std::error::Error>> {
     let scratch = scratch();
     let library = super::root().join("scenarios");
     let library = library.to_string_lossy();
     let ran = output(scratch.path(), &["run", "--scenario", &library, "--format", "json"]);
     let all: Vec<Value> = serde_json::from_slice(&ran.stdout)?;
+    let reports = all.iter().filter(|document| document.get("verdict").is_some());
+    let reports: Vec<Report> = reports
+        .map(|document| Report::from_json(document.to_string().as_bytes()))
+        .collect::<Result<_, _>>()?;
+    if reports.is_empty() { Err("the library gave no report".into()) } else { Ok(reports) }
+}
+
+/// Looks at every report.
+pub(crate) fn all_reports_are_sound() -> TestResult {
     let mut wrong = Vec::new();
-    let mut looked_at = 0;
-    for document in all.iter().filter(|document| document.get("verdict").is_some()) {
-        let report = Report::from_json(document.to_string().as_bytes())?;
+    for report in reports()? {
         let name = report.plan.name.clone().unwrap_or_default();
-        looked_at += 1;
         for check in [nothing_before_its_cause, nothing_after_the_end, marks_are_in_order] {
-            wrong.extend(check(&report).into_iter().map(|words| format!("{name}: {words}")));
+            wrong.extend(check(report).into_iter().map(|words| format!("{name}: {words}")));
         }
         for check in [nothing_twice, no_contradictions] {
-            wrong.extend(check(&report).into_iter().map(|words| format!("{name}: {words}")));
+            wrong.extend(check(report).into_iter().map(|words| format!("{name}: {words}")));
         }
-    }
-    if looked_at == 0 {
-        return Err("the library gave no report".into());
     }
     if wrong.is_empty() { PASSED } else { Err(wrong.join("\n").into()) }
 }

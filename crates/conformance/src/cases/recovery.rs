@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use propagation_core::observation::Actor;
 use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
-use propagation_core::program::ProgramState;
+use propagation_core::program::{Attach, ProgramState};
 use propagation_core::workload::{RestartScope, Until};
 use propagation_core::{Error, ErrorKind, NodeExt, Workload};
 
@@ -120,7 +120,7 @@ async fn a_refused_restart_can_be_tried_again(lab: &Lab) -> Checked {
 
 async fn re_binding_in_a_consumer_heals_it(lab: &Lab) -> Checked {
     let (stage, consumer, _) = stale(lab).await?;
-    consumer.rebind().await?;
+    consumer.attach(Attach::Rebind).await?;
     stage.expect(&[(of("stale"), "ok"), (Actor::Node, "ok")], 2, "bound anew").await?;
     let status = stage.until(&*consumer, Until::SeesGeneration(2)).await?;
     ensure_eq!(status.program, ProgramState::Running, "its program, never restarted");
@@ -165,7 +165,7 @@ async fn what_is_not_declared_is_refused(lab: &Lab) -> Checked {
         refused(stage.node.rebind_host(false).await, Need::RebindHost)?;
     }
     if !capabilities.rebind_consumer {
-        refused(consumer.rebind().await, Need::RebindConsumer)?;
+        refused(consumer.attach(Attach::Rebind).await.map(drop), Need::RebindConsumer)?;
     }
     if !capabilities.stop_fault {
         refused(producer.inject(&Fault::Stop).await.map(drop), Need::StopFault)?;

@@ -1,12 +1,12 @@
 //! Repairs: what operators, CSI drivers and kubelets do about a dead mount.
 
 use super::{Done, done_or, finding, restart_of, restart_one, specs, until_mounted};
-use crate::context::RunContext;
+use crate::context::{OpenAct, RunContext};
 use crate::error::Error;
 use crate::facts::PathState;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
-use crate::program::ProgramState;
+use crate::program::{Attach, ProgramState};
 use crate::report::{Check, CheckId, Deed};
 use crate::workload::RestartScope;
 
@@ -31,6 +31,7 @@ pub(crate) async fn repair(
         Deed::Repair { repair: how },
         on.filter(|names| !names.is_all()).map_or(&[][..], Names::as_slice).iter().cloned(),
     );
+    let mut proof = Vec::new();
     let done = match how {
         Repair::Wait => Ok(Done::Ok),
         Repair::UnmountMount | Repair::LazyUnmountMount => {
@@ -45,13 +46,18 @@ pub(crate) async fn repair(
             let bound = context.node.rebind_host(how == Repair::RebindHostDeduplicated).await;
             Ok(done_or(finding(bound)?.into_iter().collect()))
         }
-        Repair::RebindConsumer => rebind_consumers(context, on).await,
+        Repair::RebindConsumer => {
+            attach_consumers(context, Attach::Rebind, on, &act, &mut proof).await
+        }
+        Repair::ReconnectConsumer => {
+            attach_consumers(context, Attach::Reconnect, on, &act, &mut proof).await
+        }
         Repair::HandOver => hand_over(context, on).await,
         Repair::LivenessProbe => probe_and_restart(context, on).await,
         Repair::RestartConsumer => restart_consumers(context, on, RestartScope::Container).await,
         Repair::RecreateConsumer => restart_consumers(context, on, RestartScope::Pod).await,
     }?;
-    context.end_act(act, Vec::new(), &done);
+    context.end_act(act, proof, &done);
     let words = how.to_string();
     context.check(Check::new(CheckId::Repair, true, format!("the repair is done: {words}"), words));
     Ok(done)
@@ -83,12 +89,27 @@ fn consumers(context: &RunContext<'_>, on: Option<&Names>) -> Vec<WorkloadSpec> 
     specs(context, on, runs)
 }
 
-async fn rebind_consumers(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<Done, Error> {
+/// Gives running consumers the node's mount.
+async fn attach_consumers(
+    context: &mut RunContext<'_>,
+    how: Attach,
+    on: Option<&Names>,
+    act: &OpenAct,
+    proof: &mut Vec<String>,
+) -> Result<Done, Error> {
     let mut words = Vec::new();
     for spec in consumers(context, on) {
         let Some(workload) = context.workload(&spec.name) else { continue };
-        let failed = finding(workload.rebind().await)?;
-        words.extend(failed.map(|reason| format!("{}: {reason}", spec.name)));
+        match workload.attach(how).await {
+            Ok(attached) => proof.push(format!("{}: {attached}", spec.name)),
+            Err(error) if error.is_finding() => {
+                words.push(format!("{}: {error}", spec.name));
+                if let Some(refusal) = error.refusal() {
+                    context.refuse_act(act, refusal);
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(done_or(words))
 }

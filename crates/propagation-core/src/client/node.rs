@@ -115,6 +115,7 @@ impl<C: Connection> NodeClient<C> {
     fn look(&self, actor: &Actor, probe: &Probe) -> Result<Option<Look>, Error> {
         let (place, spec) = self.programs.place(actor)?;
         let bridge = &self.plan.bridge;
+        let belongs_to = spec.as_ref().map_or("/".into(), |spec| self.plan.directory_of(spec));
         let paths = spec.map(|spec| spec.paths(bridge));
         let mount_point = paths.as_ref().map(|paths| paths.mount_point.clone());
         let mount_point = mount_point.filter(|_| probe.target == Target::Fuse);
@@ -131,7 +132,8 @@ impl<C: Connection> NodeClient<C> {
             mount_point: mount_point.unwrap_or_else(|| directory.clone()),
             directory,
             file: file.into(),
-            uids: probe.uids.clone(),
+            belongs_to: Some(belongs_to).filter(|_| probe.target == Target::Fuse),
+            users: probe.uids.iter().map(|uid| self.plan.user_of(actor, *uid)).collect(),
         }))
     }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::node::{Probe, Target};
 use crate::observation::{Access, Actor, Outcome};
 use crate::plan::{Plan, StartOrder, Volume, WorkloadSpec};
-use crate::program::ProgramState;
+use crate::program::{ProgramState, Refusal, RefusalKind};
 use crate::protocol::{Call, Failure, Message, Place, ProgramEvent, Reply, Seen, encode};
 use crate::workload::Until;
 
@@ -100,14 +100,17 @@ async fn frames_come_one_by_one_until_the_stream_ends() {
 
 #[test]
 fn a_failure_becomes_an_error_of_its_kind() {
+    let refusal = Refusal { kind: RefusalKind::NoRoom, errno: "ENOSPC".parse().ok() };
     let mut failure = Failure {
         kind: "environment".into(),
         operation: "mount".into(),
         reason: "no room".into(),
         fix: Some("make room".into()),
+        refusal: Some(refusal),
     };
     let error = Error::from(failure.clone());
     assert_eq!((error.kind(), error.fix()), (ErrorKind::Environment, Some("make room")));
+    assert_eq!(error.refusal(), Some(refusal));
     failure.kind = "of a later release".into();
     assert_eq!(Error::from(failure).kind(), ErrorKind::Internal);
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::{Connection, Lines, NodeClient, Reported, lock, wait};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Fault, FuseSpec, WorkloadSpec};
+use crate::program::{Attach, Attached};
 use crate::protocol::{Call, Reply};
 use crate::workload::{Restart, Until, WorkloadStatus};
 
@@ -80,25 +81,23 @@ impl<C: Connection> WorkloadClient<C> {
     /// When it could not be done.
     pub async fn inject(&self, fault: &Fault) -> Result<String, Error> {
         let container = self.container()?;
-        let (fault, deadline_ms) = (fault.clone(), self.deadline_ms());
+        let (fault, deadline_ms) = (fault.clone(), self.node.plan.deadlines.breakage_ms);
         match self.node.call(Call::Inject { container, fault, deadline_ms }).await? {
             Reply::Injected { evidence } => Ok(evidence),
             other => Err(self.node.unexpected(&other)),
         }
     }
 
-    /// Replaces the stale mount in its mount namespace.
+    /// Gives it the node's mount, in its mount namespace.
     ///
     /// # Errors
-    /// With the errno when the kernel refuses.
-    pub async fn rebind(&self) -> Result<(), Error> {
-        let (container, deadline_ms) = (self.container()?, self.deadline_ms());
-        self.node.call(Call::RebindContainer { container, deadline_ms }).await.map(drop)
-    }
-
-    /// How long the agent may take for something that this workload's deadlines bound.
-    fn deadline_ms(&self) -> u64 {
-        self.node.plan.deadlines.breakage_ms
+    /// With the refusal when the kernel refuses.
+    pub async fn attach(&self, how: Attach) -> Result<Attached, Error> {
+        let container = self.container()?;
+        match self.node.call(Call::Attach { container, how }).await? {
+            Reply::Attached { attached } => Ok(attached),
+            other => Err(self.node.unexpected(&other)),
+        }
     }
 
     /// The lines that its programs have logged.

@@ -2,6 +2,7 @@
 
 use super::RunContext;
 use crate::act::Done;
+use crate::program::Refusal;
 use crate::report::{Act, Deed};
 
 /// An act that has begun and is not over.
@@ -22,6 +23,7 @@ impl RunContext<'_> {
             on: on.into_iter().collect(),
             proof: Vec::new(),
             refused: None,
+            refusal: None,
         });
         OpenAct(self.acts.len() - 1)
     }
@@ -33,6 +35,13 @@ impl RunContext<'_> {
             act.until_us = now_us;
             act.proof = proof;
             act.refused = refused;
+        }
+    }
+
+    /// Records why the kernel refuses an act that is going on; the first time counts.
+    pub(crate) fn refuse_act(&mut self, act: &OpenAct, refusal: Refusal) {
+        if let Some(act) = self.acts.get_mut(act.0) {
+            act.refusal.get_or_insert(refusal);
         }
     }
 

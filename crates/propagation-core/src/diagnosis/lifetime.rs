@@ -113,11 +113,23 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
     evidence.extend(producer.and_then(|spec| log_of(scene, spec)));
     let failed = scene.mount_failures().into_iter().filter(|(whose, _)| *whose == name);
     evidence.extend(failed.map(|(_, words)| words.to_owned()));
-    let aborted = act.is_some_and(|act| act.deed == Deed::Fault { fault: Fault::Abort });
-    let what = match aborted {
-        true => "the connection of the mount was aborted",
-        false => "the FUSE daemon ended",
+    let fault = act.and_then(|act| match &act.deed {
+        Deed::Fault { fault } => Some(fault),
+        _ => None,
+    });
+    let busy = producer.and_then(|spec| said_busy(scene, spec));
+    let (id, what) = match fault {
+        Some(Fault::Abort) => (CauseId::DaemonDead, "the connection of the mount was aborted"),
+        Some(Fault::Oom) => (CauseId::DaemonOutOfMemory, "the FUSE daemon was killed for its memory"),
+        Some(Fault::KillParent) => {
+            (CauseId::DaemonDiesWithParent, "the FUSE daemon was killed with the process that started it")
+        }
+        Some(Fault::Terminate | Fault::Delete | Fault::Exit) if busy.is_some() => {
+            (CauseId::UnmountBusy, "the FUSE daemon could not unmount when it ended, because somebody uses the mount,")
+        }
+        _ => (CauseId::DaemonDead, "the FUSE daemon ended"),
     };
+    evidence.extend(busy);
     let when = scene.history.when(&seen);
     let title = match &when.until {
         None => format!(
@@ -135,7 +147,7 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
     };
     let cause = Cause {
         actors,
-        ..cause(CauseId::DaemonDead, title, evidence, bring_back(scene, name, last), probe(scene))
+        ..cause(id, title, evidence, bring_back(scene, name, last), probe(scene))
     };
     Some(when.of(cause))
 }
@@ -178,6 +190,13 @@ fn keep_what_they_have<'r>(scene: &Scene<'r>) -> impl Iterator<Item = &'r Worklo
         let is_mount = matches!(spec.volume, Volume::Mountpoint | Volume::File) || spec.sub_path.is_some();
         !spec.host && (is_mount || spec.propagation == Propagation::None)
     })
+}
+
+/// What a producer said of an unmount that was refused.
+fn said_busy(scene: &Scene<'_>, producer: &WorkloadSpec) -> Option<String> {
+    let log = scene.report.logs.iter().find(|log| log.workload == producer.name)?;
+    let busy = |said: &&String| ["resource busy", "target is busy", "EBUSY"].iter().any(|part| said.contains(part));
+    log.lines.iter().rev().find(busy).map(|said| format!("the log of {}: {said}", producer.name))
 }
 
 /// The last thing that a producer said.

@@ -555,10 +555,11 @@ fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
     );
     let (stranded, mount) = found.first()?;
     let at = shell(&mount.mount_point.to_string_lossy());
-    let fix = Fix::command(
-        "take the dead mount off in that mount namespace; better, let only one side mount there",
-        format!("nsenter --target PID --mount umount --lazy {at}   # PID of {}", stranded.name),
+    let words = format!(
+        "take the dead mount off inside {}; better, let only one side mount there",
+        stranded.name
     );
+    let fix = Fix::command(words, format!("umount --lazy {at}")).inside(stranded.name);
     let mut cause = shared_cause(CauseId::FreshMountHidden, title, found, fix)?;
     cause.verify = format!("kubectl exec {} -- stat {at}   # no error", stranded.name);
     Some(cause)

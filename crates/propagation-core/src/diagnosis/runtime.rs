@@ -7,9 +7,9 @@ use super::host::covering_cause;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
 use super::visibility::{Broken, Explanation, visibility_of_existing};
-use crate::mountinfo::{MountEntry, MountRef};
+use crate::mountinfo::{MountEntry, MountPath, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::plan::{Role, WorkloadSpec};
+use crate::plan::{Propagation, Role, WorkloadSpec};
 use crate::program::RefusalKind;
 use crate::report::{Capture, CheckId, Failure};
 
@@ -160,6 +160,9 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
     let volume = table.by_id(fuse.parent_id)?;
     let evidence = vec![line(&spec.name, fuse), line(&spec.name, volume), seen.to_string()];
     let cause = match broken {
+        Broken::Source { .. } if is_outside(scene, spec, volume) => {
+            outside_volume(scene, &spec.name, spec, volume)
+        }
         Broken::Source { .. } => not_shared(scene, capture, &spec.name, volume),
         Broken::Upstream { .. } => only_receives(scene, capture, &spec.name, volume),
         Broken::NoCopy | Broken::Private { .. } | Broken::OtherGroup { .. }
@@ -171,6 +174,39 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
     };
     let cause = Cause { evidence: [evidence, cause.evidence].concat(), ..cause };
     Some(scene.history.when(&[seen]).of(cause))
+}
+
+/// Whether a producer whose volume is shared mounted on something else.
+fn is_outside(scene: &Scene<'_>, spec: &WorkloadSpec, mount: &MountEntry) -> bool {
+    let destination = scene.paths(spec).destination;
+    spec.propagation == Propagation::Bidirectional
+        && mount.mount_point != destination.as_str().into()
+        && !MountPath::from(destination.as_str()).starts_with(&mount.mount_point)
+}
+
+fn outside_volume(scene: &Scene<'_>, name: &str, spec: &WorkloadSpec, mount: &MountEntry) -> Cause {
+    let destination = scene.paths(spec).destination;
+    Cause {
+        id: CauseId::MountOutsideVolume,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "{name} mounts at a path that lies on {}, which is no part of its shared volume ({destination}): what it \
+             mounts there stays in its own namespace",
+            mount.mount_point
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::workload(name)],
+        mounts: vec![MountRef::new(name, mount.mount_id)],
+        evidence: Vec::new(),
+        fix: Fix::words(format!(
+            "let {name} mount inside {destination}, or give it the volume at the same path as on the node, with \
+             Bidirectional; remove the volume at {}",
+            mount.mount_point
+        )),
+        verify: format!("findmnt --target {}   # on the node", shell(&scene.report.plan.bridge.fuse_path())),
+        source: SHARED_SUBTREES.into(),
+    }
 }
 
 fn not_shared(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &MountEntry) -> Cause {

@@ -16,10 +16,50 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes.extend(made_as_a_directory(scene));
     causes.extend(mounted_but_empty(scene));
     causes.extend(did_not_notice(scene));
+    causes.extend(unmounted_from_a_copy(scene));
     let exposed = lower_exposed(scene);
     causes.extend(mount_gone(scene).filter(|_| exposed.is_none()));
     causes.extend(exposed);
     causes
+}
+
+/// A program in a container unmounted, and with its copy went the node's.
+fn unmounted_from_a_copy(scene: &Scene<'_>) -> Option<Cause> {
+    let absent = scene.node.iter().filter(|seen| matches!(seen.outcome, Outcome::Absent));
+    let (seen, act) = absent.rev().find_map(|seen| {
+        let act = scene.report.acts.iter().rev().find(|act| act.from_us <= seen.at_us)?;
+        (act.step == seen.step).then_some((*seen, act))
+    })?;
+    let Deed::Run { command } = &act.deed else { return None };
+    let name = act.on.first()?;
+    let before = scene.node.iter().rev().find(|one| one.at_us < act.from_us)?;
+    if !before.outcome.is_ok() {
+        return None;
+    }
+    let actor = Actor::workload(name.clone());
+    let table = scene.table_in(&actor, &before.step)?;
+    let copy = table.at(&scene.path_of(&actor)).filter(|mount| mount.shared.is_some())?;
+    let command = command.join(" ");
+    let cause = Cause {
+        id: CauseId::UnmountFromSharedCopy,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "`{command}` in {name} unmounted for everybody: its volume is Bidirectional, so an unmount propagates from \
+             it to the node and to all other copies"
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::Node],
+        mounts: Vec::new(),
+        evidence: vec![before.to_string(), seen.to_string(), line(name, copy)],
+        fix: Fix::yaml(
+            format!("set mountPropagation: HostToContainer on the volume of {name}, then let the producer mount again"),
+            "volumeMounts:\n  - name: fuse\n    mountPath: /mnt\n    mountPropagation: HostToContainer\n",
+        ),
+        verify: format!("kubectl exec {name} -- grep fuse /proc/self/mountinfo   # with master:N and no shared:N"),
+        source: SHARED.into(),
+    };
+    Some(scene.history.when(&[seen]).of(cause))
 }
 
 /// A file volume was started before its file was there.
@@ -143,6 +183,9 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
             && !scene.is_of_another_producer(seen)
     });
     let seen: Vec<&Observation> = wrong.collect();
+    if let Some(cause) = deleted_through_mount(scene, &seen) {
+        return Some(cause);
+    }
     silent(
         scene,
         CauseId::MountedButWrongContent,
@@ -158,6 +201,35 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
             shell(&scene.report.plan.bridge.fuse_path())
         ),
     )
+}
+
+/// A program was run on the node, and what could be read before is not in the same mount any more.
+fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cause> {
+    let first = *seen.first()?;
+    let device = scene.device_of(first)?;
+    let could = |one: &Observation| {
+        one.outcome.is_ok() && one.at_us < first.at_us && scene.device_of(one) == Some(device)
+    };
+    let act = scene.report.acts.iter().rev().find(|act| act.from_us <= first.at_us)?;
+    let Deed::Run { command } = &act.deed else { return None };
+    // What another generation left is an old one.
+    if first.generation.is_some() || act.step != first.step || !scene.asked().any(could) {
+        return None;
+    }
+    let command = command.join(" ");
+    let cause = silent(
+        scene,
+        CauseId::DeletedThroughMount,
+        "the content was removed through the mount: the same filesystem is mounted as before, and what was in it \
+         is gone",
+        seen,
+        Fix::words(format!(
+            "unmount before a clean-up removes the directory, and never let it cross a filesystem (rm \
+             --one-file-system, find -xdev): what ran was `{command}`; bring the content back from where it is kept"
+        )),
+        format!("ls {}   # the content", shell(&scene.report.plan.bridge.fuse_path())),
+    )?;
+    Some(Cause { evidence: [vec![format!("run in {}: {command}", act.step)], cause.evidence.clone()].concat(), ..cause })
 }
 
 const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [/propagation-agent, \

@@ -185,6 +185,7 @@ fn found(experiment: &Experiment) -> Cause {
             words: experiment.words.clone(),
             kind: experiment.kind,
             text: experiment.text.clone(),
+            inside: None,
         },
         verify: "propagation run   # exit status 0".into(),
         source: "an experiment with the plan of this run on a simulated node".into(),

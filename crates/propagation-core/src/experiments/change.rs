@@ -283,7 +283,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::CoveringShared => Definition {
             whom: Whom::Node,
             cost: Cost::Node,
-            removes: &[CauseId::CoveringPrivate, CauseId::CoveringSlave, CauseId::SharedOnlyAtTop],
+            removes: &[CauseId::CoveringPrivate, CauseId::CoveringSlave],
             words: |_| "Make the mount that covers the bridge shared".to_owned(),
             text: text::make_shared,
             alteration: Alteration::Plan(|plan| {
@@ -403,7 +403,9 @@ fn repair_definition(repair: Repair) -> Definition {
         Repair::RebindHost | Repair::RebindHostDeduplicated => {
             (Whom::Node, Cost::Command, &[CauseId::CleanUnmountWhereStackNeeded])
         }
-        Repair::RebindConsumer => (Whom::Consumers, Cost::Command, of_consumers),
+        Repair::RebindConsumer | Repair::ReconnectConsumer => {
+            (Whom::Consumers, Cost::Command, of_consumers)
+        }
         Repair::HandOver => (
             Whom::Producers,
             Cost::Command,
@@ -431,6 +433,9 @@ fn repair_definition(repair: Repair) -> Definition {
         }
         Repair::RebindConsumer => {
             |who| format!("Bind the fresh mount inside the mount namespace of {who}")
+        }
+        Repair::ReconnectConsumer => {
+            |who| format!("Make the volume of {who} a slave of the node's mount, while it runs")
         }
         Repair::HandOver => |who| format!("Start a successor of {who} on the kept descriptor"),
         Repair::LivenessProbe => {

@@ -119,9 +119,6 @@ pub(super) fn repair(change: &Change, plan: &Plan) -> Text {
     let path = shell(&plan.bridge.fuse_path());
     let restart = || each(&change.on, |name| format!("kubectl exec {name} -- kill 1"));
     match repair {
-        Repair::Wait | Repair::RebindConsumer | Repair::HandOver | Repair::LivenessProbe => {
-            none(change, plan)
-        }
         Repair::UnmountMount => command(format!("umount {path}\n{}", restart())),
         Repair::LazyUnmountMount => command(format!("umount --lazy {path}\n{}", restart())),
         Repair::MountOnTop | Repair::Remount | Repair::RestartConsumer => command(restart()),
@@ -129,5 +126,6 @@ pub(super) fn repair(change: &Change, plan: &Plan) -> Text {
             command(format!("mount --bind {path} {path}\n"))
         }
         Repair::RecreateConsumer => recreate(change, plan),
+        _ => none(change, plan),
     }
 }

@@ -19,7 +19,7 @@ use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
 use crate::plan::{Fault, Plan, WorkloadSpec};
-use crate::program::{Executed, LoadReport, ProgramState, StartRefused};
+use crate::program::{Attach, Attached, Executed, LoadReport, ProgramState, StartRefused};
 use crate::report::{Cleanup, Usage};
 use crate::run_id::Run;
 use crate::workload::{Restart, Until, Workload, WorkloadStatus};
@@ -253,11 +253,11 @@ impl Workload for FakeWorkload {
         Ok(None)
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
+    async fn attach(&self, how: Attach) -> Result<Attached, Error> {
         if !self.shared.capabilities.rebind_consumer {
             return Err(unsupported("re-bind in a consumer", "rebind_consumer"));
         }
-        self.shared.call().await?.rebind(self.number)
+        self.shared.call().await?.attach(self.number, how)
     }
 
     async fn log(&self) -> Result<Vec<String>, Error> {

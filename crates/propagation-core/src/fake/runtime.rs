@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountPropagation};
 use crate::plan::{Propagation, Stale, WorkloadSpec};
-use crate::program::{ProgramState, StartRefused};
+use crate::program::{Attach, Attached, ProgramState, StartRefused};
 use crate::workload::WorkloadStatus;
 
 /// A workload that has been started at some time.
@@ -181,8 +181,18 @@ impl World {
         Ok(created)
     }
 
+    /// Gives a workload the node's mount. All that happens at once, so that nobody looks meanwhile.
+    pub(super) fn attach(&mut self, number: u32, how: Attach) -> Result<Attached, Error> {
+        match how {
+            Attach::Rebind => self.rebind(number)?,
+            Attach::Reconnect => self.reconnect(number)?,
+        }
+        self.settle();
+        Ok(Attached { hole: false })
+    }
+
     /// Puts a copy of the node's fresh mount where a workload's stale one is.
-    pub(super) fn rebind(&mut self, number: u32) -> Result<(), Error> {
+    fn rebind(&mut self, number: u32) -> Result<(), Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let path = record.spec.paths(&self.plan.bridge).fuse;
         let namespaces = record.namespaces().to_vec();
@@ -209,8 +219,26 @@ impl World {
                 self.kernel.mount(namespace, &path, superblock);
             }
         }
-        self.settle();
         Ok(())
+    }
+
+    /// Makes a workload's private volume a slave of the node's mount, and puts the fresh mount into it.
+    fn reconnect(&mut self, number: u32) -> Result<(), Error> {
+        let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
+        let paths = record.spec.paths(&self.plan.bridge);
+        let namespaces = record.namespaces().to_vec();
+        for namespace in namespaces {
+            let (from, to) = ((self.node, &*paths.source), (namespace, &*paths.destination));
+            if !self.kernel.join_as_slave(from, to) {
+                return Err(refused(format!("reconnect {:?}", paths.destination), "EINVAL"));
+            }
+        }
+        let path = self.plan.bridge.fuse_path();
+        let node = self.kernel.table(self.node);
+        let lives = node.at(&path.as_str().into()).is_some_and(|mount| {
+            mount.is_fuse() && !self.is_gone(mount.device.minor)
+        });
+        if lives { self.rebind(number) } else { Ok(()) }
     }
 
     /// Binds the mount at the bridge's mountpoint over itself on the node, after taking off the layers

@@ -82,6 +82,7 @@ fn words(expected: &Expected) -> String {
     say("mounts grown by", expected.mounts_grown.map(|n| n.to_string()));
     say("FUSE mounts", expected.fuse_mounts.map(|n| n.to_string()));
     say("propagation", expected.propagation.clone());
+    say("root", expected.root.clone());
     say("device", expected.device.map(|device| format!("{device:?}").to_lowercase()));
     say("text", expected.text.as_ref().map(|text| format!("{text:?}")));
     say("exit code", expected.exit.map(|code| code.to_string()));
@@ -286,6 +287,7 @@ fn judge_mounts(
         || expected.mounts_grown.is_some()
         || expected.fuse_mounts.is_some()
         || expected.propagation.is_some()
+        || expected.root.is_some()
         || expected.device.is_some();
     let path = context.fuse_path_of(who);
     let (before, now) = context.last_two_tables(who);
@@ -322,6 +324,10 @@ fn judge_mounts(
     if let Some(propagation) = &expected.propagation {
         let there = stack.last().map_or_else(|| "no mount".into(), |m| m.propagation().to_string());
         compare(there == *propagation, there);
+    }
+    if let Some(root) = &expected.root {
+        let there = stack.last().map_or_else(|| "no mount".into(), |mount| mount.root.to_string());
+        compare(there == *root, format!("root {there}"));
     }
     if let Some(device) = expected.device {
         let (_, node) = context.last_two_tables(&Actor::Node);

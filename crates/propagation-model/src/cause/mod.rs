@@ -74,22 +74,31 @@ pub struct Fix {
     /// The command or the fragment, ready to be copied; empty for [`FixKind::None`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// The workload in whose container the command is run; none for the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
 }
 
 impl Fix {
     /// Something to do that is no single command.
     pub fn words(words: impl Into<String>) -> Self {
-        Self { words: words.into(), kind: FixKind::None, text: String::new() }
+        Self { words: words.into(), kind: FixKind::None, text: String::new(), inside: None }
     }
 
-    /// A command to run.
+    /// A command to run on the node.
     pub fn command(words: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { words: words.into(), kind: FixKind::Command, text: text.into() }
+        Self { words: words.into(), kind: FixKind::Command, text: text.into(), inside: None }
+    }
+
+    /// The same, run in the container of a workload.
+    #[must_use]
+    pub fn inside(self, workload: impl Into<String>) -> Self {
+        Self { inside: Some(workload.into()), ..self }
     }
 
     /// A change of a manifest.
     pub fn yaml(words: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { words: words.into(), kind: FixKind::Yaml, text: text.into() }
+        Self { words: words.into(), kind: FixKind::Yaml, text: text.into(), inside: None }
     }
 }
 

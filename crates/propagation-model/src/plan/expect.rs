@@ -32,6 +32,10 @@ pub struct Expected {
     /// Propagation of the mount that the actor sees at the FUSE path: one of [`PROPAGATION_WORDS`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation: Option<String>,
+    /// The directory of its filesystem that the mount at the FUSE path shows, as mountinfo has it: which
+    /// part the actor has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
     /// Whether that mount is the one the node sees (`same`), by device number, or not (`other`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
@@ -69,6 +73,7 @@ struct Detail {
     mounts_grown: Option<i64>,
     fuse_mounts: Option<u64>,
     propagation: Option<String>,
+    root: Option<String>,
     device: Option<Device>,
     text: Option<String>,
     exit: Option<i32>,
@@ -109,6 +114,8 @@ enum Written {
         fuse_mounts: Option<u64>,
         /// Propagation of the mount at the FUSE path.
         propagation: Option<String>,
+        /// The directory of its filesystem that this mount shows.
+        root: Option<String>,
         /// Whether that mount is the node's.
         device: Option<Device>,
         /// A part of the words.
@@ -161,6 +168,7 @@ impl<'de> Visitor<'de> for ExpectedVisitor {
             mounts_grown: detail.mounts_grown,
             fuse_mounts: detail.fuse_mounts,
             propagation: detail.propagation,
+            root: detail.root,
             device: detail.device,
             text: detail.text,
             exit: detail.exit,

@@ -8,6 +8,7 @@ mod node;
 mod repair;
 mod step;
 mod step_problems;
+mod user;
 mod validate;
 mod words;
 mod workload;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::CauseId;
+
 pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
 pub use fault::{Fault, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
@@ -23,6 +26,7 @@ pub use node::{BridgeState, Covering, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use repair::Repair;
 pub use step::{Action, Names, PhaseName, Step};
 use step_problems::step_problems;
+pub use user::User;
 pub use validate::Problem;
 pub use workload::{
     Bridge, ExtraVolume, OTHER_UID, Propagation, Role, StartOrder, Volume, VolumePaths,
@@ -94,6 +98,26 @@ pub enum Confidence {
     Inferred,
 }
 
+/// What the source of a scenario names as the cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum NamedCause {
+    /// This one.
+    One(CauseId),
+    /// One of these: the source leaves open which.
+    Any(Vec<CauseId>),
+}
+
+impl NamedCause {
+    /// The ids, as they are written.
+    pub fn ids(&self) -> &[CauseId] {
+        match self {
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Any(ids) => ids,
+        }
+    }
+}
+
 /// One experiment: what a scenario file describes, and what a run carries out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -113,6 +137,10 @@ pub struct Plan {
     /// What a reader should know, such as where the kernel contradicts the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The cause that the source names, by the id of a diagnosis. What a run finds is held against it; no
+    /// diagnosis reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<NamedCause>,
     /// The shared directory.
     pub bridge: Bridge,
     /// What the node is like, where the backend can choose.
@@ -144,6 +172,7 @@ impl Default for Plan {
             source: None,
             confidence: None,
             note: None,
+            cause: None,
             bridge: Bridge::default(),
             node: NodeSpec::default(),
             fuse: FuseSpec::default(),
@@ -192,6 +221,39 @@ impl Plan {
                 self.workload_or_like(name).map_or(0, |spec| spec.uid)
             }
         }
+    }
+
+    /// The directory of a producer's filesystem that a workload has at its FUSE path: `/`, but where its
+    /// volume is a directory inside the mount.
+    ///
+    /// ```
+    /// use propagation_model::Plan;
+    /// use propagation_model::plan::Volume;
+    ///
+    /// let mut plan = Plan::default();
+    /// assert_eq!(plan.directory_of(&plan.workloads[1]), "/");
+    /// plan.workloads[1].volume = Volume::Mountpoint;
+    /// plan.workloads[1].sub_path = Some("sub".into());
+    /// assert_eq!(plan.directory_of(&plan.workloads[1]), "/sub");
+    /// ```
+    pub fn directory_of(&self, spec: &WorkloadSpec) -> String {
+        let path = spec.path_on_node(&self.bridge);
+        let inside = self.with_role(Role::Producer).filter_map(|producer| {
+            let below = path.strip_prefix(producer.path_on_node(&self.bridge).as_str())?;
+            below.starts_with('/').then_some(below)
+        });
+        inside.min_by_key(|below| below.len()).unwrap_or("/").to_owned()
+    }
+
+    /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.
+    pub fn user_of(&self, actor: &Actor, uid: u32) -> User {
+        let own = match actor {
+            Actor::Node | Actor::Runtime => None,
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
+                self.workload_or_like(name).map(WorkloadSpec::user)
+            }
+        };
+        own.filter(|own| own.uid == uid).unwrap_or_else(|| User::plain(uid))
     }
 
     /// The plan without what may be secret: the values of variables for FUSE programs.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::program::Attach;
+
 /// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet. The
 /// phase `recovery` climbs the rungs of [`Repair::LADDER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -29,6 +31,10 @@ pub enum Repair {
     /// Put a copy of the node's fresh mount where the stale one is, inside each consumer's own mount
     /// namespace.
     RebindConsumer,
+    /// Make the private volume of each running consumer a slave of the node's mount, as though it had been
+    /// started with HostToContainer: the fresh mount is put into it, and later ones propagate to it with no
+    /// help. Needs Linux 5.15.
+    ReconnectConsumer,
     /// A successor takes over the `/dev/fuse` descriptor that a keeper holds: the same mount goes on.
     HandOver,
     /// The consumers' liveness probe is asked; whose probe fails is restarted, container only.
@@ -49,6 +55,18 @@ impl Repair {
         Self::RecreateConsumer,
     ];
 
+    /// Whether it is done to consumers; to producers and the node otherwise.
+    pub fn is_of_consumers(self) -> bool {
+        matches!(
+            self,
+            Self::RebindConsumer
+                | Self::ReconnectConsumer
+                | Self::LivenessProbe
+                | Self::RestartConsumer
+                | Self::RecreateConsumer
+        )
+    }
+
     /// Its name in scenario files.
     pub fn name(self) -> &'static str {
         match self {
@@ -60,6 +78,7 @@ impl Repair {
             Self::RebindHost => "rebind_host",
             Self::RebindHostDeduplicated => "rebind_host_deduplicated",
             Self::RebindConsumer => "rebind_consumer",
+            Self::ReconnectConsumer => "reconnect_consumer",
             Self::HandOver => "hand_over",
             Self::LivenessProbe => "liveness_probe",
             Self::RestartConsumer => "restart_consumer",
@@ -80,10 +99,20 @@ impl Repair {
                 "a bind of the fresh mount on the node in place of the old layers"
             }
             Self::RebindConsumer => "a re-bind inside the consumers' mount namespaces",
+            Self::ReconnectConsumer => "a reconnection of the consumers' volumes to the node's mount",
             Self::HandOver => "the hand-over of the kept /dev/fuse descriptor to a successor",
             Self::LivenessProbe => "a restart of the containers whose liveness probe fails",
             Self::RestartConsumer => "a restart of the consumers' containers",
             Self::RecreateConsumer => "the recreation of the consumers' pods",
+        }
+    }
+}
+
+impl From<Attach> for Repair {
+    fn from(how: Attach) -> Self {
+        match how {
+            Attach::Rebind => Self::RebindConsumer,
+            Attach::Reconnect => Self::ReconnectConsumer,
         }
     }
 }

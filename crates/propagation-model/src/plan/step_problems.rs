@@ -55,12 +55,7 @@ fn walk(
 /// The roles that a fault or a repair can be about.
 fn wanted_by(action: &Action) -> Vec<Role> {
     match action {
-        Action::Repair(
-            Repair::RebindConsumer
-            | Repair::LivenessProbe
-            | Repair::RestartConsumer
-            | Repair::RecreateConsumer,
-        ) => vec![Role::Consumer, Role::Control],
+        Action::Repair(repair) if repair.is_of_consumers() => vec![Role::Consumer, Role::Control],
         Action::Repair(_) => vec![Role::Producer],
         _ => vec![Role::Producer, Role::Consumer, Role::Control],
     }
@@ -215,6 +210,7 @@ fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
         ("mounts_grown", expected.mounts_grown.is_some()),
         ("fuse_mounts", expected.fuse_mounts.is_some()),
         ("propagation", expected.propagation.is_some()),
+        ("root", expected.root.is_some()),
         ("device", expected.device.is_some()),
         ("failed_at_most", expected.failed_at_most.is_some()),
     ]
@@ -250,6 +246,11 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
             None => format!("use one of {}", PROPAGATION_WORDS.join("; ")),
         };
         return Some(Problem::new(at, format!("unknown propagation {word:?}"), hint));
+    }
+    if let Some(root) = expected.root.as_ref().filter(|root| !root.starts_with('/')) {
+        let reason = format!("root {root:?} is not an absolute path");
+        let fix = "write a directory of the mounted filesystem, such as / or /sub";
+        return Some(Problem::new(at, reason, fix));
     }
     if let Some(key) = misplaced(&subject, expected) {
         let (reason, fix) = match subject.actor.as_str() {

@@ -7,6 +7,7 @@ use super::{
     Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
 };
+use crate::cause::CauseId;
 use crate::error::{Error, ErrorKind};
 
 /// Something in a plan that keeps it from being run.
@@ -55,6 +56,7 @@ impl Plan {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         problems.extend(self.name_problem());
+        problems.extend(self.cause_problem());
         problems.extend(self.bridge_problem());
         problems.extend(self.engine_problem());
         let mut names = BTreeSet::new();
@@ -85,6 +87,29 @@ impl Plan {
             let reason = format!("{name:?} cannot be the name of a directory");
             Problem::new("name", reason, "use letters, digits and `-`, and say more in `title`")
         })
+    }
+
+    /// A cause is an id in kebab case, and it is a source that names it.
+    fn cause_problem(&self) -> Option<Problem> {
+        let ids = self.cause.as_ref()?.ids();
+        let is_id = |id: &str| {
+            id.split('-').all(|word| {
+                !word.is_empty()
+                    && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            })
+        };
+        let problem = |reason: String, fix: &str| Some(Problem::new("cause", reason, fix));
+        match ids.iter().map(CauseId::as_str).find(|id| !is_id(id)) {
+            Some(id) => {
+                problem(format!("{id:?} is not the id of a cause"), "write it as `daemon-dead`")
+            }
+            None if ids.is_empty() => problem("no cause in the list".into(), "leave `cause` out"),
+            None if self.source.is_none() => problem(
+                "a cause that no source names".into(),
+                "add the address of the report as `source`, or leave `cause` out",
+            ),
+            None => None,
+        }
     }
 
     /// The five phases are about one producer and at least one consumer.

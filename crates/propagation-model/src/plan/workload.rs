@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::fuse::FuseSpec;
+use super::user::User;
 use crate::marker::MARKER_FILE;
 
 /// Mount propagation of a volume, by its Kubernetes name.
@@ -184,6 +185,9 @@ pub struct WorkloadSpec {
     pub order: StartOrder,
     /// As which user its program runs, and looks. 0 is root.
     pub uid: u32,
+    /// Supplementary groups of its program, and of its looks as its own user, by GID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<u32>,
     /// As which other users its mount is read.
     pub also_read_as: Vec<u32>,
     /// How many equal ones; only the first runs the consumer program, all are observed.
@@ -243,6 +247,9 @@ struct WorkloadFile {
     /// As which user its program runs, and looks. 0 is root.
     #[serde(default)]
     uid: u32,
+    /// Supplementary groups of its program, and of its looks as its own user, by GID.
+    #[serde(default)]
+    groups: Vec<u32>,
     /// As which other users its mount is read.
     #[serde(default)]
     also_read_as: Vec<u32>,
@@ -294,6 +301,7 @@ impl From<WorkloadFile> for WorkloadSpec {
             sub_path: file.sub_path,
             order: file.order.unwrap_or(order),
             uid: file.uid,
+            groups: file.groups,
             also_read_as: file.also_read_as,
             replicas: file.replicas,
             privileged: file.privileged,
@@ -337,6 +345,7 @@ impl WorkloadSpec {
             sub_path: None,
             order: None,
             uid: 0,
+            groups: Vec::new(),
             also_read_as: Vec::new(),
             replicas: 1,
             privileged: None,
@@ -366,6 +375,11 @@ impl WorkloadSpec {
     /// The negative control: None, started before the mount.
     pub fn control() -> Self {
         Self::new("control", Role::Control)
+    }
+
+    /// As whom its program runs, and looks.
+    pub fn user(&self) -> User {
+        User { uid: self.uid, groups: self.groups.clone() }
     }
 
     /// Whether its container is privileged: the API server refuses Bidirectional without.

@@ -311,6 +311,14 @@ class Workload:
         """Replace the stale mount in its mount namespace by the node's fresh one."""
         self.node._do(self.node._calls.rebind(self.name))
 
+    def reconnect(self) -> None:
+        """Make its private volume a slave of the node's mount: later mounts propagate to it.
+
+        Raises:
+            HostError: the kernel refuses it, with the reason.
+        """
+        self.node._do(self.node._calls.reconnect(self.name))
+
     def log(self) -> list[str]:
         """Give the lines that its program has logged."""
         lines: list[str] = self.node._do(self.node._calls.log(self.name))
@@ -475,6 +483,14 @@ class AsyncWorkload:
     async def rebind(self) -> None:
         """Replace the stale mount in its mount namespace by the node's fresh one."""
         await self.node._do(self.node._calls.rebind(self.name))
+
+    async def reconnect(self) -> None:
+        """Make its private volume a slave of the node's mount: later mounts propagate to it.
+
+        Raises:
+            HostError: the kernel refuses it, with the reason.
+        """
+        await self.node._do(self.node._calls.reconnect(self.name))
 
     async def log(self) -> list[str]:
         """Give the lines that its program has logged."""

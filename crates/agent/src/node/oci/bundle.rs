@@ -85,7 +85,11 @@ pub(super) fn config(
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false,
-            "user": { "uid": spec.uid, "gid": spec.uid },
+            "user": {
+                "uid": spec.user.uid,
+                "gid": spec.user.uid,
+                "additionalGids": spec.user.groups,
+            },
             "args": [PROGRAM, "container"],
             "env": [format!("PATH={PATH}")],
             "cwd": "/",
@@ -131,7 +135,7 @@ pub(super) fn capabilities_of(spec: &ContainerSpec) -> Result<Vec<String>, Start
 #[cfg(test)]
 mod tests {
     use propagation_model::marker::Marker;
-    use propagation_model::plan::{FuseSpec, Role};
+    use propagation_model::plan::{FuseSpec, Role, User};
     use propagation_protocol::Place;
 
     use super::*;
@@ -156,7 +160,8 @@ mod tests {
             user_namespace: false,
             made_in: Place::Node,
             tools: false,
-            uid: 0,
+            directory: "/".into(),
+            user: User::default(),
             watches: true,
             program: true,
             replicas: 1,
@@ -187,6 +192,15 @@ mod tests {
             let binds = modes.iter().map(|mode| bind("/mnt", *mode)).collect();
             assert_eq!(written(binds, false)["linux"]["rootfsPropagation"], root, "{modes:?}");
         }
+    }
+
+    #[test]
+    fn the_user_has_its_groups() {
+        let mut spec = spec(vec![bind("/mnt", Propagation::None)], false);
+        spec.user = User { uid: 1000, groups: vec![2000, 44] };
+        let config = config(&spec, &spec.volumes[0], Path::new("/rootfs"), &[], &[]);
+        let user = json!({ "uid": 1000, "gid": 1000, "additionalGids": [2000, 44] });
+        assert_eq!(config["process"]["user"], user);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, kill};
-use nix::unistd::{Gid, Pid, Uid, setgid, setgroups, setuid};
+use nix::unistd::Pid;
 use propagation_model::plan::Role;
 use propagation_protocol::{ContainerSpec, Failure, ProgramEvent};
 
@@ -18,6 +18,7 @@ use crate::failure::{errno_text, system};
 use crate::pipe::Pipe;
 use crate::reporter::Reporter;
 use crate::sys::{Fork, exit_now, fork_into_pid_namespace, keep_only};
+use crate::user::become_user;
 
 /// The number of the descriptor that a program is given, behind that of its pipe.
 pub(super) const KEPT: i32 = 4;
@@ -110,14 +111,11 @@ fn become_program(
     if !spec.privileged && !spec.host && spec.role == Role::Producer {
         drop_all_but(&spec.capabilities)?;
     }
-    if spec.uid != 0 {
-        // Where setgroups(2) is denied (a user namespace without newuidmap) there are no others.
-        let _ = setgroups(&[]);
-        setgid(Gid::from_raw(spec.uid))?;
-        setuid(Uid::from_raw(spec.uid))?;
+    if !spec.user.is_plain_root() {
+        become_user(&spec.user)?;
     }
     // A producer that is not root mounts through fusermount3, which is set-uid.
-    if spec.role != Role::Producer || spec.uid == 0 {
+    if spec.role != Role::Producer || spec.user.uid == 0 {
         prctl::set_no_new_privs()?;
     }
     crate::sys::close_on_exec_from(REPORT);

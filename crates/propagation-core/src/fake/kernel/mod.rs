@@ -202,6 +202,28 @@ impl Kernel {
         }
     }
 
+    /// Makes the mount that one path lies on a slave of the one that another lies on; whether it could:
+    /// it has to be private, of the same filesystem, and to show no more of it.
+    pub(super) fn join_as_slave(
+        &mut self,
+        from: (Namespace, &str),
+        to: (Namespace, &str),
+    ) -> bool {
+        let (Some(from), Some(to)) = (self.walk(from.0, from.1), self.walk(to.0, to.1)) else {
+            return false;
+        };
+        let Some(master) = self.mounts.get(&from.mount).cloned() else { return false };
+        let Some(slave) = self.mounts.get_mut(&to.mount) else { return false };
+        let group = master.groups.peer.or(master.groups.master);
+        let fits = slave.groups == Groups::default()
+            && slave.superblock == master.superblock
+            && below(&slave.root, &master.root).is_some();
+        if fits {
+            slave.groups.master = group;
+        }
+        fits && group.is_some()
+    }
+
     /// Takes off the mounts that lie under the topmost one at a path: that one goes too, and is bound
     /// again.
     pub(super) fn keep_only_the_top(&mut self, namespace: Namespace, path: &str) {

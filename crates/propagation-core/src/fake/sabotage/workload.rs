@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::observation::Outcome;
 use crate::plan::{Fault, WorkloadSpec};
-use crate::program::{LoadReport, StartRefused};
+use crate::program::{Attach, Attached, LoadReport, StartRefused};
 use crate::workload::{Restart, Until, Workload, WorkloadStatus};
 
 pub(super) struct SabotagedWorkload {
@@ -113,12 +113,12 @@ impl Workload for SabotagedWorkload {
         self.inner.load().await
     }
 
-    async fn rebind(&self) -> Result<(), Error> {
+    async fn attach(&self, how: Attach) -> Result<Attached, Error> {
         if self.does(Sabotage::RebindDoesNothing) {
-            return Ok(());
+            return Ok(Attached::default());
         }
         let call = self.saboteur.begin()?;
-        let done = self.inner.rebind().await;
+        let done = self.inner.attach(how).await;
         call.over();
         done
     }
