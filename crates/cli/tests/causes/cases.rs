@@ -133,7 +133,7 @@ fn of_daemons() -> Vec<Case> {
         },
         Case {
             fix: &["kill -CONT ", "restart second"],
-            actors: &["app-of-second"],
+            actors: &["second", "app-of-second"],
             ..Case::new("the-second-of-two-daemons", DaemonStopped)
         },
         Case {
@@ -237,6 +237,6 @@ fn of_the_node() -> Vec<Case> {
             )),
             ..Case::new("a-private-producer", CoveringPrivate)
         },
-        Case { never: &[MountsMultiply], ..over("a-bind-on-itself", CauseId::ConsumerModeNone, "") },
+        Case { never: &[MountsMultiply], ..over("a-bind-on-itself", CoveringPrivate, "from 3-start to 4-restart") },
     ]
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::lifetime::{cause, probe};
+use super::lifetime::{cause, is_dead, probe};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{line, names, shell};
@@ -66,7 +66,46 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
     };
     let mounts = mounted.map(|(actor, mount)| MountRef::new(actor.to_string(), mount.mount_id));
     let cause = Cause { actors: first_replicas(&hung), mounts: mounts.into_iter().collect(), ..cause };
-    Some(scene.history.when(&hung).of(cause))
+    let cause = scene.history.when(&hung).of(cause);
+    let ended = scene.history.spells.iter().any(|spell| {
+        let first = spell.seen[0];
+        spell.lasts() && is_dead(first) && scene.device_of(first) == device && was_ended(scene, first)
+    });
+    if !ended {
+        return Some(cause);
+    }
+    let fix = bring_back_after(scene, name);
+    Some(Cause { until_step: None, fix, ..cause })
+}
+
+/// What is left to do where the connection has been ended.
+fn bring_back_after(scene: &Scene<'_>, name: &str) -> Fix {
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
+    let mounted = table.and_then(|table| table.at(&scene.fuse_path)).is_some_and(MountEntry::is_fuse);
+    let words = format!(
+        "the connection has been ended: kill the daemon, and restart {name} once the dead mount is off the node, then \
+         those whose volume is the mount itself"
+    );
+    match mounted {
+        true => Fix::command(words, format!("umount --lazy {path}   # on the node")),
+        false => Fix::words(words),
+    }
+}
+
+/// Whether a mount is dead because somebody ended the connection of a daemon that did not answer: then the stop
+/// is what is wrong, and the end of the connection is what was done about it.
+pub(super) fn was_ended(scene: &Scene<'_>, seen: &Observation) -> bool {
+    let Some(device) = scene.device_of(seen) else { return false };
+    let producer = scene.producer_of(Some(device), seen.at_us);
+    let act = producer.and_then(|spec| scene.last_act(spec, seen.at_us));
+    let aborted = act.is_some_and(|act| act.deed == Deed::Fault { fault: Fault::Abort });
+    let hung = |one: &Observation| {
+        matches!(one.outcome, Outcome::Hang { .. })
+            && one.at_us < seen.at_us
+            && scene.device_of(one) == Some(device)
+    };
+    aborted && scene.asked().any(hung)
 }
 
 fn why<'r>(

@@ -1,6 +1,7 @@
 //! The daemon and its connection: dead, answering errors, outlived; and what a dead mount blocks.
 
 use super::below;
+use super::hang;
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::history::Spell;
 use super::runtime::said_by_the_runtime;
@@ -62,6 +63,9 @@ pub(super) fn is_dead(seen: &Observation) -> bool {
 fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
     let over_lost = below::devices(scene);
     let dead = |spell: &&Spell<'_>| {
+        if hang::was_ended(scene, spell.seen[0]) {
+            return false;
+        }
         let last = spell.seen[spell.seen.len() - 1];
         is_dead(last)
             && last.access == Access::Read
@@ -73,6 +77,14 @@ fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
     // The five phases end the daemon themselves.
     let over = if scene.report.plan.is_five_phases() { Vec::new() } else { over };
     [lasting, over].into_iter().filter_map(|spells| died(scene, &spells)).collect()
+}
+
+/// Where a producer is itself refused by its own dead mount nothing else can bring it back.
+pub(super) fn rule_of_producers(scene: &Scene<'_>) -> Vec<Cause> {
+    let of_producer = |cause: &Cause| {
+        cause.actors.iter().any(|actor| scene.role_of(actor) == Some(Role::Producer))
+    };
+    stale_source(scene).filter(of_producer).into_iter().collect()
 }
 
 /// Whether a consumer that sees a dead mount is not the only one: the node has none when it looks.
@@ -365,6 +377,11 @@ fn descriptor_held(scene: &Scene<'_>) -> Option<Cause> {
 fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
     let mut found = Vec::new();
     for capture in scene.report.captures.iter().rev() {
+        // Where nothing is mounted any more, a directory that is gone is no trouble.
+        let of_step = scene.node.iter().rev().find(|seen| seen.step == capture.step);
+        if of_step.is_some_and(|seen| matches!(seen.outcome, Outcome::Absent)) {
+            continue;
+        }
         for one in &capture.tables {
             let path = scene.path_of(&one.actor);
             let covering = one.table.covering(&path);

@@ -57,13 +57,14 @@ use crate::report::Report;
 use scene::Scene;
 
 /// The rules, from what prevents everything to what is a hazard. This is the order of causes.
-const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 12] = [
+const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 13] = [
     host::rule,
     permission::rule_of_mounts,
     runtime::rule,
     permission::rule,
     below::rule,
     overlay::rule,
+    lifetime::rule_of_producers,
     propagation::rule,
     hang::rule,
     lifetime::rule,
@@ -74,15 +75,17 @@ const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 12] = [
 
 /// What lasts comes before what is over, and that before what is a hazard only; an empty directory is one where
 /// an unmount is what was wanted.
-fn weight(cause: &Cause, pinned: bool) -> u8 {
-    /// So many layers are no single repair on top any more.
-    const GROWING: usize = 3;
-    match cause.id {
+fn weight(scene: &Scene<'_>, cause: &Cause, pinned: bool, held_only: bool) -> (u8, bool) {
+    let growing = cause.id == CauseId::StackedLayers && cause.mounts.len() >= stacking::GROWING;
+    let class = match cause.id {
         CauseId::MountsOfSeveralProducers => 2,
-        CauseId::LowerFilesystemExposed if pinned => 2,
-        CauseId::StackedLayers if cause.mounts.len() < GROWING => 2,
+        CauseId::StackedLayers if !growing => 2,
+        CauseId::LowerFilesystemExposed if pinned || silent::is_wanted(scene, cause) => 2,
+        // An open file that stays behind is what is left of something else.
+        CauseId::DescriptorHeld if !held_only => 1,
         _ => u8::from(cause.is_over()),
-    }
+    };
+    (class, !growing)
 }
 
 /// The causes of what a run showed: those that last before those that are over, then the most severe first,
@@ -102,7 +105,10 @@ pub fn explain(report: &Report) -> Vec<Cause> {
     }
     let pinned = causes.iter().any(|cause| cause.id == CauseId::ConsumerPinsMount);
     causes.retain(|cause| !(pinned && cause.id == CauseId::MountGone));
-    causes.sort_by_key(|cause| weight(cause, pinned));
+    let held_only = !causes.iter().any(|cause| {
+        !matches!(cause.id, CauseId::DescriptorHeld | CauseId::DaemonDead)
+    });
+    causes.sort_by_key(|cause| weight(&scene, cause, pinned, held_only));
     // Two rules may come to the same cause from different evidence: the first one counts.
     let mut told = HashSet::new();
     causes.retain(|cause| told.insert(cause.id.clone()));

@@ -38,6 +38,9 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
         let file = scene.report.environment.as_ref().map(|facts| facts.fuse_conf.path.clone());
         return Some(user_allow_other(file.as_deref().unwrap_or("/etc/fuse.conf"), vec![said]));
     }
+    if has(&["not empty", "nonempty"]) {
+        return Some(not_empty(scene, name, said));
+    }
     if has(&["fusermount"]) && has(&["ENOENT", "No such file", "not found"]) {
         return Some(fusermount_absent(uid, said));
     }
@@ -52,6 +55,33 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
         return Some(not_capable("the mount", vec![said], vec![Actor::workload(name)]));
     }
     None
+}
+
+/// The daemon refuses a mountpoint in which something lies.
+fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    Cause {
+        id: CauseId::LowerFilesystemWritten,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "{name} does not mount because its mountpoint is not empty: somebody wrote into the directory while \
+             nothing was mounted on it"
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::workload(name)],
+        mounts: Vec::new(),
+        evidence: vec![said],
+        fix: Fix::command(
+            format!(
+                "move away what lies there, start {name}, then start those anew that had the empty directory; \
+                 chattr +i on it refuses such writes"
+            ),
+            format!("mv {path} {path}.before && mkdir {path}   # on the node"),
+        ),
+        verify: format!("ls -A {path}   # nothing, while it is not mounted"),
+        source: "mount.fuse3(8), nonempty; chattr(1), i".into(),
+    }
 }
 
 /// Actors that the mount, or somebody in front of it, keeps out.
@@ -122,6 +152,43 @@ fn outside<'r>(
     (!looks.is_empty()).then_some((also, looks))
 }
 
+/// The kernel compares users and groups with the modes of the files.
+fn file_mode_denies(
+    scene: &Scene<'_>,
+    denied: &[&Observation],
+    name: &str,
+    errno: &str,
+    uids: &[&str],
+    evidence: Vec<String>,
+) -> Cause {
+    Cause {
+        id: CauseId::FileModeDenies,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "the modes of the files deny {}: the mount of {name} has default_permissions, so the kernel compares users \
+             and groups with owner, group and mode, and gives {errno} inside containers and outside",
+            names(uids.iter().copied())
+        ),
+        confidence: Confidence::Likely,
+        actors: actors(denied),
+        mounts: Vec::new(),
+        evidence,
+        fix: Fix::yaml(
+            format!(
+                "run the program as the owner of the files, or give it their group; or let {name} show other modes \
+                 (its options for uid, gid, umask or permissions)"
+            ),
+            "securityContext:\n  supplementalGroups: [GID]   # stat -c %g of the file\n",
+        ),
+        verify: format!(
+            "stat -c '%u %g %a' {}   # on the node, as root",
+            shell(&scene.report.plan.bridge.fuse_path())
+        ),
+        source: "https://docs.kernel.org/filesystems/fuse.html, default_permissions".into(),
+    }
+}
+
 /// The mount lets everybody in, and its daemon does not.
 fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>) -> Cause {
     let uids: BTreeSet<String> = denied.iter().map(|seen| format!("uid {}", seen.uid)).collect();
@@ -136,6 +203,12 @@ fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>)
     let mounts = scene.fuse_mounts();
     let mount = mounts.iter().find(|(_, mount)| Some(mount.device) == device);
     evidence.extend(mount.map(|(actor, mount)| line(actor, mount)));
+    let by_mode = mount.is_some_and(|(_, mount)| {
+        mount.super_options.split(',').any(|option| option == "default_permissions")
+    });
+    if by_mode {
+        return file_mode_denies(scene, denied, name, errno, &uids, evidence);
+    }
     Cause {
         id: CauseId::DaemonDenies,
         from_step: None,

@@ -54,6 +54,13 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes
 }
 
+fn name_of(actor: &Actor) -> Option<&str> {
+    match actor {
+        Actor::Workload { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
 /// A private volume has a copy of a mount that the node has unmounted: the filesystem lives as long as that.
 fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
     if scene.report.plan.is_five_phases() {
@@ -71,7 +78,10 @@ fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
         });
         let table = scene.table_for(seen)?;
         let fuse = table.at(&scene.path_of(&seen.actor))?;
-        (had && is_private(fuse)).then_some((node, fuse))
+        // A bind of the mount itself is meant to stay.
+        let below = table.by_id(fuse.parent_id)?;
+        let volume = MountPath::from(scene.paths(scene.spec(name_of(&seen.actor)?)?).destination.as_str());
+        (had && is_private(fuse) && below.mount_point == volume).then_some((node, fuse))
     };
     let keeps = scene.probes().filter(|seen| {
         seen.outcome.is_ok() && scene.role_of(&seen.actor) == Some(Role::Consumer)
@@ -228,7 +238,7 @@ fn keeps_another<'r>(
     }
     // What is mounted on top of the old one reaches whoever is its slave.
     let on_top = at_source.iter().any(|mount| mount.device == fuse.device);
-    match on_top && is_private(fuse) {
+    match is_elsewhere && on_top && is_private(fuse) {
         true => Some(Why::FrozenCopy(fuse)),
         false => Some(Why::Pinned(Pin::Mountpoint, fuse)),
     }
@@ -253,7 +263,8 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     if scene.shows_what_is_under_the_mount(node, &source) {
         return node.covering(&source).map(Why::BindNotRecursive);
     }
-    if stranded.spec.sub_path.is_some() {
+    let is_inside = source != scene.fuse_path && source.starts_with(&scene.fuse_path);
+    if stranded.spec.sub_path.is_some() || is_inside {
         return Some(Why::Pinned(Pin::SubPathBefore, volume));
     }
     let answer = visibility_of_existing(&capture.graph(), "node", &scene.fuse_path, &label)?;
@@ -494,8 +505,9 @@ fn sub_path_pins(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
 
 fn sub_path_before(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
     let title = format!(
-        "the subPath of {} was bound before the mount: it is a directory of the filesystem below, for as long as the \
-         pod lives, and what is written there the mount hides",
+        "the volume of {} is a directory inside the mount (a subPath, or a path below the mountpoint) and was bound \
+         before the mount: it is a directory of the filesystem below, for as long as that bind is kept, and no mount \
+         on the mountpoint reaches it",
         who(found)
     );
     let words = "use no subPath but the directory above the mountpoint, with HostToContainer; to bring it back now, \

@@ -154,7 +154,8 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
     let table = capture.table(&actor)?;
     let path = scene.path_of(&actor);
     let fuse = table.at(&path).filter(|entry| entry.is_fuse())?;
-    capture.table(&Actor::Node)?.at(&scene.fuse_path).is_none().then_some(())?;
+    let there = capture.table(&Actor::Node)?.at(&scene.fuse_path);
+    there.is_none_or(|mount| !mount.is_fuse()).then_some(())?;
     let label = actor.to_string();
     let broken = visibility_of_existing(&capture.graph(), &label, &path, "node")?.broken?;
     let volume = table.by_id(fuse.parent_id)?;

@@ -7,7 +7,7 @@ use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
-use crate::plan::{Role, Volume};
+use crate::plan::{Fault, Role, Volume};
 use crate::report::{Check, CheckId, Deed, Status};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -254,6 +254,24 @@ fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
         verify: "kubectl describe pod   # Liveness probe failed, while the producer is away".into(),
         source: KUBERNETES_MODES.into(),
     })
+}
+
+/// Whether somebody unmounted on purpose at the end, for everybody, and says so.
+pub(super) fn is_wanted(scene: &Scene<'_>, cause: &Cause) -> bool {
+    let Some(from) = &cause.from_step else { return false };
+    let gone = scene.node.last().is_some_and(|seen| matches!(seen.outcome, Outcome::Absent));
+    let of_step = scene.report.timeline.iter().filter(|seen| {
+        seen.step == *from && cause.actors.contains(&seen.actor) && seen.outcome == Outcome::Absent
+    });
+    let unmounts = scene.report.acts.iter().any(|act| {
+        act.step == *from
+            && match &act.deed {
+                Deed::Fault { fault } => fault.is_on_the_node() || *fault == Fault::Terminate,
+                Deed::Run { command } => command.iter().any(|word| word.contains("umount")),
+                _ => false,
+            }
+    });
+    !cause.is_over() && gone && unmounts && of_step.into_iter().all(|seen| scene.is_expected(seen))
 }
 
 /// After a clean unmount consumers see the empty lower directory, without any error.

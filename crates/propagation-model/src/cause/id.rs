@@ -69,6 +69,7 @@ cause_ids! {
     PropagationNotApplied = "propagation-not-applied": "The runtime did not apply the propagation that the volume asks for.",
     AllowOtherMissing = "allow-other-missing": "The mount lets only the user in who made it.",
     DaemonDenies = "daemon-denies": "The daemon itself answers EACCES or EPERM, inside containers and outside.",
+    FileModeDenies = "file-mode-denies": "The modes of the files deny a user, which the kernel checks because of default_permissions.",
     LsmDenies = "lsm-denies": "A security module or a file mode denies access.",
     CapabilityMissing = "capability-missing": "A capability is missing, or seccomp refuses.",
     LowerMountLost = "lower-mount-lost": "A daemon serves what it reads from another FUSE mount, and lost that.",
