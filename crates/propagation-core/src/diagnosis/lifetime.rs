@@ -9,7 +9,7 @@ use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
 use crate::mountinfo::{MountEntry, MountPath, MountRef};
 use crate::observation::{Access, Actor, Observation, Outcome};
-use crate::plan::{Fault, Propagation, Role, Volume, WorkloadSpec};
+use crate::plan::{Fault, Propagation, Repair, Role, Volume, WorkloadSpec};
 use crate::program::{RefusalKind, errno_said};
 use crate::report::{CheckId, Deed, Failure, FailureOf};
 
@@ -79,12 +79,56 @@ fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
     [lasting, over].into_iter().filter_map(|spells| died(scene, &spells)).collect()
 }
 
-/// Where a producer is itself refused by its own dead mount nothing else can bring it back.
-pub(super) fn rule_of_producers(scene: &Scene<'_>) -> Vec<Cause> {
+/// A fresh mount was to be bound while there was none.
+fn recovery_before_mount(scene: &Scene<'_>) -> Option<Cause> {
+    let act = scene.report.acts.iter().find(|act| match act.deed {
+        Deed::Repair { repair } => act.refused.is_some() && binds(repair),
+        _ => false,
+    })?;
+    let seen = scene.node.iter().rev().find(|seen| seen.step == act.step)?;
+    if seen.outcome.is_ok() {
+        return None;
+    }
+    let later = scene.node.iter().find(|one| one.at_us > seen.at_us && one.outcome.is_ok());
+    let mut evidence = vec![seen.to_string()];
+    evidence.extend(act.refused.clone());
+    let cause = cause(
+        CauseId::RecoveryBeforeMount,
+        "a recovery ran before the fresh mount was there: it found the dead one, and nothing to bind".into(),
+        evidence,
+        Fix::words(
+            "let the recovery wait for a mount that answers, and not for a container that is ready; do it again once the \
+             node reads the mount",
+        ),
+        probe(scene),
+    );
+    Some(Cause {
+        from_step: Some(act.step.clone()),
+        until_step: later.map(|one| one.step.clone()),
+        actors: vec![Actor::Node],
+        ..cause
+    })
+}
+
+/// Whether a repair binds what the node has mounted.
+fn binds(repair: Repair) -> bool {
+    matches!(
+        repair,
+        Repair::RebindConsumer
+            | Repair::ReconnectConsumer
+            | Repair::RebindHost
+            | Repair::RebindHostDeduplicated
+    )
+}
+
+/// What kept a recovery from coming about: a producer that is refused by its own dead mount, or one that was tried
+/// too early.
+pub(super) fn rule_of_recovery(scene: &Scene<'_>) -> Vec<Cause> {
     let of_producer = |cause: &Cause| {
         cause.actors.iter().any(|actor| scene.role_of(actor) == Some(Role::Producer))
     };
-    stale_source(scene).filter(of_producer).into_iter().collect()
+    let blocked = stale_source(scene).filter(of_producer);
+    recovery_before_mount(scene).into_iter().chain(blocked).collect()
 }
 
 /// Whether a consumer that sees a dead mount is not the only one: the node has none when it looks.

@@ -16,6 +16,7 @@ use crate::report::{Capture, CheckId, Failure};
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = control_positive(scene).into_iter().collect();
     causes.extend(refused_for_propagation(scene));
+    causes.extend(refused_for_its_type(scene));
     causes.extend(producer_not_sent(scene));
     causes
 }
@@ -78,6 +79,39 @@ fn covered_until(scene: &Scene<'_>, refused: &[&Failure], source: &str) -> When 
         Some(capture) => When { until: Some(capture.step.clone()), ..when },
         None => when,
     }
+}
+
+/// A file and a directory cannot be bound on each other.
+fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
+    let of_type = |failure: &Failure| {
+        failure.refusal == Some(RefusalKind::Other) && failure.words.to_lowercase().contains("not a directory")
+    };
+    let refused = scene.not_over(of_type);
+    let first = *refused.first()?;
+    let words: Vec<(&str, &str)> =
+        refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
+    let name = &first.workload;
+    let paths = scene.spec(name).map(|spec| scene.paths(spec))?;
+    let cause = Cause {
+        id: CauseId::SourceTypeMismatch,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "the volume of {name} binds {} to {}, and one of them is a file and the other a directory (ENOTDIR)",
+            paths.source, paths.destination
+        ),
+        confidence: Confidence::Likely,
+        actors: refused.iter().map(|one| Actor::workload(one.workload.clone())).collect(),
+        mounts: Vec::new(),
+        evidence: said_by_the_runtime(&words),
+        fix: Fix::words(
+            "bind a directory to a directory and a file to a file: a source that is missing is made as a directory by the \
+             runtime, so start the producer first, or use hostPath with type File",
+        ),
+        verify: format!("stat -c %F {}   # on the node", shell(&paths.source)),
+        source: "mount(2), ENOTDIR; https://kubernetes.io/docs/concepts/storage/volumes/#hostpath".into(),
+    };
+    Some(scene.when_failed(&refused).of(cause))
 }
 
 /// What the runtime said, each only once.

@@ -300,7 +300,7 @@ impl<'r> Scene<'r> {
     }
 
     /// The failures that fit: those that are not over, or all where each is.
-    fn not_over(&self, fits: impl Fn(&Failure) -> bool) -> Vec<&'r Failure> {
+    pub(super) fn not_over(&self, fits: impl Fn(&Failure) -> bool) -> Vec<&'r Failure> {
         let all: Vec<&Failure> = self.report.failures.iter().filter(|one| fits(one)).collect();
         let lasting: Vec<&Failure> =
             all.iter().filter(|one| self.came_about(one).is_none()).copied().collect();

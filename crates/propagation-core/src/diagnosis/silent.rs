@@ -17,10 +17,62 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes.extend(mounted_but_empty(scene));
     causes.extend(did_not_notice(scene));
     causes.extend(unmounted_from_a_copy(scene));
+    causes.extend(busy(scene));
     let exposed = lower_exposed(scene);
     causes.extend(mount_gone(scene).filter(|_| exposed.is_none()));
     causes.extend(exposed);
     causes
+}
+
+/// A program could not unmount, or not remove a directory, because it is in use.
+fn busy(scene: &Scene<'_>) -> Option<Cause> {
+    let said = |check: &Check| {
+        let of_program = matches!(check.id, CheckId::Run | CheckId::Done)
+            || check.id == CheckId::Expect("run".to_owned());
+        of_program && ["resource busy", "target is busy"].iter().any(|part| check.observed.contains(part))
+    };
+    let phases = &scene.report.phases;
+    let place = phases.iter().position(|phase| phase.checks.iter().any(said))?;
+    let phase = &phases[place];
+    let check = phase.checks.iter().find(|check| said(check))?;
+    let ran = |step: &str| {
+        let act = scene.report.acts.iter().find(|act| act.step == step)?;
+        match &act.deed {
+            Deed::Run { command } => Some(command.join(" ")),
+            _ => None,
+        }
+    };
+    let command = ran(&phase.id).unwrap_or_else(|| phase.id.clone());
+    let until = phases[place + 1..].iter().find(|later| {
+        ran(&later.id).is_some() && !later.checks.iter().any(said) && later.status == Status::Passed
+    });
+    let unmounts = command.contains("umount") || command.contains("fusermount");
+    let (id, title, fix) = match unmounts {
+        true => (
+            CauseId::UnmountBusy,
+            format!("`{command}` is refused: somebody has a file or a directory of the mount open"),
+            "end whoever uses the mount (fuser -vm names them), or unmount lazily (umount --lazy), which takes it off at \
+             once and ends it with its last user",
+        ),
+        false => (
+            CauseId::MountLeftBehind,
+            format!("`{command}` is refused: something is mounted on that directory or in it still"),
+            "unmount first what lies there, the innermost first (findmnt --submounts lists it), then remove the directory",
+        ),
+    };
+    Some(Cause {
+        id,
+        from_step: Some(phase.id.clone()),
+        until_step: until.map(|later| later.id.clone()),
+        title,
+        confidence: Confidence::Likely,
+        actors: vec![Actor::Node],
+        mounts: Vec::new(),
+        evidence: vec![check.observed.clone()],
+        fix: Fix::words(fix),
+        verify: "cat /proc/self/mountinfo   # nothing below that directory".into(),
+        source: "umount(2), EBUSY; rmdir(2), EBUSY".into(),
+    })
 }
 
 /// A program in a container unmounted, and with its copy went the node's.
@@ -271,7 +323,9 @@ pub(super) fn is_wanted(scene: &Scene<'_>, cause: &Cause) -> bool {
                 _ => false,
             }
     });
-    !cause.is_over() && gone && unmounts && of_step.into_iter().all(|seen| scene.is_expected(seen))
+    // What follows shows that it was no tidying up.
+    let is_last = scene.report.acts.last().is_some_and(|act| act.step == *from);
+    is_last && !cause.is_over() && gone && unmounts && of_step.into_iter().all(|seen| scene.is_expected(seen))
 }
 
 /// After a clean unmount consumers see the empty lower directory, without any error.
@@ -353,7 +407,7 @@ pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
         };
         return Some(unexplained(title, &failed));
     }
-    if let Some(cause) = trouble_without_a_cause(scene) {
+    if let Some(cause) = trouble_without_a_cause(scene).or_else(|| refused_without_a_cause(scene)) {
         return Some(cause);
     }
     let ran = report.phases.iter().any(|phase| phase.status == Status::Passed);
@@ -382,6 +436,18 @@ fn trouble_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
         ..unexplained(format!("{first} after {}, and no rule says why", first.step), &[])
     };
     Some(scene.history.when(&seen).of(cause))
+}
+
+/// A container or a mount did not come about, and no rule says why.
+fn refused_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
+    let failures = scene.not_over(|_| true);
+    let first = *failures.first()?;
+    let cause = Cause {
+        actors: vec![Actor::workload(first.workload.clone())],
+        evidence: vec![first.words.clone()],
+        ..unexplained(format!("{} did not start: {}", first.workload, first.words), &[])
+    };
+    Some(scene.when_failed(&failures).of(cause))
 }
 
 /// What a phase of one's own says of its check.
