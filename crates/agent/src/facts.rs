@@ -47,6 +47,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         lsm: lsm(),
         cgroup: cgroup().into(),
         fanotify_mount_events: crate::watch::has_fanotify(),
+        kernel: crate::kernel::features(&name(|n| n.release())),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default(),
         max_mnt_namespaces: read_number("/proc/sys/user/max_mnt_namespaces"),
         runtime: None,

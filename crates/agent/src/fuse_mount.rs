@@ -31,13 +31,15 @@ pub(crate) struct Options {
     source: String,
     allow_other: bool,
     read_only: bool,
+    /// More of them, in the words of mount(8).
+    more: Vec<String>,
 }
 
 impl Options {
     /// As a plan says.
     pub(crate) fn of(fuse: &FuseSpec, source: &str) -> Self {
         let (allow_other, read_only) = (fuse.allow_other, fuse.read_only);
-        Self { source: source.to_owned(), allow_other, read_only }
+        Self { source: source.to_owned(), allow_other, read_only, more: fuse.options.clone() }
     }
 }
 
@@ -53,6 +55,20 @@ pub(crate) fn mount_fuse(path: &Path, options: &Options) -> Result<OwnedFd, Stri
     }
 }
 
+/// Options that are flags of mount(2), and whether they set theirs; the others are the filesystem's.
+const FLAGS: [(&str, MsFlags, bool); 10] = [
+    ("nosuid", MsFlags::MS_NOSUID, true),
+    ("suid", MsFlags::MS_NOSUID, false),
+    ("nodev", MsFlags::MS_NODEV, true),
+    ("dev", MsFlags::MS_NODEV, false),
+    ("noexec", MsFlags::MS_NOEXEC, true),
+    ("exec", MsFlags::MS_NOEXEC, false),
+    ("noatime", MsFlags::MS_NOATIME, true),
+    ("sync", MsFlags::MS_SYNCHRONOUS, true),
+    ("ro", MsFlags::MS_RDONLY, true),
+    ("rw", MsFlags::MS_RDONLY, false),
+];
+
 fn mount_directly(path: &Path, how: &Options) -> Result<OwnedFd, String> {
     let device = open_device()?;
     let mut options = format!(
@@ -66,6 +82,15 @@ fn mount_directly(path: &Path, how: &Options) -> Result<OwnedFd, String> {
     }
     let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     flags.set(MsFlags::MS_RDONLY, how.read_only);
+    for option in &how.more {
+        match FLAGS.iter().find(|(word, ..)| word == option) {
+            Some((_, flag, on)) => flags.set(*flag, *on),
+            None => {
+                options.push(',');
+                options.push_str(option);
+            }
+        }
+    }
     mount(Some(how.source.as_str()), path, Some(FS_TYPE), flags, Some(options.as_str())).map_err(
         |errno| format!("mount(2) of {FS_TYPE} on {}: {}", path.display(), errno_text(errno)),
     )?;
@@ -91,6 +116,10 @@ fn mount_through_helper(path: &Path, how: &Options) -> Result<OwnedFd, String> {
     }
     if how.allow_other {
         options.push_str(",allow_other");
+    }
+    for option in &how.more {
+        options.push(',');
+        options.push_str(option);
     }
     let socket = theirs.as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;
     // The child finds the socket as its standard input: a number that exec keeps.

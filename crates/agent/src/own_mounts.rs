@@ -21,7 +21,8 @@ pub(crate) fn inside(name: &str) -> bool {
     let program = std::env::current_exe().expect("its program");
     let mut inside = Command::new("timeout");
     inside.args(["--signal=KILL", "60", "unshare"]).args(map).arg("--mount").arg(program);
-    let output = inside.args(["--exact", name]).env(INSIDE, "1").output().expect("timeout (coreutils)");
+    let output =
+        inside.args(["--exact", name]).env(INSIDE, "1").output().expect("timeout (coreutils)");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{name}: {text}");
     false

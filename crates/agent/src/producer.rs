@@ -78,6 +78,9 @@ impl Producer {
         let options = Options::of(&self.fuse, &self.source);
         let device = mount_fuse(mountpoint, &options)?;
         let mounted_at_ns = now_ns();
+        if self.fuse.serve_after_ms > 0 && ended_within(&signals, self.fuse.serve_after_ms)? {
+            return unmount(mountpoint).map(|()| End::Asked);
+        }
 
         let behaviour = Arc::new(Behaviour::default());
         let filesystem = self.filesystem(&behaviour);
@@ -232,6 +235,14 @@ fn block_signals() -> Result<SignalFd, String> {
     signals.thread_block().map_err(|e| format!("block SIGTERM: {}", errno_text(e)))?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|e| format!("listen for SIGTERM: {}", errno_text(e)))
+}
+
+/// Waits for as long as the daemon is not to serve; returns whether it is to end before.
+fn ended_within(signals: &SignalFd, ms: u64) -> Result<bool, String> {
+    let mut descriptors = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
+    let ended = poll(&mut descriptors, timeout);
+    ended.map(|ready| ready > 0).map_err(|errno| format!("wait to serve: {}", errno_text(errno)))
 }
 
 /// Waits until the daemon is to end, and obeys what the node says meanwhile; `None` when the session

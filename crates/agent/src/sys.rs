@@ -215,24 +215,21 @@ fn set_attributes(
 }
 
 /// Whether move_mount(2) knows a flag: the kernel refuses one that it does not know (EINVAL) before it looks
-/// at the descriptors (EBADF). Needs `CAP_SYS_ADMIN`.
-pub(crate) fn has_move_mount(flag: libc::c_uint) -> bool {
+/// at the descriptors (EBADF). None without `CAP_SYS_ADMIN`, which it asks for first.
+pub(crate) fn asks_move_mount(flag: libc::c_uint) -> Option<bool> {
     const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x04;
     const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | flag;
     let (none, path) = (-1, c"");
     // SAFETY: the paths are NUL-terminated, and nothing is moved from a descriptor that is none.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            none,
-            path.as_ptr(),
-            none,
-            path.as_ptr(),
-            flags,
-        )
+        libc::syscall(libc::SYS_move_mount, none, path.as_ptr(), none, path.as_ptr(), flags)
     };
-    Errno::result(result) == Err(Errno::EBADF)
+    match Errno::result(result) {
+        Err(Errno::EBADF) => Some(true),
+        Err(Errno::EINVAL | Errno::ENOSYS) => Some(false),
+        _ => None,
+    }
 }
 
 /// Brings up the loopback device of the calling process's network namespace, which has it down when

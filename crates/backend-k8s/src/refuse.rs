@@ -27,6 +27,7 @@ fn of_workload(plan: &Plan, spec: &WorkloadSpec) -> Option<String> {
         (spec.outside_runtime, "every pod is made by the node's one runtime"),
         (spec.supervised, "its daemon is process 1 of its container"),
         (!spec.volumes.is_empty(), "it has one volume"),
+        (!spec.bind.recursive, "a kubelet's volumes are bound with all mounts below them"),
         (spec.readers + spec.writers > 0, "readers and writers run on simulated nodes only"),
         (!fuse.is_builtin(), "the pods' image has the built-in filesystem only"),
         (
@@ -66,6 +67,10 @@ fn of_steps(steps: &[Step]) -> Option<String> {
              the pods' image"
                 .into(),
         ),
+        Action::Reopen(_) => Some("nobody keeps a descriptor in a pod from outside".into()),
+        Action::Publish(_) | Action::Unpublish(_) => {
+            Some("a driver publishes volumes on a cluster, and the run has none".into())
+        }
         Action::Repeat { steps, .. } => of_steps(steps),
         _ => None,
     }

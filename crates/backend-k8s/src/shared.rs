@@ -173,6 +173,7 @@ impl Shared {
             source: paths.source,
             destination: paths.destination,
             propagation: spec.propagation,
+            how: spec.bind,
         };
         ContainerSpec {
             id: container,

@@ -54,11 +54,13 @@ fn container_spec(
         source: paths.source,
         destination: paths.destination,
         propagation: spec.propagation,
+        how: spec.bind,
     };
     let extra = spec.volumes.iter().map(|volume| Bind {
         source: plan.fill_paths(&volume.source),
         destination: volume.destination.clone(),
         propagation: volume.propagation,
+        how: volume.bind,
     });
     let fuse = plan.fuse_of(spec);
     // A user of its own mounts through fusermount3; programs of a scenario need theirs.

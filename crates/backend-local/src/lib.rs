@@ -27,7 +27,10 @@ mod runtime;
 mod within;
 mod workload;
 
+use std::fs::OpenOptions;
+
 use async_trait::async_trait;
+use propagation_core::plan::{Action, Step};
 use propagation_core::{Backend, Error, Node, Plan, Run};
 
 pub use clean::{Leftover, Removed, leftovers, remove};
@@ -48,6 +51,16 @@ impl LocalBackend {
     }
 }
 
+/// Why no producer of a scenario can mount. The five phases say it themselves, with what to do.
+fn device_refuses(plan: &Plan) -> Option<String> {
+    let phase = |step: &Step| matches!(step.action, Action::Phase(_));
+    if plan.steps.iter().any(phase) || plan.producer().is_none() {
+        return None;
+    }
+    let error = OpenOptions::new().read(true).write(true).open("/dev/fuse").err()?;
+    Some(format!("open /dev/fuse: {error}; `propagation doctor` says what to do"))
+}
+
 #[async_trait]
 impl Backend for LocalBackend {
     fn name(&self) -> &str {
@@ -58,7 +71,7 @@ impl Backend for LocalBackend {
         if let Some(program) = programs::missing(plan) {
             return Some(format!("{program} is not installed on this machine"));
         }
-        runtime::refuses(plan)
+        runtime::refuses(plan).or_else(|| device_refuses(plan))
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

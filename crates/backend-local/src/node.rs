@@ -144,6 +144,18 @@ impl Node for LocalNode {
         self.client.call(Call::Unmount { lazy }).await.map(drop)
     }
 
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        self.client.let_go(actor).await
+    }
+
+    async fn publish(&self, path: &str) -> Result<(), Error> {
+        self.client.call(Call::Publish { path: path.into() }).await.map(drop)
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<(), Error> {
+        self.client.call(Call::Unpublish { path: path.into() }).await.map(drop)
+    }
+
     async fn execute(
         &self,
         actor: &Actor,

@@ -1,5 +1,7 @@
 //! `propagation doctor`: the phase host_setup alone, on this very host, with what the mount tables
-//! say.
+//! say, and what the kernel gives.
+
+mod kernel;
 
 use std::io;
 
@@ -119,6 +121,10 @@ impl Examination {
             text.push('\n');
             write_cause(&mut text, cause, colour);
         }
+        for line in kernel::section(&self.facts.kernel_release, &self.facts.kernel, colour) {
+            text.push_str(&line);
+            text.push('\n');
+        }
         text
     }
 }
@@ -202,6 +208,7 @@ mod tests {
             lsm: Vec::new(),
             cgroup: "v2".into(),
             fanotify_mount_events: true,
+            kernel: Vec::new(),
             open_files: (1024, 1024),
             max_mnt_namespaces: None,
             runtime: None,

@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 
 use regex::Regex;
 use support::{
@@ -433,8 +434,26 @@ fn doctor() -> TestResult {
     if json["facts"]["kernel_release"] != kernel.trim() {
         return Err("doctor reports another kernel".into());
     }
+    let features = json["facts"]["kernel"].as_array().ok_or("nothing of the kernel's features")?;
+    let of = |name: &str| features.iter().find(|fact| fact["feature"] == name);
+    // What can be asked without a right is asked.
+    for name in ["listmount", "mount_events"] {
+        let fact = of(name).ok_or("a feature is missing")?;
+        if fact["known"] != "probed" || fact["state"] == "off" {
+            return Err(format!("{name}: {fact}").into());
+        }
+    }
+    let timeout = Path::new("/proc/sys/fs/fuse/default_request_timeout");
+    let off = fs::read_to_string(timeout).is_ok_and(|value| value.trim() == "0");
     let text = output(scratch.path(), &["doctor"]);
     expect_part(&stdout(&text), "covering_mount")?;
+    if off != stdout(&text).contains("sysctl -w fs.fuse.default_request_timeout=") {
+        return Err("the line that sets the timeout is there when it is 0, and only then".into());
+    }
+    if !features.iter().all(|fact| stdout(&text).contains(fact["feature"].as_str().unwrap_or("?")))
+    {
+        return Err("a feature is not in the text".into());
+    }
     PASSED
 }
 

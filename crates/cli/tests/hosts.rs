@@ -11,6 +11,8 @@ fn main() {
     support::main(vec![
         test("an_ordinary_user_gets_full_success", ordinary_user),
         test("an_ordinary_user_with_subordinate_ids_reads_as_another_user", subordinate_ids),
+        test("the_library_with_subordinate_ids_is_as_expected", library_with_subordinate_ids),
+        test("without_a_device_scenarios_are_skipped", library_without_the_device),
         test("a_device_that_is_not_permitted_says_which_mode", device_not_permitted),
         test("no_device_says_load_the_module", no_device),
         test("a_producer_that_is_not_root_mounts_through_fusermount3", through_fusermount),
@@ -71,9 +73,7 @@ fn chroot() -> TestResult {
 
 fn doctor_in_chroot() -> TestResult {
     needs_root!();
-    for (change, found) in
-        [("shared", "which is shared"), ("private", "which is private")]
-    {
+    for (change, found) in [("shared", "which is shared"), ("private", "which is private")] {
         let result = run(&format!("mount --make-r{change} /; {JAIL} doctor"));
         let text = stdout(&result);
         expect_part(&text, "covering_mount")?;
@@ -106,6 +106,55 @@ fn subordinate_ids() -> TestResult {
         &stdout(&result),
         "reads_as_other:consumer-early: as uid [1000], consumer-early: ok",
     )?;
+    PASSED
+}
+
+/// What of the library needs more than a user namespace with one user: producers that mount through
+/// fusermount3, whose root is not in that namespace, and connections that are aborted.
+fn library_with_subordinate_ids() -> TestResult {
+    needs_root!();
+    if !std::path::Path::new("/usr/bin/newuidmap").exists() {
+        return skip("newuidmap", "the package uidmap is not installed");
+    }
+    let library = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios");
+    let needs_more = |path: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.contains("role: producer, uid: 1000")
+            || text.contains("host: true, uid: 1000")
+            || text.contains("fault: abort")
+    };
+    let files = propagation_core::scenario::files(&library)?.into_iter().filter(needs_more);
+    let scratch = support::scratch();
+    let mut count = 0;
+    for file in files {
+        count += 1;
+        std::fs::copy(&file, scratch.path().join(file.file_name().unwrap_or_default()))?;
+    }
+    if count < 10 {
+        return Err(format!("{count} files of the library need more than one user").into());
+    }
+    let copies = scratch.path().display();
+    let result = run(&format!(
+        "{OPEN_DEVICE} echo 1000:200000:65536 > $SCRATCH/sub; cp -r {copies} $SCRATCH/library; \
+         chmod -R a+rX $SCRATCH/library; for file in subuid subgid; do \
+         [ -e /etc/$file ] || touch /etc/$file; mount --bind $SCRATCH/sub /etc/$file; done; \
+         exec {AS_USER} $PROPAGATION run --scenario $SCRATCH/library --experiments off"
+    ));
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), " 0 otherwise,")?;
+    PASSED
+}
+
+/// Without the device a scenario is skipped, and a directory in which nothing ran is no success.
+fn library_without_the_device() -> TestResult {
+    needs_root!();
+    let result = run(&format!(
+        "mknod -m 600 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse; \
+         echo 'steps: [start: all]' > $SCRATCH/one.yaml; \
+         exec {AS_USER} $PROPAGATION run --scenario $SCRATCH/one.yaml"
+    ));
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "skipped: open /dev/fuse: Permission denied")?;
     PASSED
 }
 

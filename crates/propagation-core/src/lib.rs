@@ -35,8 +35,8 @@ pub mod workload;
 
 pub use propagation_model::{
     Answer, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome, ScenarioOutcome,
-    Verdict, VerdictOutcome, errno, error, facts, input, journal, marker, mountinfo, observation,
-    plan, program, report, scenario, suggest, verdict,
+    Verdict, VerdictOutcome, errno, error, facts, input, journal, kernel, marker, mountinfo,
+    observation, plan, program, report, scenario, suggest, verdict,
 };
 #[doc(hidden)]
 pub use propagation_protocol::{self as protocol, consumer_log, host};

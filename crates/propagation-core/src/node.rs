@@ -146,6 +146,37 @@ pub trait Node: Send + Sync {
     /// refuses: `EBUSY` without `lazy` while it is in use, `EINVAL` when nothing is mounted there.
     async fn unmount(&self, lazy: bool) -> Result<(), Error>;
 
+    /// Binds the mount at the bridge's mountpoint on another path of the node, which is made: what a CSI
+    /// driver does in NodePublishVolume. A path on which something is mounted already counts as published
+    /// when it can be looked at.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where nobody does it; [`ErrorKind::Environment`] with the errno when
+    /// either path cannot be looked at or the kernel refuses.
+    async fn publish(&self, path: &str) -> Result<(), Error> {
+        Err(not_published(path))
+    }
+
+    /// Unmounts a published path and removes its directory: what a CSI driver does in
+    /// NodeUnpublishVolume. Nothing need be mounted there.
+    ///
+    /// # Errors
+    /// As [`Node::publish`]: `EBUSY` while it is in use.
+    async fn unpublish(&self, path: &str) -> Result<(), Error> {
+        Err(not_published(path))
+    }
+
+    /// Closes the descriptor that has been opened and kept from an actor, if there is one; the next look by
+    /// [`Access::Held`] opens another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where none is kept; when the actor is unknown.
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        let operation = format!("close the descriptor of {actor}");
+        Err(Error::new(ErrorKind::Unsupported, operation, "none is kept on this node")
+            .with_fix("use a simulated node (--backend local)"))
+    }
+
     /// Runs a program in the mount namespace of an actor, to its end; when `deadline` passes it is
     /// killed. The first 64 KiB of what it prints are kept.
     ///
@@ -168,6 +199,12 @@ pub trait Node: Send + Sync {
     /// itself; for a run that is to be kept, leaves all of it and says how to remove it. Idempotent; says what was undone and what could not be. Does not fail: what could
     /// not be undone is listed with the command that does it.
     async fn close(&self) -> Cleanup;
+}
+
+fn not_published(path: &str) -> Error {
+    let operation = format!("publish a volume at {path:?}");
+    Error::new(ErrorKind::Unsupported, operation, "nobody publishes volumes on this node")
+        .with_fix("use a simulated node (--backend local)")
 }
 
 /// What callers of a node need and implementors do not write.

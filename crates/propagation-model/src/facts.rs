@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::FeatureFact;
 use crate::mountinfo::MountEntry;
 
 /// Programs that start containers, as `/proc/<pid>/comm` calls them.
@@ -89,6 +90,9 @@ pub struct HostFacts {
     /// Whether mounts can be watched through fanotify (`FAN_REPORT_MNT`, Linux 6.15; in user
     /// namespaces 6.16).
     pub fanotify_mount_events: bool,
+    /// What of the features that matter here its kernel has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel: Vec<FeatureFact>,
     /// Soft and hard limit of open descriptors of the agent.
     pub open_files: (u64, u64),
     /// `user.max_mnt_namespaces` of the user namespace, where readable.

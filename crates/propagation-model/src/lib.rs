@@ -10,6 +10,7 @@ pub mod error;
 pub mod facts;
 pub mod input;
 pub mod journal;
+pub mod kernel;
 pub mod marker;
 pub mod observation;
 pub mod plan;

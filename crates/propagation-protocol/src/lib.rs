@@ -24,7 +24,9 @@ use propagation_model::facts::HostFacts;
 use propagation_model::journal::HostChange;
 use propagation_model::marker::Marker;
 use propagation_model::observation::{Access, MountView, Outcome};
-use propagation_model::plan::{Fault, FuseSpec, NodeSpec, Propagation, Role, Stale, User};
+use propagation_model::plan::{
+    BindSpec, Fault, FuseSpec, NodeSpec, Propagation, Role, Stale, User,
+};
 use propagation_model::program::{
     Attach, Attached, Executed, LoadReport, ProgramState, Refusal, StartRefused,
 };
@@ -57,6 +59,8 @@ pub struct Bind {
     pub destination: String,
     /// Propagation of the volume.
     pub propagation: Propagation,
+    /// How it is checked and bound.
+    pub how: BindSpec,
 }
 
 /// A container to be made.
@@ -226,6 +230,21 @@ pub enum Call {
     Unmount {
         /// Whether it may be in use.
         lazy: bool,
+    },
+    /// Bind the mount at the mountpoint on another path of the node, which is made.
+    Publish {
+        /// Where.
+        path: String,
+    },
+    /// Close the descriptor that is kept from a place.
+    LetGo {
+        /// Which.
+        place: Place,
+    },
+    /// Unmount a path on which it was published, and remove it.
+    Unpublish {
+        /// Where.
+        path: String,
     },
     /// Run a program.
     Execute {

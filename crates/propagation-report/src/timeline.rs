@@ -311,7 +311,9 @@ fn marks(report: &Report) -> Vec<Mark> {
             Deed::Restart { .. } => {
                 (MarkKind::Repair, act.from_us, format!("{} {}", act.deed, act.on.join(", ")))
             }
-            Deed::Start | Deed::Stop | Deed::Run { .. } => continue,
+            Deed::Start | Deed::Stop | Deed::Publish | Deed::Unpublish | Deed::Run { .. } => {
+                continue;
+            }
         };
         marks.push(Mark { at_us, kind, words });
     }

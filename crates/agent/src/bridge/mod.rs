@@ -12,7 +12,7 @@ use propagation_protocol::Failure;
 
 use crate::failure::system;
 use crate::mounts::{Proc, bind, propagate, unmount_lazily};
-pub(crate) use attach::{Side, attach};
+pub(crate) use attach::{BENEATH, SET_GROUP, Side, attach};
 use attach::{copy_of_mount, mount_copy};
 
 /// Unmounts the topmost mount at a path.

@@ -100,7 +100,9 @@ impl Filesystem for MarkerFilesystem {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.answer(req, Operation::Open, reply, move |directory, reply| directory.open(ino, reply));
+        self.answer(req, Operation::Open, reply, move |directory, reply| {
+            directory.open(ino, reply)
+        });
     }
 
     fn create(

@@ -24,6 +24,7 @@ use crate::changes::{apply, remove_empty, remove_line};
 use crate::facts;
 use crate::failure::{failure, system};
 use crate::mounts::{to_nix, unmount_lazily};
+use crate::publish::{publish, unpublish};
 use crate::run_program;
 
 impl Server {
@@ -45,6 +46,10 @@ impl Server {
             Call::Unmount { lazy } => {
                 bridge::unmount(&self.fuse_path(), *lazy).map(|()| Reply::Done)
             }
+            Call::Publish { path } => {
+                publish(&self.proc, &self.fuse_path(), path).map(|()| Reply::Done)
+            }
+            Call::Unpublish { path } => unpublish(&self.proc, path).map(|()| Reply::Done),
             Call::Execute { place, command, deadline_ms } => {
                 self.execute(place, command, *deadline_ms)
             }

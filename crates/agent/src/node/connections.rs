@@ -88,16 +88,22 @@ fn open_in(proc: &Proc, process: &str) -> BTreeSet<u32> {
 /// When fusectl cannot be mounted and is not there, or does not let the caller write.
 pub(super) fn abort(minors: &BTreeSet<u32>) -> Result<String, Failure> {
     const OPERATION: &str = "abort the FUSE connection";
-    let refuse = |reason: String| {
+    let refuse = |kind: ErrorKind, reason: String| {
         let fix = "as root, mount fusectl: mount -t fusectl none /sys/fs/fuse/connections";
-        failure(ErrorKind::Environment, OPERATION, reason, Some(fix))
+        failure(kind, OPERATION, reason, Some(fix))
     };
     apart(OPERATION, || {
         let connections = Path::new(CONNECTIONS);
         // Where it cannot be mounted, what is there has to do.
         let kind = Some("fusectl");
-        let _ = mount(kind, connections, kind, MsFlags::empty(), None::<&str>)
-            .or_else(|_| writable(connections));
+        let mounted = mount(kind, connections, kind, MsFlags::empty(), None::<&str>);
+        let _ = mounted.or_else(|_| writable(connections));
+        // There are connections, and none is shown: an ordinary user can do nothing about it.
+        if mounted.is_err() && fs::read_dir(connections).is_ok_and(|mut all| all.next().is_none()) {
+            let reason =
+                format!("fusectl is not mounted on {CONNECTIONS}, and only root can mount it");
+            return Err(refuse(ErrorKind::Unsupported, reason));
+        }
         let (mut written, mut failed) = (Vec::new(), None);
         for minor in minors {
             let file = connections.join(minor.to_string()).join("abort");
@@ -108,7 +114,7 @@ pub(super) fn abort(minors: &BTreeSet<u32>) -> Result<String, Failure> {
             }
         }
         match failed.filter(|_| written.is_empty()) {
-            Some(reason) => Err(refuse(reason)),
+            Some(reason) => Err(refuse(ErrorKind::Environment, reason)),
             None => Ok(format!("wrote 1 to {}", written.join(", "))),
         }
     })

@@ -11,10 +11,11 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, chdir};
-use propagation_model::plan::{NodeSpec, Propagation};
+use propagation_model::plan::{BindSpec, NodeSpec, Propagation};
 use propagation_model::program::StartRefused;
 use propagation_protocol::{Bind, ContainerSpec};
 
+use super::host_path;
 use super::oci::{self, Engine};
 use super::root::DISK;
 use super::rootfs;
@@ -22,8 +23,8 @@ use super::sub_path::{self, SUB_PATHS};
 use super::view::{View, carries, enter_user_namespace, finished};
 use crate::failure::{errno_name, go_errno_text};
 use crate::mounts::{
-    Proc, bind_recursive, errno_of, flag_of, make_directory, pivot_into_current_directory,
-    propagate, propagate_recursive,
+    Proc, bind as bind_alone, bind_recursive, errno_of, flag_of, make_directory,
+    pivot_into_current_directory, propagate, propagate_recursive, read_only, remount_read_only,
 };
 use crate::pipe::Pipe;
 
@@ -57,6 +58,9 @@ pub(super) fn create(
     node: &NodeSpec,
     engine: Option<&Engine>,
 ) -> Result<Made, StartRefused> {
+    for bind in &spec.volumes {
+        host_path::check(bind)?;
+    }
     let volume = experiment(spec, proc, node.kubelet_heals_sub_path)?;
     for bind in std::iter::once(&volume).chain(&spec.volumes[1..]) {
         check_source(&bind.source)?;
@@ -174,21 +178,22 @@ fn enter(spec: &ContainerSpec, volume: &Bind, root: &Path) -> Result<(), StartRe
     let parent = Path::new(DISK);
     propagate(parent, MsFlags::MS_PRIVATE).map_err(step("propagation of the rootfs' parent"))?;
     bind_recursive(root, root).map_err(step("bind the rootfs"))?;
-    mount_into(root, Path::new("/proc"), "/proc", MsFlags::MS_PRIVATE)?;
+    let plain = BindSpec::default();
+    mount_into(root, Path::new("/proc"), "/proc", MsFlags::MS_PRIVATE, &plain)?;
     if spec.privileged {
-        mount_into(root, Path::new("/dev"), "/dev", MsFlags::MS_PRIVATE)?;
+        mount_into(root, Path::new("/dev"), "/dev", MsFlags::MS_PRIVATE, &plain)?;
     } else if spec.tools {
         for name in PLAIN_DEVICES {
             let device = format!("/dev/{name}");
-            mount_into(root, Path::new(&device), &device, MsFlags::MS_PRIVATE)?;
+            mount_into(root, Path::new(&device), &device, MsFlags::MS_PRIVATE, &plain)?;
         }
     }
     if spec.tools {
-        mount_into(root, Path::new("/usr"), "/usr", MsFlags::MS_PRIVATE)?;
+        mount_into(root, Path::new("/usr"), "/usr", MsFlags::MS_PRIVATE, &plain)?;
     }
     for bind in std::iter::once(volume).chain(&spec.volumes[1..]) {
         let source = Path::new(&bind.source);
-        mount_into(root, source, &bind.destination, flag_of(bind.propagation))?;
+        mount_into(root, source, &bind.destination, flag_of(bind.propagation), &bind.how)?;
     }
     chdir(root).map_err(step("enter the rootfs"))?;
     // `/` stays private, as with runc 1.1.15 to 1.2.6 and 1.3.0. Older ones leave it a slave of the
@@ -202,6 +207,7 @@ fn mount_into(
     source: &Path,
     destination: &str,
     propagation: MsFlags,
+    how: &BindSpec,
 ) -> Result<(), StartRefused> {
     let target: PathBuf = root.join(destination.trim_start_matches('/'));
     let failed = |errno| {
@@ -221,6 +227,15 @@ fn mount_into(
         target.parent().map_or(Ok(()), make_directory).map_err(failed)?;
         fs::write(&target, "").map_err(|e| failed(errno_of(&e)))?;
     }
-    bind_recursive(source, &target).map_err(failed)?;
-    propagate_recursive(&target, propagation).map_err(failed)
+    match how.recursive {
+        true => bind_recursive(source, &target),
+        false => bind_alone(source, &target),
+    }
+    .map_err(failed)?;
+    propagate_recursive(&target, propagation).map_err(failed)?;
+    match (how.read_only, how.recursive_read_only) {
+        (false, _) => Ok(()),
+        (true, false) => remount_read_only(&target).map_err(failed),
+        (true, true) => read_only(&target).map_err(failed),
+    }
 }

@@ -16,6 +16,7 @@ mod contain;
 mod container;
 mod faults;
 mod hold;
+mod host_path;
 mod keeper;
 mod memory_limit;
 mod observe;

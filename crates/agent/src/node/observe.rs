@@ -178,9 +178,7 @@ impl Observing {
                     .map_err(|errno| format!("enter the mount namespace: {}", errno_name(errno)))
             });
         match entered {
-            Ok(()) => {
-                look(&server.proc, Spot::of(what), self.access, Some(user), &self.expect)
-            }
+            Ok(()) => look(&server.proc, Spot::of(what), self.access, Some(user), &self.expect),
             Err(reason) => Seen {
                 uid: user.uid,
                 at_ns: now_ns(),

@@ -2,7 +2,7 @@
 //! all of it lives in the node's own mount namespace.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
@@ -13,6 +13,7 @@ use propagation_model::plan::{BridgeState, Covering, RuntimeSpec};
 use propagation_protocol::{Failure, NodeSetup};
 
 use crate::failure::system;
+use crate::fuse_mount::FUSERMOUNT3;
 use crate::mounts::{
     bind, bind_recursive, change_root, errno_of, make_all_private, make_directory, proc, propagate,
     propagate_recursive, read_only, remount_read_only, tmpfs,
@@ -84,6 +85,7 @@ pub(super) fn furnish(setup: &NodeSetup, runtime: Option<HostRuntime>) -> Result
     tmpfs(Path::new("/tmp"), "mode=1777").map_err(step("mount /tmp"))?;
     files(setup).map_err(|e| system("build the node: write /etc", errno_of(&e)))?;
     image(setup)?;
+    fusermount3()?;
     runtime.map_or(Ok(()), HostRuntime::copy)?;
     propagate_recursive(Path::new("/"), MsFlags::MS_SHARED).map_err(step("make / shared"))?;
     covering(setup)?;
@@ -139,7 +141,6 @@ impl HostTrees {
 /// Makes a device of the node's own, open to every user as udev has them; returns whether it could. Where
 /// the machine's does not open for its owner there is nothing to make.
 fn make_device(source: &Path, target: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let usable = fs::OpenOptions::new().read(true).write(true).open(source).is_ok();
     let Some(device) = fs::metadata(source).ok().map(|metadata| metadata.rdev()) else {
         return false;
@@ -228,6 +229,25 @@ fn image(setup: &NodeSetup) -> Result<(), Failure> {
     let fuse_conf = setup.spec.container_fuse_conf.as_deref();
     fill_rootfs(Path::new(IMAGE), fuse_conf)
         .map_err(|e| system("build the node: fill the image", errno_of(&e)))
+}
+
+/// Gives a node in a user namespace a fusermount3 that works: the machine's belongs to a root that is not in
+/// that namespace, and so its set-uid bit means nothing there. A copy belongs to the node's root.
+fn fusermount3() -> Result<(), Failure> {
+    let Some(program) = FUSERMOUNT3.iter().find_map(|path| fs::canonicalize(path).ok()) else {
+        return Ok(());
+    };
+    let copy = || -> std::io::Result<()> {
+        if fs::metadata(&program)?.uid() == 0 {
+            return Ok(());
+        }
+        let copy = Path::new(DISK).join("fusermount3");
+        fs::copy(&program, &copy)?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755))?;
+        bind(&copy, &program)?;
+        Ok(())
+    };
+    copy().map_err(|e| system("build the node: copy fusermount3", errno_of(&e)))
 }
 
 /// Makes what the root filesystem of every container has.

@@ -285,6 +285,12 @@ impl Server {
                 let result = self.mounts(&places);
                 return self.answer(id, result);
             }
+            Call::LetGo { place } => {
+                if let Some(holder) = self.holders.remove(&place) {
+                    holder.end();
+                }
+                return self.answer(id, Ok(Reply::Done));
+            }
             Call::Keep => {
                 let kept = self.outside.ask(&Ask::Keep);
                 self.keep = kept.is_ok();
@@ -333,6 +339,8 @@ impl Server {
             Call::Undo { .. } => "undo a change of the node",
             Call::RebindHost { .. } => "re-bind on the node",
             Call::Unmount { .. } => "unmount on the node",
+            Call::Publish { .. } => "publish a volume",
+            Call::Unpublish { .. } => "unpublish a volume",
             Call::Execute { .. } => "run a program",
             _ => "re-bind in a container",
         };

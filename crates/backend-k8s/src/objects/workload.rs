@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod, PodSecurityContext,
+    PodSpec, Probe, ResourceRequirements, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
@@ -45,12 +45,16 @@ pub(crate) enum Task<'a> {
 /// The pod of a workload.
 pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &Task<'_>) -> Pod {
     let paths = spec.paths(common.bridge);
-    let mut volumes = vec![host_path("bridge", &paths.source, kind_of(task))];
+    let kind = spec.bind.kind.map(|kind| kind.to_string());
+    let kind = kind.as_deref().or_else(|| kind_of(task));
+    let mut volumes = vec![host_path("bridge", &paths.source, kind)];
     let mut mounts = vec![VolumeMount {
         name: "bridge".into(),
         mount_path: paths.destination.clone(),
         mount_propagation: Some(spec.propagation.to_string()),
         sub_path: spec.sub_path.clone(),
+        read_only: spec.bind.read_only.then_some(true),
+        recursive_read_only: spec.bind.recursive_read_only.then(|| "Enabled".to_owned()),
         ..VolumeMount::default()
     }];
     if let Task::AsTold { run, .. } = task {

@@ -414,7 +414,7 @@ fn daemons() -> Vec<Case> {
         .evidence(&["ENOTCONN"]),
         Case::new("a_connection_that_is_aborted", || with_fault(Fault::Abort), &[CauseId::NothingWrong])
             .root(),
-        Case::new("a_daemon_that_is_slow", || with_fault(Fault::slow(2_000)), &[CauseId::DaemonStopped]),
+        Case::new("a_daemon_that_is_slow", || with_fault(Fault::slow(2_000)), &[CauseId::DaemonSlow]),
         Case::new(
             "a_daemon_that_does_not_serve_yet",
             || {
@@ -450,7 +450,7 @@ fn daemons() -> Vec<Case> {
                 plan.workloads[1].sub_path = Some("dfs".into());
                 plan
             },
-            &[CauseId::VolumeIsMountpoint, CauseId::StaleSourceBlocksStart],
+            &[CauseId::SubPathPinsMount, CauseId::StaleSourceBlocksStart],
         ),
     ]
 }

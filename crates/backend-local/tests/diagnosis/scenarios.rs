@@ -59,7 +59,7 @@ fn several_producers() -> Vec<Case> {
                      - {repair: lazy_unmount_mount, on: other, expect: {node: ok, plex: ENOTCONN}}\n",
                 )
             },
-            &[CauseId::LowerMountLost],
+            &[CauseId::LowerMountLost, CauseId::DaemonDead],
         )
         .root()
         .evidence(&["plex as uid 0: ENOTCONN", "crypt: "]),
@@ -162,7 +162,7 @@ fn placed_elsewhere() -> Vec<Case> {
                      - {repair: lazy_unmount_mount, expect: {node: ok, pod: ENOTCONN}}\n",
                 )
             },
-            &[CauseId::VolumeIsMountpoint],
+            &[CauseId::StalePublishPath, CauseId::DaemonDead],
         )
         .root()
         .evidence(&["pod as uid 0: ENOTCONN"]),

@@ -42,6 +42,8 @@ fn five_phases(consumer: &str) -> String {
 const PRIVATE: &str = "propagation: None, order: before_mount";
 const GOOD: &str = "steps:\n- {start: all, expect: {control: absent}}\n";
 const MISSING: &str = "node: {runtime: {engine: /no/such/runtime}}\nsteps:\n- start: all\n";
+const MISSPELT: &str = "fuse: {command: [rclon, mount, \"{source}\", \"{mountpoint}\"]}\n\
+                        workloads:\n- {name: producer, role: producer}\nsteps:\n- start: all\n";
 /// A look as a user that a node with one user does not have.
 const HALF: &str = "workloads:\n- {name: producer, role: producer}\n- {name: app, role: consumer}\n\
                     steps:\n- {start: all, expect: {app: ok, app@1000: ok}}\n";
@@ -154,7 +156,7 @@ fn interrupted_directory() -> TestResult {
 
 fn required() -> TestResult {
     let scratch = scratch();
-    let files = [("good", GOOD), ("half", HALF), ("missing", MISSING)];
+    let files = [("good", GOOD), ("half", HALF), ("misspelt", MISSPELT), ("missing", MISSING)];
     let all = directory(scratch.path(), &files)?;
     // With one user only, whoever runs the test.
     let alone = |path: &Path, more: &[&str]| {
@@ -165,7 +167,9 @@ fn required() -> TestResult {
             .env("XDG_STATE_HOME", scratch.path())
             .output()
     };
-    for (file, without) in [("good.yaml", 0), ("half.yaml", 0), ("missing.yaml", 5), ("", 0)] {
+    for (file, without) in
+        [("good.yaml", 0), ("half.yaml", 0), ("misspelt.yaml", 5), ("missing.yaml", 5), ("", 0)]
+    {
         let path = all.join(file);
         expect_code(&alone(&path, &[])?, without)?;
         let with = if file == "good.yaml" { 0 } else { 6 };

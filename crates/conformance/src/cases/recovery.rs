@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use propagation_core::mountinfo::MountTable;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{Fault, Propagation, StartOrder, Volume, WorkloadSpec};
-use propagation_core::program::{Attach, ProgramState};
+use propagation_core::program::{Attach, ProgramState, RefusalKind};
 use propagation_core::workload::{RestartScope, Until};
 use propagation_core::{Error, ErrorKind, NodeExt, Workload};
 
@@ -20,6 +21,8 @@ cases! {
     a_recreated_consumer_binds_anew,
     a_refused_restart_can_be_tried_again,
     re_binding_in_a_consumer_heals_it needs RebindConsumer,
+    re_binding_keeps_the_propagation needs RebindConsumer,
+    reconnecting_lets_later_mounts_arrive needs RebindConsumer,
     re_binding_on_the_host_travels needs RebindHost,
     what_is_not_declared_is_refused,
 }
@@ -124,6 +127,50 @@ async fn re_binding_in_a_consumer_heals_it(lab: &Lab) -> Checked {
     stage.expect(&[(of("stale"), "ok"), (Actor::Node, "ok")], 2, "bound anew").await?;
     let status = stage.until(&*consumer, Until::SeesGeneration(2)).await?;
     ensure_eq!(status.program, ProgramState::Running, "its program, never restarted");
+    Ok(())
+}
+
+async fn re_binding_keeps_the_propagation(lab: &Lab) -> Checked {
+    let (stage, consumer, spec) = stale(lab).await?;
+    let actor = of("stale");
+    let path = spec.paths(&stage.plan.bridge).mount_point;
+    let before = stage.node.mount_table(&actor).await?;
+    consumer.attach(Attach::Rebind).await?;
+    let after = stage.node.mount_table(&actor).await?;
+    let propagation = |table: &MountTable| {
+        table.at(&path.as_str().into()).map(|mount| mount.propagation().to_string())
+    };
+    ensure_eq!(propagation(&after), propagation(&before), "the propagation after the re-bind");
+    Ok(())
+}
+
+async fn reconnecting_lets_later_mounts_arrive(lab: &Lab) -> Checked {
+    let spec = consumer("frozen", StartOrder::AfterMount, Propagation::None, Volume::Bridge);
+    let stage = Stage::set(lab, lab.plan_of(std::slice::from_ref(&spec))).await?;
+    let producer = stage.serve().await?;
+    let consumer = stage.start_one(&spec).await?;
+    stage.until(&*consumer, Until::SeesGeneration(1)).await?;
+    stage.inject(&*producer, Fault::Kill).await?;
+    stage.serve_again(&*producer, 2).await?;
+    stage.expect(&[(of("frozen"), "ENOTCONN")], 2, "before it is reconnected").await?;
+    match consumer.attach(Attach::Reconnect).await {
+        Ok(_) => {}
+        Err(error) if error.refusal().is_some_and(|why| why.kind == RefusalKind::Kernel) => {
+            return Err(Failure::not_applicable(error));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    stage.expect(&[(of("frozen"), "ok")], 2, "reconnected").await?;
+    for generation in [3, 4] {
+        stage.inject(&*producer, Fault::Kill).await?;
+        stage.expect(&[(of("frozen"), "ENOTCONN")], generation - 1, "killed again").await?;
+        stage.serve_again(&*producer, generation).await?;
+        let wanted = [(Actor::Node, "ok"), (of("frozen"), "ok")];
+        stage.expect(&wanted, generation, "mounted again, with no help").await?;
+    }
+    let again = consumer.attach(Attach::Reconnect).await;
+    let errno = again.err().and_then(|error| error.refusal()?.errno);
+    ensure_eq!(errno.map(|errno| errno.to_string()), Some("EINVAL".into()), "a second time");
     Ok(())
 }
 

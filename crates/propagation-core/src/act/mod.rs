@@ -12,7 +12,7 @@ pub(crate) use repair::{make_bridge, repair};
 use crate::context::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::observation::Actor;
-use crate::plan::{Action, Names, Role, Stale, StartOrder, Step, WorkloadSpec};
+use crate::plan::{Action, Names, Role, Stale, StartOrder, Step, Volume, WorkloadSpec};
 use crate::program::{Executed, ProgramState, StartRefused};
 use crate::report::{Check, CheckId, Deed};
 use crate::workload::{Restart, RestartScope};
@@ -40,6 +40,9 @@ pub(crate) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Don
         Action::Recreate(names) => {
             restart(context, names, restart_of(RestartScope::Pod, step.stale)).await
         }
+        Action::Publish(names) => publish(context, names, Deed::Publish).await,
+        Action::Unpublish(names) => publish(context, names, Deed::Unpublish).await,
+        Action::Reopen(names) => reopen(context, names).await,
         Action::Fault(fault) => inject(context, fault, step.on.as_ref()).await,
         Action::Repair(how) => repair(context, *how, step.on.as_ref(), step.stale).await,
         Action::Execute { command, inside } => execute(context, command, inside).await,
@@ -173,6 +176,42 @@ async fn stop(context: &mut RunContext<'_>, names: &Names) -> Result<Done, Error
     let done = done_or(words);
     context.end_act(act, Vec::new(), &done);
     Ok(done)
+}
+
+/// Publishes the mount at the paths that are the volumes of workloads, or takes that back.
+async fn publish(context: &mut RunContext<'_>, names: &Names, deed: Deed) -> Result<Done, Error> {
+    make_bridge(context).await?;
+    let path = |spec: &WorkloadSpec| match &spec.volume {
+        Volume::Path(path) if !spec.host => Some(path.clone()),
+        _ => None,
+    };
+    let published: Vec<(String, String)> = specs(context, Some(names), |spec| path(spec).is_some())
+        .into_iter()
+        .filter_map(|spec| Some((path(&spec)?, spec.name)))
+        .collect();
+    let act = context.begin_act(deed.clone(), published.iter().map(|(_, name)| name.clone()));
+    let (mut words, mut proof) = (Vec::new(), Vec::new());
+    for (path, name) in published {
+        let done = match deed {
+            Deed::Unpublish => context.node.unpublish(&path).await,
+            _ => context.node.publish(&path).await,
+        };
+        match finding(done)? {
+            None => proof.push(format!("{deed}: {path}")),
+            Some(reason) => words.push(format!("{name}: {reason}")),
+        }
+    }
+    let done = done_or(words);
+    context.end_act(act, proof, &done);
+    Ok(done)
+}
+
+/// Lets workloads close what they hold; the look that follows opens it anew.
+async fn reopen(context: &mut RunContext<'_>, names: &Names) -> Result<Done, Error> {
+    for spec in specs(context, Some(names), |spec| context.runs(&spec.name)) {
+        context.let_go(&Actor::workload(spec.name)).await?;
+    }
+    Ok(Done::Ok)
 }
 
 /// Restarts workloads, each to its end before the next. A producer begins a new generation.

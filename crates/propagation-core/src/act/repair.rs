@@ -138,7 +138,14 @@ async fn probe_and_restart(
     context: &mut RunContext<'_>,
     on: Option<&Names>,
 ) -> Result<Done, Error> {
-    let consumers = consumers(context, on);
+    let consumers: Vec<WorkloadSpec> = match on {
+        // A producer is restarted by its own probe.
+        Some(names) if !names.is_all() => {
+            let runs = |spec: &WorkloadSpec| context.runs(&spec.name);
+            specs(context, on, |_| true).into_iter().filter(runs).collect()
+        }
+        _ => consumers(context, on),
+    };
     let actors: Vec<Actor> =
         consumers.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
     let seen = context.look(&actors).await?;

@@ -175,6 +175,15 @@ impl<C: Connection> NodeClient<C> {
         expect!(self, call, Reply::Executed { executed } => executed)
     }
 
+    /// Closes the descriptor that is kept from an actor.
+    ///
+    /// # Errors
+    /// As [`Node::let_go`](crate::Node::let_go).
+    pub async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        let (place, _) = self.programs.place(actor)?;
+        self.call(Call::LetGo { place }).await.map(drop)
+    }
+
     /// What is in use on the node.
     ///
     /// # Errors

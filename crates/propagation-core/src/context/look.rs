@@ -172,6 +172,13 @@ impl RunContext<'_> {
         self.could_read.contains(actor)
     }
 
+    /// Closes the descriptor that is kept for an actor.
+    pub(crate) async fn let_go(&mut self, actor: &Actor) -> Result<(), Error> {
+        self.node.let_go(actor).await?;
+        self.holding.remove(actor);
+        Ok(())
+    }
+
     /// Whether a descriptor has been opened from the actor and is kept.
     pub(crate) fn holds(&self, actor: &Actor) -> bool {
         self.holding.contains(actor)

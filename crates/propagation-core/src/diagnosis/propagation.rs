@@ -263,6 +263,9 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     if scene.shows_what_is_under_the_mount(node, &source) {
         return node.covering(&source).map(Why::BindNotRecursive);
     }
+    if !stranded.spec.bind.recursive {
+        return Some(Why::NotConnected(Box::new(volume_not_recursive(stranded, volume))));
+    }
     let is_inside = source != scene.fuse_path && source.starts_with(&scene.fuse_path);
     if stranded.spec.sub_path.is_some() || is_inside {
         return Some(Why::Pinned(Pin::SubPathBefore, volume));
@@ -411,6 +414,36 @@ fn frozen_copy(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
     cause.verify = verify_slave(found);
     cause.evidence.extend(node_line(scene));
     Some(cause)
+}
+
+/// A volume that was bound after the mount, and without what is mounted below its source.
+fn volume_not_recursive(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause {
+    let name = stranded.name;
+    let at = volume.mount_point.to_string_lossy();
+    Cause {
+        id: CauseId::BindNotRecursive,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "the volume of {} is bound without the mounts below it: what was mounted before its start is not in it, \
+             and only later mounts reach it",
+            stranded.title()
+        ),
+        confidence: Confidence::Likely,
+        actors: stranded.actors(),
+        mounts: vec![MountRef::new(name, volume.mount_id)],
+        evidence: vec![
+            line(name, volume),
+            stranded.sample().to_string(),
+            stranded.node.to_string(),
+        ],
+        fix: Fix::words(format!(
+            "bind the volume of {name} recursively (rbind; in Docker leave out bind-recursive=disabled), and start it \
+             anew"
+        )),
+        verify: format!("kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # the volume, and the mount below it", shell(&at)),
+        source: "mount(2), MS_REC; https://docs.docker.com/engine/storage/bind-mounts/, recursive mounts".into(),
+    }
 }
 
 fn bind_not_recursive(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {

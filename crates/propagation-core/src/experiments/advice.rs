@@ -115,7 +115,10 @@ fn proves(experiment: &Experiment, cause: &Cause, experiments: &[Experiment]) ->
         _ if experiment.for_good => !experiments.iter().any(smaller),
         (What::Continue, CauseId::DaemonStopped)
         | (What::Repair(Repair::HandOver), CauseId::DaemonKilledKeeperHolds) => true,
-        (What::Restart | What::Recreate | What::Repair(_), CauseId::DaemonDead) => true,
+        (
+            What::Restart | What::Recreate | What::Repair(_),
+            CauseId::DaemonDead | CauseId::DaemonDiesWithParent | CauseId::DaemonOutOfMemory,
+        ) => true,
         _ => false,
     }
 }

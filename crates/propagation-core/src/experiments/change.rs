@@ -113,7 +113,12 @@ pub(super) fn definition(what: What) -> Definition {
         What::HostToContainer => Definition {
             whom: Whom::Consumers,
             cost: Cost::Manifest,
-            removes: &[CauseId::ConsumerModeNone, CauseId::ConsumerFrozenCopy, CauseId::PropagationNotApplied],
+            removes: &[
+                CauseId::ConsumerModeNone,
+                CauseId::ConsumerFrozenCopy,
+                CauseId::ConsumerPinsMount,
+                CauseId::PropagationNotApplied,
+            ],
             words: |who| format!("Change `mountPropagation` of {who} to HostToContainer"),
             text: text::volume,
             alteration: Alteration::Each(|spec| {
@@ -189,7 +194,11 @@ pub(super) fn definition(what: What) -> Definition {
         What::StartAfterMount => Definition {
             whom: Whom::Consumers,
             cost: Cost::Manifest,
-            removes: &[CauseId::NotYetServed],
+            removes: &[
+                CauseId::NotYetServed,
+                CauseId::SubPathBeforeMount,
+                CauseId::SourceMadeAsDirectory,
+            ],
             words: |who| format!("Start {who} after the producer has mounted"),
             text: text::none,
             alteration: Alteration::Order(alter::When::AfterMount),
@@ -335,7 +344,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::Restart => Definition {
             whom: Whom::Producers,
             cost: Cost::Restart,
-            removes: &[CauseId::DaemonDead, CauseId::DaemonStopped, CauseId::DaemonAnswersErrors],
+            removes: OF_NODE,
             words: |who| format!("Restart the container of {who}"),
             text: text::restart,
             alteration: Alteration::StepOn(Action::Restart),
@@ -343,7 +352,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::Recreate => Definition {
             whom: Whom::Producers,
             cost: Cost::Recreate,
-            removes: &[CauseId::DaemonDead, CauseId::DaemonStopped, CauseId::DaemonAnswersErrors],
+            removes: OF_NODE,
             words: |who| format!("Delete the pod of {who}, which is made again"),
             text: text::recreate,
             alteration: Alteration::StepOn(Action::Recreate),
@@ -375,15 +384,20 @@ pub(super) fn definition(what: What) -> Definition {
     }
 }
 
+/// What is over once a producer mounts anew.
+const OF_NODE: &[CauseId] = &[
+    CauseId::DaemonDead,
+    CauseId::DaemonDiesWithParent,
+    CauseId::DaemonOutOfMemory,
+    CauseId::DaemonStopped,
+    CauseId::DaemonKilledKeeperHolds,
+    CauseId::DaemonAnswersErrors,
+    CauseId::MountOutlivesDaemon,
+    CauseId::MountGone,
+    CauseId::UnmountBusy,
+];
+
 fn repair_definition(repair: Repair) -> Definition {
-    let of_node: &[CauseId] =
-        &[
-        CauseId::DaemonDead,
-        CauseId::DaemonStopped,
-        CauseId::DaemonKilledKeeperHolds,
-        CauseId::DaemonAnswersErrors,
-        CauseId::MountOutlivesDaemon,
-    ];
     let of_consumers: &[CauseId] = &[
         CauseId::VolumeIsMountpoint,
         CauseId::FileVolumePinsMount,
@@ -412,7 +426,7 @@ fn repair_definition(repair: Repair) -> Definition {
             &[CauseId::DaemonKilledKeeperHolds, CauseId::DaemonDead],
         ),
         Repair::UnmountMount | Repair::LazyUnmountMount | Repair::MountOnTop | Repair::Remount => {
-            (Whom::Producers, Cost::Restart, of_node)
+            (Whom::Producers, Cost::Restart, OF_NODE)
         }
         Repair::LivenessProbe | Repair::RestartConsumer => {
             (Whom::Consumers, Cost::Restart, of_consumers)

@@ -197,17 +197,25 @@ fn not_modelled(plan: &Plan) -> Option<&'static str> {
         ),
         (plan.workloads.iter().any(|w| !plan.fuse_of(w).is_builtin()), "external daemons"),
         (plan.workloads.iter().any(|w| plan.fuse_of(w).keeper), "kept descriptors"),
-        (uses_programs(&plan.steps), "programs"),
+        (any(|w| !w.bind.is_default()), "kubelet's checks of volumes, and other binds"),
+        (uses(&plan.steps, |action| matches!(action, Action::Execute { .. })), "programs"),
+        (
+            uses(&plan.steps, |a| matches!(a, Action::Publish(_) | Action::Unpublish(_))),
+            "published volumes",
+        ),
+        (
+            uses(&plan.steps, |a| matches!(a, Action::Reopen(_))),
+            "descriptors that are opened again",
+        ),
     ]
     .into_iter()
     .find_map(|(there, what)| there.then_some(what))
 }
 
-fn uses_programs(steps: &[Step]) -> bool {
+fn uses(steps: &[Step], what: fn(&Action) -> bool) -> bool {
     steps.iter().any(|step| match &step.action {
-        Action::Execute { .. } => true,
-        Action::Repeat { steps, .. } => uses_programs(steps),
-        _ => false,
+        Action::Repeat { steps, .. } => uses(steps, what),
+        action => what(action),
     })
 }
 

@@ -184,16 +184,18 @@ impl World {
     /// Gives a workload the node's mount. All that happens at once, so that nobody looks meanwhile.
     pub(super) fn attach(&mut self, number: u32, how: Attach) -> Result<Attached, Error> {
         match how {
-            Attach::Rebind => self.rebind(number)?,
+            Attach::Rebind => self.rebind(number, None)?,
             Attach::Reconnect => self.reconnect(number)?,
         }
         self.settle();
         Ok(Attached { hole: false })
     }
 
-    /// Puts a copy of the node's fresh mount where a workload's stale one is.
-    fn rebind(&mut self, number: u32) -> Result<(), Error> {
+    /// Puts a copy of the node's fresh mount where a workload's stale one is, with its propagation or
+    /// another one that is wanted.
+    fn rebind(&mut self, number: u32, wanted: Option<Propagation>) -> Result<(), Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
+        let arriving = record.spec.propagation;
         let path = record.spec.paths(&self.plan.bridge).fuse;
         let namespaces = record.namespaces().to_vec();
         if namespaces.is_empty() {
@@ -209,14 +211,16 @@ impl World {
             return Err(refused("re-bind in a container: no mount lives on the node", "ENOTCONN"));
         }
         for namespace in namespaces {
-            // The copy is taken first: from a consumer that shares, the unmount travels to the node.
-            let copy = self.kernel.walk(self.node, &fresh).map(|place| place.superblock);
             let table = self.kernel.table(namespace);
-            if table.at(&path.as_str().into()).is_some_and(crate::mountinfo::MountEntry::is_fuse) {
+            let stale = table.at(&path.as_str().into()).filter(|mount| mount.is_fuse());
+            let mode = wanted.or(stale.map(|stale| mode_of(stale.propagation())));
+            // The copy is taken first: from a consumer that shares, the unmount travels to the node.
+            let copy = self.kernel.copy_of((self.node, &fresh), mode.unwrap_or(arriving));
+            if stale.is_some() {
                 self.kernel.unmount(namespace, &path);
             }
-            if let Some(superblock) = copy {
-                self.kernel.mount(namespace, &path, superblock);
+            if let Some(copy) = copy {
+                self.kernel.mount_copy(namespace, &path, copy);
             }
         }
         Ok(())
@@ -235,10 +239,10 @@ impl World {
         }
         let path = self.plan.bridge.fuse_path();
         let node = self.kernel.table(self.node);
-        let lives = node.at(&path.as_str().into()).is_some_and(|mount| {
-            mount.is_fuse() && !self.is_gone(mount.device.minor)
-        });
-        if lives { self.rebind(number) } else { Ok(()) }
+        let lives = node
+            .at(&path.as_str().into())
+            .is_some_and(|mount| mount.is_fuse() && !self.is_gone(mount.device.minor));
+        if lives { self.rebind(number, Some(Propagation::HostToContainer)) } else { Ok(()) }
     }
 
     /// Binds the mount at the bridge's mountpoint over itself on the node, after taking off the layers
@@ -279,6 +283,15 @@ impl World {
         let operation = format!("hand over the mount of {}", record.spec.name);
         let reason = "descriptors that are kept are not modelled";
         Err(Error::new(ErrorKind::Unsupported, operation, reason))
+    }
+}
+
+/// The mode of a volume in which a mount would have this propagation.
+fn mode_of(propagation: MountPropagation) -> Propagation {
+    match propagation {
+        MountPropagation::Private | MountPropagation::Unbindable => Propagation::None,
+        MountPropagation::Slave => Propagation::HostToContainer,
+        MountPropagation::Shared | MountPropagation::SlaveAndShared => Propagation::Bidirectional,
     }
 }
 

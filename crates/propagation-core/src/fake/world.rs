@@ -14,6 +14,7 @@ use crate::marker::PLAIN_FILE;
 use crate::mountinfo::MountPath;
 use crate::observation::Observation;
 use crate::plan::{BridgeState, Covering, Plan};
+use crate::program::{Refusal, RefusalKind};
 
 /// Where fusermount3 and the option file are, on the node and in its containers.
 pub(super) const FUSERMOUNT3: &str = "/usr/bin/fusermount3";
@@ -39,7 +40,9 @@ pub(super) struct World {
 
 /// The answer to an operation that the model's kernel refuses.
 pub(super) fn refused(operation: impl Into<String>, errno: &str) -> Error {
+    let refusal = Refusal { kind: RefusalKind::of_errno(errno), errno: errno.parse().ok() };
     Error::new(ErrorKind::Environment, operation, format!("the call gives {errno}"))
+        .with_refusal(refusal)
 }
 
 fn tmpfs(files: Files) -> Superblock {
@@ -145,6 +148,7 @@ impl World {
             lsm: Vec::new(),
             cgroup: "none".into(),
             fanotify_mount_events: true,
+            kernel: Vec::new(),
             open_files: (u64::from(u32::MAX), u64::from(u32::MAX)),
             max_mnt_namespaces: None,
             runtime: None,

@@ -135,7 +135,12 @@ fn covering_mount(facts: &HostFacts, plan: &Plan) -> Check {
     let bridge = &plan.bridge.path;
     let expected = format!("the mount that covers {bridge:?} is shared");
     let Some(mount) = &facts.covering_mount else {
-        return Check::new(CheckId::CoveringMount, false, expected, "no mount is seen that covers it: a chroot hides what lies above its root");
+        return Check::new(
+            CheckId::CoveringMount,
+            false,
+            expected,
+            "no mount is seen that covers it: a chroot hides what lies above its root",
+        );
     };
     let propagation = mount.propagation();
     let found = format!("{bridge:?} lies on {}, which is {propagation}", mount.mount_point);

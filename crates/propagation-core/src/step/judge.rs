@@ -8,7 +8,7 @@ use crate::context::RunContext;
 use crate::mountinfo::MountTable;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Aspect, Device, Expected, Step, Subject};
-use crate::program::{LoadReport, ProgramState};
+use crate::program::{LoadReport, ProgramState, errno_said};
 use crate::report::{Check, CheckId, Failure};
 
 /// What was seen after a step.
@@ -81,10 +81,14 @@ fn words(expected: &Expected) -> String {
     say("mounts added", expected.mounts_added.map(|n| n.to_string()));
     say("mounts grown by", expected.mounts_grown.map(|n| n.to_string()));
     say("FUSE mounts", expected.fuse_mounts.map(|n| n.to_string()));
+    for (path, count) in &expected.mounts_at {
+        say("mounts at", Some(format!("{path} {count}")));
+    }
     say("propagation", expected.propagation.clone());
     say("root", expected.root.clone());
     say("device", expected.device.map(|device| format!("{device:?}").to_lowercase()));
     say("text", expected.text.as_ref().map(|text| format!("{text:?}")));
+    say("errno", expected.errno.clone());
     say("exit code", expected.exit.map(|code| code.to_string()));
     say("failed operations at most", expected.failed_at_most.map(|n| n.to_string()));
     words.join(", ")
@@ -180,6 +184,13 @@ fn judge_actor(
     if let Some(part) = &expected.text {
         met &= said.contains(part.as_str());
         observed.push(format!("said {:?}", tail(&said)));
+    }
+    if let Some(errno) = &expected.errno {
+        let refusal = context.refusal(&subject.actor);
+        let behind = refusal.and_then(|refusal| refusal.errno.as_deref());
+        let behind = behind.or_else(|| errno_said(&said)).unwrap_or("none");
+        met &= behind == errno;
+        observed.push(format!("errno {behind}"));
     }
     if let Some(most) = expected.failed_at_most {
         let load = sight.loads.get(&subject.actor).cloned().unwrap_or_default();
@@ -286,6 +297,7 @@ fn judge_mounts(
         || expected.mounts_added.is_some()
         || expected.mounts_grown.is_some()
         || expected.fuse_mounts.is_some()
+        || !expected.mounts_at.is_empty()
         || expected.propagation.is_some()
         || expected.root.is_some()
         || expected.device.is_some();
@@ -309,6 +321,10 @@ fn judge_mounts(
     if let Some(count) = expected.fuse_mounts {
         let there = now.map_or(0, |table| table.fuse_mounts().count());
         compare(there as u64 == count, format!("{there} FUSE mounts"));
+    }
+    for (path, count) in &expected.mounts_at {
+        let there = now.map_or(0, |table| table.stack_at(&path.as_str().into()).len());
+        compare(there as u64 == *count, format!("{there} mounts at {path}"));
     }
     let count = |table: Option<&MountTable>| {
         table.map_or(0, |table| i64::try_from(table.entries().len()).unwrap_or(i64::MAX))

@@ -66,7 +66,7 @@ fn deadline_problems(deadlines: &Deadlines) -> impl Iterator<Item = Problem> {
         .filter_map(|(key, time_ms)| time_problem(&format!("deadlines.{key}"), time_ms))
 }
 
-fn time_problem(at: &str, time_ms: u64) -> Option<Problem> {
+pub(super) fn time_problem(at: &str, time_ms: u64) -> Option<Problem> {
     (time_ms > LONGEST_MS).then(|| {
         let reason = format!("{time_ms} ms is longer than a day");
         Problem::new(at, reason, format!("use {LONGEST_MS} (a day) or less"))

@@ -1,5 +1,6 @@
 //! What must be seen after a step.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
@@ -29,6 +30,9 @@ pub struct Expected {
     /// How many FUSE mounts are in the actor's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuse_mounts: Option<u64>,
+    /// How many mounts are stacked at other paths of the actor's namespace.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mounts_at: BTreeMap<String, u64>,
     /// Propagation of the mount that the actor sees at the FUSE path: one of [`PROPAGATION_WORDS`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation: Option<String>,
@@ -43,6 +47,10 @@ pub struct Expected {
     /// program that `run` ran printed, a line of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The errno behind a refusal of the runtime or the kubelet, or behind a mount that failed, apart from
+    /// its words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
     /// Exit code of the program that `run` ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
@@ -72,10 +80,13 @@ struct Detail {
     mounts_added: Option<i64>,
     mounts_grown: Option<i64>,
     fuse_mounts: Option<u64>,
+    #[serde(default)]
+    mounts_at: BTreeMap<String, u64>,
     propagation: Option<String>,
     root: Option<String>,
     device: Option<Device>,
     text: Option<String>,
+    errno: Option<String>,
     exit: Option<i32>,
     failed_at_most: Option<u64>,
 }
@@ -93,7 +104,7 @@ enum Outcomes {
 /// How an expectation is written; for the schema only.
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
-#[expect(dead_code, reason = "gives the schema its shape")]
+#[expect(dead_code, clippy::large_enum_variant, reason = "gives the schema its shape")]
 enum Written {
     /// One outcome: `ok`, `absent`, `empty`, `old`, `wrong_content`, `lower`, `hang`, `error`,
     /// `create_error`, `mount_error`, an errno such as `ENOTCONN`.
@@ -112,6 +123,9 @@ enum Written {
         mounts_grown: Option<i64>,
         /// FUSE mounts in the actor's namespace.
         fuse_mounts: Option<u64>,
+        /// Mounts stacked at other paths of the actor's namespace.
+        #[schemars(default)]
+        mounts_at: BTreeMap<String, u64>,
         /// Propagation of the mount at the FUSE path.
         propagation: Option<String>,
         /// The directory of its filesystem that this mount shows.
@@ -120,6 +134,8 @@ enum Written {
         device: Option<Device>,
         /// A part of the words.
         text: Option<String>,
+        /// The errno behind a refusal or a failed mount.
+        errno: Option<String>,
         /// Exit code of the program that `run` ran.
         exit: Option<i32>,
         /// Operations of the readers and writers that have failed, at the most.
@@ -167,10 +183,12 @@ impl<'de> Visitor<'de> for ExpectedVisitor {
             mounts_added: detail.mounts_added,
             mounts_grown: detail.mounts_grown,
             fuse_mounts: detail.fuse_mounts,
+            mounts_at: detail.mounts_at,
             propagation: detail.propagation,
             root: detail.root,
             device: detail.device,
             text: detail.text,
+            errno: detail.errno,
             exit: detail.exit,
             failed_at_most: detail.failed_at_most,
         })

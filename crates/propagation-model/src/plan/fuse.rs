@@ -44,6 +44,14 @@ pub struct FuseSpec {
     pub allow_other: bool,
     /// Whether it is mounted read-only.
     pub read_only: bool,
+    /// More options of the mount, as mount(8) has them: `default_permissions`, `suid`, `dev`, `noexec`.
+    /// Built-in filesystem only; without them it is nosuid and nodev. fusermount3 may refuse one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// How long it has mounted before it serves, in milliseconds: until then every access waits. Built-in
+    /// filesystem only.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub serve_after_ms: u64,
     /// What is done with dead mounts at the start.
     pub stale: Stale,
     /// Whether a keeper on the node holds the `/dev/fuse` descriptor, so that a successor can take
@@ -67,11 +75,18 @@ pub struct FuseSpec {
     pub marker: MarkerPlace,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 impl Default for FuseSpec {
     fn default() -> Self {
         Self {
             allow_other: true,
             read_only: false,
+            options: Vec::new(),
+            serve_after_ms: 0,
             stale: Stale::default(),
             keeper: false,
             command: Vec::new(),

@@ -1,5 +1,6 @@
 //! What a run is to do: the node, the workloads on it, the fault, the recovery.
 
+mod bind;
 mod bounds;
 mod expect;
 mod fault;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::CauseId;
 
+pub use bind::{BindSpec, HostPathType};
 pub use expect::{Aspect, Device, Expected, OUTCOME_WORDS, PROPAGATION_WORDS, Subject, is_outcome};
 pub use fault::{Fault, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};

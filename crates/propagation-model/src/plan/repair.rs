@@ -37,7 +37,8 @@ pub enum Repair {
     ReconnectConsumer,
     /// A successor takes over the `/dev/fuse` descriptor that a keeper holds: the same mount goes on.
     HandOver,
-    /// The consumers' liveness probe is asked; whose probe fails is restarted, container only.
+    /// The liveness probe of consumers, or of those that are named, is asked; whose probe fails is
+    /// restarted, container only.
     LivenessProbe,
     /// The consumers' containers are restarted in place.
     RestartConsumer,
@@ -99,7 +100,9 @@ impl Repair {
                 "a bind of the fresh mount on the node in place of the old layers"
             }
             Self::RebindConsumer => "a re-bind inside the consumers' mount namespaces",
-            Self::ReconnectConsumer => "a reconnection of the consumers' volumes to the node's mount",
+            Self::ReconnectConsumer => {
+                "a reconnection of the consumers' volumes to the node's mount"
+            }
             Self::HandOver => "the hand-over of the kept /dev/fuse descriptor to a successor",
             Self::LivenessProbe => "a restart of the containers whose liveness probe fails",
             Self::RestartConsumer => "a restart of the consumers' containers",

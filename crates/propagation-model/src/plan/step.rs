@@ -120,6 +120,14 @@ pub enum Action {
     Restart(Names),
     /// Deletes the pods of workloads and makes them again.
     Recreate(Names),
+    /// Binds the mount on the path that is the volume of each of these workloads, as a CSI driver
+    /// publishes a volume.
+    Publish(Names),
+    /// Unmounts those paths and removes them.
+    Unpublish(Names),
+    /// Lets workloads close the descriptors that they hold, so that the next look opens the marker of that
+    /// moment: `held` is of that generation from then on.
+    Reopen(Names),
     /// Does a fault to a workload.
     Fault(Fault),
     /// Does a repair.
@@ -191,6 +199,15 @@ struct StepFile {
     /// Deletes pods and makes them again.
     #[serde(skip_serializing_if = "Option::is_none")]
     recreate: Option<Names>,
+    /// Binds the mount on the paths that are the volumes of these workloads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    publish: Option<Names>,
+    /// Unmounts those paths and removes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unpublish: Option<Names>,
+    /// Lets these workloads close the descriptors that they hold; the next look opens new ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reopen: Option<Names>,
     /// Does a fault, by default to the first producer.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<Fault>,
@@ -239,6 +256,9 @@ impl TryFrom<StepFile> for Step {
         actions.extend(file.stop.map(|names| ("stop", Action::Stop(names))));
         actions.extend(file.restart.map(|names| ("restart", Action::Restart(names))));
         actions.extend(file.recreate.map(|names| ("recreate", Action::Recreate(names))));
+        actions.extend(file.publish.map(|names| ("publish", Action::Publish(names))));
+        actions.extend(file.unpublish.map(|names| ("unpublish", Action::Unpublish(names))));
+        actions.extend(file.reopen.map(|names| ("reopen", Action::Reopen(names))));
         actions.extend(file.fault.map(|fault| ("fault", Action::Fault(fault))));
         actions.extend(file.repair.map(|repair| ("repair", Action::Repair(repair))));
         let inside = file.inside.clone();
@@ -256,7 +276,7 @@ impl TryFrom<StepFile> for Step {
             }),
         );
         let verbs: Vec<&str> = actions.iter().map(|(verb, _)| *verb).collect();
-        const ALL: &str = "phase, start, stop, restart, recreate, fault, repair, run, observe, \
+        const ALL: &str = "phase, start, stop, restart, recreate, publish, unpublish, reopen, fault, repair, run, observe, \
                            wait_ms, pause_ms or repeat";
         if verbs.len() > 1 {
             return Err(format!("a step does one thing, this one has {}", verbs.join(" and ")));
@@ -289,6 +309,9 @@ impl From<Step> for StepFile {
             Action::Stop(names) => file.stop = Some(names),
             Action::Restart(names) => file.restart = Some(names),
             Action::Recreate(names) => file.recreate = Some(names),
+            Action::Publish(names) => file.publish = Some(names),
+            Action::Unpublish(names) => file.unpublish = Some(names),
+            Action::Reopen(names) => file.reopen = Some(names),
             Action::Fault(fault) => file.fault = Some(fault),
             Action::Repair(repair) => file.repair = Some(repair),
             Action::Execute { command, inside } => {

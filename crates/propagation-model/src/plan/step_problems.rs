@@ -6,7 +6,7 @@ use super::repair::Repair;
 use super::step::{Action, Names, PhaseName, Step};
 use super::validate::Problem;
 use super::words::SIGNALS;
-use super::{Plan, Role, WorkloadSpec};
+use super::{Plan, Role, Volume, WorkloadSpec};
 use crate::errno::Errno;
 use crate::suggest::nearest;
 
@@ -55,6 +55,9 @@ fn walk(
 /// The roles that a fault or a repair can be about.
 fn wanted_by(action: &Action) -> Vec<Role> {
     match action {
+        Action::Repair(Repair::LivenessProbe) => {
+            vec![Role::Producer, Role::Consumer, Role::Control]
+        }
         Action::Repair(repair) if repair.is_of_consumers() => vec![Role::Consumer, Role::Control],
         Action::Repair(_) => vec![Role::Producer],
         _ => vec![Role::Producer, Role::Consumer, Role::Control],
@@ -79,6 +82,13 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
         Action::Stop(who) => names("stop", who),
         Action::Restart(who) => names("restart", who),
         Action::Recreate(who) => names("recreate", who),
+        Action::Publish(who) => {
+            names("publish", who).or_else(|| unpublishable(plan, &format!("{at}.publish"), who))
+        }
+        Action::Unpublish(who) => {
+            names("unpublish", who).or_else(|| unpublishable(plan, &format!("{at}.unpublish"), who))
+        }
+        Action::Reopen(who) => names("reopen", who),
         Action::Fault(fault) => fault_problem(plan, at, step, fault),
         Action::Repair(repair) => repair_problem(plan, at, step, *repair),
         Action::Execute { command, .. } if command.is_empty() => {
@@ -97,6 +107,21 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
         }
         _ => None,
     }
+}
+
+/// A volume is published at a path of its own.
+fn unpublishable(plan: &Plan, at: &str, names: &Names) -> Option<Problem> {
+    let at_a_path = |spec: &&WorkloadSpec| matches!(spec.volume, Volume::Path(_)) && !spec.host;
+    if names.is_all() {
+        let none = !plan.workloads.iter().any(|spec| at_a_path(&spec));
+        let fix = "give a workload a volume of its own: `volume: {path: /var/lib/publish}`";
+        return none.then(|| Problem::new(at, "no workload has a path as its volume", fix));
+    }
+    let other = |name: &&String| plan.workload(name).is_some_and(|spec| !at_a_path(&spec));
+    names.as_slice().iter().find(other).map(|name| {
+        let reason = format!("the volume of {name:?} is not a path of its own");
+        Problem::new(at, reason, "write `volume: {path: /var/lib/publish}`")
+    })
 }
 
 fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Problem> {
@@ -209,6 +234,8 @@ fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
         ("mounts_added", expected.mounts_added.is_some()),
         ("mounts_grown", expected.mounts_grown.is_some()),
         ("fuse_mounts", expected.fuse_mounts.is_some()),
+        ("mounts_at", !expected.mounts_at.is_empty()),
+        ("errno", expected.errno.is_some()),
         ("propagation", expected.propagation.is_some()),
         ("root", expected.root.is_some()),
         ("device", expected.device.is_some()),
@@ -237,6 +264,17 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
             None => format!("use an errno such as ENOTCONN, or {}", OUTCOME_WORDS.join(", ")),
         };
         return Some(Problem::new(at, format!("unknown outcome {word:?}"), hint));
+    }
+    if let Some(word) = expected.errno.as_ref().filter(|word| word.parse::<Errno>().is_err()) {
+        let hint = match nearest(word, Errno::names()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "use the name of an errno, such as ENOTCONN".into(),
+        };
+        return Some(Problem::new(at, format!("unknown errno {word:?}"), hint));
+    }
+    if let Some(path) = expected.mounts_at.keys().find(|path| !path.starts_with('/')) {
+        let fix = "write the path as the actor sees it";
+        return Some(Problem::new(at, format!("{path:?} is not an absolute path"), fix));
     }
     if let Some(word) = &expected.propagation
         && !PROPAGATION_WORDS.contains(&word.as_str())

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::bounds::bound_problems;
+use super::bounds::{bound_problems, time_problem};
 use super::{
-    Action, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
+    Action, BindSpec, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
 };
 use crate::cause::CauseId;
@@ -29,6 +29,25 @@ impl Problem {
     ) -> Self {
         Self { at: at.into(), reason: reason.into(), fix: fix.into() }
     }
+}
+
+/// The API server's rules for a volume that is read-only with all below it.
+fn bind_problem(at: &str, bind: &BindSpec, propagation: Propagation) -> Option<Problem> {
+    if !bind.recursive_read_only {
+        return None;
+    }
+    let at = format!("{at}.bind.recursive_read_only");
+    if !bind.read_only {
+        return Some(Problem::new(
+            at,
+            "may only be specified when `read_only` is true",
+            "add `read_only: true`",
+        ));
+    }
+    (propagation != Propagation::None).then(|| {
+        let reason = "may only be specified when the propagation is None";
+        Problem::new(at, reason, "use propagation None: what is mounted later would be writable")
+    })
 }
 
 impl From<Problem> for Error {
@@ -271,8 +290,18 @@ impl Plan {
                 ));
             }
         }
+        if workload.host && !workload.bind.is_default() {
+            let reason = "a process of the node has no volume that is bound";
+            return Some(Problem::new(format!("{at}.bind"), reason, "leave out `bind` or `host`"));
+        }
+        if let Some(problem) = bind_problem(at, &workload.bind, workload.propagation) {
+            return Some(problem);
+        }
         for (number, volume) in workload.volumes.iter().enumerate() {
             let at = format!("{at}.volumes[{number}]");
+            if let Some(problem) = bind_problem(&at, &volume.bind, volume.propagation) {
+                return Some(problem);
+            }
             let source = self.fill_paths(&volume.source);
             let device = source.starts_with("/dev/");
             let problem = absolute_problem(&format!("{at}.source"), &source)
@@ -304,6 +333,25 @@ impl Plan {
                 "only the built-in filesystem can hand its descriptor to a keeper",
                 "leave out `keeper`, or `command`",
             ));
+        }
+        if !fuse.is_builtin() && (!fuse.options.is_empty() || fuse.serve_after_ms > 0) {
+            let key = if fuse.options.is_empty() { "serve_after_ms" } else { "options" };
+            return Some(Problem::new(
+                format!("{at}.{key}"),
+                "only the built-in filesystem is mounted by this program",
+                "say it in `command`, in the daemon's own way",
+            ));
+        }
+        let clean = |option: &String| !option.is_empty() && !option.contains([',', '\n']);
+        if let Some(index) = fuse.options.iter().position(|option| !clean(option)) {
+            return Some(Problem::new(
+                format!("{at}.options[{index}]"),
+                "an option is one word, without a comma",
+                "write a list: [default_permissions, noexec]",
+            ));
+        }
+        if let Some(problem) = time_problem(&format!("{at}.serve_after_ms"), fuse.serve_after_ms) {
+            return Some(problem);
         }
         if let Some(name) = fuse.hidden() {
             return Some(Problem::new(

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::bind::BindSpec;
 use super::fuse::FuseSpec;
 use super::user::User;
 use crate::marker::MARKER_FILE;
@@ -158,6 +159,9 @@ pub struct ExtraVolume {
     /// How mounts travel between it and the node.
     #[serde(default = "no_propagation")]
     pub propagation: Propagation,
+    /// How it is checked and bound.
+    #[serde(default, skip_serializing_if = "BindSpec::is_default")]
+    pub bind: BindSpec,
 }
 
 fn no_propagation() -> Propagation {
@@ -181,6 +185,9 @@ pub struct WorkloadSpec {
     /// containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<String>,
+    /// How its volume is checked and bound.
+    #[serde(skip_serializing_if = "BindSpec::is_default")]
+    pub bind: BindSpec,
     /// When it starts.
     pub order: StartOrder,
     /// As which user its program runs, and looks. 0 is root.
@@ -242,6 +249,9 @@ struct WorkloadFile {
     volume: Volume,
     /// The part of the volume that is bound, as the kubelet does it for a `subPath`.
     sub_path: Option<String>,
+    /// How its volume is checked and bound.
+    #[serde(default)]
+    bind: BindSpec,
     /// When it starts; by default after the mount for a consumer, before it otherwise.
     order: Option<StartOrder>,
     /// As which user its program runs, and looks. 0 is root.
@@ -299,6 +309,7 @@ impl From<WorkloadFile> for WorkloadSpec {
             propagation: file.propagation.unwrap_or(propagation),
             volume: file.volume,
             sub_path: file.sub_path,
+            bind: file.bind,
             order: file.order.unwrap_or(order),
             uid: file.uid,
             groups: file.groups,
@@ -343,6 +354,7 @@ impl WorkloadSpec {
             propagation: None,
             volume: Volume::Bridge,
             sub_path: None,
+            bind: BindSpec::default(),
             order: None,
             uid: 0,
             groups: Vec::new(),

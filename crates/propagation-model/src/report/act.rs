@@ -20,6 +20,10 @@ pub enum Deed {
         /// Whether the pods were deleted and made again.
         recreate: bool,
     },
+    /// The mount was bound on the paths that are the volumes of workloads.
+    Publish,
+    /// Those paths were unmounted and removed.
+    Unpublish,
     /// A fault was done.
     Fault {
         /// Which.
@@ -69,6 +73,8 @@ impl fmt::Display for Deed {
             Self::Stop => formatter.write_str("stop"),
             Self::Restart { recreate: false } => formatter.write_str("restart"),
             Self::Restart { recreate: true } => formatter.write_str("recreate"),
+            Self::Publish => formatter.write_str("publish"),
+            Self::Unpublish => formatter.write_str("unpublish"),
             Self::Fault { fault } => write!(formatter, "fault: {fault}"),
             Self::Repair { repair } => write!(formatter, "repair: {repair}"),
             Self::Run { command } => write!(formatter, "run: {}", command.join(" ")),

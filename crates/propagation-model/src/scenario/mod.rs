@@ -227,6 +227,41 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_bound_published_or_named_is_refused() {
+        let with = |role: &str, more: &str| {
+            format!(
+                "workloads:\n- {{name: p, role: producer}}\n- {{name: c, role: {role}, {more}}}\n"
+            )
+        };
+        let consumer = |more: &str| with("consumer", more);
+        let step = |more: &str, step: &str| format!("{}steps:\n- {step}\n", consumer(more));
+        for (text, expected) in [
+            ("cause: daemon_dead\nsource: x\n".into(), "is not the id of a cause"),
+            ("cause: daemon-dead\n".into(), "no source names"),
+            ("cause: []\nsource: x\n".into(), "no cause in the list"),
+            (consumer("bind: {type: Dir}"), "unknown variant `Dir`"),
+            (consumer("bind: {recursive_read_only: true}"), "when `read_only` is true"),
+            (
+                consumer("bind: {read_only: true, recursive_read_only: true}"),
+                "when the propagation is None",
+            ),
+            (consumer("host: true, bind: {read_only: true}"), "has no volume that is bound"),
+            (step("volume: bridge", "publish: c"), "is not a path of its own"),
+            (step("volume: bridge", "unpublish: all"), "no workload has a path"),
+            (step("volume: bridge", "{observe: true, expect: {c: {errno: ENOTCON}}}"), "ENOTCON"),
+            (
+                step("volume: bridge", "{observe: true, expect: {c: {mounts_at: {x: 1}}}}"),
+                "absolute",
+            ),
+            (with("producer", "fuse: {command: [x], options: [suid]}"), "built-in filesystem"),
+            (with("producer", "fuse: {options: [\"suid,dev\"]}"), "without a comma"),
+        ] {
+            let words = error(&text);
+            assert!(words.contains(expected), "{text:?} gave {words}");
+        }
+    }
+
+    #[test]
     fn what_is_left_out_follows_from_the_role() {
         let plan = parse("s.yaml", WHO).expect("valid");
         assert_eq!(plan.steps, Plan::default().steps);
@@ -235,7 +270,13 @@ mod tests {
 
     #[test]
     fn a_plan_can_be_written_and_read_back() {
-        for plan in [Plan::default(), parse("s.yaml", WHO).expect("valid")] {
+        let more = "source: x\ncause: [daemon-dead, mount-gone]\nworkloads:\n\
+                    - {name: p, role: producer, fuse: {options: [suid], serve_after_ms: 5}}\n\
+                    - {name: c, role: consumer, volume: {path: /var/c}, bind: {type: Directory}}\n\
+                    steps: [{publish: c}, {reopen: c}, {unpublish: c, expect: \
+                    {c: {errno: EBUSY, mounts_at: {/var/c: 1}}}}]\n";
+        let more = parse("s.yaml", more).expect("valid");
+        for plan in [Plan::default(), parse("s.yaml", WHO).expect("valid"), more] {
             let json = serde_json::to_value(&plan).expect("json");
             assert_eq!(from_value(json).expect("read back"), plan);
         }

@@ -20,10 +20,10 @@ use super::super::attributes::Attributes;
 use super::{Side, check_fresh, rebind};
 use crate::failure::{errno_text, failure, system};
 use crate::mounts::{Proc, to_nix};
-use crate::sys::{MountAttributes, has_move_mount, set_attributes_of};
+use crate::sys::{MountAttributes, asks_move_mount, set_attributes_of};
 
 /// `MOVE_MOUNT_SET_GROUP` of linux/mount.h.
-const SET_GROUP: MoveMountFlags = MoveMountFlags::from_bits_retain(0x100);
+pub(crate) const SET_GROUP: u32 = 0x100;
 
 /// Makes the container's volume a slave of the mount that covers its source on the node, and puts the
 /// node's mount at `path` into it, if one lives there.
@@ -50,7 +50,8 @@ pub(super) fn reconnect(
         return Err(refused(spec, RefusalKind::Other, &reason));
     };
     if to.mount_point.starts_with(&MountPath::from(spec.fuse_path.as_str())) {
-        let reason = "its volume is the FUSE mount itself, and later mounts lie in the directory above";
+        let reason =
+            "its volume is the FUSE mount itself, and later mounts lie in the directory above";
         return Err(refused(spec, RefusalKind::OtherFilesystem, reason));
     }
     if let Some((kind, reason)) = forbidden(from, to) {
@@ -58,7 +59,7 @@ pub(super) fn reconnect(
     }
     let from_mount = open_mount(from)?;
     join(&from_mount, &to_mount).map_err(|errno| match errno {
-        Errno::EINVAL if !has_move_mount(SET_GROUP.bits()) => {
+        Errno::EINVAL if asks_move_mount(SET_GROUP) == Some(false) => {
             let reason = "the kernel has no MOVE_MOUNT_SET_GROUP (Linux 5.15)";
             refused(spec, RefusalKind::Kernel, reason)
         }
@@ -102,17 +103,15 @@ fn forbidden(from: &MountEntry, to: &MountEntry) -> Option<(RefusalKind, String)
         );
         return Some((RefusalKind::Narrower, reason));
     }
-    let sends = !matches!(
-        from.propagation(),
-        MountPropagation::Private | MountPropagation::Unbindable
-    );
+    let sends =
+        !matches!(from.propagation(), MountPropagation::Private | MountPropagation::Unbindable);
     let reason = || format!("the node's mount at {source} is {}", from.propagation());
     (!sends).then(|| (RefusalKind::NotShared, reason()))
 }
 
 /// Lets a private mount join the groups that another one is in.
 fn join(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
-    let flags = SET_GROUP
+    let flags = MoveMountFlags::from_bits_retain(SET_GROUP)
         | MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
         | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(from, "", to, "", flags).map_err(to_nix)

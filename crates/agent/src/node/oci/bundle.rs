@@ -78,7 +78,15 @@ pub(super) fn config(
     mounts.extend(binds().map(|bind| {
         json!({
             "destination": bind.destination, "type": "bind", "source": bind.source,
-            "options": ["rbind", bind.propagation.mount_option(), "rw"],
+            "options": [
+                if bind.how.recursive { "rbind" } else { "bind" },
+                bind.propagation.mount_option(),
+                match (bind.how.read_only, bind.how.recursive_read_only) {
+                    (_, true) => "rro",
+                    (true, false) => "ro",
+                    (false, false) => "rw",
+                },
+            ],
         })
     }));
     let mut config = json!({
@@ -135,13 +143,14 @@ pub(super) fn capabilities_of(spec: &ContainerSpec) -> Result<Vec<String>, Start
 #[cfg(test)]
 mod tests {
     use propagation_model::marker::Marker;
-    use propagation_model::plan::{FuseSpec, Role, User};
+    use propagation_model::plan::{BindSpec, FuseSpec, Role, User};
     use propagation_protocol::Place;
 
     use super::*;
 
     fn bind(destination: &str, propagation: Propagation) -> Bind {
-        Bind { source: "/tmp/b".into(), destination: destination.into(), propagation }
+        let how = BindSpec::default();
+        Bind { source: "/tmp/b".into(), destination: destination.into(), propagation, how }
     }
 
     fn spec(volumes: Vec<Bind>, privileged: bool) -> ContainerSpec {
@@ -209,6 +218,27 @@ mod tests {
         let volume = &config["mounts"][2];
         assert_eq!(volume["destination"], "/mnt");
         assert_eq!(volume["options"], json!(["rbind", "rslave", "rw"]));
+    }
+
+    #[test]
+    fn read_only_and_alone_are_options_too() {
+        for (how, options) in [
+            (
+                BindSpec { read_only: true, ..BindSpec::default() },
+                json!(["rbind", "rprivate", "ro"]),
+            ),
+            (
+                BindSpec { read_only: true, recursive_read_only: true, ..BindSpec::default() },
+                json!(["rbind", "rprivate", "rro"]),
+            ),
+            (
+                BindSpec { recursive: false, ..BindSpec::default() },
+                json!(["bind", "rprivate", "rw"]),
+            ),
+        ] {
+            let volume = Bind { how, ..bind("/mnt", Propagation::None) };
+            assert_eq!(written(vec![volume], false)["mounts"][2]["options"], options);
+        }
     }
 
     #[test]

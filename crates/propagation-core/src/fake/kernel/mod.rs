@@ -65,6 +65,14 @@ pub(super) struct Place {
     pub(super) directory: String,
 }
 
+/// A mount that is nowhere yet.
+#[derive(Debug)]
+pub(super) struct Copy {
+    superblock: u32,
+    directory: String,
+    groups: Groups,
+}
+
 /// All superblocks and mounts of the machine.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
@@ -192,6 +200,18 @@ impl Kernel {
         }
     }
 
+    /// A copy of the mount at a path, as a volume of a mode has it; it is mounted nowhere yet.
+    pub(super) fn copy_of(
+        &mut self,
+        (namespace, path): (Namespace, &str),
+        mode: Propagation,
+    ) -> Option<Copy> {
+        let place = self.walk(namespace, path)?;
+        let original = self.mounts.get(&place.mount)?.groups;
+        let groups = self.volume_groups(original, mode, false);
+        Some(Copy { superblock: place.superblock, directory: place.directory, groups })
+    }
+
     /// Makes the mount that a path lies on shared, a slave, or private.
     pub(super) fn connect(&mut self, namespace: Namespace, path: &str, shared: bool, slave: bool) {
         let Some(place) = self.walk(namespace, path) else { return };
@@ -204,11 +224,7 @@ impl Kernel {
 
     /// Makes the mount that one path lies on a slave of the one that another lies on; whether it could:
     /// it has to be private, of the same filesystem, and to show no more of it.
-    pub(super) fn join_as_slave(
-        &mut self,
-        from: (Namespace, &str),
-        to: (Namespace, &str),
-    ) -> bool {
+    pub(super) fn join_as_slave(&mut self, from: (Namespace, &str), to: (Namespace, &str)) -> bool {
         let (Some(from), Some(to)) = (self.walk(from.0, from.1), self.walk(to.0, to.1)) else {
             return false;
         };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Groups, Kernel, Mount, Namespace, Place};
+use super::{Copy, Groups, Kernel, Mount, Namespace, Place};
 use crate::fake::files::below;
 
 impl Kernel {
@@ -23,6 +23,13 @@ impl Kernel {
         let Some(mount) = self.mounts.get(&source.mount) else { return };
         let groups = mount.groups;
         self.attach(&target, source.superblock, &source.directory, groups);
+    }
+
+    /// Mounts a copy on top of what is at a path.
+    pub(in crate::fake) fn mount_copy(&mut self, namespace: Namespace, path: &str, copy: Copy) {
+        if let Some(place) = self.walk(namespace, path) {
+            self.attach(&place, copy.superblock, &copy.directory, copy.groups);
+        }
     }
 
     /// Takes the topmost mount at a path off, whether it is in use or not.

@@ -162,6 +162,18 @@ impl Node for SabotagedNode {
         self.inner.unmount(lazy).await
     }
 
+    async fn publish(&self, path: &str) -> Result<(), Error> {
+        self.inner.publish(path).await
+    }
+
+    async fn unpublish(&self, path: &str) -> Result<(), Error> {
+        self.inner.unpublish(path).await
+    }
+
+    async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
+        self.inner.let_go(actor).await
+    }
+
     async fn execute(
         &self,
         actor: &Actor,

@@ -1,0 +1,216 @@
+//! What kernels can do that matters to FUSE mounts in containers, and since when.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that kernels can do from a version on.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelFeature {
+    /// A private mount joins the peer group of another one (`MOVE_MOUNT_SET_GROUP`).
+    Reconnect,
+    /// A mount is put beneath another one (`MOVE_MOUNT_BENEATH`).
+    RebindWithoutHole,
+    /// Mounts are listed by a call (`listmount`).
+    Listmount,
+    /// Requests that a daemon had taken are sent to its successor (`FUSE_NOTIFY_RESEND`).
+    Resend,
+    /// Open files are read and written without the daemon (FUSE passthrough).
+    Passthrough,
+    /// FUSE mounts can be idmapped.
+    IdmappedMounts,
+    /// Requests travel by io_uring.
+    IoUring,
+    /// A connection whose daemon does not answer in time is ended (`fs.fuse.default_request_timeout`).
+    RequestTimeout,
+    /// fanotify reports mounts (`FAN_REPORT_MNT`).
+    MountEvents,
+    /// /proc says which connection a descriptor of /dev/fuse is (`fuse_connection` in fdinfo).
+    DaemonNames,
+}
+
+impl KernelFeature {
+    /// All, the oldest first.
+    pub const ALL: [Self; 10] = [
+        Self::Reconnect,
+        Self::RebindWithoutHole,
+        Self::Listmount,
+        Self::Resend,
+        Self::Passthrough,
+        Self::IdmappedMounts,
+        Self::IoUring,
+        Self::RequestTimeout,
+        Self::MountEvents,
+        Self::DaemonNames,
+    ];
+
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reconnect => "reconnect",
+            Self::RebindWithoutHole => "rebind_without_hole",
+            Self::Listmount => "listmount",
+            Self::Resend => "resend",
+            Self::Passthrough => "passthrough",
+            Self::IdmappedMounts => "idmapped_mounts",
+            Self::IoUring => "io_uring",
+            Self::RequestTimeout => "request_timeout",
+            Self::MountEvents => "mount_events",
+            Self::DaemonNames => "daemon_names",
+        }
+    }
+
+    /// The first version of Linux that has it; distributions carry some of it back.
+    pub fn since(self) -> Version {
+        match self {
+            Self::Reconnect => Version(5, 15),
+            Self::RebindWithoutHole => Version(6, 5),
+            Self::Listmount => Version(6, 8),
+            Self::Resend | Self::Passthrough => Version(6, 9),
+            Self::IdmappedMounts => Version(6, 12),
+            Self::IoUring => Version(6, 14),
+            Self::RequestTimeout | Self::MountEvents => Version(6, 15),
+            Self::DaemonNames => Version(6, 16),
+        }
+    }
+
+    /// What it is worth here.
+    pub fn worth(self) -> &'static str {
+        match self {
+            Self::Reconnect => {
+                "a running consumer with mode None can be made to receive later mounts: repair \
+                 reconnect_consumer"
+            }
+            Self::RebindWithoutHole => {
+                "no program sees the directory underneath while a consumer is re-bound"
+            }
+            Self::Listmount => "whether anything is mounted anew is asked in microseconds",
+            Self::Resend => {
+                "a hand-over loses no request that the dead daemon had taken; without, they end with EIO"
+            }
+            Self::Passthrough => "a daemon can let open files be read at the speed of the disk",
+            Self::IdmappedMounts => {
+                "pods with a user namespace (hostUsers: false) can have FUSE volumes"
+            }
+            Self::IoUring => "daemons that use it answer with fewer switches between processes",
+            Self::RequestTimeout => {
+                "a daemon that is stopped or stuck gives ENOTCONN instead of a hang for ever"
+            }
+            Self::MountEvents => "mounts and unmounts are noticed without reading mount tables",
+            Self::DaemonNames => "the daemon behind a FUSE mount is found exactly",
+        }
+    }
+
+    /// How it is switched on where it is off: a line for the shell of root.
+    pub fn switch(self) -> Option<&'static str> {
+        match self {
+            Self::IoUring => Some("echo Y > /sys/module/fuse/parameters/enable_uring"),
+            Self::RequestTimeout => Some("sysctl -w fs.fuse.default_request_timeout=20"),
+            _ => None,
+        }
+    }
+}
+
+/// Major and minor number of a kernel's version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32);
+
+impl Version {
+    /// The version in a release, as `uname -r` gives it; none when it begins otherwise.
+    ///
+    /// ```
+    /// use propagation_model::kernel::Version;
+    ///
+    /// assert_eq!(Version::of_release("6.1.0-28-amd64"), Some(Version(6, 1)));
+    /// assert!(Version(6, 12) > Version(6, 5));
+    /// ```
+    pub fn of_release(release: &str) -> Option<Self> {
+        let mut numbers = release.split(|sign: char| !sign.is_ascii_digit());
+        let mut next = || numbers.next()?.parse().ok();
+        Some(Self(next()?, next()?))
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}.{}", self.0, self.1)
+    }
+}
+
+/// Whether a kernel has something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureState {
+    /// It can be used.
+    There,
+    /// The kernel has it, and it is switched off.
+    Off,
+    /// The kernel does not have it.
+    Missing,
+}
+
+/// How that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// The kernel was asked.
+    Probed,
+    /// By the version, as the kernel cannot be asked without changing something, or without a right.
+    ByVersion,
+}
+
+/// What is known of one feature of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FeatureFact {
+    /// Which.
+    pub feature: KernelFeature,
+    /// Whether it is there.
+    pub state: FeatureState,
+    /// How that is known.
+    pub known: Known,
+}
+
+impl FeatureFact {
+    /// What was found by asking the kernel.
+    pub fn probed(feature: KernelFeature, state: FeatureState) -> Self {
+        Self { feature, state, known: Known::Probed }
+    }
+
+    /// What follows from the version of a kernel's release.
+    pub fn by_version(feature: KernelFeature, release: &str) -> Self {
+        let there = Version::of_release(release).is_some_and(|version| version >= feature.since());
+        let state = if there { FeatureState::There } else { FeatureState::Missing };
+        Self { feature, state, known: Known::ByVersion }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_json_and_the_oldest_comes_first() {
+        for feature in KernelFeature::ALL {
+            assert_eq!(serde_json::to_value(feature).expect("a name"), feature.name());
+        }
+        assert!(KernelFeature::ALL.is_sorted_by_key(|feature| feature.since()));
+    }
+
+    #[test]
+    fn debian_12_has_what_is_as_old_as_it() {
+        let has = |feature| FeatureFact::by_version(feature, "6.1.0-28-amd64").state;
+        assert_eq!(has(KernelFeature::Reconnect), FeatureState::There);
+        assert_eq!(has(KernelFeature::Resend), FeatureState::Missing);
+    }
+}
