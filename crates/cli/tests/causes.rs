@@ -54,7 +54,8 @@ fn run(text: &str, more: &[&str]) -> Result<Report, Failed> {
         let unmet: Vec<String> = Report::from_json(&ran.stdout)
             .map(|report| {
                 let checks = report.phases.iter().flat_map(|phase| &phase.checks);
-                let failed = checks.filter(|c| c.status == propagation_core::report::Status::Failed);
+                let failed =
+                    checks.filter(|c| c.status == propagation_core::report::Status::Failed);
                 failed.map(|c| format!("{}: {} and not {}", c.id, c.observed, c.expected)).collect()
             })
             .unwrap_or_else(|_| vec![said.into_owned()]);

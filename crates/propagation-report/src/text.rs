@@ -296,7 +296,12 @@ fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
 /// One cause: what is wrong, what shows it, what to do, how to see that it helped; for [`lay_out`].
 pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
     let head = colour.bold(&format!("Cause: {}", one_line(&cause.title)));
-    let _ = writeln!(out, "  {head} ({}; {})", one_line(&cause.standing()), one_line(cause.id.as_str()));
+    let _ = writeln!(
+        out,
+        "  {head} ({}; {})",
+        one_line(&cause.standing()),
+        one_line(cause.id.as_str())
+    );
     for line in &cause.evidence {
         let _ = writeln!(out, "    evidence: {}", one_line(line));
     }

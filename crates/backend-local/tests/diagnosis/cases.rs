@@ -32,11 +32,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) fn new(
-        name: &'static str,
-        plan: fn() -> Plan,
-        causes: &'static [CauseId],
-    ) -> Self {
+    pub(crate) fn new(name: &'static str, plan: fn() -> Plan, causes: &'static [CauseId]) -> Self {
         Self { name, plan, causes, evidence: &[], needs_root: false, device: None, phases: None }
     }
 
@@ -227,7 +223,11 @@ fn faults() -> Vec<Case> {
                 fault: Fault::Stop,
                 ..one_consumer(Volume::Mountpoint, Propagation::HostToContainer, AfterMount)
             },
-            &[CauseId::VolumeIsMountpoint, CauseId::DaemonStopped, CauseId::CleanUnmountWhereStackNeeded],
+            &[
+                CauseId::VolumeIsMountpoint,
+                CauseId::DaemonStopped,
+                CauseId::CleanUnmountWhereStackNeeded,
+            ],
         ),
         Case::new("a_daemon_that_nobody_brings_back", plan, &[CauseId::DaemonDead])
             .phases(|| phase::five().into_iter().take(4).collect())
@@ -412,9 +412,17 @@ fn daemons() -> Vec<Case> {
             &[CauseId::StaleSourceBlocksStart],
         )
         .evidence(&["ENOTCONN"]),
-        Case::new("a_connection_that_is_aborted", || with_fault(Fault::Abort), &[CauseId::NothingWrong])
-            .root(),
-        Case::new("a_daemon_that_is_slow", || with_fault(Fault::slow(2_000)), &[CauseId::DaemonSlow]),
+        Case::new(
+            "a_connection_that_is_aborted",
+            || with_fault(Fault::Abort),
+            &[CauseId::NothingWrong],
+        )
+        .root(),
+        Case::new(
+            "a_daemon_that_is_slow",
+            || with_fault(Fault::slow(2_000)),
+            &[CauseId::DaemonSlow],
+        ),
         Case::new(
             "a_daemon_that_does_not_serve_yet",
             || {

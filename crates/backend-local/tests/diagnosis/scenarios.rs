@@ -37,9 +37,9 @@ fn several_producers() -> Vec<Case> {
                      - {start: host-daemon, expect: {node: ok}}\n",
                 )
             },
-            &[CauseId::RuntimeOwnNamespace, CauseId::FreshMountHidden],
+            &[CauseId::FreshMountHidden, CauseId::RuntimeOwnNamespace],
         )
-        .evidence(&["in-lxc: ", "node as uid 0: absent"]),
+        .evidence(&["sibling as uid 0"]),
         Case::new(
             "a_daemon_on_a_daemon_whose_mount_is_taken_off",
             || {

@@ -85,7 +85,10 @@ fn of_daemons() -> Vec<Case> {
     use CauseId::{LsmDenies, MountGone, NothingWrong};
     vec![
         Case::new("nobody-is-wrong", NothingWrong),
-        Case { never: &[NothingWrong], ..over("a-daemon-that-was-stopped", DaemonDead, "from 2-stop to 3-run") },
+        Case {
+            never: &[NothingWrong],
+            ..over("a-daemon-that-was-stopped", DaemonDead, "from 2-stop to 3-run")
+        },
         over("a-repair-that-reaches-everybody", DaemonDead, "from 2-fault to 3-repair"),
         Case {
             fix: &["umount --lazy /tmp/fuse-test-bridge/dfs", "restart d", "pinned"],
@@ -149,8 +152,8 @@ fn of_daemons() -> Vec<Case> {
 
 fn of_volumes() -> Vec<Case> {
     use CauseId::{BindNotRecursive, ConsumerFrozenCopy, ConsumerModeNone, FileVolumePinsMount};
+    use CauseId::{DescriptorHeld, VolumeIsMountpoint};
     use CauseId::{NothingWrong, OverlayLowerDied, StaleSourceBlocksStart, SubPathPinsMount};
-    use CauseId::{VolumeIsMountpoint, DescriptorHeld};
     const PUBLISH: &str = "/var/lib/kubelet/pods/one/mount";
     vec![
         Case {
@@ -223,7 +226,7 @@ fn of_volumes() -> Vec<Case> {
 }
 
 fn of_the_node() -> Vec<Case> {
-    use CauseId::{MountsMultiply, RuntimeOwnNamespace, CoveringPrivate};
+    use CauseId::{CoveringPrivate, MountsMultiply, RuntimeOwnNamespace};
     vec![
         Case {
             never: &[RuntimeOwnNamespace],
@@ -237,6 +240,9 @@ fn of_the_node() -> Vec<Case> {
             )),
             ..Case::new("a-private-producer", CoveringPrivate)
         },
-        Case { never: &[MountsMultiply], ..over("a-bind-on-itself", CoveringPrivate, "from 3-start to 4-restart") },
+        Case {
+            never: &[MountsMultiply],
+            ..over("a-bind-on-itself", CoveringPrivate, "from 3-start to 4-restart")
+        },
     ]
 }

@@ -56,20 +56,34 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
             slow(scene, name, &hung, evidence)
         }
         Why::Kept(act) => {
-            evidence.extend(act.proof.iter().filter(|proof| !evidence.contains(proof)).cloned().collect::<Vec<_>>());
+            evidence.extend(
+                act.proof
+                    .iter()
+                    .filter(|proof| !evidence.contains(proof))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
             kept(scene, name, evidence)
         }
-        Why::NotYetServed => {
-            cause(CauseId::NotYetServed, NOT_YET_SERVED.into(), evidence, wait_for(device), probe(scene))
-        }
+        Why::NotYetServed => cause(
+            CauseId::NotYetServed,
+            NOT_YET_SERVED.into(),
+            evidence,
+            wait_for(device),
+            probe(scene),
+        ),
         Why::Stopped => stopped(scene, name, device, evidence),
     };
     let mounts = mounted.map(|(actor, mount)| MountRef::new(actor.to_string(), mount.mount_id));
-    let cause = Cause { actors: first_replicas(&hung), mounts: mounts.into_iter().collect(), ..cause };
+    let cause =
+        Cause { actors: first_replicas(&hung), mounts: mounts.into_iter().collect(), ..cause };
     let cause = scene.history.when(&hung).of(cause);
     let ended = scene.history.spells.iter().any(|spell| {
         let first = spell.seen[0];
-        spell.lasts() && is_dead(first) && scene.device_of(first) == device && was_ended(scene, first)
+        spell.lasts()
+            && is_dead(first)
+            && scene.device_of(first) == device
+            && was_ended(scene, first)
     });
     if !ended {
         return Some(cause);
@@ -82,7 +96,8 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
 fn bring_back_after(scene: &Scene<'_>, name: &str) -> Fix {
     let path = shell(&scene.report.plan.bridge.fuse_path());
     let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
-    let mounted = table.and_then(|table| table.at(&scene.fuse_path)).is_some_and(MountEntry::is_fuse);
+    let mounted =
+        table.and_then(|table| table.at(&scene.fuse_path)).is_some_and(MountEntry::is_fuse);
     let words = format!(
         "the connection has been ended: kill the daemon, and restart {name} once the dead mount is off the node, then \
          those whose volume is the mount itself"
@@ -130,7 +145,8 @@ fn why<'r>(
         }
     }
     // Answered while others waited, and nothing was done between the two. Attributes may be the kernel's own.
-    let asks = |seen: &&Observation| matches!(seen.access, Access::Read | Access::List | Access::Write);
+    let asks =
+        |seen: &&Observation| matches!(seen.access, Access::Read | Access::List | Access::Write);
     let answered = scene.asked().filter(on_it).filter(asks).find(|seen| {
         let beside = |one: &&Observation| {
             one.step == seen.step && scene.acts_before(one) == scene.acts_before(seen)
@@ -138,7 +154,10 @@ fn why<'r>(
         hung.iter().any(|one| beside(one))
     });
     if let Some(answered) = answered {
-        return Why::Slow(format!("answered in {:.0} ms: {answered}", answered.took_us as f64 / 1e3));
+        return Why::Slow(format!(
+            "answered in {:.0} ms: {answered}",
+            answered.took_us as f64 / 1e3
+        ));
     }
     let served = scene.asked().filter(on_it).any(|seen| seen.at_us < first.at_us);
     if served { Why::Stopped } else { Why::NotYetServed }
@@ -186,7 +205,12 @@ fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
     )
 }
 
-fn stopped(scene: &Scene<'_>, name: &str, device: Option<DeviceId>, evidence: Vec<String>) -> Cause {
+fn stopped(
+    scene: &Scene<'_>,
+    name: &str,
+    device: Option<DeviceId>,
+    evidence: Vec<String>,
+) -> Cause {
     let connection = device.map_or_else(|| "N".to_owned(), |device| device.minor.to_string());
     let pid = evidence.iter().filter(|words| words.ends_with(IS_STOPPED)).find_map(|words| {
         let words = words.strip_prefix("process ")?;
@@ -233,7 +257,8 @@ fn start_hangs(scene: &Scene<'_>) -> Option<Cause> {
     let source = scene.paths(spec).source;
     let mount = table.covering(&source.as_str().into()).filter(|mount| mount.is_fuse());
     let device = mount.map(|mount| mount.device);
-    let at_us = scene.report.acts.iter().rev().find(|act| act.step == first.step).map(|act| act.until_us);
+    let at_us =
+        scene.report.acts.iter().rev().find(|act| act.step == first.step).map(|act| act.until_us);
     let producer = scene.producer_of(device, at_us.unwrap_or(u64::MAX));
     let name = producer.map_or("the producer", |spec| spec.name.as_str());
     let words: Vec<(&str, &str)> =
@@ -282,7 +307,10 @@ fn other_type(name: &str, expected: &str, mount: &MountEntry, evidence: Vec<Stri
         source: "mount.fuse3(8), subtype; proc_pid_mountinfo(5)".into(),
         ..cause(
             CauseId::MountTypeUnexpected,
-            format!("{} has mounted a {there}, and its fuse.type waits for {expected}", names([name])),
+            format!(
+                "{} has mounted a {there}, and its fuse.type waits for {expected}",
+                names([name])
+            ),
             evidence,
             Fix::words(format!(
                 "write `type: {there}`, or leave it out: any FUSE type will do then"

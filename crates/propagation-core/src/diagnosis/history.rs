@@ -66,7 +66,9 @@ impl<'r> History<'r> {
         // In which steps the mount could be used by its producer or on the node.
         let usable: BTreeSet<&str> = scene
             .asked()
-            .filter(|seen| seen.outcome.is_ok() && scene.role_of(&seen.actor) != Some(Role::Consumer))
+            .filter(|seen| {
+                seen.outcome.is_ok() && scene.role_of(&seen.actor) != Some(Role::Consumer)
+            })
             .map(|seen| seen.step.as_str())
             .collect();
         let mut could: HashMap<Looker<'r>, bool> = HashMap::new();
@@ -127,7 +129,9 @@ impl<'r> History<'r> {
         let first_ok = |spell: &Spell<'r>| {
             let last_us = spell.seen.last().map_or(0, |seen| seen.at_us);
             let own = scene.asked().filter(|seen| seen.actor == *spell.actor);
-            own.filter(|seen| seen.outcome.is_ok() && seen.at_us > last_us).map(|seen| seen.at_us).min()
+            own.filter(|seen| seen.outcome.is_ok() && seen.at_us > last_us)
+                .map(|seen| seen.at_us)
+                .min()
         };
         for spell in self.spells.iter_mut().filter(|spell| spell.until == Some(recovery)) {
             let after = first_ok(spell).is_some_and(|at_us| at_us >= helped.from_us);
@@ -148,15 +152,15 @@ impl<'r> History<'r> {
             let Actor::Workload { name, .. } = spell.actor else { continue };
             let first = Actor::workload(name.clone());
             let refused = scene.report.failures.iter().any(|failure| {
-                failure.workload == *name && self.steps.get(failure.step.as_str()) > self.steps.get(spell.from())
+                failure.workload == *name
+                    && self.steps.get(failure.step.as_str()) > self.steps.get(spell.from())
             });
             if last.table(&first).is_some() || refused {
                 continue;
             }
             let seen_us = spell.seen.last().map_or(0, |seen| seen.at_us);
-            let without = |capture: &&Capture| {
-                capture.at_us > seen_us && capture.table(&first).is_none()
-            };
+            let without =
+                |capture: &&Capture| capture.at_us > seen_us && capture.table(&first).is_none();
             spell.until = scene.report.captures.iter().find(without).map(|one| one.step.as_str());
         }
     }
@@ -168,7 +172,8 @@ impl<'r> History<'r> {
 
     /// The spell in which something was seen.
     fn spell_of(&self, seen: &Observation) -> Option<&Spell<'r>> {
-        self.of_actor(&seen.actor).find(|spell| spell.seen.iter().any(|one| std::ptr::eq(*one, seen)))
+        self.of_actor(&seen.actor)
+            .find(|spell| spell.seen.iter().any(|one| std::ptr::eq(*one, seen)))
     }
 
     /// Whether what was seen was so to the end.
@@ -190,10 +195,7 @@ impl<'r> History<'r> {
         let from = spells.iter().map(|spell| spell.from()).min_by_key(place);
         let lasts = spells.is_empty() || spells.iter().any(|spell| spell.lasts());
         let until = spells.iter().filter_map(|spell| spell.until).max_by_key(place);
-        When {
-            from: from.map(str::to_owned),
-            until: until.filter(|_| !lasts).map(str::to_owned),
-        }
+        When { from: from.map(str::to_owned), until: until.filter(|_| !lasts).map(str::to_owned) }
     }
 
     /// Says of a cause when it was so, where its rule has not: by those whom it concerns. Those who recovered
@@ -245,7 +247,9 @@ fn is_wrong(seen: &Observation, there: bool, scene: &Scene<'_>) -> bool {
     match &seen.outcome {
         Outcome::Ok | Outcome::Skipped { .. } => false,
         // An empty directory is no trouble as long as nothing has been mounted.
-        Outcome::Absent | Outcome::Empty | Outcome::Lower => there && scene.is_concerned(&seen.actor),
+        Outcome::Absent | Outcome::Empty | Outcome::Lower => {
+            there && scene.is_concerned(&seen.actor)
+        }
         Outcome::WrongContent { .. } => !scene.is_of_another_producer(seen),
         Outcome::Errno { .. } | Outcome::Hang { .. } => true,
     }

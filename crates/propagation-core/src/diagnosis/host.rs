@@ -46,7 +46,13 @@ fn producer_uid(plan: &Plan) -> u32 {
     plan.producer().map_or(0, |producer| producer.uid)
 }
 
-fn node_cause(id: CauseId, title: String, evidence: Vec<String>, fix: Fix, verify: String) -> Cause {
+fn node_cause(
+    id: CauseId,
+    title: String,
+    evidence: Vec<String>,
+    fix: Fix,
+    verify: String,
+) -> Cause {
     Cause {
         id,
         from_step: None,

@@ -1,8 +1,8 @@
 //! The daemon and its connection: dead, answering errors, outlived; and what a dead mount blocks.
 
 use super::below;
-use super::hang;
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::hang;
 use super::history::Spell;
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
@@ -176,13 +176,17 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
     let busy = producer.and_then(|spec| said_busy(scene, spec));
     let (id, what) = match fault {
         Some(Fault::Abort) => (CauseId::DaemonDead, "the connection of the mount was aborted"),
-        Some(Fault::Oom) => (CauseId::DaemonOutOfMemory, "the FUSE daemon was killed for its memory"),
-        Some(Fault::KillParent) => {
-            (CauseId::DaemonDiesWithParent, "the FUSE daemon was killed with the process that started it")
+        Some(Fault::Oom) => {
+            (CauseId::DaemonOutOfMemory, "the FUSE daemon was killed for its memory")
         }
-        Some(Fault::Terminate | Fault::Delete | Fault::Exit) if busy.is_some() => {
-            (CauseId::UnmountBusy, "the FUSE daemon could not unmount when it ended, because somebody uses the mount,")
-        }
+        Some(Fault::KillParent) => (
+            CauseId::DaemonDiesWithParent,
+            "the FUSE daemon was killed with the process that started it",
+        ),
+        Some(Fault::Terminate | Fault::Delete | Fault::Exit) if busy.is_some() => (
+            CauseId::UnmountBusy,
+            "the FUSE daemon could not unmount when it ended, because somebody uses the mount,",
+        ),
         _ => (CauseId::DaemonDead, "the FUSE daemon ended"),
     };
     evidence.extend(busy);
@@ -201,10 +205,8 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
         true => vec![Actor::Node],
         false => actors,
     };
-    let cause = Cause {
-        actors,
-        ..cause(id, title, evidence, bring_back(scene, name, last), probe(scene))
-    };
+    let cause =
+        Cause { actors, ..cause(id, title, evidence, bring_back(scene, name, last), probe(scene)) };
     Some(when.of(cause))
 }
 
@@ -228,9 +230,8 @@ fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
     };
     let words = format!("take the dead mount off, then restart {name}{also}");
     let table = scene.table_in(&Actor::Node, &last.step);
-    let layers = table.map_or(0, |table| {
-        table.stack_at(&at).iter().filter(|mount| mount.is_fuse()).count()
-    });
+    let layers =
+        table.map_or(0, |table| table.stack_at(&at).iter().filter(|mount| mount.is_fuse()).count());
     match layers {
         0 => Fix::words(format!("restart {name}{also}")),
         count => Fix::command(
@@ -243,7 +244,8 @@ fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
 /// Consumers that a fresh mount does not reach.
 fn keep_what_they_have<'r>(scene: &Scene<'r>) -> impl Iterator<Item = &'r WorkloadSpec> {
     scene.report.plan.with_role(Role::Consumer).filter(|spec| {
-        let is_mount = matches!(spec.volume, Volume::Mountpoint | Volume::File) || spec.sub_path.is_some();
+        let is_mount =
+            matches!(spec.volume, Volume::Mountpoint | Volume::File) || spec.sub_path.is_some();
         !spec.host && (is_mount || spec.propagation == Propagation::None)
     })
 }
@@ -251,7 +253,9 @@ fn keep_what_they_have<'r>(scene: &Scene<'r>) -> impl Iterator<Item = &'r Worklo
 /// What a producer said of an unmount that was refused.
 fn said_busy(scene: &Scene<'_>, producer: &WorkloadSpec) -> Option<String> {
     let log = scene.report.logs.iter().find(|log| log.workload == producer.name)?;
-    let busy = |said: &&String| ["resource busy", "target is busy", "EBUSY"].iter().any(|part| said.contains(part));
+    let busy = |said: &&String| {
+        ["resource busy", "target is busy", "EBUSY"].iter().any(|part| said.contains(part))
+    };
     log.lines.iter().rev().find(busy).map(|said| format!("the log of {}: {said}", producer.name))
 }
 
@@ -368,10 +372,7 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
 }
 
 /// The source that a start looked at in vain, with the mount of the node on which it lies.
-fn dead_source<'r>(
-    scene: &Scene<'r>,
-    failure: &Failure,
-) -> (MountPath, Option<&'r MountEntry>) {
+fn dead_source<'r>(scene: &Scene<'r>, failure: &Failure) -> (MountPath, Option<&'r MountEntry>) {
     let spec = scene.spec(&failure.workload);
     let source = match (spec, failure.of) {
         (Some(spec), FailureOf::Start) => MountPath::from(scene.paths(spec).source.as_str()),

@@ -105,9 +105,9 @@ pub fn explain(report: &Report) -> Vec<Cause> {
     }
     let pinned = causes.iter().any(|cause| cause.id == CauseId::ConsumerPinsMount);
     causes.retain(|cause| !(pinned && cause.id == CauseId::MountGone));
-    let held_only = !causes.iter().any(|cause| {
-        !matches!(cause.id, CauseId::DescriptorHeld | CauseId::DaemonDead)
-    });
+    let held_only = !causes
+        .iter()
+        .any(|cause| !matches!(cause.id, CauseId::DescriptorHeld | CauseId::DaemonDead));
     causes.sort_by_key(|cause| weight(&scene, cause, pinned, held_only));
     // Two rules may come to the same cause from different evidence: the first one counts.
     let mut told = HashSet::new();

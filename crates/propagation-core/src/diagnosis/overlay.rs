@@ -13,7 +13,10 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 /// Somebody gets errors from an overlay of which a layer lay on a FUSE mount.
 fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
     let failing = scene.history.spells.iter().filter(|spell| {
-        spell.seen.iter().any(|seen| matches!(seen.outcome, Outcome::Errno { .. } | Outcome::Hang { .. }))
+        spell
+            .seen
+            .iter()
+            .any(|seen| matches!(seen.outcome, Outcome::Errno { .. } | Outcome::Hang { .. }))
     });
     let on_overlay: Vec<_> = failing
         .filter_map(|spell| {
@@ -61,8 +64,9 @@ fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
             ),
         ),
         verify: format!("stat {}   # no error", shell(&at.to_string_lossy())),
-        source: "https://docs.kernel.org/filesystems/overlayfs.html, Changes to underlying filesystems"
-            .into(),
+        source:
+            "https://docs.kernel.org/filesystems/overlayfs.html, Changes to underlying filesystems"
+                .into(),
     };
     Some(scene.history.when(&all).of(cause))
 }
@@ -71,10 +75,11 @@ fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
 fn overlay_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<(&'r MountEntry, MountPath)> {
     let view = seen.mount.as_ref().filter(|mount| mount.fs_type == "overlay")?;
     let table = scene.table_for(seen)?;
-    let mount = table.iter().find(|mount| {
-        mount.mount_point == view.mount_point && mount.device == view.device
-    })?;
-    let lower = mount.super_options.split(',').find_map(|option| option.strip_prefix("lowerdir="))?;
+    let mount = table
+        .iter()
+        .find(|mount| mount.mount_point == view.mount_point && mount.device == view.device)?;
+    let lower =
+        mount.super_options.split(',').find_map(|option| option.strip_prefix("lowerdir="))?;
     let mut layers = lower.split(':').filter(|path| path.starts_with('/')).map(MountPath::from);
     let on_fuse = |path: &MountPath| {
         path.starts_with(&scene.fuse_path)
@@ -92,7 +97,8 @@ fn on_node(scene: &Scene<'_>, seen: &Observation) -> Option<MountPath> {
 
 /// The options that say of what an overlay is made.
 fn layers(mount: &MountEntry) -> String {
-    let of_layers =
-        |option: &&str| ["lowerdir=", "upperdir=", "workdir="].iter().any(|key| option.starts_with(key));
+    let of_layers = |option: &&str| {
+        ["lowerdir=", "upperdir=", "workdir="].iter().any(|key| option.starts_with(key))
+    };
     mount.super_options.split(',').filter(of_layers).collect::<Vec<_>>().join(",")
 }

@@ -144,7 +144,10 @@ fn outside<'r>(
     let same = |seen: &&Observation| {
         seen.actor == Actor::Node
             && !matches!(seen.outcome, Outcome::Skipped { .. } | Outcome::Absent)
-            && denied.iter().any(|one| one.uid == seen.uid && one.mount.as_ref().map(|m| m.device) == seen.mount.as_ref().map(|m| m.device))
+            && denied.iter().any(|one| {
+                one.uid == seen.uid
+                    && one.mount.as_ref().map(|m| m.device) == seen.mount.as_ref().map(|m| m.device)
+            })
     };
     let looks: Vec<&Observation> = scene.asked().filter(same).collect();
     let class = denied.first()?.outcome.class();
@@ -220,14 +223,21 @@ fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>)
         ),
         confidence: Confidence::Likely,
         actors: actors(denied),
-        mounts: mount.map(|(actor, mount)| MountRef::new(actor.to_string(), mount.mount_id)).into_iter().collect(),
+        mounts: mount
+            .map(|(actor, mount)| MountRef::new(actor.to_string(), mount.mount_id))
+            .into_iter()
+            .collect(),
         evidence,
         fix: Fix::words(format!(
             "let the daemon of {name} serve other users: its own access check counts beside the option allow_other \
              (in fuser SessionACL::All, in rclone and others --uid, --gid and --umask), or the modes of its files"
         )),
-        verify: format!("grep -F fuse /proc/self/mountinfo; ls {}   # as that user, on the node", shell(&scene.report.plan.bridge.fuse_path())),
-        source: "https://docs.kernel.org/filesystems/fuse.html, What do the mount options mean".into(),
+        verify: format!(
+            "grep -F fuse /proc/self/mountinfo; ls {}   # as that user, on the node",
+            shell(&scene.report.plan.bridge.fuse_path())
+        ),
+        source: "https://docs.kernel.org/filesystems/fuse.html, What do the mount options mean"
+            .into(),
     }
 }
 

@@ -80,12 +80,13 @@ fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
         let fuse = table.at(&scene.path_of(&seen.actor))?;
         // A bind of the mount itself is meant to stay.
         let below = table.by_id(fuse.parent_id)?;
-        let volume = MountPath::from(scene.paths(scene.spec(name_of(&seen.actor)?)?).destination.as_str());
+        let volume =
+            MountPath::from(scene.paths(scene.spec(name_of(&seen.actor)?)?).destination.as_str());
         (had && is_private(fuse) && below.mount_point == volume).then_some((node, fuse))
     };
-    let keeps = scene.probes().filter(|seen| {
-        seen.outcome.is_ok() && scene.role_of(&seen.actor) == Some(Role::Consumer)
-    });
+    let keeps = scene
+        .probes()
+        .filter(|seen| seen.outcome.is_ok() && scene.role_of(&seen.actor) == Some(Role::Consumer));
     let found: Vec<_> =
         keeps.filter_map(|seen| unmounted(seen).map(|(node, fuse)| (seen, node, fuse))).collect();
     let (first, node, fuse) = found.first()?;
@@ -112,7 +113,9 @@ fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
                 yaml(&fuse.mount_point.to_string_lossy())
             ),
         ),
-        verify: format!("kubectl exec {name} -- grep -c fuse /proc/self/mountinfo   # 0 after an unmount on the node"),
+        verify: format!(
+            "kubectl exec {name} -- grep -c fuse /proc/self/mountinfo   # 0 after an unmount on the node"
+        ),
         source: format!("{KUBERNETES_MODES}; {SHARED_SUBTREES}"),
     })
 }
@@ -462,7 +465,8 @@ fn bind_not_recursive(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Caus
     );
     let mut cause = shared_cause(CauseId::BindNotRecursive, title, found, fix)?;
     cause.mounts = vec![MountRef::new("node", mount.mount_id)];
-    cause.verify = format!("grep -F fuse /proc/self/mountinfo   # on the node: {fuse}, and below {at}");
+    cause.verify =
+        format!("grep -F fuse /proc/self/mountinfo   # on the node: {fuse}, and below {at}");
     cause.source = "mount(8), Bind mount operation; mount(2), MS_REC".into();
     cause.evidence.extend(node_line(scene));
     Some(cause)
@@ -488,7 +492,10 @@ fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Caus
             format!("mount --bind {fuse} {path}   # on the node"),
         ),
         false => Fix::command(
-            format!("bind the fresh mount at that path in place of the old one; {}", restart_private(found)),
+            format!(
+                "bind the fresh mount at that path in place of the old one; {}",
+                restart_private(found)
+            ),
             format!("umount --lazy {path}; mount --bind {fuse} {path}   # on the node"),
         ),
     };

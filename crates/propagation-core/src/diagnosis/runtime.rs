@@ -32,8 +32,7 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
     // What counts is how it was when the start was refused.
     let source = scene.spec(name).map(|spec| scene.paths(spec).source);
     let source = source.unwrap_or_else(|| scene.report.plan.bridge.path.clone());
-    let covering =
-        |actor| scene.table_in(actor, &first.step)?.covering(&source.as_str().into());
+    let covering = |actor| scene.table_in(actor, &first.step)?.covering(&source.as_str().into());
     let (node, runtime) = (covering(&Actor::Node), covering(&Actor::Runtime));
     if let Some(mount) = node {
         let table = scene.table_in(&Actor::Node, &first.step);
@@ -41,7 +40,11 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
             evidence.extend(cause.evidence.iter().cloned());
             let actors = refused.iter().map(|one| Actor::workload(one.workload.clone()));
             let actors = std::iter::once(Actor::Node).chain(actors).collect();
-            return Some(covered_until(scene, &refused, &source).of(Cause { evidence, actors, ..cause }));
+            return Some(covered_until(scene, &refused, &source).of(Cause {
+                evidence,
+                actors,
+                ..cause
+            }));
         }
     }
     evidence.extend(node.map(|mount| line("node", mount)));
@@ -84,7 +87,8 @@ fn covered_until(scene: &Scene<'_>, refused: &[&Failure], source: &str) -> When 
 /// A file and a directory cannot be bound on each other.
 fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
     let of_type = |failure: &Failure| {
-        failure.refusal == Some(RefusalKind::Other) && failure.words.to_lowercase().contains("not a directory")
+        failure.refusal == Some(RefusalKind::Other)
+            && failure.words.to_lowercase().contains("not a directory")
     };
     let refused = scene.not_over(of_type);
     let first = *refused.first()?;
@@ -109,7 +113,8 @@ fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
              runtime, so start the producer first, or use hostPath with type File",
         ),
         verify: format!("stat -c %F {}   # on the node", shell(&paths.source)),
-        source: "mount(2), ENOTDIR; https://kubernetes.io/docs/concepts/storage/volumes/#hostpath".into(),
+        source: "mount(2), ENOTDIR; https://kubernetes.io/docs/concepts/storage/volumes/#hostpath"
+            .into(),
     };
     Some(scene.when_failed(&refused).of(cause))
 }
@@ -239,7 +244,10 @@ fn outside_volume(scene: &Scene<'_>, name: &str, spec: &WorkloadSpec, mount: &Mo
              Bidirectional; remove the volume at {}",
             mount.mount_point
         )),
-        verify: format!("findmnt --target {}   # on the node", shell(&scene.report.plan.bridge.fuse_path())),
+        verify: format!(
+            "findmnt --target {}   # on the node",
+            shell(&scene.report.plan.bridge.fuse_path())
+        ),
         source: SHARED_SUBTREES.into(),
     }
 }

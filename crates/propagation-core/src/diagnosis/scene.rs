@@ -143,8 +143,14 @@ impl<'r> Scene<'r> {
     }
 
     /// Whether `path` of the node is the directory on which the mount at the bridge lies, by another way.
-    pub(super) fn shows_what_is_under_the_mount(&self, table: &MountTable, path: &MountPath) -> bool {
-        let Some(there) = table.covering(path).filter(|mount| !mount.is_fuse()) else { return false };
+    pub(super) fn shows_what_is_under_the_mount(
+        &self,
+        table: &MountTable,
+        path: &MountPath,
+    ) -> bool {
+        let Some(there) = table.covering(path).filter(|mount| !mount.is_fuse()) else {
+            return false;
+        };
         let stack = table.stack_at(&self.fuse_path);
         let below = match stack.iter().find(|mount| mount.is_fuse()) {
             Some(bottom) => table.by_id(bottom.parent_id),
@@ -338,10 +344,7 @@ impl<'r> Scene<'r> {
         let until = ends.into_iter().flatten().max_by_key(place).filter(|_| !lasts);
         // A phase of one's own is no step.
         let known = |step: &&str| self.history.place(step) != usize::MAX;
-        When {
-            from: from.filter(known).map(str::to_owned),
-            until: until.map(str::to_owned),
-        }
+        When { from: from.filter(known).map(str::to_owned), until: until.map(str::to_owned) }
     }
 
     /// The mount table of an actor as it was in a step: at its end, or after the last one before that was
@@ -349,7 +352,8 @@ impl<'r> Scene<'r> {
     pub(super) fn table_in(&self, actor: &Actor, step: &str) -> Option<&'r MountTable> {
         let place = self.history.place(step);
         let captures = self.report.captures.iter();
-        let own = captures.clone().rev().find(|one| one.step == step).and_then(|one| one.table(actor));
+        let own =
+            captures.clone().rev().find(|one| one.step == step).and_then(|one| one.table(actor));
         own.or_else(|| {
             let known = |one: &&Capture| {
                 let at = self.history.place(&one.step);
@@ -361,16 +365,22 @@ impl<'r> Scene<'r> {
 
     /// The producer that serves, or served, a superblock at a time: of several that had it mounted the one to
     /// which something was done last.
-    pub(super) fn producer_of(&self, device: Option<DeviceId>, at_us: u64) -> Option<&'r WorkloadSpec> {
+    pub(super) fn producer_of(
+        &self,
+        device: Option<DeviceId>,
+        at_us: u64,
+    ) -> Option<&'r WorkloadSpec> {
         let producers: Vec<&WorkloadSpec> = self.report.plan.with_role(Role::Producer).collect();
-        let had = |spec: &&WorkloadSpec| {
-            let actor = Actor::workload(spec.name.clone());
-            let path = self.path_of(&actor);
-            self.report.captures.iter().filter_map(|one| one.table(&actor)).any(|table| {
-                table.stack_at(&path).iter().any(|mount| Some(mount.device) == device)
-            })
-        };
-        let mut having: Vec<&WorkloadSpec> = producers.iter().filter(|spec| had(spec)).copied().collect();
+        let had =
+            |spec: &&WorkloadSpec| {
+                let actor = Actor::workload(spec.name.clone());
+                let path = self.path_of(&actor);
+                self.report.captures.iter().filter_map(|one| one.table(&actor)).any(|table| {
+                    table.stack_at(&path).iter().any(|mount| Some(mount.device) == device)
+                })
+            };
+        let mut having: Vec<&WorkloadSpec> =
+            producers.iter().filter(|spec| had(spec)).copied().collect();
         if having.is_empty() {
             having = producers;
         }
@@ -383,8 +393,12 @@ impl<'r> Scene<'r> {
         let first = self.report.plan.producer().map(|producer| producer.name.as_str());
         self.report.acts.iter().rev().find(|act| {
             let meant = match (&act.deed, act.on.is_empty()) {
-                (Deed::Fault { fault }, true) => !fault.is_on_the_node() && first == Some(&*spec.name),
-                (Deed::Repair { repair }, true) => *repair == Repair::HandOver && first == Some(&*spec.name),
+                (Deed::Fault { fault }, true) => {
+                    !fault.is_on_the_node() && first == Some(&*spec.name)
+                }
+                (Deed::Repair { repair }, true) => {
+                    *repair == Repair::HandOver && first == Some(&*spec.name)
+                }
                 (Deed::Run { .. }, _) => false,
                 _ => act.on.iter().any(|name| *name == spec.name),
             };
@@ -462,7 +476,6 @@ impl<'r> Scene<'r> {
             Actor::Node | Actor::Runtime => self.fuse_path.clone(),
         }
     }
-
 }
 
 impl Stranded<'_> {

@@ -29,7 +29,8 @@ fn busy(scene: &Scene<'_>) -> Option<Cause> {
     let said = |check: &Check| {
         let of_program = matches!(check.id, CheckId::Run | CheckId::Done)
             || check.id == CheckId::Expect("run".to_owned());
-        of_program && ["resource busy", "target is busy"].iter().any(|part| check.observed.contains(part))
+        of_program
+            && ["resource busy", "target is busy"].iter().any(|part| check.observed.contains(part))
     };
     let phases = &scene.report.phases;
     let place = phases.iter().position(|phase| phase.checks.iter().any(said))?;
@@ -56,7 +57,9 @@ fn busy(scene: &Scene<'_>) -> Option<Cause> {
         ),
         false => (
             CauseId::MountLeftBehind,
-            format!("`{command}` is refused: something is mounted on that directory or in it still"),
+            format!(
+                "`{command}` is refused: something is mounted on that directory or in it still"
+            ),
             "unmount first what lies there, the innermost first (findmnt --submounts lists it), then remove the directory",
         ),
     };
@@ -105,10 +108,14 @@ fn unmounted_from_a_copy(scene: &Scene<'_>) -> Option<Cause> {
         mounts: Vec::new(),
         evidence: vec![before.to_string(), seen.to_string(), line(name, copy)],
         fix: Fix::yaml(
-            format!("set mountPropagation: HostToContainer on the volume of {name}, then let the producer mount again"),
+            format!(
+                "set mountPropagation: HostToContainer on the volume of {name}, then let the producer mount again"
+            ),
             "volumeMounts:\n  - name: fuse\n    mountPath: /mnt\n    mountPropagation: HostToContainer\n",
         ),
-        verify: format!("kubectl exec {name} -- grep fuse /proc/self/mountinfo   # with master:N and no shared:N"),
+        verify: format!(
+            "kubectl exec {name} -- grep fuse /proc/self/mountinfo   # with master:N and no shared:N"
+        ),
         source: SHARED.into(),
     };
     Some(scene.history.when(&[seen]).of(cause))
@@ -151,7 +158,8 @@ fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
             before = None;
         }
     }
-    let (read, seen) = *gone.iter().rev().find(|(_, seen)| scene.history.lasts(seen)).or(gone.last())?;
+    let (read, seen) =
+        *gone.iter().rev().find(|(_, seen)| scene.history.lasts(seen)).or(gone.last())?;
     let device = read.mount.as_ref().map(|mount| mount.device);
     let producer = scene.producer_of(device, seen.at_us);
     // Who ends a producer on purpose, and says so, has no trouble.
@@ -281,7 +289,11 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
         )),
         format!("ls {}   # the content", shell(&scene.report.plan.bridge.fuse_path())),
     )?;
-    Some(Cause { evidence: [vec![format!("run in {}: {command}", act.step)], cause.evidence.clone()].concat(), ..cause })
+    Some(Cause {
+        evidence: [vec![format!("run in {}: {command}", act.step)], cause.evidence.clone()]
+            .concat(),
+        ..cause
+    })
 }
 
 const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [/propagation-agent, \
@@ -325,7 +337,11 @@ pub(super) fn is_wanted(scene: &Scene<'_>, cause: &Cause) -> bool {
     });
     // What follows shows that it was no tidying up.
     let is_last = scene.report.acts.last().is_some_and(|act| act.step == *from);
-    is_last && !cause.is_over() && gone && unmounts && of_step.into_iter().all(|seen| scene.is_expected(seen))
+    is_last
+        && !cause.is_over()
+        && gone
+        && unmounts
+        && of_step.into_iter().all(|seen| scene.is_expected(seen))
 }
 
 /// After a clean unmount consumers see the empty lower directory, without any error.

@@ -107,8 +107,11 @@ fn real_runs_are_explained() {
         private.workloads[consumer].propagation = Propagation::None;
         mountpoint.workloads[consumer].volume = Volume::Mountpoint;
     }
-    let of_mountpoint =
-        [CauseId::VolumeIsMountpoint, CauseId::StaleSourceBlocksStart, CauseId::CleanUnmountWhereStackNeeded];
+    let of_mountpoint = [
+        CauseId::VolumeIsMountpoint,
+        CauseId::StaleSourceBlocksStart,
+        CauseId::CleanUnmountWhereStackNeeded,
+    ];
     for (json, plan, expected) in [
         (include_str!("fixtures/in-order.json"), Plan::default(), &[CauseId::NothingWrong][..]),
         (include_str!("fixtures/mountpoint.json"), mountpoint, &of_mountpoint[..]),
@@ -168,7 +171,10 @@ fn the_errno_tells_a_security_module_from_a_capability() {
     for (said, expected) in [
         ("fusermount3: mount failed: Permission denied", CauseId::LsmDenies),
         ("mount(2) of fuse.x on /mnt/dfs: Permission denied (EACCES)", CauseId::LsmDenies),
-        ("mount(2) of fuse.x on /mnt/dfs: Operation not permitted (EPERM)", CauseId::CapabilityMissing),
+        (
+            "mount(2) of fuse.x on /mnt/dfs: Operation not permitted (EPERM)",
+            CauseId::CapabilityMissing,
+        ),
         ("run fusermount3: No such file or directory (ENOENT)", CauseId::Fusermount3Absent),
         (
             "fusermount3: option allow_other only allowed if 'user_allow_other' is set in \

@@ -150,7 +150,8 @@ fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
         cause.confidence = if shown { Confidence::Proven } else { Confidence::Likely };
         return (if shown { Standing::Proven } else { Standing::Open }, cause);
     }
-    let was_wrong = |one: &&Experiment| one.tried().is_some_and(|tried| !tried.not_healed.is_empty());
+    let was_wrong =
+        |one: &&Experiment| one.tried().is_some_and(|tried| !tried.not_healed.is_empty());
     let of_workloads = cause.actors.iter().any(|actor| matches!(actor, Actor::Workload { .. }));
     if of_workloads && concerned.is_empty() || !decisive.iter().any(was_wrong) {
         return (Standing::Open, cause);

@@ -233,7 +233,11 @@ pub(super) fn definition(what: What) -> Definition {
         What::Root => Definition {
             whom: Whom::Both,
             cost: Cost::Privilege,
-            removes: &[CauseId::AllowOtherMissing, CauseId::UserAllowOtherMissing, CauseId::Fusermount3Absent],
+            removes: &[
+                CauseId::AllowOtherMissing,
+                CauseId::UserAllowOtherMissing,
+                CauseId::Fusermount3Absent,
+            ],
             words: |who| format!("Run {who} as root"),
             text: text::root,
             alteration: Alteration::Each(|spec| spec.uid = 0),
