@@ -151,7 +151,7 @@ fn why<'r>(
         let beside = |one: &&Observation| {
             one.step == seen.step && scene.acts_before(one) == scene.acts_before(seen)
         };
-        hung.iter().any(|one| beside(one))
+        hung.iter().any(beside)
     });
     if let Some(answered) = answered {
         return Why::Slow(format!(

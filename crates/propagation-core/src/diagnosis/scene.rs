@@ -400,7 +400,7 @@ impl<'r> Scene<'r> {
                     *repair == Repair::HandOver && first == Some(&*spec.name)
                 }
                 (Deed::Run { .. }, _) => false,
-                _ => act.on.iter().any(|name| *name == spec.name),
+                _ => act.on.contains(&spec.name),
             };
             meant && act.from_us <= at_us && act.refused.is_none()
         })
