@@ -154,8 +154,7 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
         failure.of == FailureOf::Mount && errno_said(&failure.words) == Some("ENOTCONN")
     };
     if scene.history.lasts(last)
-        && (blocked.iter().any(is_producer)
-            || scene.report.failures.iter().any(looked_first))
+        && (blocked.iter().any(is_producer) || scene.report.failures.iter().any(looked_first))
     {
         return None;
     }
