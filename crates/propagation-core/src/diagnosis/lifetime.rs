@@ -156,8 +156,7 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
         failure.of == FailureOf::Mount && Errno::said_in(&failure.words) == Some(Errno::ENOTCONN)
     };
     if scene.history.lasts(last)
-        && (blocked.iter().any(is_producer)
-            || scene.report.failures.iter().any(looked_first))
+        && (blocked.iter().any(is_producer) || scene.report.failures.iter().any(looked_first))
     {
         return None;
     }

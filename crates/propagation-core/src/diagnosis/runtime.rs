@@ -421,7 +421,7 @@ fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>, known:
             "the mount namespace of {name} belongs to another user namespace than the node's: it \
              receives mounts as a slave and sends none"
         ),
-        confidence: if known { Confidence::Likely } else { Confidence::Likely },
+        confidence: if known { Confidence::Likely } else { Confidence::Possible },
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence,
