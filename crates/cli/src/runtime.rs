@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 pub(crate) fn runtime() -> Result<Runtime, Error> {
     allow_a_run()?;
     let built = Builder::new_current_thread().enable_all().build();
-    built.map_err(|error| failed(error))
+    built.map_err(failed)
 }
 
 /// Tries what a run takes for itself, before it writes anything.

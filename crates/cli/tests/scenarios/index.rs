@@ -1,6 +1,5 @@
 //! The list of all scenario files in the README of the library, with how many causes are found as named.
 #![allow(clippy::print_stdout)] // the figures are what the test is for
-
 #![allow(clippy::print_stderr)] // a test says what it found
 
 use std::collections::BTreeSet;
