@@ -228,6 +228,10 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "N", requires = "scenario",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
+    /// Make every deadline of every scenario so many times as long, on a slow machine.
+    #[arg(long, value_name = "TIMES", requires = "scenario", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) patience: u32,
     /// Directory of the node that the workloads share.
     #[arg(long, value_name = "PATH", value_parser = parse_bridge,
           default_value_t = Bridge::default().path)]

@@ -33,6 +33,7 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
         options.format_of_several()?;
     }
     for plan in &mut plans {
+        plan.deadlines = plan.deadlines.times(options.patience);
         options.limit(plan);
         if let Some(runtime) = &options.runtime {
             plan.node.runtime.engine.clone_from(runtime);

@@ -30,14 +30,15 @@ const AT_ONCE: usize = 2;
 const SCRIPT: &str = r#"#!/bin/busybox sh
 export XDG_STATE_HOME=/tmp/state
 as_root() { "$@"; }
-as_user() { /usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups env HOME=/tmp/home "$@"; }
+as_user() { /usr/bin/setpriv --reuid 54321 --regid 54321 --clear-groups env HOME=/tmp/home "$@"; }
 chmod 666 /dev/fuse
 cp /work/propagation /tmp/propagation
 mkdir -p /tmp/home /tmp/state
-chown 1000:1000 /tmp/home
+chown 54321:54321 /tmp/home
 chmod 1777 /tmp/state
 for who in root user; do
-    for run in "phases:" "help:--volume mountpoint" "library:--scenario /work/scenarios"; do
+    for run in "phases:" "help:--volume mountpoint --experiments 30s" \
+        "library:--scenario /work/scenarios --patience 4"; do
         name=$who-${run%%:*}
         # shellcheck disable=SC2086 # options
         as_$who /tmp/propagation run ${run#*:} --format json > /work/$name.json 2> /work/$name.err

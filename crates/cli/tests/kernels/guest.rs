@@ -117,7 +117,7 @@ fn copy_etc(target: &Path) -> std::io::Result<()> {
             Command::new("cp").arg("-aL").arg(source).arg(target).output()?;
         }
     }
-    let user = "tester:x:1000:1000::/home:/bin/sh\n";
+    let user = "tester:x:54321:54321::/home:/bin/sh\n";
     let mut users = fs::read_to_string(target.join("passwd"))?;
     users.push_str(user);
     fs::write(target.join("passwd"), users)?;

@@ -54,6 +54,28 @@ pub struct Deadlines {
     pub run_ms: u64,
 }
 
+impl Deadlines {
+    /// Each of them so many times as long: for a machine on which everything takes longer.
+    ///
+    /// ```
+    /// use propagation_model::plan::Deadlines;
+    ///
+    /// assert_eq!(Deadlines::default().times(3).probe_ms, 6_000);
+    /// ```
+    #[must_use]
+    pub fn times(&self, factor: u32) -> Self {
+        let times = |ms: u64| ms.saturating_mul(factor.into());
+        Self {
+            start_ms: times(self.start_ms),
+            marker_ms: times(self.marker_ms),
+            probe_ms: times(self.probe_ms),
+            breakage_ms: times(self.breakage_ms),
+            recovery_ms: times(self.recovery_ms),
+            run_ms: times(self.run_ms),
+        }
+    }
+}
+
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
