@@ -3,10 +3,12 @@
 //! `node` makes a simulated node and serves it ([`node`]); `container` is the program of what an OCI
 //! runtime makes on it; `host` looks after a run on a real node ([`host`]), whose containers run
 //! `program`; `producer` mounts the FUSE filesystem;
-//! `consumer` watches it; `probe` looks once and cannot hang; `facts` reads what a host is like.
+//! `consumer` watches it; `probe` looks once and cannot hang; `facts` reads what a host is like. `mirror` shows a directory,
+//! `measure` works on what is mounted and says what it took, and [`background`] runs servers beside it.
 //! It has one thread wherever it touches namespaces, and no async runtime.
 #![cfg(target_os = "linux")]
 
+pub mod background;
 mod bridge;
 mod changes;
 mod child;
@@ -21,6 +23,8 @@ mod kernel;
 mod liveness;
 mod load;
 mod look;
+pub mod measure;
+pub mod mirror;
 mod mounts;
 pub mod node;
 #[cfg(test)]

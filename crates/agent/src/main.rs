@@ -14,6 +14,9 @@ fn main() {
 }
 
 #[cfg(target_os = "linux")]
+mod measuring;
+
+#[cfg(target_os = "linux")]
 mod linux {
     use std::collections::BTreeMap;
     use std::io::Write;
@@ -47,6 +50,20 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             be what the host agent says, in a container ($PROPAGATION_SECRET: its secret)
   execute   [--deadline-ms N] -- COMMAND...
             run a command with everything that this process may do; its end and its output as JSON
+  mirror    SOURCE --mountpoint DIR [--passthrough]
+            show a directory by FUSE
+  dataset   DIR [--entries N] [--bytes N]
+            make what is measured with
+  measure   TASK
+            work on a data set as the JSON of TASK says
+  spawn     --tag TAG --log FILE (--listens ADDRESS | --mounted DIR [--shows PATH]) [--home DIR]
+            [--deadline-ms N] -- COMMAND...
+            start a server in the background and wait until it serves
+  signal    TAG --signal NAME [--deadline-ms N]
+  account   TAG
+            signal the processes of a tag; what they have used
+  unmount   PATH
+            take off every mount at a path
   version";
 
     /// Runs the command; returns the exit code.
@@ -72,6 +89,9 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             "execute" => execute(rest),
             "release" => Options::parse(rest, &[]).and_then(|o| release(&o)),
             "facts" => Options::parse(rest, &[]).and_then(|o| read_facts(&o)),
+            "mirror" | "dataset" | "measure" | "spawn" | "signal" | "account" | "unmount" => {
+                super::measuring::run(command, rest)
+            }
             other => Err(format!("unknown command {other:?}")),
         };
         result.unwrap_or_else(|error| {
@@ -81,13 +101,13 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
     }
 
     /// `--name value` pairs, flags without a value, and at most one bare word.
-    struct Options {
-        named: BTreeMap<String, String>,
-        bare: Option<String>,
+    pub(super) struct Options {
+        pub(super) named: BTreeMap<String, String>,
+        pub(super) bare: Option<String>,
     }
 
     impl Options {
-        fn parse(words: &[String], flags: &[&str]) -> Result<Self, String> {
+        pub(super) fn parse(words: &[String], flags: &[&str]) -> Result<Self, String> {
             let mut options = Self { named: BTreeMap::new(), bare: None };
             let mut words = words.iter();
             while let Some(word) = words.next() {
@@ -110,11 +130,11 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             Ok(options)
         }
 
-        fn text(&self, name: &str) -> Result<String, String> {
+        pub(super) fn text(&self, name: &str) -> Result<String, String> {
             self.named.get(name).cloned().ok_or(format!("--{name} is missing"))
         }
 
-        fn number(&self, name: &str, default: u64) -> Result<u64, String> {
+        pub(super) fn number(&self, name: &str, default: u64) -> Result<u64, String> {
             let Some(value) = self.named.get(name) else { return Ok(default) };
             value.parse().map_err(|_| format!("--{name} {value:?} is not a whole number"))
         }

@@ -39,6 +39,15 @@ pub(crate) enum Command {
         Writes cells.jsonl, atlas.html and atlas.md. Exit status: 0 all cells were run,\n\
         1 some failed, 2 bad usage, 130 interrupted (--resume goes on).")]
     Matrix(MatrixOptions),
+    /// Compare transports between containers: FUSE, SMB and others, also while their servers die.
+    #[command(after_help = "Examples:\n  propagation compare --report ./transports\n  \
+        propagation compare --quick --transports native,fuse,smb-rclone\n  \
+        propagation compare --transports fuse,daemon \\\n    \
+        --producer-command 'rclone mount {source} {mountpoint} --allow-other'\n\n\
+        Everything happens on a simulated node with a network of its own; data lie in its memory.\n\
+        Exit status: 0 measured, also where a transport was left out; 1 the tool failed, 2 bad usage,\n\
+        7 something of the run is left and was named, 130 interrupted (what was measured is shown).")]
+    Compare(crate::compare::CompareOptions),
     /// Check whether this host can share FUSE mounts; change nothing.
     #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\
         Exit status: 0 everything in order, 5 a check failed, 1 this host cannot be examined.")]

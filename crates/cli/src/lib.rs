@@ -6,6 +6,7 @@
 mod args;
 mod clean;
 mod cluster;
+mod compare;
 mod doctor;
 mod exit;
 mod files;
@@ -55,6 +56,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, propagation_core::Error> {
     match arguments.command {
         Command::Run(options) => run::main(&options),
         Command::Matrix(options) => matrix::main(&options),
+        Command::Compare(options) => compare::main(&options),
         Command::Doctor(options) => doctor::main(&options),
         Command::Probe(options) => probe::main(&options),
         Command::Report(options) => report::main(&options),

@@ -7,7 +7,7 @@ use libtest_mimic::{Completion, Failed};
 pub const REQUIRE: &str = "PROPAGATION_REQUIRE";
 
 /// The words that the tests and lints of this workspace know, the Python ones included. `all` is every one.
-pub const KNOWN: [&str; 22] = [
+pub const KNOWN: [&str; 25] = [
     "all",
     "fake",
     "local",
@@ -27,6 +27,9 @@ pub const KNOWN: [&str; 22] = [
     "xmllint",
     "python",
     "bindfs",
+    "rclone",
+    "smbd",
+    "smbnetfs",
     // Of `make lint`.
     "cargo-deny",
     "advisories",

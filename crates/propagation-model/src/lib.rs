@@ -7,6 +7,7 @@
 pub mod capabilities;
 pub mod cause;
 pub mod class;
+pub mod comparison;
 pub mod errno;
 pub mod error;
 pub mod facts;

@@ -16,6 +16,7 @@
 
 pub mod consumer_log;
 pub mod host;
+pub mod measure;
 
 use serde::{Deserialize, Serialize};
 

@@ -10,6 +10,7 @@
 
 mod backend;
 mod calls;
+mod comparison;
 mod error;
 mod event;
 mod job;
@@ -37,6 +38,7 @@ mod _native {
     use super::{
         backend::K8sBackend,
         calls::Calls,
+        comparison::{Comparison, compare_transports, comparison_names},
         error::error_kinds,
         event::{
             Checked, Cleaned, Decided, LogRecord, NodeReady, Observed, PhaseCall, PhaseEnded,

@@ -118,6 +118,9 @@ fn isolate(setup: &NodeSetup, control: &Pipe) -> Result<Side, Failure> {
     // A network of its own: nothing but its own loopback device.
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| system("make a network namespace", errno))?;
     crate::sys::raise_loopback().map_err(|errno| system("bring up the loopback device", errno))?;
+    // Servers of a scenario listen where they do elsewhere. Root of a contained node has no right over this
+    // network any more; without the setting it has the ports from 1024 on.
+    let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     // What is started outside later stays outside.
     // SAFETY: there is one thread here, as wherever the agent forks.
     let forked = unsafe { fork_into_pid_namespace() };

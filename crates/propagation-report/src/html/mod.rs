@@ -91,6 +91,15 @@ fn sections(report: &Report) -> Vec<Section> {
 
 /// The file around a body.
 fn page(title: &str, body: Markup) -> Markup {
+    styled_page(title, GRAPH_STYLE, body)
+}
+
+/// The file around a body that has a style of its own beside that of reports.
+pub(crate) fn page_with(title: &str, style: &str, body: Markup) -> String {
+    styled_page(title, style, body).into_string()
+}
+
+fn styled_page(title: &str, style: &str, body: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -103,7 +112,7 @@ fn page(title: &str, body: Markup) -> Markup {
                 title { (shown(title)) }
                 // Without it a browser asks the server for one.
                 link rel="icon" href="data:,";
-                style { (PreEscaped(STYLE)) (PreEscaped(GRAPH_STYLE)) }
+                style { (PreEscaped(STYLE)) (PreEscaped(style)) }
             }
             body {
                 a class="skip" href="#content" { "Skip to the content" }

@@ -19,6 +19,7 @@ Times are in milliseconds or microseconds as their names say; timeouts are in se
 from __future__ import annotations
 
 from propagation._by_hand import AsyncK8sNode, AsyncLocalNode, K8sNode, LocalNode
+from propagation._compare import compare, compare_async
 from propagation._errors import (
     AgentVersionError,
     CancelledError,
@@ -43,6 +44,7 @@ from propagation._native import (
     Checked,
     Cleaned,
     Cleanup,
+    Comparison,
     Decided,
     Expectations,
     Experiment,
@@ -84,6 +86,7 @@ __all__ = [
     "Checked",
     "Cleaned",
     "Cleanup",
+    "Comparison",
     "DeadlineError",
     "Decided",
     "DisconnectedError",
@@ -119,6 +122,8 @@ __all__ = [
     "Workload",
     "WorkloadStatus",
     "__version__",
+    "compare",
+    "compare_async",
     "matrix",
     "matrix_async",
     "run",

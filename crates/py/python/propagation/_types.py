@@ -57,6 +57,19 @@ Volume = Union[VolumeName, dict[str, Any]]
 Covering = Literal["shared", "slave", "private"]
 Until = Literal["mounted", "fresh", "breakage", "ended"]
 Target = Literal["fuse", "bridge"]
+TransportName = Literal[
+    "native",
+    "fuse",
+    "fuse-passthrough",
+    "daemon",
+    "smb-rclone",
+    "smb-smbnetfs",
+    "smb-cifs",
+    "nfs",
+]
+TransportWorkload = Literal[
+    "sequential", "play", "seek", "scan", "open", "write", "many", "die"
+]
 Scope = Literal["daemon", "container", "pod"]
 Stale = Literal["unmount", "stack", "fail"]
 Access = Literal["found", "ssh", "pod"]

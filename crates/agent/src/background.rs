@@ -1,0 +1,303 @@
+//! Programs in the background of a container, for measuring what they serve: starting them and waiting until
+//! they do, ending them, and what they use.
+//!
+//! They are known by a tag in their environment, which their children inherit, from whatever container of
+//! the node somebody asks.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use mountinfo::MountPath;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use propagation_model::program::PATH;
+use propagation_protocol::measure::{Signalled, SpawnState, Spawned, TAG_VARIABLE, Used};
+
+use crate::child::{timeout, within};
+use crate::failure::errno_text;
+use crate::mounts::{Proc, errno_of, make_directory, to_nix};
+use crate::sys::{in_ms, now_ns};
+
+/// How much of what a program prints is shown, in bytes.
+const LAST_WORDS: usize = 2_000;
+
+/// How long one look at what is waited for may take.
+const LOOK_MS: u64 = 1_000;
+
+/// What is looked for again after, where nothing tells of it.
+const AGAIN_NS: u64 = 10_000_000;
+
+/// A program that is to run in the background.
+#[derive(Debug, Clone)]
+pub struct Background {
+    /// By which it is known.
+    pub tag: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Its home directory, where it finds its configuration.
+    pub home: String,
+    /// The file that it prints into.
+    pub log: PathBuf,
+    /// What is waited for.
+    pub until: Until,
+    /// For how long.
+    pub deadline_ms: u64,
+}
+
+/// What a program does when it is ready.
+#[derive(Debug, Clone)]
+pub enum Until {
+    /// It listens at an address.
+    Listens(SocketAddr),
+    /// Something new is mounted at the first path, and the second can be looked at.
+    Mounted(String, String),
+}
+
+impl Background {
+    /// Starts it and waits until it is ready. One that is not in time is killed.
+    ///
+    /// # Errors
+    /// When /proc cannot be read. What becomes of the program is a result.
+    pub fn spawn(&self) -> Result<Spawned, Errno> {
+        let began_ns = now_ns();
+        let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
+        let before = self.mounted(&proc);
+        let state = match self.taken() {
+            Some(address) => SpawnState::NotStarted(format!("{address} is in use already")),
+            None => match self.start() {
+                Ok(mut program) => self.wait(&mut program, &proc, before)?,
+                Err(error) => SpawnState::NotStarted(errno_text(errno_of(&error))),
+            },
+        };
+        if matches!(state, SpawnState::Late(_)) {
+            signal(&self.tag, Signal::SIGKILL, LOOK_MS)?;
+        }
+        Ok(Spawned { state, began_ns, known_ns: now_ns(), output: self.last_words() })
+    }
+
+    /// The address at which it is to listen, where somebody else does: that one would be taken for it.
+    fn taken(&self) -> Option<SocketAddr> {
+        let Until::Listens(address) = self.until else { return None };
+        TcpStream::connect(address).is_ok().then_some(address)
+    }
+
+    fn start(&self) -> std::io::Result<Child> {
+        if let Until::Mounted(at, _) = &self.until {
+            // One that cannot be made is said by who mounts on it.
+            let _ = make_directory(Path::new(at));
+        }
+        let out = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        // Programs inherit the mask.
+        let _ = SigSet::all().thread_unblock();
+        Command::new(&self.command[0])
+            .args(&self.command[1..])
+            .env_clear()
+            .env("PATH", PATH)
+            .env("HOME", &self.home)
+            .env("LC_ALL", "C")
+            .env(TAG_VARIABLE, &self.tag)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            // Whoever started this process may kill its group.
+            .process_group(0)
+            .spawn()
+    }
+
+    fn wait(
+        &self,
+        program: &mut Child,
+        proc: &Proc,
+        before: Option<u64>,
+    ) -> Result<SpawnState, Errno> {
+        let pid = rustix::process::Pid::from_raw(program.id().cast_signed()).ok_or(Errno::ESRCH)?;
+        let flags = rustix::process::PidfdFlags::empty();
+        let mut ended = Some(rustix::process::pidfd_open(pid, flags).map_err(to_nix)?);
+        let mounts = proc.of_thread("mountinfo")?;
+        let until_ns = in_ms(self.deadline_ms);
+        loop {
+            let missing = match self.missing(proc, before) {
+                None => return Ok(SpawnState::Ready),
+                Some(missing) => missing,
+            };
+            if ended.as_ref().is_some_and(|ended| is_ready(ended)) {
+                let status = program.wait().map_err(|error| errno_of(&error))?;
+                // One that went into the background has left somebody.
+                if status.code() != Some(0) || tagged(proc, &self.tag)?.is_empty() {
+                    return Ok(SpawnState::Ended(status.code()));
+                }
+                ended = None;
+            }
+            let left = until_ns.saturating_sub(now_ns());
+            if left == 0 {
+                return Ok(SpawnState::Late(missing));
+            }
+            let mut descriptors = vec![PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
+            descriptors.extend(ended.iter().map(|one| PollFd::new(one.as_fd(), PollFlags::POLLIN)));
+            match poll(&mut descriptors, timeout(left.min(AGAIN_NS))) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// What there is not yet; `None` when all is there.
+    fn missing(&self, proc: &Proc, before: Option<u64>) -> Option<String> {
+        match &self.until {
+            Until::Listens(address) => TcpStream::connect(address)
+                .err()
+                .map(|error| format!("{address}: {}", errno_text(errno_of(&error)))),
+            Until::Mounted(at, path) => {
+                let now = self.mounted(proc);
+                if now.is_none() || now == before {
+                    return Some(format!("nothing is mounted at {at}"));
+                }
+                let look = || std::fs::metadata(path).map(drop).map_err(|e| errno_of(&e) as i32);
+                match within(LOOK_MS, look) {
+                    Ok(Some(Ok(()))) => None,
+                    Ok(Some(Err(number))) => {
+                        Some(format!("{path}: {}", errno_text(Errno::from_raw(number))))
+                    }
+                    Ok(None) => Some(format!("{path} does not answer")),
+                    Err(errno) => Some(format!("look at {path}: {}", errno_text(errno))),
+                }
+            }
+        }
+    }
+
+    /// The mount on top at the mountpoint.
+    fn mounted(&self, proc: &Proc) -> Option<u64> {
+        let Until::Mounted(at, _) = &self.until else { return None };
+        let table = proc.mount_table().ok()?;
+        table.at(&MountPath::from(at.as_str())).map(|mount| mount.mount_id)
+    }
+
+    fn last_words(&self) -> String {
+        let mut content = Vec::new();
+        let read = File::open(&self.log).and_then(|mut file| file.read_to_end(&mut content));
+        let text = read.map(|_| String::from_utf8_lossy(&content).into_owned()).unwrap_or_default();
+        let text = text.trim();
+        let cut = text.len().saturating_sub(LAST_WORDS);
+        let cut = (cut..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(cut);
+        text[cut..].to_owned()
+    }
+}
+
+/// Sends a signal to all processes of a tag; for one that ends them waits until they have.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn signal(tag: &str, signal: Signal, deadline_ms: u64) -> Result<Signalled, Errno> {
+    let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
+    let pids = tagged(&proc, tag)?;
+    let watched: Vec<OwnedFd> = pids.iter().filter_map(|pid| watch(*pid)).collect();
+    let at_ns = now_ns();
+    for pid in &pids {
+        // One that has just ended needs none.
+        let _ = kill(*pid, signal);
+    }
+    let until_ns = in_ms(deadline_ms);
+    let ends = matches!(signal, Signal::SIGKILL | Signal::SIGTERM);
+    let mut ended = true;
+    for one in watched.iter().filter(|_| ends) {
+        let mut descriptors = [PollFd::new(one.as_fd(), PollFlags::POLLIN)];
+        let left = until_ns.saturating_sub(now_ns());
+        ended &= matches!(poll(&mut descriptors, timeout(left)), Ok(ready) if ready > 0);
+    }
+    Ok(Signalled { at_ns, processes: pids.len() as u64, ended })
+}
+
+/// What the processes of a tag have used since they started.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn account(tag: &str) -> Result<Used, Errno> {
+    let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
+    let mut used = Used::default();
+    for pid in tagged(&proc, tag)? {
+        used.processes += 1;
+        used.cpu_ns += cpu_ns(pid).unwrap_or_default();
+        used.kernel_ns += kernel_ns(&proc, pid).unwrap_or_default();
+        used.peak_bytes += status_number(&proc, &format!("{pid}/status"), "VmHWM:") * 1024;
+        for task in proc.list(&format!("{pid}/task")).unwrap_or_default() {
+            let status = format!("{pid}/task/{task}/status");
+            used.switches += status_number(&proc, &status, "voluntary_ctxt_switches:");
+            used.switches += status_number(&proc, &status, "nonvoluntary_ctxt_switches:");
+        }
+    }
+    Ok(used)
+}
+
+/// Processes with a tag in their environment that are not over.
+fn tagged(proc: &Proc, tag: &str) -> Result<Vec<Pid>, Errno> {
+    let wanted = format!("{TAG_VARIABLE}={tag}");
+    let pids = proc.list(".")?.into_iter().filter_map(|name| name.parse::<i32>().ok());
+    let has = |pid: &i32| {
+        let environment = proc.read(&format!("{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    Ok(pids.filter(has).map(Pid::from_raw).collect())
+}
+
+fn watch(pid: Pid) -> Option<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw())?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+fn is_ready(descriptor: &OwnedFd) -> bool {
+    let mut descriptors = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut descriptors, timeout(0)), Ok(ready) if ready > 0)
+}
+
+/// The processor time of a process with all threads that it has had.
+fn cpu_ns(pid: Pid) -> Option<u64> {
+    let clock: ClockId = nix::time::clock_getcpuclockid(pid).ok()?;
+    let time = clock_gettime(clock).ok()?;
+    u64::try_from(time.tv_sec() * 1_000_000_000 + time.tv_nsec()).ok()
+}
+
+/// Of that, the time in the kernel: the 15th field of /proc/PID/stat (proc(5)), in ticks.
+fn kernel_ns(proc: &Proc, pid: Pid) -> Option<u64> {
+    /// Ticks are a hundredth of a second wherever programs see them.
+    const TICK_NS: u64 = 10_000_000;
+    let stat = proc.read(&format!("{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&stat);
+    // The name, in brackets, may hold anything.
+    let after_name = text.rsplit_once(')')?.1;
+    let ticks: u64 = after_name.split_whitespace().nth(12)?.parse().ok()?;
+    Some(ticks * TICK_NS)
+}
+
+fn status_number(proc: &Proc, name: &str, field: &str) -> u64 {
+    let status = proc.read(name).unwrap_or_default();
+    let text = String::from_utf8_lossy(&status);
+    let number = text.lines().find_map(|line| line.strip_prefix(field));
+    let number = number.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_default()
+}
+
+/// Takes off every mount at a path, whether it is in use or dead, and what is mounted over it.
+///
+/// # Errors
+/// Those of umount2(2).
+pub fn unmount(path: &Path) -> Result<u64, Errno> {
+    let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
+    let mut taken = 0;
+    loop {
+        let table = proc.mount_table().map_err(|_| Errno::EIO)?;
+        if table.at(&MountPath::from(path)).is_none() {
+            return Ok(taken);
+        }
+        crate::mounts::unmount_lazily(path)?;
+        taken += 1;
+    }
+}

@@ -1,0 +1,273 @@
+//! The node on which transports are compared: its containers, and the agent's programs in them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use propagation_core::backend::refusal;
+use propagation_core::comparison::{DataSet, Machine, Resources, Transport};
+use propagation_core::marker::Marker;
+use propagation_core::observation::Actor;
+use propagation_core::plan::{
+    Action, Bridge, Engine, Looks, Plan, Propagation, Role, Step, WorkloadSpec,
+};
+use propagation_core::protocol::measure::{ENTRY_BYTES, Measured, Task, Used, Work};
+use propagation_core::report::Cleanup;
+use propagation_core::{Backend, Error, ErrorKind, Node, Run, RunId, Workload};
+use serde::de::DeserializeOwned;
+
+use crate::options::{Options, Sizes};
+use crate::recipe::{AGENT, BRIDGE, words};
+
+/// How long one of the agent's short programs may take.
+pub(crate) const SHORTLY: Duration = Duration::from_secs(20);
+
+/// OCI runtimes that are looked for where containers have to be in the machine's own user namespace.
+const RUNTIMES: [Engine; 2] = [Engine::Crun, Engine::Runc];
+
+/// A node with a producer's and a consumer's container for each transport.
+pub(crate) struct Bench {
+    node: Box<dyn Node>,
+    /// Kept: a container lives as long as its handle.
+    _workloads: Vec<Arc<dyn Workload>>,
+    pub(crate) run_id: RunId,
+    engine: Engine,
+}
+
+/// The container in which a transport's programs run.
+pub(crate) fn producer(transport: Transport) -> Actor {
+    Actor::workload(producer_name(transport))
+}
+
+/// The container that uses a transport.
+pub(crate) fn consumer(transport: Transport) -> Actor {
+    Actor::workload(consumer_name(transport))
+}
+
+fn producer_name(transport: Transport) -> String {
+    format!("producer-{transport}")
+}
+
+fn consumer_name(transport: Transport) -> String {
+    format!("consumer-{transport}")
+}
+
+impl Bench {
+    /// Makes the node, its containers and the data set.
+    ///
+    /// # Errors
+    /// As [`Backend::open`]; when the data set has no room.
+    pub(crate) async fn open(
+        backend: &dyn Backend,
+        options: &Options,
+        transports: &[Transport],
+    ) -> Result<Self, Error> {
+        let plan = plan(backend, options, transports);
+        if let Some(reason) = refusal(backend, &plan) {
+            let operation = format!("compare transports with the backend {}", backend.name());
+            return Err(Error::new(ErrorKind::Unsupported, operation, reason).with_fix(
+                "compare on a simulated node, with the built-in engine or an OCI runtime",
+            ));
+        }
+        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
+        let node = backend.open(&plan, &run).await?;
+        let engine = plan.node.runtime.engine.clone();
+        let mut bench = Self { node, _workloads: Vec::new(), run_id: run.id, engine };
+        match bench.furnish(&plan, options.sizes()).await {
+            Ok(()) => Ok(bench),
+            Err(error) => {
+                bench.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn furnish(&mut self, plan: &Plan, sizes: Sizes) -> Result<(), Error> {
+        let directory = format!("{BRIDGE}/data");
+        let (entries, bytes) = (sizes.entries.to_string(), sizes.media_bytes.to_string());
+        let make = words(&["dataset", &directory, "--entries", &entries, "--bytes", &bytes]);
+        self.agent_to_end(&Actor::Node, &make, SHORTLY).await?;
+        let marker = Marker { started: String::new(), generation: 1, nonce: "compare".into() };
+        for started in self.node.start(&plan.workloads, &marker).await? {
+            self._workloads.push(started.map_err(|refused| {
+                Error::new(ErrorKind::Environment, "start the containers", refused.to_string())
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Runs a program to its end; what it printed, where it ended well.
+    pub(crate) async fn run(
+        &self,
+        actor: &Actor,
+        command: &[String],
+        deadline: Duration,
+    ) -> Result<String, Error> {
+        let name = command.iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let operation = || format!("run {name} in {actor}");
+        let executed = match self.node.execute(actor, command, deadline).await? {
+            Ok(executed) => executed,
+            Err(refused) => {
+                return Err(Error::new(ErrorKind::Environment, operation(), refused.reason));
+            }
+        };
+        match (&executed.state, executed.exit_code()) {
+            (_, Some(0)) => Ok(executed.output),
+            (None, _) => {
+                let reason = format!("it has not ended in {} s", deadline.as_secs());
+                Err(Error::new(ErrorKind::Timeout, operation(), reason))
+            }
+            (Some(state), _) => {
+                let reason = format!("{state}: {}", executed.output.trim());
+                Err(Error::new(ErrorKind::Environment, operation(), reason))
+            }
+        }
+    }
+
+    async fn agent_to_end(
+        &self,
+        actor: &Actor,
+        arguments: &[String],
+        deadline: Duration,
+    ) -> Result<String, Error> {
+        let mut command = vec![AGENT.to_owned()];
+        command.extend_from_slice(arguments);
+        self.run(actor, &command, deadline).await
+    }
+
+    /// Runs one of the agent's programs; the value that it prints.
+    pub(crate) async fn agent<T: DeserializeOwned>(
+        &self,
+        actor: &Actor,
+        arguments: &[String],
+        deadline: Duration,
+    ) -> Result<T, Error> {
+        let printed = self.agent_to_end(actor, arguments, deadline).await?;
+        let value = printed.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        serde_json::from_str(value).map_err(|error| {
+            let operation = format!("read what {} printed", arguments[0]);
+            Error::new(ErrorKind::Internal, operation, format!("{error}: {value:?}"))
+        })
+    }
+
+    /// Does a piece of work in the consumer of a transport.
+    pub(crate) async fn measure(
+        &self,
+        transport: Transport,
+        path: &str,
+        sizes: Sizes,
+        work: Work,
+    ) -> Result<Measured, Error> {
+        let give_up_ms = match work {
+            Work::Die { duration_ms, .. } => duration_ms + 1_500,
+            _ => sizes.give_up_ms,
+        };
+        let task =
+            Task { directory: path.into(), entries: sizes.entries, deadline_ms: give_up_ms, work };
+        let task = serde_json::to_string(&task)
+            .map_err(|error| Error::new(ErrorKind::Internal, "write a task", error.to_string()))?;
+        let deadline = Duration::from_millis(give_up_ms) + SHORTLY;
+        self.agent(&consumer(transport), &words(&["measure", &task]), deadline).await
+    }
+
+    /// What the processes of a tag have used.
+    pub(crate) async fn account(&self, tag: &str) -> Result<Used, Error> {
+        self.agent(&Actor::Node, &words(&["account", tag]), SHORTLY).await
+    }
+
+    /// Whether there is a program on the node.
+    pub(crate) async fn has_program(&self, name: &str) -> bool {
+        let look = words(&["/bin/sh", "-c", "command -v \"$1\"", "sh", name]);
+        self.run(&Actor::Node, &look, SHORTLY).await.is_ok()
+    }
+
+    /// Whether the kernel has a filesystem now.
+    pub(crate) async fn has_filesystem(&self, name: &str) -> bool {
+        let look = words(&["/bin/sh", "-c", "grep -qw \"$1\" /proc/filesystems", "sh", name]);
+        self.run(&Actor::Node, &look, SHORTLY).await.is_ok()
+    }
+
+    /// Whether containers are in the machine's own user namespace.
+    pub(crate) fn has_machine_rights(&self) -> bool {
+        self.engine != Engine::Builtin
+    }
+
+    pub(crate) async fn machine(&self) -> Result<Machine, Error> {
+        let facts = self.node.facts().await?;
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Machine {
+            kernel_release: facts.kernel_release,
+            architecture: facts.architecture,
+            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+            engine: self.engine.to_string(),
+        })
+    }
+
+    /// Ends the node and everything in it.
+    pub(crate) async fn close(&self) -> Cleanup {
+        self.node.close().await
+    }
+}
+
+/// What is measured with.
+pub(crate) fn data_set(sizes: Sizes) -> DataSet {
+    DataSet {
+        media_bytes: sizes.media_bytes,
+        entries: sizes.entries,
+        entry_bytes: ENTRY_BYTES,
+        medium: "the node's memory (tmpfs), so that no disk decides".into(),
+    }
+}
+
+/// What was used between two accounts.
+pub(crate) fn between(before: &Used, after: &Used) -> Resources {
+    let ms = |before: u64, after: u64| after.saturating_sub(before) as f64 / 1e6;
+    Resources {
+        cpu_ms: ms(before.cpu_ns, after.cpu_ns),
+        kernel_ms: ms(before.kernel_ns, after.kernel_ns),
+        switches: after.switches.saturating_sub(before.switches),
+        peak_bytes: after.peak_bytes,
+    }
+}
+
+fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> Plan {
+    let workloads = transports.iter().flat_map(|transport| containers(*transport));
+    let workloads: Vec<WorkloadSpec> = workloads.collect();
+    // Containers in which programs run have those of the machine, where the node has any.
+    let with_tools = workloads.iter().filter(|_| !options.node.without_host_tools);
+    let steps = with_tools.map(|workload| {
+        let inside = workload.name.clone();
+        Step::from(Action::Execute { command: words(&[AGENT, "version"]), inside })
+    });
+    let plan = Plan {
+        bridge: Bridge { path: BRIDGE.into(), mountpoint: "fuse".into() },
+        node: options.node.clone(),
+        steps: steps.collect(),
+        workloads: workloads.clone(),
+        looks: Looks::Asked,
+        ..Plan::default()
+    };
+    let wants_rights = |transport: &Transport| {
+        matches!(transport, Transport::FusePassthrough | Transport::SmbCifs | Transport::Nfs)
+    };
+    if plan.node.runtime.is_builtin() && transports.iter().any(wants_rights) {
+        // Root of a user namespace is not enough for these.
+        for engine in RUNTIMES {
+            let mut with = plan.clone();
+            with.node.runtime.engine = engine;
+            if refusal(backend, &with).is_none() {
+                return with;
+            }
+        }
+    }
+    plan
+}
+
+/// The two containers of a transport, both with the whole bridge: what the one mounts in it propagates to
+/// the other.
+fn containers(transport: Transport) -> [WorkloadSpec; 2] {
+    let producer = WorkloadSpec {
+        propagation: Propagation::Bidirectional,
+        ..WorkloadSpec::new(producer_name(transport), Role::Consumer)
+    };
+    [producer, WorkloadSpec::new(consumer_name(transport), Role::Consumer)]
+}

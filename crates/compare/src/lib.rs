@@ -1,0 +1,258 @@
+//! Which transport between containers is faster, what it costs, and what happens when its server dies.
+//!
+//! Transports are measured on one node, each between a producer's container and a consumer's, in rounds: in
+//! every round each is visited once, in an order that is drawn anew, so that what slows the machine down for
+//! a while slows all of them down. The native transport is visited twice in each round; what differs between
+//! the two is what differs by chance.
+//!
+//! 1. [`Options`]: what is to be compared. [`compare`] does it.
+//! 2. `recipe`: how each transport is made; `stand`: its programs in its producer's container.
+//! 3. `visit`: the work that is done in its consumer, by the agent; `death`: the same while its server dies.
+//! 4. [`statistics`]: what may be said of the figures.
+
+mod bench;
+mod death;
+mod options;
+mod recipe;
+mod stand;
+pub mod statistics;
+mod visit;
+
+use std::time::Instant;
+
+use propagation_core::comparison::{
+    Comparison, Measure, Metric, Ratio, SCHEMA_VERSION, Skip, Transport, TransportResult, Versus,
+    Workload,
+};
+use propagation_core::{Backend, Error};
+use tokio_util::sync::CancellationToken;
+
+use bench::Bench;
+pub use options::Options;
+use options::Sizes;
+use recipe::Recipe;
+use stand::Stand;
+use visit::Account;
+
+/// What a comparison tells while it goes on.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// A transport stands, or is left out.
+    Started(Transport, Option<&'a Skip>),
+    /// A round begins.
+    Round(u32, u32),
+    /// Servers are being killed.
+    Dying,
+}
+
+/// What "cold" means.
+const COLD: &str = "the transport was mounted anew before the scan: its client and the kernel had nothing \
+                    of it; servers go on, and the native transport has nothing to drop";
+
+/// Compares transports on a node of a backend, and ends the node. When `cancellation` fires, what has been
+/// measured until then is returned, marked as cut short.
+///
+/// # Errors
+/// [`propagation_core::ErrorKind::InvalidInput`] for options that cannot be; as [`Backend::open`]; when the
+/// node fails. That a transport cannot be had, or fails, is a result.
+pub async fn compare(
+    options: &Options,
+    backend: &dyn Backend,
+    cancellation: &CancellationToken,
+    tell: &(dyn Fn(Progress<'_>) + Send + Sync),
+) -> Result<Comparison, Error> {
+    options.validate()?;
+    let (began, started_at) = (Instant::now(), jiff::Timestamp::now().to_string());
+    let mut transports = options.transports.clone();
+    transports.push(Transport::Native);
+    transports.sort_unstable();
+    transports.dedup();
+    let bench = Bench::open(backend, options, &transports).await?;
+    let mut found = Found::default();
+    let work = found.fill(&bench, options, &transports, tell);
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = cancellation.cancelled() => {
+            found.cut_short = true;
+            Ok(())
+        }
+    };
+    let machine = bench.machine().await;
+    let cleanup = bench.close().await;
+    ended?;
+    let sizes = options.sizes();
+    let mut comparison = Comparison {
+        schema_version: SCHEMA_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        run_id: bench.run_id.to_string(),
+        started_at,
+        duration_ms: began.elapsed().as_secs_f64() * 1e3,
+        seed: options.seed,
+        rounds: sizes.rounds,
+        quick: options.quick,
+        cut_short: found.cut_short,
+        machine: machine?,
+        data_set: bench::data_set(sizes),
+        cold: COLD.into(),
+        transports: Vec::new(),
+        noise: Vec::new(),
+        decision: Vec::new(),
+        cleanup,
+    };
+    found.into_results(options.seed, &mut comparison);
+    Ok(comparison)
+}
+
+/// What has been found so far.
+#[derive(Default)]
+struct Found {
+    results: Vec<TransportResult>,
+    /// Beside each result.
+    accounts: Vec<Account>,
+    /// Of the native transport's second visits.
+    control: Account,
+    cut_short: bool,
+}
+
+/// Whom a visit is for.
+#[derive(Debug, Clone, Copy)]
+enum Visit {
+    Transport(usize),
+    Control(usize),
+}
+
+impl Found {
+    async fn fill(
+        &mut self,
+        bench: &Bench,
+        options: &Options,
+        transports: &[Transport],
+        tell: &(dyn Fn(Progress<'_>) + Send + Sync),
+    ) -> Result<(), Error> {
+        let mut stands = Vec::new();
+        for transport in transports {
+            let (command, wrong) = (&options.producer_command, options.wrong_credentials);
+            let recipe = Recipe::of(*transport, command, wrong);
+            let how = recipe.how();
+            let started = Stand::start(bench, recipe).await?;
+            tell(Progress::Started(*transport, started.as_ref().err()));
+            let (stand, skipped) = match started {
+                Ok(stand) => (Some(stand), None),
+                Err(skip) => (None, Some(skip)),
+            };
+            self.results.push(TransportResult {
+                transport: *transport,
+                how,
+                skipped,
+                ready_ms: stand.as_ref().map(|stand| stand.ready_ms),
+                measures: Vec::new(),
+                death: None,
+            });
+            self.accounts.push(Account::default());
+            stands.push(stand);
+        }
+        self.measure(&stands, options, tell).await?;
+        if options.workloads.contains(&Workload::Die) {
+            tell(Progress::Dying);
+            self.kill(&stands, options).await?;
+        }
+        for stand in stands.iter().flatten() {
+            stand.end().await?;
+        }
+        Ok(())
+    }
+
+    /// Visits every transport once in every round, in an order drawn anew.
+    async fn measure(
+        &mut self,
+        stands: &[Option<Stand<'_>>],
+        options: &Options,
+        tell: &(dyn Fn(Progress<'_>) + Send + Sync),
+    ) -> Result<(), Error> {
+        let sizes = options.sizes();
+        let mut random = fastrand::Rng::with_seed(options.seed);
+        let indices = stands.iter().enumerate().filter(|(_, stand)| stand.is_some());
+        let mut visits: Vec<Visit> = indices.map(|(index, _)| Visit::Transport(index)).collect();
+        let native = self.results.iter().position(|one| one.transport == Transport::Native);
+        visits.extend(native.map(Visit::Control));
+        for round in 0..sizes.rounds {
+            tell(Progress::Round(round + 1, sizes.rounds));
+            random.shuffle(&mut visits);
+            // The same places for all.
+            let seed = random.u64(..);
+            for visit in &visits {
+                let (index, account) = match *visit {
+                    Visit::Transport(index) => (index, &mut self.accounts[index]),
+                    Visit::Control(index) => (index, &mut self.control),
+                };
+                let Some(stand) = &stands[index] else { continue };
+                visit::visit(stand, &options.workloads, sizes, seed, account).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills the servers of all transports at the same time: what is timed here takes longer than they take
+    /// from each other.
+    async fn kill(&mut self, stands: &[Option<Stand<'_>>], options: &Options) -> Result<(), Error> {
+        let sizes: Sizes = options.sizes();
+        let dying = stands.iter().flatten().map(|stand| death::die(stand, sizes, options.seed));
+        let mut deaths = futures_util::future::join_all(dying).await.into_iter();
+        let measured = self.results.iter_mut().filter(|result| result.skipped.is_none());
+        for result in measured {
+            result.death = deaths.next().transpose()?.flatten();
+        }
+        Ok(())
+    }
+
+    fn into_results(self, seed: u64, comparison: &mut Comparison) {
+        let control = self.control.finish();
+        let accounts = self.accounts.into_iter().map(Account::finish);
+        for (mut result, measures) in self.results.into_iter().zip(accounts) {
+            result.measures = measures;
+            comparison.transports.push(result);
+        }
+        let natives = comparison.transport(Transport::Native);
+        let natives = natives.map(|native| native.measures.clone()).unwrap_or_default();
+        for result in &mut comparison.transports {
+            if result.transport == Transport::Native {
+                continue;
+            }
+            for measure in &mut result.measures {
+                let native = natives.iter().find(|native| native.metric == measure.metric);
+                measure.against_native = native.and_then(|native| ratio(measure, native, seed));
+            }
+        }
+        comparison.noise =
+            versus((Transport::Native, &control), (Transport::Native, &natives), seed);
+        let smb = comparison.measured().find(|one| one.transport.is_smb());
+        if let Some(smb) = smb {
+            let fuse = comparison.measured().filter(|one| one.transport.is_fuse());
+            comparison.decision = fuse
+                .flat_map(|fuse| {
+                    versus((fuse.transport, &fuse.measures), (smb.transport, &smb.measures), seed)
+                })
+                .collect();
+        }
+    }
+}
+
+/// Every metric of one against the same of another.
+fn versus(
+    (transport, measures): (Transport, &[Measure]),
+    (against, others): (Transport, &[Measure]),
+    seed: u64,
+) -> Vec<Versus> {
+    let of = |metric: Metric| {
+        let one = measures.iter().find(|measure| measure.metric == metric)?;
+        let other = others.iter().find(|measure| measure.metric == metric)?;
+        let ratio = ratio(one, other, seed)?;
+        Some(Versus { transport, against, metric, ratio })
+    };
+    Metric::ALL.into_iter().filter_map(of).collect()
+}
+
+fn ratio(one: &Measure, other: &Measure, seed: u64) -> Option<Ratio> {
+    statistics::ratio(&one.samples, &other.samples, one.metric.more_is_better(), seed)
+}

@@ -1,0 +1,255 @@
+//! A transport that stands: its programs run, and consumers can use it.
+
+use std::time::Duration;
+
+use propagation_core::comparison::{Resources, Skip, SkipKind, Transport};
+use propagation_core::observation::Actor;
+use propagation_core::protocol::measure::{Measured, Signalled, SpawnState, Spawned, Used, Work};
+use propagation_core::{Error, ErrorKind};
+
+use crate::bench::{Bench, SHORTLY, between, producer};
+use crate::options::Sizes;
+use crate::recipe::{Need, Program, Recipe, mountpoint, words};
+
+/// How long a program may take until it is ready.
+const READY: Duration = Duration::from_secs(10);
+
+/// A transport that stands.
+pub(crate) struct Stand<'a> {
+    bench: &'a Bench,
+    pub(crate) recipe: Recipe,
+    pub(crate) ready_ms: f64,
+}
+
+impl<'a> Stand<'a> {
+    /// Starts a transport; why it is left out where it cannot be.
+    ///
+    /// # Errors
+    /// When the node fails.
+    pub(crate) async fn start(
+        bench: &'a Bench,
+        recipe: Recipe,
+    ) -> Result<Result<Self, Skip>, Error> {
+        for need in &recipe.needs {
+            if let Some(skip) = missing(bench, *need).await {
+                return Ok(Err(skip));
+            }
+        }
+        if matches!(recipe.transport, Transport::SmbCifs | Transport::Nfs) {
+            return Ok(Err(Skip {
+                kind: SkipKind::NotMeasured,
+                reason: format!("mounts of {} by the kernel are not made yet", recipe.transport),
+                fix: None,
+            }));
+        }
+        if let Some(prepare) = &recipe.prepare {
+            let prepared = bench.run(&producer(recipe.transport), prepare, SHORTLY).await;
+            if let Err(error) = prepared {
+                return not_ready(error).map(Err);
+            }
+        }
+        let mut stand = Self { bench, recipe, ready_ms: 0.0 };
+        let programs: Vec<Program> = stand.recipe.programs().cloned().collect();
+        for program in &programs {
+            match stand.spawn(program).await? {
+                Ok(spawned) => stand.ready_ms += ms(spawned.began_ns, spawned.known_ns),
+                Err(skip) => {
+                    stand.end().await?;
+                    return Ok(Err(skip));
+                }
+            }
+        }
+        Ok(Ok(stand))
+    }
+
+    /// Starts one of its programs and waits until it is ready.
+    ///
+    /// # Errors
+    /// When the node fails. That it does not get ready is a result.
+    pub(crate) async fn spawn(&self, program: &Program) -> Result<Result<Spawned, Skip>, Error> {
+        let (log, limit) = (format!("/tmp/{}.log", program.tag), READY.as_millis().to_string());
+        let mut arguments = words(&["spawn", "--tag", &program.tag, "--log", &log]);
+        arguments.extend(words(&["--home", &program.home, "--deadline-ms", &limit]));
+        arguments.extend(program.ready.iter().cloned());
+        arguments.push("--".into());
+        arguments.extend(program.command.iter().cloned());
+        let actor = producer(self.recipe.transport);
+        let spawned: Spawned = self.bench.agent(&actor, &arguments, READY + SHORTLY).await?;
+        let name = program.name();
+        let (kind, reason) = match &spawned.state {
+            SpawnState::Ready => return Ok(Ok(spawned)),
+            SpawnState::NotStarted(why) => (SkipKind::NotReady, format!("{name}: {why}")),
+            SpawnState::Ended(Some(127)) => (SkipKind::ProgramMissing, telling(&spawned.output)),
+            SpawnState::Ended(code) => {
+                let how = code.map_or("by a signal".into(), |code| format!("with {code}"));
+                let said = telling(&spawned.output);
+                (SkipKind::NotReady, format!("{name} ended {how} before it was ready: {said}"))
+            }
+            SpawnState::Late(what) => {
+                let (limit, said) = (READY.as_secs(), telling(&spawned.output));
+                (
+                    SkipKind::NotReady,
+                    format!("{name} was not ready in {limit} s: {what}; it said: {said}"),
+                )
+            }
+        };
+        let fix = Some("run its command by hand and read what it says".into());
+        Ok(Err(Skip { kind, reason, fix }))
+    }
+
+    /// Kills what would die if its server died.
+    ///
+    /// # Errors
+    /// When the node fails, or nothing of it runs.
+    pub(crate) async fn kill(&self, program: &Program) -> Result<Signalled, Error> {
+        let kill = words(&["signal", &program.tag, "--signal", "KILL"]);
+        let signalled: Signalled = self.bench.agent(&Actor::Node, &kill, SHORTLY).await?;
+        match signalled.processes {
+            0 => {
+                let operation = format!("kill {}", program.tag);
+                Err(Error::new(ErrorKind::Environment, operation, "it had ended before"))
+            }
+            _ => Ok(signalled),
+        }
+    }
+
+    /// Takes its mount off, dead or not, from the producer, and so from everybody.
+    ///
+    /// # Errors
+    /// When the node fails.
+    pub(crate) async fn unmount(&self) -> Result<(), Error> {
+        let unmount = words(&["unmount", &mountpoint(self.recipe.transport)]);
+        let actor = producer(self.recipe.transport);
+        self.bench.agent::<u64>(&actor, &unmount, SHORTLY).await.map(drop)
+    }
+
+    /// Mounts it anew, so that nothing of it is in the kernel's caches or in its client's.
+    ///
+    /// # Errors
+    /// When the node fails. Why it does not get ready again is a result.
+    pub(crate) async fn remount(&self) -> Result<Result<(), Skip>, Error> {
+        let Some(client) = &self.recipe.client else { return Ok(Ok(())) };
+        self.unmount().await?;
+        // One that saw its mount go has ended by itself.
+        let kill = words(&["signal", &client.tag, "--signal", "KILL"]);
+        self.bench.agent::<Signalled>(&Actor::Node, &kill, SHORTLY).await?;
+        Ok(self.spawn(client).await?.map(drop))
+    }
+
+    /// Does a piece of work in its consumer; what that took, and what its programs used.
+    ///
+    /// # Errors
+    /// When the node fails.
+    pub(crate) async fn measure(
+        &self,
+        sizes: Sizes,
+        work: Work,
+    ) -> Result<(Measured, Resources), Error> {
+        let before = self.account().await?;
+        let transport = self.recipe.transport;
+        let measured = self.bench.measure(transport, &self.recipe.path, sizes, work).await?;
+        Ok((measured, between(&before, &self.account().await?)))
+    }
+
+    async fn account(&self) -> Result<Used, Error> {
+        let mut all = Used::default();
+        for program in self.recipe.programs() {
+            let used = self.bench.account(&program.tag).await?;
+            all.cpu_ns += used.cpu_ns;
+            all.kernel_ns += used.kernel_ns;
+            all.switches += used.switches;
+            all.peak_bytes += used.peak_bytes;
+            all.processes += used.processes;
+        }
+        Ok(all)
+    }
+
+    /// Ends its programs.
+    ///
+    /// # Errors
+    /// When the node fails.
+    pub(crate) async fn end(&self) -> Result<(), Error> {
+        if self.recipe.client.is_some() {
+            self.unmount().await?;
+        }
+        for program in self.recipe.programs() {
+            let kill = words(&["signal", &program.tag, "--signal", "KILL"]);
+            self.bench.agent::<Signalled>(&Actor::Node, &kill, SHORTLY).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is missing of what a transport needs.
+async fn missing(bench: &Bench, need: Need) -> Option<Skip> {
+    match need {
+        Need::Program(name, package) if !bench.has_program(name).await => Some(Skip {
+            kind: SkipKind::ProgramMissing,
+            reason: format!("{name} is not installed"),
+            fix: Some(format!("apt-get install {package}")),
+        }),
+        Need::Filesystem(name, module) if !bench.has_filesystem(name).await => Some(Skip {
+            kind: SkipKind::KernelLacks,
+            reason: format!("this kernel has no filesystem {name}"),
+            fix: Some(format!("modprobe {module}, or a kernel that has it")),
+        }),
+        Need::MachineRights if !bench.has_machine_rights() => Some(Skip {
+            kind: SkipKind::NotPermitted,
+            reason:
+                "root of a user namespace may not do it, and the containers of this node are in one"
+                    .into(),
+            fix: Some("run as root with crun or runc installed".into()),
+        }),
+        _ => None,
+    }
+}
+
+/// That a preparation fails is a reason to leave the transport out; that the node does is an error.
+fn not_ready(error: Error) -> Result<Skip, Error> {
+    match error.kind() {
+        ErrorKind::Environment | ErrorKind::Timeout => Ok(Skip {
+            kind: SkipKind::NotReady,
+            reason: error.to_string(),
+            fix: error.fix().map(Into::into),
+        }),
+        _ => Err(error),
+    }
+}
+
+/// What is worth showing of what a program printed: the first lines that speak of trouble, or the last ones.
+fn telling(output: &str) -> String {
+    const LINES: usize = 2;
+    const TROUBLE: [&str; 7] =
+        ["fail", "error", "denied", "refused", "not found", "no such", "cannot"];
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let speaks = |line: &&&str| {
+        let lower = line.to_lowercase();
+        TROUBLE.iter().any(|word| lower.contains(word))
+    };
+    let mut told: Vec<&str> = lines.iter().filter(speaks).take(LINES).copied().collect();
+    if told.is_empty() {
+        told = lines[lines.len().saturating_sub(LINES)..].to_vec();
+    }
+    match told.is_empty() {
+        true => "nothing".into(),
+        false => told.join("; "),
+    }
+}
+
+/// Milliseconds from one moment to another.
+pub(crate) fn ms(from_ns: u64, until_ns: u64) -> f64 {
+    until_ns as f64 / 1e6 - from_ns as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_much_that_is_printed_the_trouble_is_shown() {
+        let output = "smbd started\n\nopen_socket_in failed: Permission denied\nPANIC\n #0 0x7f";
+        assert_eq!(telling(output), "open_socket_in failed: Permission denied");
+        assert_eq!(telling("a\nb\nc"), "b; c");
+        assert_eq!(telling(""), "nothing");
+    }
+}

@@ -1,0 +1,168 @@
+//! One visit to one transport: everything is done once, and each piece of work gives values of metrics.
+
+use std::collections::BTreeMap;
+
+use propagation_core::Error;
+use propagation_core::comparison::{Measure, Metric, Resources, Workload};
+use propagation_core::protocol::measure::{Measured, Work};
+
+use crate::options::Sizes;
+use crate::stand::Stand;
+use crate::statistics::{median, range};
+
+/// What has been measured of one transport so far.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    measures: BTreeMap<Metric, Measure>,
+}
+
+/// What is done in a visit, in order: cold before warm.
+fn works(workloads: &[Workload], sizes: Sizes, seed: u64) -> Vec<(Metric, Work)> {
+    let play = Work::Play { bytes_per_s: sizes.play_bytes_per_s, duration_ms: sizes.play_ms };
+    let many = Work::Many { bytes_per_s: sizes.many_bytes_per_s, duration_ms: sizes.many_ms };
+    let works = [
+        (Metric::ScanCold, Work::Scan),
+        (Metric::ScanWarm, Work::Scan),
+        (Metric::SequentialRate, Work::Sequential { bytes: sizes.media_bytes }),
+        (Metric::FirstByte, play),
+        (Metric::Seek, Work::Seek { operations: sizes.seeks, seed }),
+        (Metric::Open, Work::Open { operations: sizes.opens, seed }),
+        (Metric::WriteRate, Work::Write { bytes: sizes.write_bytes }),
+        (Metric::SmallFile, Work::SmallFiles { operations: sizes.small_files }),
+        (Metric::ManyRead, many),
+    ];
+    works.into_iter().filter(|(metric, _)| workloads.contains(&metric.workload())).collect()
+}
+
+/// Visits a transport once.
+///
+/// # Errors
+/// When the node fails. What the transport does is measured.
+pub(crate) async fn visit(
+    stand: &Stand<'_>,
+    workloads: &[Workload],
+    sizes: Sizes,
+    seed: u64,
+    account: &mut Account,
+) -> Result<(), Error> {
+    for (metric, work) in works(workloads, sizes, seed) {
+        if metric == Metric::ScanCold && stand.remount().await?.is_err() {
+            // It does not come back: every work of the visit gives nothing.
+            account.add(
+                metric,
+                Measured { hung: true, ..Measured::default() },
+                sizes,
+                Resources::default(),
+            );
+            continue;
+        }
+        let (measured, server) = stand.measure(sizes, work).await?;
+        account.add(metric, measured, sizes, server);
+    }
+    Ok(())
+}
+
+impl Account {
+    fn add(&mut self, metric: Metric, measured: Measured, sizes: Sizes, server: Resources) {
+        let measure = self.measures.entry(metric).or_insert_with(|| Measure::of(metric));
+        measure.operations += measured.operations;
+        measure.bytes += measured.bytes;
+        measure.stalls += measured.stalls;
+        measure.gave_up += u32::from(measured.hung);
+        for (errno, count) in &measured.failed {
+            *measure.failed.entry(errno.clone()).or_default() += count;
+        }
+        let used = measured.used;
+        add(
+            &mut measure.client,
+            Resources {
+                cpu_ms: used.cpu_ns as f64 / 1e6,
+                kernel_ms: used.kernel_ns as f64 / 1e6,
+                switches: used.switches,
+                peak_bytes: used.peak_bytes,
+            },
+        );
+        add(&mut measure.server, server);
+        // A value counts only where all was done.
+        let mut single = Measure { latencies: measured.latencies.clone(), ..Measure::of(metric) };
+        let whole = measured.failed.is_empty() && !measured.hung && measured.operations > 0;
+        measure.samples.push(if whole { value(&single, &measured, sizes) } else { None });
+        for (value, count) in single.latencies.drain(..) {
+            match measure.latencies.binary_search_by_key(&value, |(value, _)| *value) {
+                Ok(index) => measure.latencies[index].1 += count,
+                Err(index) => measure.latencies.insert(index, (value, count)),
+            }
+        }
+    }
+
+    /// What has been measured, with its medians.
+    pub(crate) fn finish(self) -> Vec<Measure> {
+        let finish = |mut measure: Measure| {
+            let values: Vec<f64> = measure.samples.iter().flatten().copied().collect();
+            measure.median = median(&values);
+            measure.range = range(&values);
+            measure
+        };
+        self.measures.into_values().map(finish).collect()
+    }
+}
+
+/// The value of a metric, from one piece of work.
+fn value(single: &Measure, measured: &Measured, sizes: Sizes) -> Option<f64> {
+    const MIB: f64 = 1_048_576.0;
+    let elapsed_ms = measured.elapsed_ns as f64 / 1e6;
+    match single.metric {
+        Metric::SequentialRate | Metric::WriteRate => {
+            Some(measured.bytes as f64 / MIB / (elapsed_ms / 1e3))
+        }
+        Metric::FirstByte => Some(measured.first_byte_ns as f64 / 1e6),
+        Metric::Seek | Metric::Open | Metric::SmallFile => single.quantile_us(0.5),
+        Metric::ScanCold | Metric::ScanWarm => {
+            (measured.operations == sizes.entries).then_some(elapsed_ms)
+        }
+        Metric::ManyRead => single.quantile_us(0.99).map(|us| us / 1e3),
+    }
+}
+
+fn add(sum: &mut Resources, one: Resources) {
+    sum.cpu_ms += one.cpu_ms;
+    sum.kernel_ms += one.kernel_ms;
+    sum.switches += one.switches;
+    sum.peak_bytes = sum.peak_bytes.max(one.peak_bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_gives_no_value_and_is_counted() {
+        let sizes = crate::Options::quick().sizes();
+        let mut account = Account::default();
+        let good = Measured {
+            operations: 4,
+            bytes: 2 << 20,
+            elapsed_ns: 500_000_000,
+            latencies: vec![(1_000, 4)],
+            ..Measured::default()
+        };
+        let bad = Measured { failed: BTreeMap::from([("EIO".to_owned(), 1)]), ..good.clone() };
+        for measured in [good, bad, Measured { hung: true, ..Measured::default() }] {
+            account.add(Metric::SequentialRate, measured, sizes, Resources::default());
+        }
+        let measure = account.finish().remove(0);
+        assert_eq!(measure.samples, [Some(4.0), None, None]);
+        assert_eq!((measure.median, measure.range), (Some(4.0), Some((4.0, 4.0))));
+        assert_eq!((measure.failed.get("EIO"), measure.gave_up), (Some(&1), 1));
+        assert_eq!(measure.latencies, [(1_000, 8)]);
+    }
+
+    #[test]
+    fn a_scan_of_less_than_all_gives_no_value() {
+        let sizes = crate::Options::quick().sizes();
+        let mut account = Account::default();
+        let part = Measured { operations: 3, elapsed_ns: 1, ..Measured::default() };
+        account.add(Metric::ScanCold, part, sizes, Resources::default());
+        assert_eq!(account.finish()[0].samples, [None]);
+    }
+}

@@ -1,0 +1,277 @@
+//! Comparisons on simulated nodes: what is measured, what is left out and why, and that nothing goes on for
+//! ever.
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    linux::main()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::path::Path;
+    use std::process::ExitCode;
+    use std::time::{Duration, Instant};
+
+    use libtest_mimic::{Arguments, Failed, Trial};
+    use propagation_backend_local::LocalBackend;
+    use propagation_compare::{Options, compare};
+    use propagation_conformance::skip;
+    use propagation_core::comparison::{
+        Comparison, Healing, Metric, Skip as LeftOut, SkipKind, Transport, Workload,
+    };
+    use propagation_core::plan::NodeSpec;
+    use propagation_core::{Error, ErrorKind};
+    use tokio_util::sync::CancellationToken;
+
+    type TestResult = Result<(), Failed>;
+
+    pub(super) fn main() -> ExitCode {
+        let mut arguments = Arguments::from_args();
+        // Each has the machine's two processors for itself.
+        arguments.test_threads.get_or_insert(1);
+        let tests: Vec<(&str, &[&str], fn() -> TestResult)> = vec![
+            ("fuse_is_measured_dies_and_heals_by_its_new_mount", &[], fuse),
+            ("smb_is_measured_dies_and_heals_by_itself", &["smbd", "rclone"], smb),
+            ("smbnetfs_shows_the_share", &["smbd", "smbnetfs"], smbnetfs),
+            ("passthrough_is_measured_or_says_why_not", &[], passthrough),
+            ("a_daemon_of_ones_own_is_measured", &["bindfs"], daemon),
+            ("every_workload_gives_its_metrics", &[], every_workload),
+            ("without_programs_transports_are_left_out", &[], no_programs),
+            ("kernel_mounts_are_left_out_with_the_reason", &[], kernel_mounts),
+            ("a_port_that_is_taken_is_named", &["smbd", "bindfs", "rclone"], port_taken),
+            ("a_daemon_that_never_mounts_is_left_out_in_time", &[], never_ready),
+            ("a_daemon_that_ends_is_left_out_with_its_words", &[], ends),
+            ("wrong_credentials_are_left_out", &["smbd", "rclone"], wrong_credentials),
+            ("a_full_disk_is_an_error", &[], full_disk),
+            ("a_daemon_that_hangs_is_given_up", &["bindfs"], hanging),
+            ("a_cancelled_comparison_has_what_there_was", &[], cancelled),
+        ];
+        let trials = tests.into_iter().map(|(name, programs, test)| {
+            match programs.iter().find(|program| !installed(program)) {
+                None => Trial::test(name, test),
+                Some(missing) => {
+                    let missing = *missing;
+                    Trial::ignorable_test(name, move || skip(missing, "it is not installed"))
+                }
+            }
+        });
+        libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    }
+
+    fn installed(program: &str) -> bool {
+        ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+            .iter()
+            .any(|directory| Path::new(directory).join(program).exists())
+    }
+
+    fn quick(transports: &[Transport], workloads: &[Workload]) -> Options {
+        Options {
+            transports: transports.into(),
+            workloads: workloads.into(),
+            rounds: Some(1),
+            ..Options::quick()
+        }
+    }
+
+    fn run_until(options: &Options, cancellation: &CancellationToken) -> Result<Comparison, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("an event loop");
+        runtime.block_on(compare(options, &LocalBackend::new(), cancellation, &|_| {}))
+    }
+
+    fn run(options: &Options) -> Result<Comparison, Failed> {
+        let comparison = run_until(options, &CancellationToken::new())?;
+        match comparison.cleanup.could_not.as_slice() {
+            [] => Ok(comparison),
+            left => Err(format!("left: {left:?}").into()),
+        }
+    }
+
+    fn left_out(comparison: &Comparison, transport: Transport) -> Result<&LeftOut, Failed> {
+        let found = comparison.transport(transport).and_then(|one| one.skipped.as_ref());
+        found.ok_or_else(|| format!("{transport} was measured").into())
+    }
+
+    fn ensure(holds: bool, what: impl std::fmt::Debug) -> TestResult {
+        if holds { Ok(()) } else { Err(format!("{what:#?}").into()) }
+    }
+
+    fn fuse() -> TestResult {
+        let options = quick(&[Transport::Fuse], &[Workload::Scan, Workload::Open, Workload::Die]);
+        let comparison = run(&options)?;
+        let fuse = comparison.transport(Transport::Fuse).ok_or("no fuse")?;
+        ensure(fuse.skipped.is_none(), &fuse.skipped)?;
+        for metric in [Metric::ScanCold, Metric::ScanWarm, Metric::Open] {
+            let measure = fuse.measure(metric).ok_or("not measured")?;
+            ensure(measure.median.is_some() && measure.failed.is_empty(), measure)?;
+            ensure(measure.server.cpu_ms > 0.0 && measure.server.peak_bytes > 0, measure.server)?;
+        }
+        let death = fuse.death.as_ref().ok_or("its server was not killed")?;
+        let errno = death.first_error.as_ref().map(|(_, errno)| errno.as_str());
+        ensure(matches!(errno, Some("ENOTCONN" | "ECONNABORTED")), death)?;
+        ensure(death.healing == Healing::NewMount && !death.hangs, death)?;
+        // An open file belongs to the connection that has ended.
+        ensure(death.held_healed_ms.is_none(), death)
+    }
+
+    fn smb() -> TestResult {
+        let options = quick(&[Transport::SmbRclone], &[Workload::Open, Workload::Die]);
+        let comparison = run(&options)?;
+        let smb = comparison.transport(Transport::SmbRclone).ok_or("no smb")?;
+        ensure(smb.skipped.is_none(), &smb.skipped)?;
+        ensure(smb.measure(Metric::Open).is_some_and(|one| one.median.is_some()), smb)?;
+        let death = smb.death.as_ref().ok_or("its server was not killed")?;
+        ensure(death.killed == "smbd" && death.back_ms.is_some(), death)
+    }
+
+    fn smbnetfs() -> TestResult {
+        let comparison = run(&quick(&[Transport::SmbSmbnetfs], &[Workload::Open]))?;
+        let smb = comparison.transport(Transport::SmbSmbnetfs).ok_or("no smb")?;
+        ensure(smb.measure(Metric::Open).is_some_and(|one| one.median.is_some()), smb)
+    }
+
+    fn passthrough() -> TestResult {
+        let comparison = run(&quick(&[Transport::FusePassthrough], &[Workload::Sequential]))?;
+        let found = comparison.transport(Transport::FusePassthrough).ok_or("none")?;
+        match &found.skipped {
+            Some(skip) => {
+                ensure(matches!(skip.kind, SkipKind::NotPermitted | SkipKind::NotReady), skip)
+            }
+            // The kernel reads: the daemon has next to nothing to do.
+            None => {
+                let measure = found.measure(Metric::SequentialRate).ok_or("not measured")?;
+                ensure(measure.median.is_some() && measure.failed.is_empty(), measure)
+            }
+        }
+    }
+
+    fn daemon() -> TestResult {
+        let comparison = run(&quick(&[Transport::Daemon], &[Workload::Seek]))?;
+        let daemon = comparison.transport(Transport::Daemon).ok_or("none")?;
+        ensure(daemon.how == ["bindfs -f /mnt/data /mnt/daemon"], &daemon.how)?;
+        ensure(daemon.measure(Metric::Seek).is_some_and(|one| one.median.is_some()), daemon)
+    }
+
+    fn every_workload() -> TestResult {
+        let comparison = run(&quick(&[Transport::Fuse], &Workload::ALL))?;
+        for one in comparison.measured() {
+            for metric in Metric::ALL {
+                let measure = one.measure(metric).ok_or_else(|| format!("no {metric}"))?;
+                ensure(
+                    measure.median.is_some() && measure.failed.is_empty(),
+                    (one.transport, measure),
+                )?;
+            }
+        }
+        ensure(comparison.noise.len() == Metric::ALL.len(), &comparison.noise)
+    }
+
+    fn no_programs() -> TestResult {
+        let options = Options {
+            node: NodeSpec { without_host_tools: true, ..NodeSpec::default() },
+            ..quick(&[Transport::Daemon, Transport::SmbRclone], &[Workload::Open])
+        };
+        let comparison = run(&options)?;
+        let smb = left_out(&comparison, Transport::SmbRclone)?;
+        ensure(smb.kind == SkipKind::ProgramMissing && smb.reason.contains("smbd"), smb)?;
+        ensure(smb.fix.as_deref() == Some("apt-get install samba"), smb)?;
+        left_out(&comparison, Transport::Daemon)?;
+        let native = comparison.transport(Transport::Native).ok_or("native is measured")?;
+        ensure(native.measure(Metric::Open).is_some(), native)
+    }
+
+    fn kernel_mounts() -> TestResult {
+        let comparison = run(&quick(&[Transport::SmbCifs, Transport::Nfs], &[Workload::Open]))?;
+        for transport in [Transport::SmbCifs, Transport::Nfs] {
+            let skip = left_out(&comparison, transport)?;
+            ensure(!skip.reason.is_empty(), skip)?;
+        }
+        Ok(())
+    }
+
+    fn port_taken() -> TestResult {
+        // An rclone that serves on every address, for as long as the daemon beside it mounts.
+        let listens = "sh -c 'rclone serve http /mnt/data --addr 0.0.0.0:445 > /dev/null 2>&1 & \
+                       until rclone lsf :http: --http-url http://127.0.0.1:445 > /dev/null 2>&1; \
+                       do :; done; exec bindfs -f {source} {mountpoint}'";
+        let options = Options {
+            producer_command: listens.into(),
+            ..quick(&[Transport::Daemon, Transport::SmbRclone], &[Workload::Open])
+        };
+        let comparison = run(&options)?;
+        let smb = left_out(&comparison, Transport::SmbRclone)?;
+        ensure(smb.reason.contains("445 is in use already"), smb)
+    }
+
+    fn never_ready() -> TestResult {
+        let options = Options {
+            producer_command: "sleep 1000 # {mountpoint}".into(),
+            ..quick(&[Transport::Daemon], &[Workload::Open])
+        };
+        let began = Instant::now();
+        let comparison = run(&options)?;
+        let skip = left_out(&comparison, Transport::Daemon)?;
+        ensure(skip.kind == SkipKind::NotReady, skip)?;
+        ensure(skip.reason.contains("nothing is mounted at /mnt/daemon"), skip)?;
+        ensure(began.elapsed() < Duration::from_secs(60), began.elapsed())
+    }
+
+    fn ends() -> TestResult {
+        let options = Options {
+            producer_command: "sh -c 'echo no such remote; exit 3' {mountpoint}".into(),
+            ..quick(&[Transport::Daemon], &[Workload::Open])
+        };
+        let comparison = run(&options)?;
+        let skip = left_out(&comparison, Transport::Daemon)?;
+        ensure(skip.reason.contains("ended with 3") && skip.reason.contains("no such remote"), skip)
+    }
+
+    fn wrong_credentials() -> TestResult {
+        let options = Options {
+            wrong_credentials: true,
+            ..quick(&[Transport::SmbRclone], &[Workload::Open])
+        };
+        let comparison = run(&options)?;
+        let skip = left_out(&comparison, Transport::SmbRclone)?;
+        ensure(skip.kind == SkipKind::NotReady, skip)
+    }
+
+    fn full_disk() -> TestResult {
+        let options = Options {
+            node: NodeSpec { disk_bytes: 8 << 20, ..NodeSpec::default() },
+            ..quick(&[Transport::Fuse], &[Workload::Open])
+        };
+        match run_until(&options, &CancellationToken::new()) {
+            Ok(comparison) => Err(format!("it had room: {:?}", comparison.data_set).into()),
+            Err(error) => {
+                let full = error.to_string().contains("No space left on device");
+                ensure(error.kind() == ErrorKind::Environment && full, error)
+            }
+        }
+    }
+
+    fn hanging() -> TestResult {
+        let options = Options {
+            producer_command:
+                "sh -c '(sleep 1; kill -STOP $$) & exec bindfs -f {source} {mountpoint}'".into(),
+            ..quick(&[Transport::Daemon], &[Workload::Play, Workload::Open])
+        };
+        let options = Options { rounds: Some(8), ..options };
+        let began = Instant::now();
+        let comparison = run(&options)?;
+        let daemon = comparison.transport(Transport::Daemon).ok_or("none")?;
+        let gave_up: u32 = daemon.measures.iter().map(|measure| measure.gave_up).sum();
+        ensure(gave_up > 0, daemon)?;
+        ensure(began.elapsed() < Duration::from_secs(180), began.elapsed())
+    }
+
+    fn cancelled() -> TestResult {
+        let cancellation = CancellationToken::new();
+        cancellation.cancel();
+        let comparison = run_until(&quick(&[Transport::Fuse], &[Workload::Open]), &cancellation)?;
+        ensure(comparison.cut_short && comparison.cleanup.could_not.is_empty(), comparison)
+    }
+}

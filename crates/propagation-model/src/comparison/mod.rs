@@ -1,0 +1,354 @@
+//! A comparison of transports: ways in which a directory of one container gets into others.
+
+mod death;
+mod measure;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use death::{Death, Healing, Span};
+pub use measure::{Measure, Metric, Ratio, Resources, Tendency, Versus};
+
+use crate::report::Cleanup;
+use crate::suggest::nearest;
+
+/// Version of the comparison's shape. Grows when a field changes its meaning or goes away.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A way in which a directory gets from the producer's container into the consumer's.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// A hostPath volume of the directory itself: nothing between.
+    Native,
+    /// The built-in FUSE filesystem, whose daemon reads every file.
+    Fuse,
+    /// The same with FUSE passthrough: the kernel reads open files.
+    FusePassthrough,
+    /// A FUSE daemon of one's own choice; bindfs by default.
+    Daemon,
+    /// smbd, mounted by `rclone mount`.
+    SmbRclone,
+    /// smbd, mounted by smbnetfs.
+    SmbSmbnetfs,
+    /// smbd, mounted by the kernel.
+    SmbCifs,
+    /// nfs-ganesha, mounted by the kernel.
+    Nfs,
+}
+
+impl Transport {
+    /// All, in the order in which they are shown.
+    pub const ALL: [Self; 8] = [
+        Self::Native,
+        Self::Fuse,
+        Self::FusePassthrough,
+        Self::Daemon,
+        Self::SmbRclone,
+        Self::SmbSmbnetfs,
+        Self::SmbCifs,
+        Self::Nfs,
+    ];
+
+    /// Those that are compared if nobody says otherwise.
+    pub const DEFAULT: [Self; 5] =
+        [Self::Native, Self::Fuse, Self::FusePassthrough, Self::Daemon, Self::SmbRclone];
+
+    /// Its name on the command line and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Fuse => "fuse",
+            Self::FusePassthrough => "fuse-passthrough",
+            Self::Daemon => "daemon",
+            Self::SmbRclone => "smb-rclone",
+            Self::SmbSmbnetfs => "smb-smbnetfs",
+            Self::SmbCifs => "smb-cifs",
+            Self::Nfs => "nfs",
+        }
+    }
+
+    /// Whether it goes by FUSE alone.
+    pub fn is_fuse(self) -> bool {
+        matches!(self, Self::Fuse | Self::FusePassthrough | Self::Daemon)
+    }
+
+    /// Whether smbd serves it.
+    pub fn is_smb(self) -> bool {
+        matches!(self, Self::SmbRclone | Self::SmbSmbnetfs | Self::SmbCifs)
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for Transport {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        by_name(text, "transport", &Self::ALL.map(|one| (one.as_str(), one)))
+    }
+}
+
+/// What is done with a transport.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workload {
+    /// One file from its beginning, as fast as it comes.
+    Sequential,
+    /// One file at a rate, as a player reads it: the first byte, and stalls.
+    Play,
+    /// 64 KiB at random places of a file.
+    Seek,
+    /// A directory of many entries: names and attributes, first after a remount, then again.
+    Scan,
+    /// Small files: open, 4 KiB, close.
+    Open,
+    /// A file written and synced; small files written, synced and renamed.
+    Write,
+    /// Four players, a scan and a writer at once.
+    Many,
+    /// The server is killed and comes back.
+    Die,
+}
+
+impl Workload {
+    /// All, in the order in which they are shown.
+    pub const ALL: [Self; 8] = [
+        Self::Sequential,
+        Self::Play,
+        Self::Seek,
+        Self::Scan,
+        Self::Open,
+        Self::Write,
+        Self::Many,
+        Self::Die,
+    ];
+
+    /// Its name on the command line and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sequential => "sequential",
+            Self::Play => "play",
+            Self::Seek => "seek",
+            Self::Scan => "scan",
+            Self::Open => "open",
+            Self::Write => "write",
+            Self::Many => "many",
+            Self::Die => "die",
+        }
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for Workload {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        by_name(text, "workload", &Self::ALL.map(|one| (one.as_str(), one)))
+    }
+}
+
+fn by_name<T: Copy>(text: &str, what: &str, all: &[(&str, T)]) -> Result<T, String> {
+    if let Some((_, one)) = all.iter().find(|(name, _)| *name == text) {
+        return Ok(*one);
+    }
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    let meant = nearest(text, names.iter().copied());
+    let meant = meant.map(|name| format!(", did you mean {name}?")).unwrap_or_default();
+    Err(format!("unknown {what} {text:?}{meant} (one of {})", names.join(", ")))
+}
+
+/// Why a transport was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Skip {
+    /// What kind of reason.
+    pub kind: SkipKind,
+    /// The reason.
+    pub reason: String,
+    /// What to do to have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+/// What kind of reason a transport is left out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipKind {
+    /// A program is not installed.
+    ProgramMissing,
+    /// The kernel cannot do it.
+    KernelLacks,
+    /// It needs rights that the node does not have.
+    NotPermitted,
+    /// It does not get ready: its own words are the reason.
+    NotReady,
+    /// It is not measured by this version.
+    NotMeasured,
+}
+
+/// What came of one transport.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TransportResult {
+    /// Which.
+    pub transport: Transport,
+    /// How it was made: the programs, server first.
+    pub how: Vec<String>,
+    /// Why it was left out, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skip>,
+    /// From the start of its programs until consumers could read, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_ms: Option<f64>,
+    /// What was measured, by metric.
+    pub measures: Vec<Measure>,
+    /// What the death of its server did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub death: Option<Death>,
+}
+
+impl TransportResult {
+    /// What a metric gave.
+    pub fn measure(&self, metric: Metric) -> Option<&Measure> {
+        self.measures.iter().find(|measure| measure.metric == metric)
+    }
+}
+
+/// The machine on which transports were compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Machine {
+    /// The kernel.
+    pub kernel_release: String,
+    /// The architecture.
+    pub architecture: String,
+    /// How many processors there are.
+    pub processors: u32,
+    /// What made the containers.
+    pub engine: String,
+}
+
+/// What was measured with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DataSet {
+    /// The long file, in bytes.
+    pub media_bytes: u64,
+    /// How many small files.
+    pub entries: u64,
+    /// How large each of them is, in bytes.
+    pub entry_bytes: u64,
+    /// On what it lies.
+    pub medium: String,
+}
+
+/// A comparison of transports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Comparison {
+    /// [`SCHEMA_VERSION`] of the program that wrote it.
+    pub schema_version: u32,
+    /// The version of that program.
+    pub tool_version: String,
+    /// Which run.
+    pub run_id: String,
+    /// When it began.
+    pub started_at: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: f64,
+    /// From which the order of rounds and all random places follow.
+    pub seed: u64,
+    /// How often everything was measured.
+    pub rounds: u32,
+    /// Whether it was the short form.
+    pub quick: bool,
+    /// Whether it was cut short: what there was until then is here.
+    pub cut_short: bool,
+    /// Where.
+    pub machine: Machine,
+    /// With what.
+    pub data_set: DataSet,
+    /// What "cold" means here.
+    pub cold: String,
+    /// The transports, in order.
+    pub transports: Vec<TransportResult>,
+    /// The native transport measured a second time, against itself: what differs by chance.
+    pub noise: Vec<Versus>,
+    /// FUSE against SMB: what the decision needs.
+    pub decision: Vec<Versus>,
+    /// What was left behind, if anything.
+    pub cleanup: Cleanup,
+}
+
+impl Comparison {
+    /// The result of a transport.
+    pub fn transport(&self, transport: Transport) -> Option<&TransportResult> {
+        self.transports.iter().find(|one| one.transport == transport)
+    }
+
+    /// Those that were measured.
+    pub fn measured(&self) -> impl Iterator<Item = &TransportResult> {
+        self.transports.iter().filter(|one| one.skipped.is_none())
+    }
+
+    /// The JSON Schema of a comparison.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for transport in Transport::ALL {
+            assert_eq!(transport.as_str().parse(), Ok(transport));
+            let json = serde_json::to_value(transport).expect("a name");
+            assert_eq!(json, transport.as_str());
+        }
+        for workload in Workload::ALL {
+            assert_eq!(workload.as_str().parse(), Ok(workload));
+            assert_eq!(serde_json::to_value(workload).expect("a name"), workload.as_str());
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_one_that_was_meant() {
+        let error = "fuze".parse::<Transport>().expect_err("unknown");
+        assert!(error.starts_with("unknown transport \"fuze\", did you mean fuse?"), "{error}");
+        assert!("".parse::<Workload>().is_err());
+    }
+}

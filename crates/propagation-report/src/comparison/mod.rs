@@ -1,0 +1,16 @@
+//! The renderings of a comparison of transports, and the answer that is drawn from it.
+
+mod answer;
+mod figures;
+mod html;
+mod markdown;
+mod pictures;
+mod text;
+
+pub use answer::Answer;
+pub use html::render as html;
+pub use markdown::render as markdown;
+pub use text::render as text;
+
+#[cfg(test)]
+mod tests;

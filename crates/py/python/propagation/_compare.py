@@ -1,0 +1,74 @@
+"""Comparing transports between containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from propagation import _native
+from propagation._wait import finish, finish_async
+
+if TYPE_CHECKING:
+    from propagation._types import TransportName, TransportWorkload
+
+
+def compare(
+    *,
+    transports: Iterable[TransportName] | None = None,
+    workloads: Iterable[TransportWorkload] | None = None,
+    quick: bool = False,
+    rounds: int | None = None,
+    seed: int = 1,
+    producer_command: str | None = None,
+) -> _native.Comparison:
+    """Compare transports between containers of a simulated node, also while their servers die.
+
+    Args:
+        transports: their names; the native one is measured in any case. When left out: `native`,
+            `fuse`, `fuse-passthrough`, `daemon` and `smb-rclone`.
+        workloads: what is done with each; everything when left out.
+        quick: measure less, within ten seconds instead of sixty.
+        rounds: how often; below 5 no difference is called one.
+        seed: of the order and of random places.
+        producer_command: of the transport `daemon`, with `{source}`, `{mountpoint}` and `{work}`.
+
+    What this machine cannot do is left out, with the reason in `Comparison.skipped`. Ctrl-C cancels;
+    everything is removed before the exception goes on.
+
+    Raises:
+        InvalidInputError: a name is unknown, or a command cannot be.
+        HostError: the machine cannot carry a node.
+    """
+    return finish(_job(transports, workloads, quick, rounds, seed, producer_command), None)
+
+
+async def compare_async(
+    *,
+    transports: Iterable[TransportName] | None = None,
+    workloads: Iterable[TransportWorkload] | None = None,
+    quick: bool = False,
+    rounds: int | None = None,
+    seed: int = 1,
+    producer_command: str | None = None,
+) -> _native.Comparison:
+    """Compare transports as `compare` does, without blocking the event loop."""
+    job = _job(transports, workloads, quick, rounds, seed, producer_command)
+    return await finish_async(job, None)
+
+
+def _job(
+    transports: Iterable[TransportName] | None,
+    workloads: Iterable[TransportWorkload] | None,
+    quick: bool,
+    rounds: int | None,
+    seed: int,
+    producer_command: str | None,
+) -> _native.Job:
+    return _native.compare_transports(
+        transports=None if transports is None else list(transports),
+        workloads=None if workloads is None else list(workloads),
+        quick=quick,
+        rounds=rounds,
+        seed=seed,
+        producer_command=producer_command,
+    )
