@@ -16,7 +16,7 @@ mod scenarios;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_backend_local::LocalBackend;
 use propagation_conformance::skip;
-use propagation_core::diagnosis::{Cause, FixKind};
+use propagation_core::diagnosis::{Cause, CauseId, FixKind};
 use propagation_core::{Report, Runner};
 
 use cases::{Case, all};
@@ -40,7 +40,7 @@ fn main() -> std::process::ExitCode {
 fn check(case: &Case) -> Result<Completion, Failed> {
     let _device = case.device.map(host::Device::put).transpose()?;
     let report = run(case)?;
-    let found: Vec<&str> = report.diagnosis.iter().map(|cause| cause.id.as_str()).collect();
+    let found: Vec<CauseId> = report.diagnosis.iter().map(|cause| cause.id.clone()).collect();
     if found != case.causes {
         let verdict = report.verdict.summary();
         let causes: Vec<String> = report.diagnosis.iter().map(|c| format!("{c:#?}")).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use propagation_backend_local::LocalBackend;
+use propagation_core::diagnosis::CauseId;
 use propagation_core::experiments::{self, Budget};
 use propagation_core::plan::{Fault, Propagation, Repair, Role, Volume, WorkloadSpec};
 use propagation_core::report::{Since, Trial, What};
@@ -30,7 +31,7 @@ async fn run(plan: Plan, budget: Budget) -> Report {
 }
 
 /// The trouble ends with this cause and this change, and the change makes the next run a full success.
-async fn ends_with(plan: Plan, cause: &str, what: What) -> Report {
+async fn ends_with(plan: Plan, cause: CauseId, what: What) -> Report {
     let report = run(plan.clone(), Budget::all()).await;
     let advice = report.advice.as_ref().expect("an advice");
     let tried = || {
@@ -38,7 +39,7 @@ async fn ends_with(plan: Plan, cause: &str, what: What) -> Report {
             report.experiments.iter().map(|one| format!("{}: {}", one.words, one.outcome()));
         lines.collect::<Vec<_>>().join("\n")
     };
-    assert_eq!(report.diagnosis[0].id.as_str(), cause, "{:#?}", report.diagnosis);
+    assert_eq!(report.diagnosis[0].id, cause, "{:#?}", report.diagnosis);
     let first = advice.for_good.first().unwrap_or_else(|| panic!("nothing heals:\n{}", tried()));
     assert_eq!(first.what, what, "{}\n{}", advice.head, tried());
     let experiment = report.experiment(first).expect("what was tried");
@@ -65,7 +66,7 @@ async fn ends_with(plan: Plan, cause: &str, what: What) -> Report {
 async fn a_volume_that_is_the_mountpoint() {
     let mut plan = impatient();
     consumers(&mut plan, |spec| spec.volume = Volume::Mountpoint);
-    let report = ends_with(plan, "volume-is-mountpoint", What::VolumeBridge).await;
+    let report = ends_with(plan, CauseId::VolumeIsMountpoint, What::VolumeBridge).await;
     let now = &report.advice.as_ref().expect("an advice").now;
     assert!(
         now.iter().any(|change| change.what == What::Repair(Repair::RestartConsumer)),
@@ -78,13 +79,13 @@ async fn a_volume_that_is_the_mountpoint() {
 async fn a_private_volume() {
     let mut plan = impatient();
     consumers(&mut plan, |spec| spec.propagation = Propagation::None);
-    ends_with(plan, "consumer-mode-none", What::HostToContainer).await;
+    ends_with(plan, CauseId::ConsumerModeNone, What::HostToContainer).await;
 }
 
 #[tokio::test]
 async fn a_daemon_that_hangs() {
     let plan = Plan { fault: Fault::Stop, ..impatient() };
-    let report = ends_with(plan, "daemon-stopped", What::EndHungDaemon).await;
+    let report = ends_with(plan, CauseId::DaemonStopped, What::EndHungDaemon).await;
     let now = &report.advice.as_ref().expect("an advice").now;
     assert!(now.iter().any(|change| change.what == What::Continue), "{now:?}");
 }
@@ -93,7 +94,7 @@ async fn a_daemon_that_hangs() {
 async fn a_mount_for_root_only() {
     let mut plan = impatient();
     plan.fuse.allow_other = false;
-    let report = ends_with(plan, "allow-other-missing", What::AllowOther).await;
+    let report = ends_with(plan, CauseId::AllowOtherMissing, What::AllowOther).await;
     assert!(report.verdict.is(VerdictOutcome::PartialSuccess), "{:?}", report.verdict);
 }
 

@@ -177,6 +177,8 @@ pub(crate) fn linux_only() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use propagation_core::diagnosis::CauseId;
+
     use super::*;
     use propagation_core::facts::{FuseConf, FuseDevice, PathState};
 
@@ -233,7 +235,7 @@ mod tests {
         let node = format!("{SHARED}2 1 0:46 / /tmp rw - tmpfs t rw\n");
         let text = examine(&node, None).render(Colour::Plain);
         assert!(text.contains("  └─ /tmp (tmpfs on 0:46) private"), "{text}");
-        assert!(text.contains("(certain: shared-only-at-top)"), "{text}");
+        assert!(text.contains("(likely; covering-private)"), "{text}");
         assert!(text.contains("mount --make-rshared /tmp"), "{text}");
     }
 
@@ -241,8 +243,8 @@ mod tests {
     fn a_runtime_that_only_receives_is_found() {
         let runtime = "5 0 8:1 / / rw shared:9 master:1 - ext4 d rw\n";
         let found = examine(SHARED, Some(runtime));
-        let ids: Vec<&str> = found.causes.iter().map(|cause| cause.id.as_str()).collect();
-        assert_eq!(ids, ["runtime-own-namespace"]);
+        let ids: Vec<&CauseId> = found.causes.iter().map(|cause| &cause.id).collect();
+        assert_eq!(ids, [&CauseId::RuntimeOwnNamespace]);
         let text = found.render(Colour::Plain);
         assert!(text.contains("in node shows in runtime at /tmp/fuse-test-bridge/dfs"), "{text}");
         assert!(text.contains("in runtime does not show in node"), "{text}");

@@ -1,7 +1,7 @@
 //! What to do, by the experiments: the parts that every rendering shows.
 
 use propagation_model::Report;
-use propagation_model::cause::{Cause, NOTHING_WRONG};
+use propagation_model::cause::{Cause, CauseId};
 use propagation_model::report::{Change, Experiment};
 
 use super::words::duration;
@@ -44,7 +44,7 @@ impl<'r> Advised<'r> {
             count => format!("; {count} were not"),
         };
         Some(Self {
-            cause: report.diagnosis.first().filter(|cause| cause.id.as_str() != NOTHING_WRONG),
+            cause: report.diagnosis.first().filter(|cause| cause.id != CauseId::NothingWrong),
             head: &advice.head,
             text: first.map_or("", |one| one.text.as_str()),
             for_good,

@@ -85,8 +85,8 @@ fn write_causes(out: &mut String, report: &Report) {
             "\n{}. **{}** ({}, {})\n",
             number + 1,
             text(&cause.title),
-            code(&cause.id),
-            cause.confidence
+            code(cause.id.as_str()),
+            text(&cause.standing())
         );
         write_block(out, "   ", "text", &cause.evidence);
         let _ = writeln!(out, "   Fix: {}\n", text(&cause.fix.words));
@@ -222,7 +222,7 @@ fn write_advice(out: &mut String, report: &Report) {
     let Some(advice) = Advised::of(report) else { return };
     let _ = writeln!(out, "\n## What was tried\n");
     if let Some(cause) = advice.cause {
-        let _ = writeln!(out, "Cause: {} ({})\n", text(&cause.title), cause.confidence);
+        let _ = writeln!(out, "Cause: {} ({})\n", text(&cause.title), text(&cause.standing()));
     }
     let _ = writeln!(out, "**{}**\n", text(advice.head));
     write_block(out, "", "", &advice.text.lines().map(str::to_owned).collect::<Vec<_>>());

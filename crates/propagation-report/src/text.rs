@@ -9,7 +9,7 @@ pub use super::words::one_line;
 use super::words::{first_lines, short};
 use super::words::{untouched, where_it_ran};
 use super::{Decision, reproduce, time};
-use propagation_model::cause::{Cause, FixKind, NOTHING_WRONG};
+use propagation_model::cause::{Cause, CauseId, FixKind};
 use propagation_model::report::{Check, Experiment, PhaseReport, Report, Status};
 
 /// Whether to use colour.
@@ -272,7 +272,7 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
 
 /// The causes of what is wrong, the first one first.
 fn wrong(report: &Report) -> impl Iterator<Item = &Cause> {
-    report.diagnosis.iter().filter(|cause| cause.id != NOTHING_WRONG)
+    report.diagnosis.iter().filter(|cause| cause.id != CauseId::NothingWrong)
 }
 
 /// How many causes are shown, unless all are asked for; all are in the JSON form.
@@ -296,7 +296,12 @@ fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
 /// One cause: what is wrong, what shows it, what to do, how to see that it helped; for [`lay_out`].
 pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
     let head = colour.bold(&format!("Cause: {}", one_line(&cause.title)));
-    let _ = writeln!(out, "  {head} ({}: {})", cause.confidence, one_line(&cause.id));
+    let _ = writeln!(
+        out,
+        "  {head} ({}; {})",
+        one_line(&cause.standing()),
+        one_line(cause.id.as_str())
+    );
     for line in &cause.evidence {
         let _ = writeln!(out, "    evidence: {}", one_line(line));
     }
@@ -394,7 +399,7 @@ fn write_advice(out: &mut String, report: &Report, colour: Colour, all: bool) {
     let Some(advice) = Advised::of(report) else { return };
     let _ = writeln!(out, "\n{}", colour.bold("What to do"));
     if let Some(cause) = advice.cause {
-        let words = format!("{} ({}: {})", cause.title, cause.confidence, cause.id);
+        let words = format!("{} ({}; {})", cause.title, cause.standing(), cause.id);
         let _ = writeln!(out, "  Cause: {}", one_line(&words));
     }
     let _ = writeln!(out, "  {}", colour.bold(&one_line(advice.head)));

@@ -109,6 +109,8 @@ pub(crate) struct Fix {
     kind: &'static str,
     /// The command or the fragment of a manifest, ready to be copied; empty for `none`.
     text: String,
+    /// The workload in whose container the command is run; none for the node.
+    inside: Option<String>,
 }
 
 #[pymethods]
@@ -132,8 +134,12 @@ pub(crate) struct Cause {
     id: String,
     /// What is wrong, in one line.
     title: String,
-    /// How sure it is.
+    /// How sure it is: `proven`, `likely` or `possible`.
     confidence: &'static str,
+    /// The phase or step after which somebody was wrong because of it for the first time.
+    from_step: Option<String>,
+    /// The phase or step after which nobody was any more; none when it lasts.
+    until_step: Option<String>,
     /// Whom it concerns.
     actors: Vec<String>,
     /// What shows it: lines of mountinfo, errnos, device numbers.
@@ -155,12 +161,14 @@ impl From<&CauseData> for Cause {
         };
         let (words, text) = (cause.fix.words.clone(), cause.fix.text.clone());
         Self {
-            id: cause.id.clone(),
+            id: cause.id.to_string(),
             title: cause.title.clone(),
             confidence: cause.confidence.as_str(),
+            from_step: cause.from_step.clone(),
+            until_step: cause.until_step.clone(),
             actors: cause.actors.iter().map(ToString::to_string).collect(),
             evidence: cause.evidence.clone(),
-            fix: Fix { words, kind, text },
+            fix: Fix { words, kind, text, inside: cause.fix.inside.clone() },
             verify: cause.verify.clone(),
             source: cause.source.clone(),
         }
@@ -169,6 +177,12 @@ impl From<&CauseData> for Cause {
 
 #[pymethods]
 impl Cause {
+    /// Whether nobody was wrong because of it in the end.
+    #[getter]
+    fn is_over(&self) -> bool {
+        self.until_step.is_some()
+    }
+
     fn __repr__(&self) -> String {
         format!("<Cause {} ({}): {}>", self.id, self.confidence, self.title)
     }

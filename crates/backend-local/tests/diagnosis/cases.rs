@@ -1,6 +1,7 @@
 //! What is broken in each test, and which causes must be found.
 
 use propagation_core::Phase;
+use propagation_core::diagnosis::CauseId;
 use propagation_core::phase;
 use propagation_core::plan::{
     Bridge, BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, RuntimeNamespace,
@@ -19,7 +20,7 @@ pub(crate) struct Case {
     /// The experiment.
     pub(crate) plan: fn() -> Plan,
     /// The ids of all causes, in order.
-    pub(crate) causes: &'static [&'static str],
+    pub(crate) causes: &'static [CauseId],
     /// What must be in the evidence of the first.
     pub(crate) evidence: &'static [&'static str],
     /// Whether it needs a host that only root can make, or a second user.
@@ -31,11 +32,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) fn new(
-        name: &'static str,
-        plan: fn() -> Plan,
-        causes: &'static [&'static str],
-    ) -> Self {
+    pub(crate) fn new(name: &'static str, plan: fn() -> Plan, causes: &'static [CauseId]) -> Self {
         Self { name, plan, causes, evidence: &[], needs_root: false, device: None, phases: None }
     }
 
@@ -109,7 +106,7 @@ pub(crate) fn all() -> Vec<Case> {
 fn in_order() -> Vec<Case> {
     use Propagation::{Bidirectional, HostToContainer};
     use StartOrder::{AfterMount, BeforeMount};
-    const NOTHING: &[&str] = &["nothing-wrong"];
+    const NOTHING: &[CauseId] = &[CauseId::NothingWrong];
     vec![
         Case::new("the_default_is_in_order", plan, NOTHING),
         Case::new(
@@ -158,7 +155,7 @@ fn consumers() -> Vec<Case> {
         Case::new(
             "a_private_consumer_that_started_before",
             || one_consumer(Volume::Bridge, None, BeforeMount),
-            &["consumer-mode-none"],
+            &[CauseId::ConsumerModeNone],
         )
         .evidence(&[
             "consumer as uid 0: absent",
@@ -168,7 +165,7 @@ fn consumers() -> Vec<Case> {
         Case::new(
             "a_private_consumer_that_started_after",
             || one_consumer(Volume::Bridge, None, AfterMount),
-            &["consumer-frozen-copy"],
+            &[CauseId::ConsumerFrozenCopy],
         )
         .evidence(&["consumer as uid 0: ENOTCONN", "node as uid 0: ok"]),
         Case::new(
@@ -178,33 +175,33 @@ fn consumers() -> Vec<Case> {
                 plan.workloads[2].propagation = None;
                 plan
             },
-            &["consumer-frozen-copy"],
+            &[CauseId::ConsumerFrozenCopy],
         ),
         Case::new(
             "the_mountpoint_as_volume_started_after",
             || one_consumer(Volume::Mountpoint, HostToContainer, AfterMount),
             &[
-                "volume-is-mountpoint",
-                "stale-source-blocks-start",
-                "clean-unmount-where-stack-needed",
+                CauseId::VolumeIsMountpoint,
+                CauseId::StaleSourceBlocksStart,
+                CauseId::CleanUnmountWhereStackNeeded,
             ],
         )
         .evidence(&["consumer as uid 0: ENOTCONN", "is what consumer holds, device 0:"]),
         Case::new(
             "the_mountpoint_as_volume_started_before",
             || one_consumer(Volume::Mountpoint, HostToContainer, BeforeMount),
-            &["stale-source-blocks-start"],
+            &[CauseId::StaleSourceBlocksStart],
         )
         .evidence(&["transport endpoint is not connected"]),
         Case::new(
             "the_mountpoint_as_private_volume",
             || one_consumer(Volume::Mountpoint, None, AfterMount),
-            &["volume-is-mountpoint", "stale-source-blocks-start"],
+            &[CauseId::VolumeIsMountpoint, CauseId::StaleSourceBlocksStart],
         ),
         Case::new(
             "the_mountpoint_as_private_volume_started_before",
             || one_consumer(Volume::Mountpoint, None, BeforeMount),
-            &["consumer-mode-none"],
+            &[CauseId::ConsumerModeNone],
         ),
     ]
 }
@@ -212,12 +209,12 @@ fn consumers() -> Vec<Case> {
 fn faults() -> Vec<Case> {
     use StartOrder::AfterMount;
     vec![
-        Case::new("a_stopped_daemon", || with_fault(Fault::Stop), &["daemon-stopped"])
+        Case::new("a_stopped_daemon", || with_fault(Fault::Stop), &[CauseId::DaemonStopped])
             .evidence(&["node as uid 0: hang", "is stopped"]),
         Case::new(
             "a_clean_unmount",
             || with_fault(Fault::Terminate),
-            &["lower-filesystem-exposed"],
+            &[CauseId::LowerFilesystemExposed],
         )
         .evidence(&["consumer-late as uid 0: absent"]),
         Case::new(
@@ -226,9 +223,13 @@ fn faults() -> Vec<Case> {
                 fault: Fault::Stop,
                 ..one_consumer(Volume::Mountpoint, Propagation::HostToContainer, AfterMount)
             },
-            &["volume-is-mountpoint", "daemon-stopped", "clean-unmount-where-stack-needed"],
+            &[
+                CauseId::VolumeIsMountpoint,
+                CauseId::DaemonStopped,
+                CauseId::CleanUnmountWhereStackNeeded,
+            ],
         ),
-        Case::new("a_daemon_that_nobody_brings_back", plan, &["daemon-dead"])
+        Case::new("a_daemon_that_nobody_brings_back", plan, &[CauseId::DaemonDead])
             .phases(|| phase::five().into_iter().take(4).collect())
             .evidence(&["node as uid 0: ENOTCONN"]),
     ]
@@ -243,7 +244,7 @@ fn permissions() -> Vec<Case> {
                 plan.fuse.allow_other = false;
                 plan
             },
-            &["allow-other-missing"],
+            &[CauseId::AllowOtherMissing],
         )
         .root()
         .evidence(&["as uid 1000: EACCES", "user_id=0,group_id=0"]),
@@ -254,7 +255,7 @@ fn permissions() -> Vec<Case> {
                 plan.fuse.allow_other = false;
                 plan
             },
-            &["allow-other-missing"],
+            &[CauseId::AllowOtherMissing],
         )
         .root()
         .evidence(&["node as uid 0: EACCES", "user_id=1000"]),
@@ -265,7 +266,7 @@ fn permissions() -> Vec<Case> {
                 plan.node.fuse_conf = Some("user_allow_other\n".into());
                 plan
             },
-            &["user-allow-other-missing"],
+            &[CauseId::UserAllowOtherMissing],
         )
         .root()
         .evidence(&["the node's own /etc/fuse.conf has it"]),
@@ -276,7 +277,7 @@ fn permissions() -> Vec<Case> {
                 plan.node.without_host_tools = true;
                 plan
             },
-            &["fusermount3-absent"],
+            &[CauseId::Fusermount3Absent],
         )
         .root(),
     ]
@@ -287,7 +288,7 @@ fn hosts() -> Vec<Case> {
         Case::new(
             "a_private_covering_mount_below_a_shared_root",
             || with_node(NodeSpec { covering: Covering::Private, ..NodeSpec::default() }),
-            &["shared-only-at-top"],
+            &[CauseId::CoveringPrivate],
         )
         .evidence(&[" / /tmp rw,relatime - tmpfs", " / / rw,relatime shared:"]),
         Case::new(
@@ -296,33 +297,33 @@ fn hosts() -> Vec<Case> {
                 bridge: Bridge { path: "/bridge".into(), ..Bridge::default() },
                 ..with_node(NodeSpec { covering: Covering::Private, ..NodeSpec::default() })
             },
-            &["covering-private"],
+            &[CauseId::CoveringPrivate],
         ),
         Case::new(
             "a_slave_covering_mount",
             || with_node(NodeSpec { covering: Covering::Slave, ..NodeSpec::default() }),
-            &["covering-slave"],
+            &[CauseId::CoveringSlave],
         )
         .evidence(&["master:"]),
         Case::new(
             "a_file_in_place_of_the_bridge",
             || with_node(NodeSpec { bridge: BridgeState::File, ..NodeSpec::default() }),
-            &["bridge-unusable"],
+            &[CauseId::BridgeUnusable],
         ),
         Case::new(
             "a_read_only_filesystem",
             || with_node(NodeSpec { read_only: true, ..NodeSpec::default() }),
-            &["bridge-unusable"],
+            &[CauseId::BridgeUnusable],
         )
         .evidence(&["EROFS"]),
     ];
     cases.push(
-        Case::new("a_device_without_a_driver", plan, &["fuse-device-unusable"])
+        Case::new("a_device_without_a_driver", plan, &[CauseId::FuseDeviceUnusable])
             .device(Kind::NoDriver)
             .evidence(&["ENODEV"]),
     );
     cases.push(
-        Case::new("a_device_on_a_mount_with_nodev", plan, &["fuse-device-unusable"])
+        Case::new("a_device_on_a_mount_with_nodev", plan, &[CauseId::FuseDeviceUnusable])
             .device(Kind::OnNodev)
             .evidence(&["EACCES", "nodev"]),
     );
@@ -335,12 +336,12 @@ fn with_runtime(namespace: RuntimeNamespace, user_namespace: bool) -> Plan {
 }
 
 fn runtimes() -> Vec<Case> {
-    const APART: &[&str] = &["runtime-own-namespace"];
+    const APART: &[CauseId] = &[CauseId::RuntimeOwnNamespace];
     vec![
         Case::new(
             "a_runtime_whose_mounts_are_peers_of_the_nodes",
             || with_runtime(RuntimeNamespace::Shared, false),
-            &["nothing-wrong"],
+            &[CauseId::NothingWrong],
         ),
         Case::new(
             "a_runtime_whose_mounts_are_slaves",
@@ -362,7 +363,7 @@ fn runtimes() -> Vec<Case> {
         Case::new(
             "a_runtime_in_a_user_namespace",
             || with_runtime(RuntimeNamespace::Host, true),
-            &["user-namespace-boundary"],
+            &[CauseId::UserNamespaceBoundary],
         )
         .root(),
         Case::new(
@@ -372,7 +373,7 @@ fn runtimes() -> Vec<Case> {
                 plan.workloads[2].user_namespace = true;
                 plan
             },
-            &["nothing-wrong"],
+            &[CauseId::NothingWrong],
         )
         .root(),
     ]
@@ -397,23 +398,31 @@ fn daemons() -> Vec<Case> {
         Case::new(
             "a_new_mount_on_top_of_the_dead_one",
             || with_stale(Stale::Stack, Volume::Bridge),
-            &["stacked-layers"],
+            &[CauseId::StackedLayers],
         )
         .evidence(&["fuse.propagation"]),
         Case::new(
             "a_new_mount_on_top_reaches_the_mountpoint_as_volume",
             || with_stale(Stale::Stack, Volume::Mountpoint),
-            &["stale-source-blocks-start", "stacked-layers"],
+            &[CauseId::StaleSourceBlocksStart, CauseId::StackedLayers],
         ),
         Case::new(
             "a_producer_that_fails_on_its_dead_mount",
             || with_stale(Stale::Fail, Volume::Bridge),
-            &["stale-source-blocks-start"],
+            &[CauseId::StaleSourceBlocksStart],
         )
         .evidence(&["ENOTCONN"]),
-        Case::new("a_connection_that_is_aborted", || with_fault(Fault::Abort), &["nothing-wrong"])
-            .root(),
-        Case::new("a_daemon_that_is_slow", || with_fault(Fault::slow(2_000)), &["daemon-stopped"]),
+        Case::new(
+            "a_connection_that_is_aborted",
+            || with_fault(Fault::Abort),
+            &[CauseId::NothingWrong],
+        )
+        .root(),
+        Case::new(
+            "a_daemon_that_is_slow",
+            || with_fault(Fault::slow(2_000)),
+            &[CauseId::DaemonSlow],
+        ),
         Case::new(
             "a_daemon_that_does_not_serve_yet",
             || {
@@ -423,7 +432,7 @@ fn daemons() -> Vec<Case> {
                      exec sleep 1000",
                 )
             },
-            &["not-yet-served"],
+            &[CauseId::NotYetServed],
         )
         .root(),
         Case::new(
@@ -435,7 +444,7 @@ fn daemons() -> Vec<Case> {
                      fd=7,rootmode=40000,user_id=0,group_id=0 never \"$1\"",
                 )
             },
-            &["capability-missing"],
+            &[CauseId::CapabilityMissing],
         )
         .root(),
         Case::new(
@@ -449,7 +458,7 @@ fn daemons() -> Vec<Case> {
                 plan.workloads[1].sub_path = Some("dfs".into());
                 plan
             },
-            &["volume-is-mountpoint", "stale-source-blocks-start"],
+            &[CauseId::SubPathPinsMount, CauseId::StaleSourceBlocksStart],
         ),
     ]
 }

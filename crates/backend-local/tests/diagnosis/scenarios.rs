@@ -1,6 +1,7 @@
 //! Scenarios of several steps and several producers, and which causes must be found.
 
 use propagation_core::Plan;
+use propagation_core::diagnosis::CauseId;
 use propagation_core::scenario;
 
 use crate::cases::Case;
@@ -36,9 +37,9 @@ fn several_producers() -> Vec<Case> {
                      - {start: host-daemon, expect: {node: ok}}\n",
                 )
             },
-            &["runtime-own-namespace", "fresh-mount-hidden"],
+            &[CauseId::FreshMountHidden, CauseId::RuntimeOwnNamespace],
         )
-        .evidence(&["in-lxc: ", "node as uid 0: absent"]),
+        .evidence(&["sibling as uid 0"]),
         Case::new(
             "a_daemon_on_a_daemon_whose_mount_is_taken_off",
             || {
@@ -58,7 +59,7 @@ fn several_producers() -> Vec<Case> {
                      - {repair: lazy_unmount_mount, on: other, expect: {node: ok, plex: ENOTCONN}}\n",
                 )
             },
-            &["lower-mount-lost"],
+            &[CauseId::LowerMountLost, CauseId::DaemonDead],
         )
         .root()
         .evidence(&["plex as uid 0: ENOTCONN", "crypt: "]),
@@ -77,7 +78,7 @@ fn several_producers() -> Vec<Case> {
                      - {start: reader, expect: {reader: ok}}\n",
                 )
             },
-            &["mounts-of-several-producers"],
+            &[CauseId::MountsOfSeveralProducers],
         ),
         Case::new(
             "a_reader_of_a_producer_that_another_one_does_not_touch",
@@ -93,7 +94,7 @@ fn several_producers() -> Vec<Case> {
                      - {start: second, expect: {reader: ok, second: ok}}\n",
                 )
             },
-            &["nothing-wrong"],
+            &[CauseId::NothingWrong],
         ),
         Case::new(
             "the_type_that_is_waited_for_is_another",
@@ -107,7 +108,7 @@ fn several_producers() -> Vec<Case> {
                      - {start: all}\n",
                 )
             },
-            &["mount-type-unexpected"],
+            &[CauseId::MountTypeUnexpected],
         )
         .root(),
     ]
@@ -129,7 +130,7 @@ fn placed_elsewhere() -> Vec<Case> {
                      - {start: [in-snap, itself], expect: {in-snap: absent, itself: absent}}\n",
                 )
             },
-            &["runtime-own-namespace"],
+            &[CauseId::RuntimeOwnNamespace],
         )
         .evidence(&["does not show in runtime"]),
         Case::new(
@@ -143,7 +144,7 @@ fn placed_elsewhere() -> Vec<Case> {
                      - {start: all, expect: {node: ok, app: absent}}\n",
                 )
             },
-            &["nothing-wrong"],
+            &[CauseId::NothingWrong],
         ),
         Case::new(
             "a_bind_of_the_mount_at_another_path",
@@ -161,7 +162,7 @@ fn placed_elsewhere() -> Vec<Case> {
                      - {repair: lazy_unmount_mount, expect: {node: ok, pod: ENOTCONN}}\n",
                 )
             },
-            &["volume-is-mountpoint"],
+            &[CauseId::StalePublishPath, CauseId::DaemonDead],
         )
         .root()
         .evidence(&["pod as uid 0: ENOTCONN"]),
@@ -181,7 +182,7 @@ fn placed_elsewhere() -> Vec<Case> {
                      - {restart: handler, expect: {node: {mounts_grown: 7}}}\n",
                 )
             },
-            &["mounts-multiply"],
+            &[CauseId::MountsMultiply],
         )
         .evidence(&["after 3-restart: 7 there"]),
         Case::new(
@@ -196,7 +197,7 @@ fn placed_elsewhere() -> Vec<Case> {
                      - {start: all, expect: {app: EACCES, app@0: ok, node: ok}}\n",
                 )
             },
-            &["allow-other-missing"],
+            &[CauseId::AllowOtherMissing],
         )
         .root()
         .evidence(&["app as uid 1000: EACCES"]),

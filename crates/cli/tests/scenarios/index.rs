@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use propagation_core::Report;
+use propagation_core::diagnosis::CauseId;
 use propagation_core::plan::{Confidence, NamedCause, Plan};
 
 use super::library::reports;
@@ -29,9 +30,9 @@ pub(crate) fn the_library_is_listed_and_explained() -> TestResult {
     };
     let right = named.iter().filter(found).count();
     for (report, cause) in named.iter().filter(|one| !found(one)) {
-        let first = report.diagnosis.first().map_or("no cause", |first| &first.id);
+        let first = report.diagnosis.first().map_or("no cause", |first| first.id.as_str());
         let name = report.plan.name.as_deref().unwrap_or_default();
-        eprintln!("{name}: {} is named, {first} is first", cause.ids().join(" or "));
+        eprintln!("{name}: {} is named, {first} is first", words(cause.ids()));
     }
     eprintln!("first causes as named: {right} of {}", named.len());
 
@@ -63,6 +64,10 @@ pub(crate) fn the_library_is_listed_and_explained() -> TestResult {
         return Err(format!("{right} first causes are as named, {floor} were").into());
     }
     PASSED
+}
+
+fn words(ids: &[CauseId]) -> String {
+    ids.iter().map(CauseId::as_str).collect::<Vec<_>>().join(" or ")
 }
 
 /// The section of the README.

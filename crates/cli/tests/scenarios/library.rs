@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use libtest_mimic::Failed;
 use propagation_core::Report;
-use propagation_core::diagnosis::NOTHING_WRONG;
+use propagation_core::diagnosis::CauseId;
 use propagation_core::observation::Actor;
 use propagation_core::report::Deed;
 use propagation_report::Decision;
@@ -15,15 +15,15 @@ use serde_json::Value;
 use super::support::{PASSED, TestResult, output, scratch};
 
 /// Causes of which the second denies what the first says, about the same actor.
-const CONTRADICTIONS: [(&str, &str); 8] = [
-    ("daemon-dead", "daemon-stopped"),
-    ("daemon-dead", "daemon-answers-errors"),
-    ("daemon-stopped", "daemon-answers-errors"),
-    ("consumer-mode-none", "volume-is-mountpoint"),
-    ("consumer-mode-none", "consumer-frozen-copy"),
-    ("covering-private", "covering-slave"),
-    ("not-yet-served", "mounted-but-wrong-content"),
-    ("stacked-layers", "clean-unmount-where-stack-needed"),
+const CONTRADICTIONS: [(CauseId, CauseId); 8] = [
+    (CauseId::DaemonDead, CauseId::DaemonStopped),
+    (CauseId::DaemonDead, CauseId::DaemonAnswersErrors),
+    (CauseId::DaemonStopped, CauseId::DaemonAnswersErrors),
+    (CauseId::ConsumerModeNone, CauseId::VolumeIsMountpoint),
+    (CauseId::ConsumerModeNone, CauseId::ConsumerFrozenCopy),
+    (CauseId::CoveringPrivate, CauseId::CoveringSlave),
+    (CauseId::NotYetServed, CauseId::MountedButWrongContent),
+    (CauseId::StackedLayers, CauseId::CleanUnmountWhereStackNeeded),
 ];
 
 /// The reports of the whole library, which is run once for all tests.
@@ -125,8 +125,8 @@ fn nothing_twice(report: &Report) -> Vec<String> {
 }
 
 fn no_contradictions(report: &Report) -> Vec<String> {
-    let about = |id: &str| -> BTreeSet<Actor> {
-        let causes = report.diagnosis.iter().filter(|cause| cause.id == id);
+    let about = |id: &CauseId| -> BTreeSet<Actor> {
+        let causes = report.diagnosis.iter().filter(|cause| cause.id == *id);
         causes.flat_map(|cause| cause.actors.iter().cloned()).collect()
     };
     // After several faults each cause may be of another.
@@ -136,7 +136,7 @@ fn no_contradictions(report: &Report) -> Vec<String> {
             about(one).intersection(&about(other)).map(ToString::to_string).collect();
         (!both.is_empty()).then(|| format!("{one} and {other} of {}", both.join(", ")))
     });
-    let nothing = report.diagnosis.iter().any(|cause| cause.id == NOTHING_WRONG);
+    let nothing = report.diagnosis.iter().any(|cause| cause.id == CauseId::NothingWrong);
     let more = nothing && report.diagnosis.len() > 1;
     pairs.chain(more.then(|| "nothing is wrong, and something is".to_owned())).collect()
 }

@@ -1,6 +1,6 @@
 //! A daemon that serves what it reads from another FUSE mount, and lost that under it.
 
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line};
 use crate::Class;
@@ -50,7 +50,9 @@ fn lower_mount_lost(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
     let name = &spec.name;
     let at = &found.below.mount_point;
     Some(Cause {
-        id: "lower-mount-lost".into(),
+        id: CauseId::LowerMountLost,
+        from_step: None,
+        until_step: None,
         title: format!(
             "{name} serves what it reads from another FUSE mount ({at}), and lost that under it: it \
              lives, and its own mount gives only what it can still reach"

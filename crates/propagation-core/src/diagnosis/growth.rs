@@ -1,13 +1,14 @@
 //! Mounts that become more with every start of a container.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::Scene;
 use super::text::{KUBERNETES_MODES, line, names, shell, yaml};
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef, MountTable};
 use crate::observation::Actor;
 use crate::plan::{ExtraVolume, Propagation, WorkloadSpec};
+use crate::report::Deed;
 
 /// Of how many steps, the last ones, the counts are shown.
 const STEPS_SHOWN: usize = 8;
@@ -30,12 +31,27 @@ fn multiplied(scene: &Scene<'_>) -> Option<Cause> {
     let (_, first) = tables.first()?;
     let (_, last) = tables.last()?;
     let before = counted(first);
+    // A program that binds once makes more of them too, and no start of a container does.
+    let starts: HashSet<&str> = scene
+        .report
+        .acts
+        .iter()
+        .filter(|act| matches!(act.deed, Deed::Start | Deed::Restart { .. }))
+        .map(|act| act.step.as_str())
+        .collect();
+    let by_starts = |equal: &Equal<'_>| {
+        let there = |table: &MountTable| table.iter().filter(|mount| key(mount) == *equal).count();
+        tables.windows(2).any(|pair| {
+            let ((_, earlier), (step, later)) = (pair[0], pair[1]);
+            starts.contains(step) && there(later) > there(earlier).max(1)
+        })
+    };
     // FUSE mounts lie on each other for other reasons: a repair by re-binding leaves them.
     let (equal, mounts) = counted(last)
         .into_iter()
         .filter(|(equal, mounts)| {
             let grown = mounts.len() > before.get(equal).map_or(0, Vec::len);
-            grown && mounts.len() > 1 && !mounts[0].is_fuse()
+            grown && mounts.len() > 1 && !mounts[0].is_fuse() && by_starts(equal)
         })
         .max_by_key(|(equal, mounts)| (mounts.len(), *equal))?;
     let at = equal.2;
@@ -54,14 +70,16 @@ fn multiplied(scene: &Scene<'_>) -> Option<Cause> {
         false => names(nested.iter().map(|spec| spec.name.as_str())),
     };
     Some(Cause {
-        id: "mounts-multiply".into(),
+        id: CauseId::MountsMultiply,
+        from_step: None,
+        until_step: None,
         title: format!(
             "{} equal mounts lie on each other at {at} of the node: what {who} mounts inside its \
              Bidirectional volume reaches the node, stays there, and is copied and doubled by its next \
              start",
             mounts.len()
         ),
-        confidence: if nested.is_empty() { Confidence::Possible } else { Confidence::Certain },
+        confidence: if nested.is_empty() { Confidence::Possible } else { Confidence::Likely },
         actors: nested.iter().map(|spec| Actor::workload(spec.name.clone())).collect(),
         mounts: mounts.iter().take(8).map(|m| MountRef::new("node", m.mount_id)).collect(),
         evidence,

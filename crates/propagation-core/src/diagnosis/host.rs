@@ -1,6 +1,6 @@
 //! What a host lacks before anything is started.
 
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, shell};
 use crate::errno::Errno;
@@ -47,11 +47,19 @@ fn producer_uid(plan: &Plan) -> u32 {
     plan.producer().map_or(0, |producer| producer.uid)
 }
 
-fn node_cause(id: &str, title: String, evidence: Vec<String>, fix: Fix, verify: String) -> Cause {
+fn node_cause(
+    id: CauseId,
+    title: String,
+    evidence: Vec<String>,
+    fix: Fix,
+    verify: String,
+) -> Cause {
     Cause {
-        id: id.into(),
+        id,
+        from_step: None,
+        until_step: None,
         title,
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: vec![Actor::Node],
         mounts: Vec::new(),
         evidence,
@@ -135,7 +143,7 @@ fn unusable(errno: Errno, for_all: bool) -> (&'static str, Fix) {
 /// The line of fuse.conf that lets users other than root mount with allow_other (fuse.conf in mount.fuse3(8)).
 const USER_ALLOW_OTHER: &str = "user_allow_other";
 
-const DEVICE: &str = "fuse-device-unusable";
+const DEVICE: CauseId = CauseId::FuseDeviceUnusable;
 
 const CHMOD: &str = "chmod 0666 /dev/fuse";
 
@@ -159,7 +167,7 @@ pub(super) fn fusermount_absent(uid: u32, evidence: String) -> Cause {
     Cause {
         source: "fusermount3(1)".into(),
         ..node_cause(
-            "fusermount3-absent",
+            CauseId::Fusermount3Absent,
             format!(
                 "fusermount3 is missing where the producer runs, and uid {uid} can mount only \
                  through it"
@@ -195,7 +203,7 @@ pub(super) fn user_allow_other(file: &str, evidence: Vec<String>) -> Cause {
     Cause {
         source: "fusermount3(1), FILES; mount.fuse3(8), allow_other".into(),
         ..node_cause(
-            "user-allow-other-missing",
+            CauseId::UserAllowOtherMissing,
             format!(
                 "user_allow_other is not in {file}, the file that fusermount3 reads: that of the \
                  mount namespace it runs in"
@@ -216,23 +224,23 @@ pub(super) fn user_allow_other(file: &str, evidence: Vec<String>) -> Cause {
 
 fn covering(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Option<Cause> {
     let mount = facts.covering_mount.as_ref()?;
-    covering_cause(mount, plan, table)
+    covering_cause(mount, &plan.bridge.path, table)
 }
 
-/// The cause for a covering mount that does not send; none when it does.
+/// The cause for a mount that covers `bridge`, or another source of a volume, and does not send; none when it
+/// does.
 pub(super) fn covering_cause(
     mount: &MountEntry,
-    plan: &Plan,
+    bridge: &str,
     table: Option<&MountTable>,
 ) -> Option<Cause> {
-    let bridge = &plan.bridge.path;
     let at = mount.mount_point.to_string();
     let top = table.and_then(|table| table.at(&"/".into())).filter(|top| top.shared.is_some());
     let mut evidence = vec![line("covering mount", mount)];
     let (id, title) = match mount.propagation() {
         MountPropagation::Shared | MountPropagation::SlaveAndShared => return None,
         MountPropagation::Slave => (
-            "covering-slave",
+            CauseId::CoveringSlave,
             format!(
                 "the mount that covers {bridge:?} ({at}) is a slave: it receives mounts and sends \
                  none, so Bidirectional is refused"
@@ -242,7 +250,7 @@ pub(super) fn covering_cause(
             Some(top) => {
                 evidence.push(line("root", top));
                 (
-                    "shared-only-at-top",
+                    CauseId::CoveringPrivate,
                     format!(
                         "/ is shared, and the mount that covers {bridge:?} ({at}) is private: what \
                          counts is the covering mount"
@@ -250,7 +258,7 @@ pub(super) fn covering_cause(
                 )
             }
             None => (
-                "covering-private",
+                CauseId::CoveringPrivate,
                 format!(
                     "the mount that covers {bridge:?} ({at}) is private: it sends and receives \
                      nothing"
@@ -258,8 +266,8 @@ pub(super) fn covering_cause(
             ),
         },
     };
-    let words = "make it shared before the container runtime starts (systemd does it for /; \
-                 without systemd put it into an init script)";
+    let words = "make it shared before the containers start (systemd does it for /; without systemd put it \
+                 into an init script), then start those anew that use it";
     Some(Cause {
         mounts: vec![MountRef::new(Actor::Node.to_string(), mount.mount_id)],
         ..node_cause(
@@ -297,7 +305,7 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
     };
     Some(Cause {
         source: "path_resolution(7)".into(),
-        ..node_cause("bridge-unusable", title, vec![evidence], fix, doctor(plan))
+        ..node_cause(CauseId::BridgeUnusable, title, vec![evidence], fix, doctor(plan))
     })
 }
 
@@ -319,7 +327,7 @@ fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
     Some(Cause {
         source: "mkdir(2), ERRORS".into(),
         ..node_cause(
-            "bridge-unusable",
+            CauseId::BridgeUnusable,
             title,
             vec![check.observed.clone()],
             Fix::words(fix),

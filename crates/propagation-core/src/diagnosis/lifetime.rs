@@ -1,35 +1,45 @@
-//! The daemon and its connection: dead, stopped, not yet serving, outlived; and what a dead mount
-//! blocks.
+//! The daemon and its connection: dead, answering errors, outlived; and what a dead mount blocks.
 
 use super::below;
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::hang;
+use super::history::Spell;
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
 use crate::Class;
 use crate::errno::Errno;
-use crate::mountinfo::{DeviceId, MountEntry, MountRef};
-use crate::observation::{Actor, Observation, Outcome};
+use crate::mountinfo::{MountEntry, MountPath, MountRef};
+use crate::observation::{Access, Actor, Observation, Outcome};
+use crate::plan::{Fault, Propagation, Repair, Role, Volume, WorkloadSpec};
 use crate::program::RefusalKind;
-use crate::report::{CheckId, Failure, FailureOf};
+use crate::report::{CheckId, Deed, Failure, FailureOf};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    causes.extend(hang(scene).or_else(|| never_served(scene)));
     causes.extend(dead_dentry(scene));
+    causes.extend(stale_source(scene));
     causes.extend(daemon_dead(scene));
     causes.extend(daemon_errors(scene));
-    causes.extend(stale_source(scene));
+    causes.extend(descriptor_held(scene));
     causes.extend(outlived(scene));
     causes.extend(consumer_died(scene));
     causes
 }
 
-fn cause(id: &str, title: String, evidence: Vec<String>, fix: Fix, verify: String) -> Cause {
+pub(super) fn cause(
+    id: CauseId,
+    title: String,
+    evidence: Vec<String>,
+    fix: Fix,
+    verify: String,
+) -> Cause {
     Cause {
-        id: id.into(),
+        id,
+        from_step: None,
+        until_step: None,
         title,
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: Vec::new(),
         mounts: Vec::new(),
         evidence,
@@ -40,225 +50,391 @@ fn cause(id: &str, title: String, evidence: Vec<String>, fix: Fix, verify: Strin
 }
 
 /// A look that gives up by itself.
-fn probe(scene: &Scene<'_>) -> String {
+pub(super) fn probe(scene: &Scene<'_>) -> String {
     let path = scene.report.plan.bridge.fuse_path();
     format!("propagation probe {} --timeout 4s   # ok, exit status 0", shell(&path))
 }
 
-/// Readers wait: for a daemon that answered before, or for one that never has.
-fn hang(scene: &Scene<'_>) -> Option<Cause> {
-    let hung: Vec<&Observation> =
-        scene.probes().filter(|seen| matches!(seen.outcome, Outcome::Hang { .. })).collect();
-    let first = hung.first()?;
-    let mut evidence: Vec<String> = hung.iter().take(4).map(ToString::to_string).collect();
-    let mounted = scene.fuse_mounts().into_iter().find(|(actor, _)| **actor == Actor::Node);
-    let device = mounted.map(|(_, mount)| mount.device);
-    evidence.extend(mounted.map(|(actor, mount)| line(actor, mount)));
-    evidence.extend(scene.proofs_of_faults());
-    let actors = first_replicas(&hung);
-    let (id, title) = if scene.was_ok_before(first) {
-        (
-            "daemon-stopped",
-            "the daemon is alive and does not answer: its connection stays open, and every access \
-             waits instead of failing",
-        )
-    } else {
-        ("not-yet-served", NOT_YET_SERVED)
+/// Whether what was seen is a mount whose connection has ended.
+pub(super) fn is_dead(seen: &Observation) -> bool {
+    matches!(seen.outcome.class(), Class::Errno(Errno::ENOTCONN | Errno::ECONNABORTED))
+}
+
+/// The node reads ENOTCONN, or consumers do and nothing is mounted on the node any more: nobody has mounted
+/// again.
+fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
+    let over_lost = below::devices(scene);
+    let dead = |spell: &&Spell<'_>| {
+        if hang::was_ended(scene, spell.seen[0]) {
+            return false;
+        }
+        let last = spell.seen[spell.seen.len() - 1];
+        is_dead(last)
+            && last.access == Access::Read
+            && !below::explains(&over_lost, last)
+            && (*spell.actor == Actor::Node || nothing_on_the_node(scene, last))
     };
-    let fix = abort(
-        device,
-        "continue or kill the daemon; where that does not help, abort its connection (mount \
-         fusectl on /sys/fs/fuse/connections first where it is empty)",
+    let spells: Vec<&Spell<'_>> = scene.history.spells.iter().filter(dead).collect();
+    let (lasting, over): (Vec<_>, Vec<_>) = spells.into_iter().partition(|spell| spell.lasts());
+    // The five phases end the daemon themselves.
+    let over = if scene.report.plan.is_five_phases() { Vec::new() } else { over };
+    [lasting, over].into_iter().filter_map(|spells| died(scene, &spells)).collect()
+}
+
+/// A fresh mount was to be bound while there was none.
+fn recovery_before_mount(scene: &Scene<'_>) -> Option<Cause> {
+    let act = scene.report.acts.iter().find(|act| match act.deed {
+        Deed::Repair { repair } => act.refused.is_some() && binds(repair),
+        _ => false,
+    })?;
+    let seen = scene.node.iter().rev().find(|seen| seen.step == act.step)?;
+    if seen.outcome.is_ok() {
+        return None;
+    }
+    let later = scene.node.iter().find(|one| one.at_us > seen.at_us && one.outcome.is_ok());
+    let mut evidence = vec![seen.to_string()];
+    evidence.extend(act.refused.clone());
+    let cause = cause(
+        CauseId::RecoveryBeforeMount,
+        "a recovery ran before the fresh mount was there: it found the dead one, and nothing to bind".into(),
+        evidence,
+        Fix::words(
+            "let the recovery wait for a mount that answers, and not for a container that is ready; do it again once the \
+             node reads the mount",
+        ),
+        probe(scene),
     );
-    Some(Cause { actors, ..cause(id, title.into(), evidence, fix, probe(scene)) })
-}
-
-const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is open and its daemon \
-                              has not begun to serve, so every access waits";
-
-/// The producer has its mount, and never came to answer, so that nobody went on to look.
-fn never_served(scene: &Scene<'_>) -> Option<Cause> {
-    scene.report.failures.iter().find_map(|failure| serves_nothing(scene, failure))
-}
-
-fn serves_nothing(scene: &Scene<'_>, failure: &Failure) -> Option<Cause> {
-    let (name, words) = (&failure.workload, &failure.words);
-    let spec = scene.report.plan.workload(name)?;
-    let actor = Actor::workload(spec.name.clone());
-    let (_, table) = scene.last_table(&actor)?;
-    let mount = table.at(&scene.path_of(&actor)).filter(|mount| mount.is_fuse())?;
-    let evidence = vec![words.clone(), line(&actor, mount)];
-    if let Some(expected) = &scene.report.plan.fuse_of(spec).fs_type
-        && *expected != mount.fs_type
-        && failure.of != FailureOf::Start
-    {
-        let said = failure.of == FailureOf::Mount;
-        return Some(other_type(name, expected, mount, evidence, said));
-    }
-    if failure.of != FailureOf::Serve {
-        return None;
-    }
-    let fix = abort(
-        Some(mount.device),
-        "look at what the daemon waits for (its backing store, its log); to free who waits for it, \
-         abort the connection",
-    );
-    let mounts = vec![MountRef::new(actor.to_string(), mount.mount_id)];
-    let found = cause("not-yet-served", NOT_YET_SERVED.into(), evidence, fix, probe(scene));
-    Some(Cause { actors: vec![actor], mounts, ..found })
-}
-
-/// The mount is there, and not of the type that is waited for; whether the supervisor has said so.
-fn other_type(
-    name: &str,
-    expected: &str,
-    mount: &MountEntry,
-    evidence: Vec<String>,
-    said: bool,
-) -> Cause {
-    let there = &mount.fs_type;
-    Cause {
-        confidence: if said { Confidence::Certain } else { Confidence::Likely },
-        actors: vec![Actor::workload(name)],
-        mounts: vec![MountRef::new(name, mount.mount_id)],
-        source: "mount.fuse3(8), subtype; proc_pid_mountinfo(5)".into(),
-        ..cause(
-            "mount-type-unexpected",
-            format!("{name} has mounted a {there}, and its fuse.type waits for {expected}"),
-            evidence,
-            Fix::words(format!(
-                "write `type: {there}`, or leave it out: any FUSE type will do then"
-            )),
-            format!("grep -F {} /proc/self/mountinfo   # in {name}", shell(expected)),
-        )
-    }
-}
-
-fn abort(device: Option<DeviceId>, words: &str) -> Fix {
-    let connection = device.map_or_else(|| "N".into(), |device| device.minor.to_string());
-    Fix::command(words, format!("echo 1 > /sys/fs/fuse/connections/{connection}/abort"))
-}
-
-/// The node reads ENOTCONN to the end.
-fn daemon_dead(scene: &Scene<'_>) -> Option<Cause> {
-    let last =
-        scene.node.last().filter(|seen| seen.outcome.class() == Class::Errno(Errno::ENOTCONN))?;
-    if below::explains(&below::devices(scene), last) {
-        return None;
-    }
-    // A container that could not be started says why nobody brought it back.
-    if stale_source(scene).is_some_and(|found| found.actors.iter().any(|a| is_producer(scene, a))) {
-        return None;
-    }
-    let mut evidence = vec![last.to_string()];
-    evidence.extend(producer_log(scene));
-    evidence.extend(scene.mount_failures().into_iter().map(|(_, words)| words.to_owned()));
-    let path = shell(&scene.report.plan.bridge.fuse_path());
     Some(Cause {
+        from_step: Some(act.step.clone()),
+        until_step: later.map(|one| one.step.clone()),
         actors: vec![Actor::Node],
-        ..cause(
-            "daemon-dead",
-            "the FUSE daemon is gone and nobody has brought it back: its mount stays behind and \
-             gives ENOTCONN"
-                .into(),
-            evidence,
-            Fix::command(
-                "take the dead mount off, then start the producer again",
-                format!("umount --lazy {path}"),
-            ),
-            probe(scene),
-        )
+        ..cause
     })
 }
 
-fn is_producer(scene: &Scene<'_>, actor: &Actor) -> bool {
-    let producer = scene.report.plan.producer().map(|spec| spec.name.as_str());
-    matches!(actor, Actor::Workload { name, .. } if Some(name.as_str()) == producer)
+/// Whether a repair binds what the node has mounted.
+fn binds(repair: Repair) -> bool {
+    matches!(
+        repair,
+        Repair::RebindConsumer
+            | Repair::ReconnectConsumer
+            | Repair::RebindHost
+            | Repair::RebindHostDeduplicated
+    )
 }
 
-/// The last thing the producer said.
-fn producer_log(scene: &Scene<'_>) -> Option<String> {
-    let producer = &scene.report.plan.producer()?.name;
-    let log = scene.report.logs.iter().find(|log| log.workload == *producer)?;
-    log.lines.last().map(|said| format!("the log of {producer} ends with: {said}"))
+/// What kept a recovery from coming about: a producer that is refused by its own dead mount, or one that was tried
+/// too early.
+pub(super) fn rule_of_recovery(scene: &Scene<'_>) -> Vec<Cause> {
+    let of_producer = |cause: &Cause| {
+        cause.actors.iter().any(|actor| scene.role_of(actor) == Some(Role::Producer))
+    };
+    let blocked = stale_source(scene).filter(of_producer);
+    recovery_before_mount(scene).into_iter().chain(blocked).collect()
+}
+
+/// Whether a consumer that sees a dead mount is not the only one: the node has none when it looks.
+fn nothing_on_the_node(scene: &Scene<'_>, seen: &Observation) -> bool {
+    if scene.role_of(&seen.actor) != Some(Role::Consumer) || !scene.is_concerned(&seen.actor) {
+        return false;
+    }
+    let mut in_step = scene.node.iter().rev().filter(|one| one.step == seen.step);
+    in_step.next().is_some_and(|node| matches!(node.outcome, Outcome::Absent))
+}
+
+fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
+    let seen: Vec<&Observation> =
+        spells.iter().map(|spell| spell.seen[spell.seen.len() - 1]).collect();
+    let last = *seen.iter().max_by_key(|one| one.at_us)?;
+    // A container that could not be started says why nobody brought it back.
+    let blocked = scene.refused(RefusalKind::DeadSource);
+    let is_producer = |failure: &&Failure| {
+        let spec = scene.report.plan.workload(&failure.workload);
+        spec.is_some_and(|spec| spec.role == Role::Producer)
+    };
+    let looked_first = |failure: &Failure| {
+        failure.of == FailureOf::Mount && Errno::said_in(&failure.words) == Some(Errno::ENOTCONN)
+    };
+    if scene.history.lasts(last)
+        && (blocked.iter().any(is_producer) || scene.report.failures.iter().any(looked_first))
+    {
+        return None;
+    }
+    let first = spells.iter().map(|spell| spell.seen[0]).min_by_key(|one| one.at_us)?;
+    let device = first.mount.as_ref().map(|mount| mount.device);
+    let producer = scene.producer_of(device, first.at_us);
+    let name = producer.map_or("the producer", |spec| spec.name.as_str());
+    let mut evidence = vec![first.to_string()];
+    let act = producer.and_then(|spec| scene.last_act(spec, first.at_us));
+    evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
+    evidence.extend(producer.and_then(|spec| log_of(scene, spec)));
+    let failed = scene.mount_failures().into_iter().filter(|(whose, _)| *whose == name);
+    evidence.extend(failed.map(|(_, words)| words.to_owned()));
+    let fault = act.and_then(|act| match &act.deed {
+        Deed::Fault { fault } => Some(fault),
+        _ => None,
+    });
+    let busy = producer.and_then(|spec| said_busy(scene, spec));
+    let (id, what) = match fault {
+        Some(Fault::Abort) => (CauseId::DaemonDead, "the connection of the mount was aborted"),
+        Some(Fault::Oom) => {
+            (CauseId::DaemonOutOfMemory, "the FUSE daemon was killed for its memory")
+        }
+        Some(Fault::KillParent) => (
+            CauseId::DaemonDiesWithParent,
+            "the FUSE daemon was killed with the process that started it",
+        ),
+        Some(Fault::Terminate | Fault::Delete | Fault::Exit) if busy.is_some() => (
+            CauseId::UnmountBusy,
+            "the FUSE daemon could not unmount when it ended, because somebody uses the mount,",
+        ),
+        _ => (CauseId::DaemonDead, "the FUSE daemon ended"),
+    };
+    evidence.extend(busy);
+    let when = scene.history.when(&seen);
+    let title = match &when.until {
+        None => format!(
+            "{what} and nobody has brought it back: its mount stays behind and gives ENOTCONN"
+        ),
+        Some(until) => format!(
+            "{what} and its mount stayed behind: until {until} whoever looked got ENOTCONN, because only an \
+             unmount takes it off"
+        ),
+    };
+    let actors = first_replicas(&seen);
+    let actors = match actors.contains(&Actor::Node) {
+        true => vec![Actor::Node],
+        false => actors,
+    };
+    let cause =
+        Cause { actors, ..cause(id, title, evidence, bring_back(scene, name, last), probe(scene)) };
+    Some(when.of(cause))
+}
+
+/// What brings a mount back whose daemon is dead, to everybody.
+fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
+    if !scene.history.lasts(last) {
+        return Fix::words(format!(
+            "nothing is left to do; to make it shorter, let {name} be restarted at once and take a dead mount \
+             off before it mounts"
+        ));
+    }
+    let at = match (&last.actor, &last.mount) {
+        (Actor::Node, Some(mount)) => mount.mount_point.clone(),
+        _ => scene.fuse_path.clone(),
+    };
+    let path = shell(&at.to_string_lossy());
+    let kept: Vec<&str> = keep_what_they_have(scene).map(|spec| spec.name.as_str()).collect();
+    let also = match kept.is_empty() {
+        true => String::new(),
+        false => format!(", and then {}, which keeps the mount that it started with", names(kept)),
+    };
+    let words = format!("take the dead mount off, then restart {name}{also}");
+    let table = scene.table_in(&Actor::Node, &last.step);
+    let layers =
+        table.map_or(0, |table| table.stack_at(&at).iter().filter(|mount| mount.is_fuse()).count());
+    match layers {
+        0 => Fix::words(format!("restart {name}{also}")),
+        count => Fix::command(
+            words,
+            format!("{}   # on the node", vec![format!("umount --lazy {path}"); count].join("; ")),
+        ),
+    }
+}
+
+/// Consumers that a fresh mount does not reach.
+fn keep_what_they_have<'r>(scene: &Scene<'r>) -> impl Iterator<Item = &'r WorkloadSpec> {
+    scene.report.plan.with_role(Role::Consumer).filter(|spec| {
+        let is_mount =
+            matches!(spec.volume, Volume::Mountpoint | Volume::File) || spec.sub_path.is_some();
+        !spec.host && (is_mount || spec.propagation == Propagation::None)
+    })
+}
+
+/// What a producer said of an unmount that was refused.
+fn said_busy(scene: &Scene<'_>, producer: &WorkloadSpec) -> Option<String> {
+    let log = scene.report.logs.iter().find(|log| log.workload == producer.name)?;
+    let busy = |said: &&String| {
+        ["resource busy", "target is busy", "EBUSY"].iter().any(|part| said.contains(part))
+    };
+    log.lines.iter().rev().find(busy).map(|said| format!("the log of {}: {said}", producer.name))
+}
+
+/// The last thing that a producer said.
+fn log_of(scene: &Scene<'_>, producer: &WorkloadSpec) -> Option<String> {
+    let name = &producer.name;
+    let log = scene.report.logs.iter().find(|log| log.workload == *name)?;
+    log.lines.last().map(|said| format!("the log of {name} ends with: {said}"))
 }
 
 /// The daemon answers, with an error.
 fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
-    let last = scene.node.last()?;
-    let Outcome::Errno { errno, call } = &last.outcome else { return None };
-    let by_the_kernel = match *errno {
-        Errno::ENOTCONN => true,
-        Errno::EACCES | Errno::EPERM => !scene.is_answered(last),
-        _ => false,
+    let over_lost = below::devices(scene);
+    let answers = |seen: &Observation| {
+        let by_the_kernel = match seen.outcome.class() {
+            Class::Errno(Errno::ENOTCONN | Errno::ECONNABORTED) => true,
+            Class::Errno(Errno::EACCES | Errno::EPERM) => !scene.is_answered(seen),
+            _ => !matches!(seen.outcome, Outcome::Errno { .. }),
+        };
+        let mounted = seen.mount.as_ref().is_some_and(|mount| mount.is_fuse());
+        !by_the_kernel && mounted && !below::explains(&over_lost, seen)
     };
-    let mounted = last.mount.as_ref().is_some_and(|mount| mount.is_fuse());
-    if by_the_kernel || !mounted || below::explains(&below::devices(scene), last) {
-        return None;
-    }
+    let spells: Vec<&Spell<'_>> = scene
+        .history
+        .spells
+        .iter()
+        .filter(|spell| *spell.actor == Actor::Node && answers(spell.seen[spell.seen.len() - 1]))
+        .collect();
+    let lasts = spells.iter().any(|spell| spell.lasts());
+    let seen: Vec<&Observation> = spells
+        .iter()
+        .filter(|spell| !lasts || spell.lasts())
+        .map(|spell| spell.seen[spell.seen.len() - 1])
+        .collect();
+    let last = *seen.last()?;
+    let Outcome::Errno { errno, call } = &last.outcome else { return None };
+    let producer = scene.producer_of(last.mount.as_ref().map(|mount| mount.device), last.at_us);
     let mut evidence = vec![last.to_string()];
-    evidence.extend(producer_log(scene));
-    Some(Cause {
+    evidence.extend(producer.and_then(|spec| log_of(scene, spec)));
+    let cause = Cause {
         actors: vec![Actor::Node],
-        confidence: Confidence::Likely,
         ..cause(
-            "daemon-answers-errors",
+            CauseId::DaemonAnswersErrors,
             format!("the daemon lives and answers {call} with {errno}: its backing store fails"),
             evidence,
             Fix::words("look into the producer's log; mounts and propagation are in order"),
             probe(scene),
         )
-    })
+    };
+    Some(scene.history.when(&seen).of(cause))
 }
 
 /// The runtime looks at the volume's source before it binds it, and the source is dead.
 fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
-    let refused = scene.refusals(RefusalKind::DeadSource);
-    let mut evidence = said_by_the_runtime(&refused);
-    let mut blocked: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
+    let mut failures = scene.refused(RefusalKind::DeadSource);
+    let words: Vec<(&str, &str)> = failures
+        .iter()
+        .map(|failure| (failure.workload.as_str(), failure.words.as_str()))
+        .collect();
+    let mut evidence = said_by_the_runtime(&words);
     // A producer that looks at its mountpoint before it mounts.
-    for (name, words) in scene.mount_failures() {
-        if Errno::said_in(words) == Some(Errno::ENOTCONN) {
-            evidence.push(format!("{name}: {words}"));
-            blocked.push(name);
-        }
+    let looked_first = scene.report.failures.iter().filter(|failure| {
+        failure.of == FailureOf::Mount && Errno::said_in(&failure.words) == Some(Errno::ENOTCONN)
+    });
+    for failure in looked_first {
+        evidence.push(format!("{}: {}", failure.workload, failure.words));
+        failures.push(failure);
     }
+    let lasts = failures.iter().any(|failure| scene.came_about(failure).is_none());
+    failures.retain(|failure| !lasts || scene.came_about(failure).is_none());
+    let last = *failures.last()?;
+    let (source, dead) = dead_source(scene, last);
+    let mut blocked: Vec<&str> = failures.iter().map(|one| one.workload.as_str()).collect();
     blocked.sort_unstable();
     blocked.dedup();
-    if evidence.is_empty() {
-        return None;
-    }
-    let dead = scene.node.iter().find(|seen| seen.outcome.class() == Class::Errno(Errno::ENOTCONN));
-    evidence.extend(dead.map(ToString::to_string));
-    let path = shell(&scene.report.plan.bridge.fuse_path());
+    let seen = scene.node.iter().find(|seen| is_dead(seen));
+    evidence.extend(seen.map(ToString::to_string));
+    evidence.extend(dead.map(|mount| line("node", mount)));
+    let at = dead.map_or_else(|| source.clone(), |mount| mount.mount_point.clone());
+    let path = shell(&at.to_string_lossy());
     let who = names(blocked.iter().copied());
-    Some(Cause {
-        actors: blocked.iter().map(|name| Actor::workload(*name)).collect(),
-        ..cause(
-            "stale-source-blocks-start",
+    let of_bridge = at == scene.fuse_path;
+    let fuse = shell(&scene.report.plan.bridge.fuse_path());
+    let fix = match of_bridge {
+        true => Fix::command(
             format!(
-                "a dead FUSE mount blocks the start of {who}: its source is looked at first and \
+                "take the dead mount off the node, let the producer mount again, then start {who}; to be safe \
+                 from it, use the directory above the mountpoint as the volume"
+            ),
+            format!("umount --lazy {path}   # on the node"),
+        ),
+        false => Fix::command(
+            format!(
+                "take the dead bind off ({at}, not the mount at {fuse}), bind what is mounted now, then start {who}"
+            ),
+            format!("umount --lazy {path}; mount --bind {fuse} {path}   # on the node"),
+        ),
+    };
+    let cause = Cause {
+        actors: blocked.iter().map(|name| Actor::workload(*name)).collect(),
+        mounts: dead.map(|mount| MountRef::new("node", mount.mount_id)).into_iter().collect(),
+        ..cause(
+            CauseId::StaleSourceBlocksStart,
+            format!(
+                "a dead FUSE mount at {at} blocks the start of {who}: its source is looked at first and \
                  gives ENOTCONN (a denied source would give EACCES)"
             ),
             evidence,
-            Fix::command(
-                "take the dead mount off the node; to be safe from it, use the directory above the \
-                 mountpoint as the volume",
-                format!("umount --lazy {path}"),
-            ),
+            fix,
             format!("stat {path}   # no error"),
         )
-    })
+    };
+    Some(scene.when_failed(&failures).of(cause))
+}
+
+/// The source that a start looked at in vain, with the mount of the node on which it lies.
+fn dead_source<'r>(scene: &Scene<'r>, failure: &Failure) -> (MountPath, Option<&'r MountEntry>) {
+    let spec = scene.spec(&failure.workload);
+    let source = match (spec, failure.of) {
+        (Some(spec), FailureOf::Start) => MountPath::from(scene.paths(spec).source.as_str()),
+        _ => scene.fuse_path.clone(),
+    };
+    let table = scene.table_in(&Actor::Node, &failure.step);
+    let covering = table.and_then(|table| table.covering(&source)).filter(|mount| mount.is_fuse());
+    (source, covering)
+}
+
+/// A descriptor that was opened before the end of a daemon, of somebody whose path is right again.
+fn descriptor_held(scene: &Scene<'_>) -> Option<Cause> {
+    if scene.report.plan.is_five_phases() {
+        return None;
+    }
+    let reads = |actor: &Actor| {
+        let own = scene.probes().filter(|seen| seen.actor == *actor && seen.access == Access::Read);
+        own.last().is_some_and(|seen| seen.outcome.is_ok())
+    };
+    let held = scene.history.spells.iter().filter(|spell| {
+        let last = spell.seen[spell.seen.len() - 1];
+        spell.lasts() && last.access == Access::Held && reads(spell.actor)
+    });
+    let seen: Vec<&Observation> = held.map(|spell| spell.seen[spell.seen.len() - 1]).collect();
+    let first = seen.first()?;
+    let actors = first_replicas(&seen);
+    let who: Vec<String> = actors.iter().map(ToString::to_string).collect();
+    let who = names(who.iter().map(String::as_str));
+    let cause = cause(
+        CauseId::DescriptorHeld,
+        format!(
+            "a descriptor that {who} opened before stays on the old connection ({}): the path is right again, \
+             and an open file never moves to another filesystem",
+            first.outcome.class()
+        ),
+        seen.iter().map(ToString::to_string).collect(),
+        Fix::words(format!(
+            "let the program of {who} close the file and open it again when it gets this error, or restart its \
+             container; to keep open files over a restart of the daemon, hand its connection over"
+        )),
+        format!("kubectl exec {} -- ls -l /proc/1/fd   # none on the old mount", first.actor),
+    );
+    Some(scene.history.when(&seen).of(Cause { actors, ..cause }))
 }
 
 /// A volume, such as the bind of a subPath, whose directory has been deleted under it.
 fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
     let mut found = Vec::new();
     for capture in scene.report.captures.iter().rev() {
+        // Where nothing is mounted any more, a directory that is gone is no trouble.
+        let of_step = scene.node.iter().rev().find(|seen| seen.step == capture.step);
+        if of_step.is_some_and(|seen| matches!(seen.outcome, Outcome::Absent)) {
+            continue;
+        }
         for one in &capture.tables {
             let path = scene.path_of(&one.actor);
             let covering = one.table.covering(&path);
-            if let Some(mount) = covering.filter(|m| m.root_deleted) {
+            // Behind a dead connection every directory looks deleted.
+            let alive =
+                |mount: &&MountEntry| !mount.is_fuse() || scene.seen_dead(mount.device).is_none();
+            if let Some(mount) = covering.filter(|m| m.root_deleted).filter(alive) {
                 found.push((&one.actor, mount));
             }
         }
@@ -275,7 +451,7 @@ fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
         source: "https://kubernetes.io/docs/concepts/storage/volumes/#using-subpath; proc_pid_mountinfo(5)"
             .into(),
         ..cause(
-            "subpath-on-dead-dentry",
+            CauseId::SubPathOnDeadDentry,
             format!(
                 "the volume of {} (a subPath?) is bound to a directory that has been deleted: what \
                  is mounted or made at that path now is another directory",
@@ -300,7 +476,7 @@ fn outlived(scene: &Scene<'_>) -> Option<Cause> {
     Some(Cause {
         confidence: Confidence::Likely,
         ..cause(
-            "mount-outlives-daemon",
+            CauseId::MountOutlivesDaemon,
             "the mount goes on after the fault: somebody else holds its connection open".into(),
             check.evidence.clone(),
             Fix::words(
@@ -315,7 +491,7 @@ fn outlived(scene: &Scene<'_>) -> Option<Cause> {
 fn consumer_died(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::ConsumersAlive)?;
     Some(cause(
-        "consumer-died",
+        CauseId::ConsumerDied,
         "a consumer ended because of the dead mount instead of noticing it".into(),
         vec![check.observed.clone()],
         Fix::words("handle ENOTCONN in the consumer, or let its restart policy bring it back"),

@@ -2,20 +2,23 @@
 //!
 //! [`explain`] turns a report into causes. It is pure: everything it knows is in the report, so a
 //! saved report is explained the same way again. It goes by what was seen (observations, mount
-//! tables, the runtime's words), not by what was planned. Each cause is found by a small rule of
+//! tables, the runtime's words) at the time of which it speaks, not by what was planned. `history` knows who
+//! was wrong from when to when. Each cause is found by a small rule of
 //! its own; the rules lie in files by subject:
 //!
 //! | file | causes |
 //! |---|---|
-//! | `host` | `fuse-device-unusable`, `fusermount3-absent`, `user-allow-other-missing`, `covering-private`, `covering-slave`, `shared-only-at-top`, `bridge-unusable` |
-//! | `runtime` | `control-positive`, `producer-not-shared`, `runtime-own-namespace`, `user-namespace-boundary`, `consumer-not-connected`, `propagation-not-applied` |
-//! | `permission` | `allow-other-missing`, `lsm-denies`, `capability-missing` |
+//! | `host` | `fuse-device-unusable`, `fusermount3-absent`, `user-allow-other-missing`, `covering-private`, `covering-slave`, `bridge-unusable` |
+//! | `runtime` | `control-positive`, `producer-not-shared`, `mount-outside-volume`, `source-type-mismatch`, `runtime-own-namespace`, `user-namespace-boundary`, `consumer-not-connected`, `propagation-not-applied` |
+//! | `permission` | `allow-other-missing`, `daemon-denies`, `file-mode-denies`, `lsm-denies`, `capability-missing` |
 //! | `below` | `lower-mount-lost` |
-//! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `volume-is-mountpoint`, `fresh-mount-hidden` |
-//! | `lifetime` | `daemon-stopped`, `not-yet-served`, `mount-type-unexpected`, `daemon-dead`, `daemon-answers-errors`, `stale-source-blocks-start`, `subpath-on-dead-dentry`, `mount-outlives-daemon`, `consumer-died` |
+//! | `overlay` | `overlay-lower-died` |
+//! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden` |
+//! | `hang` | `daemon-stopped`, `daemon-killed-keeper-holds`, `daemon-slow`, `not-yet-served`, `mount-type-unexpected` |
+//! | `lifetime` | `recovery-before-mount`, `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `daemon-answers-errors`, `stale-source-blocks-start`, `subpath-on-dead-dentry`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died` |
 //! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers`, `mounts-of-several-producers` |
 //! | `growth` | `mounts-multiply` |
-//! | `silent` | `lower-filesystem-written`, `lower-filesystem-exposed`, `mounted-but-wrong-content`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
+//! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `mount-left-behind`, `unmount-from-shared-copy`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
 //!
 //! [`host`], [`runtime_apart`] and [`chain`] are for a look at a host on which nothing runs yet;
 //! [`visibility`] answers a question instead: would a mount made here show there, and if not, at
@@ -24,8 +27,11 @@
 mod below;
 mod chain;
 mod growth;
+mod hang;
+mod history;
 mod host;
 mod lifetime;
+mod overlay;
 mod permission;
 mod propagation;
 mod runtime;
@@ -37,9 +43,11 @@ pub(crate) mod tests;
 pub(crate) mod text;
 mod visibility;
 
+use std::collections::HashSet;
+
 use propagation_model::cause;
 
-pub use cause::{Cause, Confidence, Fix, FixKind, NOTHING_WRONG};
+pub use cause::{Cause, CauseId, Confidence, Fix, FixKind};
 pub use chain::{chain, draw_chain};
 pub use host::host;
 pub use runtime::runtime_apart;
@@ -49,33 +57,61 @@ use crate::report::Report;
 use scene::Scene;
 
 /// The rules, from what prevents everything to what is a hazard. This is the order of causes.
-const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 9] = [
+const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 13] = [
     host::rule,
+    permission::rule_of_mounts,
     runtime::rule,
     permission::rule,
     below::rule,
+    overlay::rule,
+    lifetime::rule_of_recovery,
     propagation::rule,
+    hang::rule,
     lifetime::rule,
     stacking::rule,
     growth::rule,
     silent::rule,
 ];
 
-/// The causes of what a run showed, the most severe first, and of one subject the most likely.
+/// What lasts comes before what is over, and that before what is a hazard only; an empty directory is one where
+/// an unmount is what was wanted.
+fn weight(scene: &Scene<'_>, cause: &Cause, pinned: bool, held_only: bool) -> (u8, bool) {
+    let growing = cause.id == CauseId::StackedLayers && cause.mounts.len() >= stacking::GROWING;
+    let class = match cause.id {
+        CauseId::MountsOfSeveralProducers => 2,
+        CauseId::StackedLayers if !growing => 2,
+        CauseId::LowerFilesystemExposed if pinned || silent::is_wanted(scene, cause) => 2,
+        // An open file that stays behind is what is left of something else.
+        CauseId::DescriptorHeld if !held_only => 1,
+        _ => u8::from(cause.is_over()),
+    };
+    (class, !growing)
+}
+
+/// The causes of what a run showed: those that last before those that are over, then the most severe first,
+/// and of one subject the most likely.
 ///
-/// A run in which everything is as it should be has exactly one, `nothing-wrong`. A check that
-/// failed and that no rule explains gives `unexplained`. A run that was cut short or could not be
-/// carried out may have none.
+/// A run in which nobody was ever wrong has exactly one, `nothing-wrong`; so have the five phases when they
+/// come out as they should, though they break the mount themselves. Trouble that no rule explains gives
+/// `unexplained`. A run that was cut short or could not be carried out may have none.
 pub fn explain(report: &Report) -> Vec<Cause> {
     let scene = Scene::new(report);
     let mut causes: Vec<Cause> = Vec::new();
     for rule in RULES {
         let mut found = rule(&scene);
         found.sort_by_key(|cause| cause.confidence);
-        // Two rules may come to the same cause from different evidence: the first one counts.
-        found.retain(|cause| causes.iter().all(|known| known.id != cause.id));
+        found.iter_mut().for_each(|cause| scene.history.stamp(cause));
         causes.extend(found);
     }
+    let pinned = causes.iter().any(|cause| cause.id == CauseId::ConsumerPinsMount);
+    causes.retain(|cause| !(pinned && cause.id == CauseId::MountGone));
+    let held_only = !causes
+        .iter()
+        .any(|cause| !matches!(cause.id, CauseId::DescriptorHeld | CauseId::DaemonDead));
+    causes.sort_by_key(|cause| weight(&scene, cause, pinned, held_only));
+    // Two rules may come to the same cause from different evidence: the first one counts.
+    let mut told = HashSet::new();
+    causes.retain(|cause| told.insert(cause.id.clone()));
     if causes.is_empty() {
         causes.extend(silent::otherwise(&scene));
     }

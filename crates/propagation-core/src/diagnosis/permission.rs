@@ -1,30 +1,47 @@
 //! Who may mount and who may look: allow_other, security modules, capabilities.
 
-use super::cause::{Cause, Confidence, Fix};
+use std::collections::BTreeSet;
+
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::host::{PRIVILEGED, fusermount_absent, user_allow_other};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
-use super::text::{FUSE_OPTIONS, line};
+use super::text::{FUSE_OPTIONS, line, names, shell};
+use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome, Via};
 use crate::program::RefusalKind;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
-    let mut causes: Vec<Cause> = cannot_mount(scene).into_iter().collect();
-    causes.extend(kept_out(scene));
-    causes
+    kept_out(scene)
+}
+
+/// Producers that could not mount.
+pub(super) fn rule_of_mounts(scene: &Scene<'_>) -> Vec<Cause> {
+    cannot_mount(scene).into_iter().collect()
 }
 
 /// What the producer said when it could not mount.
 fn cannot_mount(scene: &Scene<'_>) -> Option<Cause> {
-    let (name, text) = *scene.mount_failures().first()?;
+    let failed = scene.failed_mounts();
+    let first = *failed.first()?;
+    let (name, text) = (first.workload.as_str(), first.words.as_str());
+    let cause = why_not_mounted(scene, name, text)?;
+    Some(scene.when_failed(&failed).of(cause))
+}
+
+/// The cause in the words of a producer.
+fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
     let uid = scene.report.plan.workload(name).map_or(0, |producer| producer.uid);
     let said = format!("the producer: {text}");
     let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
     if has(&["user_allow_other"]) {
         let file = scene.report.environment.as_ref().map(|facts| facts.fuse_conf.path.clone());
         return Some(user_allow_other(file.as_deref().unwrap_or("/etc/fuse.conf"), vec![said]));
+    }
+    if has(&["not empty", "nonempty"]) {
+        return Some(not_empty(scene, name, said));
     }
     if has(&["fusermount"]) && has(&["ENOENT", "No such file", "not found"]) {
         return Some(fusermount_absent(uid, said));
@@ -42,6 +59,33 @@ fn cannot_mount(scene: &Scene<'_>) -> Option<Cause> {
     None
 }
 
+/// The daemon refuses a mountpoint in which something lies.
+fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    Cause {
+        id: CauseId::LowerFilesystemWritten,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "{name} does not mount because its mountpoint is not empty: somebody wrote into the directory while \
+             nothing was mounted on it"
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::workload(name)],
+        mounts: Vec::new(),
+        evidence: vec![said],
+        fix: Fix::command(
+            format!(
+                "move away what lies there, start {name}, then start those anew that had the empty directory; \
+                 chattr +i on it refuses such writes"
+            ),
+            format!("mv {path} {path}.before && mkdir {path}   # on the node"),
+        ),
+        verify: format!("ls -A {path}   # nothing, while it is not mounted"),
+        source: "mount.fuse3(8), nonempty; chattr(1), i".into(),
+    }
+}
+
 /// Actors that the mount, or somebody in front of it, keeps out.
 fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
     let with = |denied: Errno| -> Vec<&Observation> {
@@ -53,31 +97,154 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
         denied.collect()
     };
     let mut causes = Vec::new();
-    let denied = with(Errno::EACCES);
-    let refused = refusals(scene, RefusalKind::Denied);
+    let (denied, refused) = (with(Errno::EACCES), refusals(scene, RefusalKind::Denied));
     let mounts = scene.fuse_mounts();
-    let keeps_out = mounts.iter().find(|(_, mount)| !allows_other(mount));
-    match keeps_out {
-        Some((actor, mount)) if !denied.is_empty() || !refused.is_empty() => {
-            causes.push(allow_other_missing(scene, actor, mount, &denied, &refused));
-        }
-        _ if !denied.is_empty() || !refused.is_empty() => {
-            let evidence = [words(&denied), refused].concat();
-            causes.push(lsm(scene, "access to the mount", evidence, actors(&denied)));
-        }
-        _ => {}
-    }
-    let denied = with(Errno::EPERM);
-    let refused = refusals(scene, RefusalKind::NotPermitted);
+    let device_of = |seen: &Observation| seen.mount.as_ref().map(|mount| mount.device);
+    // The mount of those who were denied; of a start that was refused any.
+    let theirs = |mount: &MountEntry| {
+        denied.is_empty()
+            || denied.iter().any(|seen| device_of(seen).is_none_or(|device| device == mount.device))
+    };
+    let keeps_out = mounts.iter().find(|(_, mount)| !allows_other(mount) && theirs(mount));
     if !denied.is_empty() || !refused.is_empty() {
-        let evidence = [words(&denied), refused].concat();
-        causes.push(not_capable("access to the mount", evidence, actors(&denied)));
+        causes.push(match (keeps_out, outside(scene, &denied)) {
+            (Some((actor, mount)), _) => {
+                allow_other_missing(scene, actor, mount, &denied, &refused)
+            }
+            (None, Some((true, looks))) => daemon_denies(scene, &denied, words(&looks)),
+            (None, outside) => {
+                let looks = outside.map(|(_, looks)| words(&looks)).unwrap_or_default();
+                let evidence = [words(&denied), refused, looks.clone()].concat();
+                let cause = lsm(scene, "access to the mount", evidence, actors(&denied));
+                let confidence = match looks.is_empty() {
+                    true => Confidence::Possible,
+                    false => Confidence::Likely,
+                };
+                Cause { confidence, ..cause }
+            }
+        });
+    }
+    let (denied, refused) = (with(Errno::EPERM), refusals(scene, RefusalKind::NotPermitted));
+    if !denied.is_empty() || !refused.is_empty() {
+        causes.push(match outside(scene, &denied) {
+            Some((true, looks)) => daemon_denies(scene, &denied, words(&looks)),
+            _ => {
+                let evidence = [words(&denied), refused].concat();
+                not_capable("access to the mount", evidence, actors(&denied))
+            }
+        });
     }
     causes
 }
 
 /// The option of a FUSE mount that lets other users in (fuse(4)).
 const ALLOW_OTHER: &str = "allow_other";
+
+/// How the same users fared on the node, outside of any container: whether they are denied there too. None
+/// where nobody looked from there.
+fn outside<'r>(
+    scene: &Scene<'r>,
+    denied: &[&'r Observation],
+) -> Option<(bool, Vec<&'r Observation>)> {
+    let same = |seen: &&Observation| {
+        seen.actor == Actor::Node
+            && !matches!(seen.outcome, Outcome::Skipped { .. } | Outcome::Absent)
+            && denied.iter().any(|one| {
+                one.uid == seen.uid
+                    && one.mount.as_ref().map(|m| m.device) == seen.mount.as_ref().map(|m| m.device)
+            })
+    };
+    let looks: Vec<&Observation> = scene.asked().filter(same).collect();
+    let class = denied.first()?.outcome.class();
+    let also = looks.iter().any(|seen| seen.outcome.class() == class);
+    (!looks.is_empty()).then_some((also, looks))
+}
+
+/// The kernel compares users and groups with the modes of the files.
+fn file_mode_denies(
+    scene: &Scene<'_>,
+    denied: &[&Observation],
+    name: &str,
+    errno: Class,
+    uids: &[&str],
+    evidence: Vec<String>,
+) -> Cause {
+    Cause {
+        id: CauseId::FileModeDenies,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "the modes of the files deny {}: the mount of {name} has default_permissions, so the kernel compares users \
+             and groups with owner, group and mode, and gives {errno} inside containers and outside",
+            names(uids.iter().copied())
+        ),
+        confidence: Confidence::Likely,
+        actors: actors(denied),
+        mounts: Vec::new(),
+        evidence,
+        fix: Fix::yaml(
+            format!(
+                "run the program as the owner of the files, or give it their group; or let {name} show other modes \
+                 (its options for uid, gid, umask or permissions)"
+            ),
+            "securityContext:\n  supplementalGroups: [GID]   # stat -c %g of the file\n",
+        ),
+        verify: format!(
+            "stat -c '%u %g %a' {}   # on the node, as root",
+            shell(&scene.report.plan.bridge.fuse_path())
+        ),
+        source: "https://docs.kernel.org/filesystems/fuse.html, default_permissions".into(),
+    }
+}
+
+/// The mount lets everybody in, and its daemon does not.
+fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>) -> Cause {
+    let uids: BTreeSet<String> = denied.iter().map(|seen| format!("uid {}", seen.uid)).collect();
+    let uids: Vec<&str> = uids.iter().map(String::as_str).collect();
+    let errno = denied.first().map_or(Class::Errno(Errno::EACCES), |seen| seen.outcome.class());
+    let device = denied.first().and_then(|seen| seen.mount.as_ref()).map(|mount| mount.device);
+    let producer = scene.producer_of(device, denied.first().map_or(0, |seen| seen.at_us));
+    let name = producer.map_or("the producer", |spec| spec.name.as_str());
+    let mut evidence = words(denied);
+    evidence.extend(looks);
+    evidence.dedup();
+    let mounts = scene.fuse_mounts();
+    let mount = mounts.iter().find(|(_, mount)| Some(mount.device) == device);
+    evidence.extend(mount.map(|(actor, mount)| line(actor, mount)));
+    let by_mode = mount.is_some_and(|(_, mount)| {
+        mount.super_options.split(',').any(|option| option == "default_permissions")
+    });
+    if by_mode {
+        return file_mode_denies(scene, denied, name, errno, &uids, evidence);
+    }
+    Cause {
+        id: CauseId::DaemonDenies,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "the daemon of {name} itself answers {errno} to {}, though the mount has allow_other: the same user is \
+             refused outside of any container too, so neither confinement nor the kernel is in the way",
+            names(uids.iter().copied())
+        ),
+        confidence: Confidence::Likely,
+        actors: actors(denied),
+        mounts: mount
+            .map(|(actor, mount)| MountRef::new(actor.to_string(), mount.mount_id))
+            .into_iter()
+            .collect(),
+        evidence,
+        fix: Fix::words(format!(
+            "let the daemon of {name} serve other users: its own access check counts beside the option allow_other \
+             (in fuser SessionACL::All, in rclone and others --uid, --gid and --umask), or the modes of its files"
+        )),
+        verify: format!(
+            "grep -F fuse /proc/self/mountinfo; ls {}   # as that user, on the node",
+            shell(&scene.report.plan.bridge.fuse_path())
+        ),
+        source: "https://docs.kernel.org/filesystems/fuse.html, What do the mount options mean"
+            .into(),
+    }
+}
 
 fn allows_other(mount: &MountEntry) -> bool {
     mount.super_options.split(',').any(|option| option == ALLOW_OTHER)
@@ -121,13 +288,15 @@ fn allow_other_missing(
     evidence.extend_from_slice(refused);
     evidence.push(line(actor, mount));
     Cause {
-        id: "allow-other-missing".into(),
+        id: CauseId::AllowOtherMissing,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the FUSE mount has no allow_other: only uid {owner}, who mounted it, passes, and {} \
              kept out",
             if owner == "0" { "everybody else is" } else { "root like everybody else is" }
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: actors(denied),
         mounts: vec![MountRef::new(actor.to_string(), mount.mount_id)],
         evidence,
@@ -152,7 +321,9 @@ fn lsm(scene: &Scene<'_>, what: &str, mut evidence: Vec<String>, actors: Vec<Act
         None => evidence.push("security modules of the node: not readable".into()),
     }
     Cause {
-        id: "lsm-denies".into(),
+        id: CauseId::LsmDenies,
+        from_step: None,
+        until_step: None,
         title: format!(
             "{what} is denied with EACCES: a security module (AppArmor, SELinux) or a file mode, \
              not a missing capability, which gives EPERM"
@@ -174,7 +345,9 @@ fn lsm(scene: &Scene<'_>, what: &str, mut evidence: Vec<String>, actors: Vec<Act
 /// EPERM.
 fn not_capable(what: &str, evidence: Vec<String>, actors: Vec<Actor>) -> Cause {
     Cause {
-        id: "capability-missing".into(),
+        id: CauseId::CapabilityMissing,
+        from_step: None,
+        until_step: None,
         title: format!(
             "{what} is refused with EPERM: a missing capability (CAP_SYS_ADMIN) or seccomp, not a \
              security module, which gives EACCES"

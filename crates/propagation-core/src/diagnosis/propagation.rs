@@ -1,15 +1,18 @@
 //! Consumers that could not use the mount while the node could: what of their own mounts is in the
 //! way.
 
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::host::covering_cause;
 use super::runtime;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell, yaml};
 use super::visibility::{Broken, visibility_of_existing};
 use crate::errno::Errno;
-use crate::mountinfo::{MountEntry, MountPropagation, MountRef};
-use crate::observation::{Actor, Outcome};
-use crate::plan::Propagation;
+use crate::mountinfo::{MountEntry, MountPath, MountPropagation, MountRef, MountTable};
+use crate::observation::{Actor, Observation, Outcome};
+use crate::plan::{Propagation, Role, Volume};
+use crate::program::RefusalKind;
+use crate::report::Deed;
 
 /// Why one consumer is without the mount.
 enum Why<'r> {
@@ -17,36 +20,166 @@ enum Why<'r> {
     ModeNone(&'r MountEntry),
     /// Its volume is private, it started after the mount and keeps the copy of that moment.
     FrozenCopy(&'r MountEntry),
-    /// Its volume is the FUSE mount itself.
-    VolumeIsMountpoint(&'r MountEntry),
+    /// Its volume is the FUSE mount itself, or a file or a part of it.
+    Pinned(Pin, &'r MountEntry),
+    /// Its volume is a path of the node's on which an old bind of the mount lies.
+    StalePublishPath(&'r MountEntry),
+    /// Its volume shows the directory under the mountpoint: the bind did not take the mount along.
+    BindNotRecursive(&'r MountEntry),
     /// The fresh mount is there, under a dead one that was made on its own side.
     HiddenByDead(&'r MountEntry),
+    /// What covers its volume was private when it started, so that it could not be connected.
+    CoveredAtStart(&'r MountEntry, &'r MountTable),
     /// It was made in a mount namespace that never had the mount.
     RuntimeApart(&'r MountEntry),
     /// Its volume is not connected to where the producer's mount landed.
     NotConnected(Box<Cause>),
 }
 
+/// What of the mount is bound as a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pin {
+    Mountpoint,
+    File,
+    SubPath,
+    /// A subPath that was bound before the mount.
+    SubPathBefore,
+}
+
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
-    let (mut none, mut frozen, mut mountpoint) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut hidden, mut apart, mut causes) = (Vec::new(), Vec::new(), Vec::new());
-    for stranded in &scene.stranded {
+    let (lasting, over): (Vec<_>, Vec<_>) =
+        scene.stranded.iter().partition(|stranded| stranded.lasts);
+    let mut causes: Vec<Cause> =
+        [lasting, over].into_iter().flat_map(|stranded| of_all(scene, &stranded)).collect();
+    causes.extend(keeps_what_is_unmounted(scene));
+    causes
+}
+
+fn name_of(actor: &Actor) -> Option<&str> {
+    match actor {
+        Actor::Workload { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
+/// A private volume has a copy of a mount that the node has unmounted: the filesystem lives as long as that.
+fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
+    if scene.report.plan.is_five_phases() {
+        return None;
+    }
+    let absent = |step: &str| {
+        let last = scene.node.iter().rev().find(|seen| seen.step == step);
+        last.filter(|seen| matches!(seen.outcome, Outcome::Absent)).copied()
+    };
+    let unmounted = |seen: &Observation| {
+        let device = seen.mount.as_ref().filter(|mount| mount.is_fuse())?.device;
+        let node = absent(&seen.step)?;
+        let had = scene.node.iter().any(|one| {
+            one.outcome.is_ok() && one.mount.as_ref().is_some_and(|mount| mount.device == device)
+        });
+        let table = scene.table_for(seen)?;
+        let fuse = table.at(&scene.path_of(&seen.actor))?;
+        // A bind of the mount itself is meant to stay.
+        let below = table.by_id(fuse.parent_id)?;
+        let volume =
+            MountPath::from(scene.paths(scene.spec(name_of(&seen.actor)?)?).destination.as_str());
+        (had && is_private(fuse) && below.mount_point == volume).then_some((node, fuse))
+    };
+    let keeps = scene
+        .probes()
+        .filter(|seen| seen.outcome.is_ok() && scene.role_of(&seen.actor) == Some(Role::Consumer));
+    let found: Vec<_> =
+        keeps.filter_map(|seen| unmounted(seen).map(|(node, fuse)| (seen, node, fuse))).collect();
+    let (first, node, fuse) = found.first()?;
+    let (last, ..) = found.last()?;
+    let name = first.actor.to_string();
+    // Until it is restarted, or ended.
+    let later = scene.report.phases.iter().skip_while(|phase| phase.id != last.step).nth(1);
+    Some(Cause {
+        id: CauseId::ConsumerPinsMount,
+        from_step: Some(first.step.clone()),
+        until_step: later.map(|phase| phase.id.clone()),
+        title: format!(
+            "the volume of {name} is private (mountPropagation None): it copied the mount at its start, the unmount \
+             on the node does not reach it, and the filesystem lives on as long as that copy"
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![first.actor.clone()],
+        mounts: vec![MountRef::new(name.clone(), fuse.mount_id)],
+        evidence: vec![first.to_string(), node.to_string(), line(&name, fuse)],
+        fix: Fix::yaml(
+            format!("set mountPropagation: HostToContainer on its volume, and start {name} anew"),
+            format!(
+                "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    mountPropagation: HostToContainer\n",
+                yaml(&fuse.mount_point.to_string_lossy())
+            ),
+        ),
+        verify: format!(
+            "kubectl exec {name} -- grep -c fuse /proc/self/mountinfo   # 0 after an unmount on the node"
+        ),
+        source: format!("{KUBERNETES_MODES}; {SHARED_SUBTREES}"),
+    })
+}
+
+fn of_all<'r>(scene: &Scene<'r>, stranded: &[&Stranded<'r>]) -> Vec<Cause> {
+    let (mut none, mut frozen, mut pinned) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut publish, mut bound, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut apart, mut causes) = (Vec::new(), Vec::new());
+    for stranded in stranded {
         match why(scene, stranded) {
-            Some(Why::ModeNone(mount)) => none.push((stranded, mount)),
-            Some(Why::FrozenCopy(mount)) => frozen.push((stranded, mount)),
-            Some(Why::VolumeIsMountpoint(mount)) => mountpoint.push((stranded, mount)),
-            Some(Why::HiddenByDead(mount)) => hidden.push((stranded, mount)),
-            Some(Why::RuntimeApart(mount)) => apart.push((stranded, mount)),
-            Some(Why::NotConnected(cause)) => causes.push(*cause),
+            Some(Why::ModeNone(mount)) => none.push((*stranded, mount)),
+            Some(Why::FrozenCopy(mount)) => frozen.push((*stranded, mount)),
+            Some(Why::Pinned(Pin::Mountpoint, _) | Why::StalePublishPath(_))
+                if is_refused(scene, stranded) => {}
+            Some(Why::Pinned(pin, mount)) => pinned.push((pin, (*stranded, mount))),
+            Some(Why::StalePublishPath(mount)) => publish.push((*stranded, mount)),
+            Some(Why::BindNotRecursive(mount)) => bound.push((*stranded, mount)),
+            Some(Why::CoveredAtStart(mount, table)) => {
+                let cause = covered_at_start(scene, stranded, mount, table);
+                causes.extend(cause.map(|cause| timed(scene, &[stranded], cause)));
+            }
+            Some(Why::HiddenByDead(mount)) => hidden.push((*stranded, mount)),
+            Some(Why::RuntimeApart(mount)) => apart.push((*stranded, mount)),
+            Some(Why::NotConnected(cause)) => causes.push(timed(scene, &[stranded], *cause)),
             None => {}
         }
     }
-    causes.extend(runtime::without_the_mount(scene, &apart));
-    causes.extend(mode_none(scene, &none));
-    causes.extend(frozen_copy(scene, &frozen));
-    causes.extend(volume_is_mountpoint(scene, &mountpoint));
-    causes.extend(hidden_by_dead(&hidden));
+    let of = |wanted: Pin| -> Vec<Found<'_, 'r>> {
+        pinned.iter().filter(|(pin, _)| *pin == wanted).map(|(_, found)| *found).collect()
+    };
+    let (mountpoint, file) = (of(Pin::Mountpoint), of(Pin::File));
+    let (sub_path, before) = (of(Pin::SubPath), of(Pin::SubPathBefore));
+    for (found, cause) in [
+        (&apart, runtime::without_the_mount(scene, &apart)),
+        (&none, mode_none(scene, &none)),
+        (&frozen, frozen_copy(scene, &frozen)),
+        (&bound, bind_not_recursive(scene, &bound)),
+        (&publish, stale_publish_path(scene, &publish)),
+        (&mountpoint, volume_is_mountpoint(scene, &mountpoint)),
+        (&file, file_pins(scene, &file)),
+        (&sub_path, sub_path_pins(scene, &sub_path)),
+        (&before, sub_path_before(scene, &before)),
+        (&hidden, hidden_by_dead(&hidden)),
+    ] {
+        let whose: Vec<&Stranded<'r>> = found.iter().map(|(stranded, _)| *stranded).collect();
+        causes.extend(cause.map(|cause| timed(scene, &whose, cause)));
+    }
     causes
+}
+
+/// A cause, from when to when those whom it concerns were without the mount.
+fn timed(scene: &Scene<'_>, stranded: &[&Stranded<'_>], cause: Cause) -> Cause {
+    let seen: Vec<&Observation> =
+        stranded.iter().flat_map(|one| one.seen.iter().copied()).collect();
+    scene.history.when(&seen).of(cause)
+}
+
+/// Whether a container was refused later because its source is dead, which tells more.
+fn is_refused(scene: &Scene<'_>, stranded: &Stranded<'_>) -> bool {
+    let place = scene.history.place(&stranded.sample().step);
+    scene.refused(RefusalKind::DeadSource).iter().any(|failure| {
+        failure.workload == stranded.name && scene.history.place(&failure.step) > place
+    })
 }
 
 fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
@@ -63,24 +196,55 @@ fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
             | Outcome::Hang { .. }
             | Outcome::WrongContent { .. }
             | Outcome::Empty,
-        ) => {
-            let (stack, (_, node)) = (table.stack_at(&path), scene.last_table(&Actor::Node)?);
-            let fresh = stranded.node.mount.as_ref().map(|mount| mount.device);
-            if stack.iter().any(|mount| Some(mount.device) == fresh && mount.device != fuse.device)
-            {
-                return Some(Why::HiddenByDead(fuse));
-            }
-            let bottom = stack.into_iter().find(|mount| mount.is_fuse())?;
-            let below = table.by_id(bottom.parent_id);
-            let lower = node.covering(&scene.report.plan.bridge.path.as_str().into())?.device;
-            match below {
-                Some(volume) if volume.device == lower => {
-                    is_private(volume).then_some(Why::FrozenCopy(volume))
-                }
-                _ => Some(Why::VolumeIsMountpoint(fuse)),
-            }
-        }
+        ) => keeps_another(scene, stranded, table, fuse),
         _ => None,
+    }
+}
+
+/// A consumer has a FUSE mount, and it is not the one that the node has.
+fn keeps_another<'r>(
+    scene: &Scene<'r>,
+    stranded: &Stranded<'r>,
+    table: &'r MountTable,
+    fuse: &'r MountEntry,
+) -> Option<Why<'r>> {
+    let seen = stranded.sample();
+    let node = scene.capture_for(seen)?.table(&Actor::Node)?;
+    let fresh = stranded.node.mount.as_ref().map(|mount| mount.device);
+    // Where both have the same filesystem, mounts are not what is in the way.
+    if fresh == Some(fuse.device) {
+        return None;
+    }
+    let stack = table.stack_at(&scene.path_of(&seen.actor));
+    if stack.iter().any(|mount| Some(mount.device) == fresh) {
+        return Some(Why::HiddenByDead(fuse));
+    }
+    let bottom = stack.into_iter().find(|mount| mount.is_fuse())?;
+    let below = table.by_id(bottom.parent_id);
+    let lower = node.covering(&scene.report.plan.bridge.path.as_str().into())?.device;
+    if let Some(volume) = below.filter(|volume| volume.device == lower) {
+        return is_private(volume).then_some(Why::FrozenCopy(volume));
+    }
+    // Without the mark of a deleted directory, of which there is another cause.
+    if stranded.spec.sub_path.is_some() {
+        return (!bottom.root_deleted).then_some(Why::Pinned(Pin::SubPath, fuse));
+    }
+    if stranded.spec.volume == Volume::File {
+        return Some(Why::Pinned(Pin::File, fuse));
+    }
+    let source = MountPath::from(scene.paths(stranded.spec).source.as_str());
+    let is_elsewhere =
+        !source.starts_with(&scene.fuse_path) && !scene.fuse_path.starts_with(&source);
+    let at_source = node.stack_at(&source);
+    let bound_there = at_source.last().filter(|mount| mount.is_fuse()).map(|mount| mount.device);
+    if is_elsewhere && bound_there != fresh {
+        return Some(Why::StalePublishPath(fuse));
+    }
+    // What is mounted on top of the old one reaches whoever is its slave.
+    let on_top = at_source.iter().any(|mount| mount.device == fuse.device);
+    match is_elsewhere && on_top && is_private(fuse) {
+        true => Some(Why::FrozenCopy(fuse)),
+        false => Some(Why::Pinned(Pin::Mountpoint, fuse)),
     }
 }
 
@@ -98,10 +262,25 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     if runtime::never_had_the_mount(scene, capture, stranded).is_some() {
         return Some(Why::RuntimeApart(volume));
     }
+    let source = MountPath::from(scene.paths(stranded.spec).source.as_str());
+    let node = capture.table(&Actor::Node)?;
+    if scene.shows_what_is_under_the_mount(node, &source) {
+        return node.covering(&source).map(Why::BindNotRecursive);
+    }
+    if !stranded.spec.bind.recursive {
+        return Some(Why::NotConnected(Box::new(volume_not_recursive(stranded, volume))));
+    }
+    let is_inside = source != scene.fuse_path && source.starts_with(&scene.fuse_path);
+    if stranded.spec.sub_path.is_some() || is_inside {
+        return Some(Why::Pinned(Pin::SubPathBefore, volume));
+    }
     let answer = visibility_of_existing(&capture.graph(), "node", &scene.fuse_path, &label)?;
     match answer.broken.as_ref()? {
         Broken::Private { .. } if stranded.spec.propagation == Propagation::None => {
-            Some(Why::ModeNone(volume))
+            Some(match covering_at_start(scene, stranded) {
+                Some((mount, table)) => Why::CoveredAtStart(mount, table),
+                None => Why::ModeNone(volume),
+            })
         }
         Broken::Private { .. } => {
             Some(Why::NotConnected(Box::new(runtime::not_applied(stranded, volume))))
@@ -113,10 +292,51 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     }
 }
 
+/// The mount of the node that covered a consumer's volume when it started, where that was not shared: with no
+/// propagation would it have been connected.
+fn covering_at_start<'r>(
+    scene: &Scene<'r>,
+    stranded: &Stranded<'r>,
+) -> Option<(&'r MountEntry, &'r MountTable)> {
+    let seen = stranded.sample();
+    let source = scene.paths(stranded.spec).source.as_str().into();
+    let starts = scene.report.acts.iter().rev().find(|act| {
+        matches!(act.deed, Deed::Start | Deed::Restart { .. })
+            && act.on.iter().any(|name| name == stranded.name)
+            && act.from_us <= seen.at_us
+    })?;
+    let table = scene.table_in(&Actor::Node, &starts.step)?;
+    let covering = table.covering(&source).filter(|mount| mount.shared.is_none())?;
+    (!covering.is_fuse()).then_some((covering, table))
+}
+
+/// The covering mount was private when a consumer started, and may be shared by now.
+fn covered_at_start(
+    scene: &Scene<'_>,
+    stranded: &Stranded<'_>,
+    mount: &MountEntry,
+    table: &MountTable,
+) -> Option<Cause> {
+    let source = scene.paths(stranded.spec).source;
+    let cause = covering_cause(mount, &source, Some(table))?;
+    let now = scene.last_table(&Actor::Node)?.1.covering(&source.as_str().into())?;
+    let title = format!("{}: so it was when {} started", cause.title, stranded.title());
+    let fix = match now.shared {
+        Some(_) => Fix::words(format!(
+            "it is shared by now, and only containers that start afterwards are connected: start {} anew, with \
+             HostToContainer",
+            stranded.title()
+        )),
+        None => cause.fix.clone(),
+    };
+    let evidence = [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
+    Some(Cause { title, fix, evidence, actors: stranded.actors(), ..cause })
+}
+
 type Found<'a, 'r> = (&'a Stranded<'r>, &'r MountEntry);
 
 /// A cause that several consumers share.
-fn shared_cause(id: &str, title: String, found: &[Found<'_, '_>], fix: Fix) -> Option<Cause> {
+fn shared_cause(id: CauseId, title: String, found: &[Found<'_, '_>], fix: Fix) -> Option<Cause> {
     let (first, _) = found.first()?;
     let mut evidence: Vec<String> = Vec::new();
     for (stranded, mount) in found {
@@ -125,9 +345,11 @@ fn shared_cause(id: &str, title: String, found: &[Found<'_, '_>], fix: Fix) -> O
     }
     evidence.push(first.node.to_string());
     Some(Cause {
-        id: id.into(),
+        id,
+        from_step: None,
+        until_step: None,
         title,
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: found.iter().flat_map(|(stranded, _)| stranded.actors()).collect(),
         mounts: found.iter().map(|(s, mount)| MountRef::new(s.name, mount.mount_id)).collect(),
         evidence,
@@ -178,7 +400,7 @@ fn mode_none(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
     );
     let fix =
         Fix::yaml("set mountPropagation: HostToContainer on its volume", mount_propagation(found));
-    let mut cause = shared_cause("consumer-mode-none", title, found, fix)?;
+    let mut cause = shared_cause(CauseId::ConsumerModeNone, title, found, fix)?;
     cause.verify = verify_slave(found);
     cause.evidence.extend(node_line(scene));
     Some(cause)
@@ -187,40 +409,195 @@ fn mode_none(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
 fn frozen_copy(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
     let title = format!(
         "the volume of {} is private (mountPropagation None): it started after the mount, copied it \
-         at its start, and keeps that dead copy for good",
+         at its start, and keeps that copy, whatever is mounted later",
         who(found)
     );
     let fix =
         Fix::yaml("set mountPropagation: HostToContainer on its volume", mount_propagation(found));
-    let mut cause = shared_cause("consumer-frozen-copy", title, found, fix)?;
+    let mut cause = shared_cause(CauseId::ConsumerFrozenCopy, title, found, fix)?;
     cause.verify = verify_slave(found);
     cause.evidence.extend(node_line(scene));
     Some(cause)
 }
 
+/// A volume that was bound after the mount, and without what is mounted below its source.
+fn volume_not_recursive(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause {
+    let name = stranded.name;
+    let at = volume.mount_point.to_string_lossy();
+    Cause {
+        id: CauseId::BindNotRecursive,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "the volume of {} is bound without the mounts below it: what was mounted before its start is not in it, \
+             and only later mounts reach it",
+            stranded.title()
+        ),
+        confidence: Confidence::Likely,
+        actors: stranded.actors(),
+        mounts: vec![MountRef::new(name, volume.mount_id)],
+        evidence: vec![
+            line(name, volume),
+            stranded.sample().to_string(),
+            stranded.node.to_string(),
+        ],
+        fix: Fix::words(format!(
+            "bind the volume of {name} recursively (rbind; in Docker leave out bind-recursive=disabled), and start it \
+             anew"
+        )),
+        verify: format!("kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # the volume, and the mount below it", shell(&at)),
+        source: "mount(2), MS_REC; https://docs.docker.com/engine/storage/bind-mounts/, recursive mounts".into(),
+    }
+}
+
+fn bind_not_recursive(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
+    let (_, mount) = found.first()?;
+    let (fuse, bridge) = (scene.report.plan.bridge.fuse_path(), &scene.report.plan.bridge.path);
+    let at = shell(&mount.mount_point.to_string_lossy());
+    let title = format!(
+        "the volume of {} shows the directory under the mount: the bind at {} of the node is not recursive, and \
+         such a bind does not take along what is mounted below its source",
+        who(found),
+        mount.mount_point
+    );
+    let fix = Fix::command(
+        format!("bind recursively instead, then start {} anew", who(found)),
+        format!("umount --lazy {at}; mount --rbind {} {at}   # on the node", shell(bridge)),
+    );
+    let mut cause = shared_cause(CauseId::BindNotRecursive, title, found, fix)?;
+    cause.mounts = vec![MountRef::new("node", mount.mount_id)];
+    cause.verify =
+        format!("grep -F fuse /proc/self/mountinfo   # on the node: {fuse}, and below {at}");
+    cause.source = "mount(8), Bind mount operation; mount(2), MS_REC".into();
+    cause.evidence.extend(node_line(scene));
+    Some(cause)
+}
+
+fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
+    let (stranded, _) = found.first()?;
+    let (fuse, path) = (scene.report.plan.bridge.fuse_path(), scene.paths(stranded.spec).source);
+    let title = format!(
+        "{} reads the mount through a bind at {path} of the node, which holds the old filesystem: a fresh mount \
+         at {fuse} is not bound there by itself",
+        who(found)
+    );
+    let (fuse, path) = (shell(&fuse), shell(&path));
+    let connected = found.iter().any(|(_, mount)| !is_private(mount));
+    let fix = match connected {
+        true => Fix::command(
+            format!(
+                "bind the fresh mount at that path too, on top of the old one, which reaches whoever is connected to \
+                 it (HostToContainer); {}",
+                restart_private(found)
+            ),
+            format!("mount --bind {fuse} {path}   # on the node"),
+        ),
+        false => Fix::command(
+            format!(
+                "bind the fresh mount at that path in place of the old one; {}",
+                restart_private(found)
+            ),
+            format!("umount --lazy {path}; mount --bind {fuse} {path}   # on the node"),
+        ),
+    };
+    let mut cause = shared_cause(CauseId::StalePublishPath, title, found, fix)?;
+    cause.verify = format!("stat -c %d {fuse} {path}   # on the node: the same twice");
+    let node = scene.capture_for(stranded.sample()).and_then(|one| one.table(&Actor::Node));
+    let there = node.and_then(|table| table.at(&scene.paths(stranded.spec).source.as_str().into()));
+    cause.evidence.extend(there.map(|mount| line("node", mount)));
+    cause.evidence.extend(node_line(scene));
+    Some(cause)
+}
+
+/// Who has to be restarted after a bind on the node, because it is not connected to it.
+fn restart_private(found: &[Found<'_, '_>]) -> String {
+    let private: Vec<&str> = found
+        .iter()
+        .filter(|(_, mount)| is_private(mount))
+        .map(|(stranded, _)| stranded.name)
+        .collect();
+    match private.is_empty() {
+        true => "nobody has to be restarted".to_owned(),
+        false => format!("then restart {}, which is private", names(private)),
+    }
+}
+
+fn file_pins(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
+    let title = format!(
+        "the volume of {} is a file of the FUSE mount: a bind of a file pins the filesystem that the file was in, \
+         and no later mount lies on anything that it holds",
+        who(found)
+    );
+    let words = "bind the directory above the mountpoint instead of the file, with HostToContainer; to bring it \
+                 back now, restart the container";
+    pins(scene, CauseId::FileVolumePinsMount, title, words, found)
+}
+
+fn sub_path_pins(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
+    let title = format!(
+        "{} has a subPath, which is a bind that the kubelet makes once for the pod: it pins the filesystem that was \
+         mounted then, also over restarts of the container",
+        who(found)
+    );
+    let words = "use no subPath but the directory above the mountpoint, with HostToContainer; to bring it back now, \
+                 delete the pod and make it again";
+    pins(scene, CauseId::SubPathPinsMount, title, words, found)
+}
+
+fn sub_path_before(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
+    let title = format!(
+        "the volume of {} is a directory inside the mount (a subPath, or a path below the mountpoint) and was bound \
+         before the mount: it is a directory of the filesystem below, for as long as that bind is kept, and no mount \
+         on the mountpoint reaches it",
+        who(found)
+    );
+    let words = "use no subPath but the directory above the mountpoint, with HostToContainer; to bring it back now, \
+                 delete the pod and make it again after the mount";
+    pins(scene, CauseId::SubPathBeforeMount, title, words, found)
+}
+
+/// A volume that holds a part of the old filesystem.
+fn pins(
+    scene: &Scene<'_>,
+    id: CauseId,
+    title: String,
+    words: &str,
+    found: &[Found<'_, '_>],
+) -> Option<Cause> {
+    let fix = Fix::yaml(words, good_volume(scene));
+    let mut cause = shared_cause(id, title, found, fix)?;
+    let (stranded, mount) = found.first()?;
+    cause.verify = same_device(stranded, mount);
+    cause.evidence.extend(devices(stranded, mount));
+    Some(cause)
+}
+
+fn same_device(stranded: &Stranded<'_>, mount: &MountEntry) -> String {
+    format!(
+        "kubectl exec {} -- stat -c %d {}   # the same as on the node after a restart of the producer",
+        stranded.name,
+        shell(&mount.mount_point.to_string_lossy())
+    )
+}
+
+/// What a consumer holds, and what the node has.
+fn devices(stranded: &Stranded<'_>, mount: &MountEntry) -> Option<String> {
+    let fresh = stranded.node.mount.as_ref()?;
+    Some(format!(
+        "device {} is what {} holds, device {} is what the node has mounted now",
+        mount.device, stranded.name, fresh.device
+    ))
+}
+
 fn volume_is_mountpoint(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
     let title = format!(
-        "the volume of {} is the FUSE mountpoint itself: it keeps the dead superblock, and no mount \
+        "the volume of {} is the FUSE mountpoint itself: it keeps the old superblock, and no mount \
          made afterwards lies on anything that it holds",
         who(found)
     );
     let words = "use the directory above the mountpoint as the volume, with HostToContainer: a \
-                 fresh mount then travels to it";
-    let fix = Fix::yaml(words, good_volume(scene));
-    let mut cause = shared_cause("volume-is-mountpoint", title, found, fix)?;
-    let (stranded, mount) = found.first()?;
-    cause.verify = format!(
-        "kubectl exec {} -- stat -c %d {}   # the same as on the node after a restart of the producer",
-        stranded.name,
-        shell(&mount.mount_point.to_string_lossy())
-    );
-    if let Some(fresh) = &stranded.node.mount {
-        cause.evidence.push(format!(
-            "device {} is what {} holds, device {} is what the node has mounted now",
-            mount.device, stranded.name, fresh.device
-        ));
-    }
-    Some(cause)
+                 fresh mount then travels to it; to bring it back now, restart the container";
+    pins(scene, CauseId::VolumeIsMountpoint, title, words, found)
 }
 
 fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
@@ -231,11 +608,12 @@ fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
     );
     let (stranded, mount) = found.first()?;
     let at = shell(&mount.mount_point.to_string_lossy());
-    let fix = Fix::command(
-        "take the dead mount off in that mount namespace; better, let only one side mount there",
-        format!("nsenter --target PID --mount umount --lazy {at}   # PID of {}", stranded.name),
+    let words = format!(
+        "take the dead mount off inside {}; better, let only one side mount there",
+        stranded.name
     );
-    let mut cause = shared_cause("fresh-mount-hidden", title, found, fix)?;
+    let fix = Fix::command(words, format!("umount --lazy {at}")).inside(stranded.name);
+    let mut cause = shared_cause(CauseId::FreshMountHidden, title, found, fix)?;
     cause.verify = format!("kubectl exec {} -- stat {at}   # no error", stranded.name);
     Some(cause)
 }

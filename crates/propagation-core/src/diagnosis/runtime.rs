@@ -1,58 +1,122 @@
 //! Runtimes and namespaces: mounts that cannot travel because of where containers are made, and
 //! containers that are not what their manifest says.
 
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::history::When;
 use super::host::covering_cause;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
 use super::visibility::{Broken, Explanation, visibility_of_existing};
-use crate::mountinfo::{MountEntry, MountRef};
+use crate::mountinfo::{MountEntry, MountPath, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::plan::{Role, WorkloadSpec};
+use crate::plan::{Propagation, Role, WorkloadSpec};
 use crate::program::RefusalKind;
-use crate::report::{Capture, CheckId};
+use crate::report::{Capture, CheckId, Failure};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = control_positive(scene).into_iter().collect();
     causes.extend(refused_for_propagation(scene));
+    causes.extend(refused_for_its_type(scene));
     causes.extend(producer_not_sent(scene));
     causes
 }
 
 /// The runtime found that the covering mount does not propagate as a volume needs.
 fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
-    let refused = scene.refusals(RefusalKind::NotShared);
-    let (name, _) = *refused.first()?;
-    let mut evidence = said_by_the_runtime(&refused);
-    let covering = |actor| {
-        let (_, table) = scene.last_table(actor)?;
-        table.covering(&scene.report.plan.bridge.path.as_str().into())
-    };
+    let refused = scene.refused(RefusalKind::NotShared);
+    let first = *refused.first()?;
+    let name = first.workload.as_str();
+    let words: Vec<(&str, &str)> =
+        refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
+    let mut evidence = said_by_the_runtime(&words);
+    // What counts is how it was when the start was refused.
+    let source = scene.spec(name).map(|spec| scene.paths(spec).source);
+    let source = source.unwrap_or_else(|| scene.report.plan.bridge.path.clone());
+    let covering = |actor| scene.table_in(actor, &first.step)?.covering(&source.as_str().into());
     let (node, runtime) = (covering(&Actor::Node), covering(&Actor::Runtime));
-    if let (Some(mount), None) = (node, runtime) {
-        let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
-        if let Some(cause) = covering_cause(mount, &scene.report.plan, table) {
+    if let Some(mount) = node {
+        let table = scene.table_in(&Actor::Node, &first.step);
+        if let Some(cause) = covering_cause(mount, &source, table) {
             evidence.extend(cause.evidence.iter().cloned());
-            return Some(Cause { evidence, ..cause });
+            let actors = refused.iter().map(|one| Actor::workload(one.workload.clone()));
+            let actors = std::iter::once(Actor::Node).chain(actors).collect();
+            return Some(covered_until(scene, &refused, &source).of(Cause {
+                evidence,
+                actors,
+                ..cause
+            }));
         }
     }
     evidence.extend(node.map(|mount| line("node", mount)));
     evidence.extend(runtime.map(|mount| line("runtime", mount)));
     if in_user_namespace(scene, name) {
-        return Some(user_namespace(name, runtime.or(node)?, evidence, true));
+        let cause = user_namespace(name, runtime.or(node)?, evidence, true);
+        return Some(scene.when_failed(&refused).of(cause));
     }
+    let runtime = runtime?;
     let title = format!(
         "the container runtime lives in a mount namespace of its own, in which the mount that \
          covers the volume does not send: it refuses to start {name}"
     );
-    let confidence = if runtime.is_some() { Confidence::Certain } else { Confidence::Likely };
-    let mounts = runtime.map(|mount| MountRef::new("runtime", mount.mount_id));
-    Some(Cause {
-        confidence,
+    let cause = Cause {
         actors: vec![Actor::Runtime, Actor::workload(name)],
-        mounts: mounts.into_iter().collect(),
+        mounts: vec![MountRef::new("runtime", runtime.mount_id)],
         ..apart(title, &scene.report.plan.bridge.path, evidence)
-    })
+    };
+    Some(scene.when_failed(&refused).of(cause))
+}
+
+/// From when to when the mount that covers a volume's source kept workloads from starting: until it was shared,
+/// or they started.
+fn covered_until(scene: &Scene<'_>, refused: &[&Failure], source: &str) -> When {
+    let when = scene.when_failed(refused);
+    let place = |step: &str| scene.history.place(step);
+    let last = refused.iter().map(|one| place(&one.step)).max().unwrap_or_default();
+    let shared = scene.report.captures.iter().find(|capture| {
+        let later = place(&capture.step) != usize::MAX && place(&capture.step) > last;
+        let table = capture.table(&Actor::Node).filter(|_| later);
+        let covering = table.and_then(|table| table.covering(&source.into()));
+        covering.is_some_and(|mount| mount.shared.is_some())
+    });
+    match shared {
+        Some(capture) => When { until: Some(capture.step.clone()), ..when },
+        None => when,
+    }
+}
+
+/// A file and a directory cannot be bound on each other.
+fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
+    let of_type = |failure: &Failure| {
+        failure.refusal == Some(RefusalKind::Other)
+            && failure.words.to_lowercase().contains("not a directory")
+    };
+    let refused = scene.not_over(of_type);
+    let first = *refused.first()?;
+    let words: Vec<(&str, &str)> =
+        refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
+    let name = &first.workload;
+    let paths = scene.spec(name).map(|spec| scene.paths(spec))?;
+    let cause = Cause {
+        id: CauseId::SourceTypeMismatch,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "the volume of {name} binds {} to {}, and one of them is a file and the other a directory (ENOTDIR)",
+            paths.source, paths.destination
+        ),
+        confidence: Confidence::Likely,
+        actors: refused.iter().map(|one| Actor::workload(one.workload.clone())).collect(),
+        mounts: Vec::new(),
+        evidence: said_by_the_runtime(&words),
+        fix: Fix::words(
+            "bind a directory to a directory and a file to a file: a source that is missing is made as a directory by the \
+             runtime, so start the producer first, or use hostPath with type File",
+        ),
+        verify: format!("stat -c %F {}   # on the node", shell(&paths.source)),
+        source: "mount(2), ENOTDIR; https://kubernetes.io/docs/concepts/storage/volumes/#hostpath"
+            .into(),
+    };
+    Some(scene.when_failed(&refused).of(cause))
 }
 
 /// What the runtime said, each only once.
@@ -86,13 +150,15 @@ fn control_positive(scene: &Scene<'_>) -> Option<Cause> {
         mounts.extend(at.map(|mount| MountRef::new(name.clone(), mount.mount_id)));
     }
     Some(Cause {
-        id: "control-positive".into(),
+        id: CauseId::ControlPositive,
+        from_step: None,
+        until_step: None,
         title: format!(
             "{} must not see the mount (None, started before it) and does: its container is not \
              isolated, so seeing the mount proves nothing",
             names(controls.iter().map(String::as_str))
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: controls.iter().map(|name| Actor::workload(name.clone())).collect(),
         mounts,
         evidence,
@@ -127,13 +193,17 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
     let table = capture.table(&actor)?;
     let path = scene.path_of(&actor);
     let fuse = table.at(&path).filter(|entry| entry.is_fuse())?;
-    capture.table(&Actor::Node)?.at(&scene.fuse_path).is_none().then_some(())?;
+    let there = capture.table(&Actor::Node)?.at(&scene.fuse_path);
+    there.is_none_or(|mount| !mount.is_fuse()).then_some(())?;
     let label = actor.to_string();
     let broken = visibility_of_existing(&capture.graph(), &label, &path, "node")?.broken?;
     let volume = table.by_id(fuse.parent_id)?;
     let evidence = vec![line(&spec.name, fuse), line(&spec.name, volume), seen.to_string()];
     let cause = match broken {
-        Broken::Source { .. } => not_shared(&spec.name, volume),
+        Broken::Source { .. } if is_outside(scene, spec, volume) => {
+            outside_volume(scene, &spec.name, spec, volume)
+        }
+        Broken::Source { .. } => not_shared(scene, capture, &spec.name, volume),
         Broken::Upstream { .. } => only_receives(scene, capture, &spec.name, volume),
         Broken::NoCopy | Broken::Private { .. } | Broken::OtherGroup { .. }
             if capture.table(&Actor::Runtime).is_some() =>
@@ -142,25 +212,84 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
         }
         _ => return None,
     };
-    Some(Cause { evidence: [evidence, cause.evidence].concat(), ..cause })
+    let cause = Cause { evidence: [evidence, cause.evidence].concat(), ..cause };
+    Some(scene.history.when(&[seen]).of(cause))
 }
 
-fn not_shared(name: &str, volume: &MountEntry) -> Cause {
+/// Whether a producer whose volume is shared mounted on something else.
+fn is_outside(scene: &Scene<'_>, spec: &WorkloadSpec, mount: &MountEntry) -> bool {
+    let destination = scene.paths(spec).destination;
+    spec.propagation == Propagation::Bidirectional
+        && mount.mount_point != destination.as_str().into()
+        && !MountPath::from(destination.as_str()).starts_with(&mount.mount_point)
+}
+
+fn outside_volume(scene: &Scene<'_>, name: &str, spec: &WorkloadSpec, mount: &MountEntry) -> Cause {
+    let destination = scene.paths(spec).destination;
     Cause {
-        id: "producer-not-shared".into(),
+        id: CauseId::MountOutsideVolume,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "{name} mounts at a path that lies on {}, which is no part of its shared volume ({destination}): what it \
+             mounts there stays in its own namespace",
+            mount.mount_point
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::workload(name)],
+        mounts: vec![MountRef::new(name, mount.mount_id)],
+        evidence: Vec::new(),
+        fix: Fix::words(format!(
+            "let {name} mount inside {destination}, or give it the volume at the same path as on the node, with \
+             Bidirectional; remove the volume at {}",
+            mount.mount_point
+        )),
+        verify: format!(
+            "findmnt --target {}   # on the node",
+            shell(&scene.report.plan.bridge.fuse_path())
+        ),
+        source: SHARED_SUBTREES.into(),
+    }
+}
+
+fn not_shared(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &MountEntry) -> Cause {
+    const FRAGMENT: &str = "securityContext:\n  privileged: true\nvolumeMounts:\n  - name: fuse\n    \
+                            mountPath: /mnt\n    mountPropagation: Bidirectional\n";
+    let bridge = scene.report.plan.bridge.path.as_str();
+    let covering = capture.table(&Actor::Node).and_then(|table| table.covering(&bridge.into()));
+    // A container with Bidirectional is refused where what covers its volume is not shared.
+    let first = covering.filter(|mount| mount.shared.is_none());
+    let fix = match first {
+        Some(mount) => Fix::yaml(
+            format!(
+                "first make the mount that covers the bridge shared ({}, on the node; a runtime refuses \
+                 Bidirectional otherwise), then set mountPropagation: Bidirectional on the producer's volume, which \
+                 needs privileged, and start the consumers anew",
+                mount.mount_point
+            ),
+            format!(
+                "# on the node, first: mount --make-rshared {}\n{FRAGMENT}",
+                shell(&mount.mount_point.to_string_lossy())
+            ),
+        ),
+        None => Fix::yaml(
+            "set mountPropagation: Bidirectional on the producer's volume; it needs privileged",
+            FRAGMENT,
+        ),
+    };
+    Cause {
+        id: CauseId::ProducerNotShared,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the volume of {name} is {}, not shared: what it mounts stays in its own namespace",
             volume.propagation()
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
-        evidence: Vec::new(),
-        fix: Fix::yaml(
-            "set mountPropagation: Bidirectional on the producer's volume; it needs privileged",
-            "securityContext:\n  privileged: true\nvolumeMounts:\n  - name: fuse\n    mountPath: \
-             /mnt\n    mountPropagation: Bidirectional\n",
-        ),
+        evidence: covering.iter().map(|mount| line("node", mount)).collect(),
+        fix,
         verify: verify_in(name, volume, "shared:N"),
         source: KUBERNETES_MODES.into(),
     }
@@ -263,9 +392,11 @@ pub fn runtime_apart(process: &str, bridge: &str, travel: &[Explanation]) -> Opt
 
 fn apart(title: String, bridge: &str, evidence: Vec<String>) -> Cause {
     Cause {
-        id: "runtime-own-namespace".into(),
+        id: CauseId::RuntimeOwnNamespace,
+        from_step: None,
+        until_step: None,
         title,
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: vec![Actor::Runtime],
         mounts: Vec::new(),
         evidence,
@@ -283,12 +414,14 @@ fn apart(title: String, bridge: &str, evidence: Vec<String>) -> Cause {
 
 fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>, known: bool) -> Cause {
     Cause {
-        id: "user-namespace-boundary".into(),
+        id: CauseId::UserNamespaceBoundary,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the mount namespace of {name} belongs to another user namespace than the node's: it \
              receives mounts as a slave and sends none"
         ),
-        confidence: if known { Confidence::Certain } else { Confidence::Likely },
+        confidence: if known { Confidence::Likely } else { Confidence::Possible },
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence,
@@ -326,7 +459,9 @@ pub(super) fn not_connected(
         };
     }
     Cause {
-        id: "consumer-not-connected".into(),
+        id: CauseId::ConsumerNotConnected,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the volume of {} is not connected to the node's mount on which the producer's landed",
             stranded.title()
@@ -352,12 +487,14 @@ pub(super) fn not_applied(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause
     let name = stranded.name;
     let mode = stranded.spec.propagation;
     Cause {
-        id: "propagation-not-applied".into(),
+        id: CauseId::PropagationNotApplied,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the volume of {} is private although it asks for {mode}: the runtime did not apply it",
             stranded.title()
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: stranded.actors(),
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence: vec![line(name, volume), stranded.sample().to_string()],

@@ -1,14 +1,15 @@
-//! What the rules look at: a report, indexed by who saw what while the node saw what.
+//! What the rules look at: a report, indexed by who saw what while the node saw what, and from when to when.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::history::{History, When};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
-use crate::observation::{Actor, Observation, Outcome, Via};
-use crate::plan::{Role, Volume, VolumePaths, WorkloadSpec};
+use crate::observation::{Access, Actor, Observation, Outcome, Via};
+use crate::plan::{Repair, Role, Subject, Volume, VolumePaths, WorkloadSpec};
 use crate::program::RefusalKind;
-use crate::report::{Capture, Check, CheckId, Deed, Failure, FailureOf, Report, Status};
+use crate::report::{Act, Capture, Check, CheckId, Deed, Failure, FailureOf, Report, Status};
 
 /// How many actors a cause names; the rest are counted.
 const NAMED: usize = 8;
@@ -21,7 +22,7 @@ pub(super) struct Scene<'r> {
     /// Workloads that could not use the mount at a moment when the node could, in the order of
     /// their names.
     pub(super) stranded: Vec<Stranded<'r>>,
-    /// What the node saw, in order.
+    /// What the node read, in order.
     pub(super) node: Vec<&'r Observation>,
     /// Superblocks, and the errors that somebody got from them who could read them before.
     answers: BTreeSet<(DeviceId, Class)>,
@@ -29,6 +30,10 @@ pub(super) struct Scene<'r> {
     probes: Vec<&'r Observation>,
     /// Superblocks with those who could read them.
     readers: HashSet<(DeviceId, &'r Actor)>,
+    /// Consumers with a volume of another path that shows the bridge or what lies under the mount.
+    related: HashSet<&'r str>,
+    /// Who was wrong, and when.
+    pub(super) history: History<'r>,
 }
 
 /// A workload of which replicas could not use the mount while the node could.
@@ -41,6 +46,8 @@ pub(super) struct Stranded<'r> {
     pub(super) replicas: usize,
     /// What the node saw at that time.
     pub(super) node: &'r Observation,
+    /// Whether it is so to the end.
+    pub(super) lasts: bool,
 }
 
 /// What was seen when the runner asked, by everybody as the user that it is; the order is that of time.
@@ -83,13 +90,17 @@ impl<'r> Scene<'r> {
             answers: answers(report),
             probes: as_themselves(report),
             readers: HashSet::new(),
+            related: HashSet::new(),
+            history: History::default(),
         };
         scene.readers = scene
             .probes()
             .filter(|seen| seen.outcome.is_ok())
             .filter_map(|seen| Some((seen.mount.as_ref()?.device, &seen.actor)))
             .collect();
-        scene.node = scene.probes().filter(|seen| seen.actor == Actor::Node).collect();
+        scene.node = scene.reads().filter(|seen| seen.actor == Actor::Node).collect();
+        scene.related = scene.with_a_bind_of_the_bridge();
+        scene.history = History::of(&scene);
         scene.find_stranded();
         scene
     }
@@ -100,12 +111,70 @@ impl<'r> Scene<'r> {
         self.probes.iter().copied()
     }
 
+    /// What was read, by everybody as the user that it is.
+    fn reads(&self) -> impl Iterator<Item = &'r Observation> + '_ {
+        self.probes().filter(|seen| seen.access == Access::Read)
+    }
+
+    /// All that was seen when the runner asked, in order: by anybody, as any user and in any way.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &'r Observation> + 'r {
+        self.report.timeline.iter().filter(|seen| seen.via == Via::Probe)
+    }
+
+    /// Whether an actor should see what is mounted at the bridge.
+    pub(super) fn is_concerned(&self, actor: &Actor) -> bool {
+        match actor {
+            Actor::Workload { name, .. } => {
+                self.spec(name).is_some_and(|spec| self.is_on_bridge(spec))
+            }
+            _ => true,
+        }
+    }
+
+    /// Consumers whose volume is a path of the node's that shows the directory under the mountpoint, because
+    /// somebody has bound the bridge there.
+    fn with_a_bind_of_the_bridge(&self) -> HashSet<&'r str> {
+        let consumers = self.report.plan.with_role(Role::Consumer);
+        let elsewhere = consumers.filter(|spec| matches!(spec.volume, Volume::Path(_)));
+        let bound = elsewhere.filter(|spec| {
+            let path = MountPath::from(self.paths(spec).source.as_str());
+            let mut tables = self.report.captures.iter().filter_map(|one| one.table(&Actor::Node));
+            tables.any(|table| self.shows_what_is_under_the_mount(table, &path))
+        });
+        bound.map(|spec| spec.name.as_str()).collect()
+    }
+
+    /// Whether `path` of the node is the directory on which the mount at the bridge lies, by another way.
+    pub(super) fn shows_what_is_under_the_mount(
+        &self,
+        table: &MountTable,
+        path: &MountPath,
+    ) -> bool {
+        let Some(there) = table.covering(path).filter(|mount| !mount.is_fuse()) else {
+            return false;
+        };
+        let stack = table.stack_at(&self.fuse_path);
+        let below = match stack.iter().find(|mount| mount.is_fuse()) {
+            Some(bottom) => table.by_id(bottom.parent_id),
+            None => table.covering(&self.fuse_path),
+        };
+        below.is_some_and(|below| {
+            *path != self.fuse_path
+                && below.device == there.device
+                && there.directory_of(path) == below.directory_of(&self.fuse_path)
+        })
+    }
+
     /// Whether a workload has to do with the mount at the bridge: its volume is of it, or shows it because
     /// somebody has bound it there. What others see cannot be compared with what the node sees.
     pub(super) fn is_on_bridge(&self, spec: &WorkloadSpec) -> bool {
         let Volume::Path(path) = &spec.volume else { return true };
         let path = MountPath::from(path.as_str());
-        if spec.host || self.fuse_path.starts_with(&path) || path.starts_with(&self.fuse_path) {
+        if spec.host
+            || self.fuse_path.starts_with(&path)
+            || path.starts_with(&self.fuse_path)
+            || self.related.contains(spec.name.as_str())
+        {
             return true;
         }
         let actor = Actor::workload(spec.name.clone());
@@ -129,7 +198,7 @@ impl<'r> Scene<'r> {
             self.node.iter().map(|seen| (seen.step.as_str(), *seen)).collect();
         let mut before = None;
         let mut last: BTreeMap<(&str, u32), (&Observation, &Observation)> = BTreeMap::new();
-        for seen in self.probes() {
+        for seen in self.reads() {
             let node = by_step.get(seen.step.as_str()).copied().or(before);
             if seen.actor == Actor::Node {
                 before = Some(seen);
@@ -145,18 +214,37 @@ impl<'r> Scene<'r> {
             let consumes =
                 |spec: &&WorkloadSpec| spec.role == Role::Consumer && self.is_on_bridge(spec);
             let Some(spec) = self.spec(name).filter(consumes) else { continue };
-            match self.stranded.last_mut() {
-                Some(known) if known.name == name => {
+            let lasts = self.history.lasts(seen);
+            let first = Stranded { name, spec, seen: vec![seen], replicas: 1, node, lasts };
+            match self.stranded.last_mut().filter(|known| known.name == name) {
+                // Replicas that recovered are left out where others did not.
+                Some(known) if known.lasts && !lasts => {}
+                Some(known) if lasts && !known.lasts => *known = first,
+                Some(known) => {
                     known.replicas += 1;
                     if known.seen.len() < NAMED {
                         known.seen.push(seen);
                     }
                 }
-                _ => {
-                    self.stranded.push(Stranded { name, spec, seen: vec![seen], replicas: 1, node })
-                }
+                None => self.stranded.push(first),
             }
         }
+    }
+
+    /// Whether the five phases came out as they should: what they break themselves is no trouble.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.report.plan.is_five_phases() && self.failures().next().is_none()
+    }
+
+    /// Whether an expectation of the step in which something was seen asks for it.
+    pub(super) fn is_expected(&self, seen: &Observation) -> bool {
+        let Some(phase) = self.report.phase(&seen.step) else { return false };
+        phase.checks.iter().filter(|check| check.status == Status::Passed).any(|check| {
+            let CheckId::Expect(key) = &check.id else { return false };
+            Subject::parse(key).is_ok_and(|subject| {
+                subject.actor == seen.actor.to_string() && !check.expected.is_empty()
+            })
+        })
     }
 
     /// The workload called `name`. One that a phase made by itself is made like the first consumer.
@@ -210,6 +298,131 @@ impl<'r> Scene<'r> {
         self.failures_of(|failure| failure.refusal == Some(kind))
     }
 
+    /// Starts that were refused for a reason; those that never came about later, where there are any.
+    pub(super) fn refused(&self, kind: RefusalKind) -> Vec<&'r Failure> {
+        self.not_over(|failure| failure.refusal == Some(kind))
+    }
+
+    /// Mounts that did not come about; those that never did, where there are any.
+    pub(super) fn failed_mounts(&self) -> Vec<&'r Failure> {
+        self.not_over(|failure| failure.of == FailureOf::Mount)
+    }
+
+    /// The failures that fit: those that are not over, or all where each is.
+    pub(super) fn not_over(&self, fits: impl Fn(&Failure) -> bool) -> Vec<&'r Failure> {
+        let all: Vec<&Failure> = self.report.failures.iter().filter(|one| fits(one)).collect();
+        let lasting: Vec<&Failure> =
+            all.iter().filter(|one| self.came_about(one).is_none()).copied().collect();
+        if lasting.is_empty() { all } else { lasting }
+    }
+
+    /// The step in which a start that failed, or a mount, came about after all, or its workload was given up.
+    pub(super) fn came_about(&self, failure: &Failure) -> Option<&'r str> {
+        let actor = Actor::workload(failure.workload.clone());
+        let place = self.history.place(&failure.step);
+        let failed_in = |step: &str| {
+            self.report.failures.iter().any(|other| {
+                other.workload == failure.workload && other.of == failure.of && other.step == step
+            })
+        };
+        let later = self.report.captures.iter().filter(|capture| {
+            let at = self.history.place(&capture.step);
+            place != usize::MAX && at != usize::MAX && at > place && !failed_in(&capture.step)
+        });
+        let path = self.path_of(&actor);
+        let mut later = later.filter(|capture| match (capture.table(&actor), failure.of) {
+            (Some(_), FailureOf::Start) => true,
+            (Some(table), FailureOf::Mount | FailureOf::Serve) => {
+                table.at(&path).is_some_and(MountEntry::is_fuse)
+            }
+            (None, _) => false,
+        });
+        later.next().map(|capture| capture.step.as_str())
+    }
+
+    /// From when to when starts or mounts failed.
+    pub(super) fn when_failed(&self, failures: &[&Failure]) -> When {
+        let place = |step: &&str| self.history.place(step);
+        let from = failures.iter().map(|one| one.step.as_str()).min_by_key(place);
+        let ends: Vec<Option<&str>> = failures.iter().map(|one| self.came_about(one)).collect();
+        let lasts = ends.iter().any(Option::is_none);
+        let until = ends.into_iter().flatten().max_by_key(place).filter(|_| !lasts);
+        // A phase of one's own is no step.
+        let known = |step: &&str| self.history.place(step) != usize::MAX;
+        When { from: from.filter(known).map(str::to_owned), until: until.map(str::to_owned) }
+    }
+
+    /// The mount table of an actor as it was in a step: at its end, or after the last one before that was
+    /// captured.
+    pub(super) fn table_in(&self, actor: &Actor, step: &str) -> Option<&'r MountTable> {
+        let place = self.history.place(step);
+        let captures = self.report.captures.iter();
+        let own =
+            captures.clone().rev().find(|one| one.step == step).and_then(|one| one.table(actor));
+        own.or_else(|| {
+            let known = |one: &&Capture| {
+                let at = self.history.place(&one.step);
+                at == usize::MAX || at <= place
+            };
+            captures.rev().filter(known).find_map(|one| one.table(actor))
+        })
+    }
+
+    /// The producer that serves, or served, a superblock at a time: of several that had it mounted the one to
+    /// which something was done last.
+    pub(super) fn producer_of(
+        &self,
+        device: Option<DeviceId>,
+        at_us: u64,
+    ) -> Option<&'r WorkloadSpec> {
+        let producers: Vec<&WorkloadSpec> = self.report.plan.with_role(Role::Producer).collect();
+        let had =
+            |spec: &&WorkloadSpec| {
+                let actor = Actor::workload(spec.name.clone());
+                let path = self.path_of(&actor);
+                self.report.captures.iter().filter_map(|one| one.table(&actor)).any(|table| {
+                    table.stack_at(&path).iter().any(|mount| Some(mount.device) == device)
+                })
+            };
+        let mut having: Vec<&WorkloadSpec> =
+            producers.iter().filter(|spec| had(spec)).copied().collect();
+        if having.is_empty() {
+            having = producers;
+        }
+        let touched = |spec: &&WorkloadSpec| self.last_act(spec, at_us).map(|act| act.from_us);
+        having.into_iter().rev().max_by_key(touched)
+    }
+
+    /// What was done last to a workload before a time.
+    pub(super) fn last_act(&self, spec: &WorkloadSpec, at_us: u64) -> Option<&'r Act> {
+        let first = self.report.plan.producer().map(|producer| producer.name.as_str());
+        self.report.acts.iter().rev().find(|act| {
+            let meant = match (&act.deed, act.on.is_empty()) {
+                (Deed::Fault { fault }, true) => {
+                    !fault.is_on_the_node() && first == Some(&*spec.name)
+                }
+                (Deed::Repair { repair }, true) => {
+                    *repair == Repair::HandOver && first == Some(&*spec.name)
+                }
+                (Deed::Run { .. }, _) => false,
+                _ => act.on.contains(&spec.name),
+            };
+            meant && act.from_us <= at_us && act.refused.is_none()
+        })
+    }
+
+    /// The superblock at which somebody looked: what the look says, or the mount table of that time.
+    pub(super) fn device_of(&self, seen: &Observation) -> Option<DeviceId> {
+        let told = seen.mount.as_ref().map(|mount| mount.device);
+        told.or_else(|| Some(self.table_for(seen)?.at(&self.path_of(&seen.actor))?.device))
+    }
+
+    /// Of everything that was done how much was begun when a look began.
+    pub(super) fn acts_before(&self, seen: &Observation) -> usize {
+        let began_us = seen.at_us.saturating_sub(seen.took_us);
+        self.report.acts.partition_point(|act| act.from_us <= began_us)
+    }
+
     /// What producers said that did not mount: which, and its words.
     pub(super) fn mount_failures(&self) -> Vec<(&'r str, &'r str)> {
         self.failures_of(|failure| failure.of != FailureOf::Start)
@@ -224,12 +437,6 @@ impl<'r> Scene<'r> {
             }
         }
         found
-    }
-
-    /// What proves the faults that were done.
-    pub(super) fn proofs_of_faults(&self) -> Vec<String> {
-        let faults = self.report.acts.iter().filter(|act| matches!(act.deed, Deed::Fault { .. }));
-        faults.flat_map(|act| act.proof.clone()).collect()
     }
 
     /// The latest capture with a table of `actor`.
@@ -273,12 +480,6 @@ impl<'r> Scene<'r> {
             }
             Actor::Node | Actor::Runtime => self.fuse_path.clone(),
         }
-    }
-
-    /// Whether the node, or anybody, read the marker at some time before `seen`.
-    pub(super) fn was_ok_before(&self, seen: &Observation) -> bool {
-        self.probes()
-            .any(|other| other.outcome.is_ok() && other.mount.is_some() && other.at_us < seen.at_us)
     }
 }
 

@@ -2,22 +2,210 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::NOTHING_WRONG;
 use super::below;
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
+use crate::Class;
+use crate::errno::Errno;
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
-use crate::plan::Role;
-use crate::report::{Check, CheckId, Status};
+use crate::plan::{Fault, Role, Volume};
+use crate::report::{Check, CheckId, Deed, Status};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     causes.extend(lower_read(scene));
+    causes.extend(made_as_a_directory(scene));
     causes.extend(mounted_but_empty(scene));
     causes.extend(did_not_notice(scene));
-    causes.extend(lower_exposed(scene));
+    causes.extend(unmounted_from_a_copy(scene));
+    causes.extend(busy(scene));
+    let exposed = lower_exposed(scene);
+    causes.extend(mount_gone(scene).filter(|_| exposed.is_none()));
+    causes.extend(exposed);
     causes
+}
+
+/// A program could not unmount, or not remove a directory, because it is in use.
+fn busy(scene: &Scene<'_>) -> Option<Cause> {
+    let said = |check: &Check| {
+        let of_program = matches!(check.id, CheckId::Run | CheckId::Done)
+            || check.id == CheckId::Expect("run".to_owned());
+        of_program
+            && ["resource busy", "target is busy"].iter().any(|part| check.observed.contains(part))
+    };
+    let phases = &scene.report.phases;
+    let place = phases.iter().position(|phase| phase.checks.iter().any(said))?;
+    let phase = &phases[place];
+    let check = phase.checks.iter().find(|check| said(check))?;
+    let ran = |step: &str| {
+        let act = scene.report.acts.iter().find(|act| act.step == step)?;
+        match &act.deed {
+            Deed::Run { command } => Some(command.join(" ")),
+            _ => None,
+        }
+    };
+    let command = ran(&phase.id).unwrap_or_else(|| phase.id.clone());
+    let until = phases[place + 1..].iter().find(|later| {
+        ran(&later.id).is_some() && !later.checks.iter().any(said) && later.status == Status::Passed
+    });
+    let unmounts = command.contains("umount") || command.contains("fusermount");
+    let (id, title, fix) = match unmounts {
+        true => (
+            CauseId::UnmountBusy,
+            format!("`{command}` is refused: somebody has a file or a directory of the mount open"),
+            "end whoever uses the mount (fuser -vm names them), or unmount lazily (umount --lazy), which takes it off at \
+             once and ends it with its last user",
+        ),
+        false => (
+            CauseId::MountLeftBehind,
+            format!(
+                "`{command}` is refused: something is mounted on that directory or in it still"
+            ),
+            "unmount first what lies there, the innermost first (findmnt --submounts lists it), then remove the directory",
+        ),
+    };
+    Some(Cause {
+        id,
+        from_step: Some(phase.id.clone()),
+        until_step: until.map(|later| later.id.clone()),
+        title,
+        confidence: Confidence::Likely,
+        actors: vec![Actor::Node],
+        mounts: Vec::new(),
+        evidence: vec![check.observed.clone()],
+        fix: Fix::words(fix),
+        verify: "cat /proc/self/mountinfo   # nothing below that directory".into(),
+        source: "umount(2), EBUSY; rmdir(2), EBUSY".into(),
+    })
+}
+
+/// A program in a container unmounted, and with its copy went the node's.
+fn unmounted_from_a_copy(scene: &Scene<'_>) -> Option<Cause> {
+    let absent = scene.node.iter().filter(|seen| matches!(seen.outcome, Outcome::Absent));
+    let (seen, act) = absent.rev().find_map(|seen| {
+        let act = scene.report.acts.iter().rev().find(|act| act.from_us <= seen.at_us)?;
+        (act.step == seen.step).then_some((*seen, act))
+    })?;
+    let Deed::Run { command } = &act.deed else { return None };
+    let name = act.on.first()?;
+    let before = scene.node.iter().rev().find(|one| one.at_us < act.from_us)?;
+    if !before.outcome.is_ok() {
+        return None;
+    }
+    let actor = Actor::workload(name.clone());
+    let table = scene.table_in(&actor, &before.step)?;
+    let copy = table.at(&scene.path_of(&actor)).filter(|mount| mount.shared.is_some())?;
+    let command = command.join(" ");
+    let cause = Cause {
+        id: CauseId::UnmountFromSharedCopy,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "`{command}` in {name} unmounted for everybody: its volume is Bidirectional, so an unmount propagates from \
+             it to the node and to all other copies"
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::Node],
+        mounts: Vec::new(),
+        evidence: vec![before.to_string(), seen.to_string(), line(name, copy)],
+        fix: Fix::yaml(
+            format!(
+                "set mountPropagation: HostToContainer on the volume of {name}, then let the producer mount again"
+            ),
+            "volumeMounts:\n  - name: fuse\n    mountPath: /mnt\n    mountPropagation: HostToContainer\n",
+        ),
+        verify: format!(
+            "kubectl exec {name} -- grep fuse /proc/self/mountinfo   # with master:N and no shared:N"
+        ),
+        source: SHARED.into(),
+    };
+    Some(scene.history.when(&[seen]).of(cause))
+}
+
+/// A file volume was started before its file was there.
+fn made_as_a_directory(scene: &Scene<'_>) -> Option<Cause> {
+    let seen: Vec<&Observation> =
+        scene.asked().filter(|seen| seen.outcome.class() == Class::Errno(Errno::EISDIR)).collect();
+    let source = scene.report.plan.workloads.iter().find(|spec| spec.volume == Volume::File)?;
+    let path = shell(&scene.paths(source).source);
+    silent(
+        scene,
+        CauseId::SourceMadeAsDirectory,
+        "the file of a volume was not there when a container started: the runtime makes a directory in its place, \
+         which stays under the mountpoint",
+        &seen,
+        Fix::command(
+            "start whoever has the file as its volume after the mount; remove the directory while nothing is mounted",
+            format!("rmdir {path}   # on the node"),
+        ),
+        format!("stat -c %F {path}   # a regular file"),
+    )
+}
+
+/// The node could read the mount, and has none any more; what was dead before is another cause.
+fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
+    if scene.report.plan.is_five_phases() {
+        return None;
+    }
+    let mut before: Option<&Observation> = None;
+    let mut gone: Vec<(&Observation, &Observation)> = Vec::new();
+    for seen in scene.node.iter().filter(|seen| seen.access == Access::Read) {
+        match (&seen.outcome, before) {
+            (Outcome::Absent, Some(read)) if read.outcome.is_ok() => gone.push((read, seen)),
+            (Outcome::Absent, _) => {}
+            _ => before = Some(seen),
+        }
+        if matches!(seen.outcome, Outcome::Absent) {
+            before = None;
+        }
+    }
+    let (read, seen) =
+        *gone.iter().rev().find(|(_, seen)| scene.history.lasts(seen)).or(gone.last())?;
+    let device = read.mount.as_ref().map(|mount| mount.device);
+    let producer = scene.producer_of(device, seen.at_us);
+    // Who ends a producer on purpose, and says so, has no trouble.
+    let act = producer.and_then(|spec| scene.last_act(spec, seen.at_us));
+    let on_purpose = act.is_some_and(|act| {
+        use crate::plan::Fault::{Delete, ForceDelete, Terminate};
+        match &act.deed {
+            Deed::Stop => true,
+            Deed::Fault { fault } => matches!(fault, Delete | ForceDelete | Terminate),
+            _ => false,
+        }
+    });
+    if on_purpose && scene.is_expected(seen) {
+        return None;
+    }
+    let name = producer.map_or("the producer", |spec| spec.name.as_str());
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    let when = scene.history.when(&[seen]);
+    let title = match &when.until {
+        None => format!(
+            "the mount has been unmounted and nobody has mounted again: what is seen at {path} of the node is the \
+             directory under it, without any error"
+        ),
+        Some(until) => format!(
+            "the mount was unmounted, and until {until} nobody had mounted again: what was seen at {path} of the \
+             node was the directory under it, without any error"
+        ),
+    };
+    let mut evidence = vec![read.to_string(), seen.to_string()];
+    evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
+    let cause = Cause {
+        id: CauseId::MountGone,
+        from_step: None,
+        until_step: None,
+        title,
+        confidence: Confidence::Likely,
+        actors: vec![Actor::Node],
+        mounts: Vec::new(),
+        evidence,
+        fix: Fix::words(format!("start {name} again, which mounts")),
+        verify: format!("findmnt --mountpoint {path}   # on the node"),
+        source: "umount(2)".into(),
+    };
+    Some(when.of(cause))
 }
 
 /// Something was read at the path and no FUSE mount is there: somebody wrote to the lower
@@ -30,7 +218,8 @@ fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
     let seen: Vec<&Observation> = wrong.collect();
     let path = shell(&scene.report.plan.bridge.fuse_path());
     silent(
-        "lower-filesystem-written",
+        scene,
+        CauseId::LowerFilesystemWritten,
         "files lie in the directory under the mountpoint, on the lower filesystem: somebody wrote \
          there while nothing was mounted, and the next mount hides them",
         &seen,
@@ -56,8 +245,12 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
             && !scene.is_of_another_producer(seen)
     });
     let seen: Vec<&Observation> = wrong.collect();
+    if let Some(cause) = deleted_through_mount(scene, &seen) {
+        return Some(cause);
+    }
     silent(
-        "mounted-but-wrong-content",
+        scene,
+        CauseId::MountedButWrongContent,
         "the mount is there, answers, and its content is not that of the producer that started last: \
          a check by exit code alone would pass",
         &seen,
@@ -72,6 +265,39 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
     )
 }
 
+/// A program was run on the node, and what could be read before is not in the same mount any more.
+fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cause> {
+    let first = *seen.first()?;
+    let device = scene.device_of(first)?;
+    let could = |one: &Observation| {
+        one.outcome.is_ok() && one.at_us < first.at_us && scene.device_of(one) == Some(device)
+    };
+    let act = scene.report.acts.iter().rev().find(|act| act.from_us <= first.at_us)?;
+    let Deed::Run { command } = &act.deed else { return None };
+    // What another generation left is an old one.
+    if first.generation.is_some() || act.step != first.step || !scene.asked().any(could) {
+        return None;
+    }
+    let command = command.join(" ");
+    let cause = silent(
+        scene,
+        CauseId::DeletedThroughMount,
+        "the content was removed through the mount: the same filesystem is mounted as before, and what was in it \
+         is gone",
+        seen,
+        Fix::words(format!(
+            "unmount before a clean-up removes the directory, and never let it cross a filesystem (rm \
+             --one-file-system, find -xdev): what ran was `{command}`; bring the content back from where it is kept"
+        )),
+        format!("ls {}   # the content", shell(&scene.report.plan.bridge.fuse_path())),
+    )?;
+    Some(Cause {
+        evidence: [vec![format!("run in {}: {command}", act.step)], cause.evidence.clone()]
+            .concat(),
+        ..cause
+    })
+}
+
 const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [/propagation-agent, \
                                    probe, /mnt/dfs, --sentinel, producer-marker.txt, --timeout, \
                                    4s]\n";
@@ -79,9 +305,11 @@ const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [/propa
 fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Noticed)?;
     Some(Cause {
-        id: "consumer-did-not-notice".into(),
+        id: CauseId::ConsumerDidNotNotice,
+        from_step: None,
+        until_step: None,
         title: "a consumer went on as if nothing had happened while its mount was broken".into(),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: Vec::new(),
         mounts: Vec::new(),
         evidence: vec![check.observed.clone()],
@@ -92,6 +320,30 @@ fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
         verify: "kubectl describe pod   # Liveness probe failed, while the producer is away".into(),
         source: KUBERNETES_MODES.into(),
     })
+}
+
+/// Whether somebody unmounted on purpose at the end, for everybody, and says so.
+pub(super) fn is_wanted(scene: &Scene<'_>, cause: &Cause) -> bool {
+    let Some(from) = &cause.from_step else { return false };
+    let gone = scene.node.last().is_some_and(|seen| matches!(seen.outcome, Outcome::Absent));
+    let of_step = scene.report.timeline.iter().filter(|seen| {
+        seen.step == *from && cause.actors.contains(&seen.actor) && seen.outcome == Outcome::Absent
+    });
+    let unmounts = scene.report.acts.iter().any(|act| {
+        act.step == *from
+            && match &act.deed {
+                Deed::Fault { fault } => fault.is_on_the_node() || *fault == Fault::Terminate,
+                Deed::Run { command } => command.iter().any(|word| word.contains("umount")),
+                _ => false,
+            }
+    });
+    // What follows shows that it was no tidying up.
+    let is_last = scene.report.acts.last().is_some_and(|act| act.step == *from);
+    is_last
+        && !cause.is_over()
+        && gone
+        && unmounts
+        && of_step.into_iter().all(|seen| scene.is_expected(seen))
 }
 
 /// After a clean unmount consumers see the empty lower directory, without any error.
@@ -109,7 +361,8 @@ fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
     }
     let path = shell(&scene.report.plan.bridge.fuse_path());
     silent(
-        "lower-filesystem-exposed",
+        scene,
+        CauseId::LowerFilesystemExposed,
         "after a clean unmount consumers see the empty directory under the mountpoint and no error: \
          what they write then lands on the lower filesystem, and the next mount hides it",
         &seen,
@@ -122,24 +375,37 @@ fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
     )
 }
 
-fn silent(id: &str, title: &str, seen: &[&Observation], fix: Fix, verify: String) -> Option<Cause> {
+fn silent(
+    scene: &Scene<'_>,
+    id: CauseId,
+    title: &str,
+    seen: &[&Observation],
+    fix: Fix,
+    verify: String,
+) -> Option<Cause> {
     const SHOWN: usize = 4;
+    let lasts = seen.iter().any(|one| scene.history.lasts(one));
+    let seen: Vec<&Observation> =
+        seen.iter().filter(|one| !lasts || scene.history.lasts(one)).copied().collect();
     let first = seen.first()?;
     let mut evidence: Vec<String> = seen.iter().take(SHOWN).map(ToString::to_string).collect();
     if seen.len() > SHOWN {
         evidence.push(format!("and {} more, in {}", seen.len() - SHOWN, first.step));
     }
-    Some(Cause {
-        id: id.into(),
+    let cause = Cause {
+        id,
+        from_step: None,
+        until_step: None,
         title: title.into(),
-        confidence: Confidence::Certain,
-        actors: first_replicas(seen),
+        confidence: Confidence::Likely,
+        actors: first_replicas(&seen),
         mounts: Vec::new(),
         evidence,
         fix,
         verify,
         source: "mount(8); chattr(1), i".into(),
-    })
+    };
+    Some(scene.history.when(&seen).of(cause))
 }
 
 /// When no rule has found anything: nothing is wrong, or a check failed that no rule explains.
@@ -159,16 +425,56 @@ pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
         };
         return Some(unexplained(title, &failed));
     }
+    if let Some(cause) = trouble_without_a_cause(scene).or_else(|| refused_without_a_cause(scene)) {
+        return Some(cause);
+    }
     let ran = report.phases.iter().any(|phase| phase.status == Status::Passed);
     let whole = report.phases.iter().all(|phase| phase.status == Status::Passed);
     (ran && whole).then(|| nothing_wrong(scene))
+}
+
+/// Somebody was wrong, no expectation says so, and no rule says why.
+fn trouble_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
+    if scene.is_in_order() {
+        return None;
+    }
+    let unexpected = scene.history.spells.iter().filter(|spell| {
+        let first = spell.seen[0];
+        !scene.is_expected(first)
+    });
+    let mut spells: Vec<_> = unexpected.collect();
+    if spells.iter().any(|spell| spell.lasts()) {
+        spells.retain(|spell| spell.lasts());
+    }
+    let seen: Vec<&Observation> = spells.iter().map(|spell| spell.seen[0]).collect();
+    let first = seen.first()?;
+    let cause = Cause {
+        actors: first_replicas(&seen),
+        evidence: seen.iter().take(4).map(ToString::to_string).collect(),
+        ..unexplained(format!("{first} after {}, and no rule says why", first.step), &[])
+    };
+    Some(scene.history.when(&seen).of(cause))
+}
+
+/// A container or a mount did not come about, and no rule says why.
+fn refused_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
+    let failures = scene.not_over(|_| true);
+    let first = *failures.first()?;
+    let cause = Cause {
+        actors: vec![Actor::workload(first.workload.clone())],
+        evidence: vec![first.words.clone()],
+        ..unexplained(format!("{} did not start: {}", first.workload, first.words), &[])
+    };
+    Some(scene.when_failed(&failures).of(cause))
 }
 
 /// What a phase of one's own says of its check.
 fn stated(check: &Check) -> Option<Cause> {
     let finding = check.finding.as_ref()?;
     Some(Cause {
-        id: check.id.to_string(),
+        id: CauseId::Custom(check.id.to_string()),
+        from_step: None,
+        until_step: None,
         title: finding.cause.clone(),
         confidence: Confidence::Likely,
         actors: Vec::new(),
@@ -184,7 +490,9 @@ fn stated(check: &Check) -> Option<Cause> {
 /// What no rule explains.
 fn unexplained(title: String, failed: &[&Check]) -> Cause {
     Cause {
-        id: "unexplained".into(),
+        id: CauseId::Unexplained,
+        from_step: None,
+        until_step: None,
         title,
         confidence: Confidence::Possible,
         actors: Vec::new(),
@@ -251,9 +559,11 @@ fn nothing_wrong(scene: &Scene<'_>) -> Cause {
         evidence.extend(table.at(&scene.fuse_path).map(|mount| line("node", mount)));
     }
     Cause {
-        id: NOTHING_WRONG.into(),
+        id: CauseId::NothingWrong,
+        from_step: None,
+        until_step: None,
         title: what_is_right(scene),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors: Vec::new(),
         mounts: Vec::new(),
         evidence,

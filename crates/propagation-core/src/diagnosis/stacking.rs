@@ -1,6 +1,6 @@
 //! Layers: mounts on top of mounts, and clean unmounts where a layer was needed.
 
-use super::cause::{Cause, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, names, shell};
 use crate::mountinfo::{MountEntry, MountRef};
@@ -14,20 +14,44 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes
 }
 
-/// Different FUSE filesystems on one mountpoint: dead ones lie under the live one.
+/// So many layers are no single repair on top any more.
+pub(super) const GROWING: usize = 3;
+
+/// Different FUSE filesystems on one mountpoint: dead ones lie under the live one. Of the last tables, or of
+/// those in which the most lay on each other where they have been taken off.
 fn layers(scene: &Scene<'_>) -> Option<Cause> {
+    let captures = &scene.report.captures;
+    let last = captures.len().checked_sub(1)?;
+    deepest(scene, last).or_else(|| {
+        let before = (0..last).filter(|index| most(scene, *index) >= GROWING);
+        deepest(scene, before.max_by_key(|index| most(scene, *index))?)
+    })
+}
+
+/// How many FUSE mounts lie on each other at the path of anybody.
+fn most(scene: &Scene<'_>, index: usize) -> usize {
+    let tables = &scene.report.captures[index].tables;
+    let deep = tables.iter().map(|one| {
+        let stack = one.table.stack_at(&scene.path_of(&one.actor));
+        stack.iter().filter(|mount| mount.is_fuse()).count()
+    });
+    deep.max().unwrap_or_default()
+}
+
+/// The deepest stack of one moment, with all who have one.
+fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
+    let capture = &scene.report.captures[index];
     let mut worst: Option<(&Actor, Vec<&MountEntry>)> = None;
     let mut actors = Vec::new();
-    for one in &scene.report.captures.last()?.tables {
+    for one in &capture.tables {
         let mut stack = one.table.stack_at(&scene.path_of(&one.actor));
         stack.retain(|mount| mount.is_fuse());
         let mut devices: Vec<_> = stack.iter().map(|mount| mount.device).collect();
         devices.sort_unstable();
         devices.dedup();
-        // Where the topmost is the dead one, layers are not what is wrong.
-        if devices.len() < 2
-            || stack.last().is_some_and(|top| scene.seen_dead(top.device).is_some())
-        {
+        // Where the topmost of a few is the dead one, layers are not what is wrong.
+        let top_is_dead = stack.last().is_some_and(|top| scene.seen_dead(top.device).is_some());
+        if devices.len() < 2 || top_is_dead && stack.len() < GROWING {
             continue;
         }
         actors.push(one.actor.clone());
@@ -38,16 +62,28 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
     let (actor, stack) = worst?;
     let path = shell(&scene.path_of(actor).to_string_lossy());
     let deep = stack.len();
+    let since = scene.report.captures.iter().find(|capture| {
+        let Some(table) = capture.table(actor) else { return false };
+        let there = table.stack_at(&scene.path_of(actor));
+        there.iter().filter(|mount| mount.is_fuse()).count() > 1
+    });
+    let gone = scene.report.captures[index..].iter().find(|capture| {
+        let Some(table) = capture.table(actor) else { return false };
+        let there = table.stack_at(&scene.path_of(actor));
+        there.iter().filter(|mount| mount.is_fuse()).count() < 2
+    });
     if let Some(cause) = several_producers(scene, actor, &stack) {
         return Some(cause);
     }
     Some(Cause {
-        id: "stacked-layers".into(),
+        id: CauseId::StackedLayers,
+        from_step: since.map(|capture| capture.step.clone()),
+        until_step: gone.map(|capture| capture.step.clone()),
         title: format!(
             "{deep} FUSE mounts lie on each other at the mountpoint of {actor}: one is added at \
              every recovery, and only the topmost can be used"
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors,
         mounts: stack.iter().map(|m| MountRef::new(actor.to_string(), m.mount_id)).collect(),
         evidence: stack.iter().map(|mount| line(actor, mount)).collect(),
@@ -80,7 +116,9 @@ fn several_producers(scene: &Scene<'_>, actor: &Actor, stack: &[&MountEntry]) ->
         return None;
     }
     Some(Cause {
-        id: "mounts-of-several-producers".into(),
+        id: CauseId::MountsOfSeveralProducers,
+        from_step: None,
+        until_step: None,
         title: format!(
             "several producers ({}) mount on one path: for {actor} the mount of device {} hides {} \
              below it",
@@ -133,12 +171,14 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
     let first = actors.first()?.to_string();
     let path = scene.report.plan.bridge.fuse_path();
     Some(Cause {
-        id: "clean-unmount-where-stack-needed".into(),
+        id: CauseId::CleanUnmountWhereStackNeeded,
+        from_step: None,
+        until_step: None,
         title: format!(
             "the stale mount was unmounted on the node before the new one was made: {first} was \
              connected to the stale one only, and a mount on top of it would have reached it"
         ),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Likely,
         actors,
         mounts,
         evidence,

@@ -39,7 +39,7 @@ fn up_to(last: &str) -> Report {
     report
 }
 
-fn ids(report: &Report) -> Vec<String> {
+fn ids(report: &Report) -> Vec<CauseId> {
     explain(report).into_iter().map(|cause| cause.id).collect()
 }
 
@@ -108,17 +108,20 @@ fn real_runs_are_explained() {
         private.workloads[consumer].propagation = Propagation::None;
         mountpoint.workloads[consumer].volume = Volume::Mountpoint;
     }
-    let of_mountpoint =
-        ["volume-is-mountpoint", "stale-source-blocks-start", "clean-unmount-where-stack-needed"];
+    let of_mountpoint = [
+        CauseId::VolumeIsMountpoint,
+        CauseId::StaleSourceBlocksStart,
+        CauseId::CleanUnmountWhereStackNeeded,
+    ];
     for (json, plan, expected) in [
-        (include_str!("fixtures/in-order.json"), Plan::default(), &["nothing-wrong"][..]),
+        (include_str!("fixtures/in-order.json"), Plan::default(), &[CauseId::NothingWrong][..]),
         (include_str!("fixtures/mountpoint.json"), mountpoint, &of_mountpoint[..]),
-        (include_str!("fixtures/stopped.json"), Plan::default(), &["daemon-stopped"][..]),
-        (include_str!("fixtures/private-early.json"), private, &["consumer-mode-none"][..]),
+        (include_str!("fixtures/stopped.json"), Plan::default(), &[CauseId::DaemonStopped][..]),
+        (include_str!("fixtures/private-early.json"), private, &[CauseId::ConsumerModeNone][..]),
         (
             include_str!("fixtures/no-allow-other.json"),
             Plan::default(),
-            &["allow-other-missing"][..],
+            &[CauseId::AllowOtherMissing][..],
         ),
     ] {
         assert_eq!(ids(&load(json, &plan)), expected);
@@ -147,7 +150,7 @@ fn a_hang_before_anything_was_served_is_another_one() {
         }
     });
     fail(&mut report, "producer", "mounted", "not in 30000 ms");
-    assert_eq!(ids(&report), ["not-yet-served"]);
+    assert_eq!(ids(&report), [CauseId::NotYetServed]);
 }
 
 #[test]
@@ -160,21 +163,24 @@ fn a_control_that_sees_the_mount_comes_first() {
     });
     fail(&mut report, "consumer", "control:control", "control: ok");
     let causes = explain(&report);
-    assert_eq!(causes[0].id, "control-positive");
+    assert_eq!(causes[0].id, CauseId::ControlPositive);
     assert_eq!(causes[0].actors, [Actor::workload("control")]);
 }
 
 #[test]
 fn the_errno_tells_a_security_module_from_a_capability() {
     for (said, expected) in [
-        ("fusermount3: mount failed: Permission denied", "lsm-denies"),
-        ("mount(2) of fuse.x on /mnt/dfs: Permission denied (EACCES)", "lsm-denies"),
-        ("mount(2) of fuse.x on /mnt/dfs: Operation not permitted (EPERM)", "capability-missing"),
-        ("run fusermount3: No such file or directory (ENOENT)", "fusermount3-absent"),
+        ("fusermount3: mount failed: Permission denied", CauseId::LsmDenies),
+        ("mount(2) of fuse.x on /mnt/dfs: Permission denied (EACCES)", CauseId::LsmDenies),
+        (
+            "mount(2) of fuse.x on /mnt/dfs: Operation not permitted (EPERM)",
+            CauseId::CapabilityMissing,
+        ),
+        ("run fusermount3: No such file or directory (ENOENT)", CauseId::Fusermount3Absent),
         (
             "fusermount3: option allow_other only allowed if 'user_allow_other' is set in \
              /etc/fuse.conf",
-            "user-allow-other-missing",
+            CauseId::UserAllowOtherMissing,
         ),
     ] {
         let mut report = up_to("producer");
@@ -187,9 +193,9 @@ fn the_errno_tells_a_security_module_from_a_capability() {
 #[test]
 fn the_errno_tells_a_dead_source_from_a_denied_one() {
     for (errno, expected) in [
-        ("transport endpoint is not connected", "stale-source-blocks-start"),
-        ("permission denied", "lsm-denies"),
-        ("operation not permitted", "capability-missing"),
+        ("transport endpoint is not connected", CauseId::StaleSourceBlocksStart),
+        ("permission denied", CauseId::LsmDenies),
+        ("operation not permitted", CauseId::CapabilityMissing),
     ] {
         let mut report = in_order();
         let said = format!("failed to stat {FUSE_POINT:?}: stat {FUSE_POINT}: {errno}");
@@ -203,8 +209,8 @@ fn a_dead_source_explains_why_the_producer_does_not_come_back() {
     let mut report = up_to("stale_mount");
     let said = format!("failed to stat {FUSE_POINT:?}: transport endpoint is not connected");
     fail(&mut report, "stale_mount", "producer_restarts", &said);
-    assert_eq!(ids(&report), ["stale-source-blocks-start"]);
-    assert_eq!(ids(&up_to("stale_mount")), ["daemon-dead"]);
+    assert_eq!(ids(&report), [CauseId::StaleSourceBlocksStart]);
+    assert_eq!(ids(&up_to("stale_mount")), [CauseId::DaemonDead]);
 }
 
 #[test]
@@ -215,7 +221,7 @@ fn access_that_is_denied_in_spite_of_allow_other_is_somebody_elses_doing() {
             seen.outcome = Outcome::errno(Errno::EACCES, "open");
         }
     });
-    assert_eq!(ids(&report), ["lsm-denies"]);
+    assert_eq!(ids(&report), [CauseId::LsmDenies]);
 }
 
 /// The producer has its mount, the node has not.
@@ -238,19 +244,19 @@ fn not_sent(volume_tags: &str) -> Report {
 #[test]
 fn a_producers_mount_stops_where_its_namespace_only_receives() {
     let mut report = not_sent(" shared:50 master:134 ");
-    assert_eq!(ids(&report), ["user-namespace-boundary"]);
+    assert_eq!(ids(&report), [CauseId::UserNamespaceBoundary]);
     add_runtime(
         &mut report,
         "500 499 0:82 / / rw shared:49 master:1 - tmpfs tmpfs rw\n\
          501 500 0:84 / /tmp rw shared:50 master:134 - tmpfs tmpfs rw\n",
     );
-    assert_eq!(ids(&report), ["runtime-own-namespace"]);
+    assert_eq!(ids(&report), [CauseId::RuntimeOwnNamespace]);
 }
 
 #[test]
 fn a_producers_volume_that_is_private_sends_nothing() {
     let causes = explain(&not_sent(" "));
-    assert_eq!(causes[0].id, "producer-not-shared");
+    assert_eq!(causes[0].id, CauseId::ProducerNotShared);
     assert!(causes[0].fix.text.contains("Bidirectional"));
 }
 
@@ -258,7 +264,7 @@ fn a_producers_volume_that_is_private_sends_nothing() {
 fn a_runtime_that_does_not_apply_the_mode_is_named() {
     // The volume is private, and the plan asks for HostToContainer.
     let report = load(include_str!("fixtures/private-early.json"), &Plan::default());
-    assert_eq!(ids(&report), ["propagation-not-applied"]);
+    assert_eq!(ids(&report), [CauseId::PropagationNotApplied]);
 }
 
 #[test]
@@ -271,15 +277,15 @@ fn a_volume_of_another_peer_group_is_not_connected() {
             line
         })
     });
-    assert_eq!(ids(&report), ["consumer-not-connected"]);
+    assert_eq!(ids(&report), [CauseId::ConsumerNotConnected]);
     add_runtime(&mut report, "501 500 0:84 / /tmp rw shared:99 - tmpfs tmpfs rw\n");
-    assert_eq!(ids(&report), ["runtime-own-namespace"]);
+    assert_eq!(ids(&report), [CauseId::RuntimeOwnNamespace]);
 }
 
 #[test]
 fn a_run_in_order_says_what_was_seen() {
     let causes = explain(&in_order());
-    assert_eq!(causes[0].id, "nothing-wrong");
+    assert_eq!(causes[0].id, CauseId::NothingWrong);
     assert!(causes[0].title.contains("reads the fresh one"), "{}", causes[0].title);
 }
 
@@ -293,7 +299,7 @@ fn layers_are_counted() {
     (above.mount_id, above.parent_id, above.device.minor) = (900, live.mount_id, 99);
     node.table = node.table.iter().cloned().chain([above]).collect();
     let causes = explain(&report);
-    assert_eq!(causes[0].id, "stacked-layers");
+    assert_eq!(causes[0].id, CauseId::StackedLayers);
     assert!(causes[0].title.starts_with("2 FUSE mounts"), "{}", causes[0].title);
 }
 
@@ -304,7 +310,7 @@ fn a_deleted_directory_under_a_volume_is_seen() {
         let dead = line.replace("/fuse-test-bridge /mnt", "/fuse-test-bridge//deleted /mnt");
         (!line.contains("fuse.")).then_some(dead)
     });
-    assert_eq!(ids(&report), ["subpath-on-dead-dentry"]);
+    assert_eq!(ids(&report), [CauseId::SubPathOnDeadDentry]);
 }
 
 #[test]
@@ -313,7 +319,7 @@ fn an_error_of_the_daemon_is_not_its_death() {
     let last = report.timeline.iter_mut().rfind(|seen| is_node(seen)).expect("the node looked");
     last.outcome = Outcome::errno(Errno::EIO, "read");
     let found = ids(&report);
-    assert_eq!(found, ["daemon-answers-errors"]);
+    assert_eq!(found, [CauseId::DaemonAnswersErrors]);
 }
 
 #[test]
@@ -327,7 +333,7 @@ fn an_errno_that_a_reader_got_from_the_daemon_is_no_permission() {
         (before.outcome, before.at_us) = (Outcome::Ok, at_us);
         let index = report.timeline.iter().rposition(is_node).expect("the node looked");
         report.timeline.insert(index, before);
-        assert_eq!(ids(&report), ["daemon-answers-errors"], "{errno}");
+        assert_eq!(ids(&report), [CauseId::DaemonAnswersErrors], "{errno}");
     }
 }
 
@@ -337,12 +343,12 @@ fn a_refusal_that_only_the_report_lists_has_its_cause_too() {
         (
             FailureOf::Start,
             "stat /x: transport endpoint is not connected",
-            "stale-source-blocks-start",
+            CauseId::StaleSourceBlocksStart,
         ),
         (
             FailureOf::Mount,
             "run fusermount3: No such file or directory (ENOENT)",
-            "fusermount3-absent",
+            CauseId::Fusermount3Absent,
         ),
     ] {
         let mut report = in_order();
@@ -355,7 +361,7 @@ fn a_refusal_that_only_the_report_lists_has_its_cause_too() {
 fn silent_failures_are_named() {
     let wrong = || Outcome::WrongContent { detail: "90 bytes that are not a marker".into() };
     for (on_fuse, expected) in
-        [(true, "mounted-but-wrong-content"), (false, "lower-filesystem-written")]
+        [(true, CauseId::MountedButWrongContent), (false, CauseId::LowerFilesystemWritten)]
     {
         let mut report = up_to("consumer");
         see(&mut report, |seen| {
@@ -367,17 +373,17 @@ fn silent_failures_are_named() {
             }
         });
         fail(&mut report, "consumer", "reads:consumer-late", "wrong_content");
-        assert!(ids(&report).contains(&expected.to_owned()), "{:?}", ids(&report));
+        assert!(ids(&report).contains(&expected), "{:?}", ids(&report));
     }
 }
 
 #[test]
 fn checks_that_speak_for_themselves_are_explained() {
     for (check, expected) in [
-        ("breakage_seen", "mount-outlives-daemon"),
-        ("consumers_alive", "consumer-died"),
-        ("noticed", "consumer-did-not-notice"),
-        ("something_new", "unexplained"),
+        ("breakage_seen", CauseId::MountOutlivesDaemon),
+        ("consumers_alive", CauseId::ConsumerDied),
+        ("noticed", CauseId::ConsumerDidNotNotice),
+        ("something_new", CauseId::Unexplained),
     ] {
         let mut report = in_order();
         fail(&mut report, "stale_mount", check, "not as expected");
@@ -389,14 +395,14 @@ fn checks_that_speak_for_themselves_are_explained() {
 fn a_run_that_was_cut_short_has_no_cause() {
     let mut report = up_to("consumer");
     report.phases[2].status = Status::Errored;
-    assert_eq!(ids(&report), Vec::<String>::new());
+    assert_eq!(ids(&report), Vec::<CauseId>::new());
 }
 
 #[test]
 fn causes_keep_their_shape_in_json() {
     for cause in explain(&load(include_str!("fixtures/stopped.json"), &Plan::default())) {
         let json = serde_json::to_value(&cause).expect("JSON");
-        assert_eq!(json["confidence"], "certain");
+        assert_eq!(json["confidence"], "likely");
         assert_eq!(json["fix"]["kind"], "command");
         assert_eq!(serde_json::from_value::<Cause>(json).expect("a cause"), cause);
     }
@@ -416,7 +422,7 @@ proptest! {
         let mut keep = captured.into_iter().cycle();
         report.captures.retain(|_| keep.next().unwrap_or(true));
         for id in ids(&report) {
-            prop_assert!(["nothing-wrong", "daemon-dead"].contains(&id.as_str()), "{id}");
+            prop_assert!([CauseId::NothingWrong, CauseId::DaemonDead].contains(&id), "{id}");
         }
     }
 }

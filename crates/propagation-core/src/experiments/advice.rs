@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::change::definition;
-use crate::diagnosis::{Cause, Confidence, Fix, NOTHING_WRONG};
+use crate::diagnosis::{Cause, CauseId, Confidence, Fix};
 use crate::observation::Actor;
-use crate::report::{Advice, Change, Experiment, Report, Trial};
-
-/// The id of a cause that no rule has named and an experiment has found.
-const FOUND: &str = "found-by-experiment";
+use crate::report::{Advice, Change, Experiment, Report, Trial, What};
 
 /// Puts what the experiments have shown into a report: causes in the order of their proof, and the advice.
 pub(crate) fn conclude(report: &mut Report, experiments: Vec<Experiment>, took_ms: f64) {
@@ -81,20 +78,49 @@ fn confirmed(
         place.unwrap_or(usize::MAX)
     };
     judged.sort_by_key(|(standing, cause)| match standing {
-        Standing::Proven => (*standing, advised(cause)),
-        _ => (*standing, 0),
+        Standing::Proven => (cause.is_over(), *standing, advised(cause)),
+        _ => (cause.is_over(), *standing, 0),
     });
-    let proven = judged.iter().any(|(standing, _)| *standing == Standing::Proven);
+    // What a rule names stands, unless experiments refute it.
+    let named = judged.iter().any(|(standing, cause)| {
+        *standing != Standing::Refuted
+            && !matches!(cause.id, CauseId::NothingWrong | CauseId::Unexplained)
+    });
     let mut causes: Vec<Cause> = judged.into_iter().map(|(_, cause)| cause).collect();
-    if let (false, Some(first)) = (proven, for_good.first()) {
-        causes.retain(|cause| cause.id.as_str() != NOTHING_WRONG);
+    if let (false, Some(first)) = (named, for_good.first()) {
+        causes.retain(|cause| cause.id != CauseId::NothingWrong);
         causes.insert(0, found(first));
     }
     causes
 }
 
 fn removes(experiment: &Experiment, cause: &Cause) -> bool {
-    definition(experiment.change.what).removes.contains(&cause.id.as_str())
+    definition(experiment.change.what).removes.contains(&cause.id)
+}
+
+/// Whether it shows that a cause is one when a change that removes it heals. A change of the set-up does, unless
+/// a smaller one, which is a part of it, heals as well; what is done once brings many a mount back whatever the
+/// reason was, and shows it of a daemon only.
+fn proves(experiment: &Experiment, cause: &Cause, experiments: &[Experiment]) -> bool {
+    use crate::plan::Repair;
+    let change = &experiment.change;
+    let smaller = |one: &Experiment| {
+        let part = match change.what {
+            What::VolumeBridge | What::VolumeAncestor => one.change.what == What::HostToContainer,
+            _ => false,
+        };
+        part && one.heals() && change.on.iter().all(|name| one.change.on.contains(name))
+    };
+    match (change.what, &cause.id) {
+        _ if experiment.for_good => !experiments.iter().any(smaller),
+        (What::Continue, CauseId::DaemonStopped)
+        | (What::Repair(Repair::HandOver), CauseId::DaemonKilledKeeperHolds) => true,
+        (
+            What::Restart | What::Recreate | What::Repair(_),
+            CauseId::DaemonDead | CauseId::DaemonDiesWithParent | CauseId::DaemonOutOfMemory,
+        ) => true,
+        _ => false,
+    }
 }
 
 fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
@@ -117,9 +143,18 @@ fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
     let lasting: Vec<&Experiment> = tried.iter().filter(|one| one.for_good).copied().collect();
     let decisive = if lasting.is_empty() { &tried } else { &lasting };
     if let Some(healing) = decisive.iter().find(whole) {
-        cause.confidence = Confidence::Certain;
         cause.evidence.push(format!("{}: {}", healing.words, healing.outcome()));
-        return (Standing::Proven, cause);
+        // What fits several causes is shown to fit, and no more.
+        let shown = cause.confidence != Confidence::Possible
+            && decisive.iter().filter(|one| whole(one)).any(|one| proves(one, &cause, experiments));
+        cause.confidence = if shown { Confidence::Proven } else { Confidence::Likely };
+        return (if shown { Standing::Proven } else { Standing::Open }, cause);
+    }
+    let was_wrong =
+        |one: &&Experiment| one.tried().is_some_and(|tried| !tried.not_healed.is_empty());
+    let of_workloads = cause.actors.iter().any(|actor| matches!(actor, Actor::Workload { .. }));
+    if of_workloads && concerned.is_empty() || !decisive.iter().any(was_wrong) {
+        return (Standing::Open, cause);
     }
     let helps_nobody = |one: &&Experiment| one.tried().is_some_and(|tried| tried.healed.is_empty());
     if !decisive.is_empty() && decisive.iter().all(helps_nobody) {
@@ -142,9 +177,11 @@ fn knows(experiment: &Experiment, actor: &Actor) -> bool {
 fn found(experiment: &Experiment) -> Cause {
     let actors = experiment.tried().map(|tried| tried.healed.clone()).unwrap_or_default();
     Cause {
-        id: FOUND.into(),
+        id: CauseId::FoundByExperiment,
+        from_step: None,
+        until_step: None,
         title: "one change alone makes it work, so what it changes is the cause".into(),
-        confidence: Confidence::Certain,
+        confidence: Confidence::Proven,
         actors,
         mounts: Vec::new(),
         evidence: vec![format!("{}: {}", experiment.words, experiment.outcome())],
@@ -152,6 +189,7 @@ fn found(experiment: &Experiment) -> Cause {
             words: experiment.words.clone(),
             kind: experiment.kind,
             text: experiment.text.clone(),
+            inside: None,
         },
         verify: "propagation run   # exit status 0".into(),
         source: "an experiment with the plan of this run on a simulated node".into(),

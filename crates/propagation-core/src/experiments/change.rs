@@ -3,6 +3,7 @@
 
 use super::alter;
 use super::text;
+use crate::diagnosis::CauseId;
 use crate::plan::{Action, BridgeState, Covering, Names, Plan, Propagation, Repair, Role, Stale};
 use crate::plan::{Volume, WorkloadSpec};
 use crate::report::{Change, Cost, What};
@@ -91,7 +92,7 @@ pub(super) struct Definition {
     pub(super) whom: Whom,
     pub(super) cost: Cost,
     /// The causes that are gone with it.
-    pub(super) removes: &'static [&'static str],
+    pub(super) removes: &'static [CauseId],
     /// As an order; the argument is whom it touches, in words.
     pub(super) words: fn(&str) -> String,
     /// A command or a fragment of a manifest.
@@ -112,7 +113,12 @@ pub(super) fn definition(what: What) -> Definition {
         What::HostToContainer => Definition {
             whom: Whom::Consumers,
             cost: Cost::Manifest,
-            removes: &["consumer-mode-none", "consumer-frozen-copy", "propagation-not-applied"],
+            removes: &[
+                CauseId::ConsumerModeNone,
+                CauseId::ConsumerFrozenCopy,
+                CauseId::ConsumerPinsMount,
+                CauseId::PropagationNotApplied,
+            ],
             words: |who| format!("Change `mountPropagation` of {who} to HostToContainer"),
             text: text::volume,
             alteration: Alteration::Each(|spec| {
@@ -126,10 +132,14 @@ pub(super) fn definition(what: What) -> Definition {
             whom: Whom::Consumers,
             cost: Cost::Manifest,
             removes: &[
-                "volume-is-mountpoint",
-                "stale-source-blocks-start",
-                "consumer-not-connected",
-                "subpath-on-dead-dentry",
+                CauseId::VolumeIsMountpoint,
+                CauseId::FileVolumePinsMount,
+                CauseId::SubPathPinsMount,
+                CauseId::StalePublishPath,
+                CauseId::BindNotRecursive,
+                CauseId::StaleSourceBlocksStart,
+                CauseId::ConsumerNotConnected,
+                CauseId::SubPathOnDeadDentry,
             ],
             words: |who| {
                 format!("Change `volume` of {who} to the directory above with HostToContainer")
@@ -146,7 +156,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::VolumeAncestor => Definition {
             whom: Whom::Consumers,
             cost: Cost::Manifest,
-            removes: &["consumer-not-connected"],
+            removes: &[CauseId::ConsumerNotConnected],
             words: |who| {
                 format!(
                     "Change `volume` of {who} to the directory above the bridge with HostToContainer"
@@ -164,7 +174,11 @@ pub(super) fn definition(what: What) -> Definition {
         What::NoSubPath => Definition {
             whom: Whom::Consumers,
             cost: Cost::Manifest,
-            removes: &["subpath-on-dead-dentry", "volume-is-mountpoint"],
+            removes: &[
+                CauseId::SubPathOnDeadDentry,
+                CauseId::SubPathPinsMount,
+                CauseId::VolumeIsMountpoint,
+            ],
             words: |who| format!("Remove `subPath` of {who}"),
             text: text::volume,
             alteration: Alteration::Each(|spec| spec.sub_path = None),
@@ -180,7 +194,11 @@ pub(super) fn definition(what: What) -> Definition {
         What::StartAfterMount => Definition {
             whom: Whom::Consumers,
             cost: Cost::Manifest,
-            removes: &["not-yet-served"],
+            removes: &[
+                CauseId::NotYetServed,
+                CauseId::SubPathBeforeMount,
+                CauseId::SourceMadeAsDirectory,
+            ],
             words: |who| format!("Start {who} after the producer has mounted"),
             text: text::none,
             alteration: Alteration::Order(alter::When::AfterMount),
@@ -188,7 +206,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::Bidirectional => Definition {
             whom: Whom::Producers,
             cost: Cost::Privilege,
-            removes: &["producer-not-shared"],
+            removes: &[CauseId::ProducerNotShared],
             words: |who| {
                 format!(
                     "Change `mountPropagation` of {who} to Bidirectional, and make it privileged"
@@ -203,7 +221,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::Privileged => Definition {
             whom: Whom::Both,
             cost: Cost::Privilege,
-            removes: &["capability-missing", "lsm-denies", "fuse-device-unusable"],
+            removes: &[CauseId::CapabilityMissing, CauseId::LsmDenies, CauseId::FuseDeviceUnusable],
             words: |who| format!("Make {who} privileged"),
             text: text::privileged,
             alteration: Alteration::Each(|spec| {
@@ -215,7 +233,11 @@ pub(super) fn definition(what: What) -> Definition {
         What::Root => Definition {
             whom: Whom::Both,
             cost: Cost::Privilege,
-            removes: &["allow-other-missing", "user-allow-other-missing", "fusermount3-absent"],
+            removes: &[
+                CauseId::AllowOtherMissing,
+                CauseId::UserAllowOtherMissing,
+                CauseId::Fusermount3Absent,
+            ],
             words: |who| format!("Run {who} as root"),
             text: text::root,
             alteration: Alteration::Each(|spec| spec.uid = 0),
@@ -223,7 +245,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::NoUserNamespace => Definition {
             whom: Whom::Both,
             cost: Cost::Privilege,
-            removes: &["user-namespace-boundary"],
+            removes: &[CauseId::UserNamespaceBoundary],
             words: |who| format!("Remove `hostUsers: false` of {who}"),
             text: text::host_users,
             alteration: Alteration::Each(|spec| spec.user_namespace = false),
@@ -231,7 +253,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::AllowOther => Definition {
             whom: Whom::Node,
             cost: Cost::Manifest,
-            removes: &["allow-other-missing", "user-allow-other-missing"],
+            removes: &[CauseId::AllowOtherMissing, CauseId::UserAllowOtherMissing],
             words: |_| "Mount with `allow_other`".to_owned(),
             text: text::allow_other,
             alteration: Alteration::Plan(alter::allow_other),
@@ -239,7 +261,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::UserAllowOther => Definition {
             whom: Whom::Node,
             cost: Cost::Manifest,
-            removes: &["user-allow-other-missing"],
+            removes: &[CauseId::UserAllowOtherMissing],
             words: |_| "Add `user_allow_other` to the fuse.conf that fusermount3 reads".to_owned(),
             text: text::user_allow_other,
             alteration: Alteration::Plan(alter::user_allow_other),
@@ -247,7 +269,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::StackOnStale => Definition {
             whom: Whom::Node,
             cost: Cost::Manifest,
-            removes: &["clean-unmount-where-stack-needed"],
+            removes: &[CauseId::CleanUnmountWhereStackNeeded],
             words: |_| "Let the producer mount on top of a dead mount".to_owned(),
             text: text::none,
             alteration: Alteration::Plan(|plan| alter::stale(plan, Stale::Stack)),
@@ -255,7 +277,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::UnmountStale => Definition {
             whom: Whom::Node,
             cost: Cost::Manifest,
-            removes: &["stacked-layers", "daemon-dead", "mounts-multiply"],
+            removes: &[CauseId::StackedLayers, CauseId::DaemonDead],
             words: |_| "Let the producer take a dead mount off before it mounts".to_owned(),
             text: text::unmount_first,
             alteration: Alteration::Plan(|plan| alter::stale(plan, Stale::Unmount)),
@@ -263,7 +285,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::EndHungDaemon => Definition {
             whom: Whom::Node,
             cost: Cost::Manifest,
-            removes: &["daemon-stopped"],
+            removes: &[CauseId::DaemonStopped],
             words: |_| {
                 "Give the producer a liveness probe that ends a daemon which does not answer"
                     .to_owned()
@@ -274,7 +296,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::CoveringShared => Definition {
             whom: Whom::Node,
             cost: Cost::Node,
-            removes: &["covering-private", "covering-slave", "shared-only-at-top"],
+            removes: &[CauseId::CoveringPrivate, CauseId::CoveringSlave],
             words: |_| "Make the mount that covers the bridge shared".to_owned(),
             text: text::make_shared,
             alteration: Alteration::Plan(|plan| {
@@ -286,7 +308,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::RuntimeOnNode => Definition {
             whom: Whom::Node,
             cost: Cost::Node,
-            removes: &["runtime-own-namespace", "user-namespace-boundary"],
+            removes: &[CauseId::RuntimeOwnNamespace, CauseId::UserNamespaceBoundary],
             words: |_| "Run the container runtime in the node's mount namespace".to_owned(),
             text: text::none,
             alteration: Alteration::Plan(|plan| {
@@ -297,7 +319,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::HostTools => Definition {
             whom: Whom::Node,
             cost: Cost::Node,
-            removes: &["fusermount3-absent"],
+            removes: &[CauseId::Fusermount3Absent],
             words: |_| "Install fuse3, which has fusermount3".to_owned(),
             text: text::install,
             alteration: Alteration::Plan(|plan| plan.node.without_host_tools = false),
@@ -305,7 +327,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::WritableNode => Definition {
             whom: Whom::Node,
             cost: Cost::Node,
-            removes: &["bridge-unusable"],
+            removes: &[CauseId::BridgeUnusable],
             words: |_| "Put the bridge on a filesystem that is writable".to_owned(),
             text: text::none,
             alteration: Alteration::Plan(|plan| plan.node.read_only = false),
@@ -313,7 +335,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::DirectoryAtBridge => Definition {
             whom: Whom::Node,
             cost: Cost::Node,
-            removes: &["bridge-unusable"],
+            removes: &[CauseId::BridgeUnusable],
             words: |_| "Make the bridge a directory".to_owned(),
             text: text::none,
             alteration: Alteration::Plan(|plan| {
@@ -326,7 +348,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::Restart => Definition {
             whom: Whom::Producers,
             cost: Cost::Restart,
-            removes: &["daemon-dead", "daemon-stopped", "daemon-answers-errors"],
+            removes: OF_NODE,
             words: |who| format!("Restart the container of {who}"),
             text: text::restart,
             alteration: Alteration::StepOn(Action::Restart),
@@ -334,7 +356,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::Recreate => Definition {
             whom: Whom::Producers,
             cost: Cost::Recreate,
-            removes: &["daemon-dead", "daemon-stopped", "daemon-answers-errors"],
+            removes: OF_NODE,
             words: |who| format!("Delete the pod of {who}, which is made again"),
             text: text::recreate,
             alteration: Alteration::StepOn(Action::Recreate),
@@ -342,7 +364,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::StartAgain => Definition {
             whom: Whom::Node,
             cost: Cost::Recreate,
-            removes: &["not-yet-served"],
+            removes: &[CauseId::NotYetServed],
             words: |_| "Start again whoever does not run".to_owned(),
             text: text::none,
             alteration: Alteration::StepOn(Action::Start),
@@ -350,7 +372,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::Continue => Definition {
             whom: Whom::Producers,
             cost: Cost::Command,
-            removes: &["daemon-stopped"],
+            removes: &[CauseId::DaemonStopped],
             words: |who| format!("Continue the daemon of {who}"),
             text: text::resume,
             alteration: Alteration::Step(Action::Fault(crate::plan::Fault::Continue)),
@@ -358,7 +380,7 @@ pub(super) fn definition(what: What) -> Definition {
         What::Abort => Definition {
             whom: Whom::Producers,
             cost: Cost::Command,
-            removes: &["daemon-stopped"],
+            removes: &[CauseId::DaemonStopped],
             words: |_| "Abort the FUSE connection".to_owned(),
             text: text::none,
             alteration: Alteration::Step(Action::Fault(crate::plan::Fault::Abort)),
@@ -366,30 +388,49 @@ pub(super) fn definition(what: What) -> Definition {
     }
 }
 
+/// What is over once a producer mounts anew.
+const OF_NODE: &[CauseId] = &[
+    CauseId::DaemonDead,
+    CauseId::DaemonDiesWithParent,
+    CauseId::DaemonOutOfMemory,
+    CauseId::DaemonStopped,
+    CauseId::DaemonKilledKeeperHolds,
+    CauseId::DaemonAnswersErrors,
+    CauseId::MountOutlivesDaemon,
+    CauseId::MountGone,
+    CauseId::UnmountBusy,
+];
+
 fn repair_definition(repair: Repair) -> Definition {
-    let of_node: &[&str] =
-        &["daemon-dead", "daemon-stopped", "daemon-answers-errors", "mount-outlives-daemon"];
-    let of_consumers: &[&str] = &[
-        "volume-is-mountpoint",
-        "consumer-frozen-copy",
-        "consumer-mode-none",
-        "clean-unmount-where-stack-needed",
-        "fresh-mount-hidden",
-        "consumer-died",
-        "subpath-on-dead-dentry",
-        "mounted-but-wrong-content",
+    let of_consumers: &[CauseId] = &[
+        CauseId::VolumeIsMountpoint,
+        CauseId::FileVolumePinsMount,
+        CauseId::SubPathPinsMount,
+        CauseId::StalePublishPath,
+        CauseId::BindNotRecursive,
+        CauseId::ConsumerFrozenCopy,
+        CauseId::ConsumerModeNone,
+        CauseId::CleanUnmountWhereStackNeeded,
+        CauseId::FreshMountHidden,
+        CauseId::ConsumerDied,
+        CauseId::SubPathOnDeadDentry,
+        CauseId::MountedButWrongContent,
     ];
-    let (whom, cost, removes): (_, _, &[&str]) = match repair {
-        Repair::Wait => (Whom::Node, Cost::None, &["not-yet-served"]),
+    let (whom, cost, removes): (_, _, &[CauseId]) = match repair {
+        Repair::Wait => (Whom::Node, Cost::None, &[CauseId::NotYetServed]),
         Repair::RebindHost | Repair::RebindHostDeduplicated => {
-            (Whom::Node, Cost::Command, &["clean-unmount-where-stack-needed"])
+            (Whom::Node, Cost::Command, &[CauseId::CleanUnmountWhereStackNeeded])
         }
         Repair::RebindConsumer | Repair::ReconnectConsumer => {
             (Whom::Consumers, Cost::Command, of_consumers)
         }
-        Repair::HandOver => (Whom::Producers, Cost::Command, of_node),
+        Repair::HandOver => (
+            Whom::Producers,
+            Cost::Command,
+            &[CauseId::DaemonKilledKeeperHolds, CauseId::DaemonDead],
+        ),
         Repair::UnmountMount | Repair::LazyUnmountMount | Repair::MountOnTop | Repair::Remount => {
-            (Whom::Producers, Cost::Restart, of_node)
+            (Whom::Producers, Cost::Restart, OF_NODE)
         }
         Repair::LivenessProbe | Repair::RestartConsumer => {
             (Whom::Consumers, Cost::Restart, of_consumers)

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use alter::apply;
 
 use crate::backend::Backend;
+use crate::diagnosis::Cause;
 use crate::plan::Plan;
 use crate::report::{Change, Experiment, Report, Trial};
 pub(crate) use advice::conclude;
@@ -90,8 +91,8 @@ fn changes(report: &Report, plan: &Plan) -> Vec<Change> {
         let for_more =
             |other: &Change| other.what == change.what && other.on.len() > change.on.len();
         let defined = definition(change.what);
-        let removes = |id: &str| defined.removes.contains(&id);
-        let named = report.diagnosis.iter().position(|cause| removes(cause.id.as_str()));
+        let removes = |cause: &Cause| defined.removes.contains(&cause.id);
+        let named = report.diagnosis.iter().position(removes);
         (all.iter().any(for_more), named.unwrap_or(usize::MAX), !defined.for_good(), defined.cost)
     });
     changes

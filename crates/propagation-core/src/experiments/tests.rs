@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Budget, run};
+use crate::diagnosis::CauseId;
 use crate::fake::FakeBackend;
 use crate::plan::{Fault, NodeSpec, Plan, Repair, Role, RuntimeNamespace, Volume};
 use crate::report::{Report, Trial, What};
@@ -39,7 +40,7 @@ async fn the_cause_is_proven_and_stands_first_and_the_answer_quotes_the_change()
     let report = with_experiments(mountpoint(), FakeBackend::default()).await;
     let advice = report.advice.as_ref().expect("an advice");
     assert_eq!(advice.for_good[0].what, What::VolumeBridge, "{advice:#?}");
-    assert_eq!(report.diagnosis[0].id.as_str(), "volume-is-mountpoint");
+    assert_eq!(report.diagnosis[0].id, CauseId::VolumeIsMountpoint);
     let steps = &report.verdict.answer().expect("an answer").next_steps;
     assert!(steps[0].starts_with("Change `volume`"), "{steps:?}");
     assert!(
@@ -110,7 +111,7 @@ async fn a_daemon_that_hangs_is_ended_and_not_waited_for() {
     let advice = report.advice.as_ref().expect("an advice");
     assert_eq!(advice.for_good[0].what, What::EndHungDaemon, "{advice:#?}");
     assert!(advice.now.iter().any(|change| change.what == What::Continue), "{advice:#?}");
-    assert_eq!(report.diagnosis[0].id.as_str(), "daemon-stopped");
+    assert_eq!(report.diagnosis[0].id, CauseId::DaemonStopped);
 }
 
 #[tokio::test]

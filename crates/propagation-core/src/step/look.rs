@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::judge::{Sight, judge, unexpected};
+use crate::Class;
 use crate::act::actor;
 use crate::context::{Done, RunContext};
+use crate::errno::Errno;
 use crate::error::Error;
 use crate::node::Look;
 use crate::observation::{Access, Actor, Observation};
@@ -70,8 +72,17 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
     let seen = context.observe(&looking, &Look::default()).await?;
     let readers: BTreeSet<Actor> =
         seen.iter().filter(|o| o.outcome.is_ok()).map(|o| o.actor.clone()).collect();
+    let denied = denied_inside(&seen);
     sight.observations.extend(seen);
 
+    let outside = match context.plan.looks {
+        Looks::All => denied,
+        Looks::Asked => BTreeSet::new(),
+    };
+    for uid in outside {
+        // Whether a container, or the mount itself, is in the way.
+        context.observe(&[Actor::Node], &Look::by(Access::Read).as_users(&[uid])).await?;
+    }
     let can = context.capabilities().accesses;
     let wanted = wanted(context.plan, &subjects, &present).into_iter();
     for ((access, uid), actors) in wanted.filter(|((access, _), _)| can.contains(access)) {
@@ -97,6 +108,16 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
         }
     }
     Ok(sight)
+}
+
+/// The users, but root, who are denied in a container: whether they are so outside of it tells why.
+fn denied_inside(seen: &[Observation]) -> BTreeSet<u32> {
+    let denied = seen.iter().filter(|one| {
+        one.uid != 0
+            && matches!(one.actor, Actor::Workload { .. })
+            && matches!(one.outcome.class(), Class::Errno(Errno::EACCES | Errno::EPERM))
+    });
+    denied.map(|one| one.uid).collect()
 }
 
 /// Whether a step expects an outcome of an actor's reading.

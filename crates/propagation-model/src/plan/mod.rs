@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::CauseId;
+
 pub use bind::{BindSpec, HostPathType};
 pub use expect::{Aspect, Device, Expected, Subject};
 pub use fault::{Fault, FaultKind, Operation, PerOperation};
@@ -126,14 +128,14 @@ pub enum Confidence {
 #[serde(untagged)]
 pub enum NamedCause {
     /// This one.
-    One(String),
+    One(CauseId),
     /// One of these: the source leaves open which.
-    Any(Vec<String>),
+    Any(Vec<CauseId>),
 }
 
 impl NamedCause {
     /// The ids, as they are written.
-    pub fn ids(&self) -> &[String] {
+    pub fn ids(&self) -> &[CauseId] {
         match self {
             Self::One(id) => std::slice::from_ref(id),
             Self::Any(ids) => ids,

@@ -8,6 +8,7 @@ use super::{
     Action, BindSpec, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
 };
+use crate::cause::CauseId;
 use crate::error::{Error, ErrorKind};
 
 /// Something in a plan that keeps it from being run.
@@ -117,7 +118,7 @@ impl Plan {
             })
         };
         let problem = |reason: String, fix: &str| Some(Problem::new("cause", reason, fix));
-        match ids.iter().find(|id| !is_id(id)) {
+        match ids.iter().map(CauseId::as_str).find(|id| !is_id(id)) {
             Some(id) => {
                 problem(format!("{id:?} is not the id of a cause"), "write it as `daemon-dead`")
             }

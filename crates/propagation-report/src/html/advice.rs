@@ -11,7 +11,7 @@ pub(super) fn section(report: &Report) -> Option<Markup> {
     let advice = Advised::of(report)?;
     Some(html! {
         @if let Some(cause) = advice.cause {
-            p { strong { "Cause: " } (shown(&cause.title)) " (" (cause.confidence.as_str()) ")" }
+            p { strong { "Cause: " } (shown(&cause.title)) " (" (shown(&cause.standing())) ")" }
         }
         p { strong { (shown(advice.head)) } }
         @if !advice.text.is_empty() {

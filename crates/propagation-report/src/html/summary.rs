@@ -129,7 +129,7 @@ fn one_cause(cause: &Cause, open: bool) -> Markup {
         details open[open] {
             summary {
                 strong { (shown(&cause.title)) } " "
-                span class="badge plain" { (cause.confidence.as_str()) }
+                span class="badge plain" { (shown(&cause.standing())) }
             }
             div class="inside" {
                 @if !actors.is_empty() { p { "Concerns " (shown(&actors.join(", "))) "." } }
@@ -147,7 +147,7 @@ fn one_cause(cause: &Cause, open: bool) -> Markup {
                     (block(std::slice::from_ref(&cause.verify)))
                 }
                 p class="note" {
-                    code { (shown(&cause.id)) }
+                    code { (shown(cause.id.as_str())) }
                     @if !cause.source.is_empty() { " · " (shown(&cause.source)) }
                 }
             }

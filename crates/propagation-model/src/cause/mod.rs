@@ -1,5 +1,7 @@
 //! What a diagnosis says: a cause, what shows it, what to do about it.
 
+mod id;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::mountinfo::MountRef;
 use crate::observation::Actor;
 
-/// The id of the one cause of a run in which everything is as it should be.
-pub const NOTHING_WRONG: &str = "nothing-wrong";
+pub use id::CauseId;
 
 /// How sure a cause is.
 #[derive(
@@ -26,11 +27,11 @@ pub const NOTHING_WRONG: &str = "nothing-wrong";
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
-    /// The evidence allows no other explanation.
-    Certain,
-    /// The evidence fits, and others that would fit are rare.
+    /// Experiments show it: with it removed, whoever it concerns is right.
+    Proven,
+    /// What was seen fits, and other causes that would fit are rare.
     Likely,
-    /// The evidence fits this and other explanations.
+    /// What was seen fits this and other causes, or removing it changed nothing in an experiment.
     Possible,
 }
 
@@ -38,7 +39,7 @@ impl Confidence {
     /// The word used in reports.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Certain => "certain",
+            Self::Proven => "proven",
             Self::Likely => "likely",
             Self::Possible => "possible",
         }
@@ -73,37 +74,53 @@ pub struct Fix {
     /// The command or the fragment, ready to be copied; empty for [`FixKind::None`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// The workload in whose container the command is run; none for the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
 }
 
 impl Fix {
     /// Something to do that is no single command.
     pub fn words(words: impl Into<String>) -> Self {
-        Self { words: words.into(), kind: FixKind::None, text: String::new() }
+        Self { words: words.into(), kind: FixKind::None, text: String::new(), inside: None }
     }
 
-    /// A command to run.
+    /// A command to run on the node.
     pub fn command(words: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { words: words.into(), kind: FixKind::Command, text: text.into() }
+        Self { words: words.into(), kind: FixKind::Command, text: text.into(), inside: None }
+    }
+
+    /// The same, run in the container of a workload.
+    #[must_use]
+    pub fn inside(self, workload: impl Into<String>) -> Self {
+        Self { inside: Some(workload.into()), ..self }
     }
 
     /// A change of a manifest.
     pub fn yaml(words: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { words: words.into(), kind: FixKind::Yaml, text: text.into() }
+        Self { words: words.into(), kind: FixKind::Yaml, text: text.into(), inside: None }
     }
 }
 
 /// One cause of what a run showed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Cause {
-    /// A stable name in kebab case, such as `consumer-private`.
-    pub id: String,
+    /// Which one it is.
+    pub id: CauseId,
     /// What is wrong, in one line.
     pub title: String,
     /// How sure it is.
     pub confidence: Confidence,
-    /// Whom it concerns. For many replicas the first few; the title says how many.
+    /// Whom it concerns; of a cause that lasts only those who are wrong in the end. For many replicas
+    /// the first few; the title says how many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actors: Vec<Actor>,
+    /// The phase or step after which somebody was wrong because of it for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_step: Option<String>,
+    /// The phase or step after which nobody was any more; none when it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_step: Option<String>,
     /// The mounts at which it happens: where a link of the mount graph is broken or missing. The
     /// namespaces are called as the actors are displayed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -119,8 +136,34 @@ pub struct Cause {
     pub source: String,
 }
 
+impl Cause {
+    /// Whether nobody was wrong because of it in the end.
+    pub fn is_over(&self) -> bool {
+        self.until_step.is_some()
+    }
+
+    /// When it was so, in words: `since 2-fault`, `from 2-fault to 3-repair`; nothing where no step shows it.
+    pub fn when(&self) -> Option<String> {
+        match (&self.from_step, &self.until_step) {
+            (Some(from), Some(until)) if from == until => Some(format!("over, in {from}")),
+            (Some(from), Some(until)) => Some(format!("over, from {from} to {until}")),
+            (Some(from), None) => Some(format!("since {from}")),
+            (None, Some(until)) => Some(format!("over, until {until}")),
+            (None, None) => None,
+        }
+    }
+
+    /// The confidence, and when it was so: `likely, since 2-fault`.
+    pub fn standing(&self) -> String {
+        match self.when() {
+            Some(when) => format!("{}, {when}", self.confidence),
+            None => self.confidence.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {} ({})", self.id, self.title, self.confidence)
+        write!(formatter, "{}: {} ({})", self.id, self.title, self.standing())
     }
 }

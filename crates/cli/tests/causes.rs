@@ -1,0 +1,174 @@
+//! Incidents on the real kernel: the right cause comes first, told of the right time and of the right actors,
+//! and what it prints as a fix heals when it is done.
+
+mod support;
+
+#[path = "causes/cases.rs"]
+mod cases;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use cases::{Case, Fixed, cases};
+use libtest_mimic::{Failed, Trial};
+use propagation_core::Report;
+use propagation_core::diagnosis::{Cause, Confidence, FixKind};
+use support::{PASSED, TestResult, expect_code, output, scratch, skip};
+
+fn main() {
+    let mut tests = Vec::new();
+    for case in cases() {
+        let name = case.file.replace('-', "_");
+        let fixed = case.fixed.is_some();
+        let again = case.clone();
+        tests.push(Trial::ignorable_test(format!("the_first_cause_of_{name}"), move || {
+            right_cause(&again)
+        }));
+        if fixed {
+            tests.push(Trial::ignorable_test(format!("the_fix_heals_{name}"), move || {
+                fix_heals(&case)
+            }));
+        }
+    }
+    support::main(tests);
+}
+
+fn text_of(case: &Case) -> Result<String, std::io::Error> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/causes");
+    fs::read_to_string(directory.join(format!("{}.yaml", case.file)))
+}
+
+/// Runs a scenario that comes out as it says.
+fn run(text: &str, more: &[&str]) -> Result<Report, Failed> {
+    let scratch = scratch();
+    let file = scratch.path().join("incident.yaml");
+    fs::write(&file, text)?;
+    let file = file.to_string_lossy();
+    let ran = output(
+        scratch.path(),
+        &[&["run", "--scenario", &file, "--format", "json"][..], more].concat(),
+    );
+    if ran.status.code() != Some(0) {
+        let said = String::from_utf8_lossy(&ran.stdout);
+        let unmet: Vec<String> = Report::from_json(&ran.stdout)
+            .map(|report| {
+                let checks = report.phases.iter().flat_map(|phase| &phase.checks);
+                let failed =
+                    checks.filter(|c| c.status == propagation_core::report::Status::Failed);
+                failed.map(|c| format!("{}: {} and not {}", c.id, c.observed, c.expected)).collect()
+            })
+            .unwrap_or_else(|_| vec![said.into_owned()]);
+        let error = String::from_utf8_lossy(&ran.stderr);
+        return Err(format!("{:?}: {unmet:#?}\n{error}\n{text}", ran.status).into());
+    }
+    Ok(Report::from_json(&ran.stdout)?)
+}
+
+fn right_cause(case: &Case) -> TestResult {
+    if let Some(reason) = case.cannot_run() {
+        return skip("scenario", &reason);
+    }
+    let report = run(&text_of(case)?, &[])?;
+    let first = first(&report)?;
+    let all = || format!("{:#?}", report.diagnosis);
+    let expect = |ok: bool, what: String| match ok {
+        true => Ok(()),
+        false => Err(Failed::from(format!("{what}\n{}", all()))),
+    };
+    expect(first.id == case.cause, format!("{} is first and not {}", first.id, case.cause))?;
+    expect(first.is_over() == case.over, format!("is over: {}", first.is_over()))?;
+    let standing = first.standing();
+    expect(standing.contains(case.when), format!("{standing:?} without {:?}", case.when))?;
+    let actors: Vec<String> = first.actors.iter().map(ToString::to_string).collect();
+    expect(case.actors.is_empty() || actors == case.actors, format!("it concerns {actors:?}"))?;
+    let fix = format!("{}\n{}", first.fix.words, first.fix.text);
+    let evidence = first.evidence.join("\n");
+    for (whole, parts) in [(&fix, case.fix), (&evidence, case.evidence)] {
+        for part in parts {
+            expect(whole.contains(part), format!("{part:?} is not in {whole}"))?;
+        }
+    }
+    for part in case.not_in_fix {
+        expect(!fix.contains(part), format!("{part:?} is in {fix}"))?;
+    }
+    let never = report.diagnosis.iter().find(|cause| case.never.contains(&cause.id));
+    expect(never.is_none(), format!("{never:?}"))?;
+    let proven = report.diagnosis.iter().find(|one| one.confidence == Confidence::Proven);
+    expect(report.experiments.is_empty() == proven.is_none(), format!("proven: {proven:?}"))?;
+    // A saved report is explained the same way again.
+    if propagation_core::diagnosis::explain(&report) != report.diagnosis {
+        return Err("the saved report is explained in another way".into());
+    }
+    PASSED
+}
+
+fn first(report: &Report) -> Result<&Cause, Failed> {
+    report.diagnosis.first().ok_or_else(|| "there is no cause".into())
+}
+
+/// Does what the first cause says.
+fn fix_heals(case: &Case) -> TestResult {
+    if let Some(reason) = case.cannot_run() {
+        return skip("scenario", &reason);
+    }
+    let text = text_of(case)?;
+    match &case.fixed {
+        Some(Fixed::Steps(steps)) => {
+            let report = run(&text, &[])?;
+            let first = first(&report)?;
+            // The command as it is printed, then what its words say.
+            let command = serde_json::to_string(&first.fix.text)?;
+            let done = match first.fix.kind {
+                FixKind::Command => format!("  - run: [sh, -c, {command}]\n"),
+                _ => String::new(),
+            };
+            run(&format!("{}\n{done}{steps}", text.trim_end()), &[])?;
+        }
+        Some(Fixed::Manifest { from, to, then }) => {
+            let changed = text.replace(from, to);
+            if changed == text {
+                return Err(format!("{from:?} is not in the file").into());
+            }
+            let (head, _) = changed.split_once("steps:").ok_or("no steps")?;
+            run(&format!("{head}{then}"), &[])?;
+        }
+        Some(Fixed::Kept { looks }) => on_the_kept_node(&text, looks)?,
+        None => {}
+    }
+    PASSED
+}
+
+/// Does the fix on the very node of the run, where its process ids mean something.
+fn on_the_kept_node(text: &str, looks: &str) -> Result<(), Failed> {
+    if !support::is_root() {
+        return Ok(());
+    }
+    let report = run(text, &["--keep"])?;
+    let clean = || {
+        let scratch = scratch();
+        let _ = output(scratch.path(), &["clean", "--run-id", &report.run_id]);
+    };
+    let healed = heals_on(&report, looks);
+    clean();
+    healed
+}
+
+fn heals_on(report: &Report, looks: &str) -> Result<(), Failed> {
+    let kept = report.cleanup.kept.join("\n");
+    let parent = kept.split("--parent ").nth(1).and_then(|rest| rest.split(')').next());
+    let parent = parent.ok_or_else(|| format!("no node is kept: {kept}"))?;
+    let init = Command::new("pgrep").args(["--parent", parent]).output()?;
+    let init = String::from_utf8_lossy(&init.stdout).trim().to_owned();
+    let on_node = |line: &str| {
+        Command::new("timeout")
+            .args(["10", "nsenter", "--all", "--target", &init, "sh", "-c", line])
+            .output()
+    };
+    let before = on_node(looks)?;
+    if before.status.success() {
+        return Err("it is not broken on the node that was kept".into());
+    }
+    expect_code(&on_node(&first(report)?.fix.text)?, 0)?;
+    expect_code(&on_node(looks)?, 0)
+}

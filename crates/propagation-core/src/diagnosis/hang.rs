@@ -1,0 +1,343 @@
+//! Accesses that wait: for a daemon that is stopped, was killed under a keeper, is slow, or does not serve yet.
+
+use std::collections::BTreeMap;
+
+use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::lifetime::{cause, is_dead, probe};
+use super::runtime::said_by_the_runtime;
+use super::scene::{Scene, first_replicas};
+use super::text::{line, names, shell};
+use crate::mountinfo::{DeviceId, MountEntry, MountRef};
+use crate::observation::{Access, Actor, Observation, Outcome};
+use crate::plan::{Fault, WorkloadSpec};
+use crate::program::RefusalKind;
+use crate::report::{Act, Deed, Failure, FailureOf};
+
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    let mut hung: BTreeMap<Option<DeviceId>, Vec<&Observation>> = BTreeMap::new();
+    for seen in scene.asked().filter(|seen| matches!(seen.outcome, Outcome::Hang { .. })) {
+        hung.entry(scene.device_of(seen)).or_default().push(seen);
+    }
+    let mut causes: Vec<Cause> =
+        hung.iter().filter_map(|(device, seen)| hang(scene, *device, seen)).collect();
+    if causes.is_empty() {
+        causes.extend(start_hangs(scene).or_else(|| never_served(scene)));
+    }
+    causes
+}
+
+/// Why accesses to one superblock wait.
+enum Why<'r> {
+    /// Others were answered at the same time, or it was told to be slow.
+    Slow(String),
+    /// Its daemon was killed, and the connection lives.
+    Kept(&'r Act),
+    NotYetServed,
+    Stopped,
+}
+
+fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> Option<Cause> {
+    // Of several times the last one that lasts, or the last one.
+    let last = seen.iter().rev().find(|one| scene.history.lasts(one)).or(seen.last())?;
+    let in_this_time = |one: &&&Observation| {
+        !scene.history.lasts(last) || scene.history.lasts(one) || one.step == last.step
+    };
+    let hung: Vec<&Observation> = seen.iter().filter(in_this_time).copied().collect();
+    let producer = scene.producer_of(device, last.at_us);
+    let name = producer.map_or("the producer", |spec| spec.name.as_str());
+    let mut evidence: Vec<String> = hung.iter().take(4).map(ToString::to_string).collect();
+    let mounted = scene.fuse_mounts().into_iter().find(|(_, mount)| Some(mount.device) == device);
+    evidence.extend(mounted.map(|(actor, mount)| line(actor, mount)));
+    let act = producer.and_then(|spec| scene.last_act(spec, last.at_us));
+    evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
+    let cause = match why(scene, device, &hung, producer) {
+        Why::Slow(answered) => {
+            evidence.push(answered);
+            slow(scene, name, &hung, evidence)
+        }
+        Why::Kept(act) => {
+            evidence.extend(
+                act.proof
+                    .iter()
+                    .filter(|proof| !evidence.contains(proof))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
+            kept(scene, name, evidence)
+        }
+        Why::NotYetServed => cause(
+            CauseId::NotYetServed,
+            NOT_YET_SERVED.into(),
+            evidence,
+            wait_for(device),
+            probe(scene),
+        ),
+        Why::Stopped => stopped(scene, name, device, evidence),
+    };
+    let mounts = mounted.map(|(actor, mount)| MountRef::new(actor.to_string(), mount.mount_id));
+    let cause =
+        Cause { actors: first_replicas(&hung), mounts: mounts.into_iter().collect(), ..cause };
+    let cause = scene.history.when(&hung).of(cause);
+    let ended = scene.history.spells.iter().any(|spell| {
+        let first = spell.seen[0];
+        spell.lasts()
+            && is_dead(first)
+            && scene.device_of(first) == device
+            && was_ended(scene, first)
+    });
+    if !ended {
+        return Some(cause);
+    }
+    let fix = bring_back_after(scene, name);
+    Some(Cause { until_step: None, fix, ..cause })
+}
+
+/// What is left to do where the connection has been ended.
+fn bring_back_after(scene: &Scene<'_>, name: &str) -> Fix {
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
+    let mounted =
+        table.and_then(|table| table.at(&scene.fuse_path)).is_some_and(MountEntry::is_fuse);
+    let words = format!(
+        "the connection has been ended: kill the daemon, and restart {name} once the dead mount is off the node, then \
+         those whose volume is the mount itself"
+    );
+    match mounted {
+        true => Fix::command(words, format!("umount --lazy {path}   # on the node")),
+        false => Fix::words(words),
+    }
+}
+
+/// Whether a mount is dead because somebody ended the connection of a daemon that did not answer: then the stop
+/// is what is wrong, and the end of the connection is what was done about it.
+pub(super) fn was_ended(scene: &Scene<'_>, seen: &Observation) -> bool {
+    let Some(device) = scene.device_of(seen) else { return false };
+    let producer = scene.producer_of(Some(device), seen.at_us);
+    let act = producer.and_then(|spec| scene.last_act(spec, seen.at_us));
+    let aborted = act.is_some_and(|act| act.deed == Deed::Fault { fault: Fault::Abort });
+    let hung = |one: &Observation| {
+        matches!(one.outcome, Outcome::Hang { .. })
+            && one.at_us < seen.at_us
+            && scene.device_of(one) == Some(device)
+    };
+    aborted && scene.asked().any(hung)
+}
+
+fn why<'r>(
+    scene: &Scene<'r>,
+    device: Option<DeviceId>,
+    hung: &[&Observation],
+    producer: Option<&WorkloadSpec>,
+) -> Why<'r> {
+    let (first, last) = (hung[0], hung[hung.len() - 1]);
+    let on_it = |seen: &&Observation| seen.outcome.is_ok() && scene.device_of(seen) == device;
+    let act = producer.and_then(|spec| scene.last_act(spec, last.at_us));
+    if let Some(act) = act
+        && let Deed::Fault { fault } = &act.deed
+    {
+        match fault {
+            Fault::Stop => return Why::Stopped,
+            Fault::Slow(_) if !fault.ends_a_fault() => {
+                return Why::Slow(format!("done to it before: {fault}"));
+            }
+            fault if fault.ends_the_daemon() => return Why::Kept(act),
+            _ => {}
+        }
+    }
+    // Answered while others waited, and nothing was done between the two. Attributes may be the kernel's own.
+    let asks =
+        |seen: &&Observation| matches!(seen.access, Access::Read | Access::List | Access::Write);
+    let answered = scene.asked().filter(on_it).filter(asks).find(|seen| {
+        let beside = |one: &&Observation| {
+            one.step == seen.step && scene.acts_before(one) == scene.acts_before(seen)
+        };
+        hung.iter().any(beside)
+    });
+    if let Some(answered) = answered {
+        return Why::Slow(format!(
+            "answered in {:.0} ms: {answered}",
+            answered.took_us as f64 / 1e3
+        ));
+    }
+    let served = scene.asked().filter(on_it).any(|seen| seen.at_us < first.at_us);
+    if served { Why::Stopped } else { Why::NotYetServed }
+}
+
+fn slow(scene: &Scene<'_>, name: &str, hung: &[&Observation], evidence: Vec<String>) -> Cause {
+    let after_ms = hung.iter().filter_map(|seen| match seen.outcome {
+        Outcome::Hang { after_ms } => Some(after_ms),
+        _ => None,
+    });
+    let after_ms = after_ms.max().unwrap_or_default();
+    let mut accesses: Vec<&str> = hung.iter().map(|seen| seen.access.as_str()).collect();
+    accesses.sort_unstable();
+    accesses.dedup();
+    cause(
+        CauseId::DaemonSlow,
+        format!(
+            "the daemon of {name} is alive and slow: {} got no answer within {after_ms} ms, and others do or would",
+            accesses.join(", ")
+        ),
+        evidence,
+        Fix::words(format!(
+            "nothing is to be killed or unmounted: give whoever looks more than {after_ms} ms (a listing needs \
+             several requests), and look at the backing store of {name}"
+        )),
+        format!("time ls {}", shell(&scene.report.plan.bridge.fuse_path())),
+    )
+}
+
+fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    cause(
+        CauseId::DaemonKilledKeeperHolds,
+        format!(
+            "the daemon of {name} was killed, and a keeper holds its connection open: every access waits for a \
+             successor instead of failing"
+        ),
+        evidence,
+        Fix::words(format!(
+            "start a successor on the descriptor that the keeper holds (hand over): the same mount goes on, and \
+             nobody gets an error. Where there will be none, let the keeper go: unmount {path} lazily and \
+             restart {name} with its keeper, and whoever waits gets ENOTCONN"
+        )),
+        probe(scene),
+    )
+}
+
+fn stopped(
+    scene: &Scene<'_>,
+    name: &str,
+    device: Option<DeviceId>,
+    evidence: Vec<String>,
+) -> Cause {
+    let connection = device.map_or_else(|| "N".to_owned(), |device| device.minor.to_string());
+    let pid = evidence.iter().filter(|words| words.ends_with(IS_STOPPED)).find_map(|words| {
+        let words = words.strip_prefix("process ")?;
+        words.split(' ').next()?.parse::<u32>().ok()
+    });
+    let resume = match pid {
+        Some(pid) => format!("kill -CONT {pid}   # the daemon of {name}, on the node"),
+        // State T, and /dev/fuse is open.
+        None => "for p in /proc/[0-9]*; do grep -q '^State:.T' $p/status && ls -l $p/fd | grep -q /dev/fuse \
+                 && kill -CONT ${p#/proc/}; done   # on the node"
+            .to_owned(),
+    };
+    cause(
+        CauseId::DaemonStopped,
+        format!(
+            "the daemon of {name} is alive and does not answer: its connection stays open, and every access \
+             waits instead of failing"
+        ),
+        evidence,
+        Fix::command(
+            format!(
+                "continue the daemon. Where it cannot be, end connection {connection} (mount -t fusectl fusectl \
+                 /sys/fs/fuse/connections; echo 1 > /sys/fs/fuse/connections/{connection}/abort), unmount lazily \
+                 and restart {name}"
+            ),
+            resume,
+        ),
+        probe(scene),
+    )
+}
+
+/// How a stop is proven.
+const IS_STOPPED: &str = "is stopped";
+
+const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is open and its daemon \
+                              has not begun to serve, so every access waits";
+
+/// A start that does not come back from its look at the volume's source, of which nobody else told.
+fn start_hangs(scene: &Scene<'_>) -> Option<Cause> {
+    let refused = scene.refused(RefusalKind::Hangs);
+    let first = refused.first()?;
+    let spec = scene.spec(&first.workload)?;
+    let table = scene.table_in(&Actor::Node, &first.step)?;
+    let source = scene.paths(spec).source;
+    let mount = table.covering(&source.as_str().into()).filter(|mount| mount.is_fuse());
+    let device = mount.map(|mount| mount.device);
+    let at_us =
+        scene.report.acts.iter().rev().find(|act| act.step == first.step).map(|act| act.until_us);
+    let producer = scene.producer_of(device, at_us.unwrap_or(u64::MAX));
+    let name = producer.map_or("the producer", |spec| spec.name.as_str());
+    let words: Vec<(&str, &str)> =
+        refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
+    let mut evidence = said_by_the_runtime(&words);
+    evidence.extend(mount.map(|mount| line("node", mount)));
+    let act = producer.and_then(|spec| scene.last_act(spec, at_us.unwrap_or(u64::MAX)));
+    evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
+    let cause = stopped(scene, name, device, evidence);
+    let actors = refused.iter().map(|one| Actor::workload(one.workload.clone())).collect();
+    Some(scene.when_failed(&refused).of(Cause { actors, ..cause }))
+}
+
+/// The producer has its mount, and never came to answer, so that nobody went on to look.
+fn never_served(scene: &Scene<'_>) -> Option<Cause> {
+    scene.report.failures.iter().find_map(|failure| serves_nothing(scene, failure))
+}
+
+fn serves_nothing(scene: &Scene<'_>, failure: &Failure) -> Option<Cause> {
+    let name = &failure.workload;
+    let spec = scene.report.plan.workload(name)?;
+    let actor = Actor::workload(spec.name.clone());
+    let (_, table) = scene.last_table(&actor)?;
+    let mount = table.at(&scene.path_of(&actor)).filter(|mount| mount.is_fuse())?;
+    let evidence = vec![failure.words.clone(), line(&actor, mount)];
+    if let Some(expected) = &scene.report.plan.fuse_of(spec).fs_type
+        && *expected != mount.fs_type
+        && failure.of != FailureOf::Start
+    {
+        let said = failure.of == FailureOf::Mount;
+        return Some(other_type(name, expected, mount, evidence, said));
+    }
+    if failure.of != FailureOf::Serve {
+        return None;
+    }
+    let mounts = vec![MountRef::new(actor.to_string(), mount.mount_id)];
+    let fix = wait_for(Some(mount.device));
+    let found = cause(CauseId::NotYetServed, NOT_YET_SERVED.into(), evidence, fix, probe(scene));
+    Some(Cause { actors: vec![actor], mounts, ..found })
+}
+
+/// The mount is there, and not of the type that is waited for; whether the supervisor has said so.
+fn other_type(
+    name: &str,
+    expected: &str,
+    mount: &MountEntry,
+    evidence: Vec<String>,
+    said: bool,
+) -> Cause {
+    let there = &mount.fs_type;
+    Cause {
+        confidence: if said { Confidence::Likely } else { Confidence::Possible },
+        actors: vec![Actor::workload(name)],
+        mounts: vec![MountRef::new(name, mount.mount_id)],
+        source: "mount.fuse3(8), subtype; proc_pid_mountinfo(5)".into(),
+        ..cause(
+            CauseId::MountTypeUnexpected,
+            format!(
+                "{} has mounted a {there}, and its fuse.type waits for {expected}",
+                names([name])
+            ),
+            evidence,
+            Fix::words(format!(
+                "write `type: {there}`, or leave it out: any FUSE type will do then"
+            )),
+            format!("grep -F {} /proc/self/mountinfo   # in {name}", shell(expected)),
+        )
+    }
+}
+
+/// What is done about a daemon that has not begun to serve.
+fn wait_for(device: Option<DeviceId>) -> Fix {
+    let connection = device.map_or_else(|| "N".into(), |device| device.minor.to_string());
+    Fix::command(
+        "look at what the daemon waits for (its backing store, its log); to free who waits for it, abort the \
+         connection",
+        format!(
+            "mount -t fusectl fusectl /sys/fs/fuse/connections; echo 1 > \
+             /sys/fs/fuse/connections/{connection}/abort   # on the node"
+        ),
+    )
+}

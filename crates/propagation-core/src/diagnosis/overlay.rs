@@ -1,0 +1,106 @@
+//! Overlays with a layer on a FUSE mount: they keep what they were made of.
+
+use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::scene::{Scene, first_replicas};
+use super::text::{line, shell};
+use crate::Class;
+use crate::errno::Errno;
+use crate::mountinfo::{MountEntry, MountPath, MountRef};
+use crate::observation::{Observation, Outcome};
+
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    lower_died(scene).into_iter().collect()
+}
+
+/// Somebody gets errors from an overlay of which a layer lay on a FUSE mount.
+fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
+    let failing = scene.history.spells.iter().filter(|spell| {
+        spell
+            .seen
+            .iter()
+            .any(|seen| matches!(seen.outcome, Outcome::Errno { .. } | Outcome::Hang { .. }))
+    });
+    let on_overlay: Vec<_> = failing
+        .filter_map(|spell| {
+            let seen = *spell.seen.last()?;
+            let (mount, layer) = overlay_of(scene, seen)?;
+            Some((spell, seen, mount, layer))
+        })
+        .collect();
+    let lasts = on_overlay.iter().any(|(spell, ..)| spell.lasts());
+    let counted: Vec<_> =
+        on_overlay.into_iter().filter(|(spell, ..)| !lasts || spell.lasts()).collect();
+    let (_, seen, mount, layer) = counted.first()?;
+    let all: Vec<&Observation> = counted.iter().map(|(_, seen, ..)| *seen).collect();
+    let name = seen.actor.to_string();
+    let at = on_node(scene, seen).unwrap_or_else(|| mount.mount_point.clone());
+    let dead = scene.asked().find(|one| {
+        let there = one.mount.as_ref().is_some_and(|there| there.mount_point == *layer);
+        there && one.outcome.class() == Class::Errno(Errno::ENOTCONN) && one.at_us <= seen.at_us
+    });
+    let mut evidence: Vec<String> = all.iter().take(4).map(ToString::to_string).collect();
+    evidence.push(line(&name, mount));
+    evidence.extend(dead.map(ToString::to_string));
+    let cause = Cause {
+        id: CauseId::OverlayLowerDied,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "{name} reads an overlay whose lower layer lies on the FUSE mount {layer}, and that filesystem \
+             has died: an overlay keeps the superblock that it was made of, and gives ESTALE or ENOTCONN \
+             whatever is mounted there afterwards"
+        ),
+        confidence: Confidence::Likely,
+        actors: first_replicas(&all),
+        mounts: vec![MountRef::new(name.clone(), mount.mount_id)],
+        evidence,
+        fix: Fix::command(
+            format!(
+                "once {layer} is mounted again, make the overlay anew on the node, then restart {name}, which \
+                 binds it"
+            ),
+            format!(
+                "umount --lazy {0}; mount -t overlay overlay -o {1} {0}",
+                shell(&at.to_string_lossy()),
+                shell(&layers(mount))
+            ),
+        ),
+        verify: format!("stat {}   # no error", shell(&at.to_string_lossy())),
+        source:
+            "https://docs.kernel.org/filesystems/overlayfs.html, Changes to underlying filesystems"
+                .into(),
+    };
+    Some(scene.history.when(&all).of(cause))
+}
+
+/// The overlay that an actor looked at, with the layer that lies on a FUSE mount.
+fn overlay_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<(&'r MountEntry, MountPath)> {
+    let view = seen.mount.as_ref().filter(|mount| mount.fs_type == "overlay")?;
+    let table = scene.table_for(seen)?;
+    let mount = table
+        .iter()
+        .find(|mount| mount.mount_point == view.mount_point && mount.device == view.device)?;
+    let lower =
+        mount.super_options.split(',').find_map(|option| option.strip_prefix("lowerdir="))?;
+    let mut layers = lower.split(':').filter(|path| path.starts_with('/')).map(MountPath::from);
+    let on_fuse = |path: &MountPath| {
+        path.starts_with(&scene.fuse_path)
+            || scene.fuse_mounts().iter().any(|(_, fuse)| path.starts_with(&fuse.mount_point))
+    };
+    Some((mount, layers.find(on_fuse)?))
+}
+
+/// Where the node has the overlay.
+fn on_node(scene: &Scene<'_>, seen: &Observation) -> Option<MountPath> {
+    let device = seen.mount.as_ref()?.device;
+    let table = scene.table_in(&crate::observation::Actor::Node, &seen.step)?;
+    table.by_device(device).next().map(|mount| mount.mount_point.clone())
+}
+
+/// The options that say of what an overlay is made.
+fn layers(mount: &MountEntry) -> String {
+    let of_layers = |option: &&str| {
+        ["lowerdir=", "upperdir=", "workdir="].iter().any(|key| option.starts_with(key))
+    };
+    mount.super_options.split(',').filter(of_layers).collect::<Vec<_>>().join(",")
+}
