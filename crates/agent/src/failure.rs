@@ -85,7 +85,7 @@ fn fix_for(errno: Errno) -> Option<&'static str> {
         Errno::EAGAIN | Errno::ENOMEM => {
             Some("raise the limit of processes (ulimit -u, pids.max) or free memory")
         }
-        Errno::ENOSYS => Some("use a kernel that has this call: Linux 5.12 or newer"),
+        Errno::ENOSYS => Some("use a kernel that has this call: Linux 5.10 or newer"),
         Errno::EROFS => Some("the filesystem is read-only: use a bridge on a writable one"),
         _ => None,
     }
