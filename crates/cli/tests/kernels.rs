@@ -37,8 +37,8 @@ mkdir -p /tmp/home /tmp/state
 chown 54321:54321 /tmp/home
 chmod 1777 /tmp/state
 for who in root user; do
-    for run in "phases:" "help:--volume mountpoint --experiments 30s" \
-        "library:--scenario /work/scenarios --patience 4"; do
+    for run in "phases:" "help:--volume mountpoint --experiments 5s" \
+        "library:--scenario /work/scenarios --patience 3"; do
         name=$who-${run%%:*}
         # shellcheck disable=SC2086 # options
         as_$who /tmp/propagation run ${run#*:} --format json > /work/$name.json 2> /work/$name.err
