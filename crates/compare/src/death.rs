@@ -97,16 +97,10 @@ fn healed(stretches: &[Stretch], killed_ns: u64) -> Option<u64> {
 }
 
 fn spans(stretches: &[Stretch], killed_ns: u64) -> Vec<Span> {
-    let word = |gave: &Gave| match gave {
-        Gave::Ok => "ok".to_owned(),
-        Gave::Slow => "slow".to_owned(),
-        Gave::Hang => "hang".to_owned(),
-        Gave::Errno(errno) => errno.clone(),
-    };
     let span = |stretch: &Stretch| Span {
         from_ms: ms(killed_ns, stretch.from_ns),
         until_ms: ms(killed_ns, stretch.until_ns),
-        gave: word(&stretch.gave),
+        gave: stretch.gave.clone(),
         operations: stretch.operations,
     };
     stretches.iter().map(span).collect()

@@ -164,19 +164,7 @@ pub struct Stretch {
     pub longest_ns: u64,
 }
 
-/// What an access gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gave {
-    /// What was asked for.
-    Ok,
-    /// What was asked for, after more than [`SLOW_NS`].
-    Slow,
-    /// An error.
-    Errno(String),
-    /// Nothing yet.
-    Hang,
-}
+pub use propagation_model::comparison::Gave;
 
 /// From when on an access counts as slow.
 pub const SLOW_NS: u64 = 100_000_000;

@@ -1,5 +1,7 @@
 //! What the death of a transport's server does to who uses it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What was seen while a server was killed and came back. Times are milliseconds since the kill.
@@ -54,8 +56,54 @@ pub struct Span {
     pub from_ms: f64,
     /// When it ended.
     pub until_ms: f64,
-    /// `ok`, `slow` (more than 100 ms, then ok), `hang`, or an errno.
-    pub gave: String,
+    /// What they gave.
+    pub gave: Gave,
     /// How many accesses.
     pub operations: u64,
+}
+
+/// What an access gave; in JSON `ok`, `slow`, `hang`, or the name of an errno.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum Gave {
+    /// What was asked for.
+    Ok,
+    /// What was asked for, after more than 100 ms.
+    Slow,
+    /// An error, by the name of its errno.
+    Errno(String),
+    /// Nothing yet.
+    Hang,
+}
+
+impl From<String> for Gave {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "ok" => Self::Ok,
+            "slow" => Self::Slow,
+            "hang" => Self::Hang,
+            _ => Self::Errno(word),
+        }
+    }
+}
+
+impl From<Gave> for String {
+    fn from(gave: Gave) -> Self {
+        match gave {
+            Gave::Errno(name) => name,
+            other => other.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Gave {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Ok => "ok",
+            Self::Slow => "slow",
+            Self::Hang => "hang",
+            Self::Errno(name) => name,
+        })
+    }
 }

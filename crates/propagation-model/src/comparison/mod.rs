@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use death::{Death, Healing, Span};
+pub use death::{Death, Gave, Healing, Span};
 pub use measure::{Measure, Metric, Ratio, Resources, Tendency, Versus};
 
 use crate::report::Cleanup;

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 use propagation_model::comparison::{
-    Comparison, Measure, Metric, Span, Transport, TransportResult,
+    Comparison, Gave, Measure, Metric, Span, Transport, TransportResult,
 };
 
 use super::figures::{interval, metrics, number, time};
@@ -186,17 +186,17 @@ pub(super) fn deaths(comparison: &Comparison) -> Option<Markup> {
 }
 
 fn row(spans: &[Span], y: f64, at: impl Fn(f64) -> f64) -> Markup {
-    let gave = |span: &Span| match span.gave.as_str() {
-        "ok" => "ok",
-        "slow" => "slow",
-        "hang" => "hang",
-        _ => "error",
+    let gave = |span: &Span| match span.gave {
+        Gave::Ok => "ok",
+        Gave::Slow => "slow",
+        Gave::Hang => "hang",
+        Gave::Errno(_) => "error",
     };
     html! {
         @for span in spans {
             @let (left, right) = (at(span.from_ms), at(span.until_ms));
             rect class={ "gave " (gave(span)) } x=(px(left)) y=(px(y)) width=(px((right - left).max(1.5))) height="14" {
-                title { (crate::words::short(&span.gave)) ", " (span.operations) " accesses, " (time(span.from_ms)) " to " (time(span.until_ms)) }
+                title { (crate::words::short(&span.gave.to_string())) ", " (span.operations) " accesses, " (time(span.from_ms)) " to " (time(span.until_ms)) }
             }
         }
     }

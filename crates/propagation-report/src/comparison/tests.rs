@@ -24,7 +24,7 @@ fn measure(metric: Metric, median: f64, ratio: Option<(f64, f64, f64)>) -> Measu
 }
 
 fn span(from_ms: f64, until_ms: f64, gave: &str) -> Span {
-    Span { from_ms, until_ms, gave: gave.into(), operations: 9 }
+    Span { from_ms, until_ms, gave: gave.to_owned().into(), operations: 9 }
 }
 
 fn death(gave: &str, healing: Healing) -> Death {
@@ -166,7 +166,7 @@ fn nothing_of_a_comparison_becomes_markup() {
     comparison.transports[3].skipped.as_mut().expect("skipped").reason = hostile.into();
     comparison.transports[1].measures[0].failed = BTreeMap::from([(hostile.into(), 3)]);
     let death = comparison.transports[1].death.as_mut().expect("a death");
-    death.fresh[1].gave = hostile.into();
+    death.fresh[1].gave = hostile.to_owned().into();
     death.first_error = Some((1.0, hostile.into()));
     let page = html(&comparison);
     assert!(!page.contains("<script") && !page.contains('\u{1b}'), "{page}");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use propagation_model::comparison::{Comparison, Span, TransportResult};
+use propagation_model::comparison::{Comparison, Gave, Span, TransportResult};
 
 use super::Answer;
 use super::figures::{interval, median, metrics, sign, time, trouble};
@@ -171,11 +171,11 @@ fn bar(spans: &[Span], from: f64, until: f64) -> String {
     let sign = |index: usize| {
         let (left, right) = (from + step * index as f64, from + step * (index + 1) as f64);
         let within = spans.iter().filter(|span| span.from_ms < right && span.until_ms >= left);
-        let rank = |span: &Span| match span.gave.as_str() {
-            "ok" => (1, '='),
-            "slow" => (2, '~'),
-            "hang" => (4, '?'),
-            _ => (3, 'x'),
+        let rank = |span: &Span| match span.gave {
+            Gave::Ok => (1, '='),
+            Gave::Slow => (2, '~'),
+            Gave::Errno(_) => (3, 'x'),
+            Gave::Hang => (4, '?'),
         };
         within.map(rank).max().map_or(' ', |(_, sign)| sign)
     };
