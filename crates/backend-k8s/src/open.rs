@@ -25,7 +25,7 @@ use crate::{clean, namespaces, nodes, operator, sign};
 pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8sNode, Error> {
     if let Some(reason) = crate::can::capabilities().lack(&plan.requires()) {
         return Err(Error::new(ErrorKind::Unsupported, "open a node", reason)
-            .with_fix("leave out what is named, or use --backend local"));
+            .with_fix("leave out what is named, or use the local backend"));
     }
     let node = cluster.node().await?;
     let name = node.name_any();

@@ -42,7 +42,8 @@ impl K8sWorkload {
 
     fn unsupported(&self, what: &str, reason: &str) -> Error {
         let operation = format!("{what} of {:?}", self.client.spec.name);
-        Error::new(ErrorKind::Unsupported, operation, reason).with_fix("use --backend local for it")
+        Error::new(ErrorKind::Unsupported, operation, reason)
+            .with_fix("use the local backend for it")
     }
 }
 

@@ -467,7 +467,8 @@ fn bad_bridges() -> TestResult {
     let mounted = lab.on_node("grep -c somebody /proc/self/mountinfo; umount /srv/there/dfs");
     lab.on_node("rmdir /srv/there/dfs /srv/there")?;
     expect_part(&mounted?, "1")?;
-    let words = ["--bridge /run/x", "path of the bridge with a quote", "there is already a mount"];
+    let words =
+        ["as the bridge: /run/x", "path of the bridge with a quote", "there is already a mount"];
     for (run, words) in runs?.iter().zip(words) {
         if run.status.success() {
             return Err(format!("it is not refused: {}", stdout(run)).into());

@@ -300,7 +300,7 @@ async fn try_changes(report: &mut Report, lab: Lab, cancellation: &CancellationT
 fn too_late(limit: Duration) -> Error {
     let reason = format!("not in {} s, the time for the whole run", limit.as_secs_f64());
     Error::new(ErrorKind::Timeout, "open a node", reason)
-        .with_fix("give it more time with --timeout; look for a hung mount on this machine")
+        .with_fix("give the run more time; look for a hung mount on this machine")
 }
 
 fn cancelled() -> Error {

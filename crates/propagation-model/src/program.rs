@@ -112,6 +112,9 @@ pub enum RefusalKind {
     Hangs,
     /// The source does not exist and cannot be made (EROFS).
     ReadOnly,
+    /// The source is of another type than is wanted: a file where a directory should be, or the other way
+    /// round (ENOTDIR), or not what the type of a hostPath asks for.
+    WrongType,
     /// The kernel is too old for it.
     Kernel,
     /// The mounts are of different filesystems.
@@ -141,9 +144,12 @@ impl StartRefused {
     pub fn said(text: impl Into<String>) -> Self {
         /// runc's libcontainer, containerd's `pkg/cri`: `but it is not a shared mount`.
         const NOT_SHARED: &str = "not a shared";
+        /// The kubelet's `pkg/volume/hostpath`.
+        const TYPE_CHECK: &str = "hostPath type check failed";
         let text = text.into();
         match Errno::said_in(&text) {
             _ if text.contains(NOT_SHARED) => Self::of(RefusalKind::NotShared, text),
+            _ if text.contains(TYPE_CHECK) => Self::of(RefusalKind::WrongType, text),
             Some(errno) => Self::with(errno, text),
             None => Self::of(RefusalKind::Other, text),
         }
@@ -158,6 +164,7 @@ impl RefusalKind {
             Errno::EACCES => Self::Denied,
             Errno::EPERM => Self::NotPermitted,
             Errno::EROFS => Self::ReadOnly,
+            Errno::ENOTDIR => Self::WrongType,
             Errno::ENOSPC
             | Errno::EMFILE
             | Errno::ENFILE

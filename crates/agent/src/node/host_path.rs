@@ -25,17 +25,12 @@ pub(super) fn check(volume: &Bind) -> Result<(), StartRefused> {
         (HostPathType::FileOrCreate, Err(_)) => Some(make_file(path)),
         _ => None,
     };
-    let refused = |text: String, errno: Option<Errno>| {
-        let volume = "volume";
-        let text = format!("MountVolume.SetUp failed for volume {volume:?} : {text}");
-        Err(match errno {
-            Some(errno) => StartRefused::with(reported(errno), text),
-            None => StartRefused::of(RefusalKind::Other, text),
-        })
-    };
+    let words = |text: String| format!("MountVolume.SetUp failed for volume \"volume\" : {text}");
+    let refused =
+        |text: String, errno: Errno| Err(StartRefused::with(reported(errno), words(text)));
     if let Some(made) = made {
-        return made.or_else(|(words, errno)| {
-            refused(format!("{words}: {}", go_errno_text(errno)), Some(errno))
+        return made.or_else(|(operation, errno)| {
+            refused(format!("{operation}: {}", go_errno_text(errno)), errno)
         });
     }
     let (wanted, fits): (_, fn(&fs::FileType) -> bool) = match kind {
@@ -48,13 +43,13 @@ pub(super) fn check(volume: &Bind) -> Result<(), StartRefused> {
         HostPathType::BlockDevice => ("block device", |kind| kind.is_block_device()),
     };
     match there {
-        Err(error) => refused(format!("hostPath {path} doesn't exist"), Some(errno_of(&error))),
+        Err(error) => refused(format!("hostPath {path} doesn't exist"), errno_of(&error)),
         Ok(metadata) if fits(&metadata.file_type()) => Ok(()),
         Ok(metadata) => {
             let found = name(metadata.file_type());
             let text =
                 format!("hostPath type check failed: {path} is not a {wanted}, it's a {found}");
-            refused(text, None)
+            Err(StartRefused::of(RefusalKind::WrongType, words(text)))
         }
     }
 }

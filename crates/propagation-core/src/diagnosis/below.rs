@@ -14,6 +14,8 @@ struct Stacked<'r> {
     spec: &'r WorkloadSpec,
     own: &'r MountEntry,
     below: &'r MountEntry,
+    /// When both were there.
+    at_us: u64,
 }
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -94,14 +96,14 @@ fn stacked<'r>(scene: &Scene<'r>, spec: &'r WorkloadSpec) -> Option<Stacked<'r>>
         let below = others.find(|other| {
             other.device != own.device && other.mount_point != path && names(other)
         })?;
-        Some(Stacked { spec, own, below })
+        Some(Stacked { spec, own, below, at_us: capture.at_us })
     })
 }
 
 /// When it was first known that the mount below is gone or dead, and what shows it.
 fn lost(scene: &Scene<'_>, found: &Stacked<'_>) -> Option<(u64, String)> {
     let actor = Actor::workload(found.spec.name.clone());
-    if let Some(dead) = scene.seen_dead(found.below.device) {
+    if let Some(dead) = scene.seen_dead(found.below.device, found.at_us) {
         return Some((dead.at_us, dead.to_string()));
     }
     let at = &found.below.mount_point;

@@ -27,11 +27,13 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 }
 
 /// Why accesses to one superblock wait.
-enum Why<'r> {
+enum Why {
     /// Others were answered at the same time, or it was told to be slow.
     Slow(String),
-    /// Its daemon was killed, and the connection lives.
-    Kept(&'r Act),
+    /// Its daemon was ended, and a keeper holds its connection.
+    Kept,
+    /// Its daemon was ended, and somebody else holds its connection.
+    Outlived,
     NotYetServed,
     Stopped,
 }
@@ -48,23 +50,16 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
     let mut evidence: Vec<String> = hung.iter().take(4).map(ToString::to_string).collect();
     let mounted = scene.fuse_mounts().into_iter().find(|(_, mount)| Some(mount.device) == device);
     evidence.extend(mounted.map(|(actor, mount)| line(actor, mount)));
-    let act = producer.and_then(|spec| scene.last_act(spec, last.at_us));
+    let act = producer.and_then(|spec| broke(scene, spec, &hung));
     evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
-    let cause = match why(scene, device, &hung, producer) {
+    let keeper = producer.is_some_and(|spec| scene.report.plan.fuse_of(spec).keeper);
+    let cause = match why(scene, device, &hung, act, keeper) {
         Why::Slow(answered) => {
             evidence.push(answered);
             slow(scene, name, &hung, evidence)
         }
-        Why::Kept(act) => {
-            evidence.extend(
-                act.proof
-                    .iter()
-                    .filter(|proof| !evidence.contains(proof))
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            );
-            kept(scene, name, evidence)
-        }
+        Why::Kept => kept(scene, name, evidence),
+        Why::Outlived => outlived(scene, name, evidence),
         Why::NotYetServed => cause(
             CauseId::NotYetServed,
             NOT_YET_SERVED.into(),
@@ -123,26 +118,34 @@ pub(super) fn was_ended(scene: &Scene<'_>, seen: &Observation) -> bool {
     aborted && scene.asked().any(hung)
 }
 
-fn why<'r>(
-    scene: &Scene<'r>,
+/// What was done to a producer that may make accesses wait: its last fault, or its end, before the last of them
+/// or, where it was started again meanwhile, before the first.
+fn broke<'r>(scene: &Scene<'r>, spec: &WorkloadSpec, hung: &[&Observation]) -> Option<&'r Act> {
+    let (first, last) = (hung[0], hung[hung.len() - 1]);
+    let breaks = |act: &&Act| matches!(act.deed, Deed::Fault { .. } | Deed::Stop);
+    [last.at_us, first.at_us]
+        .into_iter()
+        .find_map(|at_us| scene.last_act(spec, at_us).filter(breaks))
+}
+
+fn why(
+    scene: &Scene<'_>,
     device: Option<DeviceId>,
     hung: &[&Observation],
-    producer: Option<&WorkloadSpec>,
-) -> Why<'r> {
-    let (first, last) = (hung[0], hung[hung.len() - 1]);
+    act: Option<&Act>,
+    keeper: bool,
+) -> Why {
+    let first = hung[0];
     let on_it = |seen: &&Observation| seen.outcome.is_ok() && scene.device_of(seen) == device;
-    let act = producer.and_then(|spec| scene.last_act(spec, last.at_us));
-    if let Some(act) = act
-        && let Deed::Fault { fault } = &act.deed
-    {
-        match fault {
-            Fault::Stop => return Why::Stopped,
-            Fault::Slow(_) if !fault.ends_a_fault() => {
-                return Why::Slow(format!("done to it before: {fault}"));
-            }
-            fault if fault.ends_the_daemon() => return Why::Kept(act),
-            _ => {}
+    let ended = if keeper { Why::Kept } else { Why::Outlived };
+    match act.map(|act| &act.deed) {
+        Some(Deed::Fault { fault: Fault::Stop }) => return Why::Stopped,
+        Some(Deed::Fault { fault: fault @ Fault::Slow(_) }) if !fault.ends_a_fault() => {
+            return Why::Slow(format!("done to it before: {fault}"));
         }
+        Some(Deed::Fault { fault }) if fault.ends_the_daemon() => return ended,
+        Some(Deed::Stop) => return ended,
+        _ => {}
     }
     // Answered while others waited, and nothing was done between the two. Attributes may be the kernel's own.
     let asks =
@@ -200,6 +203,24 @@ fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
             "start a successor on the descriptor that the keeper holds (hand over): the same mount goes on, and \
              nobody gets an error. Where there will be none, let the keeper go: unmount {path} lazily and \
              restart {name} with its keeper, and whoever waits gets ENOTCONN"
+        )),
+        probe(scene),
+    )
+}
+
+/// The daemon was ended, and accesses wait: without a keeper somebody else holds its connection.
+fn outlived(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    cause(
+        CauseId::MountOutlivesDaemon,
+        format!(
+            "the daemon of {name} was ended, and its connection stays open without anybody who answers: somebody \
+             else holds /dev/fuse, so every access waits instead of failing"
+        ),
+        evidence,
+        Fix::words(format!(
+            "find the second holder of /dev/fuse (a supervisor, a forked daemon) and end it, so that whoever waits \
+             gets ENOTCONN; then unmount {path} lazily and restart {name}"
         )),
         probe(scene),
     )

@@ -239,7 +239,12 @@ impl<'r> History<'r> {
 
 /// Whether two looks show the same trouble: of the same mount, and of the same kind.
 fn alike(one: &Observation, other: &Observation) -> bool {
-    one.outcome.class() == other.outcome.class()
+    let device = |seen: &Observation| seen.mount.as_ref().map(|mount| mount.device);
+    let of_one_mount = match (device(one), device(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    };
+    of_one_mount && one.outcome.class() == other.outcome.class()
 }
 
 /// Whether what was seen is trouble, for somebody of whom it is known whether there was something to see.

@@ -139,10 +139,10 @@ fn unusable(errno: Errno, for_all: bool) -> (&'static str, Fix) {
     }
 }
 
-/// The id of the causes for the device.
 /// The line of fuse.conf that lets users other than root mount with allow_other (fuse.conf in mount.fuse3(8)).
 const USER_ALLOW_OTHER: &str = "user_allow_other";
 
+/// The id of the causes for the device.
 const DEVICE: CauseId = CauseId::FuseDeviceUnusable;
 
 const CHMOD: &str = "chmod 0666 /dev/fuse";
@@ -300,7 +300,7 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
         PathState::Error { errno } => (
             format!("{path:?} cannot be looked at"),
             format!("lstat of {path:?} gives {errno}"),
-            Fix::words("name another bridge with --bridge"),
+            Fix::words("name another bridge"),
         ),
     };
     Some(Cause {
@@ -316,12 +316,12 @@ fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
     let (title, fix) = if Errno::said_in(&check.observed) == Some(Errno::EROFS) {
         (
             format!("{:?} cannot be made: its filesystem is read-only", plan.bridge.path),
-            "name a bridge on a writable filesystem with --bridge",
+            "name a bridge on a writable filesystem",
         )
     } else {
         (
             format!("{:?} cannot be made", plan.bridge.path),
-            "make the directory by hand, or name another one with --bridge",
+            "make the directory by hand, or name another bridge",
         )
     };
     Some(Cause {

@@ -4,6 +4,7 @@ use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::hang;
 use super::history::Spell;
+use super::read_only;
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, names, shell};
@@ -13,13 +14,14 @@ use crate::mountinfo::{MountEntry, MountPath, MountRef};
 use crate::observation::{Access, Actor, Observation, Outcome};
 use crate::plan::{Fault, Propagation, Repair, Role, Volume, WorkloadSpec};
 use crate::program::RefusalKind;
-use crate::report::{CheckId, Deed, Failure, FailureOf};
+use crate::report::{Act, CheckId, Deed, Failure, FailureOf};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     causes.extend(dead_dentry(scene));
     causes.extend(stale_source(scene));
     causes.extend(daemon_dead(scene));
+    causes.extend(read_only::rule(scene));
     causes.extend(daemon_errors(scene));
     causes.extend(descriptor_held(scene));
     causes.extend(outlived(scene));
@@ -84,7 +86,7 @@ fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
 /// A fresh mount was to be bound while there was none.
 fn recovery_before_mount(scene: &Scene<'_>) -> Option<Cause> {
     let act = scene.report.acts.iter().find(|act| match act.deed {
-        Deed::Repair { repair } => act.refused.is_some() && binds(repair),
+        Deed::Repair { repair } => act.refused.is_some() && binds(repair) && no_mount_lived(act),
         _ => false,
     })?;
     let seen = scene.node.iter().rev().find(|seen| seen.step == act.step)?;
@@ -112,15 +114,15 @@ fn recovery_before_mount(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
-/// Whether a repair binds what the node has mounted.
+/// Whether a repair binds what the node has mounted. One that reconnects a volume needs no mount.
 fn binds(repair: Repair) -> bool {
-    matches!(
-        repair,
-        Repair::RebindConsumer
-            | Repair::ReconnectConsumer
-            | Repair::RebindHost
-            | Repair::RebindHostDeduplicated
-    )
+    matches!(repair, Repair::RebindConsumer | Repair::RebindHost | Repair::RebindHostDeduplicated)
+}
+
+/// Whether a re-bind was refused because no mount lived on the node: of that the agent tells in words, or the
+/// kernel with ENOTCONN.
+fn no_mount_lived(act: &Act) -> bool {
+    act.refusal.is_none_or(|refusal| refusal.kind == RefusalKind::DeadSource)
 }
 
 /// What kept a recovery from coming about: a producer that is refused by its own dead mount, or one that was tried
@@ -274,6 +276,7 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
         let by_the_kernel = match seen.outcome.class() {
             Class::Errno(Errno::ENOTCONN | Errno::ECONNABORTED) => true,
             Class::Errno(Errno::EACCES | Errno::EPERM) => !scene.is_answered(seen),
+            Class::Errno(Errno::EROFS) => read_only::mount_of(scene, seen).is_some(),
             _ => !matches!(seen.outcome, Outcome::Errno { .. }),
         };
         let mounted = seen.mount.as_ref().is_some_and(|mount| mount.is_fuse());
@@ -296,17 +299,24 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
     let producer = scene.producer_of(last.mount.as_ref().map(|mount| mount.device), last.at_us);
     let mut evidence = vec![last.to_string()];
     evidence.extend(producer.and_then(|spec| log_of(scene, spec)));
-    let cause = Cause {
-        actors: vec![Actor::Node],
-        ..cause(
+    let denies = [Errno::EACCES, Errno::EPERM].contains(errno);
+    let (id, title, fix) = match denies {
+        true => (
+            CauseId::DaemonDenies,
+            format!(
+                "the daemon lives and answers {call} itself with {errno}, also to those who could read before: no \
+                 mount option and no confinement is in the way"
+            ),
+            "look into what the daemon checks for itself, and into its log; mounts and propagation are in order",
+        ),
+        false => (
             CauseId::DaemonAnswersErrors,
             format!("the daemon lives and answers {call} with {errno}: its backing store fails"),
-            evidence,
-            Fix::words("look into the producer's log; mounts and propagation are in order"),
-            probe(scene),
-        )
+            "look into the producer's log; mounts and propagation are in order",
+        ),
     };
-    Some(scene.history.when(&seen).of(cause))
+    let cause = cause(id, title, evidence, Fix::words(fix), probe(scene));
+    Some(scene.history.when(&seen).of(Cause { actors: vec![Actor::Node], ..cause }))
 }
 
 /// The runtime looks at the volume's source before it binds it, and the source is dead.
@@ -432,8 +442,9 @@ fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
             let path = scene.path_of(&one.actor);
             let covering = one.table.covering(&path);
             // Behind a dead connection every directory looks deleted.
-            let alive =
-                |mount: &&MountEntry| !mount.is_fuse() || scene.seen_dead(mount.device).is_none();
+            let alive = |mount: &&MountEntry| {
+                !mount.is_fuse() || scene.seen_dead(mount.device, capture.at_us).is_none()
+            };
             if let Some(mount) = covering.filter(|m| m.root_deleted).filter(alive) {
                 found.push((&one.actor, mount));
             }

@@ -16,6 +16,7 @@
 //! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden` |
 //! | `hang` | `daemon-stopped`, `daemon-killed-keeper-holds`, `daemon-slow`, `not-yet-served`, `mount-type-unexpected` |
 //! | `lifetime` | `recovery-before-mount`, `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `daemon-answers-errors`, `stale-source-blocks-start`, `subpath-on-dead-dentry`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died` |
+//! | `read_only` | `mount-read-only` |
 //! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers`, `mounts-of-several-producers` |
 //! | `growth` | `mounts-multiply` |
 //! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `mount-left-behind`, `unmount-from-shared-copy`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
@@ -34,6 +35,7 @@ mod lifetime;
 mod overlay;
 mod permission;
 mod propagation;
+mod read_only;
 mod runtime;
 mod scene;
 mod silent;
@@ -42,8 +44,6 @@ mod stacking;
 pub(crate) mod tests;
 pub(crate) mod text;
 mod visibility;
-
-use std::collections::HashSet;
 
 use propagation_model::cause;
 
@@ -109,11 +109,29 @@ pub fn explain(report: &Report) -> Vec<Cause> {
         .iter()
         .any(|cause| !matches!(cause.id, CauseId::DescriptorHeld | CauseId::DaemonDead));
     causes.sort_by_key(|cause| weight(&scene, cause, pinned, held_only));
-    // Two rules may come to the same cause from different evidence: the first one counts.
-    let mut told = HashSet::new();
-    causes.retain(|cause| told.insert(cause.id.clone()));
+    tell_once(&mut causes);
     if causes.is_empty() {
         causes.extend(silent::otherwise(&scene));
     }
     causes
+}
+
+/// Two rules may come to the same cause from different evidence: the first one counts. It is another one where it
+/// concerns other actors and other mounts.
+fn tell_once(causes: &mut Vec<Cause>) {
+    let mut told: Vec<Cause> = Vec::new();
+    for cause in causes.drain(..) {
+        let same = |known: &Cause| known.id == cause.id && !is_of_others(known, &cause);
+        if !told.iter().any(same) {
+            told.push(cause);
+        }
+    }
+    *causes = told;
+}
+
+/// Whether two causes concern different actors, and no mount of both.
+fn is_of_others(one: &Cause, other: &Cause) -> bool {
+    let named = !one.actors.is_empty() && !other.actors.is_empty();
+    let apart = !one.actors.iter().any(|actor| other.actors.contains(actor));
+    named && apart && !one.mounts.iter().any(|mount| other.mounts.contains(mount))
 }

@@ -84,26 +84,30 @@ fn covered_until(scene: &Scene<'_>, refused: &[&Failure], source: &str) -> When 
     }
 }
 
-/// A file and a directory cannot be bound on each other.
+/// A file and a directory cannot be bound on each other, and the kubelet looks for the type that a hostPath names.
 fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
-    let of_type = |failure: &Failure| {
-        failure.refusal == Some(RefusalKind::Other)
-            && failure.words.to_lowercase().contains("not a directory")
-    };
-    let refused = scene.not_over(of_type);
+    let refused = scene.refused(RefusalKind::WrongType);
     let first = *refused.first()?;
     let words: Vec<(&str, &str)> =
         refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
     let name = &first.workload;
-    let paths = scene.spec(name).map(|spec| scene.paths(spec))?;
+    let spec = scene.spec(name)?;
+    let paths = scene.paths(spec);
+    let title = match spec.bind.kind {
+        Some(kind) => format!(
+            "the volume of {name} is a hostPath of type {kind}, and what lies at {} is of another type",
+            paths.source
+        ),
+        None => format!(
+            "the volume of {name} binds {} to {}, and one of them is a file and the other a directory (ENOTDIR)",
+            paths.source, paths.destination
+        ),
+    };
     let cause = Cause {
         id: CauseId::SourceTypeMismatch,
         from_step: None,
         until_step: None,
-        title: format!(
-            "the volume of {name} binds {} to {}, and one of them is a file and the other a directory (ENOTDIR)",
-            paths.source, paths.destination
-        ),
+        title,
         confidence: Confidence::Likely,
         actors: refused.iter().map(|one| Actor::workload(one.workload.clone())).collect(),
         mounts: Vec::new(),

@@ -25,16 +25,20 @@ pub(super) struct Scene<'r> {
     /// What the node read, in order.
     pub(super) node: Vec<&'r Observation>,
     /// Superblocks, and the errors that somebody got from them who could read them before.
-    answers: BTreeSet<(DeviceId, Class)>,
+    answers: BTreeSet<(Superblock, Class)>,
     /// What was seen when the runner asked, by everybody as the user that it is.
     probes: Vec<&'r Observation>,
     /// Superblocks with those who could read them.
-    readers: HashSet<(DeviceId, &'r Actor)>,
+    readers: HashSet<(Superblock, &'r Actor)>,
     /// Consumers with a volume of another path that shows the bridge or what lies under the mount.
     related: HashSet<&'r str>,
     /// Who was wrong, and when.
     pub(super) history: History<'r>,
 }
+
+/// A superblock: its device number, which the kernel gives again once it is free, and how often a producer had been
+/// started by then.
+type Superblock = (DeviceId, usize);
 
 /// A workload of which replicas could not use the mount while the node could.
 pub(super) struct Stranded<'r> {
@@ -65,16 +69,37 @@ fn as_themselves(report: &Report) -> Vec<&Observation> {
     asked.filter(|seen| seen.uid == uid_of(&seen.actor)).collect()
 }
 
+/// Which superblock somebody looked at.
+fn superblock_of(report: &Report, seen: &Observation) -> Option<Superblock> {
+    let device = seen.mount.as_ref()?.device;
+    let is_producer =
+        |name: &String| report.plan.workload(name).is_some_and(|spec| spec.role == Role::Producer);
+    let mounts_anew = |act: &&Act| match act.deed {
+        Deed::Start | Deed::Restart { .. } => act.on.iter().any(is_producer),
+        // Without a name it is the first producer that is started again.
+        Deed::Repair {
+            repair:
+                Repair::UnmountMount | Repair::LazyUnmountMount | Repair::MountOnTop | Repair::Remount,
+        } => true,
+        Deed::Repair {
+            repair: Repair::LivenessProbe | Repair::RestartConsumer | Repair::RecreateConsumer,
+        } => act.on.iter().any(is_producer),
+        _ => false,
+    };
+    let before = report.acts.iter().take_while(|act| act.from_us <= seen.at_us);
+    Some((device, before.filter(mounts_anew).count()))
+}
+
 /// Errors that somebody got from a superblock who could read it before in the same way.
-fn answers(report: &Report) -> BTreeSet<(DeviceId, Class)> {
+fn answers(report: &Report) -> BTreeSet<(Superblock, Class)> {
     let (mut readers, mut answers) = (HashSet::new(), BTreeSet::new());
     for seen in &report.timeline {
-        let Some(mount) = &seen.mount else { continue };
-        let reader = (mount.device, &seen.actor, seen.uid, seen.access);
+        let Some(superblock) = superblock_of(report, seen) else { continue };
+        let reader = (superblock, &seen.actor, seen.uid, seen.access);
         if seen.outcome.is_ok() {
             readers.insert(reader);
         } else if readers.contains(&reader) {
-            answers.insert((mount.device, seen.outcome.class()));
+            answers.insert((superblock, seen.outcome.class()));
         }
     }
     answers
@@ -96,7 +121,7 @@ impl<'r> Scene<'r> {
         scene.readers = scene
             .probes()
             .filter(|seen| seen.outcome.is_ok())
-            .filter_map(|seen| Some((seen.mount.as_ref()?.device, &seen.actor)))
+            .filter_map(|seen| Some((superblock_of(report, seen)?, &seen.actor)))
             .collect();
         scene.node = scene.reads().filter(|seen| seen.actor == Actor::Node).collect();
         scene.related = scene.with_a_bind_of_the_bridge();
@@ -179,15 +204,18 @@ impl<'r> Scene<'r> {
         }
         let actor = Actor::workload(spec.name.clone());
         let of_node = self.readers.iter().filter(|(_, reader)| **reader == Actor::Node);
-        of_node.map(|(device, _)| device).any(|device| self.readers.contains(&(*device, &actor)))
+        of_node.map(|(one, _)| *one).any(|one| self.readers.contains(&(one, &actor)))
     }
 
     /// Whether an old generation is that of a producer that went on while another one started: whoever read
     /// it before reads it still.
     pub(super) fn is_of_another_producer(&self, seen: &Observation) -> bool {
         let several = self.report.plan.with_role(Role::Producer).nth(1).is_some();
+        // The old generation shows that its number has not been given to another superblock since.
+        let could_read = |device| {
+            self.readers.iter().any(|((of, _), reader)| *of == device && **reader == seen.actor)
+        };
         let device = seen.mount.as_ref().map(|mount| mount.device);
-        let could_read = |device| self.readers.contains(&(device, &seen.actor));
         several && seen.generation.is_some() && device.is_some_and(could_read)
     }
 
@@ -247,6 +275,19 @@ impl<'r> Scene<'r> {
         })
     }
 
+    /// Whether an expectation of the step asks for just that access to come out as it was seen.
+    pub(super) fn is_expected_as_seen(&self, seen: &Observation) -> bool {
+        let Some(phase) = self.report.phase(&seen.step) else { return false };
+        phase.checks.iter().filter(|check| check.status == Status::Passed).any(|check| {
+            let CheckId::Expect(key) = &check.id else { return false };
+            Subject::parse(key).is_ok_and(|subject| {
+                subject.actor == seen.actor.to_string()
+                    && subject.uid.is_none_or(|uid| uid == seen.uid)
+                    && subject.aspect.access() == Some(seen.access)
+            })
+        })
+    }
+
     /// The workload called `name`. One that a phase made by itself is made like the first consumer.
     pub(super) fn spec(&self, name: &str) -> Option<&'r WorkloadSpec> {
         self.report.plan.workload_or_like(name)
@@ -279,17 +320,29 @@ impl<'r> Scene<'r> {
     /// Whether an error is the daemon's own answer: somebody who could read that superblock before gets
     /// the same error from it, so that nothing in front of the mount keeps people out.
     pub(super) fn is_answered(&self, seen: &Observation) -> bool {
-        let device = seen.mount.as_ref().map(|mount| mount.device);
-        device.is_some_and(|device| self.answers.contains(&(device, seen.outcome.class())))
+        let superblock = superblock_of(self.report, seen);
+        superblock.is_some_and(|it| self.answers.contains(&(it, seen.outcome.class())))
     }
 
-    /// The first who has seen that nobody serves a superblock any more.
-    pub(super) fn seen_dead(&self, device: DeviceId) -> Option<&'r Observation> {
-        self.report.timeline.iter().find(|seen| {
-            let on_it = seen.mount.as_ref().is_some_and(|mount| mount.device == device);
-            let dead = [Errno::ENOTCONN.into(), Errno::ECONNABORTED.into(), Class::Hang];
-            on_it && dead.contains(&seen.outcome.class())
-        })
+    /// The first who has seen that nobody serves the superblock which had a device number at a time. A number of
+    /// which a dead one was seen belongs to another superblock, or to a daemon that goes on, once it is read.
+    pub(super) fn seen_dead(&self, device: DeviceId, at_us: u64) -> Option<&'r Observation> {
+        let dead = [Errno::ENOTCONN.into(), Errno::ECONNABORTED.into(), Class::Hang];
+        let mut first: Option<&Observation> = None;
+        let on_it =
+            |seen: &&Observation| seen.mount.as_ref().is_some_and(|mount| mount.device == device);
+        for seen in self.report.timeline.iter().filter(on_it) {
+            if dead.contains(&seen.outcome.class()) {
+                first = first.or(Some(seen));
+            } else if seen.outcome.is_ok() && matches!(seen.access, Access::Read | Access::List) {
+                // Of a later time nothing is told any more.
+                if first.is_some() && seen.at_us > at_us {
+                    break;
+                }
+                first = None;
+            }
+        }
+        first
     }
 
     /// Starts that were refused for a reason, each workload and each text once: whose, and the runtime's

@@ -50,7 +50,8 @@ fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
         devices.sort_unstable();
         devices.dedup();
         // Where the topmost of a few is the dead one, layers are not what is wrong.
-        let top_is_dead = stack.last().is_some_and(|top| scene.seen_dead(top.device).is_some());
+        let top_is_dead =
+            stack.last().is_some_and(|top| scene.seen_dead(top.device, capture.at_us).is_some());
         if devices.len() < 2 || top_is_dead && stack.len() < GROWING {
             continue;
         }
@@ -72,7 +73,7 @@ fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
         let there = table.stack_at(&scene.path_of(actor));
         there.iter().filter(|mount| mount.is_fuse()).count() < 2
     });
-    if let Some(cause) = several_producers(scene, actor, &stack) {
+    if let Some(cause) = several_producers(scene, actor, &stack, capture.at_us) {
         return Some(cause);
     }
     Some(Cause {
@@ -101,7 +102,12 @@ fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
 }
 
 /// Several producers that mount on one path: what lies below is alive, and hidden.
-fn several_producers(scene: &Scene<'_>, actor: &Actor, stack: &[&MountEntry]) -> Option<Cause> {
+fn several_producers(
+    scene: &Scene<'_>,
+    actor: &Actor,
+    stack: &[&MountEntry],
+    at_us: u64,
+) -> Option<Cause> {
     let has_run =
         |spec: &&WorkloadSpec| scene.last_table(&Actor::workload(spec.name.clone())).is_some();
     let producers: Vec<&str> = scene
@@ -112,7 +118,8 @@ fn several_producers(scene: &Scene<'_>, actor: &Actor, stack: &[&MountEntry]) ->
         .map(|spec| spec.name.as_str())
         .collect();
     let (top, below) = stack.split_last()?;
-    if producers.len() < 2 || stack.iter().any(|mount| scene.seen_dead(mount.device).is_some()) {
+    let is_dead = |mount: &&MountEntry| scene.seen_dead(mount.device, at_us).is_some();
+    if producers.len() < 2 || stack.iter().any(is_dead) {
         return None;
     }
     Some(Cause {

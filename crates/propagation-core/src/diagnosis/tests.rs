@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::errno::Errno;
-use crate::mountinfo::{MountEntry, MountTable};
-use crate::observation::{Actor, Observation, Outcome, Via};
-use crate::plan::{Plan, Propagation, Volume};
-use crate::program::StartRefused;
-use crate::report::{ActorTable, Check, CheckId, Failure, FailureOf, Status};
+use crate::mountinfo::{MountEntry, MountRef, MountTable};
+use crate::observation::{Access, Actor, Observation, Outcome, Via};
+use crate::plan::{Fault, HostPathType, Plan, Propagation, Repair, Volume};
+use crate::program::{Refusal, RefusalKind, StartRefused};
+use crate::report::{Act, ActorTable, Check, CheckId, Deed, Failure, FailureOf, Status};
 
 const FUSE_POINT: &str = "/tmp/fuse-test-bridge/dfs";
 
@@ -322,19 +322,156 @@ fn an_error_of_the_daemon_is_not_its_death() {
     assert_eq!(found, [CauseId::DaemonAnswersErrors]);
 }
 
+/// A node that could read, and then got `errno` from the same device number; with the time of that look.
+fn denied_after_reading(errno: Errno) -> (Report, u64) {
+    let mut report = in_order();
+    let last = report.timeline.iter_mut().rfind(|seen| is_node(seen)).expect("the node looked");
+    last.outcome = Outcome::errno(errno, "read");
+    let (mut before, at_us) = (last.clone(), last.at_us);
+    (before.outcome, before.at_us) = (Outcome::Ok, at_us - 1);
+    let index = report.timeline.iter().rposition(is_node).expect("the node looked");
+    report.timeline.insert(index, before);
+    (report, at_us)
+}
+
 #[test]
-fn an_errno_that_a_reader_got_from_the_daemon_is_no_permission() {
-    for errno in [Errno::EACCES, Errno::EPERM, Errno::ESTALE] {
-        let mut report = in_order();
-        let last = report.timeline.iter_mut().rfind(|seen| is_node(seen)).expect("the node looked");
-        last.outcome = Outcome::errno(errno, "read");
-        // It read the same superblock before.
-        let (mut before, at_us) = (last.clone(), last.at_us - 1);
-        (before.outcome, before.at_us) = (Outcome::Ok, at_us);
-        let index = report.timeline.iter().rposition(is_node).expect("the node looked");
-        report.timeline.insert(index, before);
-        assert_eq!(ids(&report), [CauseId::DaemonAnswersErrors], "{errno}");
+fn an_errno_that_a_reader_got_from_the_daemon_is_its_own() {
+    for (errno, expected) in [
+        (Errno::EACCES, CauseId::DaemonDenies),
+        (Errno::EPERM, CauseId::DaemonDenies),
+        (Errno::ESTALE, CauseId::DaemonAnswersErrors),
+    ] {
+        let (report, _) = denied_after_reading(errno);
+        assert_eq!(ids(&report), [expected], "{errno}");
     }
+}
+
+/// Something that was done to `on`.
+fn act(step: &str, at_us: u64, deed: Deed, on: &[&str]) -> Act {
+    Act {
+        step: step.to_owned(),
+        from_us: at_us,
+        until_us: at_us,
+        deed,
+        on: on.iter().map(|&name| name.to_owned()).collect(),
+        proof: Vec::new(),
+        refused: None,
+        refusal: None,
+    }
+}
+
+#[test]
+fn a_device_number_that_is_given_again_is_another_mount() {
+    let (mut report, at_us) = denied_after_reading(Errno::EACCES);
+    report.acts.push(act("recovery", at_us, Deed::Restart { recreate: true }, &["producer"]));
+    let actors = [Actor::Node, Actor::workload("producer"), Actor::workload("consumer-late")];
+    for actor in actors {
+        rewrite(&mut report, &actor, |line| Some(line.replace(",allow_other", "")));
+    }
+    assert_eq!(ids(&report), [CauseId::AllowOtherMissing]);
+}
+
+#[test]
+fn only_a_repair_that_found_no_mount_came_too_early() {
+    let of = |kind| Some(Refusal { kind, errno: None });
+    for (repair, refusal, early) in [
+        (Repair::RebindConsumer, None, true),
+        (Repair::RebindHost, of(RefusalKind::DeadSource), true),
+        (Repair::RebindConsumer, of(RefusalKind::Kernel), false),
+        (Repair::ReconnectConsumer, None, false),
+    ] {
+        let mut report = up_to("stale_mount");
+        let refused = Some("it was refused".to_owned());
+        let done = act("stale_mount", u64::MAX, Deed::Repair { repair }, &["consumer-late"]);
+        report.acts.push(Act { refused, refusal, ..done });
+        let found = ids(&report).contains(&CauseId::RecoveryBeforeMount);
+        assert_eq!(found, early, "{repair} {refusal:?}");
+    }
+}
+
+#[test]
+fn a_write_to_a_mount_that_is_read_only_is_refused_by_the_kernel() {
+    for (read_only, expected) in
+        [(true, CauseId::MountReadOnly), (false, CauseId::DaemonAnswersErrors)]
+    {
+        let mut report = in_order();
+        let last = report.timeline.iter().rfind(|seen| is_node(seen)).expect("the node looked");
+        let mut write = last.clone();
+        write.access = Access::Write;
+        write.outcome = Outcome::errno(Errno::EROFS, "open");
+        let step = write.step.clone();
+        report.timeline.push(write);
+        if read_only {
+            rewrite(&mut report, &Actor::Node, |line| {
+                let is_fuse = line.contains(" fuse.");
+                Some(if is_fuse { line.replacen(" rw", " ro", 1) } else { line })
+            });
+        }
+        let causes = explain(&report);
+        assert_eq!(causes[0].id, expected);
+        if read_only {
+            assert!(causes[0].evidence[1].contains(" ro"), "{:?}", causes[0].evidence);
+            // Where it was to be refused nothing is wrong.
+            let phase = report.phases.iter_mut().find(|phase| phase.id == step).expect("a phase");
+            let check = CheckId::Expect("node.write".to_owned());
+            phase.checks.push(Check::new(check, true, "EROFS", "EROFS"));
+            assert!(!ids(&report).contains(&CauseId::MountReadOnly));
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_was_killed_is_not_stopped_whatever_is_started_later() {
+    for (keeper, expected) in
+        [(true, CauseId::DaemonKilledKeeperHolds), (false, CauseId::MountOutlivesDaemon)]
+    {
+        let mut plan = Plan::default();
+        plan.fuse.keeper = keeper;
+        let mut report = load(include_str!("fixtures/stopped.json"), &plan);
+        let hung = |seen: &&Observation| matches!(seen.outcome, Outcome::Hang { .. });
+        let last_us = report.timeline.iter().rfind(hung).expect("somebody waited").at_us;
+        let fault = report.acts.iter_mut().find(|act| matches!(act.deed, Deed::Fault { .. }));
+        fault.expect("a fault").deed = Deed::Fault { fault: Fault::Kill };
+        report.acts.retain(|act| act.from_us < last_us);
+        let started = Deed::Restart { recreate: false };
+        report.acts.push(act("stale_mount", last_us, started, &["producer"]));
+        assert_eq!(explain(&report)[0].id, expected);
+    }
+}
+
+#[test]
+fn a_source_of_another_type_is_told_by_whoever_looked() {
+    for (kind, said, with_errno) in [
+        (
+            Some(HostPathType::File),
+            "MountVolume.SetUp failed: hostPath type check failed: /x is not a file, it's a Directory",
+            false,
+        ),
+        (None, "error mounting \"/x\" to rootfs: not a directory", true),
+    ] {
+        let mut report = in_order();
+        for spec in &mut report.plan.workloads {
+            spec.bind.kind = kind;
+        }
+        fail(&mut report, "stale_mount", "new_consumer_starts", said);
+        let causes = explain(&report);
+        assert_eq!(causes[0].id, CauseId::SourceTypeMismatch, "{said}");
+        assert_eq!(causes[0].title.contains("ENOTDIR"), with_errno, "{}", causes[0].title);
+    }
+}
+
+#[test]
+fn a_cause_is_told_again_only_of_others() {
+    let cause = |actors: &[&str]| Cause {
+        actors: actors.iter().map(|&name| Actor::workload(name)).collect(),
+        ..explain(&stopped()).remove(0)
+    };
+    let of_mount = |name, id| Cause { mounts: vec![MountRef::new(name, id)], ..cause(&[name]) };
+    let (a, b) = (of_mount("a", 1), of_mount("b", 2));
+    let mut causes =
+        vec![a.clone(), cause(&["a", "c"]), b.clone(), Cause { mounts: Vec::new(), ..cause(&[]) }];
+    tell_once(&mut causes);
+    assert_eq!(causes, [a, b]);
 }
 
 #[test]

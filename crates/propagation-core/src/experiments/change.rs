@@ -421,9 +421,13 @@ fn repair_definition(repair: Repair) -> Definition {
         Repair::RebindHost | Repair::RebindHostDeduplicated => {
             (Whom::Node, Cost::Command, &[CauseId::CleanUnmountWhereStackNeeded])
         }
-        Repair::RebindConsumer | Repair::ReconnectConsumer => {
-            (Whom::Consumers, Cost::Command, of_consumers)
-        }
+        Repair::RebindConsumer => (Whom::Consumers, Cost::Command, of_consumers),
+        // Which connects a private volume to the node's mount, and moves no volume elsewhere.
+        Repair::ReconnectConsumer => (
+            Whom::Consumers,
+            Cost::Command,
+            &[CauseId::ConsumerModeNone, CauseId::ConsumerFrozenCopy, CauseId::ConsumerPinsMount],
+        ),
         Repair::HandOver => (
             Whom::Producers,
             Cost::Command,
@@ -477,6 +481,14 @@ mod tests {
     use std::collections::{BTreeSet, HashSet};
 
     use super::*;
+
+    #[test]
+    fn reconnecting_moves_no_volume() {
+        let removes = definition(What::Repair(Repair::ReconnectConsumer)).removes;
+        assert!(removes.contains(&CauseId::ConsumerModeNone));
+        assert!(!removes.contains(&CauseId::VolumeIsMountpoint));
+        assert!(!removes.contains(&CauseId::SubPathPinsMount));
+    }
 
     #[test]
     fn every_change_is_listed_once_and_in_words_of_its_own() {

@@ -95,6 +95,7 @@ cause_ids! {
     UnmountFromSharedCopy = "unmount-from-shared-copy": "An unmount in one container propagated to all others, because its volume is Bidirectional.",
     MountGone = "mount-gone": "The mount has been unmounted, and nobody has mounted again.",
     DaemonAnswersErrors = "daemon-answers-errors": "The daemon is alive and answers with errors.",
+    MountReadOnly = "mount-read-only": "A write is refused by the kernel, because the mount is read-only.",
     StaleSourceBlocksStart = "stale-source-blocks-start": "A dead mount at the volume's source blocks the start of a container.",
     RecoveryBeforeMount = "recovery-before-mount": "A recovery ran before the fresh mount was there, and found nothing to bind.",
     MountLeftBehind = "mount-left-behind": "A directory cannot be removed, because something is mounted on it or in it still.",

@@ -345,7 +345,7 @@ impl Plan {
             return Some(Problem::new(
                 format!("{at}.environment.{name}"),
                 "no value: reports hold only the names of variables",
-                "write the value here; with `run --with-secrets` reports hold the values too",
+                "write the value here, or ask for reports that hold the values too",
             ));
         }
         if let Some(index) = fuse.prepare.iter().position(Vec::is_empty) {

@@ -1,0 +1,68 @@
+//! Writes that the kernel refuses because a mount is read-only.
+
+use super::cause::{Cause, CauseId, Fix};
+use super::lifetime::cause;
+use super::scene::{Scene, first_replicas};
+use super::text::{line, names, shell};
+use crate::Class;
+use crate::errno::Errno;
+use crate::mountinfo::{MountEntry, MountRef};
+use crate::observation::{Access, Observation};
+
+/// Somebody was to write, and the mount is read-only. Where that was expected nothing is wrong.
+pub(super) fn rule(scene: &Scene<'_>) -> Option<Cause> {
+    let refused = |seen: &&Observation| {
+        seen.access == Access::Write
+            && seen.outcome.class() == Class::Errno(Errno::EROFS)
+            && mount_of(scene, seen).is_some()
+            && !scene.is_expected_as_seen(seen)
+    };
+    let mut seen: Vec<&Observation> = scene.asked().filter(refused).collect();
+    if seen.iter().any(|one| scene.history.lasts(one)) {
+        seen.retain(|one| scene.history.lasts(one));
+    }
+    let first = *seen.first()?;
+    let mount = mount_of(scene, first)?;
+    let whole = is_read_only(&mount.super_options);
+    let actors = first_replicas(&seen);
+    let who: Vec<String> = actors.iter().map(ToString::to_string).collect();
+    let who = names(who.iter().map(String::as_str));
+    let (what, fix) = match whole {
+        true => (
+            "the filesystem is mounted read-only",
+            "let the producer mount it without `ro`".to_owned(),
+        ),
+        false => (
+            "the mount there is read-only, and the filesystem is not",
+            format!(
+                "leave out `readOnly: true` of the volumeMount of {who}, or what else binds it read-only"
+            ),
+        ),
+    };
+    let cause = cause(
+        CauseId::MountReadOnly,
+        format!(
+            "{who} cannot write: {what}, so the kernel answers EROFS and the daemon is not asked"
+        ),
+        vec![first.to_string(), line(&first.actor, mount)],
+        Fix::words(fix),
+        format!(
+            "grep -F {} /proc/self/mountinfo   # rw, for {who}",
+            shell(&mount.mount_point.to_string_lossy())
+        ),
+    );
+    let mounts = vec![MountRef::new(first.actor.to_string(), mount.mount_id)];
+    let source = "mount(2), MS_RDONLY; proc_pid_mountinfo(5)".into();
+    Some(scene.history.when(&seen).of(Cause { actors, mounts, source, ..cause }))
+}
+
+/// The read-only mount at which somebody looked.
+pub(super) fn mount_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<&'r MountEntry> {
+    let mount = scene.table_for(seen)?.covering(&scene.path_of(&seen.actor))?;
+    let read_only = is_read_only(&mount.mount_options) || is_read_only(&mount.super_options);
+    read_only.then_some(mount)
+}
+
+fn is_read_only(options: &str) -> bool {
+    options.split(',').any(|option| option == "ro")
+}
