@@ -38,6 +38,8 @@ mod run_program;
 mod supervisor;
 mod sys;
 mod take_over;
+#[cfg(test)]
+mod test_container;
 mod turn;
 mod user;
 mod watch;

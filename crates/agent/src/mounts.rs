@@ -131,7 +131,16 @@ pub(crate) fn flags_of(mount_options: &str) -> MsFlags {
 
 /// Makes the mount at `target` read-only, and nothing below it.
 pub(crate) fn remount_read_only(target: &Path) -> Result<(), Errno> {
-    remount(target, MsFlags::MS_RDONLY)
+    match remount(target, MsFlags::MS_RDONLY) {
+        // Another user namespace holds flags of it: those are kept.
+        Err(Errno::EPERM) => {}
+        result => return result,
+    }
+    let target = fs::canonicalize(target).map_err(|error| errno_of(&error))?;
+    let table = fs::read("/proc/self/mountinfo").map_err(|error| errno_of(&error))?;
+    let table = MountTable::parse(&table).map_err(|_| Errno::EINVAL)?;
+    let mount = table.at(&MountPath::from(target.as_path())).ok_or(Errno::EINVAL)?;
+    remount(&target, flags_of(&mount.mount_options) | MsFlags::MS_RDONLY)
 }
 
 /// Gives the mount at `target` alone these flags and no others.
@@ -318,4 +327,44 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Errno> {
 /// The errno of an I/O error; `EIO` for one that has none.
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Tells the test that it is in a user namespace that does not hold the flags of the mount.
+    const LOCKED: &str = "PROPAGATION_TEST_LOCKED_FLAGS";
+
+    #[test]
+    fn a_mount_with_locked_flags_becomes_read_only_and_keeps_them() {
+        let name = "mounts::tests::a_mount_with_locked_flags_becomes_read_only_and_keeps_them";
+        let [source, target] = ["/tmp/source", "/tmp/target"].map(Path::new);
+        if std::env::var_os(LOCKED).is_some() {
+            bind(source, target).expect("the mount");
+            assert_eq!(remount(target, MsFlags::MS_RDONLY), Err(Errno::EPERM), "nothing is locked");
+            assert_eq!(remount_read_only(target), Ok(()));
+            let table = Proc::open().and_then(|proc| proc.mount_table()).expect("mountinfo");
+            let mount = table.at(&MountPath::from(target)).expect("the mount");
+            let wanted = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            assert!(flags_of(&mount.mount_options).contains(wanted), "{}", mount.mount_options);
+            return;
+        }
+        if !crate::own_mounts::inside(name) {
+            return;
+        }
+        for path in [source, target] {
+            make_directory(path).expect("a directory");
+        }
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("tmpfs"), source, Some("tmpfs"), flags, NONE).expect("the mount");
+        let mut locked = Command::new("unshare");
+        locked.args(["--user", "--map-root-user", "--mount"]);
+        locked.arg(std::env::current_exe().expect("its program")).args(["--exact", name]);
+        let output = locked.env(LOCKED, "1").output().expect("unshare (util-linux)");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
 }

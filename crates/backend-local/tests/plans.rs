@@ -216,8 +216,8 @@ async fn readers_in_a_consumer_never_see_the_directory_under_a_re_bind() {
     }
 }
 
-const HOLE: &str = "for a moment the directory under the mount could be seen";
-const NO_HOLE: &str = "at no time could the directory under the mount be seen";
+const HOLE: &str = "for a moment the directory under the replaced mount could be seen";
+const NO_HOLE: &str = "at no time could the directory under the replaced mount be seen";
 
 fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");

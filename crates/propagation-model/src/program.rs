@@ -72,15 +72,17 @@ pub enum Attach {
 /// How a running workload got the node's mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
-    /// Whether whoever looked meanwhile could see the directory under the mount.
-    pub hole: bool,
+    /// Whether whoever looked meanwhile could see the directory under the mount that was replaced; `None`
+    /// when there was nothing to replace.
+    pub hole: Option<bool>,
 }
 
 impl fmt::Display for Attached {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.hole {
-            true => "for a moment the directory under the mount could be seen",
-            false => "at no time could the directory under the mount be seen",
+            None => "no mount had to be replaced",
+            Some(true) => "for a moment the directory under the replaced mount could be seen",
+            Some(false) => "at no time could the directory under the replaced mount be seen",
         })
     }
 }

@@ -6,12 +6,13 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use mountinfo::{MountEntry, MountPath, MountTable};
+use mountinfo::{MountEntry, MountPath, MountPropagation, MountTable};
 use nix::errno::Errno;
 use propagation_model::ErrorKind;
 use propagation_model::plan::Propagation;
 use propagation_model::program::{Attach, Attached};
 use propagation_protocol::{ContainerSpec, Failure};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::attributes::Attributes;
@@ -44,32 +45,35 @@ pub(crate) fn attach(
     match how {
         Attach::Rebind => {
             enter(Side::Node)?;
-            check_fresh(proc, path)?;
-            rebind(proc, path, spec, None, &enter)
+            let fresh = fresh_mount(proc, path)?;
+            rebind(proc, &fresh, spec, None, &enter)
         }
         Attach::Reconnect => reconnect::reconnect(proc, path, spec, &enter),
     }
 }
 
-/// Takes a copy of the node's fresh mount at `path` and puts it where the container's stale one is. The
+/// Takes a copy of the node's fresh mount and puts it where the container's stale one is. The
 /// copy shows the part of the filesystem that the stale mount showed, and has its propagation and its
-/// flags, or others that are wanted.
+/// flags, or others that are wanted. What has propagated to the container by itself is left alone.
 fn rebind(
     proc: &Proc,
-    path: &str,
+    fresh: &MountEntry,
     spec: &ContainerSpec,
     wanted: Option<Attributes>,
     enter: impl Fn(Side) -> Result<(), Failure>,
 ) -> Result<Attached, Failure> {
     enter(Side::Container)?;
     let stale = stale_mount(spec, &proc.mount_table()?);
+    if stale.as_ref().is_some_and(|stale| has_received(stale, fresh)) {
+        return Ok(Attached::default());
+    }
     // A mount can be copied only in its own namespace.
     enter(Side::Node)?;
     let (part, target) = match &stale {
-        Some(stale) => (stale.root.to_string_lossy(), stale.mount_point.to_string_lossy()),
-        None => ("/".into(), spec.fuse_path.as_str().into()),
+        Some(stale) => (stale.root.as_bytes(), stale.mount_point.to_path_buf()),
+        None => (&b"/"[..], spec.fuse_path.as_str().into()),
     };
-    let copy = copy_of_mount(format!("{path}{part}").trim_end_matches('/'))?;
+    let copy = copy_of_mount(&fresh.mount_point.to_path_buf(), part)?;
     let attributes = wanted.unwrap_or_else(|| match (&stale, spec.volumes.first()) {
         (Some(stale), _) => Attributes::of(stale),
         (None, Some(volume)) => Attributes::in_volume(volume.propagation),
@@ -82,17 +86,22 @@ fn rebind(
         })?,
     };
     enter(Side::Container)?;
-    let target = Path::new(&*target);
     let hole = match &stale {
-        Some(_) => replace(&copy, target, has_beneath())?,
-        None => mount_copy(&copy, target).map(|()| false)?,
+        Some(_) => Some(replace(&copy, &target, has_beneath())?),
+        None => mount_copy(&copy, &target).map(|()| None)?,
     };
     if !given {
-        attributes.give_at(target).map_err(|errno| {
+        attributes.give_at(&target).map_err(|errno| {
             system(format!("give {target:?} the propagation and flags that it had"), errno)
         })?;
     }
     Ok(Attached { hole })
+}
+
+/// Whether a container's mount is the node's own, propagated to it. Unmounting it there could unmount it on
+/// the node and everywhere else.
+fn has_received(mount: &MountEntry, fresh: &MountEntry) -> bool {
+    mount.device == fresh.device && mount.propagation() != MountPropagation::Private
 }
 
 /// Puts a copy in the place of the topmost mount at a path; whether the directory underneath could be seen
@@ -128,21 +137,21 @@ fn stale_mount(spec: &ContainerSpec, table: &MountTable) -> Option<MountEntry> {
     })
 }
 
-/// Whether a FUSE mount is at a path that answers, to be bound elsewhere.
-fn check_fresh(proc: &Proc, path: &str) -> Result<(), Failure> {
+/// The FUSE mount at a path, which has to answer, to be bound elsewhere.
+fn fresh_mount(proc: &Proc, path: &str) -> Result<MountEntry, Failure> {
     let refuse = |reason: String| {
         let words = "re-bind in a container";
         let fix = "start the producer first: there has to be a mount that lives";
         Err(failure(ErrorKind::Environment, words, reason, Some(fix)))
     };
     let table = proc.mount_table()?;
-    if !table.at(&MountPath::from(path)).is_some_and(MountEntry::is_fuse) {
+    let Some(mount) = table.at(&MountPath::from(path)).filter(|mount| mount.is_fuse()) else {
         return refuse(format!("no FUSE mount is at {path:?} on the node"));
-    }
+    };
     match fs::metadata(path) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(mount.clone()),
         // Whom the mount does not let in says nothing of its life.
-        Err(error) if errno_of(&error) == Errno::EACCES => Ok(()),
+        Err(error) if errno_of(&error) == Errno::EACCES => Ok(mount.clone()),
         Err(error) => {
             let words = errno_text(errno_of(&error));
             refuse(format!("the mount at {path:?} on the node: {words}"))
@@ -150,11 +159,28 @@ fn check_fresh(proc: &Proc, path: &str) -> Result<(), Failure> {
     }
 }
 
-/// A detached copy of the mount, or of the part of it, at a path of the current namespace.
-pub(super) fn copy_of_mount(path: &str) -> Result<OwnedFd, Failure> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(rustix::fs::CWD, path, flags)
-        .map_err(|e| system(format!("copy the mount at {path:?}"), to_nix(e)))
+/// A detached copy of the mount at a path of the current namespace, from a part of it on: `/` is all of it.
+/// The daemon says what lies in its filesystem, so no symbolic link is followed there, nor is another mount
+/// entered.
+pub(super) fn copy_of_mount(path: &Path, part: &[u8]) -> Result<OwnedFd, Failure> {
+    let failed = |errno| {
+        let part = String::from_utf8_lossy(part);
+        system(format!("copy {part:?} of the mount at {path:?}"), to_nix(errno))
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+    let below = part.strip_prefix(b"/").unwrap_or(part);
+    if !below.is_empty() {
+        let stay = ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV;
+        at = rustix::fs::openat2(&at, below, flags, Mode::empty(), stay).map_err(failed)?;
+    }
+    let copy = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(&at, "", copy).map_err(failed)
 }
 
 /// Puts a copy on top of what is at a path.
@@ -203,7 +229,7 @@ mod tests {
             }
             let mut replacements = 0;
             while replacements < REPLACEMENTS || opens.load(Ordering::Relaxed) < OPENS {
-                let copy = copy_of_mount("/tmp/fresh").expect("a copy");
+                let copy = copy_of_mount(Path::new("/tmp/fresh"), b"/").expect("a copy");
                 assert_eq!(replace(&copy, &target, beneath).expect("it is replaced"), !beneath);
                 replacements += 1;
             }
@@ -229,5 +255,81 @@ mod tests {
         if has_beneath() {
             assert_eq!(opens_that_miss(true), 0);
         }
+    }
+
+    /// Shows a directory by FUSE as long as it is mounted.
+    fn serve(proc: &Proc, source: &'static str, at: &'static str) {
+        thread::spawn(move || crate::mirror::serve(Path::new(source), Path::new(at), false));
+        while fresh_mount(proc, at).is_err() {
+            thread::yield_now();
+        }
+    }
+
+    fn attach_here(proc: &Proc, node: &str, container: &str) -> Result<Attached, Failure> {
+        let spec = ContainerSpec {
+            fuse_path: container.into(),
+            ..crate::test_container::consumer(Vec::new())
+        };
+        attach(proc, node, &spec, Attach::Rebind, |_| Ok(()))
+    }
+
+    fn mounts_at(proc: &Proc, path: &str) -> Vec<MountEntry> {
+        let table = proc.mount_table().expect("mountinfo");
+        table.stack_at(&MountPath::from(path)).into_iter().cloned().collect()
+    }
+
+    #[test]
+    fn a_link_where_the_part_was_is_not_followed() {
+        let name = "bridge::attach::tests::a_link_where_the_part_was_is_not_followed";
+        if !crate::own_mounts::inside(name) {
+            return;
+        }
+        let (node, container) = ("/tmp/node", "/tmp/container");
+        for path in [node, container, "/tmp/good/sub", "/tmp/bad", "/tmp/outside"] {
+            make_directory(Path::new(path)).expect("a directory");
+        }
+        fs::write("/tmp/good/sub/file", "good").expect("a file");
+        std::os::unix::fs::symlink("/tmp/outside", "/tmp/bad/sub").expect("a link");
+        let proc = Proc::open().expect("/proc");
+        serve(&proc, "/tmp/good", node);
+        bind(&Path::new(node).join("sub"), Path::new(container)).expect("the stale mount");
+
+        unmount_lazily(Path::new(node)).expect("it is unmounted");
+        serve(&proc, "/tmp/good", node);
+        let stale = mounts_at(&proc, container);
+        assert!(attach_here(&proc, node, container).expect("it is re-bound").hole.is_some());
+        let bound = mounts_at(&proc, container);
+        assert_eq!((bound.len(), bound[0].root.as_bytes()), (1, &b"/sub"[..]));
+        assert_ne!(bound[0].device, stale[0].device);
+        assert_eq!(fs::read_to_string("/tmp/container/file").expect("the file"), "good");
+
+        unmount_lazily(Path::new(node)).expect("it is unmounted");
+        serve(&proc, "/tmp/bad", node);
+        let refused = attach_here(&proc, node, container).expect_err("a link leads out of it");
+        assert!(refused.reason.contains("ELOOP"), "{refused:?}");
+        assert_eq!(mounts_at(&proc, container), bound);
+    }
+
+    #[test]
+    fn a_mount_that_has_propagated_is_left_alone() {
+        let name = "bridge::attach::tests::a_mount_that_has_propagated_is_left_alone";
+        if !crate::own_mounts::inside(name) {
+            return;
+        }
+        let [bridge, peer] = ["/tmp/bridge", "/tmp/peer"].map(Path::new);
+        for path in [bridge, peer, Path::new("/tmp/source")] {
+            make_directory(path).expect("a directory");
+        }
+        tmpfs(bridge, "mode=755").expect("the bridge");
+        crate::mounts::propagate(bridge, nix::mount::MsFlags::MS_SHARED).expect("it is shared");
+        bind(bridge, peer).expect("a volume");
+        let (node, container) = ("/tmp/bridge/dfs", "/tmp/peer/dfs");
+        make_directory(Path::new(node)).expect("a directory");
+        let proc = Proc::open().expect("/proc");
+        serve(&proc, "/tmp/source", node);
+        let before = [node, container].map(|path| mounts_at(&proc, path));
+        assert_eq!(before.each_ref().map(Vec::len), [1, 1]);
+        assert_eq!(attach_here(&proc, node, container).expect("it is there").hole, None);
+        assert_eq!([node, container].map(|path| mounts_at(&proc, path)), before);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn rebind(proc: &Proc, path: &str, deduplicate: bool) -> Result<(), F
     if !deduplicate {
         return bind(target, target).map_err(failed);
     }
-    let fresh = copy_of_mount(path)?;
+    let fresh = copy_of_mount(target, b"/")?;
     let layers = proc.mount_table()?.stack_at(&MountPath::from(path)).len();
     for _ in 0..layers {
         unmount_lazily(target).map_err(failed)?;

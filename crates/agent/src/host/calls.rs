@@ -181,7 +181,7 @@ impl Server {
                 setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
                     .map_err(|errno| system("enter a mount namespace", errno))
             })?;
-            attached.hole |= one.hole;
+            attached.hole = attached.hole.max(one.hole);
         }
         Ok(attached)
     }

@@ -1,7 +1,6 @@
 //! The answers to the kernel's requests: each is the same call on the directory that is shown.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
@@ -16,10 +15,11 @@ use fuser::{
 };
 use nix::errno::Errno;
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, RawDir, RenameFlags as RenameHow, Stat, Timespec, Timestamps,
-    UTIME_NOW, UTIME_OMIT, Uid,
+    AtFlags, Mode, OFlags, RawDir, RenameFlags as RenameHow, Stat, Timespec, Timestamps, UTIME_NOW,
+    UTIME_OMIT,
 };
 
+use super::shown::Found;
 use super::{Mirror, lock};
 use crate::mounts::{errno_of, to_nix};
 
@@ -39,10 +39,14 @@ pub(super) fn identity(stat: &Stat) -> (u64, u64) {
 
 impl Mirror {
     fn stat(&self, path: &Path) -> Result<Stat, Errno> {
-        rustix::fs::statat(self.root(), path, AtFlags::SYMLINK_NOFOLLOW).map_err(to_nix)
+        self.root.find(path)?.stat()
     }
 
-    fn path(&self, inode: INodeNo) -> Result<std::path::PathBuf, Errno> {
+    fn found(&self, inode: INodeNo) -> Result<Found, Errno> {
+        self.root.find(&self.path(inode)?)
+    }
+
+    pub(super) fn path(&self, inode: INodeNo) -> Result<std::path::PathBuf, Errno> {
         lock(&self.inodes).path(inode).map(Into::into).ok_or(Errno::ESTALE)
     }
 
@@ -51,21 +55,19 @@ impl Mirror {
     }
 
     /// The attributes of an entry, of which the kernel is told.
-    fn entry(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
+    pub(super) fn entry(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
         let path = self.child(parent, name)?;
         let stat = self.stat(&path)?;
         let inode = lock(&self.inodes).tell(path, identity(&stat));
         Ok(attributes(inode, &stat))
     }
 
-    fn open_at(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<File, Errno> {
-        let opened = rustix::fs::openat(self.root(), path, flags | OFlags::CLOEXEC, mode);
-        opened.map(File::from).map_err(to_nix)
-    }
-
-    fn list(&self, inode: INodeNo) -> Result<Directory, Errno> {
-        let directory =
-            self.open_at(&self.path(inode)?, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+    pub(super) fn list(&self, inode: INodeNo) -> Result<Directory, Errno> {
+        let directory = self.root.open(
+            &self.path(inode)?,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+            Mode::empty(),
+        )?;
         let mut buffer = Vec::with_capacity(64 * 1024);
         let mut raw = RawDir::new(&directory, buffer.spare_capacity_mut());
         let mut entries = Vec::new();
@@ -77,17 +79,21 @@ impl Mirror {
         Ok(Directory { entries })
     }
 
-    fn remove(&self, parent: INodeNo, name: &OsStr, flags: AtFlags) -> Result<(), Errno> {
+    pub(super) fn remove(
+        &self,
+        parent: INodeNo,
+        name: &OsStr,
+        flags: AtFlags,
+    ) -> Result<(), Errno> {
         let path = self.child(parent, name)?;
         let stat = self.stat(&path)?;
-        rustix::fs::unlinkat(self.root(), &path, flags).map_err(to_nix)?;
-        if stat.st_nlink <= 1 || flags.contains(AtFlags::REMOVEDIR) {
-            lock(&self.inodes).removed(identity(&stat));
-        }
+        let (directory, name) = self.root.parent(&path)?;
+        rustix::fs::unlinkat(directory, name, flags).map_err(to_nix)?;
+        lock(&self.inodes).removed(identity(&stat), &path, has_one_name(&stat));
         Ok(())
     }
 
-    fn rename_entry(
+    pub(super) fn rename_entry(
         &self,
         from: (INodeNo, &OsStr),
         to: (INodeNo, &OsStr),
@@ -97,14 +103,15 @@ impl Mirror {
         let moved = self.stat(&from)?;
         let replaced = self.stat(&to).ok();
         let how = RenameHow::from_bits_retain(how.bits());
-        rustix::fs::renameat_with(self.root(), &from, self.root(), &to, how).map_err(to_nix)?;
+        let ((old, name), (new, new_name)) = (self.root.parent(&from)?, self.root.parent(&to)?);
+        rustix::fs::renameat_with(old, name, new, new_name, how).map_err(to_nix)?;
         let mut inodes = lock(&self.inodes);
-        match replaced {
-            Some(other) if how.contains(RenameHow::EXCHANGE) => {
-                inodes.renamed(identity(&other), &from);
-            }
-            Some(other) if other.st_nlink <= 1 => inodes.removed(identity(&other)),
-            _ => {}
+        if how.contains(RenameHow::EXCHANGE) {
+            inodes.exchanged(&from, &to);
+            return Ok(());
+        }
+        if let Some(other) = replaced {
+            inodes.removed(identity(&other), &to, has_one_name(&other));
         }
         if kind(moved.st_mode) == FileType::Directory {
             inodes.directory_renamed(&from, &to);
@@ -114,28 +121,26 @@ impl Mirror {
         Ok(())
     }
 
-    fn change(
+    pub(super) fn change(
         &self,
         inode: INodeNo,
         change: &Change,
         open: Option<u64>,
     ) -> Result<FileAttr, Errno> {
         let path = self.path(inode)?;
-        let root = self.root();
+        let found = self.root.find(&path)?;
         if let Some(mode) = change.mode {
-            rustix::fs::chmodat(root, &path, Mode::from_raw_mode(mode), AtFlags::empty())
-                .map_err(to_nix)?;
+            found.set_mode(mode)?;
         }
         if change.uid.is_some() || change.gid.is_some() {
-            let (uid, gid) = (change.uid.map(Uid::from_raw), change.gid.map(Gid::from_raw));
-            rustix::fs::chownat(root, &path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(to_nix)?;
+            found.set_owner(change.uid, change.gid)?;
         }
         if let Some(size) = change.size {
             match open {
                 Some(handle) => self.file(handle)?.file.set_len(size),
                 None => self
-                    .open_at(&path, OFlags::WRONLY, Mode::empty())
+                    .root
+                    .open(&path, OFlags::WRONLY, Mode::empty())
                     .and_then(|file| file.set_len(size).map_err(|error| errno_of(&error)))
                     .map_err(io::Error::from),
             }
@@ -146,21 +151,26 @@ impl Mirror {
                 last_access: timespec(change.accessed),
                 last_modification: timespec(change.modified),
             };
-            rustix::fs::utimensat(root, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(to_nix)?;
+            found.set_times(&times)?;
         }
-        Ok(attributes(inode, &self.stat(&path)?))
+        Ok(attributes(inode, &found.stat()?))
     }
 }
 
+/// Whether a file ends with one of its names: directories count theirs otherwise.
+fn has_one_name(stat: &Stat) -> bool {
+    stat.st_nlink <= 1 || kind(stat.st_mode) == FileType::Directory
+}
+
 /// What a request changes of a file's attributes.
-struct Change {
-    mode: Option<u32>,
-    uid: Option<u32>,
-    gid: Option<u32>,
-    size: Option<u64>,
-    accessed: Option<TimeOrNow>,
-    modified: Option<TimeOrNow>,
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub(super) mode: Option<u32>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    pub(super) size: Option<u64>,
+    pub(super) accessed: Option<TimeOrNow>,
+    pub(super) modified: Option<TimeOrNow>,
 }
 
 /// Answers with what a call gave.
@@ -212,7 +222,7 @@ impl Filesystem for Mirror {
         let opened = handle.and_then(|handle| self.file(handle.0).ok());
         let stat = match opened {
             Some(opened) => rustix::fs::fstat(&opened.file).map_err(to_nix),
-            None => self.path(inode).and_then(|path| self.stat(&path)),
+            None => self.found(inode).and_then(|found| found.stat()),
         };
         answer!(reply, stat, stat => reply.attr(&KEEP, &attributes(inode, &stat)));
     }
@@ -241,9 +251,7 @@ impl Filesystem for Mirror {
     }
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
-        let read = self.path(inode).and_then(|path| {
-            rustix::fs::readlinkat(self.root(), &path, Vec::new()).map_err(to_nix)
-        });
+        let read = self.found(inode).and_then(|found| found.link_target());
         answer!(reply, read, target => reply.data(target.to_bytes()));
     }
 
@@ -258,7 +266,8 @@ impl Filesystem for Mirror {
     ) {
         let made = self.child(parent, name).and_then(|path| {
             let mode = Mode::from_raw_mode(mode & !umask);
-            rustix::fs::mkdirat(self.root(), &path, mode).map_err(to_nix)?;
+            let (directory, name) = self.root.parent(&path)?;
+            rustix::fs::mkdirat(directory, name, mode).map_err(to_nix)?;
             self.give(&path, request)?;
             self.entry(parent, name)
         });
@@ -274,7 +283,8 @@ impl Filesystem for Mirror {
         reply: ReplyEntry,
     ) {
         let made = self.child(parent, name).and_then(|path| {
-            rustix::fs::symlinkat(target, self.root(), &path).map_err(to_nix)?;
+            let (directory, name) = self.root.parent(&path)?;
+            rustix::fs::symlinkat(target, directory, name).map_err(to_nix)?;
             self.give(&path, request)?;
             self.entry(parent, name)
         });
@@ -305,7 +315,7 @@ impl Filesystem for Mirror {
 
     fn open(&self, _request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let flags = OFlags::from_bits_retain(flags.0.cast_unsigned()) & OPENED_WITH;
-        let opened = self.path(inode).and_then(|path| self.open_at(&path, flags, Mode::empty()));
+        let opened = self.path(inode).and_then(|path| self.root.open(&path, flags, Mode::empty()));
         let file = match opened {
             Ok(file) => file,
             Err(errno) => return reply.error(fuse(errno)),
@@ -336,7 +346,9 @@ impl Filesystem for Mirror {
         let flags = OFlags::from_bits_retain(flags.cast_unsigned()) & OPENED_WITH;
         let created = self.child(parent, name).and_then(|path| {
             let flags = flags | OFlags::CREATE | OFlags::EXCL;
-            let file = self.open_at(&path, flags, Mode::from_raw_mode(mode & !umask))?;
+            // Of the mode, openat2 takes the permissions alone.
+            let mode = Mode::from_raw_mode(mode & !umask & 0o7777);
+            let file = self.root.open(&path, flags, mode)?;
             self.give(&path, request)?;
             Ok((file, self.entry(parent, name)?))
         });
@@ -487,9 +499,9 @@ impl Filesystem for Mirror {
             // The kernel is not told of these two.
             let found = match is_dot {
                 true => self
-                    .path(inode)
-                    .and_then(|path| self.stat(&path))
-                    .map(|s| attributes(inode, &s)),
+                    .found(inode)
+                    .and_then(|found| found.stat())
+                    .map(|stat| attributes(inode, &stat)),
                 false => self.entry(inode, name),
             };
             // What has gone since is left out.
@@ -517,7 +529,7 @@ impl Filesystem for Mirror {
     }
 
     fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
-        answer!(reply, rustix::fs::fstatvfs(self.root()).map_err(to_nix), found => {
+        answer!(reply, rustix::fs::fstatvfs(&self.root).map_err(to_nix), found => {
             let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
             reply.statfs(
                 found.f_blocks, found.f_bfree, found.f_bavail, found.f_files, found.f_ffree,
@@ -534,8 +546,7 @@ impl Mirror {
         if owner == (0, 0) {
             return Ok(());
         }
-        let (uid, gid) = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
-        rustix::fs::chownat(self.root(), path, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(to_nix)
+        self.root.find(path)?.set_owner(Some(owner.0), Some(owner.1))
     }
 }
 

@@ -17,8 +17,8 @@ pub(super) struct Inodes {
 
 #[derive(Debug)]
 struct Inode {
-    /// Below the directory that is shown; `.` is that directory.
-    path: PathBuf,
+    /// Below the directory that is shown; `.` is that directory. `None` when no name of it is known.
+    path: Option<PathBuf>,
     identity: (u64, u64),
     /// How often the kernel has been told of it.
     lookups: u64,
@@ -26,7 +26,7 @@ struct Inode {
 
 impl Inodes {
     pub(super) fn new(root: (u64, u64)) -> Self {
-        let inode = Inode { path: PathBuf::from("."), identity: root, lookups: 1 };
+        let inode = Inode { path: Some(PathBuf::from(".")), identity: root, lookups: 1 };
         let number = INodeNo::ROOT.0;
         Self {
             by_number: HashMap::from([(number, inode)]),
@@ -35,9 +35,9 @@ impl Inodes {
         }
     }
 
-    /// Where it is.
+    /// Where it is, while it has a name that is known.
     pub(super) fn path(&self, inode: INodeNo) -> Option<&Path> {
-        self.by_number.get(&inode.0).map(|inode| inode.path.as_path())
+        self.by_number.get(&inode.0)?.path.as_deref()
     }
 
     /// Where an entry of a directory is.
@@ -57,14 +57,14 @@ impl Inodes {
             }
         };
         let inode = self.by_number.entry(number).or_insert_with(|| Inode {
-            path: path.clone(),
+            path: None,
             identity,
             lookups: 0,
         });
         inode.lookups += 1;
         // The last name counts: others may have been removed.
         if number != INodeNo::ROOT.0 {
-            inode.path = path;
+            inode.path = Some(path);
         }
         INodeNo(number)
     }
@@ -82,27 +82,50 @@ impl Inodes {
         }
     }
 
-    /// The last name of a file is gone: whatever gets its identity next is another one.
-    pub(super) fn removed(&mut self, identity: (u64, u64)) {
-        self.by_identity.remove(&identity);
+    /// A name of a file is gone. After the last one, whatever gets its identity next is another file.
+    pub(super) fn removed(&mut self, identity: (u64, u64), path: &Path, is_last: bool) {
+        let number = self.by_identity.get(&identity);
+        if let Some(inode) = number.and_then(|number| self.by_number.get_mut(number))
+            && (is_last || inode.path.as_deref() == Some(path))
+        {
+            inode.path = None;
+        }
+        if is_last {
+            self.by_identity.remove(&identity);
+        }
     }
 
     /// A file is somewhere else now.
     pub(super) fn renamed(&mut self, identity: (u64, u64), to: &Path) {
         let number = self.by_identity.get(&identity);
         if let Some(inode) = number.and_then(|number| self.by_number.get_mut(number)) {
-            inode.path = to.into();
+            inode.path = Some(to.into());
         }
     }
 
     /// A directory, and what lies below it, is somewhere else now.
     pub(super) fn directory_renamed(&mut self, from: &Path, to: &Path) {
-        for inode in self.by_number.values_mut() {
-            if let Ok(rest) = inode.path.strip_prefix(from) {
-                inode.path = if rest.as_os_str().is_empty() { to.into() } else { to.join(rest) };
+        for path in self.by_number.values_mut().filter_map(|inode| inode.path.as_mut()) {
+            if let Some(moved) = moved(path, from, to) {
+                *path = moved;
             }
         }
     }
+
+    /// Two entries, and what lies below them, have taken each other's place.
+    pub(super) fn exchanged(&mut self, one: &Path, other: &Path) {
+        for path in self.by_number.values_mut().filter_map(|inode| inode.path.as_mut()) {
+            if let Some(moved) = moved(path, one, other).or_else(|| moved(path, other, one)) {
+                *path = moved;
+            }
+        }
+    }
+}
+
+/// Where a path leads to after a renaming that concerns it.
+fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    let rest = path.strip_prefix(from).ok()?;
+    Some(if rest.as_os_str().is_empty() { to.into() } else { to.join(rest) })
 }
 
 #[cfg(test)]
@@ -136,12 +159,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_found_by_a_name_that_it_still_has() {
+        let mut inodes = Inodes::new((1, 1));
+        let file = inodes.tell("./a".into(), (1, 2));
+        inodes.removed((1, 2), Path::new("./other"), false);
+        assert_eq!(inodes.path(file), Some(Path::new("./a")));
+        inodes.removed((1, 2), Path::new("./a"), false);
+        assert_eq!(inodes.path(file), None);
+        assert_eq!(inodes.tell("./b".into(), (1, 2)), file);
+        assert_eq!(inodes.path(file), Some(Path::new("./b")));
+    }
+
+    #[test]
     fn an_inode_number_that_is_used_again_is_another_file() {
         let mut inodes = Inodes::new((1, 1));
         let old = inodes.tell("./a".into(), (1, 2));
-        inodes.removed((1, 2));
+        inodes.removed((1, 2), Path::new("./a"), true);
+        assert_eq!(inodes.path(old), None);
         let new = inodes.tell("./b".into(), (1, 2));
         assert_ne!(new, old);
+        assert_eq!(inodes.path(old), None);
         inodes.forget(old, 1);
         assert_eq!(inodes.tell("./b".into(), (1, 2)), new);
     }

@@ -6,10 +6,13 @@
 
 mod answers;
 mod inodes;
+mod shown;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,6 +27,7 @@ use crate::fuse_mount::{Options, mount_fuse};
 use crate::mounts::{Proc, errno_of, to_nix};
 use answers::Directory;
 use inodes::Inodes;
+use shown::Shown;
 
 /// How many threads answer requests.
 const THREADS: usize = 4;
@@ -69,7 +73,7 @@ fn check_passthrough() -> Result<(), String> {
 /// The filesystem.
 #[derive(Debug)]
 struct Mirror {
-    root: OwnedFd,
+    root: Shown,
     passthrough: bool,
     inodes: Mutex<Inodes>,
     files: Mutex<HashMap<u64, Arc<Opened>>>,
@@ -91,7 +95,7 @@ impl Mirror {
     fn new(root: OwnedFd, passthrough: bool) -> Result<Self, Errno> {
         let stat = rustix::fs::fstat(&root).map_err(to_nix)?;
         Ok(Self {
-            root,
+            root: Shown::new(root),
             passthrough,
             inodes: Mutex::new(Inodes::new(answers::identity(&stat))),
             files: Mutex::default(),
@@ -99,10 +103,6 @@ impl Mirror {
             backing: Mutex::default(),
             next_handle: AtomicU64::new(1),
         })
-    }
-
-    fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
     }
 
     fn handle(&self) -> u64 {

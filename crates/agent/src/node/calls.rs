@@ -207,7 +207,7 @@ impl Server {
                 let view = if side == Side::Node { &self.view } else { container };
                 view.enter_mounts().map_err(|errno| system("enter a mount namespace", errno))
             })?;
-            attached.hole |= one.hole;
+            attached.hole = attached.hole.max(one.hole);
         }
         Ok(attached)
     }

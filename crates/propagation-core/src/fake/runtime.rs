@@ -13,7 +13,7 @@ use crate::client::Reported;
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
-use crate::mountinfo::{MountPath, MountPropagation};
+use crate::mountinfo::{MountEntry, MountPath, MountPropagation};
 use crate::plan::{Propagation, Stale, WorkloadSpec};
 use crate::program::{Attach, Attached, ProgramState, RefusalKind, Refused, StartRefused};
 use crate::workload::WorkloadStatus;
@@ -195,7 +195,7 @@ impl World {
             Attach::Reconnect => self.reconnect(number)?,
         };
         self.settle();
-        Ok(done.map(|()| Attached { hole: false }))
+        Ok(done.map(|()| Attached { hole: Some(false) }))
     }
 
     /// Puts a copy of the node's fresh mount where a workload's stale one is, with its propagation or
@@ -215,18 +215,24 @@ impl World {
         }
         let fresh = self.plan.bridge.fuse_path();
         let top = self.kernel.table(self.node);
-        let alive = top
-            .at(&fresh.as_str().into())
-            .is_some_and(|mount| mount.is_fuse() && !self.is_gone(mount.device.minor));
-        if !alive {
+        let lives = |mount: &&MountEntry| mount.is_fuse() && !self.is_gone(mount.device.minor);
+        let Some(device) = top.at(&fresh.as_str().into()).filter(lives).map(|mount| mount.device)
+        else {
             return Ok(Err(refused(
                 "re-bind in a container: no mount lives on the node",
                 Errno::ENOTCONN,
             )));
-        }
+        };
         for namespace in namespaces {
             let table = self.kernel.table(namespace);
             let stale = table.at(&path.as_str().into()).filter(|mount| mount.is_fuse());
+            // It has propagated there by itself.
+            let received = |mount: &MountEntry| {
+                mount.device == device && mount.propagation() != MountPropagation::Private
+            };
+            if stale.is_some_and(received) {
+                continue;
+            }
             let mode = wanted.or(stale.map(|stale| mode_of(stale.propagation())));
             // The copy is taken first: from a consumer that shares, the unmount travels to the node.
             let copy = self.kernel.copy_of((self.node, &fresh), mode.unwrap_or(arriving));

@@ -17,9 +17,9 @@ use propagation_protocol::{ContainerSpec, Failure};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::super::attributes::Attributes;
-use super::{Side, check_fresh, rebind};
+use super::{Side, fresh_mount, rebind};
 use crate::failure::{errno_text, failure, system};
-use crate::mounts::{Proc, to_nix};
+use crate::mounts::{Proc, propagate, to_nix};
 use crate::sys::{MountAttributes, asks_move_mount, set_attributes_of};
 
 /// `MOVE_MOUNT_SET_GROUP` of linux/mount.h.
@@ -58,6 +58,9 @@ pub(super) fn reconnect(
         return Err(refused(spec, kind, &reason));
     }
     let from_mount = open_mount(from)?;
+    // Propagation is changed in the mount's own namespace; groups are joined from any. Nothing that can fail
+    // lies between the two but the change itself: a peer would mount on the node.
+    enter(Side::Container)?;
     join(&from_mount, &to_mount).map_err(|errno| match errno {
         Errno::EINVAL if asks_move_mount(SET_GROUP) == Some(false) => {
             let reason = "the kernel has no MOVE_MOUNT_SET_GROUP (Linux 5.15)";
@@ -65,20 +68,28 @@ pub(super) fn reconnect(
         }
         errno => system(operation(spec), errno),
     })?;
-    enter(Side::Container)?;
-    let propagation = MsFlags::MS_SLAVE.bits();
-    let slave = MountAttributes { propagation, ..MountAttributes::default() };
-    set_attributes_of(to_mount.as_fd(), &slave)
+    make_slave(to, &to_mount)
         .map_err(|errno| system(format!("make the volume of {} a slave", spec.name), errno))?;
     let there = inside.at(&MountPath::from(spec.fuse_path.as_str())).map(|mount| mount.device);
     enter(Side::Node)?;
-    let here = table.at(&MountPath::from(path)).map(|mount| mount.device);
-    // Without a mount that lives there is nothing to put there now: the next one arrives by itself.
-    if here == there || check_fresh(proc, path).is_err() {
-        return Ok(Attached { hole: false });
+    match fresh_mount(proc, path) {
+        Ok(fresh) if Some(fresh.device) != there => {
+            let arriving = Attributes::in_volume(Propagation::HostToContainer);
+            rebind(proc, &fresh, spec, Some(arriving), enter)
+        }
+        // Without a mount that lives there is nothing to put there now: the next one propagates.
+        _ => Ok(Attached::default()),
     }
-    let arriving = Attributes::in_volume(Propagation::HostToContainer);
-    rebind(proc, path, spec, Some(arriving), enter)
+}
+
+/// Makes a peer of the node's mount a slave, or else private again.
+fn make_slave(entry: &MountEntry, mount: &OwnedFd) -> Result<(), Errno> {
+    let propagation = MsFlags::MS_SLAVE.bits();
+    let slave = MountAttributes { propagation, ..MountAttributes::default() };
+    set_attributes_of(mount.as_fd(), &slave).or_else(|errno| {
+        propagate(&entry.mount_point.to_path_buf(), MsFlags::MS_PRIVATE)?;
+        Err(errno)
+    })
 }
 
 /// Why the kernel would not let a mount of the container join the group of one of the node.
@@ -139,7 +150,14 @@ fn refused(spec: &ContainerSpec, kind: RefusalKind, reason: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::path::Path;
+
+    use propagation_model::plan::BindSpec;
+    use propagation_protocol::Bind;
+
     use super::*;
+    use crate::mounts::{bind, make_directory, tmpfs};
 
     fn kind(from: &str, to: &str) -> Option<RefusalKind> {
         let mount = |line: &str| line.parse::<MountEntry>().expect("a mountinfo line");
@@ -167,5 +185,70 @@ mod tests {
         ] {
             assert_eq!(kind(from, to), expected, "{from}, {to}");
         }
+    }
+
+    fn propagation_at(path: &str) -> MountPropagation {
+        let table = Proc::open().and_then(|proc| proc.mount_table()).expect("mountinfo");
+        table.at(&MountPath::from(path)).expect("the mount").propagation()
+    }
+
+    /// A shared mount, and a private copy of it in a volume.
+    fn volume() -> ContainerSpec {
+        let [node, volume] = ["/tmp/node", "/tmp/volume"].map(Path::new);
+        for path in [node, volume] {
+            make_directory(path).expect("a directory");
+        }
+        tmpfs(node, "mode=755").expect("the node's mount");
+        bind(node, volume).expect("the volume");
+        propagate(node, MsFlags::MS_SHARED).expect("it is shared");
+        let bound = Bind {
+            source: "/tmp/node".into(),
+            destination: "/tmp/volume".into(),
+            propagation: Propagation::None,
+            how: BindSpec::default(),
+        };
+        let fuse_path = "/tmp/volume/dfs".into();
+        ContainerSpec { fuse_path, ..crate::test_container::consumer(vec![bound]) }
+    }
+
+    #[test]
+    fn wherever_it_fails_the_volume_is_no_peer() {
+        let name = "bridge::attach::reconnect::tests::wherever_it_fails_the_volume_is_no_peer";
+        if !crate::own_mounts::inside(name) || asks_move_mount(SET_GROUP) == Some(false) {
+            return;
+        }
+        let spec = volume();
+        let proc = Proc::open().expect("/proc");
+        for fails_at in 0.. {
+            let entered = Cell::new(0);
+            let enter = |_| {
+                let number = entered.replace(entered.get() + 1);
+                (number != fails_at).then_some(()).ok_or_else(|| system("enter", Errno::EPERM))
+            };
+            let done = reconnect(&proc, "/tmp/node/dfs", &spec, enter);
+            assert!(done.is_err(), "entering never fails after the change");
+            match propagation_at("/tmp/volume") {
+                MountPropagation::Private => {}
+                MountPropagation::Slave => break,
+                other => panic!("it is {other} when entering fails for the {fails_at}. time"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_made_a_slave_is_made_private() {
+        let name = "bridge::attach::reconnect::tests::what_cannot_be_made_a_slave_is_made_private";
+        if !crate::own_mounts::inside(name) {
+            return;
+        }
+        volume();
+        propagate(Path::new("/tmp/volume"), MsFlags::MS_SHARED).expect("it is shared");
+        make_directory(Path::new("/tmp/volume/inner")).expect("a directory");
+        let table = Proc::open().and_then(|proc| proc.mount_table()).expect("mountinfo");
+        let entry = table.at(&MountPath::from("/tmp/volume")).expect("the volume");
+        // No mount: the kernel refuses to change its propagation.
+        let inner = std::fs::File::open("/tmp/volume/inner").expect("the directory");
+        assert!(make_slave(entry, &inner.into()).is_err());
+        assert_eq!(propagation_at("/tmp/volume"), MountPropagation::Private);
     }
 }

@@ -142,9 +142,7 @@ pub(super) fn capabilities_of(spec: &ContainerSpec) -> Result<Vec<String>, Start
 
 #[cfg(test)]
 mod tests {
-    use propagation_model::marker::Marker;
-    use propagation_model::plan::{BindSpec, FuseSpec, Role, User};
-    use propagation_protocol::Place;
+    use propagation_model::plan::{BindSpec, User};
 
     use super::*;
 
@@ -154,33 +152,7 @@ mod tests {
     }
 
     fn spec(volumes: Vec<Bind>, privileged: bool) -> ContainerSpec {
-        let marker = Marker { started: String::new(), generation: 1, nonce: String::new() };
-        ContainerSpec {
-            id: 1,
-            name: "one".into(),
-            role: Role::Consumer,
-            privileged,
-            capabilities: Vec::new(),
-            volumes,
-            sub_path: None,
-            fresh_pod: true,
-            fuse_path: "/mnt/dfs".into(),
-            host: false,
-            user_namespace: false,
-            made_in: Place::Node,
-            tools: false,
-            directory: "/".into(),
-            user: User::default(),
-            watches: true,
-            replicas: 1,
-            marker,
-            marker_ms: 1,
-            probe_ms: 1,
-            fuse: FuseSpec::default(),
-            supervised: false,
-            readers: 0,
-            writers: 0,
-        }
+        ContainerSpec { privileged, ..crate::test_container::consumer(volumes) }
     }
 
     fn written(volumes: Vec<Bind>, privileged: bool) -> Value {
