@@ -5,17 +5,18 @@
 //! the node somebody asks.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use propagation_model::program::PATH;
@@ -27,7 +28,7 @@ use crate::mounts::{Proc, errno_of, make_directory, to_nix};
 use crate::sys::{in_ms, now_ns};
 
 /// How much of what a program prints is shown, in bytes.
-const LAST_WORDS: usize = 2_000;
+const LAST_WORDS: u64 = 2_000;
 
 /// How long one look at what is waited for may take.
 const LOOK_MS: u64 = 1_000;
@@ -62,7 +63,7 @@ pub enum Until {
 }
 
 impl Background {
-    /// Starts it and waits until it is ready. One that is not in time is killed.
+    /// Starts it and waits until it is ready. One that is not in time, or cannot be waited for, is killed.
     ///
     /// # Errors
     /// When /proc cannot be read. What becomes of the program is a result.
@@ -71,22 +72,27 @@ impl Background {
         let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
         let before = self.mounted(&proc);
         let state = match self.taken() {
-            Some(address) => SpawnState::NotStarted(format!("{address} is in use already")),
+            Some(address) => Ok(SpawnState::NotStarted(format!("{address} is in use already"))),
             None => match self.start() {
-                Ok(mut program) => self.wait(&mut program, &proc, before)?,
-                Err(error) => SpawnState::NotStarted(errno_text(errno_of(&error))),
+                Ok(mut program) => self.wait(&mut program, &proc, before),
+                Err(error) => Ok(SpawnState::NotStarted(errno_text(errno_of(&error)))),
             },
         };
-        if matches!(state, SpawnState::Late(_)) {
-            signal(&self.tag, Signal::SIGKILL, LOOK_MS)?;
+        if matches!(state, Ok(SpawnState::Late(_)) | Err(_)) {
+            let killed = signal(&self.tag, Signal::SIGKILL, LOOK_MS);
+            // Why it could not be waited for says more.
+            if state.is_ok() {
+                killed?;
+            }
         }
+        let state = state?;
         Ok(Spawned { state, began_ns, known_ns: now_ns(), output: self.last_words() })
     }
 
     /// The address at which it is to listen, where somebody else does: that one would be taken for it.
     fn taken(&self) -> Option<SocketAddr> {
         let Until::Listens(address) = self.until else { return None };
-        TcpStream::connect(address).is_ok().then_some(address)
+        connect(&address).is_ok().then_some(address)
     }
 
     fn start(&self) -> std::io::Result<Child> {
@@ -153,7 +159,7 @@ impl Background {
     /// What there is not yet; `None` when all is there.
     fn missing(&self, proc: &Proc, before: Option<u64>) -> Option<String> {
         match &self.until {
-            Until::Listens(address) => TcpStream::connect(address)
+            Until::Listens(address) => connect(address)
                 .err()
                 .map(|error| format!("{address}: {}", errno_text(errno_of(&error)))),
             Until::Mounted(at, path) => {
@@ -182,14 +188,26 @@ impl Background {
     }
 
     fn last_words(&self) -> String {
-        let mut content = Vec::new();
-        let read = File::open(&self.log).and_then(|mut file| file.read_to_end(&mut content));
-        let text = read.map(|_| String::from_utf8_lossy(&content).into_owned()).unwrap_or_default();
-        let text = text.trim();
-        let cut = text.len().saturating_sub(LAST_WORDS);
-        let cut = (cut..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(cut);
-        text[cut..].to_owned()
+        let content = end_of(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&content);
+        // A character that was cut at the beginning.
+        text.trim_start_matches(char::REPLACEMENT_CHARACTER).trim().to_owned()
     }
+}
+
+/// The last bytes of a file, however long it is.
+fn end_of(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+    let mut content = Vec::new();
+    file.take(LAST_WORDS).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Whether somebody listens; one whose queue is full does not answer, and is not waited for.
+fn connect(address: &SocketAddr) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(address, Duration::from_millis(LOOK_MS))
 }
 
 /// Sends a signal to all processes of a tag; for one that ends them waits until they have.
@@ -198,22 +216,22 @@ impl Background {
 /// When /proc cannot be read.
 pub fn signal(tag: &str, signal: Signal, deadline_ms: u64) -> Result<Signalled, Errno> {
     let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
-    let pids = tagged(&proc, tag)?;
-    let watched: Vec<OwnedFd> = pids.iter().filter_map(|pid| watch(*pid)).collect();
+    let number = rustix::process::Signal::from_named_raw(signal as i32).ok_or(Errno::EINVAL)?;
+    // Descriptors: a number may be another's by now.
+    let processes: Vec<OwnedFd> = tagged(&proc, tag)?.into_iter().filter_map(watch).collect();
     let at_ns = now_ns();
-    for pid in &pids {
+    for process in &processes {
         // One that has just ended needs none.
-        let _ = kill(*pid, signal);
+        let _ = rustix::process::pidfd_send_signal(process, number);
     }
     let until_ns = in_ms(deadline_ms);
     let ends = matches!(signal, Signal::SIGKILL | Signal::SIGTERM);
-    let mut ended = true;
-    for one in watched.iter().filter(|_| ends) {
-        let mut descriptors = [PollFd::new(one.as_fd(), PollFlags::POLLIN)];
-        let left = until_ns.saturating_sub(now_ns());
-        ended &= matches!(poll(&mut descriptors, timeout(left)), Ok(ready) if ready > 0);
+    for process in processes.iter().filter(|_| ends) {
+        let mut descriptors = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        // One that has not ended in time is told by the account of its tag.
+        let _ = poll(&mut descriptors, timeout(until_ns.saturating_sub(now_ns())));
     }
-    Ok(Signalled { at_ns, processes: pids.len() as u64, ended })
+    Ok(Signalled { at_ns, processes: processes.len() as u64 })
 }
 
 /// What the processes of a tag have used since they started.
@@ -299,5 +317,43 @@ pub fn unmount(path: &Path) -> Result<u64, Errno> {
         }
         crate::mounts::unmount_lazily(path)?;
         taken += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ready_in_time_is_killed_with_its_children() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path().join("mount").to_string_lossy().into_owned();
+        let tag = format!("test-{}", std::process::id());
+        let script = "sleep 1000 & echo begun; sleep 1000";
+        let spawned = Background {
+            tag: tag.clone(),
+            command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            home: "/".into(),
+            log: directory.path().join("log"),
+            until: Until::Mounted(at.clone(), at),
+            deadline_ms: 500,
+        };
+        let spawned = spawned.spawn().expect("/proc can be read");
+        assert!(matches!(spawned.state, SpawnState::Late(_)), "{spawned:?}");
+        assert_eq!(spawned.output, "begun");
+        assert_eq!(account(&tag).expect("/proc can be read").processes, 0);
+        let signalled = signal(&tag, Signal::SIGKILL, LOOK_MS).expect("/proc can be read");
+        assert_eq!(signalled.processes, 0);
+    }
+
+    #[test]
+    fn of_a_long_log_the_end_is_read() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "é".repeat(100_000) + "end").expect("room");
+        let end = end_of(file.path()).expect("it is read");
+        assert_eq!(end.len() as u64, LAST_WORDS);
+        assert!(end.ends_with("éend".as_bytes()));
+        std::fs::write(file.path(), "short").expect("room");
+        assert_eq!(end_of(file.path()).expect("it is read"), b"short");
     }
 }

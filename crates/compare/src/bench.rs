@@ -180,12 +180,6 @@ impl Bench {
         self.run(&Actor::Node, &look, SHORTLY).await.is_ok()
     }
 
-    /// Whether the kernel has a filesystem now.
-    pub(crate) async fn has_filesystem(&self, name: &str) -> bool {
-        let look = words(&["/bin/sh", "-c", "grep -qw \"$1\" /proc/filesystems", "sh", name]);
-        self.run(&Actor::Node, &look, SHORTLY).await.is_ok()
-    }
-
     /// Whether containers are in the machine's own user namespace.
     pub(crate) fn has_machine_rights(&self) -> bool {
         self.engine != Engine::Builtin
@@ -246,9 +240,7 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> P
         looks: Looks::Asked,
         ..Plan::default()
     };
-    let wants_rights = |transport: &Transport| {
-        matches!(transport, Transport::FusePassthrough | Transport::SmbCifs | Transport::Nfs)
-    };
+    let wants_rights = |transport: &Transport| matches!(transport, Transport::FusePassthrough);
     if plan.node.runtime.is_builtin() && transports.iter().any(wants_rights) {
         // Root of a user namespace is not enough for these.
         for engine in RUNTIMES {

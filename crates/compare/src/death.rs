@@ -16,7 +16,8 @@ struct Killed {
     back_ns: Option<u64>,
 }
 
-/// Uses a transport, kills its server, starts it again. `None` for a transport without one.
+/// Uses a transport, kills its server, starts it again. `None` for a transport without one, and where it
+/// had died before.
 ///
 /// # Errors
 /// When the node fails.
@@ -28,7 +29,7 @@ pub(crate) async fn die(
     let Some(victim) = stand.recipe.victim().cloned() else { return Ok(None) };
     let kill = async {
         tokio::time::sleep(Duration::from_millis(sizes.kill_ms)).await;
-        let killed = stand.kill(&victim).await?;
+        let Some(killed) = stand.kill(&victim).await? else { return Ok(None) };
         tokio::time::sleep(Duration::from_millis(sizes.down_ms)).await;
         if stand.recipe.server.is_none() {
             // What a producer does that finds a dead mount: it takes it off, then mounts.
@@ -39,28 +40,26 @@ pub(crate) async fn die(
             Ok(spawned) => (spawned.began_ns, Some(spawned.known_ns)),
             Err(_) => (killed.at_ns + sizes.down_ms * 1_000_000, None),
         };
-        Ok::<_, Error>(Killed { at_ns: killed.at_ns, restarted_ns, back_ns })
+        Ok::<_, Error>(Some(Killed { at_ns: killed.at_ns, restarted_ns, back_ns }))
     };
     let work = Work::Die { duration_ms: sizes.die_ms, seed };
     let (measured, killed) = tokio::join!(stand.measure(sizes, work), kill);
     let (measured, _) = measured?;
-    Ok(Some(what_happened(
-        victim.name().to_owned(),
-        &measured,
-        &killed?,
-        stand.recipe.server.is_some(),
-    )))
+    let is_served = stand.recipe.server.is_some();
+    let death = |killed| what_happened(victim.name().to_owned(), &measured, &killed, is_served);
+    Ok(killed?.map(death))
 }
 
 fn what_happened(killed: String, measured: &Measured, times: &Killed, is_served: bool) -> Death {
     let since = |at_ns: u64| ms(times.at_ns, at_ns);
-    let error = measured.fresh.iter().find_map(|stretch| match &stretch.gave {
-        Gave::Errno(errno) => Some((since(stretch.first_until_ns), errno.clone())),
+    let after = || measured.fresh.iter().filter(|stretch| stretch.until_ns >= times.at_ns);
+    let error = after().find_map(|stretch| match &stretch.gave {
+        // What failed before the kill too fails at the kill.
+        Gave::Errno(errno) => Some((since(stretch.first_until_ns).max(0.0), errno.clone())),
         _ => None,
     });
-    let after = |stretch: &&Stretch| stretch.until_ns >= times.at_ns;
-    let longest = measured.fresh.iter().filter(after).map(|stretch| stretch.longest_ns).max();
-    let failed = measured.fresh.iter().filter(|stretch| matches!(stretch.gave, Gave::Errno(_)));
+    let longest = after().map(|stretch| stretch.longest_ns).max();
+    let failed = after().filter(|stretch| matches!(stretch.gave, Gave::Errno(_)));
     let healed = healed(&measured.fresh, times.at_ns);
     let healing = match (healed, is_served) {
         (None, _) => Healing::Nothing,
@@ -145,6 +144,20 @@ mod tests {
         assert_eq!((death.healed_ms, death.healing), (Some(215.0), Healing::NewMount));
         assert_eq!((death.restarted_ms, death.back_ms), (200.0, Some(210.0)));
         assert_eq!(death.fresh[0].from_ms, -100.0);
+    }
+
+    #[test]
+    fn what_failed_before_the_kill_is_not_of_the_kill() {
+        let errno = |name: &str| Gave::Errno(name.into());
+        let fresh = vec![
+            stretch(10, 20, errno("EIO"), 3),
+            stretch(24, 90, Gave::Ok, 9),
+            stretch(120, 400, errno("ENOTCONN"), 5),
+        ];
+        let death = happened(fresh, false);
+        assert_eq!((death.first_error, death.failed), (Some((21.0, "ENOTCONN".into())), 5));
+        let death = happened(vec![stretch(10, 400, errno("EIO"), 8)], false);
+        assert_eq!(death.first_error, Some((0.0, "EIO".into())));
     }
 
     #[test]

@@ -19,8 +19,6 @@ pub(crate) const AGENT: &str = "/proc/self/exe";
 pub(crate) enum Need {
     /// A program, and the package of Debian that has it.
     Program(&'static str, &'static str),
-    /// A filesystem of the kernel, and its module.
-    Filesystem(&'static str, &'static str),
     /// Containers in the machine's own user namespace.
     MachineRights,
 }
@@ -128,14 +126,8 @@ impl Recipe {
                 let client = Some(recipe.mounting(command, &path));
                 Self { needs, client, path, ..recipe }.served_by_smbd(wrong_credentials)
             }
-            Transport::SmbCifs => {
-                let needs = vec![Need::Filesystem("cifs", "cifs"), Need::MachineRights];
-                Self { needs, ..recipe }.served_by_smbd(wrong_credentials)
-            }
-            Transport::Nfs => {
-                let needs = vec![Need::Filesystem("nfs4", "nfsv4"), Need::MachineRights];
-                Self { needs, ..recipe }
-            }
+            // Left out: the kernel would mount them.
+            Transport::SmbCifs | Transport::Nfs => recipe,
         }
     }
 

@@ -30,17 +30,17 @@ impl<'a> Stand<'a> {
         bench: &'a Bench,
         recipe: Recipe,
     ) -> Result<Result<Self, Skip>, Error> {
-        for need in &recipe.needs {
-            if let Some(skip) = missing(bench, *need).await {
-                return Ok(Err(skip));
-            }
-        }
         if matches!(recipe.transport, Transport::SmbCifs | Transport::Nfs) {
             return Ok(Err(Skip {
                 kind: SkipKind::NotMeasured,
                 reason: format!("mounts of {} by the kernel are not made yet", recipe.transport),
                 fix: None,
             }));
+        }
+        for need in &recipe.needs {
+            if let Some(skip) = missing(bench, *need).await {
+                return Ok(Err(skip));
+            }
         }
         if let Some(prepare) = &recipe.prepare {
             let prepared = bench.run(&producer(recipe.transport), prepare, SHORTLY).await;
@@ -97,30 +97,25 @@ impl<'a> Stand<'a> {
         Ok(Err(Skip { kind, reason, fix }))
     }
 
-    /// Kills what would die if its server died.
+    /// Kills one of its programs; `None` when it had ended before.
     ///
     /// # Errors
-    /// When the node fails, or nothing of it runs.
-    pub(crate) async fn kill(&self, program: &Program) -> Result<Signalled, Error> {
+    /// When the node fails.
+    pub(crate) async fn kill(&self, program: &Program) -> Result<Option<Signalled>, Error> {
         let kill = words(&["signal", &program.tag, "--signal", "KILL"]);
         let signalled: Signalled = self.bench.agent(&Actor::Node, &kill, SHORTLY).await?;
-        match signalled.processes {
-            0 => {
-                let operation = format!("kill {}", program.tag);
-                Err(Error::new(ErrorKind::Environment, operation, "it had ended before"))
-            }
-            _ => Ok(signalled),
-        }
+        Ok((signalled.processes > 0).then_some(signalled))
     }
 
-    /// Takes its mount off, dead or not, from the producer, and so from everybody.
+    /// Takes its mount off, dead or not, from the producer, and so from everybody. Where that cannot be done,
+    /// nothing new gets ready there.
     ///
     /// # Errors
     /// When the node fails.
     pub(crate) async fn unmount(&self) -> Result<(), Error> {
         let unmount = words(&["unmount", &mountpoint(self.recipe.transport)]);
         let actor = producer(self.recipe.transport);
-        self.bench.agent::<u64>(&actor, &unmount, SHORTLY).await.map(drop)
+        forgiving(self.bench.agent::<u64>(&actor, &unmount, SHORTLY).await.map(drop))
     }
 
     /// Mounts it anew, so that nothing of it is in the kernel's caches or in its client's.
@@ -131,8 +126,7 @@ impl<'a> Stand<'a> {
         let Some(client) = &self.recipe.client else { return Ok(Ok(())) };
         self.unmount().await?;
         // One that saw its mount go has ended by itself.
-        let kill = words(&["signal", &client.tag, "--signal", "KILL"]);
-        self.bench.agent::<Signalled>(&Actor::Node, &kill, SHORTLY).await?;
+        self.kill(client).await?;
         Ok(self.spawn(client).await?.map(drop))
     }
 
@@ -147,7 +141,13 @@ impl<'a> Stand<'a> {
     ) -> Result<(Measured, Resources), Error> {
         let before = self.account().await?;
         let transport = self.recipe.transport;
-        let measured = self.bench.measure(transport, &self.recipe.path, sizes, work).await?;
+        let measured = match self.bench.measure(transport, &self.recipe.path, sizes, work).await {
+            // Its own deadline should have ended it, and did not.
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                Measured { hung: true, ..Measured::default() }
+            }
+            measured => measured?,
+        };
         Ok((measured, between(&before, &self.account().await?)))
     }
 
@@ -164,7 +164,7 @@ impl<'a> Stand<'a> {
         Ok(all)
     }
 
-    /// Ends its programs.
+    /// Ends its programs. What does not end, the end of the node ends.
     ///
     /// # Errors
     /// When the node fails.
@@ -173,8 +173,7 @@ impl<'a> Stand<'a> {
             self.unmount().await?;
         }
         for program in self.recipe.programs() {
-            let kill = words(&["signal", &program.tag, "--signal", "KILL"]);
-            self.bench.agent::<Signalled>(&Actor::Node, &kill, SHORTLY).await?;
+            forgiving(self.kill(program).await.map(drop))?;
         }
         Ok(())
     }
@@ -187,11 +186,6 @@ async fn missing(bench: &Bench, need: Need) -> Option<Skip> {
             kind: SkipKind::ProgramMissing,
             reason: format!("{name} is not installed"),
             fix: Some(format!("apt-get install {package}")),
-        }),
-        Need::Filesystem(name, module) if !bench.has_filesystem(name).await => Some(Skip {
-            kind: SkipKind::KernelLacks,
-            reason: format!("this kernel has no filesystem {name}"),
-            fix: Some(format!("modprobe {module}, or a kernel that has it")),
         }),
         Need::MachineRights if !bench.has_machine_rights() => Some(Skip {
             kind: SkipKind::NotPermitted,
@@ -214,6 +208,11 @@ fn not_ready(error: Error) -> Result<Skip, Error> {
         }),
         _ => Err(error),
     }
+}
+
+/// That a program of the agent fails, or takes too long, is no failure of the node.
+fn forgiving(result: Result<(), Error>) -> Result<(), Error> {
+    result.or_else(|error| not_ready(error).map(drop))
 }
 
 /// What is worth showing of what a program printed: the first lines that speak of trouble, or the last ones.
@@ -244,6 +243,13 @@ pub(crate) fn ms(from_ns: u64, until_ns: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_dead_transport_does_not_end_is_left_to_the_node() {
+        let failed = |kind| forgiving(Err(Error::new(kind, "unmount", "it does not answer")));
+        assert!(failed(ErrorKind::Environment).is_ok() && failed(ErrorKind::Timeout).is_ok());
+        assert!(failed(ErrorKind::Internal).is_err());
+    }
 
     #[test]
     fn of_much_that_is_printed_the_trouble_is_shown() {

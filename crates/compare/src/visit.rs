@@ -14,7 +14,12 @@ use crate::statistics::{median, range};
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     measures: BTreeMap<Metric, Measure>,
+    /// How often it has not answered since it last did.
+    given_up: u32,
 }
+
+/// After so many times without an answer a transport is not asked again: each costs the whole deadline.
+const GIVE_UPS: u32 = 2;
 
 /// What is done in a visit, in order: cold before warm.
 fn works(workloads: &[Workload], sizes: Sizes, seed: u64) -> Vec<(Metric, Work)> {
@@ -45,24 +50,35 @@ pub(crate) async fn visit(
     seed: u64,
     account: &mut Account,
 ) -> Result<(), Error> {
+    // Where it does not come back, every work of the visit gives nothing.
+    let mut is_mounted = true;
     for (metric, work) in works(workloads, sizes, seed) {
-        if metric == Metric::ScanCold && stand.remount().await?.is_err() {
-            // It does not come back: every work of the visit gives nothing.
-            account.add(
-                metric,
-                Measured { hung: true, ..Measured::default() },
-                sizes,
-                Resources::default(),
-            );
-            continue;
+        if metric == Metric::ScanCold && account.is_asked() {
+            is_mounted = stand.remount().await?.is_ok();
+            account.given_up += u32::from(!is_mounted);
         }
-        let (measured, server) = stand.measure(sizes, work).await?;
+        let (measured, server) = match is_mounted && account.is_asked() {
+            true => stand.measure(sizes, work).await?,
+            false => (Measured { hung: true, ..Measured::default() }, Resources::default()),
+        };
+        if is_mounted {
+            account.answered(!measured.hung);
+        }
         account.add(metric, measured, sizes, server);
     }
     Ok(())
 }
 
 impl Account {
+    /// Whether it is worth asking.
+    fn is_asked(&self) -> bool {
+        self.given_up < GIVE_UPS
+    }
+
+    fn answered(&mut self, has: bool) {
+        self.given_up = if has { 0 } else { self.given_up + 1 };
+    }
+
     fn add(&mut self, metric: Metric, measured: Measured, sizes: Sizes, server: Resources) {
         let measure = self.measures.entry(metric).or_insert_with(|| Measure::of(metric));
         measure.operations += measured.operations;
@@ -155,6 +171,17 @@ mod tests {
         assert_eq!((measure.median, measure.range), (Some(4.0), Some((4.0, 4.0))));
         assert_eq!((measure.failed.get("EIO"), measure.gave_up), (Some(&1), 1));
         assert_eq!(measure.latencies, [(1_000, 8)]);
+    }
+
+    #[test]
+    fn what_has_not_answered_twice_in_a_row_is_not_asked_again() {
+        let mut account = Account::default();
+        for has in [false, true, false] {
+            account.answered(has);
+            assert!(account.is_asked());
+        }
+        account.answered(false);
+        assert!(!account.is_asked());
     }
 
     #[test]

@@ -53,10 +53,22 @@ impl Errno {
     /// ```
     pub fn said_in(text: &str) -> Option<Self> {
         let lower = text.to_lowercase();
-        let said = |(words, errno): &&(&str, Self)| {
-            lower.contains(words) || errno.name().is_some_and(|name| text.contains(name))
-        };
+        let said =
+            |(words, errno): &&(&str, Self)| lower.contains(words) || errno.is_named_in(text);
         SAID.iter().find(said).map(|(_, errno)| *errno)
+    }
+
+    /// Whether words have its name, as a word of its own.
+    ///
+    /// ```
+    /// use propagation_model::Errno;
+    ///
+    /// assert!(Errno::EIO.is_named_in("read: EIO (os error 5)"));
+    /// assert!(!Errno::EIO.is_named_in("VIDEIO.DAT is read"));
+    /// ```
+    pub fn is_named_in(self, text: &str) -> bool {
+        let mut words = text.split(|character: char| !character.is_ascii_alphanumeric());
+        self.name().is_some_and(|name| words.any(|word| word == name))
     }
 }
 

@@ -114,8 +114,6 @@ pub struct Measured {
     pub first_byte_ns: u64,
     /// How often a player had to wait for what it should have had.
     pub stalls: u64,
-    /// How long it waited, all together.
-    pub stalled_ns: u64,
     /// What operations took.
     pub latencies: Latencies,
     /// How many operations failed, by errno.
@@ -203,6 +201,4 @@ pub struct Signalled {
     pub at_ns: u64,
     /// To how many processes.
     pub processes: u64,
-    /// Whether all of them have ended.
-    pub ended: bool,
 }

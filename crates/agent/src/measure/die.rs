@@ -11,6 +11,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use propagation_protocol::measure::{Gave, Measured, SLOW_NS, Stretch, entry_name};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,10 @@ const PAUSE_NS: u64 = 4_000_000;
 
 /// How much of the held file is read at a time, in bytes.
 const HELD_BYTES: u64 = 64 * 1024;
+
+/// So many stretches are told of each child at the most: what the agent prints is cut beyond 64 KiB, and the
+/// two children's have to fit.
+const STRETCHES: usize = 128;
 
 /// One access.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,6 +52,7 @@ pub(super) fn measure(
     let (until_ns, give_up_ns) = (in_ms(duration_ms), in_ms(deadline_ms.max(duration_ms)));
     let children = [
         Child::start(|pipe| {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
             let mut numbers = Numbers(seed);
             let directory = set.small_files();
             repeat(until_ns, &pipe, || {
@@ -53,6 +60,7 @@ pub(super) fn measure(
             });
         })?,
         Child::start(|pipe| {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
             let mut held = Held::open(&set.media());
             repeat(until_ns, &pipe, || held.read_on());
         })?,
@@ -162,7 +170,35 @@ fn add(stretches: &mut Vec<Stretch>, access: Access) {
             last.operations += 1;
             last.longest_ns = last.longest_ns.max(took_ns);
         }
-        None => stretches.push(stretch(access.from_ns, access.until_ns, gave)),
+        None => {
+            stretches.push(stretch(access.from_ns, access.until_ns, gave));
+            shorten(stretches);
+        }
+    }
+}
+
+/// Where there are too many, two in the middle become one: how it began and how it ended stay exact.
+fn shorten(stretches: &mut Vec<Stretch>) {
+    const MIDDLE: usize = STRETCHES / 2;
+    if stretches.len() <= STRETCHES {
+        return;
+    }
+    let next = stretches.remove(MIDDLE + 1);
+    let one = &mut stretches[MIDDLE];
+    one.until_ns = next.until_ns;
+    one.operations += next.operations;
+    one.longest_ns = one.longest_ns.max(next.longest_ns);
+    if badness(&next.gave) > badness(&one.gave) {
+        one.gave = next.gave;
+    }
+}
+
+fn badness(gave: &Gave) -> u8 {
+    match gave {
+        Gave::Ok => 0,
+        Gave::Slow => 1,
+        Gave::Errno(_) => 2,
+        Gave::Hang => 3,
     }
 }
 
@@ -170,4 +206,29 @@ fn add(stretches: &mut Vec<Stretch>, access: Access) {
 fn stretch(from_ns: u64, until_ns: u64, gave: Gave) -> Stretch {
     let longest_ns = until_ns.saturating_sub(from_ns);
     Stretch { from_ns, first_until_ns: until_ns, until_ns, gave, operations: 1, longest_ns }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_changes_all_the_time_is_told_in_bounds() {
+        let mut stretches = Vec::new();
+        let accesses = 5_000;
+        for number in 0..accesses {
+            let from_ns = 1_000_000_000_000_000 + number * 4_000_000;
+            let errno = (number % 2 == 0).then(|| "ECONNABORTED".to_owned());
+            add(&mut stretches, Access { from_ns, until_ns: from_ns + 1_000, errno });
+        }
+        assert_eq!(stretches.len(), STRETCHES);
+        assert_eq!(stretches.iter().map(|one| one.operations).sum::<u64>(), accesses);
+        assert!(stretches.windows(2).all(|two| two[0].until_ns <= two[1].from_ns));
+        assert_eq!(stretches[STRETCHES / 2].gave, Gave::Errno("ECONNABORTED".into()));
+        assert_eq!(stretches.last().map(|last| &last.gave), Some(&Gave::Ok));
+        let measured =
+            Measured { fresh: stretches.clone(), held: stretches, ..Measured::default() };
+        let printed = serde_json::to_string(&measured).expect("JSON");
+        assert!(printed.len() < 60_000, "{}", printed.len());
+    }
 }

@@ -1,5 +1,7 @@
 //! Many at once: four players, a scan that begins again and again, and a writer.
 
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::sys::wait::waitpid;
 use propagation_protocol::measure::Measured;
 
@@ -33,6 +35,8 @@ pub(super) fn measure(set: DataSet<'_>, bytes_per_s: u64, duration_ms: u64) -> M
 
 fn start(work: impl FnOnce() -> Measured) -> Result<Child, nix::errno::Errno> {
     Child::start(|pipe| {
+        // Whoever is given up must not leave it behind.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         let _ = pipe.send(&work());
     })
 }
@@ -65,7 +69,6 @@ fn add(all: &mut Measured, one: Measured, is_player: bool) {
     all.operations += one.operations;
     all.bytes += one.bytes;
     all.stalls += one.stalls;
-    all.stalled_ns += one.stalled_ns;
     all.elapsed_ns = all.elapsed_ns.max(one.elapsed_ns);
     all.first_byte_ns = all.first_byte_ns.max(one.first_byte_ns);
     for (value, count) in one.latencies {

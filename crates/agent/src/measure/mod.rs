@@ -115,6 +115,10 @@ impl Numbers {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     use super::*;
 
     fn measured(directory: &Path, work: Work) -> Measured {
@@ -156,6 +160,29 @@ mod tests {
             assert_eq!(measured.operations, 0, "{measured:?}");
             assert_eq!(measured.failed.get("ENOENT"), Some(&1), "{measured:?}");
         }
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nobody_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        make_data_set(directory.path(), 32, 1 << 20).expect("room");
+        // Who opens a pipe that nobody writes waits for ever.
+        let media = directory.path().join(MEDIA_FILE);
+        std::fs::remove_file(&media).expect("it was there");
+        nix::unistd::mkfifo(&media, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        // All children inherit the one end: the other one closes with the last of them.
+        let (ours, theirs) = nix::unistd::pipe().expect("a pipe");
+        let task = Task {
+            directory: directory.path().to_string_lossy().into_owned(),
+            entries: 32,
+            deadline_ms: 300,
+            work: Work::Many { bytes_per_s: 1 << 20, duration_ms: 50 },
+        };
+        assert!(measure(&task).expect("measured").hung);
+        drop(theirs);
+        let mut ends = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+        let closed = poll(&mut ends, PollTimeout::from(30_000_u16)).expect("it is waited for");
+        assert_eq!(closed, 1, "players go on after their deadline");
     }
 
     #[test]

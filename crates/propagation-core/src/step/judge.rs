@@ -118,8 +118,10 @@ fn judge_run(id: CheckId, done: &Done, expected: &Expected) -> Check {
             (class, ran.output.clone(), ran.exit_code())
         }
     };
+    // What ended well has met no error, whatever it said.
+    let says = |errno: Errno| errno.is_named_in(&text) || Errno::said_in(&text) == Some(errno);
     let errno =
-        |word: &Class| matches!(word, Class::Errno(errno) if text.contains(&errno.to_string()));
+        |word: &Class| matches!(word, Class::Errno(errno) if class != Class::Ok && says(*errno));
     let outcome = expected.outcome.is_empty()
         || expected.outcome.iter().any(|word| word.describes(class) || errno(word));
     let said = expected.text.as_ref().is_none_or(|part| text.contains(part.as_str()));
@@ -362,4 +364,29 @@ fn judge_mounts(
         );
     }
     met
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Executed;
+    use crate::report::Status;
+
+    fn holds(word: &str, code: i32, output: &str) -> bool {
+        let state = Some(ProgramState::Exited { code });
+        let done = Done::Ran(Executed { state, output: output.into() });
+        let outcome = vec![word.parse().expect("an outcome")];
+        let expected = Expected { outcome, ..Expected::default() };
+        judge_run(CheckId::Expect("run".into()), &done, &expected).status == Status::Passed
+    }
+
+    #[test]
+    fn an_error_is_expected_of_what_fails_and_says_it() {
+        assert!(holds("EBUSY", 1, "umount: EBUSY"));
+        assert!(holds("ENOTCONN", 1, "stat /srv: Transport endpoint is not connected"));
+        assert!(holds("EIO", 1, "read (EIO)"));
+        assert!(!holds("EBUSY", 0, "umount: EBUSY, tried again"));
+        assert!(!holds("EIO", 1, "VIDEIO.DAT: no such channel"));
+        assert!(!holds("EIO", 1, "umount: EBUSY"));
+    }
 }

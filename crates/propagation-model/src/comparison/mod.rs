@@ -211,8 +211,6 @@ pub struct Skip {
 pub enum SkipKind {
     /// A program is not installed.
     ProgramMissing,
-    /// The kernel cannot do it.
-    KernelLacks,
     /// It needs rights that the node does not have.
     NotPermitted,
     /// It does not get ready: its own words are the reason.

@@ -114,9 +114,16 @@ fn trade(comparison: &Comparison) -> Vec<String> {
     };
     let mut lines = Vec::new();
     if let Some((transport, death)) = with_death(Transport::is_fuse) {
-        let errno = death.first_error.as_ref().map_or("no error", |(_, errno)| errno.as_str());
+        let says = match (&death.first_error, death.hangs) {
+            (Some((_, errno)), false) => format!("a dead server is said at once ({errno})"),
+            (Some((_, errno)), true) => {
+                format!("a dead server is said ({errno}), but accesses hang too")
+            }
+            (None, true) => "accesses hang once the server is dead".into(),
+            (None, false) => "no access failed while the server was dead".into(),
+        };
         lines.push(format!(
-            "With FUSE ({transport}) a dead server is said at once ({errno}), and nothing heals before \
+            "With FUSE ({transport}) {says}, and nothing heals before \
              it has mounted anew: the producer has to take off the dead mount, and consumers need \
              HostToContainer and the directory above the mountpoint as their volume."
         ));

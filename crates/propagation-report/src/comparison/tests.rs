@@ -57,9 +57,9 @@ fn comparison() -> Comparison {
         result(transport, measures, death)
     };
     let skip = Skip {
-        kind: SkipKind::KernelLacks,
-        reason: "this kernel has no filesystem cifs".into(),
-        fix: Some("modprobe cifs".into()),
+        kind: SkipKind::NotMeasured,
+        reason: "kernel mounts are not made yet".into(),
+        fix: None,
     };
     let fuse = death("ENOTCONN", Healing::NewMount);
     let smb = Death { longest_ms: 1_200.0, ..death("EIO", Healing::Reconnect) };
@@ -114,7 +114,7 @@ fn the_text_fits_a_terminal_and_holds_the_answer() {
         let text = text(&comparison(), detail);
         let longest = text.lines().map(|line| line.chars().count()).max();
         assert!(longest <= Some(80), "{text}");
-        assert!(text.contains("smb-cifs left out: this kernel has no filesystem cifs"), "{text}");
+        assert!(text.contains("smb-cifs left out: kernel mounts are not made yet"), "{text}");
     }
     insta::assert_snapshot!(text(&comparison(), Detail::Normal));
 }
@@ -155,6 +155,22 @@ fn a_death_is_told_with_what_heals_it() {
     );
     assert!(answer.death[1].contains("longest wait 1.20 s"), "{:?}", answer.death);
     assert!(answer.death[1].contains("same mount"), "{:?}", answer.death);
+}
+
+#[test]
+fn a_dead_server_that_hangs_is_not_said_to_give_an_error() {
+    let trade = |first_error: Option<(f64, String)>, hangs| {
+        let mut comparison = comparison();
+        let death = comparison.transports[1].death.as_mut().expect("a death");
+        (death.first_error, death.hangs) = (first_error, hangs);
+        Answer::of(&comparison).trade.remove(0)
+    };
+    let errno = || Some((3.2, "ENOTCONN".to_owned()));
+    assert!(trade(errno(), false).contains("a dead server is said at once (ENOTCONN)"));
+    assert!(trade(errno(), true).contains("accesses hang too"));
+    let hangs = trade(None, true);
+    assert!(hangs.contains("accesses hang") && !hangs.contains("at once"), "{hangs}");
+    assert!(trade(None, false).contains("no access failed"));
 }
 
 #[test]
