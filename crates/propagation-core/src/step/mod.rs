@@ -51,7 +51,7 @@ fn unroll(steps: &[Step], before: &str, after: &str, phases: &mut Vec<Box<dyn Ph
     }
 }
 
-/// What an action is called where the scenario gives it no name.
+/// Default name of an action in a scenario.
 fn word(action: &Action) -> &'static str {
     match action {
         Action::Phase(name) => name.as_str(),
