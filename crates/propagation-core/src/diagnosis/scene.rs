@@ -345,7 +345,7 @@ impl<'r> Scene<'r> {
         let ends: Vec<Option<&str>> = failures.iter().map(|one| self.came_about(one)).collect();
         let lasts = ends.iter().any(Option::is_none);
         let until = ends.into_iter().flatten().max_by_key(place).filter(|_| !lasts);
-        // A phase of one's own is no step.
+        // A custom phase is not a step.
         let known = |step: &&str| self.history.place(step) != usize::MAX;
         When { from: from.filter(known).map(str::to_owned), until: until.map(str::to_owned) }
     }
