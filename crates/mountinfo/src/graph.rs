@@ -229,8 +229,7 @@ mod tests {
         (label.to_owned(), MountTable::parse(lines.as_bytes()).unwrap())
     }
 
-    /// Group 1 on the node, a slave of it, a relay that makes group 2 of it, and who is behind
-    /// that.
+    /// Group 1 on the node, a slave of it, a relay that makes group 2 of it, and a slave of group 2.
     fn chain() -> MountGraph {
         MountGraph::build([
             view(
