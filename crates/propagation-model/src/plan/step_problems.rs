@@ -144,7 +144,7 @@ fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Pr
         None => plan.producer().into_iter().collect(),
     };
     if targets.is_empty() {
-        // A name that nobody has is said where it stands.
+        // An unknown name is reported at its own place.
         let named = step.on.as_ref().is_some_and(|names| !names.is_all());
         let fix = "add a workload with role producer, or name a workload with `on`";
         return (!named).then(|| Problem::new(at, "no producer to apply the fault to", fix));
@@ -180,7 +180,7 @@ fn impossible(plan: &Plan, fault: &Fault, spec: &WorkloadSpec) -> Option<(String
 fn repair_problem(plan: &Plan, at: &str, step: &Step, repair: Repair) -> Option<Problem> {
     let meant = |spec: &&WorkloadSpec| step.on.as_ref().is_none_or(|names| names.mean(&spec.name));
     let meant: Vec<&WorkloadSpec> = plan.with_role(Role::Producer).filter(meant).collect();
-    // That somebody else is named is said where the name stands.
+    // A workload of another role is reported at its name.
     let others = step.on.is_some() && meant.is_empty();
     let kept = meant.iter().any(|spec| plan.fuse_of(spec).keeper);
     (repair == Repair::HandOver && !others && !kept).then(|| {

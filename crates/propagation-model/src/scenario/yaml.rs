@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             let (event, span) = self.next()?;
             let value = self.value(event, span, &path, depth + 1)?;
-            // An unknown key is pointed at itself; a value that is no scalar begins at its key.
+            // An unknown key is pointed at itself; a value that is not a scalar begins at its key.
             if value.is_object() || value.is_array() || value.is_null() {
                 self.positions.insert(path.clone(), position(key_span));
             }
