@@ -212,5 +212,5 @@ impl Programs {
 
 fn unknown(actor: &Actor) -> Error {
     let operation = format!("look from {actor}");
-    Error::new(ErrorKind::InvalidInput, operation, "no such workload runs on this node")
+    Error::new(ErrorKind::InvalidInput, operation, "unknown actor on this node")
 }

@@ -91,7 +91,7 @@ impl<'r> History<'r> {
             };
             match known {
                 Some(index) if wrong && same(index) => history.spells[index].seen.push(seen),
-                // That there is nothing to see any more is no recovery.
+                // Seeing nothing any more is not a recovery.
                 Some(_) if !wrong && !seen.outcome.is_ok() => {}
                 _ => {
                     if let Some(index) = open.remove(&looker) {
@@ -247,7 +247,7 @@ fn alike(one: &Observation, other: &Observation) -> bool {
 fn is_wrong(seen: &Observation, there: bool, scene: &Scene<'_>) -> bool {
     match &seen.outcome {
         Outcome::Ok | Outcome::Skipped { .. } => false,
-        // An empty directory is no trouble as long as nothing has been mounted.
+        // An empty directory is fine as long as nothing has been mounted.
         Outcome::Absent | Outcome::Empty | Outcome::Lower => {
             there && scene.is_concerned(&seen.actor)
         }

@@ -422,7 +422,7 @@ fn descriptor_held(scene: &Scene<'_>) -> Option<Cause> {
 fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
     let mut found = Vec::new();
     for capture in scene.report.captures.iter().rev() {
-        // Where nothing is mounted any more, a directory that is gone is no trouble.
+        // Where nothing is mounted any more, a deleted directory is fine.
         let of_step = scene.node.iter().rev().find(|seen| seen.step == capture.step);
         if of_step.is_some_and(|seen| matches!(seen.outcome, Outcome::Absent)) {
             continue;

@@ -181,7 +181,7 @@ impl World {
             Error::new(
                 ErrorKind::InvalidInput,
                 format!("look from {actor}"),
-                "no such workload runs on this node",
+                "unknown actor on this node",
             )
         };
         match actor {

@@ -228,7 +228,7 @@ impl World {
             let table = self.kernel.table(namespace);
             let stale = table.at(&path.as_str().into()).filter(|mount| mount.is_fuse());
             let mode = wanted.or(stale.map(|stale| mode_of(stale.propagation())));
-            // The copy is taken first: from a consumer that shares, the unmount travels to the node.
+            // The copy is taken first: from a consumer that shares, the unmount propagates to the node.
             let copy = self.kernel.copy_of((self.node, &fresh), mode.unwrap_or(arriving));
             if stale.is_some() {
                 self.kernel.unmount(namespace, &path);

@@ -122,7 +122,7 @@ fn denied_inside(seen: &[Observation]) -> BTreeSet<u32> {
 
 /// Whether a step expects an outcome of an actor's reading.
 fn is_asked(plan: &Plan, who: &Actor, step: &Step, subjects: &[Subject]) -> bool {
-    // A key that is no subject is refused with the file.
+    // An invalid key is refused with the file.
     subjects.iter().zip(step.expect.values()).any(|(subject, expected)| {
         let usual = subject.uid.is_none_or(|uid| uid == plan.uid_of(who));
         let reads = subject.aspect == Aspect::Read && usual && !expected.outcome.is_empty();
