@@ -32,7 +32,7 @@
 //!   [`wait`](crate::workload::Workload::wait) for what is not so yet gives other tasks a short
 //!   while ([`FakeBackend::with_patience`]) and not the whole deadline.
 //! - Permissions of ordinary files, beyond the owner of a directory; sizes of filesystems: a plan with
-//! [`disk_bytes`](crate::plan::NodeSpec::disk_bytes) is refused.
+//!   [`disk_bytes`](crate::plan::NodeSpec::disk_bytes) is refused.
 //!
 //! To see whether a test notices a backend that breaks its contract, break one of its rules with
 //! [`FakeBackend::with_sabotage`].
