@@ -1,4 +1,4 @@
-//! One mount: a line of mountinfo.
+//! A mount: one line of mountinfo.
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,7 +50,7 @@ impl From<DeviceId> for String {
     }
 }
 
-/// How mounts and unmounts travel to and from a mount, in findmnt's words.
+/// How mounts and unmounts propagate to and from a mount, in findmnt's words.
 #[derive(
     Debug,
     Clone,
@@ -108,15 +108,15 @@ pub struct MountEntry {
     pub parent_id: u64,
     /// The superblock that is mounted.
     pub device: DeviceId,
-    /// The directory of the filesystem that is seen at the mount point; not `/` for a bind mount of
-    /// a subdirectory.
+    /// The directory of the filesystem that is shown at the mount point; not `/` for a bind mount of a
+    /// subdirectory.
     pub root: MountPath,
-    /// Whether the kernel has dropped that directory from its cache of names, which it marks with
-    /// `//deleted` behind the root: it is deleted, or its filesystem is dead and was looked at. The mark
-    /// is no part of the path.
+    /// Whether the kernel has dropped that directory from its cache of names, which it marks with `//deleted`
+    /// behind the root: it is deleted, or its filesystem is dead and was looked at. The mark does not belong to the
+    /// path.
     #[serde(default, skip_serializing_if = "is_false")]
     pub root_deleted: bool,
-    /// Where it is mounted, from the root directory of the process whose view this is.
+    /// Path of the mount point, from the root directory of the process that this view belongs to.
     pub mount_point: MountPath,
     /// The options of this mount, such as `rw,relatime`.
     pub mount_options: String,
@@ -135,13 +135,13 @@ pub struct MountEntry {
     pub unbindable: bool,
     /// The filesystem, such as `ext4` or `fuse.sshfs`.
     pub fs_type: String,
-    /// What the filesystem calls its source. Any text, and sometimes empty.
+    /// The source, as the filesystem calls it. Any text, and sometimes empty.
     pub source: MountPath,
     /// The options of the superblock, which all of its mounts have in common.
     pub super_options: String,
 }
 
-/// What mountinfo has behind a root that has no name any more. No path has two slashes in a row.
+/// The mark that mountinfo puts behind a root without a name. No path has two slashes in a row.
 pub(super) const DELETED: &str = "//deleted";
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
@@ -155,7 +155,7 @@ pub fn is_fuse(fs_type: &str) -> bool {
 }
 
 impl MountEntry {
-    /// How mounts travel to and from this mount.
+    /// How mounts propagate to and from this mount.
     pub fn propagation(&self) -> MountPropagation {
         match (self.shared, self.master) {
             (Some(_), Some(_)) => MountPropagation::SlaveAndShared,
@@ -171,14 +171,14 @@ impl MountEntry {
         is_fuse(&self.fs_type)
     }
 
-    /// The directory of the filesystem that `path`, a path at or below the mount point, stands for.
-    /// It does not ask whether another mount covers `path`.
+    /// The directory of the filesystem at `path`, a path at or below the mount point. Other mounts that
+    /// cover `path` are ignored.
     pub fn directory_of(&self, path: &MountPath) -> Option<MountPath> {
         path.strip_prefix(&self.mount_point).map(|below| self.root.join(&below))
     }
 
-    /// Where `directory`, a directory of the filesystem, appears through this mount; none when it
-    /// is outside `root`.
+    /// Path of `directory`, a directory of the filesystem, through this mount; none when it is outside
+    /// `root`.
     pub fn path_of(&self, directory: &MountPath) -> Option<MountPath> {
         directory.strip_prefix(&self.root).map(|below| self.mount_point.join(&below))
     }
@@ -192,8 +192,8 @@ impl FromStr for MountEntry {
     }
 }
 
-/// What a field cannot hold as it is. Everything else stays: the kernel leaves a vertical tab in the subtype
-/// of a FUSE mount, say, and who reads the line again is to find it.
+/// Whether a field cannot hold the character as it is. Everything else stays: the kernel leaves a vertical tab in the
+/// subtype of a FUSE mount, for example, and a reader of the line has to find it again.
 fn ends_field(character: char) -> bool {
     matches!(character, ' ' | '\n')
 }

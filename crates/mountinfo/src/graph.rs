@@ -9,7 +9,7 @@ use super::graph_data::{GraphData, GraphEdge, GraphNode, MountRef, Slave};
 use super::path::MountPath;
 use super::table::MountTable;
 
-/// How mounts travel between the mounts of several namespaces.
+/// The graph of how mounts propagate between several namespaces.
 ///
 /// Peer group ids are kernel-wide but reused, so all tables must have been captured on one kernel
 /// while nothing was mounted or unmounted. A namespace is given once: two processes in it have the
@@ -26,20 +26,20 @@ pub struct MountGraph {
 /// Where a mount is: the place of its namespace in the graph, and its own place in the table.
 type Place = (usize, usize);
 
-/// A peer group. One that is only somebody's master has no members.
+/// A peer group. A group that is only a master has no members.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Group {
     pub(super) members: Vec<Place>,
-    /// Mounts that are slaves of this group and in no group themselves.
+    /// Mounts that are slaves of this group and members of no group.
     pub(super) slaves: Vec<Place>,
-    /// Groups that are slaves of this one, and whether that was seen.
+    /// Groups that are slaves of this one, and whether each edge was seen.
     pub(super) slave_groups: BTreeMap<u64, bool>,
-    /// Groups that this one is a slave of, and whether that was seen.
+    /// Groups that this one is a slave of, and whether each edge was seen.
     pub(super) masters: BTreeMap<u64, bool>,
 }
 
 impl MountGraph {
-    /// Joins the tables of several namespaces, each with a label of its own.
+    /// Joins the tables of several namespaces, each with a unique label.
     pub fn build(views: impl IntoIterator<Item = (String, MountTable)>) -> MountGraph {
         let mut graph = MountGraph::default();
         for (label, table) in views {
@@ -99,8 +99,8 @@ impl MountGraph {
         masters.collect()
     }
 
-    /// Who receives from which group, by group id. A mount that is a member of a group and a slave
-    /// makes its whole group a slave.
+    /// The receivers of every group, by group id. A mount that is a member of a group and a slave makes
+    /// its whole group a slave.
     pub fn edges(&self) -> Vec<GraphEdge> {
         let mut edges = Vec::new();
         for (&master, group) in &self.groups {
@@ -229,8 +229,7 @@ mod tests {
         (label.to_owned(), MountTable::parse(lines.as_bytes()).unwrap())
     }
 
-    /// Group 1 on the node, a slave of it, a relay that makes group 2 of it, and who is behind
-    /// that.
+    /// Group 1 on the node, a slave of it, a relay that makes group 2 of it, and a slave of group 2.
     fn chain() -> MountGraph {
         MountGraph::build([
             view(

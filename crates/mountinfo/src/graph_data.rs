@@ -1,4 +1,4 @@
-//! The mount graph as plain data: what a report carries.
+//! The mount graph as plain data, as reports carry it.
 
 use std::fmt;
 
@@ -31,14 +31,14 @@ impl fmt::Display for MountRef {
     }
 }
 
-/// The plain data of a [`MountGraph`](super::MountGraph), which is what serde writes.
+/// The plain data of a [`MountGraph`](super::MountGraph), as serde writes it.
 ///
 /// The edges follow from the nodes; reading a graph back makes them anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GraphData {
     /// Every mount of every namespace.
     pub nodes: Vec<GraphNode>,
-    /// Who receives from which group.
+    /// The edges: which group sends to which receiver.
     pub edges: Vec<GraphEdge>,
 }
 
@@ -57,7 +57,7 @@ pub struct GraphNode {
 pub struct GraphEdge {
     /// The group that sends.
     pub master: u64,
-    /// Who receives.
+    /// The receiver.
     pub slave: Slave,
     /// False when groups that no captured namespace shows lie between the two; known by
     /// `propagate_from` then.

@@ -7,7 +7,7 @@ use super::entry::DeviceId;
 use super::graph::{Group, MountGraph};
 use super::path::MountPath;
 
-/// Of mounts that differ only in their namespace, this many are named and the others counted.
+/// Number of mounts that are named of those that differ only in their namespace; the others are counted.
 const NAMED_ALIKE: usize = 10;
 
 /// Deeper groups are not indented further, so that a hostile table cannot make the text quadratic

@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 //!
-//! `/proc/<pid>/mountinfo` is the one honest account of what a process can see. This crate reads
-//! its bytes ([`MountTable::parse`]), finds the mount that a path leads to ([`MountTable::at`],
-//! [`MountTable::covering`]), joins the tables of several namespaces to the graph that mounts
-//! travel on ([`MountGraph`]), and compares two captures ([`diff`]). It does no I/O: whoever has
-//! the bytes can use it, on any operating system.
+//! `/proc/<pid>/mountinfo` is the one honest account of what a process can see. This crate reads its
+//! bytes ([`MountTable::parse`]), finds the mount that a path leads to ([`MountTable::at`],
+//! [`MountTable::covering`]), joins the tables of several namespaces to a graph of mount propagation
+//! ([`MountGraph`]), and compares two captures ([`diff`]). It does no I/O, so it works with bytes from
+//! any source, on any operating system.
 //!
 //! A mount made at a directory is copied to the peers and slaves of the mount that *covers* the
 //! directory. So the question "will this consumer see a mount made on the node?" is asked of the

@@ -1,4 +1,4 @@
-//! Bytes of `/proc/<pid>/mountinfo` to entries.
+//! Parsing `/proc/<pid>/mountinfo` into entries.
 //!
 //! ```text
 //! 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
@@ -24,9 +24,9 @@ use super::table::MountTable;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("expected {expected}, found {}", quoted(found))]
 pub struct FieldError {
-    /// What should have been there.
+    /// The expected value.
     pub expected: &'static str,
-    /// The beginning of what was there; empty when nothing was.
+    /// The beginning of the value that was found; empty when there was none.
     pub found: String,
 }
 
@@ -48,9 +48,9 @@ pub struct ParseError {
     pub line: usize,
     /// The name of the field.
     pub field: &'static str,
-    /// What should have been there.
+    /// The expected value.
     pub expected: &'static str,
-    /// The beginning of what was there; empty when nothing was.
+    /// The beginning of the value that was found; empty when there was none.
     pub found: String,
 }
 
@@ -61,9 +61,9 @@ fn quoted(found: &str) -> String {
 impl MountTable {
     /// Reads a whole mountinfo file.
     ///
-    /// Optional fields that are not known are ignored, as the kernel's documentation asks. The last
-    /// line may lack its newline but not a field; a file cut within the super options, or between
-    /// two lines, cannot be told from a whole one.
+    /// Unknown optional fields are ignored, as the kernel's documentation asks. The last line may lack
+    /// its newline but not a field; a file that was cut within the super options, or between two lines,
+    /// cannot be distinguished from a whole one.
     ///
     /// # Errors
     /// The first line that cannot be read, with the field and what was found there.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::parse::FieldError;
 
-/// A path as the kernel has it: bytes, not necessarily UTF-8.
+/// A path as the kernel stores it: bytes, not necessarily UTF-8.
 ///
 /// [`Display`](fmt::Display) and serde write it in mountinfo notation, where `\ooo` is the byte
 /// with that octal value. Space, tab, newline, backslash, `#`, control characters and bytes that

@@ -26,12 +26,12 @@ pub struct MountTable {
 }
 
 impl MountTable {
-    /// The mounts in the order of the file. It is not always the order in which they were made.
+    /// The mounts in the order of the file, which is not always the order in which they were made.
     pub fn entries(&self) -> &[MountEntry] {
         &self.entries
     }
 
-    /// The mounts, out of the table.
+    /// Converts the table to its mounts.
     pub fn into_entries(self) -> Vec<MountEntry> {
         self.entries
     }
@@ -216,7 +216,7 @@ impl fmt::Debug for MountTable {
 }
 
 impl fmt::Display for MountTable {
-    /// The file again, every line with its newline.
+    /// Writes the file again, every line with its newline.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entries.iter().try_for_each(|entry| writeln!(formatter, "{entry}"))
     }

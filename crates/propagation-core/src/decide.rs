@@ -1,18 +1,18 @@
-//! Deciding: what follows from a report whose phases and causes are there.
+//! The decision: the verdict that follows from the phases and causes of a report.
 
 use propagation_model::plan::Repair;
 use propagation_model::report::{CheckId, Measurements, PhaseReport, Report, Status};
 use propagation_model::verdict::{Answer, Expectations, ScenarioOutcome, Verdict, VerdictOutcome};
 
-/// The phases that an answer needs. Phases of one's own may come beside them.
+/// Phases that an answer needs. Custom phases may run beside them.
 const FIVE: [&str; 5] = ["host_setup", "producer", "consumer", "stale_mount", "recovery"];
 
-/// Whether a list of phases asks the question that an [`Answer`] answers.
+/// Whether a list of phases has all five that an [`Answer`] needs.
 pub(crate) fn asks_for_an_answer<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> bool {
     FIVE.iter().all(|five| ids.clone().any(|id| id == *five))
 }
 
-/// What follows from a report whose phases and causes are there.
+/// The verdict of a report whose phases and causes are complete.
 pub(crate) fn decide(report: &Report, answers: bool) -> Verdict {
     match answers {
         true => Verdict::Answer(answer(report)),
@@ -33,7 +33,7 @@ fn expectations(report: &Report) -> Expectations {
     Expectations { outcome: ScenarioOutcome::Inconclusive, summary, ..counted }
 }
 
-/// Decides in the order of the decision table: what cannot be trusted first, then the key question, then
+/// Decides in the order of the decision table: first what makes the run untrustworthy, then the key question, then
 /// recovery.
 fn answer(report: &Report) -> Answer {
     let phases = &report.phases;
@@ -90,8 +90,7 @@ fn answer(report: &Report) -> Answer {
     full_success(&report.measurements)
 }
 
-/// Whether the mount lets only the user in who made it: without `allow_other`, and nobody else was seen to
-/// read.
+/// Whether the mount admits only the user who made it: it lacks `allow_other`, and no other user was seen to read.
 fn root_only(report: &Report) -> bool {
     let plan = &report.plan;
     let allows = plan.producer().is_none_or(|producer| plan.fuse_of(producer).allow_other);
@@ -126,7 +125,7 @@ fn passed(phases: &[PhaseReport], id: &str) -> bool {
     phases.iter().any(|phase| phase.id == id && phase.status == Status::Passed)
 }
 
-/// The first cause, or what the first check that failed has observed where none was found.
+/// The first cause; without a cause, the observation of the first failed check.
 fn why(report: &Report, phase: &PhaseReport) -> String {
     let check = phase.checks.iter().find(|check| check.status == Status::Failed);
     let observed = || check.map_or("no check says why", |check| &check.observed);
@@ -134,7 +133,8 @@ fn why(report: &Report, phase: &PhaseReport) -> String {
     cause.unwrap_or_else(observed).trim_end_matches('.').to_owned()
 }
 
-/// What was tried and heals, for good and for now; without experiments what removes the causes, each once.
+/// Changes that experiments showed to heal, for good and for now; without experiments the fixes of the causes, each
+/// once.
 fn fixes(report: &Report) -> Vec<String> {
     if let Some(advice) = &report.advice {
         let first = [&advice.for_good, &advice.now].into_iter().filter_map(|list| list.first());

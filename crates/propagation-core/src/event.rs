@@ -1,15 +1,15 @@
-//! What a run tells while it goes on.
+//! Events of a run.
 
 use std::sync::Arc;
 
 use crate::observation::Observation;
 use crate::report::{Check, Cleanup, PhaseReport, Report};
 
-/// What a run tells while it goes on.
+/// An event of a run, reported while it goes on.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The node stands.
+    /// The node is ready.
     NodeReady {
         /// The backend's name.
         backend: &'a str,
@@ -32,7 +32,7 @@ pub enum Event<'a> {
     Observed(&'a Observation),
     /// A phase ended.
     PhaseEnded(&'a PhaseReport),
-    /// The report is there, with its verdict; what is missing is only the clean-up, which follows.
+    /// The report is complete, with its verdict, except for the clean-up, which follows.
     Decided(&'a Report),
     /// Cleaning up ended.
     Cleaned(&'a Cleanup),

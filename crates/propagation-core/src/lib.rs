@@ -1,19 +1,19 @@
 //! `propagation` answers with evidence: can a FUSE mount made in one container be used from
 //! another, what happens when its producer dies, and what brings it back?
 //!
-//! This crate runs it, but for the places where it happens; the data are those of `propagation_model`,
-//! and their modules are here too. Read it in this order:
+//! This crate runs experiments; backends provide the nodes. Its data types are those of `propagation_model`, and
+//! the modules of that crate are re-exported here. Read it in this order:
 //!
-//! 1. [`plan`]: what is to be done. [`Plan::default`] is the experiment of five phases.
+//! 1. [`plan`]: the input of a run. [`Plan::default`] is the experiment of five phases.
 //! 2. [`run`]: [`Runner::run`] takes a plan and a [`Backend`] to a [`Report`].
 //! 3. [`phase`]: the five phases, each a list of checks.
-//! 4. [`verdict`]: what follows from them.
+//! 4. [`verdict`]: the answer that follows from the phases.
 //! 5. [`report`]: the one data type of the result.
-//! 6. [`diagnosis`]: why it came out so; [`experiments`]: what single changes would do.
+//! 6. [`diagnosis`]: why a run came out as it did; [`experiments`]: what single changes would do.
 //!
-//! A backend implements [`Backend`], [`Node`] and [`Workload`]; a phase of one's own implements
-//! [`Phase`]. [`mountinfo`] parses what the kernel says of mounts and computes who hears of a new
-//! one. [`client`] is what backends share that talk to the agent, the program inside the containers.
+//! A backend implements [`Backend`], [`Node`] and [`Workload`]; a custom phase implements [`Phase`]. [`mountinfo`]
+//! parses the kernel's mount tables and computes where a new mount propagates. [`client`] is shared by the backends
+//! that talk to the agent, the program inside the containers.
 
 mod act;
 pub mod backend;

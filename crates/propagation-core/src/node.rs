@@ -18,7 +18,7 @@ use crate::report::time::Wait;
 use crate::report::{Cleanup, Usage};
 use crate::workload::Workload;
 
-/// Which path of an actor is looked at.
+/// Path that an actor looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The FUSE mountpoint; the file looked for is the marker.
@@ -27,7 +27,7 @@ pub enum Target {
     Bridge,
 }
 
-/// How actors look: by default they read the marker of the FUSE mount, each as the user that it is.
+/// How actors look: by default each reads the marker of the FUSE mount as its own user.
 ///
 /// ```
 /// use propagation_core::node::{Look, Target};
@@ -46,19 +46,19 @@ pub struct Look {
 }
 
 impl Look {
-    /// By another access than reading.
+    /// Looks by another access than reading.
     pub fn by(access: Access) -> Self {
         Self { access, target: Target::Fuse, users: None }
     }
 
-    /// At another path than the FUSE mountpoint.
+    /// Looks at another path than the FUSE mountpoint.
     #[must_use]
     pub fn at(mut self, target: Target) -> Self {
         self.target = target;
         self
     }
 
-    /// As these users, each of whom gives an observation of its own.
+    /// Looks as these users; each gives one observation.
     #[must_use]
     pub fn as_users(mut self, users: &[u32]) -> Self {
         self.users = Some(users.to_vec());
@@ -81,7 +81,7 @@ pub struct Probe {
     pub access: Access,
     /// The markers that count as fresh, one for each mountpoint; reading any other is `wrong_content`.
     pub expect: Vec<Marker>,
-    /// As which users to look; each gives an observation of its own.
+    /// Users to look as; each gives one observation.
     pub uids: Vec<u32>,
     /// How long one access may take.
     pub deadline: Duration,
@@ -122,8 +122,8 @@ pub trait Node: Send + Sync {
     /// not allow it.
     async fn apply(&self, change: &HostChange) -> Result<bool, Error>;
 
-    /// Takes back one change that [`Node::apply`] made. Idempotent. Never removes what the run did
-    /// not make, and never deletes through a mount.
+    /// Undoes one change that [`Node::apply`] made. Idempotent. Never removes what the run did not
+    /// make, and never deletes through a mount.
     ///
     /// # Errors
     /// When the change is still in use, for example a directory on which something is mounted.
@@ -147,9 +147,8 @@ pub trait Node: Send + Sync {
     /// observation for each, in that order. Never blocks longer than the probe's deadline times a
     /// small constant, however many actors hang.
     ///
-    /// Precondition: the workloads of the actors have been started and not stopped. An actor that
-    /// has no such path (the bridge, seen by a workload whose volume is the mountpoint) gives
-    /// `skipped`.
+    /// Precondition: the workloads of the actors have been started and not stopped. An actor without
+    /// the path (the bridge, seen by a workload whose volume is the mountpoint) gives `skipped`.
     ///
     /// # Errors
     /// When the node cannot be reached or an actor is unknown. What the access gives, a hang
@@ -160,8 +159,8 @@ pub trait Node: Send + Sync {
     /// the order of their times. Their `step` is empty.
     fn take_reports(&self) -> Vec<Observation>;
 
-    /// Takes the times in which it could only wait for other programs, since the last call. A node
-    /// that waits for nobody has none.
+    /// Takes the times in which the node could only wait for other programs, since the last call. A
+    /// node that never waits has none.
     fn take_waits(&self) -> Vec<Wait> {
         Vec::new()
     }
@@ -174,12 +173,12 @@ pub trait Node: Send + Sync {
     /// When the node cannot be reached or an actor is unknown.
     async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error>;
 
-    /// Binds the fresh mount at the bridge's mountpoint over itself on the node, so that it
-    /// travels to whoever listens there. With `deduplicate` the layers that are there are taken off
-    /// before, but for the fresh one.
+    /// Binds the fresh mount at the bridge's mountpoint over itself on the node, so that it propagates
+    /// to the peers and slaves there. With `deduplicate` the layers under the fresh mount are taken off
+    /// before.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where the repair is not declared. That the kernel refuses it is the inner result.
+    /// [`ErrorKind::Unsupported`] where the repair is not declared. A refusal by the kernel is the inner result.
     async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error>;
 
     /// Unmounts the topmost mount at the bridge's mountpoint on the node, as umount(8) does.
@@ -196,8 +195,8 @@ pub trait Node: Send + Sync {
     /// when it can be looked at.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where the feature `publishing` is not declared. That either path cannot be looked
-    /// at, or the kernel refuses, is the inner result.
+    /// [`ErrorKind::Unsupported`] where the feature `publishing` is not declared. A path that cannot be looked at
+    /// and a refusal by the kernel are inner results.
     async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error>;
 
     /// Unmounts a published path and removes its directory: what a CSI driver does in
@@ -207,18 +206,18 @@ pub trait Node: Send + Sync {
     /// As [`Node::publish`]: `EBUSY` while it is in use is the inner result.
     async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error>;
 
-    /// Closes the descriptor that has been opened and kept from an actor, if there is one; the next look by
-    /// [`Access::Held`] opens another.
+    /// Closes the descriptor that is held for an actor, if there is one; the next look by [`Access::Held`] opens
+    /// another.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where none is kept; when the actor is unknown.
+    /// [`ErrorKind::Unsupported`] where descriptors are not held; when the actor is unknown.
     async fn let_go(&self, actor: &Actor) -> Result<(), Error>;
 
     /// Runs a program in the mount namespace of an actor, to its end; when `deadline` passes it is
     /// killed. The first 64 KiB of what it prints are kept.
     ///
     /// # Errors
-    /// When the node cannot be reached or the actor is unknown. That it cannot be started there is the inner
+    /// When the node cannot be reached or the actor is unknown. A program that cannot be started there is an inner
     /// result, and so is how it ends.
     async fn execute(
         &self,
@@ -233,9 +232,9 @@ pub trait Node: Send + Sync {
     /// When the node cannot be reached. A figure that cannot be read is none.
     async fn usage(&self) -> Result<Usage, Error>;
 
-    /// Stops every workload, removes everything the node made and, for a simulated node, the node
-    /// itself; for a run that is to be kept, leaves all of it and says how to remove it. Idempotent; says what was undone and what could not be. Does not fail: what could
-    /// not be undone is listed with the command that does it.
+    /// Stops every workload, removes everything the node made and, for a simulated node, the node itself; for a run
+    /// that is to be kept, leaves all of it and says how to remove it. Idempotent. Does not fail: returns what was
+    /// undone, and for what could not be undone the command that does it.
     async fn close(&self) -> Cleanup;
 }
 

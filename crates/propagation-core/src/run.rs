@@ -47,7 +47,7 @@ pub struct Runner {
     /// Whether the plan's own steps are run.
     own_steps: bool,
     lab: Option<Lab>,
-    /// Whether only what was seen matters: no causes are found, and the node is closed at once.
+    /// Whether only observations matter: no causes are found, and the node is closed at once.
     bare: bool,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Debug for Runner {
 }
 
 impl Runner {
-    /// A runner of the steps of a plan: of the five phases, unless it says otherwise.
+    /// A runner of a plan's steps; they are the five phases by default.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when the plan cannot be run.
@@ -78,7 +78,7 @@ impl Runner {
         })
     }
 
-    /// Other phases than those of the plan's steps, in this order.
+    /// Runs these phases instead of the plan's steps, in this order.
     #[must_use]
     pub fn with_phases(mut self, phases: Vec<Box<dyn Phase>>) -> Self {
         self.phases = phases;
@@ -86,22 +86,22 @@ impl Runner {
         self
     }
 
-    /// A run id chosen by the caller.
+    /// Uses a run id that the caller chose.
     #[must_use]
     pub fn with_run_id(mut self, run_id: RunId) -> Self {
         self.run_id = run_id;
         self
     }
 
-    /// Where the events go.
+    /// Sends the events to this sink.
     #[must_use]
     pub fn with_events(mut self, events: EventSink) -> Self {
         self.events = events;
         self
     }
 
-    /// A token that ends the run early: the phase that runs is given up, everything is cleaned
-    /// up, and the verdict is `inconclusive`.
+    /// Ends the run early when this token is cancelled: the running phase is given up, everything is
+    /// cleaned up, and the verdict is `inconclusive`.
     #[must_use]
     pub fn with_cancellation(mut self, cancellation: CancellationToken) -> Self {
         self.cancellation = cancellation;
@@ -116,8 +116,8 @@ impl Runner {
         self
     }
 
-    /// Whether the plan in the report holds the values of variables for FUSE programs, which may be
-    /// secret; without, it holds their names only.
+    /// Whether the plan in the report keeps the values of variables for FUSE programs, which may be
+    /// secret; by default it keeps their names only.
     #[must_use]
     pub fn with_secrets(mut self, secrets: bool) -> Self {
         self.secrets = secrets;
@@ -153,21 +153,21 @@ impl Runner {
         self
     }
 
-    /// Says in the report that nothing could be tried, and why, when the run does not come out as it should.
+    /// Says in the report why nothing could be tried, when the run does not come out as it should.
     #[must_use]
     pub fn without_bench(mut self, reason: impl Into<String>) -> Self {
         self.lab = Some(Lab::Missing(reason.into()));
         self
     }
 
-    /// A run of which only what was seen matters.
+    /// Keeps only observations: no causes are found, and the node is closed at once.
     #[must_use]
     pub(crate) fn bare(mut self) -> Self {
         self.bare = true;
         self
     }
 
-    /// The id that the run has.
+    /// The id of the run.
     pub fn run_id(&self) -> &RunId {
         &self.run_id
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 pub struct RunId(String);
 
 impl RunId {
-    /// A new one: the time and 32 random bits.
+    /// A new id: the time and 32 random bits.
     ///
     /// # Errors
     /// [`ErrorKind::Environment`] when the system gives no random numbers.
@@ -19,7 +19,7 @@ impl RunId {
         Ok(Self(format!("{stamp}-{}", random_hex(4)?)))
     }
 
-    /// An existing one.
+    /// An existing id.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when it is not a DNS label of at most 40 characters.
@@ -41,7 +41,7 @@ impl RunId {
         }
     }
 
-    /// The text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,12 +53,12 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What a backend needs to know of the run that it opens a node for.
+/// What a backend knows about the run that it opens a node for.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Its name.
     pub id: RunId,
-    /// When it started: zero of the times of all observations.
+    /// When it started: time zero of all observations.
     pub started: Instant,
     /// Whether everything is to be left standing at the end, for a person to look at.
     pub keep: bool,

@@ -1,4 +1,4 @@
-//! The trait [`Workload`]: one pod-like thing with a mount view of its own.
+//! The trait [`Workload`]: one pod-like unit with its own mount view.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::observation::{Observation, Outcome};
 use crate::plan::{Fault, Stale, WorkloadSpec};
 use crate::program::{Attach, Attached, LoadReport, ProgramState, Refused, StartRefused};
 
-/// What is known of a workload from its own reports.
+/// Status of a workload by its own reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadStatus {
-    /// Its program.
+    /// State of its program.
     pub program: ProgramState,
     /// For a producer: when it mounted and served its generation, in microseconds of the run.
     pub mounted_at_us: Option<u64>,
@@ -22,12 +22,12 @@ pub struct WorkloadStatus {
     pub failure: Option<String>,
     /// The last thing a consumer program saw by itself.
     pub seen: Option<Observation>,
-    /// What the descriptor that it holds gave last.
+    /// The last outcome of the descriptor that it holds.
     pub held: Option<Outcome>,
 }
 
 impl Default for WorkloadStatus {
-    /// What is known of a program that has just been started.
+    /// Status of a program that has just been started.
     fn default() -> Self {
         Self {
             program: ProgramState::Running,
@@ -39,10 +39,10 @@ impl Default for WorkloadStatus {
     }
 }
 
-/// How much of a workload is started again.
+/// The part of a workload that is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartScope {
-    /// The daemon under a supervisor that has outlived it, in the same container.
+    /// The daemon under a supervisor that has outlived the daemon, in the same container.
     Daemon,
     /// The container, in its pod.
     Container,
@@ -50,10 +50,10 @@ pub enum RestartScope {
     Pod,
 }
 
-/// How a workload is started again.
+/// How a workload is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restart {
-    /// How much of it.
+    /// The part that is restarted.
     pub scope: RestartScope,
     /// What a producer does with dead mounts, if not what its specification says.
     pub stale: Option<Stale>,
@@ -65,7 +65,7 @@ impl From<RestartScope> for Restart {
     }
 }
 
-/// What to wait for.
+/// A condition to wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Until {
     /// A producer has mounted and answers.
@@ -105,7 +105,7 @@ impl fmt::Display for Until {
     }
 }
 
-/// One pod-like thing on a node.
+/// One pod-like unit on a node.
 ///
 /// It lives from [`Node::start`](crate::node::Node::start) to [`Workload::stop`] or the node's
 /// close. All methods may be called from several tasks at once; dropping a future may leave the
@@ -115,7 +115,7 @@ pub trait Workload: Send + Sync {
     /// What it was started from.
     fn spec(&self) -> &WorkloadSpec;
 
-    /// What is known of it now. Never blocks on the mount.
+    /// Status of the workload now. Never blocks on the mount.
     ///
     /// # Errors
     /// When the node cannot be reached.
@@ -129,21 +129,21 @@ pub trait Workload: Send + Sync {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) after `deadline`, with what was seen last.
     async fn wait(&self, until: Until, deadline: Duration) -> Result<WorkloadStatus, Error>;
 
-    /// Does the fault, and returns when it has provably happened: the processes are gone, or
+    /// Injects the fault, and returns when it has provably happened: the processes are gone, or
     /// stopped. The returned text is the evidence.
     ///
     /// After [`Fault::Kill`] and [`Fault::Terminate`] the workload is over; it can be started
     /// again with [`Workload::restart`] or from its spec.
     ///
-    /// That it could not be done, for example because the program had ended before, is the inner result.
+    /// A fault that could not be injected, for example because the program had ended before, is an inner result.
     ///
     /// # Errors
     /// When the node fails; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a fault that is not
     /// declared.
     async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error>;
 
-    /// Starts it again, with a producer's new marker: its daemon only, its container with a new
-    /// mount namespace and new binds, or its whole pod. What runs of it is ended before.
+    /// Restarts it, with a producer's new marker: its daemon only, its container with a new mount
+    /// namespace and new binds, or its whole pod. What runs of it is ended before.
     ///
     /// # Errors
     /// When the node fails; the runtime's refusal is the inner result.
@@ -153,17 +153,17 @@ pub trait Workload: Send + Sync {
         restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error>;
 
-    /// Lets a successor take over the `/dev/fuse` descriptor that a keeper has held since the
-    /// producer mounted; the mount goes on with the new marker, and requests that the dead daemon had
-    /// taken are sent again, or end with EIO where the kernel cannot do that (before Linux 6.9). Returns when the successor serves. For producers with a keeper whose
-    /// daemon has ended.
+    /// Lets a successor take over the `/dev/fuse` descriptor that a keeper has held since the producer mounted. The
+    /// mount goes on with the new marker; requests that the dead daemon had taken are sent again, or end with EIO
+    /// where the kernel cannot do that (before Linux 6.9). Returns when the successor serves. For producers with a
+    /// keeper whose daemon has ended.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where nothing is kept.
-    /// That its daemon lives, or is gone with all that was kept, is the inner result.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where nothing is kept. A daemon that
+    /// still runs, or is gone with everything that was kept, is an inner result.
     async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error>;
 
-    /// What its readers and writers have met since this was asked last; `None` when it has none.
+    /// Load of its readers and writers since the previous call; `None` when it has none.
     ///
     /// # Errors
     /// When the node cannot be reached.
@@ -172,18 +172,18 @@ pub trait Workload: Send + Sync {
     /// Gives the workload the node's mount, in its own mount namespace, while its program runs.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)
-    /// for the repair that it is, where that is not declared. That the kernel refuses it is the inner result.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the repair is not declared. A refusal by the
+    /// kernel is the inner result.
     async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error>;
 
-    /// The lines its program has logged so far, as `kubectl logs` shows them.
+    /// Lines that its program has logged so far, as `kubectl logs` shows them.
     ///
     /// # Errors
     /// When the node cannot be reached.
     async fn log(&self) -> Result<Vec<String>, Error>;
 
-    /// Ends it. Idempotent. Afterwards none of its processes and mounts is left; a mount that it
-    /// sent to the host may be.
+    /// Ends it. Idempotent. Afterwards none of its processes and mounts is left, except for a mount
+    /// that it sent to the host.
     ///
     /// # Errors
     /// When its processes could not be ended.

@@ -1,5 +1,5 @@
-//! What a backend can do, and what a plan needs: sets of the same words, whose difference is why a plan is not
-//! carried out.
+//! Capabilities of a backend, and requirements of a plan: sets of the same words. Their difference is the reason
+//! why a plan is not carried out.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::observation::Access;
 use crate::plan::{FaultKind, Repair};
 
-/// Defines the features: their words, and what each is.
+/// Defines the features: their names and descriptions.
 macro_rules! features {
     ($( $name:ident = $word:literal, $words:literal, )*) => {
-        /// Something of a node, a workload or a step that not every backend has.
+        /// A property of a node, a workload or a step that not every backend supports.
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
             schemars::JsonSchema,
@@ -32,7 +32,7 @@ macro_rules! features {
                 match self { $( Self::$name => $word, )* }
             }
 
-            /// What it is: a noun without an article.
+            /// Its description: a noun without an article.
             pub fn words(self) -> &'static str {
                 match self { $( Self::$name => $words, )* }
             }
@@ -64,7 +64,7 @@ features! {
     Replicas = "replicas", "workload with several replicas",
     Programs = "programs", "program of the scenario",
     OtherUids = "other_uids", "second user to look and to run programs as",
-    RealKernel = "real_kernel", "kernel of its own: mounts, processes and errnos that are no model's",
+    RealKernel = "real_kernel", "real kernel: mounts, processes and errnos that are not simulated",
 }
 
 impl fmt::Display for Feature {
@@ -73,22 +73,22 @@ impl fmt::Display for Feature {
     }
 }
 
-/// What can be asked of a backend and its nodes. Phases, steps and the conformance suite go by these, never by
-/// the name of a backend.
+/// What can be asked of a backend and its nodes. Phases, steps and the conformance suite go by capabilities, never
+/// by the name of a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Capabilities {
-    /// Faults that can be done.
+    /// Supported faults.
     pub faults: BTreeSet<FaultKind>,
-    /// Repairs that can be done.
+    /// Supported repairs.
     pub repairs: BTreeSet<Repair>,
-    /// Ways in which actors can look.
+    /// Supported ways to look.
     pub accesses: BTreeSet<Access>,
-    /// What else there is.
+    /// Other supported features.
     pub features: BTreeSet<Feature>,
 }
 
 impl Capabilities {
-    /// Everything.
+    /// All capabilities.
     pub fn all() -> Self {
         Self {
             faults: FaultKind::ALL.iter().copied().collect(),
@@ -98,40 +98,40 @@ impl Capabilities {
         }
     }
 
-    /// The same without some faults.
+    /// These capabilities without some faults.
     #[must_use]
     pub fn without_faults(mut self, faults: &[FaultKind]) -> Self {
         self.faults.retain(|fault| !faults.contains(fault));
         self
     }
 
-    /// The same without some repairs.
+    /// These capabilities without some repairs.
     #[must_use]
     pub fn without_repairs(mut self, repairs: &[Repair]) -> Self {
         self.repairs.retain(|repair| !repairs.contains(repair));
         self
     }
 
-    /// The same without some accesses.
+    /// These capabilities without some accesses.
     #[must_use]
     pub fn without_accesses(mut self, accesses: &[Access]) -> Self {
         self.accesses.retain(|access| !accesses.contains(access));
         self
     }
 
-    /// The same without some features.
+    /// These capabilities without some features.
     #[must_use]
     pub fn without(mut self, features: &[Feature]) -> Self {
         self.features.retain(|feature| !features.contains(feature));
         self
     }
 
-    /// Whether there is a feature.
+    /// Whether a feature is supported.
     pub fn has(&self, feature: Feature) -> bool {
         self.features.contains(&feature)
     }
 
-    /// The first thing that is needed and not there, in words; none when everything is.
+    /// The first requirement that is not met, in words; none when all are met.
     ///
     /// ```
     /// use propagation_model::capabilities::{Capabilities, Feature};
@@ -157,14 +157,14 @@ impl Capabilities {
     }
 }
 
-/// One thing that a plan needs.
+/// A requirement of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Requirement {
-    /// A fault is done.
+    /// The fault is supported.
     Fault(FaultKind),
-    /// A repair is done.
+    /// The repair is supported.
     Repair(Repair),
-    /// There is something.
+    /// The feature is supported.
     Feature(Feature),
 }
 
@@ -174,17 +174,17 @@ impl From<Feature> for Requirement {
     }
 }
 
-/// One thing that a plan needs, and which workload of it.
+/// A requirement of a plan, and the workload that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// What.
+    /// The requirement.
     pub what: Requirement,
-    /// The workload; none where it is the plan's node or a step.
+    /// The workload; none for the plan's node or a step.
     pub workload: Option<String>,
 }
 
 impl fmt::Display for Need {
-    /// Why a backend that does not meet it does not carry the plan out.
+    /// Reason why a backend that does not meet it does not carry the plan out.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(workload) = &self.workload {
             write!(formatter, "workload {workload:?}: ")?;

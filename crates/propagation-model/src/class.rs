@@ -1,4 +1,4 @@
-//! The words for outcomes: one table from which they are read, written, explained and guessed.
+//! The words for outcomes: one table for reading, writing, explaining and suggesting them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,11 +9,11 @@ use crate::errno::Errno;
 use crate::signal::Signal;
 use crate::suggest::nearest;
 
-/// Defines the outcomes that have a word of their own.
+/// Defines the outcomes with their words.
 macro_rules! classes {
     ($( $(#[doc = $doc:literal])* $name:ident = $word:literal, )*) => {
-        /// What came of an access, of a program, or of starting a workload: what observations are compared by,
-        /// and what a scenario can expect.
+        /// The class of an outcome of an access, a program, or the start of a workload. Observations are compared
+        /// by it, and scenarios expect it.
         ///
         /// ```
         /// use propagation_model::{Class, Errno};
@@ -33,7 +33,7 @@ macro_rules! classes {
         }
 
         impl Class {
-            /// Those that have a word of their own, with what they mean.
+            /// All outcomes with a word, and their meanings.
             pub const WORDS: &'static [(Self, &'static str, &'static str)] =
                 &[$( (Self::$name, $word, concat!($($doc),*)), )*];
         }
@@ -45,13 +45,13 @@ classes! {
     Ok = "ok",
     /// Anything but `ok`.
     NotOk = "not_ok",
-    /// There is no such mount: an empty directory, and no error.
+    /// Nothing is mounted: an empty directory, and no error.
     Absent = "absent",
     /// As `absent`, or a mount with nothing in it.
     Empty = "empty",
     /// The marker of an earlier generation: silently stale.
     Old = "old",
-    /// A mount with something else than the marker of this generation.
+    /// A mount with other content than the marker of this generation.
     WrongContent = "wrong_content",
     /// A write went to the filesystem under the mountpoint.
     Lower = "lower",
@@ -63,7 +63,7 @@ classes! {
     CreateError = "create_error",
     /// The producer could not mount, or its mount did not give its marker.
     MountError = "mount_error",
-    /// It could not be observed here.
+    /// The access could not be made here.
     Skipped = "skipped",
     /// A program runs.
     Running = "running",
@@ -71,12 +71,12 @@ classes! {
     Exited = "exited",
     /// Readers and writers have done nothing.
     Idle = "idle",
-    /// Nobody is there to look.
+    /// The actor is not there to look.
     Gone = "gone",
 }
 
 impl Class {
-    /// Whether what was seen is what this word of an expectation means.
+    /// Whether an observed outcome meets this expected one.
     pub fn describes(self, seen: Self) -> bool {
         match self {
             Self::NotOk => seen != Self::Ok,
@@ -95,13 +95,13 @@ impl From<Errno> for Class {
     }
 }
 
-/// A word that is no outcome.
+/// An unknown outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown outcome {0:?}")]
 pub struct UnknownClass(pub String);
 
 impl UnknownClass {
-    /// What was meant, or what there is.
+    /// A suggestion, or the list of outcomes.
     pub fn hint(&self) -> String {
         let (word, upper) = (self.0.as_str(), self.0.to_uppercase());
         let signal = format!("SIG{upper}");
@@ -123,9 +123,9 @@ impl UnknownClass {
     }
 }
 
-/// Words that people have for what has another name here.
+/// Common synonyms, and the words to use instead.
 const OTHER_WORDS: [(&str, &str); 8] = [
-    ("dead", "ENOTCONN, which a mount gives whose daemon is gone"),
+    ("dead", "ENOTCONN, the error of a mount whose daemon is gone"),
     ("stale", "ENOTCONN (its daemon is gone), ESTALE, or old (an earlier generation)"),
     ("fresh", "ok"),
     ("missing", "absent"),
@@ -219,7 +219,7 @@ mod tests {
             ("sigkill", "did you mean SIGKILL?"),
             ("kill", "did you mean SIGKILL?"),
             ("enotconn", "did you mean ENOTCONN?"),
-            ("dead", "use ENOTCONN, which a mount gives whose daemon is gone"),
+            ("dead", "use ENOTCONN, the error of a mount whose daemon is gone"),
             ("zzz", "use an errno such as ENOTCONN, or ok, not_ok"),
         ] {
             let unknown = word.parse::<Class>().expect_err(word);

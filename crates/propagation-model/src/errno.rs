@@ -42,8 +42,8 @@ impl Errno {
         NAMES.iter().map(|(name, _)| *name)
     }
 
-    /// The error that words of a program speak of, by its name or as strerror(3) says it; only those that
-    /// starts and mounts of FUSE filesystems meet.
+    /// The error that a program's message names, or describes as strerror(3) does; only those that starts and
+    /// mounts of FUSE filesystems meet.
     ///
     /// ```
     /// use propagation_model::Errno;
@@ -86,7 +86,7 @@ const SAID: &[(&str, Errno)] = &[
     ("no such file or directory", Errno::ENOENT),
 ];
 
-/// A word that is the name of no error.
+/// An unknown error name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown errno {0:?}")]
 pub struct UnknownErrno(pub String);
@@ -147,7 +147,7 @@ impl schemars::JsonSchema for Errno {
     }
 }
 
-/// Defines the names with their numbers: a constant for each, and the table that is read and written by.
+/// Defines the names with their numbers: a constant for each, and the table for reading and writing.
 macro_rules! errnos {
     ($($name:ident = $number:literal,)*) => {
         impl Errno {

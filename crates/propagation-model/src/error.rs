@@ -1,4 +1,4 @@
-//! The error of the tool itself.
+//! Errors of the tool itself.
 //!
 //! What a container runtime refuses, what a consumer reads, what a phase finds: these are results
 //! and live in [`crate::observation`] and [`crate::report`]. An [`Error`] means that the tool could
@@ -16,11 +16,11 @@ use crate::errno::Errno;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The caller asked for something that cannot be: a bad path, an impossible plan.
+    /// The caller asked for something impossible: a bad path, a plan that cannot be run.
     InvalidInput,
     /// The backend does not have the capability that was asked of it.
     Unsupported,
-    /// The machine lacks something: a device, a kernel call, a permission, room.
+    /// The machine lacks something: a device, a system call, a permission, room.
     Environment,
     /// The agent speaks another version of the protocol.
     AgentVersion,
@@ -90,15 +90,15 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `kind` while doing `operation` ("open /dev/fuse"), because of `reason`. The number that
-    /// the standard library puts behind an error of the system is left out of it: the words say it.
+    /// An error of `kind` while doing `operation` ("open /dev/fuse"), because of `reason`. A number such as ` (os
+    /// error 2)`, which the standard library appends to a system error, is removed.
     pub fn new(kind: ErrorKind, operation: impl Into<String>, reason: impl Into<String>) -> Self {
         let reason = without_numbers(reason.into());
         Self { kind, operation: operation.into(), reason, fix: None, source: None }
     }
 
-    /// An error of `kind` while doing `operation`, because of a lower error, which stays its source and whose
-    /// words are the reason.
+    /// An error of `kind` while doing `operation`, caused by a lower error: it becomes the source, and its text the
+    /// reason.
     pub fn from_source(
         kind: ErrorKind,
         operation: impl Into<String>,
@@ -108,7 +108,7 @@ impl Error {
         Self::new(kind, operation, source.to_string()).with_source(source)
     }
 
-    /// Adds what the user can do about it.
+    /// Adds the fix: what the user can do about it.
     #[must_use]
     pub fn with_fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
@@ -122,12 +122,12 @@ impl Error {
         self
     }
 
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Adds the error of the system that caused it, as its source.
+    /// Adds the system error that caused it, as its source.
     #[must_use]
     pub fn with_errno(self, errno: Option<Errno>) -> Self {
         match errno {
@@ -136,7 +136,7 @@ impl Error {
         }
     }
 
-    /// The errno of the system's error under it, where there is one.
+    /// The errno of the system error that caused it, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         let mut below = self.source();
         while let Some(error) = below {
@@ -149,17 +149,17 @@ impl Error {
         None
     }
 
-    /// What was attempted.
+    /// The attempted operation.
     pub fn operation(&self) -> &str {
         &self.operation
     }
 
-    /// Why it did not work.
+    /// The reason for the failure.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// What to do about it, where that is known.
+    /// The fix, where it is known.
     pub fn fix(&self) -> Option<&str> {
         self.fix.as_deref()
     }
@@ -177,7 +177,7 @@ impl StdError for Error {
     }
 }
 
-/// A text without what the standard library adds to an error of the system, as in ` (os error 2)`.
+/// A text without the number that the standard library appends to a system error, as in ` (os error 2)`.
 fn without_numbers(mut text: String) -> String {
     const BEFORE: &str = " (os error ";
     while let Some(start) = text.find(BEFORE) {

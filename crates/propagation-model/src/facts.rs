@@ -1,4 +1,4 @@
-//! What a node is like: read by the agent, judged by the phase `host_setup`.
+//! Facts about a node: read by the agent, judged by the phase `host_setup`.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub enum FuseDevice {
 pub enum PathState {
     /// A directory.
     Directory,
-    /// Nothing.
+    /// It is absent.
     Missing,
     /// Something else than a directory.
     Other {
@@ -44,14 +44,14 @@ pub enum PathState {
     },
 }
 
-/// One `fuse.conf` file and what of it matters here.
+/// A `fuse.conf` file, and the part of it that matters here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FuseConf {
     /// Its path in the namespace it was read in.
     pub path: String,
-    /// Whether there is such a file.
+    /// Whether the file exists.
     pub exists: bool,
-    /// Whether an uncommented `user_allow_other` line is in it.
+    /// Whether it has an uncommented `user_allow_other` line.
     pub user_allow_other: bool,
 }
 
@@ -68,7 +68,7 @@ pub struct HostFacts {
     pub uid: u32,
     /// Whether the node lives in a user namespace that an ordinary user made.
     pub user_namespace: bool,
-    /// How many user ids exist in that namespace (4294967295 on a host).
+    /// Number of user ids in that namespace (4294967295 on a host).
     pub mapped_uids: u64,
     /// `/dev/fuse`.
     pub fuse_device: FuseDevice,
@@ -91,7 +91,7 @@ pub struct HostFacts {
     /// Whether mounts can be watched through fanotify (`FAN_REPORT_MNT`, Linux 6.15; in user
     /// namespaces 6.16).
     pub fanotify_mount_events: bool,
-    /// What of the features that matter here its kernel has.
+    /// Kernel features that matter here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel: Vec<FeatureFact>,
     /// Soft and hard limit of open descriptors of the agent.

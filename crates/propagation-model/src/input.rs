@@ -1,4 +1,4 @@
-//! Files that people name as input.
+//! Reading input files.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -7,8 +7,8 @@ use std::path::Path;
 /// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// When it cannot be read, is larger, or is no regular file: a FIFO may wait for its writer for ever,
-/// and a device may have no end.
+/// When it cannot be read, is larger, or is not a regular file: a FIFO may wait for its writer for ever, and a
+/// device may have no end.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Before it is opened: to open a FIFO is to wait.
     let found = fs::metadata(path)?;

@@ -41,7 +41,7 @@ pub enum EntryState {
     Intended,
     /// Made by this run: has to be undone.
     Made,
-    /// It was there before: is left alone.
+    /// It was there before: it is left alone.
     FoundThere,
     /// Undone.
     Undone,
@@ -73,7 +73,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Writes down a change that is about to be made; returns its number.
+    /// Records a change that is about to be made; returns its number.
     pub fn intend(&mut self, change: HostChange) -> usize {
         self.entries.push(Entry { change, state: EntryState::Intended });
         self.entries.len() - 1
@@ -93,8 +93,8 @@ impl Journal {
         }
     }
 
-    /// What has to be undone, the last change first. An intended change counts: it may have been
-    /// made before the run died, and undoing is idempotent.
+    /// The changes to undo, the last one first. An intended change counts: it may have been made before
+    /// the run died, and undoing is idempotent.
     pub fn to_undo(&self) -> impl Iterator<Item = (usize, &HostChange)> {
         self.entries
             .iter()

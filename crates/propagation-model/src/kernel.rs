@@ -1,8 +1,8 @@
-//! What kernels can do that matters to FUSE mounts in containers, and since when.
+//! Kernel features that matter to FUSE mounts in containers, and the versions that introduced them.
 
 use serde::{Deserialize, Serialize};
 
-/// Something that kernels can do from a version on.
+/// A feature of the kernel.
 #[derive(
     Debug,
     Clone,
@@ -30,7 +30,7 @@ pub enum KernelFeature {
     Passthrough,
     /// FUSE mounts can be idmapped.
     IdmappedMounts,
-    /// Requests travel by io_uring.
+    /// Requests are passed by io_uring.
     IoUring,
     /// A connection whose daemon does not answer in time is ended (`fs.fuse.default_request_timeout`).
     RequestTimeout,
@@ -41,7 +41,7 @@ pub enum KernelFeature {
 }
 
 impl KernelFeature {
-    /// All, the oldest first.
+    /// All features, the oldest first.
     pub const ALL: [Self; 10] = [
         Self::Reconnect,
         Self::RebindWithoutHole,
@@ -85,7 +85,7 @@ impl KernelFeature {
         }
     }
 
-    /// What it is worth here.
+    /// Its benefit here.
     pub fn worth(self) -> &'static str {
         match self {
             Self::Reconnect => {
@@ -112,7 +112,7 @@ impl KernelFeature {
         }
     }
 
-    /// How it is switched on where it is off: a line for the shell of root.
+    /// How to enable it where it is switched off: a line for a root shell.
     pub fn switch(self) -> Option<&'static str> {
         match self {
             Self::IoUring => Some("echo Y > /sys/module/fuse/parameters/enable_uring"),
@@ -148,7 +148,7 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// Whether a kernel has something.
+/// Whether a kernel supports a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureState {
@@ -160,34 +160,34 @@ pub enum FeatureState {
     Missing,
 }
 
-/// How that is known.
+/// Source of that knowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Known {
     /// The kernel was asked.
     Probed,
-    /// By the version, as the kernel cannot be asked without changing something, or without a right.
+    /// By the version, because the kernel cannot be asked without a change or a privilege.
     ByVersion,
 }
 
-/// What is known of one feature of a kernel.
+/// State of one kernel feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FeatureFact {
-    /// Which.
+    /// The feature.
     pub feature: KernelFeature,
-    /// Whether it is there.
+    /// Whether it is supported.
     pub state: FeatureState,
-    /// How that is known.
+    /// Source of that knowledge.
     pub known: Known,
 }
 
 impl FeatureFact {
-    /// What was found by asking the kernel.
+    /// The state, as the kernel answered.
     pub fn probed(feature: KernelFeature, state: FeatureState) -> Self {
         Self { feature, state, known: Known::Probed }
     }
 
-    /// What follows from the version of a kernel's release.
+    /// The state, by the version of a kernel's release.
     pub fn by_version(feature: KernelFeature, release: &str) -> Self {
         let there = Version::of_release(release).is_some_and(|version| version >= feature.since());
         let state = if there { FeatureState::There } else { FeatureState::Missing };

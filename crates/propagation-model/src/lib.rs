@@ -1,8 +1,8 @@
-//! The data of `propagation`: what is to be done, what was seen, and the report of both.
+//! The data of `propagation`: plans, observations, and the report of both.
 //!
-//! [`plan`] is what is to be done, and [`scenario`] reads one from a file. [`observation`], [`facts`]
-//! and [`program`] are what was seen, [`cause`] why it came out so, [`verdict`] what follows, and
-//! [`report`] all of it. Nothing here runs anything.
+//! [`plan`] is the input of a run, and [`scenario`] reads one from a file. [`observation`], [`facts`] and
+//! [`program`] are what was seen, [`cause`] explains it, [`verdict`] sums it up, and [`report`] holds all of it.
+//! Nothing here runs anything.
 
 pub mod capabilities;
 pub mod cause;

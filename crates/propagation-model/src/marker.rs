@@ -14,15 +14,15 @@ pub const PLAIN_FILE: &str = "producer-plain.txt";
 /// The root of the filesystem.
 const ROOT: &str = "/";
 
-/// What the line begins with that names the directory.
+/// Prefix of the line that names the directory.
 const DIRECTORY: &str = "directory=";
 
-/// What a marker file says.
+/// Content of a marker file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Marker {
     /// When the producer started, as it wrote it (RFC 3339, UTC).
     pub started: String,
-    /// Which start of the producer wrote it, counted from 1.
+    /// Number of the producer's start that wrote it, counted from 1.
     pub generation: u64,
     /// The nonce of that generation.
     pub nonce: String,
@@ -34,8 +34,8 @@ impl Marker {
         self.render_in(ROOT)
     }
 
-    /// The content of the marker file in a directory of the filesystem: outside the root it names the
-    /// directory, so that one is not taken for another.
+    /// The content of the marker file in a directory of the filesystem: outside the root it names the directory, so
+    /// that the markers of two directories differ.
     pub fn render_in(&self, directory: &str) -> String {
         let Self { started, generation, nonce } = self;
         let line = match directory {
@@ -45,7 +45,7 @@ impl Marker {
         format!("producer-started-{started}\ngeneration={generation}\nnonce={nonce}\n{line}")
     }
 
-    /// Reads a marker back; `None` when the content is not a whole marker.
+    /// Parses a marker; `None` when the content is not a whole marker.
     ///
     /// ```
     /// use propagation_model::marker::Marker;
@@ -76,7 +76,7 @@ impl Marker {
         lines.find_map(|line| line.strip_prefix(DIRECTORY)).unwrap_or(ROOT)
     }
 
-    /// Why it is none of those that count as fresh; none when it is one of them, or nothing is expected.
+    /// Why the content is not one of the fresh markers; none when it is one, or nothing is expected.
     pub fn differs_from(&self, fresh: &[Self]) -> Option<String> {
         if fresh.is_empty() || fresh.iter().any(|one| one.nonce == self.nonce) {
             return None;

@@ -1,4 +1,4 @@
-//! What an actor saw, and when.
+//! Observations: what an actor saw, and when.
 
 use std::fmt;
 
@@ -51,7 +51,7 @@ impl fmt::Display for Actor {
     }
 }
 
-/// What an access to the mount gave.
+/// Outcome of an access to the mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "class", rename_all = "snake_case")]
 pub enum Outcome {
@@ -59,31 +59,31 @@ pub enum Outcome {
     Ok,
     /// No mount there: the marker is missing and the path lies on the lower filesystem.
     Absent,
-    /// A mount is there, and nothing is in it.
+    /// A mount is there and has no content.
     Empty,
-    /// A write landed on the filesystem beneath the mountpoint, where nobody looks for it.
+    /// A write landed on the filesystem beneath the mountpoint instead of in the mount.
     Lower,
-    /// A mount is there with something else than the marker of the expected generation.
+    /// A mount is there with other content than the marker of the expected generation.
     WrongContent {
         /// What was found instead.
         detail: String,
     },
     /// A system call failed.
     Errno {
-        /// Which, written by its name.
+        /// The errno, written by its name.
         #[serde(rename = "name")]
         errno: Errno,
         /// The call that gave it, such as `open`.
         call: String,
     },
-    /// The deadline passed with the access still blocked.
+    /// The deadline passed while the access was still blocked.
     Hang {
-        /// How long was waited.
+        /// How long it waited, in milliseconds.
         after_ms: u64,
     },
-    /// It could not be observed; the reason says why.
+    /// The access could not be made.
     Skipped {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
@@ -128,7 +128,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What an actor does to find out what it sees.
+/// How an actor looks.
 #[derive(
     Debug,
     Clone,
@@ -165,7 +165,7 @@ impl Access {
     pub const ALL: [Self; 6] =
         [Self::Read, Self::List, Self::Stat, Self::Statfs, Self::Write, Self::Held];
 
-    /// Whether it is the usual one, reading.
+    /// Whether it is the default access, reading.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
     fn is_read(&self) -> bool {
         *self == Self::Read
@@ -198,7 +198,7 @@ pub enum Via {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MountView {
     /// Device number of the superblock. While a dead one is still referenced a new connection has
-    /// another; once it is gone its number may come back.
+    /// another number; afterwards the number may be reused.
     pub device: DeviceId,
     /// The root of the mount inside that superblock.
     pub root: MountPath,
@@ -250,7 +250,7 @@ impl fmt::Display for MountView {
 /// What one actor saw at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Observation {
-    /// Who looked.
+    /// The actor that looked.
     pub actor: Actor,
     /// The phase or step in which it was made.
     pub step: String,
@@ -258,14 +258,14 @@ pub struct Observation {
     pub at_us: u64,
     /// How long the access took, in microseconds.
     pub took_us: u64,
-    /// As which user it looked, in the actor's user namespace.
+    /// The user that it looked as, in the actor's user namespace.
     pub uid: u32,
     /// Whether the runner asked or the workload noticed by itself.
     pub via: Via,
-    /// What it did.
+    /// How it looked.
     #[serde(default, skip_serializing_if = "Access::is_read")]
     pub access: Access,
-    /// What it saw.
+    /// The outcome.
     pub outcome: Outcome,
     /// The generation it read, where it read a marker.
     #[serde(default, skip_serializing_if = "Option::is_none")]

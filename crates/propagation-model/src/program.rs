@@ -1,4 +1,4 @@
-//! What becomes of a container: refused by the runtime, or its program runs and ends.
+//! Outcomes of a container: the runtime refuses it, or its program runs and ends.
 
 use std::fmt;
 
@@ -8,44 +8,43 @@ use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::signal::Signal;
 
-/// Where programs are looked for on a node: the variable `PATH` of those that a scenario runs.
+/// The `PATH` of programs that a scenario runs on a node.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The runtime's refusal to create or start a container: a result of the experiment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct StartRefused {
-    /// Why, decided by the backend that met it.
+    /// Kind of the refusal, as the backend that met it decided.
     pub kind: RefusalKind,
     /// The runtime's own words, such as `path "/x" is mounted on "/" but it is not a shared mount`.
     pub text: String,
-    /// The errno under it, where there is one.
+    /// The errno behind it, where there is one.
     pub errno: Option<Errno>,
 }
 
-/// The refusal by the kernel, the runtime or a daemon of something that was asked of it: a result of the
-/// experiment.
+/// A refusal by the kernel, the runtime or a daemon: a result of the experiment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {reason}")]
 pub struct Refused {
-    /// What was attempted.
+    /// The attempted operation.
     pub operation: String,
-    /// Why it is refused, in the words of who refuses it.
+    /// The reason, in the words of the refuser.
     pub reason: String,
-    /// What kind of refusal it is, where that is known.
+    /// Kind of the refusal, where it is known.
     pub refusal: Option<Refusal>,
-    /// What to do about it, where that is known.
+    /// The fix, where it is known.
     pub fix: Option<String>,
 }
 
 impl Refused {
-    /// A refusal of a kind that nobody knows.
+    /// A refusal of an unknown kind.
     pub fn new(operation: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { operation: operation.into(), reason: reason.into(), refusal: None, fix: None }
     }
 }
 
-/// For callers to whom a refusal is an error.
+/// For callers that treat a refusal as an error.
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         let Refused { operation, reason, refusal, fix } = refused;
@@ -64,8 +63,8 @@ impl From<Refused> for Error {
 pub enum Attach {
     /// A copy of the node's mount takes the place of the stale one.
     Rebind,
-    /// Its private volume becomes a slave of the node's mount, and gets what is mounted there: later
-    /// mounts propagate to it.
+    /// Its private volume becomes a slave of the node's mount and gets the mounts there; later mounts propagate to
+    /// it.
     Reconnect,
 }
 
@@ -90,27 +89,27 @@ impl fmt::Display for Attached {
 /// A refusal by its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Refusal {
-    /// Why.
+    /// Kind of the refusal.
     pub kind: RefusalKind,
-    /// The errno under it, where the kernel gave one.
+    /// The errno behind it, where the kernel gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<Errno>,
 }
 
-/// Why a runtime refuses to create or start a container, or the kernel to change a mount.
+/// Kind of refusal: why a runtime does not create or start a container, or the kernel does not change a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RefusalKind {
     /// The mount that covers the volume does not propagate as the volume's mode needs.
     NotShared,
-    /// The volume's source lies on a FUSE mount whose connection has ended (ENOTCONN).
+    /// The volume's source lies on a dead FUSE mount (ENOTCONN).
     DeadSource,
-    /// The runtime may not look at the source, or mount it (EACCES).
+    /// The runtime has no permission to look at the source, or to mount it (EACCES).
     Denied,
-    /// The runtime lacks a right (EPERM).
+    /// The runtime lacks a privilege (EPERM).
     NotPermitted,
-    /// A look at the source does not return.
+    /// A look at the source hangs.
     Hangs,
     /// The source does not exist and cannot be made (EROFS).
     ReadOnly,
@@ -121,28 +120,28 @@ pub enum RefusalKind {
     Kernel,
     /// The mounts are of different filesystems.
     OtherFilesystem,
-    /// The mount is not private: it is connected already.
+    /// The mount is not private: it is already connected.
     NotPrivate,
     /// The node's mount shows less of the filesystem than the other one.
     Narrower,
-    /// The machine ran out of something, which says nothing about the experiment.
+    /// The machine ran out of a resource, which says nothing about the experiment.
     NoRoom,
-    /// Anything else; the text says what.
+    /// Another reason, which the text gives.
     Other,
 }
 
 impl StartRefused {
-    /// A refusal with an errno under it, which decides its kind.
+    /// A refusal with an errno, which decides its kind.
     pub fn with(errno: Errno, text: impl Into<String>) -> Self {
         Self { kind: RefusalKind::of(errno), text: text.into(), errno: Some(errno) }
     }
 
-    /// A refusal of a kind that has no errno.
+    /// A refusal of a kind without an errno.
     pub fn of(kind: RefusalKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into(), errno: None }
     }
 
-    /// A refusal of a runtime that gives words only, as containerd and runc do: what they say decides.
+    /// A refusal of a runtime in words only, as of containerd and runc: the words decide its kind.
     pub fn said(text: impl Into<String>) -> Self {
         /// runc's libcontainer, containerd's `pkg/cri`: `but it is not a shared mount`.
         const NOT_SHARED: &str = "not a shared";
@@ -159,7 +158,7 @@ impl StartRefused {
 }
 
 impl RefusalKind {
-    /// What an errno means when it keeps a container from starting.
+    /// Kind of refusal for an errno at the start of a container.
     pub fn of(errno: Errno) -> Self {
         match errno {
             Errno::ENOTCONN | Errno::ECONNABORTED => Self::DeadSource,
@@ -178,17 +177,17 @@ impl RefusalKind {
     }
 }
 
-/// How a program ended that was run in an actor's mount namespace.
+/// End of a program that ran in an actor's mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
-    /// How it ended; `None` when its time passed and it was killed.
+    /// How it ended; `None` when its deadline passed and it was killed.
     pub state: Option<ProgramState>,
-    /// What it printed, standard output and standard error together.
+    /// Its output, standard output and standard error together.
     pub output: String,
 }
 
 impl Executed {
-    /// Its exit code, if it ended by itself.
+    /// Its exit code, if it exited.
     pub fn exit_code(&self) -> Option<i32> {
         match self.state {
             Some(ProgramState::Exited { code }) => Some(code),
@@ -197,21 +196,21 @@ impl Executed {
     }
 }
 
-/// What the readers and writers of a workload have met since they were asked last.
+/// Load of a workload: operations of its readers and writers since the previous query.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LoadReport {
-    /// How many operations have ended.
+    /// Number of operations that have ended.
     pub operations: u64,
-    /// How many of them failed.
+    /// Number of operations that failed.
     pub failed: u64,
-    /// The errno of the last one that failed.
+    /// The errno of the last failed operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_errno: Option<Errno>,
-    /// The longest that one operation took, those that go on counted, in microseconds.
+    /// The longest operation, unfinished ones included, in microseconds.
     pub longest_us: u64,
 }
 
-/// Whether the program of a workload runs.
+/// State of a workload's program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ProgramState {
@@ -224,7 +223,7 @@ pub enum ProgramState {
     },
     /// A signal ended it.
     Signaled {
-        /// Which.
+        /// The signal.
         signal: Signal,
     },
     /// The workload has no program, only a mount view.

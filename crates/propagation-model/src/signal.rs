@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A signal of Linux (signal(7)). Written by its name; the numbers are those of every architecture but alpha,
-/// mips, parisc and sparc. Those of real time have no name and are written by their number.
+/// A signal of Linux (signal(7)), written by its name; the numbers are those of every architecture but alpha, mips,
+/// parisc and sparc. Real-time signals have no name and are written by their number.
 ///
 /// ```
 /// use propagation_model::Signal;
@@ -46,7 +46,7 @@ impl Signal {
     }
 }
 
-/// A word that is the name of no signal.
+/// An unknown signal name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown signal {0:?}")]
 pub struct UnknownSignal(pub String);

@@ -1,4 +1,4 @@
-//! What a misspelt word was meant to be.
+//! Suggestions for misspelt words.
 
 /// The candidate that is nearest to `word`, if one is near enough to have been meant.
 ///

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::{PhaseReport, Status};
 
-/// The four answers.
+/// The answer of the five phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictOutcome {
     /// It works, and existing consumers recover by themselves.
     FullSuccess,
-    /// It works, and a dead producer needs an intervention.
+    /// It works, and the death of a producer needs an intervention.
     PartialSuccess,
     /// Mounts do not reach consumers, although host and producer are in order.
     FundamentalFailure,
@@ -48,7 +48,7 @@ pub enum ScenarioOutcome {
     Otherwise,
     /// Nothing was looked at.
     Skipped,
-    /// A step could not be carried out, or the run was cut short.
+    /// A step could not be carried out, or the run was interrupted.
     Inconclusive,
 }
 
@@ -73,9 +73,9 @@ impl fmt::Display for ScenarioOutcome {
 /// The outcome of a run of either kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunOutcome {
-    /// Of the five phases.
+    /// Of a run of the five phases.
     Answer(VerdictOutcome),
-    /// Of any other list of steps.
+    /// Of a run of other steps.
     Scenario(ScenarioOutcome),
 }
 
@@ -88,7 +88,7 @@ impl RunOutcome {
         }
     }
 
-    /// As a status: passed for a full success and for what is as expected.
+    /// As a status: passed for a full success and for a scenario as expected.
     pub fn status(self) -> Status {
         match self {
             Self::Answer(VerdictOutcome::FullSuccess)
@@ -107,9 +107,9 @@ impl RunOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Verdict {
-    /// Of the five phases.
+    /// Of a run of the five phases.
     Answer(Answer),
-    /// Of any other list of steps.
+    /// Of a run of other steps.
     Expectations(Expectations),
 }
 
@@ -120,11 +120,11 @@ pub struct Answer {
     pub outcome: VerdictOutcome,
     /// One sentence, which quotes the first cause.
     pub summary: String,
-    /// What removes the causes, in their order, each once.
+    /// Fixes of the causes, in their order, each once.
     pub next_steps: Vec<String>,
 }
 
-/// How what was expected came out.
+/// Result of a scenario's expectations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Expectations {
     /// As a whole.
@@ -133,9 +133,9 @@ pub struct Expectations {
     pub summary: String,
     /// Checks that came out as expected.
     pub met: u64,
-    /// Checks that did not, or a step that failed although nobody expected it to.
+    /// Checks that did not, or a step that failed unexpectedly.
     pub unmet: u64,
-    /// Not looked at, with a reason in the report.
+    /// Checks that were not made, with a reason in the report.
     pub skipped: u64,
 }
 
@@ -156,7 +156,7 @@ impl Verdict {
         }
     }
 
-    /// Whether it is this answer.
+    /// Whether the answer is this one.
     pub fn is(&self, outcome: VerdictOutcome) -> bool {
         self.outcome() == RunOutcome::Answer(outcome)
     }

@@ -1,17 +1,17 @@
-//! What a consumer logs, line by line, and what each line means.
+//! Log lines of a consumer, and their meanings.
 //!
-//! The agent prints these lines and the test plan explains them: both take them from here.
+//! The agent prints these lines and the test plan explains them; both take them from here.
 
 use std::fmt;
 
 /// One line of a consumer's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsumerLine<'a> {
-    /// It has started and the marker is not there yet.
+    /// The program has started, and the marker is not there yet.
     Waiting {
         /// Where the FUSE mount will be.
         mountpoint: &'a str,
-        /// By what it hears of new mounts.
+        /// How it learns of new mounts.
         watch: &'a str,
     },
     /// The marker was read for the first time.
@@ -26,46 +26,46 @@ pub enum ConsumerLine<'a> {
     },
     /// The marker's content follows.
     Reading,
-    /// The end of what is logged at the first success.
+    /// The end of the log of the first success.
     Ready,
     /// The mount can be read.
     Accessible {
         /// When, as RFC 3339.
         at: &'a str,
     },
-    /// The mount could be read and cannot any more.
+    /// The mount could be read and no longer can.
     Inaccessible {
         /// When, as RFC 3339.
         at: &'a str,
-        /// What it saw, such as `ENOTCONN from open`.
+        /// The observed outcome, such as `ENOTCONN from open`.
         outcome: &'a str,
     },
-    /// The marker has not come in time.
+    /// The marker did not appear in time.
     NeverAppeared {
-        /// How long it waited.
+        /// How long it waited, in seconds.
         seconds: &'a str,
     },
-    /// What was there at the end of waiting follows.
+    /// The content at the end of waiting follows.
     FinalContents {
         /// Where the FUSE mount should be.
         mountpoint: &'a str,
     },
-    /// What the last look at it gave.
+    /// The outcome of the last look.
     LastSeen {
         /// Its class, such as `absent`.
         class: &'a str,
     },
-    /// It cannot watch any longer.
+    /// The program cannot watch any longer.
     Failed {
         /// When, as RFC 3339.
         at: &'a str,
-        /// Why.
+        /// The error.
         error: &'a str,
     },
 }
 
 impl ConsumerLine<'_> {
-    /// Every line, with names in angle brackets for what differs from run to run.
+    /// All lines, with names in angle brackets for the parts that differ from run to run.
     pub const ALL: [ConsumerLine<'static>; 11] = [
         ConsumerLine::Waiting { mountpoint: "<mountpoint>", watch: "<how it watches>" },
         ConsumerLine::Found { at: "<timestamp>" },
@@ -80,7 +80,7 @@ impl ConsumerLine<'_> {
         ConsumerLine::Failed { at: "<timestamp>", error: "<error>" },
     ];
 
-    /// What the line means, and what to do about it.
+    /// Meaning of the line, and what to do about it.
     pub fn meaning(&self) -> &'static str {
         match self {
             Self::Waiting { .. } => {

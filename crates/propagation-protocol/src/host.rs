@@ -1,10 +1,9 @@
-//! The messages of a host agent: the agent that looks after the containers of one run on a real
-//! node, whose containers a kubelet starts.
+//! The messages of a host agent: the agent that looks after the containers of one run on a real node,
+//! where a kubelet starts them.
 //!
-//! It takes the calls of [the crate](crate) and some of its own. Programs in containers
-//! find it by a socket in their volume [`Layout::inside`]; who asks reaches it through a relay, over
-//! whatever carries bytes. That connection may break and be made again: messages are numbered, kept
-//! until they are known to have come, and sent again.
+//! A host agent takes the calls of [the crate](crate) and further ones. Programs in containers find it by a socket
+//! in their volume [`Layout::inside`]; the operator reaches it through a relay, over any byte stream. That
+//! connection may break and be made again: messages are numbered, kept until they are acknowledged, and sent again.
 //!
 //! ```text
 //! operator                  host agent                    program in a container
@@ -26,27 +25,27 @@ use crate::{Call, Failure, ProgramEvent, Reply};
 /// Version of these messages; both sides must have the same.
 pub const HOST_PROTOCOL_VERSION: u32 = 5;
 
-/// The directory on a node in which every run has one of its own, until it has been cleaned.
+/// The directory on a node that holds the directories of all runs until they are cleaned up.
 pub const RUNS: &str = "/var/lib/propagation";
 
-/// Where the files of a run lie, on its node and in its containers.
+/// Paths of a run's files, on its node and in its containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     directory: String,
 }
 
 impl Layout {
-    /// As seen on the node.
+    /// Paths on the node.
     pub fn on_node(run_id: &str) -> Self {
         Self { directory: format!("{RUNS}/{run_id}") }
     }
 
-    /// As seen in a container.
+    /// Paths in a container.
     pub fn inside() -> Self {
         Self { directory: "/run/propagation".into() }
     }
 
-    /// The directory itself.
+    /// The directory of the run.
     pub fn directory(&self) -> &str {
         &self.directory
     }
@@ -56,7 +55,7 @@ impl Layout {
         format!("{}/agent", self.directory)
     }
 
-    /// The socket for who asks; for root only.
+    /// The socket for the operator; for root only.
     pub fn control(&self) -> String {
         format!("{}/control.sock", self.directory)
     }
@@ -72,103 +71,103 @@ impl Layout {
     }
 }
 
-/// The environment variable of a pod that has the secret of its program.
+/// Environment variable of a pod with the secret of its program.
 pub const SECRET_VARIABLE: &str = "PROPAGATION_SECRET";
 
-/// Which program of a run.
+/// Identifies a program of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProgramId {
     /// Number of its container.
     pub container: u32,
-    /// Which replica of it.
+    /// Replica of the container.
     pub replica: u32,
 }
 
-/// The first frame of a program. It is believed only from the pod that [`HostCall::Admit`] names.
+/// The first frame of a program. It is accepted only from the pod that [`HostCall::Admit`] names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramHello {
-    /// Which program it says to be.
+    /// The program that it claims to be.
     pub program: ProgramId,
-    /// What [`SECRET_VARIABLE`] holds.
+    /// The value of [`SECRET_VARIABLE`].
     pub secret: String,
 }
 
-/// What a host agent is asked.
+/// Calls to a host agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HostCall {
-    /// A call that nodes of every kind answer. [`Call::Start`] hands out what containers are to do:
-    /// a program that arrives, or has arrived, gets it once.
+    /// A call that nodes of every kind answer. [`Call::Start`] stores the instructions of containers: a
+    /// program that arrives, or has arrived, gets them once.
     Node {
-        /// Which.
+        /// The call.
         call: Call,
     },
-    /// A pod has been made for a program: its process is heard from now on, and nobody else.
+    /// A pod has been made for a program: from now on the agent accepts this program from no other pod.
     Admit {
-        /// Which program.
+        /// The program.
         program: ProgramId,
         /// The uid of its pod, as it is in the name of the pod's control group.
         pod: String,
-        /// What the pod's spec alone has.
+        /// The secret, which only the pod's spec has.
         secret: String,
     },
-    /// Make sure that the bridge can be one: its path leads over no symbolic link, and nothing is mounted at
-    /// its mountpoint.
+    /// Make sure that the bridge is usable: its path leads over no symbolic link, and nothing is mounted at its
+    /// mountpoint.
     CheckBridge,
     /// Wait until the kubelet has ended the run's programs; kill them when it does not.
     Ended,
-    /// Kill the run's programs, take back what the journal has, unmount what the run has mounted,
+    /// Kill the run's programs, undo the changes of the journal, unmount what the run has mounted, and
     /// remove the run's directory.
     Clean,
-    /// End, once this has been answered.
+    /// End, after answering this call.
     End,
 }
 
 /// A request with its number. The same number again is the same request, sent again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostRequest {
-    /// Comes back in the answer; grows.
+    /// Number of the request, which the answer repeats; it grows.
     pub id: u64,
-    /// What is asked.
+    /// The call.
     pub call: HostCall,
 }
 
-/// What a host agent is sent.
+/// Messages to a host agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "snake_case")]
 pub enum ToHost {
     /// The first frame of a connection.
     Resume {
-        /// Who asks. Another one than before begins anew: what was for the one before is dropped.
+        /// Identifies the operator. A new one begins anew: messages for the previous one are dropped.
         operator: String,
-        /// The number of the last message that came; 0 when none did.
+        /// Number of the last received message; 0 when there was none.
         received: u64,
     },
-    /// What time it is there.
+    /// Ask for the agent's clock.
     Clock,
     /// A request.
     Request {
-        /// Which.
+        /// The request.
         request: HostRequest,
-        /// The number of the last message that came: those up to it need not be kept.
+        /// Number of the last received message: those up to it need not be kept.
         received: u64,
     },
 }
 
-/// What a host agent gives back.
+/// Answers of a host agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HostReply {
     /// For [`HostCall::Node`].
     Node {
-        /// What it gave.
+        /// The answer of the call.
         reply: Reply,
     },
     /// For [`HostCall::Clean`] and [`HostCall::End`].
     Cleaned {
         /// What was undone.
         undone: Vec<String>,
-        /// What could not be.
+        /// What could not be undone.
         could_not: Vec<String>,
     },
 }
@@ -181,29 +180,29 @@ pub enum HostMessage {
     Answer {
         /// Number of the request.
         id: u64,
-        /// What it gave.
+        /// The result.
         result: Result<HostReply, Failure>,
     },
-    /// A program runs and has been told what to do.
+    /// A program runs and has received its instructions.
     Arrived {
-        /// Which.
+        /// The program.
         program: ProgramId,
-        /// When its container got a process, on the monotonic clock, in nanoseconds; the kernel tells
-        /// hundredths of a second.
+        /// When its container got a process, on the monotonic clock, in nanoseconds; the kernel's resolution is a
+        /// hundredth of a second.
         process_ns: u64,
-        /// When it said that it is there, on the same clock.
+        /// When the program announced itself, on the same clock.
         came_ns: u64,
     },
-    /// Something that the program of a container reports.
+    /// A report of a container's program.
     Event {
-        /// Which.
+        /// The program.
         program: ProgramId,
-        /// What it reports.
+        /// The report.
         event: ProgramEvent,
     },
 }
 
-/// What a host agent sends.
+/// Messages from a host agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "snake_case")]
 pub enum FromHost {
@@ -213,7 +212,7 @@ pub enum FromHost {
         protocol: u32,
         /// Version of the agent.
         agent: String,
-        /// Which agent this is: another one, also after a restart of the node, has another.
+        /// Identifies this agent: another agent has another value, also after a restart of the node.
         started: String,
     },
     /// For [`ToHost::Clock`].
@@ -221,9 +220,9 @@ pub enum FromHost {
         /// Its monotonic clock, in nanoseconds.
         now_ns: u64,
     },
-    /// Instead of the greeting.
+    /// The agent refuses the connection; sent instead of the greeting.
     CannotServe {
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
     /// A message with its number, counted from 1.

@@ -39,12 +39,12 @@ pub const PROTOCOL_VERSION: u32 = 4;
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
 
-/// How the agent makes itself a node.
+/// Instructions for the agent that makes itself a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSetup {
     /// Marks every process and mount of the run.
     pub run_id: String,
-    /// What the node is like.
+    /// Properties of the node.
     pub spec: NodeSpec,
     /// Where the bridge will be.
     pub bridge: String,
@@ -68,95 +68,95 @@ pub struct Bind {
 /// A container to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
-    /// Its number, given by the parent; unique for the life of the node.
+    /// Its number, given by the backend; unique for the life of the node.
     pub id: u32,
     /// The workload's name, for process titles and logs.
     pub name: String,
-    /// What its program does.
+    /// Role of its program.
     pub role: Role,
-    /// Whether it gets the node's devices and all capabilities.
+    /// Whether it is privileged: it gets the node's devices and all capabilities.
     pub privileged: bool,
     /// Capabilities beside the default ones, if it is not privileged.
     pub capabilities: Vec<String>,
-    /// Its volumes, in the order in which they are bound; the first is the one experimented with.
+    /// Its volumes, in the order in which they are bound; the first is the one under test.
     pub volumes: Vec<Bind>,
-    /// The part of the first volume that the kubelet binds for it.
+    /// The part of the first volume that the kubelet binds (subPath).
     pub sub_path: Option<String>,
-    /// Whether the kubelet's bind for the subPath is made anew: the pod is.
+    /// Whether the kubelet makes its bind for the subPath anew, as for a new pod.
     pub fresh_pod: bool,
     /// Where the FUSE mount is or will be in the container.
     pub fuse_path: String,
-    /// Whether it is no container but a process of the node.
+    /// Whether it runs as a process in the node's mount namespace instead of in a container.
     pub host: bool,
-    /// Whether it has a user namespace of its own.
+    /// Whether it has its own user namespace.
     pub user_namespace: bool,
-    /// From where it is made.
+    /// The mount namespace that it is made from.
     pub made_in: Place,
-    /// Whether host programs are in it.
+    /// Whether it contains host programs.
     pub tools: bool,
-    /// The directory of the producer's filesystem that it has at its FUSE path.
+    /// The directory of the producer's filesystem at its FUSE path.
     pub directory: String,
-    /// As whom its program runs.
+    /// The user that its program runs as.
     pub user: User,
-    /// Whether a consumer's program looks by itself, whenever something happens.
+    /// Whether a consumer's program looks by itself whenever something happens.
     pub watches: bool,
-    /// How many equal mount views are made; each has an observer's place of its own.
+    /// Number of equal mount views to make; each has a separate place to look from.
     pub replicas: u32,
-    /// What a producer serves.
+    /// The marker that a producer serves.
     pub marker: Marker,
     /// How long a consumer waits for the marker, and a producer for an external daemon's mount.
     pub marker_ms: u64,
-    /// How long one of its accesses may take.
+    /// Deadline for one of its accesses.
     pub probe_ms: u64,
     /// The filesystem that a producer serves.
     pub fuse: FuseSpec,
     /// Whether a supervisor outlives a producer's daemon.
     pub supervised: bool,
-    /// How many processes read all the time.
+    /// Number of processes that read continuously.
     pub readers: u32,
-    /// How many processes write all the time.
+    /// Number of processes that write continuously.
     pub writers: u32,
 }
 
-/// One place to look from.
+/// A place to look from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// The node's own mount namespace.
     Node,
-    /// The runtime's, where it has one of its own.
+    /// The runtime's mount namespace, where it is separate.
     Runtime,
-    /// A container's, by its number and replica.
+    /// A container's mount namespace, by its number and replica.
     Container(u32, u32),
 }
 
-/// What to look at from one place.
+/// What to look at from a place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
-    /// From where.
+    /// The place to look from.
     pub place: Place,
     /// The directory in that place: the mountpoint, or the bridge.
     pub directory: String,
     /// The file in it.
     pub file: String,
-    /// Where the mount that is looked for has its mount point: the directory, or the file itself.
+    /// Mountpoint of the mount in question: the directory, or the file itself.
     pub mount_point: String,
-    /// The directory of the producer's filesystem whose marker is to be found; any where it is none.
+    /// The directory of the producer's filesystem with the expected marker; none accepts any.
     pub belongs_to: Option<String>,
-    /// As whom.
+    /// Users to look as.
     pub users: Vec<User>,
 }
 
-/// What one look gave.
+/// Result of one look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// As which user.
+    /// UID that it looked as.
     pub uid: u32,
     /// When it ended, on the monotonic clock, in nanoseconds.
     pub at_ns: u64,
     /// How long it took, in nanoseconds.
     pub took_ns: u64,
-    /// What it gave.
+    /// The outcome.
     pub outcome: Outcome,
     /// The generation that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,7 +166,7 @@ pub struct Seen {
     pub mount: Option<MountView>,
 }
 
-/// What the parent asks.
+/// Calls to the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
 pub enum Call {
@@ -174,115 +174,115 @@ pub enum Call {
     Facts,
     /// Make a change to the node.
     Apply {
-        /// Which.
+        /// The change.
         change: HostChange,
     },
-    /// Take a change back.
+    /// Undo a change.
     Undo {
-        /// Which.
+        /// The change.
         change: HostChange,
     },
     /// Make containers and start their programs.
     Start {
-        /// Which, in order.
+        /// The containers, in order.
         containers: Vec<ContainerSpec>,
-        /// How long making one may take.
+        /// Deadline for making one of them.
         deadline_ms: u64,
     },
-    /// Look from many places.
+    /// Look from several places.
     Observe {
         /// What to look at.
         looks: Vec<Look>,
-        /// What to do there.
+        /// How to look.
         access: Access,
         /// The markers that count as fresh.
         expect: Vec<Marker>,
-        /// How long one access may take.
+        /// Deadline for one access.
         deadline_ms: u64,
     },
     /// Read whole mount tables.
     Mounts {
-        /// Whose.
+        /// The places.
         places: Vec<Place>,
     },
-    /// Do a fault to a container.
+    /// Inject a fault into a container.
     Inject {
-        /// Which container.
+        /// The container.
         container: u32,
-        /// What to do to it.
+        /// The fault.
         fault: Fault,
-        /// How long the daemon has to end.
+        /// Time for the daemon to end.
         deadline_ms: u64,
     },
     /// End a container.
     Remove {
-        /// Which.
+        /// The container.
         container: u32,
     },
-    /// Stay when the socket closes.
+    /// Keep running when the socket closes.
     Keep,
     /// Bind the fresh mount over the mountpoint on the node.
     RebindHost {
-        /// Whether the layers that are there are taken off before.
+        /// Whether the layers below are taken off before.
         deduplicate: bool,
     },
     /// Unmount the topmost mount at the mountpoint on the node.
     Unmount {
-        /// Whether it may be in use.
+        /// Whether to unmount lazily, even when it is in use.
         lazy: bool,
     },
-    /// Bind the mount at the mountpoint on another path of the node, which is made.
+    /// Bind the mount at the mountpoint on another path of the node, which is created.
     Publish {
-        /// Where.
+        /// The path.
         path: String,
     },
-    /// Close the descriptor that is kept from a place.
+    /// Close the descriptor that is held for a place.
     LetGo {
-        /// Which.
+        /// The place.
         place: Place,
     },
-    /// Unmount a path on which it was published, and remove it.
+    /// Unmount a published path, and remove it.
     Unpublish {
-        /// Where.
+        /// The path.
         path: String,
     },
     /// Run a program.
     Execute {
-        /// In whose mount namespace.
+        /// The mount namespace to run it in.
         place: Place,
         /// The program and its arguments.
         command: Vec<String>,
-        /// How long it may run.
+        /// Deadline of the program.
         deadline_ms: u64,
     },
-    /// Say what processes and connections are doing.
+    /// Report the state of processes and FUSE connections.
     Usage,
     /// Start the daemon under a supervisor again.
     StartDaemon {
-        /// In which container.
+        /// The container.
         container: u32,
-        /// What it serves.
+        /// The marker that it serves.
         marker: Marker,
-        /// What it does with dead mounts, if not what it was told first.
+        /// What it does with dead mounts; overrides the first instructions.
         stale: Option<Stale>,
     },
     /// Let a successor take over the descriptor that is kept for a container.
     HandOver {
-        /// Whose.
+        /// The container.
         container: u32,
-        /// What it serves.
+        /// The marker that it serves.
         marker: Marker,
     },
-    /// Say what the readers and writers of a container have met.
+    /// Report the load of a container's readers and writers.
     Load {
-        /// Whose.
+        /// The container.
         container: u32,
     },
     /// Give a running container the node's mount.
     Attach {
-        /// Which.
+        /// The container.
         container: u32,
-        /// In which way.
+        /// The way to do it.
         how: Attach,
     },
 }
@@ -290,18 +290,18 @@ pub enum Call {
 /// A request with its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Comes back in the answer.
+    /// Number of the request, which the answer repeats.
     pub id: u64,
-    /// What is asked.
+    /// The call.
     #[serde(flatten)]
     pub call: Call,
 }
 
-/// What the agent gives back.
+/// Answers of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// It was done.
+    /// The call was carried out.
     Done,
     /// For [`Call::Facts`].
     Facts {
@@ -315,17 +315,17 @@ pub enum Reply {
     },
     /// For [`Call::Start`]: one for each container, in order.
     Started {
-        /// `None` where it was made.
+        /// One entry for each container; `None` where it was made.
         refused: Vec<Option<StartRefused>>,
     },
     /// For [`Call::Observe`]: for each look, in order, one for each user.
     Observed {
-        /// What was seen.
+        /// The results of the looks.
         seen: Vec<Seen>,
     },
     /// For [`Call::Mounts`].
     Mounts {
-        /// The lines of mountinfo, one text for each place, in order; `None` where it is gone.
+        /// The lines of mountinfo, one text for each place, in order; `None` for a place that is gone.
         mountinfo: Vec<Option<String>>,
     },
     /// For [`Call::Execute`].
@@ -347,12 +347,12 @@ pub enum Reply {
     },
     /// For [`Call::Attach`].
     Attached {
-        /// How it went, for all replicas.
+        /// The result, for all replicas.
         attached: Attached,
     },
     /// For [`Call::Inject`].
     Injected {
-        /// What proves it.
+        /// Evidence of the fault.
         evidence: String,
     },
 }
@@ -362,24 +362,24 @@ pub enum Reply {
 pub struct Failure {
     /// What kind of thing went wrong.
     pub kind: ErrorKind,
-    /// What was attempted.
+    /// The attempted operation.
     pub operation: String,
-    /// Why it did not work.
+    /// The reason.
     pub reason: String,
-    /// What to do.
+    /// The fix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
-    /// Why the kernel refused it.
+    /// Kind of the kernel's refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
 }
 
 impl Failure {
-    /// The refusal that it is, when what was asked is something that kernel, runtime or daemon may refuse. What
-    /// the machine has run out of is no refusal, and neither is what the agent could not do.
+    /// Converts the failure to a refusal, when the kernel, the runtime or a daemon refused the call. A machine that
+    /// ran out of a resource did not refuse, and neither did an agent that failed.
     ///
     /// # Errors
-    /// Itself, when it is none.
+    /// The failure itself, when it is not a refusal.
     pub fn refused(self) -> Result<Refused, Self> {
         let exhausted = self.refusal.is_some_and(|it| it.kind == RefusalKind::NoRoom);
         match self.kind {
@@ -403,7 +403,7 @@ impl From<Failure> for propagation_model::Error {
     }
 }
 
-/// What the program of a container reports.
+/// Reports of a container's program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ProgramEvent {
@@ -414,17 +414,17 @@ pub enum ProgramEvent {
     },
     /// A producer could not mount.
     Failed {
-        /// Why, in its own words.
+        /// The reason, in its own words.
         text: String,
     },
     /// A consumer looked by itself and saw something new.
     Saw {
-        /// What it saw.
+        /// The observation.
         seen: Seen,
     },
-    /// What the held descriptor gave.
+    /// The outcome of the held descriptor.
     Held {
-        /// What it gave.
+        /// The outcome.
         seen: Seen,
     },
     /// A line of its log.
@@ -434,33 +434,33 @@ pub enum ProgramEvent {
     },
     /// A command has been carried out.
     Obeyed {
-        /// What proves it.
+        /// The evidence.
         evidence: String,
     },
     /// The daemon under a supervisor ended.
     DaemonEnded {
-        /// How.
+        /// How it ended.
         state: ProgramState,
     },
     /// The descriptor that a keeper is to hold comes with this message.
     Kept {
-        /// The body of the kernel's FUSE_INIT request, in hexadecimal: a successor answers it again.
+        /// Body of the kernel's FUSE_INIT request, in hexadecimal: a successor answers it again.
         init: String,
     },
-    /// It ended.
+    /// The program ended.
     Ended {
-        /// How.
+        /// How it ended.
         state: ProgramState,
     },
 }
 
-/// What the node tells the program of a producer's container.
+/// Commands of the node to the program of a producer's container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum ProgramCommand {
-    /// Answer requests from now on as a fault says.
+    /// Answer requests from now on as a fault demands.
     Obey {
-        /// One of a daemon's answers.
+        /// A fault of a daemon's answers.
         fault: Fault,
     },
     /// Unmount and exit.
@@ -481,36 +481,36 @@ pub enum ProgramCommand {
     },
 }
 
-/// Anything the agent sends.
+/// Messages from the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 pub enum Message {
-    /// The first frame: the node stands.
+    /// The first frame: the node is ready.
     Hello {
         /// [`PROTOCOL_VERSION`] of the agent.
         protocol: u32,
         /// Version of the agent.
         agent: String,
-        /// How many user ids exist in the node.
+        /// Number of user ids in the node.
         mapped_uids: u64,
     },
     /// The first frame: the node could not be made.
     CannotServe {
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
     /// An answer.
     Answer {
         /// Number of the request.
         id: u64,
-        /// What it gave.
+        /// The result.
         result: Result<Reply, Failure>,
     },
-    /// Something a container's program reports.
+    /// A report of a container's program.
     Event {
         /// Number of the container.
         container: u32,
-        /// What it reports.
+        /// The report.
         #[serde(flatten)]
         event: ProgramEvent,
     },

@@ -1,4 +1,4 @@
-//! Doing a fault.
+//! Injecting faults.
 
 use super::workloads::specs;
 use crate::context::{Done, Failures, RunContext};
@@ -6,8 +6,8 @@ use crate::error::Error;
 use crate::plan::{Fault, Names, Role};
 use crate::report::{Check, CheckId, Deed};
 
-/// Does a fault: to the node's mount table or to workloads, by default to the first producer. When it
-/// began is recorded before it is asked for, so that nothing that follows from it lies before it.
+/// Injects a fault into the node's mount table or into workloads, by default into the first producer. Its beginning
+/// is recorded before the request, so that no consequence is dated before it.
 pub(crate) async fn inject(
     context: &mut RunContext<'_>,
     fault: &Fault,

@@ -1,5 +1,5 @@
-//! Doing: the one place where workloads are started and ended, faults and repairs are done and programs
-//! are run, by steps and by the five phases alike. Each records when it was done, and to whom.
+//! Actions: the one place that starts and ends workloads, injects faults, carries out repairs and runs programs,
+//! for scenario steps and the five phases alike. Each action records when it was done, and to which workloads.
 
 mod fault;
 mod repair;
@@ -23,8 +23,8 @@ use run::execute;
 use volumes::{publish, reopen};
 use workloads::{restart, start, stop};
 
-/// Does the action of a step. What the environment refuses is a finding; what the node cannot do at
-/// all ends the scenario as skipped.
+/// Carries out the action of a step. A refusal by the environment is a finding; an action that the node
+/// does not support ends the scenario as skipped.
 pub(crate) async fn act(context: &mut RunContext<'_>, step: &Step) -> Result<Done, Error> {
     let result = match &step.action {
         Action::Start(names) => start(context, names, step.stale).await,

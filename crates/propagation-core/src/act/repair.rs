@@ -82,7 +82,7 @@ async fn start_producers(
     Ok(Done::Ok)
 }
 
-/// The consumers and controls that run and are meant.
+/// Running consumers among the named workloads.
 fn consumers(context: &RunContext<'_>, on: Option<&Names>) -> Vec<WorkloadSpec> {
     let runs = |spec: &WorkloadSpec| spec.role == Role::Consumer && context.runs(&spec.name);
     specs(context, on, runs)
@@ -128,7 +128,7 @@ async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<D
     Ok(failures.into())
 }
 
-/// What a kubelet does with a liveness probe that fails: it restarts that container.
+/// Restarts the containers whose liveness probe fails, as a kubelet does.
 async fn probe_and_restart(
     context: &mut RunContext<'_>,
     on: Option<&Names>,

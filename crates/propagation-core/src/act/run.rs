@@ -59,7 +59,7 @@ pub(super) async fn execute(
     }
 }
 
-/// The actor with a name that a scenario uses.
+/// Actor with this name in a scenario.
 pub(crate) fn actor(name: &str) -> Actor {
     match name {
         "node" => Actor::Node,

@@ -1,4 +1,4 @@
-//! Publishing volumes, and letting go of what is held in them.
+//! Publishing volumes, and closing the descriptors that workloads hold.
 
 use super::workloads::{make_bridge, specs};
 use crate::context::{Done, Failures, RunContext};
@@ -7,7 +7,7 @@ use crate::observation::Actor;
 use crate::plan::{Names, Volume, WorkloadSpec};
 use crate::report::Deed;
 
-/// Publishes the mount at the paths that are the volumes of workloads, or takes that back.
+/// Publishes the mount at the volume paths of workloads, or unpublishes it.
 pub(super) async fn publish(
     context: &mut RunContext<'_>,
     names: &Names,
@@ -37,7 +37,7 @@ pub(super) async fn publish(
     Ok(done)
 }
 
-/// Lets workloads close what they hold; the look that follows opens it anew.
+/// Closes the descriptors that workloads hold; the next look opens new ones.
 pub(super) async fn reopen(context: &mut RunContext<'_>, names: &Names) -> Result<Done, Error> {
     for spec in specs(context, Some(names), |spec| context.runs(&spec.name)) {
         context.let_go(&Actor::workload(spec.name)).await?;

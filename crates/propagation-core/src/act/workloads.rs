@@ -1,4 +1,4 @@
-//! Starting workloads, ending them and starting them again.
+//! Starting, ending and restarting workloads.
 
 use crate::context::{Done, RunContext};
 use crate::error::Error;
@@ -19,7 +19,7 @@ pub(crate) async fn make_bridge(context: &mut RunContext<'_>) -> Result<(), Erro
     if missing { context.make_bridge().await } else { Ok(()) }
 }
 
-/// The specs that names stand for; `all` is every one that fits.
+/// Specifications of the named workloads; `all` selects every one that fits.
 pub(super) fn specs(
     context: &RunContext<'_>,
     names: Option<&Names>,
@@ -35,7 +35,7 @@ pub(super) fn specs(
     }
 }
 
-/// Starts workloads: those that are named, in that order; `all` in the order that they ask for.
+/// Starts the named workloads in the given order; `all` starts them by their key `order`.
 pub(super) async fn start(
     context: &mut RunContext<'_>,
     names: &Names,
@@ -119,7 +119,7 @@ pub(super) async fn stop(context: &mut RunContext<'_>, names: &Names) -> Result<
     Ok(Done::Ok)
 }
 
-/// Restarts workloads, each to its end before the next. A producer begins a new generation.
+/// Restarts workloads one after the other. A producer begins a new generation.
 pub(super) async fn restart(
     context: &mut RunContext<'_>,
     names: &Names,

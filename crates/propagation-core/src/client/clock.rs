@@ -1,12 +1,12 @@
-//! The agent's clock and the run's.
+//! Converting times of the agent's clock to the run's.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::lock;
 
-/// Brings times of an agent's monotonic clock to microseconds of the run. Copies share what is known of
-/// the agent's clock.
+/// Converts times of an agent's monotonic clock to microseconds of the run. Copies share the best reading of the
+/// agent's clock.
 #[derive(Debug, Clone)]
 pub struct Clock {
     started: Instant,
@@ -22,7 +22,7 @@ struct Reading {
 }
 
 impl Clock {
-    /// The clock of a run that started at `started`; of the agent's nothing is known yet.
+    /// The clock of a run that started at `started`, without a reading of the agent's clock.
     pub fn starting_at(started: Instant) -> Self {
         let reading = Reading { round_trip_ns: i64::MAX, zero_ns: 0 };
         Self { started, reading: Arc::new(Mutex::new(reading)) }
@@ -38,8 +38,8 @@ impl Clock {
         u64::try_from(self.elapsed_ns() / 1_000).unwrap_or_default()
     }
 
-    /// Takes a reading of the agent's clock that has just come and was asked for at `asked_ns` of the
-    /// run. Of several the one with the shortest round trip counts.
+    /// Takes a reading of the agent's clock that has just arrived and was requested at `asked_ns` of the run. The
+    /// reading with the shortest round trip counts.
     pub fn take(&self, agent_ns: u64, asked_ns: i64) {
         let now_ns = self.elapsed_ns();
         let round_trip_ns = now_ns - asked_ns;
@@ -50,8 +50,8 @@ impl Clock {
         }
     }
 
-    /// A time of the agent, in microseconds of the run. What has been told of has happened: never later
-    /// than now.
+    /// Converts a time of the agent to microseconds of the run. The result is never later than now, because the
+    /// agent reports only what has happened.
     pub fn micros(&self, at_ns: u64) -> u64 {
         let at_ns = i64::try_from(at_ns).unwrap_or(i64::MAX);
         let since = at_ns.saturating_sub(lock(&self.reading).zero_ns);

@@ -6,11 +6,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::error::Error;
 use crate::protocol::frame_length;
 
-/// Reads the next message; none when the stream ends or breaks. Not to be cancelled: part of a frame
-/// may have been read.
+/// Reads the next message; none when the stream ends or breaks. Not cancel-safe: part of a frame may have been
+/// read.
 ///
 /// # Errors
-/// When what comes is not such a message; `other_version` puts into words what is wrong with it.
+/// When the bytes are not such a message; `other_version` makes the error from a description of what is wrong.
 pub async fn read<T: DeserializeOwned>(
     reader: &mut (dyn AsyncRead + Send + Unpin),
     other_version: impl FnOnce(&str) -> Error,

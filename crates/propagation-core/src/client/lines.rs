@@ -1,4 +1,4 @@
-//! The log of a program: its last lines, and how many there were before them.
+//! The log of a program: its last lines, and how many were dropped before them.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes a line; older ones make room for it.
+    /// Appends a line and drops the oldest ones beyond the limits.
     pub fn push(&mut self, line: String) {
         self.bytes += line.len();
         self.kept.push_back(line);
@@ -28,13 +28,13 @@ impl Lines {
         }
     }
 
-    /// Takes the lines of another program, which came later.
+    /// Appends the lines of a later program.
     pub fn append(&mut self, later: &Self) {
         self.dropped += later.dropped;
         self.extend(later.kept.iter().cloned());
     }
 
-    /// The lines, after one that says how many are left out before them.
+    /// The lines, preceded by one that says how many were dropped.
     pub fn to_vec(&self) -> Vec<String> {
         let left_out = (self.dropped > 0).then(|| format!("[{} lines are left out]", self.dropped));
         left_out.into_iter().chain(self.kept.iter().cloned()).collect()

@@ -1,10 +1,9 @@
-//! What backends share that talk to an agent: calls and what becomes of their answers, and what
-//! programs report.
+//! Shared by the backends that talk to an agent: calls and their answers, and the reports of programs.
 //!
-//! A backend brings a [`Connection`], which carries calls, and starts containers in its own way. The
-//! rest is here: [`Programs`] knows the containers of a run and takes the events of their programs,
-//! [`Clock`] brings the agent's times onto the run's, [`NodeClient`] looks and acts on the node, and
-//! [`WorkloadClient`] on one workload. [`read`] reads frames, [`operator`] says who runs a run.
+//! A backend brings a [`Connection`], which carries calls, and starts containers in its own way. The rest is here:
+//! [`Programs`] knows the containers of a run and takes the events of their programs, [`Clock`] converts the
+//! agent's times to the run's, [`NodeClient`] looks and acts on the node, and [`WorkloadClient`] on one workload.
+//! [`read`] reads frames, and [`operator`] identifies the process that started the run.
 
 mod clock;
 mod frames;
@@ -34,29 +33,29 @@ pub use workload::WorkloadClient;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::{Call, Failure, Reply};
 
-/// What carries calls to an agent.
+/// A connection that carries calls to an agent.
 #[async_trait]
 pub trait Connection: Send + Sync {
-    /// Sends a call and waits for its answer, or for what the agent says that it could not do. When the
-    /// future is dropped the call may still be carried out; its answer is thrown away.
+    /// Sends a call and waits for its answer, or for the failure that the agent reports. When the future is dropped
+    /// the call may still be carried out; its answer is discarded.
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] when the agent has gone.
     async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error>;
 
-    /// The error for an agent that says what this program does not understand.
+    /// Error for an agent whose message this program does not understand.
     fn other_version(&self, detail: &str) -> Error;
 }
 
-/// Locks what only short code without panics holds.
+/// Locks a mutex that only short code without panics holds.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a spawned task gave, which goes on when its caller does not wait.
+/// Result of a spawned task, which goes on when its caller stops waiting.
 ///
 /// # Errors
-/// That of the task; [`ErrorKind::Internal`] when it has panicked.
+/// The error of the task; [`ErrorKind::Internal`] when it has panicked.
 pub async fn finished<T, E: StdError + Send + Sync + 'static>(
     task: impl Future<Output = Result<Result<T, Error>, E>>,
 ) -> Result<T, Error> {

@@ -1,4 +1,4 @@
-//! Calls to the node, and what becomes of their answers.
+//! Calls to the node and their answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::program::{Executed, Refused};
 use crate::protocol::{Call, Look, Reply, Seen};
 use crate::report::Usage;
 
-/// An agent on a node, and what is known of the node's containers. The methods do what those of
-/// [`Node`](crate::Node) with the same names promise.
+/// An agent on a node, with the known containers of the node. Its methods keep the contracts of those
+/// of [`Node`](crate::Node) with the same names.
 #[derive(Debug)]
 pub struct NodeClient<C> {
-    /// What carries calls to the agent.
+    /// Connection to the agent.
     pub connection: C,
-    /// What is to be done there.
+    /// The plan of the run.
     pub plan: Plan,
     /// The containers and their programs.
     pub programs: Arc<Programs>,
@@ -75,7 +75,7 @@ impl<C: Connection> NodeClient<C> {
         Ok(self.ask(Call::RebindHost { deduplicate }).await?.map(drop))
     }
 
-    /// What a reply that does not fit its call means.
+    /// Error for a reply that does not fit its call.
     pub fn unexpected(&self, reply: &Reply) -> Error {
         self.connection.other_version(&format!("it answered {reply:?}"))
     }
@@ -88,7 +88,7 @@ impl<C: Connection> NodeClient<C> {
         expect!(self, Call::Facts, Reply::Facts { facts } => *facts)
     }
 
-    /// Makes one change to the host; whether it was made now.
+    /// Makes one change to the host; returns whether it was made now.
     ///
     /// # Errors
     /// When the host does not allow it.
@@ -138,7 +138,7 @@ impl<C: Connection> NodeClient<C> {
         Ok(observations)
     }
 
-    /// Which directory and file an actor looks at; none when it has no such path.
+    /// Directory and file that an actor looks at; none when the actor does not have the path.
     fn look(&self, actor: &Actor, probe: &Probe) -> Result<Option<Look>, Error> {
         let (place, spec) = self.programs.place(actor)?;
         let bridge = &self.plan.bridge;
@@ -164,7 +164,7 @@ impl<C: Connection> NodeClient<C> {
         }))
     }
 
-    /// The whole mount tables that actors see.
+    /// Whole mount tables as actors see them.
     ///
     /// # Errors
     /// When the node cannot be reached or an actor is unknown.
@@ -206,7 +206,7 @@ impl<C: Connection> NodeClient<C> {
         }
     }
 
-    /// Closes the descriptor that is kept from an actor.
+    /// Closes the descriptor that is held for an actor.
     ///
     /// # Errors
     /// As [`Node::let_go`](crate::Node::let_go).
@@ -215,7 +215,7 @@ impl<C: Connection> NodeClient<C> {
         self.call(Call::LetGo { place }).await.map(drop)
     }
 
-    /// What is in use on the node.
+    /// Processes and FUSE connections that the node has in use.
     ///
     /// # Errors
     /// When the node cannot be reached.
@@ -230,7 +230,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What an actor sees that has no such path; the clock makes now of a time that is to come.
+/// What an actor without the path sees; the clock turns a time in the future into now.
 fn nothing_there(uid: u32) -> Seen {
     let reason = "the bridge is not in this workload's volume".into();
     let outcome = Outcome::Skipped { reason };

@@ -1,16 +1,17 @@
-//! Who operates a run: the process that has started it, known by its id and its start, because an id
-//! alone may be another's later. Read from proc(5); where there is none it cannot be told.
+//! The operator of a run: the process that started it, identified by its PID and its start time, because PIDs are
+//! reused. Read from proc(5); without procfs the start time is unknown.
 
 use std::fs;
 
-/// This process, as what it starts can be told of it.
+/// Identifies this process for the processes that it starts, as `PID:START`.
 pub fn this_process() -> String {
     let pid = std::process::id();
     format!("{pid}:{}", start_time(pid).map(|ticks| ticks.to_string()).unwrap_or_default())
 }
 
-/// Whether the process that was told of as [`this_process`] runs, here or in a pid namespace below,
-/// where it has another id and the same start. One of which the start is not known is taken to run.
+/// Whether the process that [`this_process`] identified still runs, in this PID namespace or in one
+/// below, where it has another PID and the same start time. A process whose start time is unknown
+/// counts as running.
 ///
 /// ```
 /// use propagation_core::client::operator::{runs_still, this_process};
@@ -28,8 +29,8 @@ pub fn runs_still(process: &str) -> bool {
     start_time(pid) == Some(started) || processes().any(|id| is_called_below(id, pid, started))
 }
 
-/// Whether a process has this id in the pid namespace that it is in (proc(5), NSpid of status), and
-/// started then.
+/// Whether a process has this PID in its own PID namespace (proc(5), NSpid of status) and this start
+/// time.
 fn is_called_below(pid: u32, below: u32, started: u64) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
@@ -37,14 +38,14 @@ fn is_called_below(pid: u32, below: u32, started: u64) -> bool {
     last == Some(below) && start_time(pid) == Some(started)
 }
 
-/// The processes that can be seen.
+/// PIDs of the visible processes.
 fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
 }
 
-/// When a process started, in clock ticks since boot: field 22 of proc(5)'s stat. None for one that
-/// has ended, reaped or not.
+/// Start time of a process in clock ticks since boot: field 22 of proc(5)'s stat. None for one that has
+/// ended, reaped or not.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in parentheses and may hold anything.

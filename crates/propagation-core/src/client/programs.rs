@@ -1,4 +1,4 @@
-//! The containers of a run, and what their programs have reported.
+//! The containers of a run, and the reports of their programs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use crate::program::ProgramState;
 use crate::protocol::{Place, ProgramEvent};
 use crate::report::time::{Wait, WaitedOn};
 
-/// The containers of a run, and what their programs have reported.
+/// The containers of a run, and the reports of their programs.
 #[derive(Debug)]
 pub struct Programs {
     clock: Clock,
@@ -24,12 +24,12 @@ pub struct Programs {
     state: Mutex<State>,
 }
 
-/// Where an actor looks from, and what it was started from if it is a workload.
+/// Where an actor looks from, and the specification of a workload.
 pub type Found = (Place, Option<Arc<WorkloadSpec>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The container that is a workload now.
+    /// The current container of each workload.
     by_workload: HashMap<String, u32>,
     containers: HashMap<u32, Known>,
     /// Names of workloads that have been stopped.
@@ -70,20 +70,20 @@ impl State {
 }
 
 impl Programs {
-    /// No programs. `containers_outlive_programs` says whether one can look from a container whose
-    /// program has ended.
+    /// An empty set. `containers_outlive_programs` says whether a container can be looked from after
+    /// its program has ended.
     pub fn new(clock: Clock, containers_outlive_programs: bool) -> Self {
         let next = AtomicU32::new(0);
         Self { clock, containers_outlive_programs, next, state: Mutex::default() }
     }
 
-    /// The clock on which reports are.
+    /// Clock of the reports.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// A number for a container that is to start, and where its program's reports arrive. It is not
-    /// its workload before it [stands](Self::stands).
+    /// Registers a container that is to start: returns its number and the receiver of its program's
+    /// reports. Its workload keeps its current container until this one [stands](Self::stands).
     pub fn add(&self, spec: &WorkloadSpec) -> (u32, watch::Receiver<Reported>) {
         let container = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = watch::channel(Reported::default());
@@ -92,7 +92,7 @@ impl Programs {
         (container, receiver)
     }
 
-    /// A container is its workload from now on.
+    /// Makes a container the current one of its workload.
     pub fn stands(&self, container: u32) {
         let mut state = lock(&self.state);
         if let Some(known) = state.containers.get(&container) {
@@ -101,7 +101,7 @@ impl Programs {
         }
     }
 
-    /// Forgets a container that was refused or has been removed. Who waits for it learns it.
+    /// Forgets a container that was refused or has been removed, and notifies those that wait for it.
     pub fn forget(&self, container: u32) {
         let mut state = lock(&self.state);
         let Some(known) = state.containers.remove(&container) else { return };
@@ -113,19 +113,19 @@ impl Programs {
         known.end();
     }
 
-    /// Nothing runs any more.
+    /// Marks every program as ended.
     pub fn end_all(&self) {
         lock(&self.state).containers.values().for_each(Known::end);
     }
 
-    /// Changes what is known of a container's program otherwise than by its own reports.
+    /// Changes the state of a container's program by other means than the program's own reports.
     pub fn update(&self, container: u32, change: impl FnOnce(&mut Reported)) {
         if let Some(known) = lock(&self.state).containers.get(&container) {
             known.sender.send_modify(change);
         }
     }
 
-    /// Takes what the program of a container reports. Does not block.
+    /// Takes a report of a container's program. Does not block.
     pub fn take(&self, container: u32, event: ProgramEvent) {
         let mut state = lock(&self.state);
         let Some(known) = state.containers.get(&container) else { return };
@@ -160,11 +160,11 @@ impl Programs {
         lock(&self.state).containers.get(&container).is_some_and(Known::runs)
     }
 
-    /// Every name is free and there once: two workloads of one name could not be told apart. One whose
-    /// program has ended gives its name free.
+    /// Checks that every name is free and occurs once: two workloads of one name could not be told apart. The name
+    /// of a workload whose program has ended is free.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for the first that is not.
+    /// [`ErrorKind::InvalidInput`] for the first name that is not.
     pub fn check_names(&self, specs: &[WorkloadSpec]) -> Result<(), Error> {
         let state = lock(&self.state);
         for (number, spec) in specs.iter().enumerate() {
@@ -181,7 +181,7 @@ impl Programs {
     /// Where an actor looks from; `None` for a workload that is gone.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when there has never been such an actor.
+    /// [`ErrorKind::InvalidInput`] when the actor is unknown.
     pub fn find(&self, actor: &Actor) -> Result<Option<Found>, Error> {
         let (name, replica) = match actor {
             Actor::Node => return Ok(Some((Place::Node, None))),
@@ -201,10 +201,10 @@ impl Programs {
         }
     }
 
-    /// The same for an actor that is to be there.
+    /// Where an actor looks from, as [`find`](Self::find), for an actor that must be there.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when it is not.
+    /// [`ErrorKind::InvalidInput`] when it is unknown or gone.
     pub fn place(&self, actor: &Actor) -> Result<Found, Error> {
         self.find(actor)?.ok_or_else(|| unknown(actor))
     }
@@ -212,5 +212,5 @@ impl Programs {
 
 fn unknown(actor: &Actor) -> Error {
     let operation = format!("look from {actor}");
-    Error::new(ErrorKind::InvalidInput, operation, "no such workload runs on this node")
+    Error::new(ErrorKind::InvalidInput, operation, "unknown actor on this node")
 }

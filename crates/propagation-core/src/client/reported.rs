@@ -1,4 +1,4 @@
-//! What the programs of a workload have reported, and waiting for it.
+//! Reports of a workload's programs, and waiting for them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use crate::program::ProgramState;
 use crate::protocol::{ProgramEvent, Seen};
 use crate::workload::{Until, WorkloadStatus};
 
-/// What the programs of a workload have reported so far.
+/// Reports of a workload's programs so far.
 #[derive(Debug, Clone, Default)]
 pub struct Reported {
-    /// What is known of it.
+    /// Status of the workload.
     pub status: WorkloadStatus,
     /// Replicas that have been told what to do, where they arrive one by one.
     pub arrived: BTreeMap<u32, Arrival>,
-    /// The lines that its program has logged.
+    /// Lines that its program has logged.
     pub log: Lines,
 }
 
-/// When the program of a container came, in microseconds since the start of the run.
+/// When the program of a container arrived, in microseconds since the start of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// The container got a process.
     pub process_us: u64,
-    /// Its program has said that it is there.
+    /// Its program has announced itself.
     pub came_us: u64,
 }
 
 impl Reported {
-    /// Forgets what was reported: the program starts anew. Its log goes on.
+    /// Forgets the reports: the program starts anew. Its log goes on.
     pub fn begin_again(&mut self) {
         let log = std::mem::take(&mut self.log);
         let program = self.status.program.clone();
@@ -41,7 +41,7 @@ impl Reported {
         self.status.program = program;
     }
 
-    /// Takes what the program of the workload `name` reports; an observation where it saw something.
+    /// Takes a report of the workload `name`; returns an observation where the program saw something.
     pub(super) fn take(
         &mut self,
         name: &str,
@@ -73,7 +73,7 @@ impl Reported {
     }
 }
 
-/// An observation from what the agent has seen by reading, in no step.
+/// An observation from what the agent read; it belongs to no step.
 pub(super) fn observation(clock: &Clock, actor: Actor, via: Via, seen: Seen) -> Observation {
     Observation {
         actor,
@@ -89,12 +89,12 @@ pub(super) fn observation(clock: &Clock, actor: Actor, via: Via, seen: Seen) -> 
     }
 }
 
-/// Waits as [`Workload::wait`](crate::Workload::wait) does, for the workload `name` whose reports come
-/// through `events`. Where no more will come, what was said last stands.
+/// Waits as [`Workload::wait`](crate::Workload::wait) does, for the workload `name` whose reports come through
+/// `events`. When no more reports can come, the last one stands.
 ///
 /// # Errors
-/// [`ErrorKind::Timeout`] after `deadline`, with what was seen last; [`ErrorKind::Environment`] when a
-/// program that was to look could not go on.
+/// [`ErrorKind::Timeout`] after `deadline`, with what was seen last; [`ErrorKind::Environment`] when a program that
+/// was to look could not go on.
 pub async fn wait(
     mut events: watch::Receiver<Reported>,
     name: &str,

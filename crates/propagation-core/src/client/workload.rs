@@ -1,4 +1,4 @@
-//! What workloads share, whatever starts them: the container that they are now and its reports.
+//! Shared by workloads, whatever starts them: the current container and its reports.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -13,18 +13,18 @@ use crate::program::{Attach, Attached, Refused};
 use crate::protocol::{Call, Reply};
 use crate::workload::{Restart, Until, WorkloadStatus};
 
-/// A workload on an agent's node: a container, or its successor after a restart. The methods do what
-/// those of [`Workload`](crate::Workload) with the same names promise.
+/// A workload on an agent's node: a container, or its successor after a restart. Its methods keep the contracts of
+/// those of [`Workload`](crate::Workload) with the same names.
 #[derive(Debug)]
 pub struct WorkloadClient<C> {
-    /// The node that it is on.
+    /// The node of the workload.
     pub node: Arc<NodeClient<C>>,
-    /// What it was started from.
+    /// The specification that it was started from.
     pub spec: WorkloadSpec,
     current: Mutex<Current>,
 }
 
-/// The container that is the workload now.
+/// The current container of a workload.
 #[derive(Debug)]
 struct Current {
     /// None once it has been stopped.
@@ -35,7 +35,7 @@ struct Current {
 }
 
 impl<C: Connection> WorkloadClient<C> {
-    /// The workload that a container is which has been started.
+    /// A workload from a container that has been started.
     pub fn new(
         node: Arc<NodeClient<C>>,
         spec: WorkloadSpec,
@@ -46,7 +46,7 @@ impl<C: Connection> WorkloadClient<C> {
         Self { node, spec, current: Mutex::new(current) }
     }
 
-    /// The container that is the workload now.
+    /// Number of the current container.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when it has been stopped.
@@ -57,12 +57,12 @@ impl<C: Connection> WorkloadClient<C> {
         })
     }
 
-    /// The reports of the container that is the workload now.
+    /// Reports of the current container.
     pub fn events(&self) -> watch::Receiver<Reported> {
         lock(&self.current).events.clone()
     }
 
-    /// What is known of it now.
+    /// Status of the workload now.
     pub fn status(&self) -> WorkloadStatus {
         lock(&self.current).events.borrow().status.clone()
     }
@@ -75,7 +75,7 @@ impl<C: Connection> WorkloadClient<C> {
         wait(self.events(), &self.spec.name, until, deadline).await
     }
 
-    /// Does the fault; the evidence.
+    /// Injects the fault; returns the evidence.
     ///
     /// # Errors
     /// As [`NodeClient::ask`].
@@ -89,7 +89,7 @@ impl<C: Connection> WorkloadClient<C> {
         }
     }
 
-    /// Gives it the node's mount, in its mount namespace.
+    /// Gives the workload the node's mount, in its own mount namespace.
     ///
     /// # Errors
     /// As [`NodeClient::ask`].
@@ -102,7 +102,7 @@ impl<C: Connection> WorkloadClient<C> {
         }
     }
 
-    /// The lines that its programs have logged.
+    /// Lines that its programs have logged.
     pub fn log(&self) -> Vec<String> {
         let current = lock(&self.current);
         let mut lines = current.log_before.clone();
@@ -110,7 +110,7 @@ impl<C: Connection> WorkloadClient<C> {
         lines.to_vec()
     }
 
-    /// What it is started from at a restart.
+    /// Specification for a restart.
     pub fn spec_for(&self, restart: Restart) -> WorkloadSpec {
         let mut spec = self.spec.clone();
         if let Some(stale) = restart.stale {
@@ -119,7 +119,7 @@ impl<C: Connection> WorkloadClient<C> {
         spec
     }
 
-    /// Another container that has been started is the workload from now on.
+    /// Makes another container that has been started the current one.
     pub fn goes_on_as(&self, container: u32, events: watch::Receiver<Reported>) {
         let mut current = lock(&self.current);
         let before = std::mem::replace(&mut current.events, events);
@@ -127,11 +127,11 @@ impl<C: Connection> WorkloadClient<C> {
         current.container = Some(container);
     }
 
-    /// Ends the container that is the workload now, if there is one, as `end` does it. A node that has
-    /// ended has taken its containers with it.
+    /// Ends the current container, if there is one, by `end`. A node that has ended has taken its containers with
+    /// it.
     ///
     /// # Errors
-    /// That of `end`: the container is the workload still.
+    /// The error of `end`: the container then stays the current one.
     pub async fn stop<E>(&self, end: impl FnOnce(u32) -> E) -> Result<(), Error>
     where
         E: Future<Output = Result<(), Error>>,

@@ -1,4 +1,4 @@
-//! What is done in a run, recorded when it happens.
+//! Acts of a run, recorded when they happen.
 
 use super::{Done, RunContext};
 use crate::report::{Act, Deed};
@@ -9,8 +9,8 @@ use crate::report::{Act, Deed};
 pub struct OpenAct(usize);
 
 impl RunContext<'_> {
-    /// Records that something begins to be done to workloads, or to the node where none is named. Call it
-    /// before it is asked for, so that nothing that follows from it lies before it.
+    /// Records that an act on workloads begins, or on the node where none is named. Call it before the request, so
+    /// that no consequence is dated before it.
     pub fn begin_act(&mut self, deed: Deed, on: impl IntoIterator<Item = String>) -> OpenAct {
         let from_us = self.node.now_us();
         self.acts.push(Act {
@@ -26,7 +26,7 @@ impl RunContext<'_> {
         OpenAct(self.acts.len() - 1)
     }
 
-    /// Records that an act is over, what proves it, and why it was refused, if it was.
+    /// Records that an act is over, its evidence, and why it was refused, if it was.
     pub fn finish_act(&mut self, act: OpenAct, proof: Vec<String>, refused: Option<String>) {
         let now_us = self.node.now_us();
         if let Some(act) = self.acts.get_mut(act.0) {

@@ -1,4 +1,4 @@
-//! How what is done comes out.
+//! Outcomes of actions.
 
 use crate::program::{Executed, Refusal, Refused};
 
@@ -7,7 +7,7 @@ use crate::program::{Executed, Refusal, Refused};
 pub(crate) enum Done {
     /// It was done.
     Ok,
-    /// Kernel, runtime or daemon refused it, or there was nobody to do it to; that is a finding.
+    /// Kernel, runtime or daemon refused it, or no workload was there to act on; a finding.
     Failed(Failed),
     /// A program was run.
     Ran(Executed),
@@ -16,13 +16,13 @@ pub(crate) enum Done {
 /// Why something could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failed {
-    /// Whose words it is, and what they are.
+    /// Reason in words, with the workload that it concerns.
     pub(crate) words: String,
     /// The first refusal that is known by its type.
     pub(crate) refusal: Option<Refusal>,
 }
 
-/// What comes of doing something to several, one after the other.
+/// Combined outcome of one action on several workloads, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     words: Vec<String>,
@@ -30,12 +30,12 @@ pub(crate) struct Failures {
 }
 
 impl Failures {
-    /// Somebody to whom it could not be done, and why.
+    /// Notes a reason why it could not be done.
     pub(crate) fn note(&mut self, words: impl Into<String>) {
         self.words.push(words.into());
     }
 
-    /// Takes note of a refusal, if it is one; of whom, where it is of a workload.
+    /// Notes a refusal, if there is one, with the workload that it concerns.
     pub(crate) fn take<T>(&mut self, whose: Option<&str>, result: Result<T, Refused>) -> Option<T> {
         match result {
             Ok(value) => Some(value),

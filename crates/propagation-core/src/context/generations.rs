@@ -1,4 +1,4 @@
-//! Generations: what producers serve, mountpoint by mountpoint.
+//! Generations: the markers that producers serve, by mountpoint.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ impl RunContext<'_> {
         self.begin_generation(path.unwrap_or_else(|| bridge.fuse_path()))
     }
 
-    /// Begins a new generation of a producer. What others serve on other mountpoints does not become old.
+    /// Begins a new generation of a producer. The markers of other mountpoints stay fresh.
     ///
     /// # Errors
     /// When the system gives no random numbers.
@@ -51,7 +51,7 @@ impl RunContext<'_> {
     /// The marker of the generation that began last.
     ///
     /// # Errors
-    /// When no generation has begun: a phase that looks before any producer was started.
+    /// When no generation has begun: a phase looked before any producer was started.
     pub fn marker(&self) -> Result<&Marker, Error> {
         self.generations.markers.get(&self.generations.last).ok_or_else(|| {
             Error::new(
@@ -62,8 +62,8 @@ impl RunContext<'_> {
         })
     }
 
-    /// The marker of the generation that a workload serves or has for its volume; else of the one that began
-    /// last.
+    /// The marker of the generation that a workload serves or has for its volume; otherwise that of the latest
+    /// generation.
     ///
     /// # Errors
     /// As [`RunContext::marker`].
@@ -72,7 +72,7 @@ impl RunContext<'_> {
         own.map_or_else(|| self.marker(), Ok)
     }
 
-    /// The markers that count as fresh now, one for each mountpoint: daemons can show what others serve.
+    /// The markers that count as fresh now, one for each mountpoint: a daemon can show what another one serves.
     ///
     /// # Errors
     /// As [`RunContext::marker`].

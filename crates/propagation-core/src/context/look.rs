@@ -1,4 +1,4 @@
-//! Looking: at the marker from every actor, and at the mount tables.
+//! Looking at the marker from every actor, and at the mount tables.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl RunContext<'_> {
         self.capture_as(step).await
     }
 
-    /// As [`capture`](Self::capture), in the middle of a phase and under a name of its own.
+    /// As [`capture`](Self::capture), in the middle of a phase and under another name.
     ///
     /// # Errors
     /// As [`Node::mount_tables`](crate::Node::mount_tables).
@@ -94,18 +94,18 @@ impl RunContext<'_> {
         self.captures.last().map(|capture| capture.step.as_str()) == step
     }
 
-    /// The mount tables that were taken last.
+    /// The latest capture of the mount tables.
     pub(crate) fn last_capture(&self) -> Option<&Capture> {
         self.captures.last()
     }
 
-    /// Those whose mount tables were taken last.
+    /// Actors of the latest capture.
     pub(crate) fn captured_actors(&self) -> Vec<Actor> {
         let tables = self.last_capture().map_or(&[][..], |capture| &capture.tables);
         tables.iter().map(|one| one.actor.clone()).collect()
     }
 
-    /// The mount table of an actor as it was taken before the last time, and the last time.
+    /// The mount tables of an actor in the previous and in the latest capture.
     pub(crate) fn last_two_tables(
         &self,
         actor: &Actor,
@@ -115,12 +115,12 @@ impl RunContext<'_> {
         (newest_first.next().and_then(|capture| capture.table(actor)), now)
     }
 
-    /// The first mount table of an actor that was taken.
+    /// The first captured mount table of an actor.
     pub(crate) fn first_table(&self, actor: &Actor) -> Option<&MountTable> {
         self.captures.iter().find_map(|capture| capture.table(actor))
     }
 
-    /// Where the FUSE mount is or would be, as an actor has it.
+    /// Path of the FUSE mount in an actor's view, whether it is mounted or not.
     pub(crate) fn fuse_path_of(&self, actor: &Actor) -> MountPath {
         let bridge = &self.plan.bridge;
         let spec = match actor {
@@ -131,24 +131,24 @@ impl RunContext<'_> {
         path.unwrap_or_else(|| bridge.fuse_path()).as_str().into()
     }
 
-    /// Whether the actor has read a fresh marker at some time: only then can it lose it.
+    /// Whether the actor has ever read a fresh marker: only then can it lose the mount.
     pub fn could_read(&self, actor: &Actor) -> bool {
         self.could_read.contains(actor)
     }
 
-    /// Closes the descriptor that is kept for an actor.
+    /// Closes the descriptor that is held for an actor.
     pub(crate) async fn let_go(&mut self, actor: &Actor) -> Result<(), Error> {
         self.node.let_go(actor).await?;
         self.holding.remove(actor);
         Ok(())
     }
 
-    /// Whether a descriptor has been opened from the actor and is kept.
+    /// Whether a descriptor is held for the actor.
     pub(crate) fn holds(&self, actor: &Actor) -> bool {
         self.holding.contains(actor)
     }
 
-    /// Ends the run of a phase with what the node's workloads have reported by themselves.
+    /// Records what the node's workloads have reported by themselves in this phase.
     pub(super) fn collect_reports(&mut self) {
         let step = self.step().to_owned();
         for mut observation in self.node.take_reports() {

@@ -1,4 +1,4 @@
-//! What a phase works with: the plan, the node, and everything recorded so far.
+//! The context of a phase: the plan, the node, and everything recorded so far.
 
 mod acts;
 mod done;
@@ -29,9 +29,9 @@ use generations::Generations;
 
 /// The state of a run, handed from phase to phase.
 pub struct RunContext<'a> {
-    /// What is to be done.
+    /// The plan of the run.
     pub plan: &'a Plan,
-    /// Where.
+    /// The node.
     pub node: &'a dyn Node,
     /// Facts of the node, once `host_setup` has read them.
     pub facts: Option<HostFacts>,
@@ -56,7 +56,7 @@ pub struct RunContext<'a> {
     failures: Vec<Failure>,
     /// How many of them have been asked for.
     failures_asked: usize,
-    /// Actors of which a held descriptor has been opened.
+    /// Actors for which a descriptor is held.
     holding: BTreeSet<Actor>,
     /// Why the rest of a scenario makes no sense.
     gave_up: Option<String>,
@@ -68,7 +68,7 @@ impl std::fmt::Debug for RunContext<'_> {
     }
 }
 
-/// What is left of a context when the phases are over.
+/// Remains of a context after the last phase.
 pub(crate) struct Recorded {
     pub(crate) phases: Vec<PhaseReport>,
     pub(crate) measurements: Measurements,
@@ -119,8 +119,8 @@ impl<'a> RunContext<'a> {
         self.node.capabilities()
     }
 
-    /// Makes a change to the host, written to the journal first, so that the end of the run takes
-    /// it back. Call it only for what the facts say is not there.
+    /// Makes a change to the host, written to the journal first, so that the end of the run undoes it.
+    /// Call it only for what is absent according to the facts.
     ///
     /// # Errors
     /// As [`Node::apply`].
@@ -131,7 +131,7 @@ impl<'a> RunContext<'a> {
         Ok(())
     }
 
-    /// Makes the directories that the workloads share, for a node whose facts say that they are missing.
+    /// Makes the directories that the workloads share, on a node whose facts say that they are missing.
     ///
     /// # Errors
     /// As [`RunContext::change_host`].

@@ -74,8 +74,8 @@ impl RunContext<'_> {
         self.close_phase(Some(self.started.elapsed().as_secs_f64() * 1e3));
     }
 
-    /// Ends the phase that was given up in the middle, or else that of `ids` which would have
-    /// come next: a run that was cut short has a phase that says so.
+    /// Ends the interrupted phase, or else the phase of `ids` that would have come next, so that the
+    /// report of a run that was cut short has a phase that says so.
     pub(crate) fn cut_short(&mut self, ids: &[&str], reason: &str) {
         if !self.open_phase {
             let Some(next) = ids.get(self.phases.len()) else { return };

@@ -1,4 +1,4 @@
-//! Starting workloads, and how their starts came out.
+//! Starting workloads, and the outcomes of their starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,11 +80,10 @@ impl RunContext<'_> {
         });
     }
 
-    /// Waits for a producer that was started to serve, notes how that came out, and returns why it does
-    /// not serve, if so.
+    /// Waits for a started producer to serve, notes the outcome, and returns why it does not serve, if so.
     ///
     /// # Errors
-    /// As [`Workload::wait`], but for the time that has passed.
+    /// As [`Workload::wait`], except for the timeout.
     pub(crate) async fn until_mounted(
         &mut self,
         producer: &dyn Workload,
@@ -104,13 +103,13 @@ impl RunContext<'_> {
         Ok(failure)
     }
 
-    /// Notes that a workload has been stopped: it can be started again under its name.
+    /// Notes that a workload has been stopped: its name is free for another start.
     pub(crate) fn note_stopped(&mut self, name: &str) {
         self.note_start(name, None);
         self.workloads.retain(|workload| workload.spec().name != name);
     }
 
-    /// What could not start or mount since this was asked last.
+    /// Failed starts and mounts since the previous call.
     pub(crate) fn new_failures(&mut self) -> &[Failure] {
         let asked = std::mem::replace(&mut self.failures_asked, self.failures.len());
         &self.failures[asked..]

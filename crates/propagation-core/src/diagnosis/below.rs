@@ -1,4 +1,4 @@
-//! A daemon that serves what it reads from another FUSE mount, and lost that under it.
+//! Daemons that serve files from another FUSE mount, and lost that mount.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
@@ -23,7 +23,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     producers.filter_map(|spec| lower_mount_lost(scene, spec)).collect()
 }
 
-/// The superblocks of daemons that live on over another mount that was lost.
+/// Superblocks of live daemons whose lower mount was lost.
 pub(super) fn devices(scene: &Scene<'_>) -> Vec<DeviceId> {
     let producers = scene.report.plan.with_role(Role::Producer);
     producers
@@ -33,7 +33,7 @@ pub(super) fn devices(scene: &Scene<'_>) -> Vec<DeviceId> {
         .collect()
 }
 
-/// Whether what was seen is from one of them.
+/// Whether an observation is of one of them.
 pub(super) fn explains(devices: &[DeviceId], seen: &Observation) -> bool {
     seen.mount.as_ref().is_some_and(|mount| devices.contains(&mount.device))
 }
@@ -72,7 +72,7 @@ fn lower_mount_lost(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
     })
 }
 
-/// The mount of `spec`, which nothing was done to, with the FUSE mount that its command names.
+/// The mount of `spec`, on which nothing was done, with the FUSE mount that its command names.
 fn stacked<'r>(scene: &Scene<'r>, spec: &'r WorkloadSpec) -> Option<Stacked<'r>> {
     let plan = &scene.report.plan;
     let command = &plan.fuse_of(spec).command;
@@ -100,7 +100,7 @@ fn stacked<'r>(scene: &Scene<'r>, spec: &'r WorkloadSpec) -> Option<Stacked<'r>>
     })
 }
 
-/// When it was first known that the mount below is gone or dead, and what shows it.
+/// When the mount below was first known to be gone or dead, and the evidence.
 fn lost(scene: &Scene<'_>, found: &Stacked<'_>) -> Option<(u64, String)> {
     let actor = Actor::workload(found.spec.name.clone());
     if let Some(dead) = scene.seen_dead(found.below.device, found.at_us) {
@@ -124,7 +124,7 @@ fn lost(scene: &Scene<'_>, found: &Stacked<'_>) -> Option<(u64, String)> {
     })
 }
 
-/// Whether something was done to a workload, so that its mount may be dead itself.
+/// Whether an act concerned a workload, so that its mount may be dead itself.
 fn is_hit(plan: &Plan, steps: &[Step], name: &str) -> bool {
     let first = plan.producer().map(|spec| spec.name.as_str());
     steps.iter().any(|step| {

@@ -1,4 +1,4 @@
-//! The mounts on the way to a path, drawn.
+//! Drawing the mounts on the way to a path.
 
 use crate::mountinfo::{MountEntry, MountPath, MountPropagation, MountTable};
 

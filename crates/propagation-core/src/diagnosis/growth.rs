@@ -1,4 +1,4 @@
-//! Mounts that become more with every start of a container.
+//! Mounts that multiply with every start of a container.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::observation::Actor;
 use crate::plan::{ExtraVolume, Propagation, WorkloadSpec};
 use crate::report::Deed;
 
-/// Of how many steps, the last ones, the counts are shown.
+/// Number of steps, from the last one back, of which the counts are shown.
 const STEPS_SHOWN: usize = 8;
 
 /// Mounts that are equal but for their ids: one filesystem's directory, at one place.
@@ -20,7 +20,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     multiplied(scene).into_iter().collect()
 }
 
-/// One place of the node on which more and more equal mounts lie.
+/// A place of the node on which equal mounts accumulate.
 fn multiplied(scene: &Scene<'_>) -> Option<Cause> {
     let tables: Vec<(&str, &MountTable)> = scene
         .report
@@ -114,7 +114,7 @@ fn counted(table: &MountTable) -> HashMap<Equal<'_>, Vec<&MountEntry>> {
     counted
 }
 
-/// Whether a workload has one volume inside another that sends what is mounted in it to `at` of the node.
+/// Whether a workload has one volume inside another that propagates its mounts to `at` on the node.
 fn has_volume_in_volume(scene: &Scene<'_>, spec: &WorkloadSpec, at: &MountPath) -> bool {
     let main = scene.paths(spec);
     let main = [(main.source.as_str(), main.destination.as_str(), spec.propagation)];

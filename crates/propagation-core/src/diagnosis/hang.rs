@@ -1,4 +1,4 @@
-//! Accesses that wait: for a daemon that is stopped, was killed under a keeper, is slow, or does not serve yet.
+//! Accesses that wait for a daemon: it is stopped, was killed under a keeper, is slow, or does not serve yet.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,7 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
     Some(Cause { until_step: None, fix, ..cause })
 }
 
-/// What is left to do where the connection has been ended.
+/// What remains to do once the connection has been aborted.
 fn bring_back_after(scene: &Scene<'_>, name: &str) -> Fix {
     let path = shell(&scene.report.plan.bridge.fuse_path());
     let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
@@ -263,13 +263,13 @@ fn stopped(
     )
 }
 
-/// How a stop is proven.
+/// Text of the evidence that proves a stop.
 const IS_STOPPED: &str = "is stopped";
 
 const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is open and its daemon \
                               has not begun to serve, so every access waits";
 
-/// A start that does not come back from its look at the volume's source, of which nobody else told.
+/// A start that hangs in its look at the volume's source, when no other access reported it.
 fn start_hangs(scene: &Scene<'_>) -> Option<Cause> {
     let refused = scene.refused(RefusalKind::Hangs);
     let first = refused.first()?;
@@ -293,7 +293,7 @@ fn start_hangs(scene: &Scene<'_>) -> Option<Cause> {
     Some(scene.when_failed(&refused).of(Cause { actors, ..cause }))
 }
 
-/// The producer has its mount, and never came to answer, so that nobody went on to look.
+/// The producer mounted but never answered, so that no actor went on to look.
 fn never_served(scene: &Scene<'_>) -> Option<Cause> {
     scene.report.failures.iter().find_map(|failure| serves_nothing(scene, failure))
 }
@@ -321,7 +321,7 @@ fn serves_nothing(scene: &Scene<'_>, failure: &Failure) -> Option<Cause> {
     Some(Cause { actors: vec![actor], mounts, ..found })
 }
 
-/// The mount is there, and not of the type that is waited for; whether the supervisor has said so.
+/// A mount is there, but not of the expected type; the flag tells whether the supervisor said so.
 fn other_type(
     name: &str,
     expected: &str,
@@ -350,11 +350,11 @@ fn other_type(
     }
 }
 
-/// What is done about a daemon that has not begun to serve.
+/// Fix for a daemon that has not begun to serve.
 fn wait_for(device: Option<DeviceId>) -> Fix {
     let connection = device.map_or_else(|| "N".into(), |device| device.minor.to_string());
     Fix::command(
-        "look at what the daemon waits for (its backing store, its log); to free who waits for it, abort the \
+        "look at what the daemon waits for (its backing store, its log); to free those that wait for it, abort the \
          connection",
         format!(
             "mount -t fusectl fusectl /sys/fs/fuse/connections; echo 1 > \

@@ -1,4 +1,4 @@
-//! Who was wrong, and from when to when.
+//! Which actors were wrong, and from when to when.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -29,7 +29,7 @@ impl Spell<'_> {
     }
 }
 
-/// From when to when something was so.
+/// A period, from step to step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct When {
     pub(super) from: Option<String>,
@@ -43,7 +43,7 @@ impl When {
     }
 }
 
-/// Whoever looks, as which user, and how.
+/// Who looks, as which user, and how.
 type Looker<'r> = (&'r Actor, u32, Access);
 
 /// All spells of a report.
@@ -91,7 +91,7 @@ impl<'r> History<'r> {
             };
             match known {
                 Some(index) if wrong && same(index) => history.spells[index].seen.push(seen),
-                // That there is nothing to see any more is no recovery.
+                // Seeing nothing any more is not a recovery.
                 Some(_) if !wrong && !seen.outcome.is_ok() => {}
                 _ => {
                     if let Some(index) = open.remove(&looker) {
@@ -115,7 +115,8 @@ impl<'r> History<'r> {
         history
     }
 
-    /// Of the five phases the last one helps those who do not recover by themselves: they would be wrong still.
+    /// Lets a spell last to the end where only a repair of the last of the five phases ended it: without help the
+    /// actor would still be wrong.
     fn go_on_until_helped(&mut self, scene: &Scene<'r>) {
         let recovery = PhaseName::Recovery.as_str();
         let repair = |act: &&Act| match act.deed {
@@ -176,7 +177,7 @@ impl<'r> History<'r> {
             .find(|spell| spell.seen.iter().any(|one| std::ptr::eq(*one, seen)))
     }
 
-    /// Whether what was seen was so to the end.
+    /// Whether an observation still held at the end.
     pub(super) fn lasts(&self, seen: &Observation) -> bool {
         self.spell_of(seen).is_some_and(Spell::lasts)
     }
@@ -198,8 +199,8 @@ impl<'r> History<'r> {
         When { from: from.map(str::to_owned), until: until.filter(|_| !lasts).map(str::to_owned) }
     }
 
-    /// Says of a cause when it was so, where its rule has not: by those whom it concerns. Those who recovered
-    /// are left out where others did not.
+    /// Adds the period to a cause whose rule has not, from the actors that it concerns. Actors that recovered are
+    /// left out where others did not.
     pub(super) fn stamp(&self, cause: &mut Cause) {
         if cause.from_step.is_some() || cause.until_step.is_some() {
             return;
@@ -237,7 +238,7 @@ impl<'r> History<'r> {
     }
 }
 
-/// Whether two looks show the same trouble: of the same mount, and of the same kind.
+/// Whether two looks show the same trouble: the same mount, and the same kind.
 fn alike(one: &Observation, other: &Observation) -> bool {
     let device = |seen: &Observation| seen.mount.as_ref().map(|mount| mount.device);
     let of_one_mount = match (device(one), device(other)) {
@@ -247,11 +248,11 @@ fn alike(one: &Observation, other: &Observation) -> bool {
     of_one_mount && one.outcome.class() == other.outcome.class()
 }
 
-/// Whether what was seen is trouble, for somebody of whom it is known whether there was something to see.
+/// Whether an observation is trouble, for an actor of which it is known whether there was something to see.
 fn is_wrong(seen: &Observation, there: bool, scene: &Scene<'_>) -> bool {
     match &seen.outcome {
         Outcome::Ok | Outcome::Skipped { .. } => false,
-        // An empty directory is no trouble as long as nothing has been mounted.
+        // An empty directory is fine as long as nothing has been mounted.
         Outcome::Absent | Outcome::Empty | Outcome::Lower => {
             there && scene.is_concerned(&seen.actor)
         }

@@ -1,4 +1,4 @@
-//! What a host lacks before anything is started.
+//! Causes that the facts of a node show before anything is started.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::Scene;
@@ -10,14 +10,13 @@ use crate::observation::Actor;
 use crate::plan::Plan;
 use crate::report::CheckId;
 
-/// The causes in the facts of a node, for a plan: what `host_setup` finds, explained. `table` is the
-/// node's mount table, where it is known; it tells a node that shares nothing from one that shares
-/// its root only.
+/// The causes in the facts of a node, for a plan: the findings of `host_setup`, explained. `table` is the node's
+/// mount table, where it is known; it distinguishes a node that shares nothing from one that shares its root only.
 pub fn host(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Vec<Cause> {
     by_check(facts, plan, table).into_iter().map(|(_, cause)| cause).collect()
 }
 
-/// The same, each with the check that fails for it.
+/// As [`host`], with the failed check of each cause.
 fn by_check(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Vec<(CheckId, Cause)> {
     let found = [
         (CheckId::FuseDevice, device(facts, plan)),
@@ -29,7 +28,7 @@ fn by_check(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Vec<(
     found.into_iter().filter_map(|(check, cause)| Some((check, cause?))).collect()
 }
 
-/// The rule: only when a check of the host failed do its facts explain anything.
+/// The rule: the facts explain something only when a check of the host failed.
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let Some(facts) = &scene.report.environment else { return Vec::new() };
     let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
@@ -309,7 +308,7 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
     })
 }
 
-/// The bridge was to be made and could not be.
+/// The bridge could not be made.
 fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Bridge)?;
     let plan = &scene.report.plan;

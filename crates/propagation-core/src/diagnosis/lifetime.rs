@@ -1,4 +1,4 @@
-//! The daemon and its connection: dead, answering errors, outlived; and what a dead mount blocks.
+//! The daemon and its connection: dead, answering errors, outlived by the mount; and what a dead mount blocks.
 
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
@@ -57,7 +57,7 @@ pub(super) fn probe(scene: &Scene<'_>) -> String {
     format!("propagation probe {} --timeout 4s   # ok, exit status 0", shell(&path))
 }
 
-/// Whether what was seen is a mount whose connection has ended.
+/// Whether an observation is of a mount whose connection has ended.
 pub(super) fn is_dead(seen: &Observation) -> bool {
     matches!(seen.outcome.class(), Class::Errno(Errno::ENOTCONN | Errno::ECONNABORTED))
 }
@@ -83,7 +83,7 @@ fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
     [lasting, over].into_iter().filter_map(|spells| died(scene, &spells)).collect()
 }
 
-/// A fresh mount was to be bound while there was none.
+/// A bind of the fresh mount that was tried before there was one.
 fn recovery_before_mount(scene: &Scene<'_>) -> Option<Cause> {
     let act = scene.report.acts.iter().find(|act| match act.deed {
         Deed::Repair { repair } => act.refused.is_some() && binds(repair) && no_mount_lived(act),
@@ -125,8 +125,7 @@ fn no_mount_lived(act: &Act) -> bool {
     act.refusal.is_none_or(|refusal| refusal.kind == RefusalKind::DeadSource)
 }
 
-/// What kept a recovery from coming about: a producer that is refused by its own dead mount, or one that was tried
-/// too early.
+/// Why a recovery did not come about: the producer was refused by its own dead mount, or was tried too early.
 pub(super) fn rule_of_recovery(scene: &Scene<'_>) -> Vec<Cause> {
     let of_producer = |cause: &Cause| {
         cause.actors.iter().any(|actor| scene.role_of(actor) == Some(Role::Producer))
@@ -135,7 +134,7 @@ pub(super) fn rule_of_recovery(scene: &Scene<'_>) -> Vec<Cause> {
     recovery_before_mount(scene).into_iter().chain(blocked).collect()
 }
 
-/// Whether a consumer that sees a dead mount is not the only one: the node has none when it looks.
+/// Whether the node sees no mount in the step in which a consumer sees a dead one.
 fn nothing_on_the_node(scene: &Scene<'_>, seen: &Observation) -> bool {
     if scene.role_of(&seen.actor) != Some(Role::Consumer) || !scene.is_concerned(&seen.actor) {
         return false;
@@ -213,7 +212,7 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
     Some(when.of(cause))
 }
 
-/// What brings a mount back whose daemon is dead, to everybody.
+/// Fix that brings a dead daemon's mount back for all actors.
 fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
     if !scene.history.lasts(last) {
         return Fix::words(format!(
@@ -382,7 +381,7 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     Some(scene.when_failed(&failures).of(cause))
 }
 
-/// The source that a start looked at in vain, with the mount of the node on which it lies.
+/// The source that a start failed to look at, with the mount of the node on which it lies.
 fn dead_source<'r>(scene: &Scene<'r>, failure: &Failure) -> (MountPath, Option<&'r MountEntry>) {
     let spec = scene.spec(&failure.workload);
     let source = match (spec, failure.of) {
@@ -394,7 +393,7 @@ fn dead_source<'r>(scene: &Scene<'r>, failure: &Failure) -> (MountPath, Option<&
     (source, covering)
 }
 
-/// A descriptor that was opened before the end of a daemon, of somebody whose path is right again.
+/// A descriptor opened before the end of a daemon, of an actor whose path works again.
 fn descriptor_held(scene: &Scene<'_>) -> Option<Cause> {
     if scene.report.plan.is_five_phases() {
         return None;
@@ -433,7 +432,7 @@ fn descriptor_held(scene: &Scene<'_>) -> Option<Cause> {
 fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
     let mut found = Vec::new();
     for capture in scene.report.captures.iter().rev() {
-        // Where nothing is mounted any more, a directory that is gone is no trouble.
+        // Where nothing is mounted any more, a deleted directory is fine.
         let of_step = scene.node.iter().rev().find(|seen| seen.step == capture.step);
         if of_step.is_some_and(|seen| matches!(seen.outcome, Outcome::Absent)) {
             continue;

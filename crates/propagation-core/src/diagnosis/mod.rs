@@ -1,10 +1,8 @@
 //! The diagnosis: why a run came out as it did, and the smallest change that helps.
 //!
-//! [`explain`] turns a report into causes. It is pure: everything it knows is in the report, so a
-//! saved report is explained the same way again. It goes by what was seen (observations, mount
-//! tables, the runtime's words) at the time of which it speaks, not by what was planned. `history` knows who
-//! was wrong from when to when. Each cause is found by a small rule of
-//! its own; the rules lie in files by subject:
+//! [`explain`] turns a report into causes. It is pure: a saved report has the same causes again. It goes by
+//! observations, mount tables and the runtime's words of the time in question, not by the plan. `history` knows
+//! which actors were wrong, and when. Each cause is found by a small rule; the rules lie in files by subject:
 //!
 //! | file | causes |
 //! |---|---|
@@ -21,9 +19,8 @@
 //! | `growth` | `mounts-multiply` |
 //! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `mount-left-behind`, `unmount-from-shared-copy`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
 //!
-//! [`host`], [`runtime_apart`] and [`chain`] are for a look at a host on which nothing runs yet;
-//! [`visibility`] answers a question instead: would a mount made here show there, and if not, at
-//! which link does it stop?
+//! [`host`], [`runtime_apart`] and [`chain`] examine a host on which nothing runs yet. [`visibility`]
+//! answers a question: would a mount made here show there, and if not, at which link does it stop?
 
 mod below;
 mod chain;
@@ -73,8 +70,8 @@ const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 13] = [
     silent::rule,
 ];
 
-/// What lasts comes before what is over, and that before what is a hazard only; an empty directory is one where
-/// an unmount is what was wanted.
+/// Order of causes: those that last, those that are over, then mere hazards. An empty directory is a hazard where
+/// the unmount was wanted.
 fn weight(scene: &Scene<'_>, cause: &Cause, pinned: bool, held_only: bool) -> (u8, bool) {
     let growing = cause.id == CauseId::StackedLayers && cause.mounts.len() >= stacking::GROWING;
     let class = match cause.id {
@@ -88,12 +85,12 @@ fn weight(scene: &Scene<'_>, cause: &Cause, pinned: bool, held_only: bool) -> (u
     (class, !growing)
 }
 
-/// The causes of what a run showed: those that last before those that are over, then the most severe first,
-/// and of one subject the most likely.
+/// The causes of what a run showed: those that last before those that are over, then the most severe first, and
+/// within one subject the most likely first.
 ///
-/// A run in which nobody was ever wrong has exactly one, `nothing-wrong`; so have the five phases when they
-/// come out as they should, though they break the mount themselves. Trouble that no rule explains gives
-/// `unexplained`. A run that was cut short or could not be carried out may have none.
+/// A run in which no actor was ever wrong has exactly one, `nothing-wrong`; so do five phases that come out as they
+/// should, although they break the mount themselves. Trouble that no rule explains gives `unexplained`. A run that
+/// was cut short or could not be carried out may have none.
 pub fn explain(report: &Report) -> Vec<Cause> {
     let scene = Scene::new(report);
     let mut causes: Vec<Cause> = Vec::new();

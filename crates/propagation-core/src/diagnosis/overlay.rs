@@ -1,4 +1,4 @@
-//! Overlays with a layer on a FUSE mount: they keep what they were made of.
+//! Overlays with a layer on a FUSE mount: they keep the superblocks that they were made of.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
@@ -12,7 +12,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     lower_died(scene).into_iter().collect()
 }
 
-/// Somebody gets errors from an overlay of which a layer lay on a FUSE mount.
+/// An actor gets errors from an overlay that had a layer on a FUSE mount.
 fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
     let failing = scene.history.spells.iter().filter(|spell| {
         spell
@@ -90,14 +90,14 @@ fn overlay_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<(&'r MountEnt
     Some((mount, layers.find(on_fuse)?))
 }
 
-/// Where the node has the overlay.
+/// Path of the overlay on the node.
 fn on_node(scene: &Scene<'_>, seen: &Observation) -> Option<MountPath> {
     let device = seen.mount.as_ref()?.device;
     let table = scene.table_in(&crate::observation::Actor::Node, &seen.step)?;
     table.by_device(device).next().map(|mount| mount.mount_point.clone())
 }
 
-/// The options that say of what an overlay is made.
+/// The options that name the layers of an overlay.
 fn layers(mount: &MountEntry) -> String {
     let of_layers = |option: &&str| {
         ["lowerdir=", "upperdir=", "workdir="].iter().any(|key| option.starts_with(key))

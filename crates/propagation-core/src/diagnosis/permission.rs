@@ -31,7 +31,7 @@ fn cannot_mount(scene: &Scene<'_>) -> Option<Cause> {
     Some(scene.when_failed(&failed).of(cause))
 }
 
-/// The cause in the words of a producer.
+/// The cause, from the words of a producer.
 fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
     let uid = scene.report.plan.workload(name).map_or(0, |producer| producer.uid);
     let said = format!("the producer: {text}");
@@ -59,7 +59,7 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
     None
 }
 
-/// The daemon refuses a mountpoint in which something lies.
+/// The daemon refuses a mountpoint that is not empty.
 fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
     let path = shell(&scene.report.plan.bridge.fuse_path());
     Cause {
@@ -86,7 +86,7 @@ fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
     }
 }
 
-/// Actors that the mount, or somebody in front of it, keeps out.
+/// Actors that are denied by the mount, or by something in front of it.
 fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
     let with = |denied: Errno| -> Vec<&Observation> {
         let denied = scene.report.timeline.iter().filter(|seen| {
@@ -140,8 +140,8 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
 /// The option of a FUSE mount that lets other users in (fuse(4)).
 const ALLOW_OTHER: &str = "allow_other";
 
-/// How the same users fared on the node, outside of any container: whether they are denied there too. None
-/// where nobody looked from there.
+/// The same users' outcomes on the node, outside of any container: whether they are denied there too. None where
+/// nothing was looked at from there.
 fn outside<'r>(
     scene: &Scene<'r>,
     denied: &[&'r Observation],
@@ -197,7 +197,7 @@ fn file_mode_denies(
     }
 }
 
-/// The mount lets everybody in, and its daemon does not.
+/// The mount admits all users, but its daemon does not.
 fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>) -> Cause {
     let uids: BTreeSet<String> = denied.iter().map(|seen| format!("uid {}", seen.uid)).collect();
     let uids: Vec<&str> = uids.iter().map(String::as_str).collect();
@@ -250,7 +250,7 @@ fn allows_other(mount: &MountEntry) -> bool {
     mount.super_options.split(',').any(|option| option == ALLOW_OTHER)
 }
 
-/// What the runtime said of the starts that it refused for this reason.
+/// Words of the runtime for the starts that it refused for this reason.
 fn refusals(scene: &Scene<'_>, kind: RefusalKind) -> Vec<String> {
     said_by_the_runtime(&scene.refusals(kind))
 }
@@ -313,7 +313,7 @@ fn allow_other_missing(
     }
 }
 
-/// EACCES where the mount itself lets everybody in.
+/// EACCES where the mount itself admits all users.
 fn lsm(scene: &Scene<'_>, what: &str, mut evidence: Vec<String>, actors: Vec<Actor>) -> Cause {
     let modules = scene.report.environment.as_ref().map(|facts| facts.lsm.join(","));
     match modules.filter(|modules| !modules.is_empty()) {

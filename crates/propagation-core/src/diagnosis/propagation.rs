@@ -1,4 +1,4 @@
-//! Consumers that could not use the mount while the node could: what of their own mounts is in the
+//! Consumers that could not use the mount while the node could: which of their own mounts is in the
 //! way.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
@@ -167,7 +167,7 @@ fn of_all<'r>(scene: &Scene<'r>, stranded: &[&Stranded<'r>]) -> Vec<Cause> {
     causes
 }
 
-/// A cause, from when to when those whom it concerns were without the mount.
+/// Adds to a cause the period in which the actors that it concerns were without the mount.
 fn timed(scene: &Scene<'_>, stranded: &[&Stranded<'_>], cause: Cause) -> Cause {
     let seen: Vec<&Observation> =
         stranded.iter().flat_map(|one| one.seen.iter().copied()).collect();
@@ -201,7 +201,7 @@ fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
     }
 }
 
-/// A consumer has a FUSE mount, and it is not the one that the node has.
+/// A consumer has a FUSE mount other than the node's.
 fn keeps_another<'r>(
     scene: &Scene<'r>,
     stranded: &Stranded<'r>,
@@ -509,7 +509,7 @@ fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Caus
     Some(cause)
 }
 
-/// Who has to be restarted after a bind on the node, because it is not connected to it.
+/// Consumers that a bind on the node does not reach, and that must be restarted.
 fn restart_private(found: &[Found<'_, '_>]) -> String {
     let private: Vec<&str> = found
         .iter()
@@ -596,14 +596,14 @@ fn volume_is_mountpoint(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Ca
         who(found)
     );
     let words = "use the directory above the mountpoint as the volume, with HostToContainer: a \
-                 fresh mount then travels to it; to bring it back now, restart the container";
+                 fresh mount then propagates to it; to bring it back now, restart the container";
     pins(scene, CauseId::VolumeIsMountpoint, title, words, found)
 }
 
 fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
     let title = format!(
         "for {} a dead mount lies on the fresh one: what was mounted on its own side of the propagation \
-         stays on top of what travels in from the node",
+         stays on top of what propagates from the node",
         who(found)
     );
     let (stranded, mount) = found.first()?;

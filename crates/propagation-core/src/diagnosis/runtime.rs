@@ -1,5 +1,5 @@
-//! Runtimes and namespaces: mounts that cannot travel because of where containers are made, and
-//! containers that are not what their manifest says.
+//! Runtimes and namespaces: mounts that do not propagate because of the namespace in which containers
+//! are made, and containers that differ from their manifest.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::history::When;
@@ -21,7 +21,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes
 }
 
-/// The runtime found that the covering mount does not propagate as a volume needs.
+/// The runtime refused a volume because the covering mount does not propagate as its mode needs.
 fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
     let refused = scene.refused(RefusalKind::NotShared);
     let first = *refused.first()?;
@@ -66,7 +66,7 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
     Some(scene.when_failed(&refused).of(cause))
 }
 
-/// From when to when the mount that covers a volume's source kept workloads from starting: until it was shared,
+/// The period in which the mount that covers a volume's source kept workloads from starting: until it was shared,
 /// or they started.
 fn covered_until(scene: &Scene<'_>, refused: &[&Failure], source: &str) -> When {
     let when = scene.when_failed(refused);
@@ -123,7 +123,7 @@ fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
     Some(scene.when_failed(&refused).of(cause))
 }
 
-/// What the runtime said, each only once.
+/// Messages of the runtime, each once.
 pub(super) fn said_by_the_runtime(refused: &[(&str, &str)]) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
     for (_, words) in refused {
@@ -179,7 +179,7 @@ fn control_positive(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
-/// The producer has its FUSE mount and the node has not: it is not sent.
+/// The producer has its FUSE mount and the node does not: the mount is not sent.
 fn producer_not_sent(scene: &Scene<'_>) -> Option<Cause> {
     let producers = scene.report.plan.with_role(Role::Producer);
     producers
@@ -220,7 +220,7 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
     Some(scene.history.when(&[seen]).of(cause))
 }
 
-/// Whether a producer whose volume is shared mounted on something else.
+/// Whether a producer with a shared volume mounted outside of it.
 fn is_outside(scene: &Scene<'_>, spec: &WorkloadSpec, mount: &MountEntry) -> bool {
     let destination = scene.paths(spec).destination;
     spec.propagation == Propagation::Bidirectional
@@ -235,7 +235,7 @@ fn outside_volume(scene: &Scene<'_>, name: &str, spec: &WorkloadSpec, mount: &Mo
         from_step: None,
         until_step: None,
         title: format!(
-            "{name} mounts at a path that lies on {}, which is no part of its shared volume ({destination}): what it \
+            "{name} mounts at a path that lies on {}, which is outside its shared volume ({destination}): what it \
              mounts there stays in its own namespace",
             mount.mount_point
         ),
@@ -299,7 +299,7 @@ fn not_shared(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &MountEn
     }
 }
 
-/// Mounts made below a workload's volume travel down only: its namespace is a slave of the node's.
+/// Mounts made below a workload's volume do not propagate to the node: its namespace is a slave of the node's.
 fn only_receives(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &MountEntry) -> Cause {
     let node = capture.table(&Actor::Node).and_then(|table| table.covering(&scene.fuse_path));
     let runtime = capture.table(&Actor::Runtime).and_then(|table| table.covering(&scene.fuse_path));
@@ -319,8 +319,8 @@ fn in_user_namespace(scene: &Scene<'_>, name: &str) -> bool {
         || plan.workloads.iter().any(|spec| spec.name == name && spec.user_namespace)
 }
 
-/// Why the mount namespace in which the runtime makes a consumer does not have the node's mount: whatever
-/// the mode of its volume, there was nothing to bind.
+/// Why the mount namespace in which the runtime makes a consumer lacks the node's mount: there was nothing to bind,
+/// whatever the mode of its volume.
 pub(super) fn never_had_the_mount(
     scene: &Scene<'_>,
     capture: &Capture,
@@ -335,7 +335,7 @@ pub(super) fn never_had_the_mount(
     })
 }
 
-/// Consumers of which that is so.
+/// Consumers that were made in such a namespace.
 pub(super) fn without_the_mount(
     scene: &Scene<'_>,
     found: &[(&Stranded<'_>, &MountEntry)],
@@ -352,7 +352,7 @@ pub(super) fn without_the_mount(
     let titles: Vec<String> = found.iter().map(|(stranded, _)| stranded.title()).collect();
     let title = format!(
         "the container runtime lives in a mount namespace of its own, to which the node's mounts do not \
-         travel: when it made {} there was nothing to bind",
+         propagate: when it made {} there was nothing to bind",
         names(titles.iter().map(String::as_str))
     );
     let whose = found.iter().flat_map(|(stranded, _)| stranded.actors());
@@ -380,8 +380,8 @@ fn runtime_own_namespace(
     }
 }
 
-/// The cause for a runtime `process` with mounts of its own, when a mount made on the one side does
-/// not show on the other; for a look at a host, where nothing runs yet.
+/// The cause for a runtime `process` with its own mounts, when a mount made on one side does not show
+/// on the other; for a look at a host on which nothing runs yet.
 pub fn runtime_apart(process: &str, bridge: &str, travel: &[Explanation]) -> Option<Cause> {
     let stopped: Vec<&Explanation> = travel.iter().filter(|way| way.broken.is_some()).collect();
     let places = stopped.iter().filter_map(|way| way.broken.as_ref()?.place());
@@ -486,7 +486,7 @@ pub(super) fn not_connected(
     }
 }
 
-/// A consumer that is private although its manifest asks for more.
+/// A consumer whose volume is private although its manifest asks for more.
 pub(super) fn not_applied(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause {
     let name = stranded.name;
     let mode = stranded.spec.propagation;

@@ -1,4 +1,4 @@
-//! What the rules look at: a report, indexed by who saw what while the node saw what, and from when to when.
+//! The rules' view of a report: observations indexed by actor, by what the node saw at that time, and by period.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -32,7 +32,7 @@ pub(super) struct Scene<'r> {
     readers: HashSet<(Superblock, &'r Actor)>,
     /// Consumers with a volume of another path that shows the bridge or what lies under the mount.
     related: HashSet<&'r str>,
-    /// Who was wrong, and when.
+    /// Actors that were wrong, and when.
     pub(super) history: History<'r>,
 }
 
@@ -50,11 +50,11 @@ pub(super) struct Stranded<'r> {
     pub(super) replicas: usize,
     /// What the node saw at that time.
     pub(super) node: &'r Observation,
-    /// Whether it is so to the end.
+    /// Whether it lasts to the end.
     pub(super) lasts: bool,
 }
 
-/// What was seen when the runner asked, by everybody as the user that it is; the order is that of time.
+/// Observations that the runner asked for, of every actor as its own user, in order of time.
 fn as_themselves(report: &Report) -> Vec<&Observation> {
     let plan = &report.plan;
     let named: HashMap<&str, u32> =
@@ -130,18 +130,17 @@ impl<'r> Scene<'r> {
         scene
     }
 
-    /// What was seen when the runner asked, by everybody as the user that it is; the order is that of
-    /// time.
+    /// Observations that the runner asked for, of every actor as its own user, in order of time.
     pub(super) fn probes(&self) -> impl Iterator<Item = &'r Observation> + '_ {
         self.probes.iter().copied()
     }
 
-    /// What was read, by everybody as the user that it is.
+    /// Reads of every actor as its own user.
     fn reads(&self) -> impl Iterator<Item = &'r Observation> + '_ {
         self.probes().filter(|seen| seen.access == Access::Read)
     }
 
-    /// All that was seen when the runner asked, in order: by anybody, as any user and in any way.
+    /// All observations that the runner asked for, in order: of any actor, as any user and by any access.
     pub(super) fn asked(&self) -> impl Iterator<Item = &'r Observation> + 'r {
         self.report.timeline.iter().filter(|seen| seen.via == Via::Probe)
     }
@@ -156,8 +155,8 @@ impl<'r> Scene<'r> {
         }
     }
 
-    /// Consumers whose volume is a path of the node's that shows the directory under the mountpoint, because
-    /// somebody has bound the bridge there.
+    /// Consumers whose volume is a path of the node that shows the directory under the mountpoint, because the
+    /// bridge was bound there.
     fn with_a_bind_of_the_bridge(&self) -> HashSet<&'r str> {
         let consumers = self.report.plan.with_role(Role::Consumer);
         let elsewhere = consumers.filter(|spec| matches!(spec.volume, Volume::Path(_)));
@@ -190,8 +189,8 @@ impl<'r> Scene<'r> {
         })
     }
 
-    /// Whether a workload has to do with the mount at the bridge: its volume is of it, or shows it because
-    /// somebody has bound it there. What others see cannot be compared with what the node sees.
+    /// Whether a workload depends on the mount at the bridge: its volume is part of it, or shows it because it was
+    /// bound there. Other workloads cannot be compared with what the node sees.
     pub(super) fn is_on_bridge(&self, spec: &WorkloadSpec) -> bool {
         let Volume::Path(path) = &spec.volume else { return true };
         let path = MountPath::from(path.as_str());
@@ -207,8 +206,8 @@ impl<'r> Scene<'r> {
         of_node.map(|(one, _)| *one).any(|one| self.readers.contains(&(one, &actor)))
     }
 
-    /// Whether an old generation is that of a producer that went on while another one started: whoever read
-    /// it before reads it still.
+    /// Whether an old generation belongs to a producer that went on while another one started: those that read it
+    /// before still do.
     pub(super) fn is_of_another_producer(&self, seen: &Observation) -> bool {
         let several = self.report.plan.with_role(Role::Producer).nth(1).is_some();
         // The old generation shows that its number has not been given to another superblock since.
@@ -259,12 +258,12 @@ impl<'r> Scene<'r> {
         }
     }
 
-    /// Whether the five phases came out as they should: what they break themselves is no trouble.
+    /// Whether the five phases came out as they should: the breakage that they cause is not trouble.
     pub(super) fn is_in_order(&self) -> bool {
         self.report.plan.is_five_phases() && self.failures().next().is_none()
     }
 
-    /// Whether an expectation of the step in which something was seen asks for it.
+    /// Whether the observation's step expects it.
     pub(super) fn is_expected(&self, seen: &Observation) -> bool {
         let Some(phase) = self.report.phase(&seen.step) else { return false };
         phase.checks.iter().filter(|check| check.status == Status::Passed).any(|check| {
@@ -317,8 +316,8 @@ impl<'r> Scene<'r> {
         checks.filter(|check| check.status == Status::Failed)
     }
 
-    /// Whether an error is the daemon's own answer: somebody who could read that superblock before gets
-    /// the same error from it, so that nothing in front of the mount keeps people out.
+    /// Whether an error is the daemon's own answer: an actor that could read that superblock before gets the same
+    /// error from it, so nothing in front of the mount denies access.
     pub(super) fn is_answered(&self, seen: &Observation) -> bool {
         let superblock = superblock_of(self.report, seen);
         superblock.is_some_and(|it| self.answers.contains(&(it, seen.outcome.class())))
@@ -345,18 +344,17 @@ impl<'r> Scene<'r> {
         first
     }
 
-    /// Starts that were refused for a reason, each workload and each text once: whose, and the runtime's
-    /// words.
+    /// Starts that were refused for a reason, each workload and each text once, with the runtime's words.
     pub(super) fn refusals(&self, kind: RefusalKind) -> Vec<(&'r str, &'r str)> {
         self.failures_of(|failure| failure.refusal == Some(kind))
     }
 
-    /// Starts that were refused for a reason; those that never came about later, where there are any.
+    /// Starts that were refused for a reason; only those that never came about, where there are any.
     pub(super) fn refused(&self, kind: RefusalKind) -> Vec<&'r Failure> {
         self.not_over(|failure| failure.refusal == Some(kind))
     }
 
-    /// Mounts that did not come about; those that never did, where there are any.
+    /// Mounts that did not come about; only those that never did, where there are any.
     pub(super) fn failed_mounts(&self) -> Vec<&'r Failure> {
         self.not_over(|failure| failure.of == FailureOf::Mount)
     }
@@ -369,7 +367,7 @@ impl<'r> Scene<'r> {
         if lasting.is_empty() { all } else { lasting }
     }
 
-    /// The step in which a start that failed, or a mount, came about after all, or its workload was given up.
+    /// The step in which a failed start or mount came about after all, or its workload was given up.
     pub(super) fn came_about(&self, failure: &Failure) -> Option<&'r str> {
         let actor = Actor::workload(failure.workload.clone());
         let place = self.history.place(&failure.step);
@@ -400,7 +398,7 @@ impl<'r> Scene<'r> {
         let ends: Vec<Option<&str>> = failures.iter().map(|one| self.came_about(one)).collect();
         let lasts = ends.iter().any(Option::is_none);
         let until = ends.into_iter().flatten().max_by_key(place).filter(|_| !lasts);
-        // A phase of one's own is no step.
+        // A custom phase is not a step.
         let known = |step: &&str| self.history.place(step) != usize::MAX;
         When { from: from.filter(known).map(str::to_owned), until: until.map(str::to_owned) }
     }
@@ -421,8 +419,8 @@ impl<'r> Scene<'r> {
         })
     }
 
-    /// The producer that serves, or served, a superblock at a time: of several that had it mounted the one to
-    /// which something was done last.
+    /// The producer that serves, or served, a superblock at a time; of several that had it mounted, the one with
+    /// the latest act on it.
     pub(super) fn producer_of(
         &self,
         device: Option<DeviceId>,
@@ -446,7 +444,7 @@ impl<'r> Scene<'r> {
         having.into_iter().rev().max_by_key(touched)
     }
 
-    /// What was done last to a workload before a time.
+    /// The last act on a workload before a time.
     pub(super) fn last_act(&self, spec: &WorkloadSpec, at_us: u64) -> Option<&'r Act> {
         let first = self.report.plan.producer().map(|producer| producer.name.as_str());
         self.report.acts.iter().rev().find(|act| {
@@ -464,19 +462,19 @@ impl<'r> Scene<'r> {
         })
     }
 
-    /// The superblock at which somebody looked: what the look says, or the mount table of that time.
+    /// The superblock of a look, by the look itself or by the mount table of that time.
     pub(super) fn device_of(&self, seen: &Observation) -> Option<DeviceId> {
         let told = seen.mount.as_ref().map(|mount| mount.device);
         told.or_else(|| Some(self.table_for(seen)?.at(&self.path_of(&seen.actor))?.device))
     }
 
-    /// Of everything that was done how much was begun when a look began.
+    /// Number of acts that had begun when a look began.
     pub(super) fn acts_before(&self, seen: &Observation) -> usize {
         let began_us = seen.at_us.saturating_sub(seen.took_us);
         self.report.acts.partition_point(|act| act.from_us <= began_us)
     }
 
-    /// What producers said that did not mount: which, and its words.
+    /// Producers that could not mount, and their words.
     pub(super) fn mount_failures(&self) -> Vec<(&'r str, &'r str)> {
         self.failures_of(|failure| failure.of != FailureOf::Start)
     }
@@ -510,7 +508,7 @@ impl<'r> Scene<'r> {
         self.capture_for(seen)?.table(&first_replica(&seen.actor))
     }
 
-    /// All FUSE mounts that any actor had at its own path of the mountpoint, in all captures.
+    /// All FUSE mounts at any actor's own mountpoint, in all captures.
     pub(super) fn fuse_mounts(&self) -> Vec<(&'r Actor, &'r MountEntry)> {
         let mut found: Vec<(&Actor, &MountEntry)> = Vec::new();
         for capture in &self.report.captures {
@@ -524,7 +522,7 @@ impl<'r> Scene<'r> {
         found
     }
 
-    /// Where an actor has the FUSE mount.
+    /// Path of the FUSE mount in an actor's view.
     pub(super) fn path_of(&self, actor: &Actor) -> MountPath {
         match actor {
             Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
@@ -542,12 +540,12 @@ impl Stranded<'_> {
         self.seen[0]
     }
 
-    /// Who, for the field of a cause.
+    /// The actors, for the field of a cause.
     pub(super) fn actors(&self) -> Vec<Actor> {
         self.seen.iter().map(|seen| seen.actor.clone()).collect()
     }
 
-    /// Who, in words.
+    /// The actors, in words.
     pub(super) fn title(&self) -> String {
         match self.replicas {
             1 => self.name.to_owned(),

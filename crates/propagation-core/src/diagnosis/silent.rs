@@ -1,4 +1,4 @@
-//! What fails without an error: lower filesystems, empty mounts; and what does not fail at all.
+//! Failures without an error: lower filesystems, empty mounts; and runs without a failure.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -26,7 +26,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes
 }
 
-/// A program could not unmount, or not remove a directory, because it is in use.
+/// A program could not unmount, or could not remove a directory, because it is in use.
 fn busy(scene: &Scene<'_>) -> Option<Cause> {
     let said = |check: &Check| {
         let of_program = matches!(check.id, CheckId::Run | CheckId::Done)
@@ -80,7 +80,7 @@ fn busy(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
-/// A program in a container unmounted, and with its copy went the node's.
+/// A program unmounted inside a container, and the unmount propagated to the node.
 fn unmounted_from_a_copy(scene: &Scene<'_>) -> Option<Cause> {
     let absent = scene.node.iter().filter(|seen| matches!(seen.outcome, Outcome::Absent));
     let (seen, act) = absent.rev().find_map(|seen| {
@@ -143,7 +143,7 @@ fn made_as_a_directory(scene: &Scene<'_>) -> Option<Cause> {
     )
 }
 
-/// The node could read the mount, and has none any more; what was dead before is another cause.
+/// The node could read the mount and has none any more; a mount that was dead before is another cause.
 fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
     if scene.report.plan.is_five_phases() {
         return None;
@@ -208,8 +208,7 @@ fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
     Some(when.of(cause))
 }
 
-/// Something was read at the path and no FUSE mount is there: somebody wrote to the lower
-/// filesystem.
+/// A read succeeded at the path though no FUSE mount is there: the lower filesystem was written to.
 fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
     let wrong = scene.probes().filter(|seen| {
         let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
@@ -237,7 +236,7 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
     let over_lost = below::devices(scene);
     let wrong = scene.probes().filter(|seen| {
         let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
-        // A producer that has its own mount is no reader of another's.
+        // A producer with its own mount does not read another's.
         scene.role_of(&seen.actor) != Some(Role::Producer)
             && matches!(seen.outcome, Outcome::WrongContent { .. } | Outcome::Empty)
             && on_fuse
@@ -265,7 +264,7 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
     )
 }
 
-/// A program was run on the node, and what could be read before is not in the same mount any more.
+/// A program ran on the node, and files of the same mount that could be read before are gone.
 fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cause> {
     let first = *seen.first()?;
     let device = scene.device_of(first)?;
@@ -322,7 +321,7 @@ fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
-/// Whether somebody unmounted on purpose at the end, for everybody, and says so.
+/// Whether the mount was unmounted on purpose at the end, for all actors, as an expectation says.
 pub(super) fn is_wanted(scene: &Scene<'_>, cause: &Cause) -> bool {
     let Some(from) = &cause.from_step else { return false };
     let gone = scene.node.last().is_some_and(|seen| matches!(seen.outcome, Outcome::Absent));
@@ -408,7 +407,7 @@ fn silent(
     Some(scene.history.when(&seen).of(cause))
 }
 
-/// When no rule has found anything: nothing is wrong, or a check failed that no rule explains.
+/// The cause when no rule has found one: nothing is wrong, or a check failed that no rule explains.
 pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
     let report = scene.report;
     let failed: Vec<&Check> = scene.failures().collect();
@@ -433,7 +432,7 @@ pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
     (ran && whole).then(|| nothing_wrong(scene))
 }
 
-/// Somebody was wrong, no expectation says so, and no rule says why.
+/// An actor was wrong, and neither an expectation nor a rule explains it.
 fn trouble_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
     if scene.is_in_order() {
         return None;
@@ -456,7 +455,7 @@ fn trouble_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
     Some(scene.history.when(&seen).of(cause))
 }
 
-/// A container or a mount did not come about, and no rule says why.
+/// A container or a mount did not come about, and no rule explains it.
 fn refused_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
     let failures = scene.not_over(|_| true);
     let first = *failures.first()?;
@@ -468,7 +467,7 @@ fn refused_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
     Some(scene.when_failed(&failures).of(cause))
 }
 
-/// What a phase of one's own says of its check.
+/// The finding that a custom phase attached to its check.
 fn stated(check: &Check) -> Option<Cause> {
     let finding = check.finding.as_ref()?;
     Some(Cause {
@@ -487,7 +486,7 @@ fn stated(check: &Check) -> Option<Cause> {
     })
 }
 
-/// What no rule explains.
+/// Trouble that no rule explains.
 fn unexplained(title: String, failed: &[&Check]) -> Cause {
     Cause {
         id: CauseId::Unexplained,
@@ -506,7 +505,7 @@ fn unexplained(title: String, failed: &[&Check]) -> Cause {
 
 const SHARED: &str = super::text::SHARED_SUBTREES;
 
-/// What can be said of a run in which nothing came out otherwise than expected.
+/// The cause of a run in which everything came out as expected.
 fn what_is_right(scene: &Scene<'_>) -> String {
     // One that a phase makes for itself is not asked to the end.
     let consumers = |seen: &&Observation| match &seen.actor {

@@ -14,11 +14,11 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes
 }
 
-/// So many layers are no single repair on top any more.
+/// Number of layers at which a stack counts as growing instead of as a single repair on top.
 pub(super) const GROWING: usize = 3;
 
-/// Different FUSE filesystems on one mountpoint: dead ones lie under the live one. Of the last tables, or of
-/// those in which the most lay on each other where they have been taken off.
+/// Different FUSE filesystems on one mountpoint: dead ones lie under the live one. Taken from the last tables, or
+/// from those with the deepest stack where it has been taken off.
 fn layers(scene: &Scene<'_>) -> Option<Cause> {
     let captures = &scene.report.captures;
     let last = captures.len().checked_sub(1)?;
@@ -28,7 +28,7 @@ fn layers(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
-/// How many FUSE mounts lie on each other at the path of anybody.
+/// Number of FUSE mounts stacked at the path of any actor.
 fn most(scene: &Scene<'_>, index: usize) -> usize {
     let tables = &scene.report.captures[index].tables;
     let deep = tables.iter().map(|one| {
@@ -38,7 +38,7 @@ fn most(scene: &Scene<'_>, index: usize) -> usize {
     deep.max().unwrap_or_default()
 }
 
-/// The deepest stack of one moment, with all who have one.
+/// The deepest stack of one moment, with all actors that have one.
 fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
     let capture = &scene.report.captures[index];
     let mut worst: Option<(&Actor, Vec<&MountEntry>)> = None;

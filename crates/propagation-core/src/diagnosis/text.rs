@@ -1,20 +1,20 @@
-//! Words that several rules use: quoting for shells and YAML, and where things are written.
+//! Texts that several rules use: quoting for shells and YAML, and sources.
 
 use crate::mountinfo::MountEntry;
 
-/// Where it is written how mounts travel.
+/// Source for how mounts propagate.
 pub(super) const SHARED_SUBTREES: &str =
     "mount_namespaces(7), SHARED SUBTREES; https://docs.kernel.org/filesystems/sharedsubtree.html";
 
-/// Where Kubernetes says what its modes mean.
+/// Source for the modes of Kubernetes.
 pub(super) const KUBERNETES_MODES: &str =
     "https://kubernetes.io/docs/concepts/storage/volumes/#mount-propagation";
 
-/// Where the kernel says how a FUSE connection lives and ends.
+/// Source for the life of a FUSE connection.
 pub(super) const FUSE_CONNECTIONS: &str =
     "https://docs.kernel.org/filesystems/fuse.html, Control filesystem and Aborting a connection";
 
-/// Where it is written who may pass a FUSE mount.
+/// Source for who may access a FUSE mount.
 pub(super) const FUSE_OPTIONS: &str = "mount.fuse3(8), allow_other; fusermount3(1), FILES";
 
 /// `text` as one word of a POSIX shell.
@@ -37,7 +37,7 @@ pub(crate) fn yaml(text: &str) -> String {
     }
 }
 
-/// A mountinfo line with whose it is.
+/// A mountinfo line with its owner.
 pub(super) fn line(whose: impl std::fmt::Display, entry: &MountEntry) -> String {
     format!("{whose}: {entry}")
 }

@@ -1,4 +1,4 @@
-//! An answer to the question: if a mount is made here, who sees it there, and if nobody, why?
+//! Answers the question: if a mount is made here, which namespaces see it there, and if none does, why?
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub struct Explanation {
     pub path: MountPath,
     /// The namespace that is asked about.
     pub to: String,
-    /// The mount that covers `path`: it decides where the new mount travels.
+    /// The mount that covers `path`: it decides where the new mount propagates.
     pub covering: MountEntry,
     /// Where the mount shows in `to`, in order; empty when it does not.
     pub seen_at: Vec<MountPath>,
@@ -61,20 +61,20 @@ pub enum Broken {
         /// That mount.
         at: Place,
     },
-    /// The covering mount is a slave of its mount: mounts travel from it, never to it. So it is
-    /// between a runtime in a (slave) mount namespace of its own and its node, and across the
-    /// boundary of a user namespace.
+    /// The covering mount is a slave of its mount: mounts propagate from it, never to it. This is the
+    /// case between a runtime in a slave mount namespace and its node, and across the boundary of a
+    /// user namespace.
     Upstream {
         /// The mount that the covering mount is a slave of.
         at: Place,
     },
-    /// Its mount of the directory belongs to another peer group, which has nothing to do with that
-    /// of the covering mount.
+    /// Its mount of the directory belongs to another peer group, unrelated to that of the covering
+    /// mount.
     OtherGroup {
         /// That mount.
         at: Place,
     },
-    /// The copy is made and another mount hides it.
+    /// The copy is made, but another mount hides it.
     Hidden {
         /// The mount that hides it; none when that is another copy of the new mount itself.
         at: Option<Place>,
@@ -108,8 +108,7 @@ pub fn visibility(
     ask(graph, from, graph.table(from)?.covering(path)?, path, to)
 }
 
-/// As [`visibility`], for a mount that has been made already and is looked for in vain: it is asked
-/// of the mount below it.
+/// As [`visibility`], for a mount that exists already and is not seen: the mount below it is examined.
 pub(super) fn visibility_of_existing(
     graph: &MountGraph,
     from: &str,
@@ -257,7 +256,7 @@ impl Explanation {
                 format!("{at} is private (None): a mount made later does not reach it")
             }
             Broken::Upstream { at } => format!(
-                "the covering mount {}:{} is a slave of {at}: mounts travel down to it and \
+                "the covering mount {}:{} is a slave of {at}: mounts propagate down to it and \
                  never up",
                 self.from, self.covering.mount_id
             ),

@@ -1,4 +1,4 @@
-//! What follows from the experiments: which causes are proven, and what to do.
+//! Conclusions of the experiments: which causes are proven, and what to do.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::diagnosis::{Cause, CauseId, Confidence, Fix};
 use crate::observation::Actor;
 use crate::report::{Advice, Change, Experiment, Report, Trial, What};
 
-/// Puts what the experiments have shown into a report: causes in the order of their proof, and the advice.
+/// Adds the conclusions of the experiments to a report: the order of causes by proof, and the advice.
 pub(crate) fn conclude(report: &mut Report, experiments: Vec<Experiment>, took_ms: f64) {
     if experiments.is_empty() {
         return;
@@ -29,8 +29,8 @@ pub(crate) fn conclude(report: &mut Report, experiments: Vec<Experiment>, took_m
     });
 }
 
-/// What heals everybody, the cheapest first; of equals as they are listed. Of one kind
-/// what touches fewest.
+/// Changes that heal everybody, the cheapest first; equals in the order of the list. Of one kind, the
+/// change that affects the fewest.
 fn healing(experiments: &[Experiment], for_good: bool) -> Vec<&Experiment> {
     let mut healing: Vec<&Experiment> =
         experiments.iter().filter(|one| one.for_good == for_good && one.heals()).collect();
@@ -54,12 +54,12 @@ fn head(experiments: &[Experiment], for_good: &[&Experiment], now: &[&Experiment
     }
 }
 
-/// What the experiments say of a cause.
+/// What the experiments prove of a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     /// Removing it heals.
     Proven,
-    /// Nothing that removes it was tried, or some of those it concerns are healed.
+    /// Nothing that removes it was tried, or only some of the actors that it concerns are healed.
     Open,
     /// Removing it changes nothing.
     Refuted,
@@ -98,9 +98,9 @@ fn removes(experiment: &Experiment, cause: &Cause) -> bool {
     definition(experiment.change.what).removes.contains(&cause.id)
 }
 
-/// Whether it shows that a cause is one when a change that removes it heals. A change of the set-up does, unless
-/// a smaller one, which is a part of it, heals as well; what is done once brings many a mount back whatever the
-/// reason was, and shows it of a daemon only.
+/// Whether healing by a change proves the causes that it removes. A change of the set-up does, unless a smaller
+/// change, which is a part of it, heals as well; what is done once heals many mounts whatever the cause, and proves
+/// that of a daemon only.
 fn proves(experiment: &Experiment, cause: &Cause, experiments: &[Experiment]) -> bool {
     use crate::plan::Repair;
     let change = &experiment.change;
@@ -173,7 +173,7 @@ fn knows(experiment: &Experiment, actor: &Actor) -> bool {
         .is_some_and(|tried| tried.healed.contains(actor) || tried.not_healed.contains(actor))
 }
 
-/// A cause that no rule has named.
+/// A cause that no rule has found.
 fn found(experiment: &Experiment) -> Cause {
     let actors = experiment.tried().map(|tried| tried.healed.clone()).unwrap_or_default();
     Cause {

@@ -1,4 +1,4 @@
-//! What changes do to a plan.
+//! Applying changes to a plan.
 
 use super::change::{ALL, Alteration, Whom, definition};
 use crate::plan::{
@@ -13,10 +13,10 @@ pub(super) enum When {
     AfterMount,
 }
 
-/// The plan with a change; none where it changes nothing, or makes a plan that cannot be run.
+/// The plan with a change; none where the change has no effect, or makes a plan that cannot be run.
 ///
-/// What is done once is appended after the last step. So whoever wants to do by hand what a report says
-/// runs this plan.
+/// A change that is done once is appended after the last step: the plan does what a person would do by hand after
+/// reading the report.
 pub fn apply(change: &Change, plan: &Plan) -> Option<Plan> {
     let mut changed = plan.clone();
     let on = |name: &str| change.on.iter().any(|one| one == name);
@@ -50,8 +50,8 @@ fn names(on: &[String]) -> Option<Names> {
     (!on.is_empty()).then(|| Names::Several(on.to_vec()))
 }
 
-/// Every single change that makes another plan of this one: for all whom it can touch, and where there are
-/// several, for each by itself.
+/// Every single change that makes another plan of this one: for all workloads that it can affect, and where there
+/// are several, for each by itself.
 pub(super) fn candidates(plan: &Plan) -> Vec<Change> {
     let mut changes = Vec::new();
     for what in ALL {
@@ -87,7 +87,8 @@ pub(super) fn allow_other(plan: &mut Plan) {
     }
 }
 
-/// In the fuse.conf of the node for producers that are its processes, of the containers for others.
+/// Writes to the fuse.conf of the node for producers that are processes of it, and to that of the containers for
+/// others.
 pub(super) fn user_allow_other(plan: &mut Plan) {
     const LINE: &str = "user_allow_other\n";
     let add = |file: &mut Option<String>| {
@@ -122,7 +123,7 @@ pub(super) fn stale(plan: &mut Plan, stale: Stale) {
     });
 }
 
-/// A daemon that would be stopped is ended.
+/// Kills daemons where the plan stops them.
 pub(super) fn end_hung_daemon(plan: &mut Plan) {
     let end = |fault: &mut Fault| {
         if *fault == Fault::Stop {
@@ -191,7 +192,7 @@ fn order(plan: &mut Plan, name: &str, when: When) {
     }
 }
 
-/// Takes a workload out of a step that starts it; says whether the step went with it.
+/// Removes a workload from a step that starts it; returns whether the step was removed with it.
 fn take(steps: &mut Vec<Step>, at: usize, name: &str) -> (Step, bool) {
     let own = Action::Start(Names::One(name.to_owned())).into();
     let rest: Vec<String> = match &steps[at].action {
@@ -207,7 +208,7 @@ fn take(steps: &mut Vec<Step>, at: usize, name: &str) -> (Step, bool) {
     (own, false)
 }
 
-/// What a change is in words, as an order.
+/// A change in words, as an order.
 pub(super) fn words(change: &Change) -> String {
     (definition(change.what).words)(&change.on.join(", "))
 }

@@ -14,7 +14,7 @@ use crate::plan::{Action, BridgeState, Covering, Deadlines, PhaseName, Plan, Rep
 use crate::report::{Change, Deed, Report, Status, Trial};
 use crate::run::Runner;
 
-/// How long an experiment waits for what may never come.
+/// How long an experiment waits for something that may never come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// For a mount, a notice, a recovery.
@@ -67,8 +67,8 @@ impl Limits {
 /// The longest time of one experiment.
 const LONGEST_MS: u64 = 5_000;
 
-/// The plan of a report as it is run on a bench: on a node like the real one where the report is of another
-/// backend than `bench`, one replica of everybody, and nobody helps.
+/// The plan of a report as it is run on a bench: on a node like the real one where the report is of another backend
+/// than `bench`, with one replica of each workload, and without the ladder of repairs.
 pub(super) fn shaped(report: &Report, bench: &str) -> Plan {
     let mut plan = report.plan.clone();
     plan.recovery = vec![Repair::Wait];
@@ -81,7 +81,7 @@ pub(super) fn shaped(report: &Report, bench: &str) -> Plan {
     plan
 }
 
-/// Gives the simulated node what the facts say of the real one.
+/// Shapes the simulated node by the facts of the real one.
 fn like_the_node(plan: &mut Plan, facts: &HostFacts) {
     let node = &mut plan.node;
     if let Some(mount) = &facts.covering_mount {
@@ -105,18 +105,18 @@ fn like_the_node(plan: &mut Plan, facts: &HostFacts) {
     };
 }
 
-/// What experiments are compared with.
+/// The run that experiments are compared with.
 pub(super) struct Bench<'a> {
     backend: &'a dyn Backend,
     over: &'a CancellationToken,
     limits: Limits,
     /// The plan, with no change.
     plan: Plan,
-    /// How everybody fared with it.
+    /// How every actor fared with it.
     baseline: Fared,
     /// The plan that repairs are appended to.
     to_repair: Plan,
-    /// How everybody fared with that one; run when the first repair is tried.
+    /// How every actor fared with that one; run when the first repair is tried.
     unrepaired: OnceCell<Result<Fared, String>>,
 }
 
@@ -166,7 +166,7 @@ impl<'a> Bench<'a> {
         Ok(Fared::of(&report, &self.plan))
     }
 
-    /// Runs the plan with a change. What may have failed for want of time only is run once more with more.
+    /// Runs the plan with a change. A result that may be due to short deadlines is run once more with longer ones.
     pub(super) async fn try_change(&self, change: &Change) -> Trial {
         let for_good = alter::for_good(change.what);
         let plan = if for_good { &self.plan } else { &self.to_repair };
@@ -205,8 +205,8 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The plan that repairs are appended to: nobody waits for a recovery first, and the phase `recovery` is left
-/// out where it has nothing left to repair, because what is wrong is over by then.
+/// The plan that repairs are appended to: it does not wait for a recovery first, and leaves the phase `recovery`
+/// out where that has nothing left to repair.
 fn without_recovery(report: &Report, plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     plan.recovery.clear();

@@ -1,5 +1,5 @@
-//! What each change is: whom it can touch, what it costs, which causes it removes, its words and its text,
-//! and what it does to a plan. Each is defined here once.
+//! The changes, each defined once: what it can affect, its cost, the causes that it removes, its words and its
+//! text, and its effect on a plan.
 
 use super::alter;
 use super::text;
@@ -49,7 +49,7 @@ pub(super) const ALL: [What; 37] = [
     What::StartAgain,
 ];
 
-/// Who can be touched by a change.
+/// What a change can affect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whom {
     /// Consumers: all at once, and each by itself.
@@ -73,27 +73,27 @@ impl Whom {
     }
 }
 
-/// What is done to a plan.
+/// Effect of a change on a plan.
 pub(super) enum Alteration {
-    /// To each workload that is touched.
+    /// Each affected workload is altered.
     Each(fn(&mut WorkloadSpec)),
-    /// To the plan.
+    /// The plan is altered.
     Plan(fn(&mut Plan)),
-    /// To where workloads start among the steps.
+    /// The place of starts among the steps is altered.
     Order(alter::When),
-    /// A step is appended, on whom it touches.
+    /// A step is appended for the affected workloads.
     Step(Action),
-    /// As `Step`, where the action itself names them.
+    /// As `Step`, where the action itself names the workloads.
     StepOn(fn(Names) -> Action),
 }
 
-/// A change, defined.
+/// Definition of a change.
 pub(super) struct Definition {
     pub(super) whom: Whom,
     pub(super) cost: Cost,
-    /// The causes that are gone with it.
+    /// Causes that the change removes.
     pub(super) removes: &'static [CauseId],
-    /// As an order; the argument is whom it touches, in words.
+    /// The change as an order; the argument names the affected workloads.
     pub(super) words: fn(&str) -> String,
     /// A command or a fragment of a manifest.
     pub(super) text: fn(&Change, &Plan) -> text::Text,
@@ -388,7 +388,7 @@ pub(super) fn definition(what: What) -> Definition {
     }
 }
 
-/// What is over once a producer mounts anew.
+/// Causes that are over once a producer mounts anew.
 const OF_NODE: &[CauseId] = &[
     CauseId::DaemonDead,
     CauseId::DaemonDiesWithParent,

@@ -1,4 +1,4 @@
-//! Judging: how everybody fared in a run, and what is different with a change.
+//! Judging a run: how every actor fared, and what a change made different.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::report::{
 };
 use crate::verdict::{RunOutcome, VerdictOutcome};
 
-/// How everybody fared in a run.
+/// How every actor fared in a run.
 #[derive(Debug, Clone)]
 pub(super) struct Fared {
-    /// Consumers that were wrong: in the end, or of the five phases by a hang.
+    /// Consumers that were wrong: in the end, or in the five phases by a hang.
     wrong: BTreeSet<Actor>,
-    /// Whoever could read in the end, as the user that it is.
+    /// Actors that could read in the end as their own user.
     readers: BTreeSet<Actor>,
-    /// How many mounts lie at the FUSE path of an actor, and how many it has.
+    /// Number of mounts at the FUSE path of an actor, and in its namespace.
     mounts: BTreeMap<Actor, (u64, u64)>,
-    /// Whose writes landed beneath the mountpoint.
+    /// Actors with writes that landed beneath the mountpoint.
     lower: BTreeSet<Actor>,
 }
 
@@ -42,7 +42,7 @@ impl Fared {
     }
 }
 
-/// The last thing that somebody saw in one way.
+/// The last observation of one actor by one access.
 #[derive(Debug, Clone, Copy)]
 struct End {
     ok: bool,
@@ -50,7 +50,7 @@ struct End {
     ever: bool,
 }
 
-/// The last things that everybody saw.
+/// The last observations of all actors.
 struct Ends {
     last: BTreeMap<(Actor, u32, Access), End>,
     hung: BTreeSet<Actor>,
@@ -60,7 +60,7 @@ fn five(report: &Report) -> bool {
     report.verdict.answer().is_some()
 }
 
-/// What was seen when the runner asked; held descriptors never recover.
+/// Observations that the runner asked for, except for held descriptors, which never recover.
 fn probes(report: &Report) -> impl Iterator<Item = &Observation> {
     report.timeline.iter().filter(|seen| {
         seen.via == Via::Probe
@@ -91,8 +91,8 @@ impl Ends {
         wrong.map(|spec| Actor::workload(spec.name.clone())).collect()
     }
 
-    /// Whether a consumer is wrong: it cannot read in the end, as itself or as another user, or cannot do
-    /// what it could do before.
+    /// Whether a consumer is wrong: in the end it cannot read, as itself or as another user, or cannot do what it
+    /// could do before.
     fn is_wrong(&self, plan: &Plan, spec: &WorkloadSpec, five: bool) -> bool {
         let actor = Actor::workload(spec.name.clone());
         let own = self.last.get(&(actor.clone(), spec.uid, Access::Read));
@@ -118,7 +118,7 @@ pub(crate) fn anybody_is_wrong(report: &Report) -> bool {
     !Ends::of(report).wrong(&report.plan, five(report)).is_empty()
 }
 
-/// Whether something can be brought back that is not right by itself.
+/// Whether a repair can still help: a consumer cannot read in the end, or did not recover by itself.
 pub(super) fn needs_help_now(report: &Report) -> bool {
     let ends = Ends::of(report);
     let as_itself = |spec: &WorkloadSpec| {
@@ -141,7 +141,7 @@ fn failed(report: &Report) -> impl Iterator<Item = (&str, &CheckId)> {
     })
 }
 
-/// What of the trouble of a run its repetition does not show; none when it shows all of it.
+/// Trouble of a run that its repetition does not show; none when it shows all of it.
 pub(super) fn differs(report: &Report, repeated: &Report) -> Option<String> {
     let there: Vec<(&str, &CheckId)> = failed(repeated).collect();
     let missing = failed(report).find(|one| !there.contains(one));
@@ -153,7 +153,7 @@ pub(super) fn differs(report: &Report, repeated: &Report) -> Option<String> {
     other.then(|| format!("the answer there is {}", there.as_str()))
 }
 
-/// Whether more time might make another result of it.
+/// Whether longer deadlines might change the result.
 pub(super) fn undecided(report: &Report, plan: &Plan, for_good: bool) -> bool {
     let fared = Fared::of(report, plan);
     let slow = |fault: &Fault| matches!(fault, Fault::Stop | Fault::Slow(_));
@@ -170,7 +170,7 @@ pub(super) fn undecided(report: &Report, plan: &Plan, for_good: bool) -> bool {
     hung || late || not_noticed
 }
 
-/// What a change made of a run.
+/// Effect of a change on a run.
 pub(super) fn compare(
     before: &Fared,
     report: &Report,
@@ -204,7 +204,7 @@ pub(super) fn compare(
     }
 }
 
-/// Who could read and cannot, and controls that can.
+/// Actors that could read and no longer can, and controls that can.
 fn worse(before: &Fared, now: &Fared, plan: &Plan) -> Vec<Actor> {
     let named = plan.workloads.iter().map(|spec| (Actor::workload(spec.name.clone()), spec.role));
     let everybody = named.chain([(Actor::Node, Role::Consumer)]);
@@ -215,7 +215,7 @@ fn worse(before: &Fared, now: &Fared, plan: &Plan) -> Vec<Actor> {
     worse.map(|(actor, _)| actor).collect()
 }
 
-/// How long it took the last of those who are healed to read.
+/// Time until the last healed consumer could read.
 fn after(report: &Report, healed: &[Actor], plan: &Plan, for_good: bool) -> Option<After> {
     if let Some(ms) = report.measurements.remount_to_fresh_read_ms.filter(|_| for_good) {
         return Some(After { since: Since::Remount, ms });

@@ -1,8 +1,8 @@
-//! Experiments: one thing is changed, the same plan is run on a fresh simulated node, and what comes of it
-//! shows whether that thing is the cause.
+//! Experiments: change one thing, run the same plan on a fresh simulated node, and see whether that thing is the
+//! cause.
 //!
-//! `change` defines every change, `alter` and `text` what it does to a plan and what is copied to make it;
-//! `bench` makes plans that end soon, `judge` compares two runs, and `advice` says what follows.
+//! `change` defines every change, `alter` and `text` its effect on a plan and the text to copy; `bench` makes plans
+//! that end soon, `judge` compares two runs, and `advice` draws the conclusions.
 
 mod advice;
 mod alter;
@@ -33,14 +33,14 @@ use bench::Bench;
 use change::definition;
 pub(crate) use judge::anybody_is_wrong;
 
-/// How long experiments may take, and when there are any.
+/// Time for experiments, and for which runs they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// The time for all of them, once the run itself has been repeated; none for as long as it takes.
     pub time: Option<Duration>,
     /// How many run side by side.
     pub jobs: usize,
-    /// Whether they are made for a run that came out as expected too, where somebody is wrong in the end.
+    /// Whether they are made also for a run that came out as expected but leaves an actor wrong in the end.
     pub always: bool,
 }
 
@@ -63,7 +63,7 @@ impl Budget {
     }
 }
 
-/// Where a runner makes its experiments.
+/// The bench on which a runner makes its experiments.
 #[derive(Clone)]
 pub(crate) enum Lab {
     On(Arc<dyn Backend>, Budget),
@@ -79,8 +79,8 @@ impl fmt::Debug for Lab {
     }
 }
 
-/// The single changes of a plan that are tried for a report: those for all whom they can touch before those for
-/// one, then those that would remove a cause it names, then the cheaper ones.
+/// The single changes of a plan that are tried for a report: those for all workloads before those for one, then
+/// those that would remove a cause it names, then the cheaper ones.
 fn changes(report: &Report, plan: &Plan) -> Vec<Change> {
     let mut changes = alter::candidates(plan);
     if !judge::needs_help_now(report) {
@@ -98,11 +98,11 @@ fn changes(report: &Report, plan: &Plan) -> Vec<Change> {
     changes
 }
 
-/// Runs the experiments for a report, each on a node of its own that `bench` makes.
+/// Runs the experiments for a report, each on a fresh node that `bench` makes.
 ///
-/// The run itself is repeated there first: where it does not show the same trouble, nothing is proven, and
-/// every change says so. Nothing is left behind; when the time is over or `cancellation` comes, what runs is
-/// ended and cleaned up, and what has not run says so. `bench` must make simulated nodes.
+/// The run itself is repeated there first: where it does not show the same trouble, nothing is proven, and every
+/// change says so. Nothing is left behind; when the time is over or `cancellation` comes, running experiments are
+/// ended and cleaned up, and the others say that they did not run. `bench` must make simulated nodes.
 pub fn run<'a>(
     report: &'a Report,
     bench: &'a dyn Backend,
@@ -112,7 +112,7 @@ pub fn run<'a>(
     Box::pin(experiments(report, bench, budget, cancellation))
 }
 
-/// What would be tried, with the reason why it is not.
+/// The changes that would be tried, with the reason why they are not.
 pub fn not_tried(report: &Report, reason: &str) -> Vec<Experiment> {
     let not_tried =
         |change| experiment(change, &report.plan, Trial::NotTried { reason: reason.to_owned() });

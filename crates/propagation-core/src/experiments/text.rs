@@ -1,11 +1,11 @@
-//! What is copied to make a change: commands, and fragments of manifests, with the paths of the plan.
+//! Text to copy for a change: commands, and fragments of manifests, with the paths of the plan.
 
 use crate::diagnosis::FixKind;
 use crate::diagnosis::text::{shell, yaml};
 use crate::plan::{Plan, Repair};
 use crate::report::{Change, What};
 
-/// What it is, and the text.
+/// A text and its kind.
 pub(super) type Text = (FixKind, String);
 
 pub(super) fn none(_: &Change, _: &Plan) -> Text {
@@ -20,7 +20,7 @@ fn fragment(text: impl Into<String>) -> Text {
     (FixKind::Yaml, text.into())
 }
 
-/// The volume of the first whom it touches, as the change leaves it.
+/// The volume of the first affected workload, with the change.
 pub(super) fn volume(change: &Change, plan: &Plan) -> Text {
     let changed = super::apply(change, plan);
     let name = change.on.first().map_or("", String::as_str);
@@ -59,7 +59,7 @@ pub(super) fn host_users(_: &Change, _: &Plan) -> Text {
     fragment("hostUsers: true\n")
 }
 
-/// The key of the plan; a daemon of one's own takes it as the option `-o allow_other`.
+/// The key of the plan; an external daemon takes it as the option `-o allow_other`.
 pub(super) fn allow_other(_: &Change, _: &Plan) -> Text {
     fragment("fuse:\n  allow_other: true   # the option -o allow_other of the daemon\n")
 }

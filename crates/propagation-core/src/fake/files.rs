@@ -7,7 +7,7 @@ use crate::errno::Errno;
 /// What a path of a filesystem is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum File {
-    /// A directory and the user who owns it.
+    /// A directory and the UID of its owner.
     Directory(u32),
     /// A regular file with its content.
     Regular(String),
@@ -70,7 +70,7 @@ impl Files {
         Ok(true)
     }
 
-    /// Removes a file. One that is not there is removed already.
+    /// Removes a file. Succeeds when it is absent.
     ///
     /// # Errors
     /// The errno.
@@ -82,8 +82,8 @@ impl Files {
         Ok(())
     }
 
-    /// Removes a directory that holds nothing but, at most, the file `own`, and that file. One that
-    /// is not there is removed already.
+    /// Removes a directory that holds nothing but, at most, the file `own`, and that file. Succeeds
+    /// when the directory is absent.
     ///
     /// # Errors
     /// The errno; nothing is removed then.

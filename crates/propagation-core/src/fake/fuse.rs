@@ -1,4 +1,4 @@
-//! FUSE connections: what an access through one gives.
+//! FUSE connections, and the outcomes of accesses through them.
 
 use crate::errno::Errno;
 use crate::marker::{MARKER_FILE, Marker};
@@ -14,12 +14,12 @@ pub(super) enum Daemon {
     Slow(u64),
     /// It answers every request with this error.
     Fails(Errno),
-    /// It is gone, and the connection with it, for everybody who holds the superblock.
+    /// It is gone, and its connection with it, for every holder of the superblock.
     Gone,
 }
 
 impl Daemon {
-    /// A daemon that was told to answer with an errno; none ends that.
+    /// A daemon that answers with an errno; `NONE` ends that.
     pub(super) fn answering(errno: Errno) -> Self {
         match errno {
             Errno::NONE => Self::Serves,
@@ -33,9 +33,9 @@ impl Daemon {
 pub(super) struct Connection {
     pub(super) daemon: Daemon,
     pub(super) marker: Marker,
-    /// Who mounted it.
+    /// UID that mounted it.
     pub(super) owner: u32,
-    /// Whether others are let in.
+    /// Whether other users are let in.
     pub(super) allow_other: bool,
 }
 
@@ -49,8 +49,8 @@ pub(super) enum Denied {
 }
 
 impl Connection {
-    /// What an access of `uid` meets, whatever the file: the kernel checks who asks before it asks
-    /// the daemon, and root is no exception.
+    /// Outcome of an access by `uid`, whatever the file: the kernel checks the user before it asks the
+    /// daemon, and root is no exception.
     pub(super) fn enter(&self, uid: u32) -> Result<(), Denied> {
         match self.daemon {
             _ if !self.allow_other && uid != self.owner => Err(Denied::Errno(Errno::EACCES)),
@@ -61,7 +61,7 @@ impl Connection {
         }
     }
 
-    /// How much later it answers, in milliseconds.
+    /// Delay of its answers, in milliseconds.
     pub(super) fn delay_ms(&self) -> u64 {
         match self.daemon {
             Daemon::Slow(ms) => ms,

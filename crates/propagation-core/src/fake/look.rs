@@ -1,4 +1,4 @@
-//! Looking: what reading a file from somewhere gives.
+//! Looking: the outcome of reading a file from an actor.
 
 use super::files::{File, join};
 use super::fuse::Denied;
@@ -13,7 +13,7 @@ use crate::node::{Probe, Target};
 use crate::observation::{Access, Actor, MountView, Observation, Outcome, Via};
 use crate::plan::WorkloadSpec;
 
-/// What one look gives.
+/// Outcome of one look.
 #[derive(Debug, Clone)]
 pub(super) struct Look {
     pub(super) outcome: Outcome,
@@ -21,7 +21,7 @@ pub(super) struct Look {
     pub(super) mount: Option<MountView>,
 }
 
-/// From where, and at what.
+/// The place to look from, and the directory to look at.
 #[derive(Debug, Clone)]
 struct View {
     namespace: Namespace,
@@ -143,7 +143,7 @@ impl World {
         Look { outcome, generation, mount: look.mount }
     }
 
-    /// How much later a directory's daemon answers, in milliseconds.
+    /// Delay of a directory's daemon, in milliseconds.
     fn delay_ms(&self, namespace: Namespace, directory: &str) -> u64 {
         let place = self.kernel.walk(namespace, directory);
         match place.and_then(|place| self.kernel.superblock(place.superblock)).map(|it| &it.content)
@@ -181,7 +181,7 @@ impl World {
             Error::new(
                 ErrorKind::InvalidInput,
                 format!("look from {actor}"),
-                "no such workload runs on this node",
+                "unknown actor on this node",
             )
         };
         match actor {

@@ -1,8 +1,8 @@
 //! A backend in memory: a model of mount propagation, for tests of whatever uses a [`Backend`].
 //!
-//! It carries out any plan the way the real kernel does, without a kernel: superblocks, peer
-//! groups, slaves, what a mount and an unmount reach, what a dead daemon gives to whom. A run takes
-//! a millisecond or two and needs no privilege, on any operating system.
+//! It carries out any plan the way the real kernel does, without a kernel: superblocks, peer groups,
+//! slaves, the reach of mounts and unmounts, the outcomes of a dead daemon. A run takes a millisecond
+//! or two and needs no privilege, on any operating system.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
@@ -31,7 +31,7 @@
 //!   [`Outcome::Hang`](crate::observation::Outcome::Hang). Since nothing happens without a call, a
 //!   [`wait`](crate::workload::Workload::wait) for what is not so yet gives other tasks a short
 //!   while ([`FakeBackend::with_patience`]) and not the whole deadline.
-//! - Permissions of ordinary files, beyond who owns a directory; sizes of filesystems: a plan with
+//! - Permissions of ordinary files, beyond the owner of a directory; sizes of filesystems: a plan with
 //!   [`disk_bytes`](crate::plan::NodeSpec::disk_bytes) is refused.
 //!
 //! To see whether a test notices a backend that breaks its contract, break one of its rules with
@@ -88,7 +88,7 @@ pub struct FakeBackend {
     sabotage: Option<Sabotage>,
 }
 
-/// What the nodes of a backend are like.
+/// Properties of a backend's nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     capabilities: Capabilities,
@@ -111,7 +111,7 @@ impl Default for FakeBackend {
 }
 
 impl FakeBackend {
-    /// What [`FakeBackend::default`] can be asked to do: what its model knows.
+    /// Capabilities of [`FakeBackend::default`]: those that its model covers.
     pub fn modelled() -> Capabilities {
         Capabilities::all().without_repairs(&[Repair::HandOver]).without(&[
             Feature::DiskSize,
@@ -139,37 +139,36 @@ impl FakeBackend {
     /// The patience of [`FakeBackend::default`]: long for another task, short for a person.
     pub const PATIENCE: Duration = Duration::from_millis(20);
 
-    /// Another name in reports.
+    /// Sets another name in reports.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Other capabilities. What is left out is refused with
-    /// [`ErrorKind::Unsupported`].
+    /// Sets other capabilities. What is left out is refused with [`ErrorKind::Unsupported`].
     #[must_use]
     pub fn with_capabilities(mut self, capabilities: Capabilities) -> Self {
         self.settings.capabilities = capabilities;
         self
     }
 
-    /// Another state of `/dev/fuse`.
+    /// Sets another state of `/dev/fuse`.
     #[must_use]
     pub fn with_fuse_device(mut self, device: FuseDevice) -> Self {
         self.settings.fuse_device = device;
         self
     }
 
-    /// Whether every workload has a user namespace of its own (Kubernetes: `hostUsers: false`). Its
-    /// mounts are then slaves of the host's, so that a producer's mount stays with it.
+    /// Sets whether every workload has its own user namespace (Kubernetes: `hostUsers: false`). Its
+    /// mounts are then slaves of the host's, so that a producer's mount does not reach the host.
     #[must_use]
     pub fn with_user_namespaces(mut self, own: bool) -> Self {
         self.settings.user_namespaces = own;
         self
     }
 
-    /// How long a wait for what is not so yet waits for other tasks to make it so, where the
+    /// Sets how long a wait for a condition that is not met gives other tasks to meet it, where the
     /// deadline is not shorter. [`Duration::MAX`] waits to the deadline, as a real node does.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
@@ -177,14 +176,14 @@ impl FakeBackend {
         self
     }
 
-    /// A machine that cannot carry a node, for this reason.
+    /// Makes a machine that cannot carry a node, for this reason.
     #[must_use]
     pub fn with_absence(mut self, reason: impl Into<String>) -> Self {
         self.absence = Some(reason.into());
         self
     }
 
-    /// Nodes that break one rule of the contract, so that a test can show that it notices.
+    /// Makes nodes that break one rule of the contract, so that a test can show that it notices.
     #[must_use]
     pub fn with_sabotage(mut self, sabotage: Sabotage) -> Self {
         self.sabotage = Some(sabotage);

@@ -45,8 +45,8 @@ impl Shared {
         client::lock(&self.world)
     }
 
-    /// What every call does first: as on a real node, others get their turn before it is carried
-    /// out, and it is not carried out when its future is dropped meanwhile.
+    /// Begins every call: as on a real node, other tasks get their turn before the call is carried out,
+    /// and it is not carried out when its future is dropped meanwhile.
     async fn call(&self) -> Result<MutexGuard<'_, World>, Error> {
         let_others().await;
         let world = self.world();
@@ -195,7 +195,7 @@ impl Node for FakeNode {
         _command: &[String],
         _deadline: Duration,
     ) -> Result<Result<Executed, Refused>, Error> {
-        let reason = "there are no programs on a fake node";
+        let reason = "a fake node has no programs";
         Err(Error::new(ErrorKind::Unsupported, "run a program", reason))
     }
 
@@ -296,7 +296,7 @@ impl Workload for FakeWorkload {
     }
 }
 
-/// Something that the node does not declare.
+/// Error for something that the node does not declare.
 fn undeclared(operation: String) -> Error {
     Error::new(ErrorKind::Unsupported, operation, "this is not done on this node")
         .with_fix("use a simulated node")

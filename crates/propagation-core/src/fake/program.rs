@@ -1,4 +1,4 @@
-//! The programs in the containers: what they remember, and how they start.
+//! The programs in the containers: their state, and how they start.
 
 use super::runtime::Record;
 use super::world::World;
@@ -8,7 +8,7 @@ use crate::marker::Marker;
 use crate::plan::Role;
 use crate::program::ProgramState;
 
-/// What a program remembers.
+/// State of a program.
 #[derive(Debug, Default)]
 pub(super) struct Program {
     /// A producer's connection.

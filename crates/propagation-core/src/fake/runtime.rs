@@ -24,11 +24,11 @@ pub(super) struct Record {
     pub(super) spec: WorkloadSpec,
     pub(super) container: Option<Container>,
     pub(super) reported: watch::Sender<Reported>,
-    /// What a producer does with dead mounts at this start, if not what its specification says.
+    /// What a producer does with dead mounts at this start; overrides its specification.
     pub(super) stale: Option<Stale>,
 }
 
-/// The container that is a workload now.
+/// The current container of a workload.
 #[derive(Debug)]
 pub(super) struct Container {
     pub(super) namespaces: Vec<Namespace>,
@@ -184,7 +184,7 @@ impl World {
         Ok(created)
     }
 
-    /// Gives a workload the node's mount. All that happens at once, so that nobody looks meanwhile.
+    /// Gives a workload the node's mount. All of it happens at once, so that no actor looks meanwhile.
     pub(super) fn attach(
         &mut self,
         number: u32,
@@ -198,8 +198,8 @@ impl World {
         Ok(done.map(|()| Attached { hole: Some(false) }))
     }
 
-    /// Puts a copy of the node's fresh mount where a workload's stale one is, with its propagation or
-    /// another one that is wanted.
+    /// Puts a copy of the node's fresh mount where a workload's stale one is, with the same propagation or a given
+    /// one.
     fn rebind(
         &mut self,
         number: u32,
@@ -234,7 +234,7 @@ impl World {
                 continue;
             }
             let mode = wanted.or(stale.map(|stale| mode_of(stale.propagation())));
-            // The copy is taken first: from a consumer that shares, the unmount travels to the node.
+            // The copy is taken first: from a consumer that shares, the unmount propagates to the node.
             let copy = self.kernel.copy_of((self.node, &fresh), mode.unwrap_or(arriving));
             if stale.is_some() {
                 self.kernel.unmount(namespace, &path);
@@ -294,7 +294,7 @@ impl World {
         Ok(Ok(()))
     }
 
-    /// A successor serves the connection whose descriptor was kept.
+    /// Makes a successor serve the connection of the kept descriptor.
     pub(super) fn hand_over(
         &mut self,
         number: u32,

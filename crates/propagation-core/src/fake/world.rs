@@ -36,9 +36,9 @@ pub(super) struct World {
     pub(super) workloads: BTreeMap<u32, Record>,
     pub(super) reports: Vec<Observation>,
     pub(super) closed: bool,
-    /// The superblocks on which actors hold a descriptor that the runner has had opened.
+    /// The superblocks on which actors hold a descriptor that the runner asked for.
     pub(super) held: BTreeMap<Actor, u32>,
-    /// The changes that were made, and have not been taken back.
+    /// Changes that were made and have not been undone.
     made: Vec<HostChange>,
 }
 

@@ -1,4 +1,4 @@
-//! The axes: the one place where they are defined.
+//! The axes of the matrix, defined in one place.
 
 use crate::errno::Errno;
 use crate::plan::{
@@ -9,12 +9,12 @@ use crate::plan::{
 /// What a value does to the plan of a cell.
 type Apply = fn(&mut Plan);
 
-/// One axis.
+/// An axis of the matrix.
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
     /// Its name.
     pub name: &'static str,
-    /// What it is about, for people.
+    /// Its description, for people.
     pub title: &'static str,
     /// Its values, each with what it does to the plan.
     pub values: &'static [(&'static str, Apply)],
@@ -61,7 +61,7 @@ fn repair(plan: &mut Plan, repair: Repair) {
     plan.steps[2].action = Action::Repair(repair);
 }
 
-/// The producer serves again as it is told to, and then something is done for the consumer.
+/// Restarts the producer as the plan says, then applies a repair to the consumer.
 fn remount_and(plan: &mut Plan, then: Repair) {
     repair(plan, Repair::Remount);
     plan.steps.insert(3, named("help", Action::Repair(then)));

@@ -1,4 +1,4 @@
-//! What one cell shows.
+//! The result of one cell.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,11 @@ use crate::plan::Plan;
 use crate::report::{CheckId, PhaseReport, Report, Status};
 use crate::run::Runner;
 
-/// The steps of a cell that are looked at: what was before, what the fault left, what the repair made
-/// of it.
+/// The observed steps of a cell: before the fault, after it, and after the repair.
 pub const STEPS: [&str; 3] = ["start", "fault", "repair"];
 
-/// What the two actors of a cell saw after each of its [`STEPS`]: the class of what each observed;
-/// where one did not look `create_error` if its container was refused, otherwise `gone`.
+/// Classes that the two actors of a cell observed after each of its [`STEPS`]; where one did not look,
+/// `create_error` if its container was refused, otherwise `gone`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// The consumer.
@@ -35,10 +34,10 @@ pub struct Cell {
     pub id: String,
     /// As in [`CellPlan`].
     pub axes: BTreeMap<String, String>,
-    /// What was seen; none when it could not be run.
+    /// The observed classes; none when the cell could not be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Seen>,
-    /// What the model says would be seen; none where it knows nothing of the axes.
+    /// The classes that the model predicts; none where it does not know the axes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Seen>,
     /// How many mounts are stacked at the consumer's path at the end.
@@ -60,12 +59,12 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Whether the kernel did what the model says; `None` when one of the two is silent.
+    /// Whether the kernel did what the model predicts; `None` when either result is missing.
     pub fn agrees(&self) -> Option<bool> {
         Some(self.seen.as_ref()? == self.predicted.as_ref()?)
     }
 
-    /// What the consumer has in the end: the last class, or that there is none.
+    /// The consumer's last class; `skipped` or `failed` where there is none.
     pub fn outcome(&self) -> String {
         let last = self.seen.as_ref().and_then(|seen| seen.consumer.last());
         match (last, &self.skipped) {
@@ -76,8 +75,8 @@ impl Cell {
     }
 }
 
-/// Runs one cell on a backend, and on the model. Whatever goes wrong is part of the cell; the report is
-/// that of the backend, if there is one.
+/// Runs one cell on a backend and on the model. Every failure is part of the cell; the report is that of the
+/// backend, if there is one.
 pub async fn run_cell(
     cell: &CellPlan,
     backend: &dyn Backend,
@@ -130,7 +129,7 @@ async fn run(plan: &Plan, backend: &dyn Backend) -> Result<Report, Error> {
     Runner::new(plan.clone())?.run(backend).await
 }
 
-/// Why a report says nothing, if it does not.
+/// Why a report has no result, if so.
 fn not_done(report: &Report) -> Option<(Status, String)> {
     if let Some(phase) = report.phases.iter().find(|phase| phase.status == Status::Errored) {
         let reason = phase.reason.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The questions that people ask, answered by cells, as Markdown.
+//! Frequent questions, answered by cells, as Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -36,7 +36,7 @@ const QUESTIONS: [Question; 7] = [
     },
     Question {
         title: "My consumer bound the directory above. What saves it?",
-        about: "Mounts travel on the parent: whatever happens in the directory happens in the consumer too.",
+        about: "Mounts propagate through the parent: whatever happens in the directory happens in the consumer too.",
         fixed: &[("propagation", "HostToContainer"), ("volume", "bridge"), ("fault", "kill")],
         asked: "repair",
     },
@@ -93,8 +93,8 @@ impl Question {
     }
 }
 
-/// The questions that people ask, with the cells that answer them; each can be run again by the command
-/// that stands beside it. Cells that were not run leave their rows out.
+/// The document: frequent questions with the cells that answer them and the command that runs each again. Cells
+/// that were not run leave their rows out.
 pub fn document(cells: &[Cell]) -> String {
     let mut out = String::from(
         "# Atlas: which mount survives what\n\n\

@@ -1,8 +1,8 @@
-//! The matrix: every combination of the axes of an experiment, each a small scenario of its own.
+//! The matrix: every combination of the axes of an experiment, each a small scenario.
 //!
-//! An axis is a name, its values, and what a value does to the plan of a cell ([`AXES`]); adding one is
-//! adding an entry there. A [`Matrix`] says which values are taken; [`Matrix::cells`] multiplies them, in a
-//! fixed order. What a cell shows is a [`Cell`]; [`document`] is a pure function of many.
+//! An axis is a name, its values, and what a value does to the plan of a cell ([`AXES`]); adding one is adding an
+//! entry there. A [`Matrix`] says which values are taken; [`Matrix::cells`] multiplies them, in a fixed order. The
+//! result of one is a [`Cell`]; [`document`] is a pure function of many.
 //!
 //! ```
 //! use propagation_core::matrix::Matrix;
@@ -38,11 +38,11 @@ pub struct Matrix {
 /// One combination, before it is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellPlan {
-    /// `axis=value` for every axis, joined by commas: names the cell, and makes it again.
+    /// `axis=value` for every axis, joined by commas: names the cell, and recreates it.
     pub id: String,
     /// The value of every axis.
     pub axes: BTreeMap<String, String>,
-    /// The scenario that it is.
+    /// The scenario of the cell.
     pub plan: Plan,
 }
 
@@ -58,7 +58,7 @@ impl Matrix {
     /// Takes these values of an axis, in this order; `all` stands for every value that it has.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for an axis or a value that there is not, with what may be meant.
+    /// [`ErrorKind::InvalidInput`] for an unknown axis or value, with a suggestion.
     pub fn with<'a>(
         mut self,
         axis: &str,
@@ -109,12 +109,12 @@ impl Matrix {
         AXES.iter().zip(&self.taken).map(|(axis, values)| (axis.name, values.as_slice()))
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     pub fn len(&self) -> usize {
         self.taken.iter().map(Vec::len).product()
     }
 
-    /// Whether there is no cell; never so.
+    /// Whether the matrix has no cells; always false.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! What must be seen when a fault has hit the producer: who notices what, who survives?
+//! Checks after a fault has hit the producer: who notices what, and who survives?
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub(super) async fn noticed(context: &mut RunContext<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everybody who could read before cannot now; nobody hangs.
+/// Everybody that could read before cannot now; no access hangs.
 pub(super) async fn breakage(context: &mut RunContext<'_>) -> Result<(), Error> {
     let consumers = readers(context);
     let mut actors = vec![Actor::Node];
@@ -132,7 +132,7 @@ pub(super) fn another_consumer(plan: &Plan) -> Option<WorkloadSpec> {
     })
 }
 
-/// Whether the runtime has started another consumer: it looks at the volume's source first.
+/// Whether the runtime can start another consumer: it looks at the volume's source first.
 pub(super) async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
     if let Some(refusal) = context.refusal(DURING_FAULT) {
         let check = refused(DURING_FAULT, refusal);

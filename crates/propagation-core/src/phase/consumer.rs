@@ -1,4 +1,4 @@
-//! What must be seen of consumers, the key question: do they see the mount?
+//! Checks of consumers, the key question: do they see the mount?
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn own_program(context: &mut RunContext<'_>, spec: &WorkloadSpec) -> Resul
     Ok(())
 }
 
-/// For consumers that were there before: from the producer's mount to their own first read.
+/// Records for earlier consumers the time from the producer's mount to their own first read.
 async fn note_latency(
     context: &mut RunContext<'_>,
     spec: &WorkloadSpec,

@@ -1,4 +1,4 @@
-//! What must be so before anything starts: can this host share FUSE mounts at all?
+//! Checks before anything starts: can this node share FUSE mounts at all?
 
 use crate::backend::Feature;
 use crate::context::RunContext;

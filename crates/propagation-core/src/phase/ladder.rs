@@ -1,4 +1,4 @@
-//! A ladder of repairs: who comes back, and with how little help?
+//! The ladder of repairs: who comes back, and with how little help?
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ pub fn named(name: PhaseName) -> Box<dyn Phase> {
     Box::new(Named(name))
 }
 
-/// One of the five phases: its steps, one after the other, until one says that the rest makes no sense.
+/// One of the five phases: its steps, one after the other, until one of them ends the phase.
 struct Named(PhaseName);
 
 #[async_trait]

@@ -1,5 +1,4 @@
-//! What must be seen of containers that start, and of the producer: its plain file and its FUSE mount reach the
-//! host.
+//! Checks of containers that start, and of the producer: its plain file and its FUSE mount reach the node.
 
 use super::tally::{NO_SECOND_USER, allow_other_gives, evidence, tally};
 use crate::backend::Feature;
@@ -32,7 +31,7 @@ pub(super) fn refused(name: &str, refusal: &StartRefused) -> Check {
     Check::new(CheckId::Started(name.to_owned()), false, expected, refusal.text.clone())
 }
 
-/// A limit of the machine says nothing about propagation.
+/// Checks that no start was refused for a limit of the machine, which says nothing about propagation.
 ///
 /// # Errors
 /// [`ErrorKind::Environment`] with the limit, when a start was refused for one.
@@ -66,7 +65,7 @@ pub(super) fn record_mounted(context: &mut RunContext<'_>, failure: Option<Strin
     served
 }
 
-/// The producer's plain file shows on the node, and so does its FUSE mount, to those whom it lets in.
+/// The producer's plain file shows on the node, and so does its FUSE mount, to the users that it admits.
 pub(super) async fn shows_on_node(context: &mut RunContext<'_>) -> Result<(), Error> {
     let plain = context.observe(&[Actor::Node], &Look::default().at(Target::Bridge)).await?;
     context.check(sharing(&plain));

@@ -1,4 +1,4 @@
-//! What must be seen when the producer has been started again, but for who needs help.
+//! Checks after the producer has been restarted, before any other repair.
 
 use super::consumer::readers;
 use super::producer::{record_mounted, refused};
@@ -20,7 +20,7 @@ pub(super) fn something_broke(context: &mut RunContext<'_>) -> bool {
     broke
 }
 
-/// The producer that was started again serves.
+/// The restarted producer serves.
 pub(super) fn serves_again(context: &mut RunContext<'_>) -> bool {
     let Some(spec) = context.plan.producer() else { return false };
     if let Some(refusal) = context.refusal(&spec.name) {

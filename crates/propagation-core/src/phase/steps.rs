@@ -1,5 +1,4 @@
-//! What the five phases are: lists of steps. What is done, is done as by a scenario's steps; what must then be
-//! seen has checks of its own.
+//! The five phases as lists of steps. They act as the steps of a scenario do; their checks are separate.
 
 use super::{breakage, consumer, host, ladder, producer, recovery};
 use crate::act;
@@ -73,12 +72,12 @@ fn names(specs: &[WorkloadSpec]) -> Vec<String> {
     specs.iter().map(|spec| spec.name.clone()).collect()
 }
 
-/// One step of a phase.
+/// A step of a phase.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// What a step of a scenario does too.
+    /// Carries out an action, as a step of a scenario does.
     Do(Action),
-    /// Starts workloads at once: those of the plan in their order, or one that is not in it.
+    /// Starts workloads together: those of the plan in their order, or one outside of it.
     Start(Vec<WorkloadSpec>),
     /// Takes the mount tables.
     Capture,
@@ -125,7 +124,7 @@ impl Step {
     }
 }
 
-/// Does what a step of a scenario does too. What cannot be done ends the phase, with a check that says why.
+/// Carries out an action, as a step of a scenario does. A failure ends the phase, with a check that says why.
 async fn done(context: &mut RunContext<'_>, action: Action) -> Result<bool, Error> {
     let expected = match &action {
         Action::Fault(fault) => format!("the fault is done: {fault}"),

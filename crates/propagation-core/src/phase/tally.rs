@@ -4,7 +4,7 @@ use crate::observation::Observation;
 use crate::{Class, Errno};
 
 /// Why nothing can be read as a second user.
-pub(super) const NO_SECOND_USER: &str = "there is no second user in this node's user namespace: newuidmap and \
+pub(super) const NO_SECOND_USER: &str = "this node's user namespace has no second user: newuidmap and \
                               a range in /etc/subuid would give one";
 
 /// What another user than the mounting one gets with allow_other, and without.

@@ -21,8 +21,7 @@ pub(super) struct Sight {
     pub(super) loads: BTreeMap<String, LoadReport>,
 }
 
-/// One check for everything that is expected; and one for an action that failed although nobody
-/// expected it to.
+/// Makes one check for every expectation, and one for an action that failed unexpectedly.
 pub(super) fn judge(
     context: &RunContext<'_>,
     step: &Step,
@@ -55,7 +54,7 @@ pub(super) fn judge(
     checks
 }
 
-/// A check for every workload that could not start or mount, although the step expects nothing of it.
+/// Makes a check for every workload that could not start or mount and of which the step expects nothing.
 pub(super) fn unexpected(step: &Step, failures: &[Failure]) -> Vec<Check> {
     let expected = |name: &str| {
         step.expect.keys().any(|key| Subject::parse(key).is_ok_and(|subject| subject.actor == name))
@@ -159,7 +158,7 @@ fn judge_actor(
     let said = said(context, subject, sight);
     let can = context.node.capabilities();
     if let Some(access) = subject.aspect.access().filter(|it| !can.accesses.contains(it)) {
-        let reason = format!("nobody can look by {} on this node", access.as_str());
+        let reason = format!("this node does not support looking by {}", access.as_str());
         return Check::skipped(id, words(expected), reason);
     }
     if let Some(Outcome::Skipped { reason }) = seen.map(|o| &o.outcome)

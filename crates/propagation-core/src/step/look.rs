@@ -1,4 +1,4 @@
-//! Letting every actor look after a step.
+//! Looking from every actor after a step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ async fn look(context: &mut RunContext<'_>, step: &Step) -> Result<Sight, Error>
     Ok(sight)
 }
 
-/// The users, but root, who are denied in a container: whether they are so outside of it tells why.
+/// Non-root users who are denied in a container: whether they are denied outside of it too tells why.
 fn denied_inside(seen: &[Observation]) -> BTreeSet<u32> {
     let denied = seen.iter().filter(|one| {
         one.uid != 0
@@ -122,7 +122,7 @@ fn denied_inside(seen: &[Observation]) -> BTreeSet<u32> {
 
 /// Whether a step expects an outcome of an actor's reading.
 fn is_asked(plan: &Plan, who: &Actor, step: &Step, subjects: &[Subject]) -> bool {
-    // A key that is no subject is refused with the file.
+    // An invalid key is refused with the file.
     subjects.iter().zip(step.expect.values()).any(|(subject, expected)| {
         let usual = subject.uid.is_none_or(|uid| uid == plan.uid_of(who));
         let reads = subject.aspect == Aspect::Read && usual && !expected.outcome.is_empty();
@@ -130,8 +130,8 @@ fn is_asked(plan: &Plan, who: &Actor, step: &Step, subjects: &[Subject]) -> bool
     })
 }
 
-/// What readers and writers have met, once one of their operations has ended: what none has done says
-/// nothing of the mount.
+/// Load of the readers and writers, once one of their operations has ended: without one it says nothing about the
+/// mount.
 async fn busy(workload: &dyn Workload, limit: Duration) -> Result<Option<LoadReport>, Error> {
     let end = Instant::now() + limit;
     loop {
@@ -144,8 +144,7 @@ async fn busy(workload: &dyn Workload, limit: Duration) -> Result<Option<LoadRep
     }
 }
 
-/// From whom which accesses as which users are expected to give something, beside what everybody does:
-/// reading as the user that it is.
+/// Accesses and users that expectations need from each actor, in addition to reading as its own user.
 fn wanted(
     plan: &Plan,
     subjects: &[Subject],

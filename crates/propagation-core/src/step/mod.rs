@@ -51,7 +51,7 @@ fn unroll(steps: &[Step], before: &str, after: &str, phases: &mut Vec<Box<dyn Ph
     }
 }
 
-/// What an action is called where the scenario gives it no name.
+/// Default name of an action in a scenario.
 fn word(action: &Action) -> &'static str {
     match action {
         Action::Phase(name) => name.as_str(),
@@ -123,7 +123,7 @@ impl Phase for PhaseStep {
 
     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
         self.inner.run(context).await?;
-        // The phase has checks of its own for what could not start or mount.
+        // The phase has its own checks for what could not start or mount.
         context.new_failures();
         if self.step.expect.is_empty() {
             return Ok(());

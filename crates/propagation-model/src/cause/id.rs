@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 /// Defines the ids of causes: each with its stable name and what it means.
 macro_rules! cause_ids {
     ($( $name:ident = $word:literal: $about:literal, )*) => {
-        /// Which cause it is. Its name in reports is stable, in kebab case: `volume-is-mountpoint`.
+        /// Id of a cause. Its name in reports is stable, in kebab case: `volume-is-mountpoint`.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum CauseId {
             $( #[doc = $about] $name, )*
-            /// What a phase of one's own found.
+            /// A cause that a custom phase found.
             Custom(String),
         }
 
@@ -29,7 +29,7 @@ macro_rules! cause_ids {
                 }
             }
 
-            /// What it means, in one line; nothing for one of one's own.
+            /// Its meaning in one line; empty for the cause of a custom phase.
             pub fn about(&self) -> &'static str {
                 match self {
                     $( Self::$name => $about, )*
@@ -61,13 +61,13 @@ cause_ids! {
     BridgeUnusable = "bridge-unusable": "What lies at the bridge cannot be a volume.",
     ControlPositive = "control-positive": "A control that must not see the mount sees it.",
     ProducerNotShared = "producer-not-shared": "The producer's volume is not shared, so that its mount stays in its own namespace.",
-    MountOutsideVolume = "mount-outside-volume": "The producer mounts at a path that is no part of its shared volume.",
+    MountOutsideVolume = "mount-outside-volume": "The producer mounts at a path outside its shared volume.",
     RuntimeOwnNamespace = "runtime-own-namespace": "The container runtime lives in a mount namespace of its own.",
     UserNamespaceBoundary = "user-namespace-boundary": "The mount namespace belongs to another user namespace: it receives mounts and sends none.",
     ConsumerNotConnected = "consumer-not-connected": "The consumer's volume is not connected to the mount on which the producer's landed.",
     BindNotRecursive = "bind-not-recursive": "The consumer's volume is a bind that did not carry the mounts below it.",
     PropagationNotApplied = "propagation-not-applied": "The runtime did not apply the propagation that the volume asks for.",
-    AllowOtherMissing = "allow-other-missing": "The mount lets only the user in who made it.",
+    AllowOtherMissing = "allow-other-missing": "The mount admits only the user who made it.",
     DaemonDenies = "daemon-denies": "The daemon itself answers EACCES or EPERM, inside containers and outside.",
     FileModeDenies = "file-mode-denies": "The modes of the files deny a user, which the kernel checks because of default_permissions.",
     LsmDenies = "lsm-denies": "A security module or a file mode denies access.",
@@ -104,10 +104,10 @@ cause_ids! {
     DescriptorHeld = "descriptor-held": "A descriptor that was opened before stays on the dead connection.",
     MountOutlivesDaemon = "mount-outlives-daemon": "The mount goes on after its daemon has ended.",
     ConsumerDied = "consumer-died": "A consumer ended because of the dead mount.",
-    CleanUnmountWhereStackNeeded = "clean-unmount-where-stack-needed": "The stale mount was unmounted before the new one was made, which cut off who was bound to it.",
+    CleanUnmountWhereStackNeeded = "clean-unmount-where-stack-needed": "The stale mount was unmounted before the new one was made, which cut off the mounts that were bound to it.",
     StackedLayers = "stacked-layers": "Dead mounts lie below the live one.",
     MountsOfSeveralProducers = "mounts-of-several-producers": "Several producers mount on one path.",
-    MountsMultiply = "mounts-multiply": "Mounts become more with every start of a container.",
+    MountsMultiply = "mounts-multiply": "Mounts multiply with every start of a container.",
     SourceMadeAsDirectory = "source-made-as-directory": "The file of a volume was missing at a start, and the runtime made a directory.",
     LowerFilesystemWritten = "lower-filesystem-written": "Files lie in the directory under the mountpoint.",
     LowerFilesystemExposed = "lower-filesystem-exposed": "After an unmount consumers see the directory under the mountpoint, without an error.",
@@ -153,7 +153,7 @@ impl schemars::JsonSchema for CauseId {
         let known: Vec<&str> = Self::ALL.iter().map(Self::as_str).collect();
         schemars::json_schema!({
             "type": "string",
-            "description": "Which cause it is; a phase of one's own may have others than the examples.",
+            "description": "Id of the cause; a custom phase may have others than the examples.",
             "examples": known,
         })
     }

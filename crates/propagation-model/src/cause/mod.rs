@@ -1,4 +1,4 @@
-//! What a diagnosis says: a cause, what shows it, what to do about it.
+//! Causes: the findings of a diagnosis, with their evidence and fixes.
 
 mod id;
 
@@ -27,7 +27,7 @@ pub use id::CauseId;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
-    /// Experiments show it: with it removed, whoever it concerns is right.
+    /// Experiments prove it: with it removed, the actors that it concerns are right.
     Proven,
     /// What was seen fits, and other causes that would fit are rare.
     Likely,
@@ -52,7 +52,7 @@ impl fmt::Display for Confidence {
     }
 }
 
-/// What [`Fix::text`] is.
+/// Kind of [`Fix::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FixKind {
@@ -60,7 +60,7 @@ pub enum FixKind {
     Command,
     /// A fragment of a Kubernetes manifest.
     Yaml,
-    /// Nothing: the words are all there is.
+    /// No text: the words say everything.
     None,
 }
 
@@ -74,13 +74,13 @@ pub struct Fix {
     /// The command or the fragment, ready to be copied; empty for [`FixKind::None`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// The workload in whose container the command is run; none for the node.
+    /// The workload to run the command in; none for the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inside: Option<String>,
 }
 
 impl Fix {
-    /// Something to do that is no single command.
+    /// A fix that is not a single command.
     pub fn words(words: impl Into<String>) -> Self {
         Self { words: words.into(), kind: FixKind::None, text: String::new(), inside: None }
     }
@@ -90,7 +90,7 @@ impl Fix {
         Self { words: words.into(), kind: FixKind::Command, text: text.into(), inside: None }
     }
 
-    /// The same, run in the container of a workload.
+    /// A command to run in the container of a workload.
     #[must_use]
     pub fn inside(self, workload: impl Into<String>) -> Self {
         Self { inside: Some(workload.into()), ..self }
@@ -102,47 +102,47 @@ impl Fix {
     }
 }
 
-/// One cause of what a run showed.
+/// A cause of what a run showed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Cause {
-    /// Which one it is.
+    /// Its id.
     pub id: CauseId,
     /// What is wrong, in one line.
     pub title: String,
     /// How sure it is.
     pub confidence: Confidence,
-    /// Whom it concerns; of a cause that lasts only those who are wrong in the end. For many replicas
+    /// The actors that it concerns; for a cause that lasts, only those that are wrong in the end. Of many replicas
     /// the first few; the title says how many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actors: Vec<Actor>,
-    /// The phase or step after which somebody was wrong because of it for the first time.
+    /// The phase or step after which an actor was wrong because of it for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_step: Option<String>,
-    /// The phase or step after which nobody was any more; none when it lasts.
+    /// The phase or step after which no actor was wrong any more; none when it lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_step: Option<String>,
     /// The mounts at which it happens: where a link of the mount graph is broken or missing. The
-    /// namespaces are called as the actors are displayed.
+    /// namespaces have the names of the actors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<MountRef>,
-    /// What shows it: mountinfo lines, errnos, device numbers.
+    /// Evidence: mountinfo lines, errnos, device numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
     /// The smallest change that removes it.
     pub fix: Fix,
     /// A command that shows whether the fix has worked.
     pub verify: String,
-    /// Where it is written that this is so: a man page, kernel documentation, an address.
+    /// Source of the explanation: a man page, kernel documentation, an address.
     pub source: String,
 }
 
 impl Cause {
-    /// Whether nobody was wrong because of it in the end.
+    /// Whether no actor was wrong because of it in the end.
     pub fn is_over(&self) -> bool {
         self.until_step.is_some()
     }
 
-    /// When it was so, in words: `since 2-fault`, `from 2-fault to 3-repair`; nothing where no step shows it.
+    /// Its period in words: `since 2-fault`, `from 2-fault to 3-repair`; empty where no step shows it.
     pub fn when(&self) -> Option<String> {
         match (&self.from_step, &self.until_step) {
             (Some(from), Some(until)) if from == until => Some(format!("over, in {from}")),
@@ -153,7 +153,7 @@ impl Cause {
         }
     }
 
-    /// The confidence, and when it was so: `likely, since 2-fault`.
+    /// Its confidence and period: `likely, since 2-fault`.
     pub fn standing(&self) -> String {
         match self.when() {
             Some(when) => format!("{}, {when}", self.confidence),

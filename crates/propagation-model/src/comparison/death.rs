@@ -1,55 +1,55 @@
-//! What the death of a transport's server does to who uses it.
+//! Effects of the death of a transport's server on its consumers.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What was seen while a server was killed and came back. Times are milliseconds since the kill.
+/// Observations while a server was killed and came back. Times are milliseconds since the kill.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Death {
-    /// What was killed.
+    /// The process that was killed.
     pub killed: String,
-    /// When it was started again.
+    /// When the server was started again.
     pub restarted_ms: f64,
     /// When it served again; none when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_ms: Option<f64>,
-    /// What files gave that are opened anew each time.
+    /// Outcomes of opening a file anew each time.
     pub fresh: Vec<Span>,
-    /// What a file gave that was opened before the kill.
+    /// Outcomes of a file that was opened before the kill.
     pub held: Vec<Span>,
     /// When the first access failed, and its errno; none when none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_error: Option<(f64, String)>,
     /// The longest single access, in milliseconds.
     pub longest_ms: f64,
-    /// How many accesses failed, of those that open anew.
+    /// Number of failed accesses, of those that open anew.
     pub failed: u64,
     /// Whether an access had not ended at the end.
     pub hangs: bool,
-    /// When files could be opened and read again for good; none when never.
+    /// When files could be opened and read again without further failures; none when never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healed_ms: Option<f64>,
     /// When the file that was open before could be read again; none when never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_healed_ms: Option<f64>,
-    /// What healed it.
+    /// What brought the transport back.
     pub healing: Healing,
 }
 
-/// What heals the consumers of a transport.
+/// What brings the consumers of a transport back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Healing {
-    /// Its client has connected to the server again; the mount is the one of before.
+    /// The client reconnects to the server; the mount is the same.
     Reconnect,
-    /// The server has mounted anew, and the mount has propagated into the consumer.
+    /// The server mounts anew, and the mount propagates into the consumer.
     NewMount,
-    /// Nothing, as long as it was watched.
+    /// Nothing, within the observed time.
     Nothing,
 }
 
-/// A time in which accesses gave the same.
+/// A period in which accesses had the same outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Span {
     /// When it began, in milliseconds since the kill; negative before.

@@ -1,4 +1,4 @@
-//! What is measured of a transport, and how two of them differ.
+//! Measurements of transports, and the ratio of two of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Transport, Workload};
 
-/// One figure of a workload.
+/// A metric of a workload.
 #[derive(
     Debug,
     Clone,
@@ -25,13 +25,13 @@ use super::{Transport, Workload};
 pub enum Metric {
     /// Sequential reading.
     SequentialRate,
-    /// From the opening of a file to its first byte, as a player meets it.
+    /// Time from the opening of a file to its first byte, as a player sees it.
     FirstByte,
     /// A read of 64 KiB at a random place, the median.
     Seek,
     /// A directory listed with attributes, after a remount.
     ScanCold,
-    /// The same again.
+    /// The same directory listed again.
     ScanWarm,
     /// A small file opened, read and closed, the median.
     Open,
@@ -39,12 +39,12 @@ pub enum Metric {
     WriteRate,
     /// A small file written, synced and renamed, the median.
     SmallFile,
-    /// A read of a player among others, the 99th percentile.
+    /// A read of one player under mixed load, the 99th percentile.
     ManyRead,
 }
 
 impl Metric {
-    /// All, in the order in which they are shown.
+    /// All metrics, in the order in which they are shown.
     pub const ALL: [Self; 9] = [
         Self::SequentialRate,
         Self::FirstByte,
@@ -57,7 +57,7 @@ impl Metric {
         Self::ManyRead,
     ];
 
-    /// What it is called.
+    /// Its title.
     pub fn title(self) -> &'static str {
         match self {
             Self::SequentialRate => "sequential read",
@@ -72,7 +72,7 @@ impl Metric {
         }
     }
 
-    /// In what it is measured.
+    /// Its unit.
     pub fn unit(self) -> &'static str {
         match self {
             Self::SequentialRate | Self::WriteRate => "MiB/s",
@@ -81,12 +81,12 @@ impl Metric {
         }
     }
 
-    /// Whether more of it is better.
+    /// Whether a larger value is better.
     pub fn more_is_better(self) -> bool {
         matches!(self, Self::SequentialRate | Self::WriteRate)
     }
 
-    /// To what it belongs.
+    /// The workload that it belongs to.
     pub fn workload(self) -> Workload {
         match self {
             Self::SequentialRate => Workload::Sequential,
@@ -106,10 +106,10 @@ impl fmt::Display for Metric {
     }
 }
 
-/// What one metric of one transport gave.
+/// Measurement of one metric on one transport.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Measure {
-    /// Which.
+    /// The metric.
     pub metric: Metric,
     /// One value for each round, in the metric's unit, in the order of rounds; `None` where the work failed
     /// or did not end.
@@ -120,25 +120,25 @@ pub struct Measure {
     /// The smallest and the largest of the values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<(f64, f64)>,
-    /// How it compares with the native transport.
+    /// Ratio to the native transport.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against_native: Option<Ratio>,
-    /// What single operations took: pairs of nanoseconds and counts, in two significant digits.
+    /// Latencies of single operations: pairs of nanoseconds and counts, in two significant digits.
     pub latencies: Vec<(u64, u64)>,
     /// Operations that failed, by errno.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, u64>,
-    /// How often the work did not end in its time.
+    /// Number of rounds in which the work did not end in time.
     pub gave_up: u32,
     /// How often a player had to wait.
     pub stalls: u64,
-    /// How many operations, and how many bytes, over all rounds.
+    /// Number of operations, over all rounds.
     pub operations: u64,
     /// Bytes read or written, over all rounds.
     pub bytes: u64,
-    /// What the measuring processes used, over all rounds.
+    /// Resources that the measuring processes used, over all rounds.
     pub client: Resources,
-    /// What the transport's own programs used, over all rounds.
+    /// Resources that the transport's programs used, over all rounds.
     pub server: Resources,
 }
 
@@ -163,7 +163,7 @@ impl Measure {
         reached.map(|(value, _)| *value as f64 / 1e3)
     }
 
-    /// Nothing measured yet.
+    /// A measurement without values.
     pub fn of(metric: Metric) -> Self {
         Self {
             metric,
@@ -183,20 +183,20 @@ impl Measure {
     }
 }
 
-/// What processes used.
+/// Resources that processes used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Resources {
     /// Processor time in milliseconds.
     pub cpu_ms: f64,
     /// Of that, time in the kernel; counted in ticks of 10 ms for servers.
     pub kernel_ms: f64,
-    /// Switches to other processes.
+    /// Number of context switches.
     pub switches: u64,
-    /// The most memory that was resident, in bytes, summed over processes.
+    /// Peak resident memory in bytes, summed over processes.
     pub peak_bytes: u64,
 }
 
-/// How many times as good one is as another: above 1 it is better, whatever the metric counts.
+/// How many times as good one measurement is as another: above 1 it is better, whatever the metric counts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Ratio {
     /// The median over rounds.
@@ -205,11 +205,11 @@ pub struct Ratio {
     pub low: f64,
     /// Where it ends.
     pub high: f64,
-    /// From how many rounds.
+    /// Number of rounds.
     pub rounds: u32,
 }
 
-/// Whether one is better than another.
+/// Direction of a ratio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tendency {
     /// The whole interval lies above 1.
@@ -221,10 +221,11 @@ pub enum Tendency {
 }
 
 impl Ratio {
-    /// With fewer rounds chance alone puts all on one side too often: in four rounds one time in eight.
+    /// Fewest rounds that can show a difference: with fewer, chance alone puts all on one side too often, in four
+    /// rounds one time in eight.
     pub const LEAST_ROUNDS: u32 = 5;
 
-    /// Whether there is a difference.
+    /// The direction of the ratio.
     ///
     /// ```
     /// use propagation_model::comparison::{Ratio, Tendency};
@@ -250,11 +251,11 @@ impl Ratio {
 /// One transport against another, by one metric.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Versus {
-    /// The first.
+    /// The first transport.
     pub transport: Transport,
-    /// With what it is compared.
+    /// The transport that it is compared with.
     pub against: Transport,
-    /// By what.
+    /// The metric.
     pub metric: Metric,
     /// How many times as good the first is.
     pub ratio: Ratio,

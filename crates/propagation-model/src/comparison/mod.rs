@@ -1,4 +1,4 @@
-//! A comparison of transports: ways in which a directory of one container gets into others.
+//! Comparison of transports: ways to get a directory of one container into others.
 
 mod death;
 mod measure;
@@ -17,7 +17,7 @@ use crate::suggest::nearest;
 /// Version of the comparison's shape. Grows when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// A way in which a directory gets from the producer's container into the consumer's.
+/// A way to get a directory from the producer's container into the consumer's.
 #[derive(
     Debug,
     Clone,
@@ -33,13 +33,13 @@ pub const SCHEMA_VERSION: u32 = 1;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// A hostPath volume of the directory itself: nothing between.
+    /// A hostPath volume of the directory itself, without a transport.
     Native,
     /// The built-in FUSE filesystem, whose daemon reads every file.
     Fuse,
-    /// The same with FUSE passthrough: the kernel reads open files.
+    /// The built-in FUSE filesystem with FUSE passthrough: the kernel reads open files.
     FusePassthrough,
-    /// A FUSE daemon of one's own choice; bindfs by default.
+    /// An external FUSE daemon; bindfs by default.
     Daemon,
     /// smbd, mounted by `rclone mount`.
     SmbRclone,
@@ -52,7 +52,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// All, in the order in which they are shown.
+    /// All transports, in the order in which they are shown.
     pub const ALL: [Self; 8] = [
         Self::Native,
         Self::Fuse,
@@ -64,7 +64,7 @@ impl Transport {
         Self::Nfs,
     ];
 
-    /// Those that are compared if nobody says otherwise.
+    /// The transports that are compared by default.
     pub const DEFAULT: [Self; 5] =
         [Self::Native, Self::Fuse, Self::FusePassthrough, Self::Daemon, Self::SmbRclone];
 
@@ -82,7 +82,7 @@ impl Transport {
         }
     }
 
-    /// Whether it goes by FUSE alone.
+    /// Whether it uses FUSE alone.
     pub fn is_fuse(self) -> bool {
         matches!(self, Self::Fuse | Self::FusePassthrough | Self::Daemon)
     }
@@ -107,7 +107,7 @@ impl FromStr for Transport {
     }
 }
 
-/// What is done with a transport.
+/// A workload on a transport.
 #[derive(
     Debug,
     Clone,
@@ -123,9 +123,9 @@ impl FromStr for Transport {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Workload {
-    /// One file from its beginning, as fast as it comes.
+    /// One file read from its beginning, as fast as possible.
     Sequential,
-    /// One file at a rate, as a player reads it: the first byte, and stalls.
+    /// One file read at a fixed rate, as by a player: the first byte, and stalls.
     Play,
     /// 64 KiB at random places of a file.
     Seek,
@@ -142,7 +142,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// All, in the order in which they are shown.
+    /// All workloads, in the order in which they are shown.
     pub const ALL: [Self; 8] = [
         Self::Sequential,
         Self::Play,
@@ -196,16 +196,16 @@ fn by_name<T: Copy>(text: &str, what: &str, all: &[(&str, T)]) -> Result<T, Stri
 /// Why a transport was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Skip {
-    /// What kind of reason.
+    /// The kind of reason.
     pub kind: SkipKind,
     /// The reason.
     pub reason: String,
-    /// What to do to have it.
+    /// How to make it available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 
-/// What kind of reason a transport is left out for.
+/// Kind of reason for which a transport is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipKind {
@@ -213,34 +213,34 @@ pub enum SkipKind {
     ProgramMissing,
     /// It needs rights that the node does not have.
     NotPermitted,
-    /// It does not get ready: its own words are the reason.
+    /// It does not become ready: the reason is its own output.
     NotReady,
     /// It is not measured by this version.
     NotMeasured,
 }
 
-/// What came of one transport.
+/// Result of one transport.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TransportResult {
-    /// Which.
+    /// The transport.
     pub transport: Transport,
-    /// How it was made: the programs, server first.
+    /// How it was set up: the programs, server first.
     pub how: Vec<String>,
     /// Why it was left out, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<Skip>,
-    /// From the start of its programs until consumers could read, in milliseconds.
+    /// Time from the start of its programs until consumers could read, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_ms: Option<f64>,
-    /// What was measured, by metric.
+    /// Measurements, by metric.
     pub measures: Vec<Measure>,
-    /// What the death of its server did.
+    /// Effects of the death of its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub death: Option<Death>,
 }
 
 impl TransportResult {
-    /// What a metric gave.
+    /// The measurement of a metric.
     pub fn measure(&self, metric: Metric) -> Option<&Measure> {
         self.measures.iter().find(|measure| measure.metric == metric)
     }
@@ -249,26 +249,26 @@ impl TransportResult {
 /// The machine on which transports were compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Machine {
-    /// The kernel.
+    /// Its kernel.
     pub kernel_release: String,
-    /// The architecture.
+    /// Its architecture.
     pub architecture: String,
-    /// How many processors there are.
+    /// Number of processors.
     pub processors: u32,
-    /// What made the containers.
+    /// The engine that made the containers.
     pub engine: String,
 }
 
-/// What was measured with.
+/// The files that were measured with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DataSet {
-    /// The long file, in bytes.
+    /// Size of the long file, in bytes.
     pub media_bytes: u64,
-    /// How many small files.
+    /// Number of small files.
     pub entries: u64,
-    /// How large each of them is, in bytes.
+    /// Size of each small file, in bytes.
     pub entry_bytes: u64,
-    /// On what it lies.
+    /// The filesystem that they lie on.
     pub medium: String,
 }
 
@@ -279,31 +279,31 @@ pub struct Comparison {
     pub schema_version: u32,
     /// The version of that program.
     pub tool_version: String,
-    /// Which run.
+    /// Id of the run.
     pub run_id: String,
     /// When it began.
     pub started_at: String,
     /// How long it took, in milliseconds.
     pub duration_ms: f64,
-    /// From which the order of rounds and all random places follow.
+    /// Seed of the order of rounds and of all random places.
     pub seed: u64,
-    /// How often everything was measured.
+    /// Number of rounds.
     pub rounds: u32,
     /// Whether it was the short form.
     pub quick: bool,
-    /// Whether it was cut short: what there was until then is here.
+    /// Whether it was interrupted; the results so far are here.
     pub cut_short: bool,
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// With what.
+    /// The files.
     pub data_set: DataSet,
-    /// What "cold" means here.
+    /// Meaning of "cold" here.
     pub cold: String,
     /// The transports, in order.
     pub transports: Vec<TransportResult>,
-    /// The native transport measured a second time, against itself: what differs by chance.
+    /// The native transport measured a second time, against itself: the difference by chance.
     pub noise: Vec<Versus>,
-    /// FUSE against SMB: what the decision needs.
+    /// FUSE against SMB, for the decision between them.
     pub decision: Vec<Versus>,
     /// What was left behind, if anything.
     pub cleanup: Cleanup,
@@ -315,7 +315,7 @@ impl Comparison {
         self.transports.iter().find(|one| one.transport == transport)
     }
 
-    /// Those that were measured.
+    /// The transports that were measured.
     pub fn measured(&self) -> impl Iterator<Item = &TransportResult> {
         self.transports.iter().filter(|one| one.skipped.is_none())
     }

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What the kubelet wants to find at the path of a hostPath volume, by its Kubernetes name.
+/// The type that the kubelet requires of the path of a hostPath volume, by its Kubernetes name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum HostPathType {
-    /// A directory; the kubelet makes it where nothing is.
+    /// A directory; the kubelet makes it where it is absent.
     DirectoryOrCreate,
     /// A directory.
     Directory,
-    /// A file; the kubelet makes it where nothing is.
+    /// A file; the kubelet makes it where it is absent.
     FileOrCreate,
     /// A file.
     File,
@@ -29,12 +29,12 @@ impl fmt::Display for HostPathType {
     }
 }
 
-/// How a volume is checked and bound. By default nobody checks it, and it is bound writable with all mounts
-/// below it.
+/// How a volume is checked and bound. By default it is not checked, and it is bound writable with all mounts below
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BindSpec {
-    /// What the kubelet wants to find, before the runtime looks.
+    /// The type that the kubelet requires, checked before the runtime looks.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<HostPathType>,
     /// Whether it is read-only: its topmost mount alone, not what is or will be mounted below.
@@ -54,7 +54,7 @@ impl Default for BindSpec {
 }
 
 impl BindSpec {
-    /// Whether it is what every volume has.
+    /// Whether it has all defaults.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

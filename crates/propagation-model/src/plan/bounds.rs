@@ -1,18 +1,18 @@
-//! How much a plan may ask for: more is a mistake, or meant to use up the machine.
+//! Bounds of a plan: more is a mistake, or meant to use up the machine.
 
 use super::validate::Problem;
 use super::{Action, Deadlines, Fault, Plan, Step};
 
-/// The most processes that read and write all the time, in all workloads together.
+/// The most processes that read and write continuously, in all workloads together.
 const MOST_LOAD: u32 = 1_000;
 
 /// The most replicas of all workloads together.
 const MOST_REPLICAS: u32 = 50_000;
 
-/// The longest time that is waited for anything, in milliseconds: a day.
+/// The longest time to wait for anything, in milliseconds: a day.
 const LONGEST_MS: u64 = 86_400_000;
 
-/// What of a plan is beyond its bounds.
+/// The parts of a plan that exceed its bounds.
 pub(super) fn bound_problems(plan: &Plan) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(load_problem(plan));
@@ -23,7 +23,7 @@ pub(super) fn bound_problems(plan: &Plan) -> Vec<Problem> {
     problems
 }
 
-/// The first workload with which a sum over all goes beyond `most`: its index and the sum.
+/// The first workload at which a sum over all exceeds `most`: its index and the sum.
 fn beyond(counts: impl Iterator<Item = u32>, most: u32) -> Option<(usize, u32)> {
     let sums = counts.scan(0_u32, |sum, count| {
         *sum = sum.saturating_add(count);

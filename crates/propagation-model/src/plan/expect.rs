@@ -1,4 +1,4 @@
-//! What must be seen after a step.
+//! Expectations: what must be seen after a step.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::errno::Errno;
 use crate::mountinfo::MountPropagation;
 use crate::observation::Access;
 
-/// What must be seen by one actor: `ok`, `[ok, ENOTCONN]` or a map with more than the outcome.
+/// An expectation of one actor: `ok`, `[ok, ENOTCONN]`, or a map with more than the outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 #[schemars(transform = also_short)]
@@ -21,21 +21,21 @@ pub struct Expected {
     #[serde(deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "outcomes")]
     pub outcome: Vec<Class>,
-    /// How many mounts are stacked at the FUSE path of the actor.
+    /// Number of mounts stacked at the FUSE path of the actor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<u64>,
-    /// How many mounts the actor's namespace has gained since the previous capture; negative when it
-    /// has lost some.
+    /// Number of mounts that the actor's namespace has gained since the previous capture; negative when it has lost
+    /// some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounts_added: Option<i64>,
-    /// How many mounts the actor's namespace has gained since it was captured first: for the node, since
-    /// before the first step.
+    /// Number of mounts that the actor's namespace has gained since its first capture: for the node, since before
+    /// the first step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounts_grown: Option<i64>,
-    /// How many FUSE mounts are in the actor's namespace.
+    /// Number of FUSE mounts in the actor's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuse_mounts: Option<u64>,
-    /// How many mounts are stacked at other paths of the actor's namespace.
+    /// Number of mounts stacked at other paths of the actor's namespace.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mounts_at: BTreeMap<String, u64>,
     /// Propagation of the mount that the actor sees at the FUSE path.
@@ -48,8 +48,8 @@ pub struct Expected {
     /// Whether that mount is the one the node sees (`same`), by device number, or not (`other`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
-    /// A part of the words: the runtime's refusal, what a producer says when it cannot mount, what a
-    /// program that `run` ran printed, a line of the log.
+    /// A part of the text: the runtime's refusal, a producer's message when it cannot mount, the output of a
+    /// program that `run` ran, a line of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The errno behind a refusal of the runtime or the kubelet, or behind a mount that failed, apart from
@@ -59,8 +59,7 @@ pub struct Expected {
     /// Exit code of the program that `run` ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
-    /// How many operations of the readers and writers have failed at the most since the previous
-    /// step.
+    /// The most operations of the readers and writers that may have failed since the previous step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_at_most: Option<u64>,
 }
@@ -155,7 +154,7 @@ impl From<Class> for Expected {
     }
 }
 
-/// What of an actor an expectation is about.
+/// The aspect of an actor that an expectation is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Aspect {
     /// Opening and reading the marker.
@@ -179,7 +178,7 @@ pub enum Aspect {
 }
 
 impl Aspect {
-    /// All, with the words they are written by.
+    /// All aspects, with their words.
     pub const NAMES: [(&'static str, Self); 9] = [
         ("read", Self::Read),
         ("list", Self::List),
@@ -192,7 +191,7 @@ impl Aspect {
         ("log", Self::Log),
     ];
 
-    /// By which access it is looked at; none for what no look shows.
+    /// The access that shows it; none for aspects that no look shows.
     pub fn access(self) -> Option<Access> {
         match self {
             Self::Read => Some(Access::Read),
@@ -206,23 +205,23 @@ impl Aspect {
     }
 }
 
-/// The subject of an expectation, as the key of the map says it: `ACTOR`, `ACTOR.ASPECT` or
+/// The subject of an expectation, as the key of the map names it: `ACTOR`, `ACTOR.ASPECT` or
 /// `ACTOR@UID.ASPECT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// A workload, `node`, `runtime`, or `run` for the program that the step ran.
     pub actor: String,
-    /// As which user; none for the one that [`Plan::uid_of`](super::Plan::uid_of) gives.
+    /// UID that it looks as; none for the one that [`Plan::uid_of`](super::Plan::uid_of) gives.
     pub uid: Option<u32>,
-    /// What of it.
+    /// The aspect.
     pub aspect: Aspect,
 }
 
 impl Subject {
-    /// The word for what the step itself did.
+    /// The word for the step's own action.
     pub(super) const RUN: &'static str = "run";
 
-    /// Whether it is what the step itself did.
+    /// Whether it is the step's own action.
     pub fn is_run(&self) -> bool {
         self.actor == Self::RUN
     }
@@ -239,7 +238,7 @@ impl Subject {
     /// ```
     ///
     /// # Errors
-    /// In words, when the aspect or the user is none.
+    /// In words, when the aspect or the user is unknown.
     pub fn parse(key: &str) -> Result<Self, String> {
         let (who, aspect) = match key.split_once('.') {
             None => (key, Aspect::Read),

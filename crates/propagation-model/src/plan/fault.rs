@@ -1,4 +1,4 @@
-//! What can happen to a producer.
+//! Faults: what can happen to a producer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,9 +24,9 @@ pub enum Fault {
     /// The pod is deleted: SIGTERM, SIGKILL when that takes too long, and its namespaces go.
     Delete,
     /// The pod is deleted by force (`kubectl delete --force --grace-period 0`): it is gone from the
-    /// cluster at once, and its processes have the 2 s that a kubelet gives at the least.
+    /// cluster at once, and its processes have at least the 2 s that a kubelet gives.
     ForceDelete,
-    /// The daemon takes its mount off by itself and exits, as on an error of its own.
+    /// The daemon unmounts by itself and exits, as on an internal error.
     Exit,
     /// SIGKILL to process 1 of the container: the supervisor dies, and its children with it.
     KillParent,
@@ -36,15 +36,15 @@ pub enum Fault {
     Continue,
     /// The connection is aborted through fusectl; the daemon lives.
     Abort,
-    /// The daemon answers requests this much later, in milliseconds (0 ends it): all, or single
-    /// operations. Built-in filesystem only.
+    /// The daemon answers requests this many milliseconds later (0 ends it): all, or single operations.
+    /// Built-in filesystem only.
     Slow(PerOperation<u64>),
     /// The daemon answers requests with this error, such as `EIO` (`0` ends it): all, or single
     /// operations. Built-in filesystem only.
     Errors(PerOperation<Errno>),
-    /// Somebody unmounts on the node (umount(8)).
+    /// The mount is unmounted on the node (umount(8)).
     Unmount,
-    /// Somebody unmounts lazily on the node (`umount --lazy`).
+    /// The mount is unmounted lazily on the node (`umount --lazy`).
     LazyUnmount,
     /// The daemon outgrows the memory limit of its control group and the kernel kills it.
     Oom,
@@ -53,7 +53,7 @@ pub enum Fault {
 /// Defines the kinds of faults: their names in scenario files, and one fault of each.
 macro_rules! kinds {
     ($($kind:ident = $name:literal, $pattern:pat => $sample:expr,)*) => {
-        /// A fault without what it is told: what backends declare.
+        /// A fault without its parameters, as backends declare it.
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
             schemars::JsonSchema,
@@ -79,7 +79,7 @@ macro_rules! kinds {
         }
 
         impl Fault {
-            /// What kind of fault it is.
+            /// The kind of the fault.
             pub fn kind(&self) -> FaultKind {
                 match self { $( $pattern => FaultKind::$kind, )* }
             }
@@ -115,12 +115,12 @@ impl Fault {
         Self::Errors(PerOperation::All(errno))
     }
 
-    /// Whether it is done to the node's mount table and not to the workload.
+    /// Whether it concerns the node's mount table and not the workload.
     pub fn is_on_the_node(&self) -> bool {
         matches!(self, Self::Unmount | Self::LazyUnmount)
     }
 
-    /// Whether it ends another fault instead of doing one.
+    /// Whether it ends another fault.
     pub fn ends_a_fault(&self) -> bool {
         match self {
             Self::Continue | Self::Slow(PerOperation::All(0)) => true,
@@ -213,20 +213,20 @@ pub enum Operation {
     Fsync,
 }
 
-/// What a fault says of a daemon's answers: the same of all, or something of single operations.
+/// Effect of a fault on a daemon's answers: the same for all operations, or for single ones.
 ///
 /// Written as a value, `5000`, or as a map, `{readdir: 5000}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum PerOperation<T> {
-    /// Of all operations.
+    /// For all operations.
     All(T),
-    /// Of these; the others are answered as ever.
+    /// For these operations; the others are answered normally.
     Each(BTreeMap<Operation, T>),
 }
 
 impl<T> PerOperation<T> {
-    /// What is said of an operation, if anything is.
+    /// The effect on an operation, if there is one.
     pub fn of(&self, operation: Operation) -> Option<&T> {
         match self {
             Self::All(value) => Some(value),
@@ -234,7 +234,7 @@ impl<T> PerOperation<T> {
         }
     }
 
-    /// All that is said.
+    /// All effects.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         let (all, each) = match self {
             Self::All(value) => (Some(value), None),

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Stale {
-    /// Takes them off lazily, in its own mount namespace, then mounts. A living mount stays, and what is
-    /// under it.
+    /// Unmounts them lazily, in its own mount namespace, then mounts. A live mount stays, and what is under it.
     #[default]
     Unmount,
     /// Mounts on top of them.
@@ -40,7 +39,7 @@ pub enum MarkerPlace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FuseSpec {
-    /// Whether it lets other users than the mounting one in.
+    /// Whether it admits other users than the mounting one.
     pub allow_other: bool,
     /// Whether it is mounted read-only.
     pub read_only: bool,
@@ -48,24 +47,24 @@ pub struct FuseSpec {
     /// Built-in filesystem only; without them it is nosuid and nodev. fusermount3 may refuse one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
-    /// How long it has mounted before it serves, in milliseconds: until then every access waits. Built-in
+    /// Delay between the mount and the first answer, in milliseconds: until then every access waits. Built-in
     /// filesystem only.
     #[serde(skip_serializing_if = "is_zero")]
     pub serve_after_ms: u64,
-    /// What is done with dead mounts at the start.
+    /// What a producer does with dead mounts when it starts.
     pub stale: Stale,
     /// Whether a keeper on the node holds the `/dev/fuse` descriptor, so that a successor can take
     /// over. Built-in filesystem only.
     pub keeper: bool,
-    /// The program and its arguments; it must stay in the foreground. None is the built-in
+    /// The program and its arguments; it must stay in the foreground. By default the built-in
     /// filesystem.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Programs that run before it, in order, each to its end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prepare: Vec<Vec<String>>,
-    /// Variables for all of these programs. In the plan of a report a value is null, because it may be a
-    /// secret; such a plan is not run before the value is written in.
+    /// Variables for all of these programs. In the plan of a report a value is null, because it may be a secret;
+    /// such a plan cannot be run until the value is filled in.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Option<String>>,
     /// The filesystem type that the mount has in mountinfo (`fuse.rclone`); any FUSE type by default.
@@ -104,12 +103,12 @@ impl FuseSpec {
         self.command.is_empty()
     }
 
-    /// Takes the values of the variables away; their names stay.
+    /// Removes the values of the variables; their names stay.
     pub(super) fn hide_secrets(&mut self) {
         self.environment.values_mut().for_each(|value| *value = None);
     }
 
-    /// A variable whose value was taken away.
+    /// Name of a variable with a removed value; none when every variable has its value.
     pub(super) fn hidden(&self) -> Option<&str> {
         let hidden = self.environment.iter().find(|(_, value)| value.is_none());
         hidden.map(|(name, _)| name.as_str())

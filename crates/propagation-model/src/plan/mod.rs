@@ -1,4 +1,4 @@
-//! What a run is to do: the node, the workloads on it, the fault, the recovery.
+//! Plans: the input of a run, with the workloads on a node, the faults, and the recovery.
 
 mod bind;
 mod bounds;
@@ -38,7 +38,7 @@ pub use workload::{
 
 use crate::observation::Actor;
 
-/// How long is waited for what. All in milliseconds.
+/// Deadlines for waiting, all in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Deadlines {
@@ -57,7 +57,7 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Each of them so many times as long: for a machine on which everything takes longer.
+    /// All deadlines multiplied by a factor: for a machine on which everything takes longer.
     ///
     /// ```
     /// use propagation_model::plan::Deadlines;
@@ -91,7 +91,7 @@ impl Default for Deadlines {
     }
 }
 
-/// Who looks at the mount after a step.
+/// The actors that look at the mount after a step.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -100,7 +100,7 @@ pub enum Looks {
     /// Every actor, and consumers by themselves whenever something happens.
     #[default]
     All,
-    /// Only the actors of which the step expects an outcome. Mount tables are read all the same: that
+    /// Only the actors of which the step expects an outcome. Mount tables are read all the same, because that
     /// touches no mount.
     Asked,
 }
@@ -113,7 +113,7 @@ impl Looks {
     }
 }
 
-/// How sure a scenario is of what it expects.
+/// Certainty of a scenario's expectations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
@@ -123,18 +123,18 @@ pub enum Confidence {
     Inferred,
 }
 
-/// What the source of a scenario names as the cause.
+/// The cause that the source of a scenario names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum NamedCause {
-    /// This one.
+    /// This cause.
     One(CauseId),
-    /// One of these: the source leaves open which.
+    /// One of these causes: the source leaves open which.
     Any(Vec<CauseId>),
 }
 
 impl NamedCause {
-    /// The ids, as they are written.
+    /// The ids, as written.
     pub fn ids(&self) -> &[CauseId] {
         match self {
             Self::One(id) => std::slice::from_ref(id),
@@ -162,28 +162,28 @@ pub struct Plan {
     /// What a reader should know, such as where the kernel contradicts the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The cause that the source names, by the id of a diagnosis. What a run finds is held against it; no
-    /// diagnosis reads it.
+    /// The cause that the source names, by the id of a diagnosis. Findings are compared with it; no diagnosis reads
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<NamedCause>,
     /// The shared directory.
     pub bridge: Bridge,
-    /// What the node is like, where the backend can choose.
+    /// Properties of the node, where the backend can choose.
     pub node: NodeSpec,
     /// The FUSE filesystem that producers serve.
     pub fuse: FuseSpec,
-    /// Who takes part.
+    /// The workloads.
     pub workloads: Vec<WorkloadSpec>,
-    /// What is done, in order; the five phases by default.
+    /// The steps, in order; the five phases by default.
     pub steps: Vec<Step>,
-    /// What happens to the producer in the phase `stale_mount`.
+    /// The fault in the phase `stale_mount`.
     pub fault: Fault,
-    /// Which repairs the phase `recovery` tries, smallest first.
+    /// The repairs that the phase `recovery` tries, smallest first.
     pub recovery: Vec<Repair>,
-    /// How long is waited.
+    /// Deadlines for waiting.
     pub deadlines: Deadlines,
-    /// Who looks after each step. A look can change what is measured: one through a dead FUSE mount
-    /// makes the kernel detach what is mounted inside it.
+    /// The actors that look after each step. A look can change what is measured: one through a dead
+    /// FUSE mount makes the kernel detach what is mounted inside it.
     #[serde(skip_serializing_if = "Looks::is_all")]
     pub looks: Looks,
 }
@@ -222,7 +222,7 @@ impl Plan {
         self.workloads.iter().find(|workload| workload.role == Role::Producer)
     }
 
-    /// The workloads with a role, in the order of the plan.
+    /// The workloads of a role, in the order of the plan.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &WorkloadSpec> {
         self.workloads.iter().filter(move |workload| workload.role == role)
     }
@@ -232,13 +232,13 @@ impl Plan {
         self.workloads.iter().find(|workload| workload.name == name)
     }
 
-    /// The workload called `name`; one that a phase made by itself is made like the first consumer.
+    /// The workload called `name`; one that a phase made by itself is like the first consumer.
     pub fn workload_or_like(&self, name: &str) -> Option<&WorkloadSpec> {
         self.workload(name).or_else(|| self.with_role(Role::Consumer).next())
     }
 
-    /// As which user an actor looks where nobody says otherwise: a workload as its own, who sees what its
-    /// program sees, and the node as root.
+    /// UID that an actor looks as by default: a workload as its own, so that it sees what its program sees, and the
+    /// node as root.
     pub fn uid_of(&self, actor: &Actor) -> u32 {
         match actor {
             Actor::Node | Actor::Runtime => 0,
@@ -248,8 +248,8 @@ impl Plan {
         }
     }
 
-    /// The directory of a producer's filesystem that a workload has at its FUSE path: `/`, but where its
-    /// volume is a directory inside the mount.
+    /// The directory of a producer's filesystem at a workload's FUSE path: `/`, unless the volume is a directory
+    /// inside the mount.
     ///
     /// ```
     /// use propagation_model::Plan;
@@ -271,7 +271,7 @@ impl Plan {
         if nearest.is_empty() { "/".to_owned() } else { nearest.to_owned() }
     }
 
-    /// As whom an actor looks when it looks as `uid`: as itself where that is its own UID.
+    /// User that an actor looks as for `uid`: itself where that is its own UID.
     pub fn user_of(&self, actor: &Actor, uid: u32) -> User {
         let own = match actor {
             Actor::Node | Actor::Runtime => None,
@@ -282,7 +282,7 @@ impl Plan {
         own.filter(|own| own.uid == uid).unwrap_or_else(|| User::plain(uid))
     }
 
-    /// The plan without what may be secret: the values of variables for FUSE programs.
+    /// The plan without possible secrets: the values of variables for FUSE programs.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
         let own = self.workloads.iter_mut().filter_map(|workload| workload.fuse.as_mut());
@@ -290,12 +290,12 @@ impl Plan {
         self
     }
 
-    /// The filesystem that a workload serves, if it is a producer.
+    /// The filesystem of a workload, if it is a producer.
     pub fn fuse_of<'a>(&'a self, workload: &'a WorkloadSpec) -> &'a FuseSpec {
         workload.fuse.as_ref().unwrap_or(&self.fuse)
     }
 
-    /// Whether the five phases are among its steps, from which a verdict follows.
+    /// Whether the five phases are among its steps; the verdict then follows from them.
     pub fn is_five_phases(&self) -> bool {
         let has =
             |name: &PhaseName| self.steps.iter().any(|step| step.action == Action::Phase(*name));

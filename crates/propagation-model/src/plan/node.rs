@@ -1,11 +1,11 @@
-//! What a simulated node is like.
+//! Properties of a simulated node.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How the mount that covers the bridge is made on a simulated node.
+/// Propagation of the mount that covers the bridge on a simulated node.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -18,11 +18,11 @@ pub enum Covering {
     Slave,
     /// Private, as on a host without systemd.
     Private,
-    /// A tmpfs of its own, shared, as `/run` and `/tmp` often are.
+    /// A separate tmpfs, shared, as `/run` and `/tmp` often are.
     Tmpfs,
 }
 
-/// In which mount namespace the container runtime lives on a simulated node.
+/// Mount namespace of the container runtime on a simulated node.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -31,20 +31,20 @@ pub enum RuntimeNamespace {
     /// The node's own.
     #[default]
     Host,
-    /// One of its own, whose mounts are peers of the node's: mounts travel both ways.
+    /// A separate one, with peers of the node's mounts: mounts propagate both ways.
     Shared,
-    /// One of its own, whose mounts are slaves of the node's: it refuses Bidirectional volumes.
+    /// A separate one, with slaves of the node's mounts: it refuses Bidirectional volumes.
     Slave,
-    /// One of its own, whose mounts are slaves of the node's and shared among its containers, as a
-    /// node in a container or a service with `MountFlags=slave` has it: mounts made below it do not
-    /// reach the node.
+    /// A separate one, with slaves of the node's mounts that are shared among its containers, as in a
+    /// node in a container or a service with `MountFlags=slave`: mounts made below it do not reach the
+    /// node.
     SlaveShared,
-    /// One of its own, cut off from the node's.
+    /// A separate one, disconnected from the node's.
     Private,
 }
 
-/// What makes the containers of a simulated node. Written `builtin`, `runc`, `crun`, or as the absolute path of
-/// an OCI runtime.
+/// The engine that makes the containers of a simulated node: `builtin`, `runc`, `crun`, or the absolute path of an
+/// OCI runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Engine {
     /// The agent, in the order of containerd and runc.
@@ -58,7 +58,7 @@ pub enum Engine {
     At(String),
 }
 
-/// A word that is no engine, and no absolute path of one.
+/// An unknown engine that is not an absolute path either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown runtime {0:?}; use builtin, runc, crun, or the absolute path of an OCI runtime")]
 pub struct UnknownEngine(pub String);
@@ -118,17 +118,17 @@ impl schemars::JsonSchema for Engine {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeSpec {
-    /// What makes the containers.
+    /// The engine that makes the containers.
     pub engine: Engine,
-    /// In which mount namespace it lives.
+    /// Its mount namespace.
     pub namespace: RuntimeNamespace,
-    /// Whether it lives in a user namespace of its own, as rootless engines do: its mount namespace
-    /// then holds slaves of the node's mounts.
+    /// Whether it has its own user namespace, as rootless engines do: its mount namespace then holds
+    /// slaves of the node's mounts.
     pub user_namespace: bool,
 }
 
 impl RuntimeSpec {
-    /// Whether it has a mount namespace that is not the node's.
+    /// Whether its mount namespace is separate from the node's.
     pub fn is_apart(&self) -> bool {
         self.namespace != RuntimeNamespace::Host || self.user_namespace
     }
@@ -139,8 +139,8 @@ impl RuntimeSpec {
     }
 }
 
-/// What a simulated node is like. A real node is what it is: its backend checks that it can be
-/// used and refuses what it cannot change.
+/// Properties of a simulated node. A real node cannot be shaped: its backend checks that it can be
+/// used, and refuses what it cannot change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeSpec {
@@ -150,10 +150,10 @@ pub struct NodeSpec {
     pub fuse_conf: Option<String>,
     /// Content of the containers' own `/etc/fuse.conf`; none leaves the file out.
     pub container_fuse_conf: Option<String>,
-    /// Whether the bridge directory is left for the run to make (the default) or is something
-    /// else already.
+    /// Whether the bridge directory is absent at the start (the default), so that the run makes it, or
+    /// is something else.
     pub bridge: BridgeState,
-    /// Whether host programs (`/usr`) are left out of the node, so that there is no fusermount3.
+    /// Whether host programs (`/usr`) are left out of the node, so that fusermount3 is absent.
     pub without_host_tools: bool,
     /// Size of the node's own filesystem in bytes; 0 for no limit.
     pub disk_bytes: u64,
@@ -161,16 +161,16 @@ pub struct NodeSpec {
     pub read_only: bool,
     /// The container runtime.
     pub runtime: RuntimeSpec,
-    /// Whether the kubelet takes off and re-makes the bind of a subPath that is dead when a container
-    /// restarts (Kubernetes 1.36 does, older ones do not).
+    /// Whether the kubelet replaces the dead bind of a subPath when a container restarts (Kubernetes 1.36 does,
+    /// older versions do not).
     pub kubelet_heals_sub_path: bool,
 }
 
-/// What is at the bridge path of a simulated node before the run.
+/// Content of the bridge path of a simulated node before the run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BridgeState {
-    /// Nothing.
+    /// It is absent.
     #[default]
     Missing,
     /// An empty directory.

@@ -1,16 +1,16 @@
-//! Placeholders in commands, and those that are misspelt.
+//! Placeholders in commands, and misspelt ones.
 
 use super::validate::Problem;
 use crate::suggest::nearest;
 
-/// What a program of a step can be given.
+/// Placeholders for a program of a step.
 pub(super) const OF_STEPS: [&str; 3] = ["mountpoint", "bridge", "marker"];
 
-/// What a program that serves a filesystem can be given.
+/// Placeholders for a program that serves a filesystem.
 pub(super) const OF_FUSE: [&str; 3] = ["mountpoint", "source", "work"];
 
-/// A word in braces that stands for nothing and is near to one that does. Others are left alone: shells and awk
-/// have braces of their own.
+/// An unknown word in braces that resembles a placeholder. Other words are left alone, because shells and awk use
+/// braces too.
 pub(super) fn misspelt(at: &str, word: &str, known: &[&str]) -> Option<Problem> {
     let name = in_braces(word).find(|name| !known.contains(name))?;
     let near = nearest(name, known.iter().copied())?;
@@ -20,7 +20,7 @@ pub(super) fn misspelt(at: &str, word: &str, known: &[&str]) -> Option<Problem> 
     Some(Problem::new(at, reason, fix))
 }
 
-/// The names in braces, but for variables of a shell.
+/// The names in braces, except for variables of a shell.
 fn in_braces(word: &str) -> impl Iterator<Item = &str> {
     word.match_indices('{').filter_map(|(open, _)| {
         let name = word[open + 1..].split_once('}')?.0;

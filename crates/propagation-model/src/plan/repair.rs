@@ -1,4 +1,4 @@
-//! What can be done about a dead mount.
+//! Repairs of a dead mount.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::program::Attach;
 
-/// What is done about a dead mount. Each is one action of an operator, a CSI driver or a kubelet. The
-/// phase `recovery` climbs the rungs of [`Repair::LADDER`].
+/// A repair of a dead mount. Each is one action of an operator, a CSI driver or a kubelet. The phase `recovery`
+/// climbs the rungs of [`Repair::LADDER`].
 #[derive(
     Debug,
     Clone,
@@ -23,7 +23,7 @@ use crate::program::Attach;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Repair {
-    /// Nothing is done: whoever recovers does so by himself.
+    /// Nothing is done: consumers recover by themselves or not at all.
     #[serde(alias = "none")]
     Wait,
     /// The dead mount is unmounted on the node (umount(8), refused while it is in use), then the
@@ -33,24 +33,23 @@ pub enum Repair {
     LazyUnmountMount,
     /// The producer starts again and mounts on top of what is there.
     MountOnTop,
-    /// The producer starts again as it is told to: see the key `stale` of `fuse`.
+    /// The producer starts again with its configured behaviour: see the key `stale` of `fuse`.
     Remount,
-    /// Bind the fresh mount over the mountpoint on the node. On a shared mount the bind travels to all
-    /// that lie there already: the layers grow by more than one each time.
+    /// Bind the fresh mount over the mountpoint on the node. On a shared mount the bind propagates to all peers and
+    /// slaves: the layers grow by more than one each time.
     RebindHost,
-    /// As `rebind_host`, after the layers that are there have been taken off.
+    /// As `rebind_host`, after the existing layers have been taken off.
     RebindHostDeduplicated,
     /// Put a copy of the node's fresh mount where the stale one is, inside each consumer's own mount
     /// namespace.
     RebindConsumer,
-    /// Make the private volume of each running consumer a slave of the node's mount, as though it had been
-    /// started with HostToContainer: the fresh mount is put into it, and later ones propagate to it with no
-    /// help. Needs Linux 5.15.
+    /// Make the private volume of each running consumer a slave of the node's mount, as though it had been started
+    /// with HostToContainer: the fresh mount is put into it, and later ones propagate to it. Needs Linux 5.15.
     ReconnectConsumer,
     /// A successor takes over the `/dev/fuse` descriptor that a keeper holds: the same mount goes on.
     HandOver,
-    /// The liveness probe of consumers, or of those that are named, is asked; whose probe fails is
-    /// restarted, container only.
+    /// The liveness probe of consumers, or of the named ones, runs once; containers that fail it are
+    /// restarted.
     LivenessProbe,
     /// The consumers' containers are restarted in place.
     RestartConsumer,
@@ -76,7 +75,7 @@ impl Repair {
         Self::RecreateConsumer,
     ];
 
-    /// What the phase `recovery` tries, from the smallest to the largest.
+    /// Repairs that the phase `recovery` tries, from the smallest to the largest.
     pub const LADDER: [Self; 5] = [
         Self::Wait,
         Self::RebindHost,
@@ -85,7 +84,7 @@ impl Repair {
         Self::RecreateConsumer,
     ];
 
-    /// Whether it is done to consumers; to producers and the node otherwise.
+    /// Whether it concerns consumers; otherwise it concerns producers and the node.
     pub fn is_of_consumers(self) -> bool {
         matches!(
             self,
@@ -116,7 +115,7 @@ impl Repair {
         }
     }
 
-    /// What is done, as a noun.
+    /// The action, as a noun.
     pub fn words(self) -> &'static str {
         match self {
             Self::Wait => "no intervention",

@@ -1,11 +1,11 @@
-//! What a plan needs of the backend that carries it out.
+//! Requirements of a plan on the backend that carries it out.
 
 use super::{Action, Fault, NodeSpec, PhaseName, Plan, Role, Step, Volume, WorkloadSpec};
 use crate::capabilities::{Feature, Need, Requirement};
 
 impl Plan {
-    /// Everything that the plan needs and not every backend has. The rungs of the ladder of repairs are not
-    /// among them: what cannot be done is passed over there.
+    /// All requirements of the plan that not every backend meets. The rungs of the ladder of repairs are not among
+    /// them: unsupported rungs are skipped.
     pub fn requires(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = self.of_the_node().map(needed).collect();
         for spec in &self.workloads {

@@ -1,4 +1,4 @@
-//! The steps of a scenario: what is done, one after the other, and what must then be seen.
+//! Steps of a scenario: actions in order, each with what must then be seen.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,11 +19,11 @@ pub enum PhaseName {
     HostSetup,
     /// Do the producer's plain file and its FUSE mount reach the host?
     Producer,
-    /// Do consumers see it?
+    /// Do consumers see the mount?
     Consumer,
-    /// The plan's fault: who notices, hangs, dies?
+    /// The plan's fault: which actors notice, hang, or die?
     StaleMount,
-    /// The producer serves again: who comes back?
+    /// The producer serves again: which consumers come back?
     Recovery,
 }
 
@@ -44,11 +44,11 @@ impl PhaseName {
     }
 }
 
-/// Who a step is about: one name or several.
+/// The workloads that a step is about: one name or several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum Names {
-    /// One workload; `all` stands for all that it can mean.
+    /// One workload; `all` stands for every one that fits.
     One(String),
     /// Several, in order.
     Several(Vec<String>),
@@ -105,16 +105,16 @@ impl Names {
     }
 }
 
-/// What a step does.
+/// Action of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// One of the five phases, with its own checks.
     Phase(PhaseName),
-    /// Starts workloads in this order. `all` is all that do not run: those with order
+    /// Starts workloads in this order. `all` starts every one that does not run: those with order
     /// `before_mount`, then producers, then, once they serve, the others.
     Start(Names),
-    /// Ends workloads at once, as the forced deletion of their pods does: SIGKILL, and no time to
-    /// unmount. The fault `delete` is the gentle one.
+    /// Ends workloads at once, as the forced deletion of their pods does: with SIGKILL, and without
+    /// time to unmount. The fault `delete` is the gentle one.
     Stop(Names),
     /// Restarts the containers of workloads in place.
     Restart(Names),
@@ -125,12 +125,12 @@ pub enum Action {
     Publish(Names),
     /// Unmounts those paths and removes them.
     Unpublish(Names),
-    /// Lets workloads close the descriptors that they hold, so that the next look opens the marker of that
-    /// moment: `held` is of that generation from then on.
+    /// Closes the descriptors that workloads hold, so that the next look opens the marker anew: `held` is of that
+    /// generation from then on.
     Reopen(Names),
-    /// Does a fault to a workload.
+    /// Injects a fault into a workload.
     Fault(Fault),
-    /// Does a repair.
+    /// Carries out a repair.
     Repair(Repair),
     /// Runs a program in the mount namespace of an actor, to its end.
     Execute {
@@ -140,17 +140,17 @@ pub enum Action {
         /// The actor: a workload, `node` or `runtime`.
         inside: String,
     },
-    /// Only looks.
+    /// Looks, without another action.
     Observe,
-    /// Waits until what is expected is so, for this long at the most (milliseconds).
+    /// Waits until the expectations are met, for at most this long (milliseconds).
     Wait(u64),
-    /// Lets this time pass (milliseconds), where time itself is what is tested.
+    /// Lets this time pass (milliseconds), where time itself is tested.
     Pause(u64),
-    /// Does steps several times.
+    /// Repeats steps.
     Repeat {
-        /// How many times.
+        /// Number of repetitions.
         times: u32,
-        /// What.
+        /// The repeated steps.
         steps: Vec<Step>,
     },
 }
@@ -159,15 +159,15 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "StepFile", into = "StepFile")]
 pub struct Step {
-    /// Its name in the report; made of its number and what it does by default.
+    /// Its name in the report; by default its number and its action.
     pub name: Option<String>,
-    /// What it does.
+    /// Its action.
     pub action: Action,
-    /// To which workloads, for faults and repairs that are about some.
+    /// The workloads that a fault or a repair is for.
     pub on: Option<Names>,
-    /// What a producer that it starts does with dead mounts, if not what its `fuse` says.
+    /// What a producer that the step starts does with dead mounts; overrides its `fuse`.
     pub stale: Option<Stale>,
-    /// What must be seen afterwards, by actor.
+    /// Expectations afterwards, by actor.
     pub expect: BTreeMap<String, Expected>,
 }
 
@@ -177,7 +177,7 @@ impl From<Action> for Step {
     }
 }
 
-/// A step as it is written: exactly one of the keys that say what it does.
+/// A step as written: exactly one of the keys for actions.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct StepFile {
@@ -205,43 +205,43 @@ struct StepFile {
     /// Unmounts those paths and removes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     unpublish: Option<Names>,
-    /// Lets these workloads close the descriptors that they hold; the next look opens new ones.
+    /// Closes the descriptors that these workloads hold; the next look opens new ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     reopen: Option<Names>,
-    /// Does a fault, by default to the first producer.
+    /// Injects a fault, by default into the first producer.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<Fault>,
-    /// Does a repair, by default for the first producer and all consumers.
+    /// Carries out a repair, by default for the first producer and all consumers.
     #[serde(skip_serializing_if = "Option::is_none")]
     repair: Option<Repair>,
     /// Runs a program, to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<Vec<String>>,
-    /// In whose mount namespace `run` runs: a workload, `node` (the default) or `runtime`.
+    /// The mount namespace that `run` runs in: a workload, `node` (the default) or `runtime`.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     inside: Option<String>,
-    /// Only looks; the value is `true`.
+    /// Looks, without another action; the value is `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     observe: Option<bool>,
-    /// Waits until what is expected is so, for this many milliseconds at the most.
+    /// Waits until the expectations are met, for at most this many milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     wait_ms: Option<u64>,
     /// Lets this many milliseconds pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_ms: Option<u64>,
-    /// Does the steps under `steps` this many times.
+    /// Repeats the steps under `steps` this many times.
     #[serde(skip_serializing_if = "Option::is_none")]
     repeat: Option<u32>,
-    /// What `repeat` does.
+    /// The steps that `repeat` repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Step>>,
-    /// To whom: one workload or several.
+    /// The workloads of a fault or a repair: one or several.
     #[serde(skip_serializing_if = "Option::is_none")]
     on: Option<Names>,
-    /// What a producer that is started does with dead mounts, if not what its `fuse` says.
+    /// What a producer that the step starts does with dead mounts; overrides its `fuse`.
     #[serde(skip_serializing_if = "Option::is_none")]
     stale: Option<Stale>,
-    /// What must be seen afterwards, by actor: `early: ok`, `early.list: ENOTCONN`, …
+    /// Expectations afterwards, by actor: `early: ok`, `early.list: ENOTCONN`, …
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     expect: BTreeMap<String, Expected>,
 }

@@ -1,4 +1,4 @@
-//! Whether the steps of a plan make sense for those who take part.
+//! Whether the steps of a plan make sense for its workloads.
 
 use super::expect::{Aspect, Expected, Subject};
 use super::fault::Fault;
@@ -10,10 +10,10 @@ use super::{Plan, Role, Volume, WorkloadSpec};
 use crate::class::Class;
 use crate::suggest::nearest;
 
-/// The most steps that are done, repetitions counted.
+/// The most steps of a plan, with repetitions counted.
 const MOST_STEPS: u64 = 10_000;
 
-/// What is wrong with the steps.
+/// Problems of the steps.
 pub(super) fn step_problems(plan: &Plan) -> Vec<Problem> {
     let mut problems = Vec::new();
     if plan.steps.is_empty() {
@@ -52,7 +52,7 @@ fn walk(
     }
 }
 
-/// The roles that a fault or a repair can be about.
+/// The roles that a fault or a repair applies to.
 fn wanted_by(action: &Action) -> Vec<Role> {
     match action {
         Action::Repair(Repair::LivenessProbe) => {
@@ -119,7 +119,7 @@ fn action_problem(plan: &Plan, at: &str, step: &Step, repeated: bool) -> Option<
     }
 }
 
-/// A volume is published at a path of its own.
+/// Problems of a published volume that is not a separate path.
 fn unpublishable(plan: &Plan, at: &str, names: &Names) -> Option<Problem> {
     let at_a_path = |spec: &&WorkloadSpec| matches!(spec.volume, Volume::Path(_)) && !spec.host;
     if names.is_all() {
@@ -144,7 +144,7 @@ fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Pr
         None => plan.producer().into_iter().collect(),
     };
     if targets.is_empty() {
-        // A name that nobody has is said where it stands.
+        // An unknown name is reported at its own place.
         let named = step.on.as_ref().is_some_and(|names| !names.is_all());
         let fix = "add a workload with role producer, or name a workload with `on`";
         return (!named).then(|| Problem::new(at, "no producer to apply the fault to", fix));
@@ -155,7 +155,7 @@ fn fault_problem(plan: &Plan, at: &str, step: &Step, fault: &Fault) -> Option<Pr
         .map(|(reason, fix)| Problem::new(at, reason, fix))
 }
 
-/// Why a fault can never be done to a workload, and what can.
+/// Why a fault can never be done to a workload, and which one can.
 fn impossible(plan: &Plan, fault: &Fault, spec: &WorkloadSpec) -> Option<(String, &'static str)> {
     let name = &spec.name;
     let serves = spec.role == Role::Producer;
@@ -180,7 +180,7 @@ fn impossible(plan: &Plan, fault: &Fault, spec: &WorkloadSpec) -> Option<(String
 fn repair_problem(plan: &Plan, at: &str, step: &Step, repair: Repair) -> Option<Problem> {
     let meant = |spec: &&WorkloadSpec| step.on.as_ref().is_none_or(|names| names.mean(&spec.name));
     let meant: Vec<&WorkloadSpec> = plan.with_role(Role::Producer).filter(meant).collect();
-    // That somebody else is named is said where the name stands.
+    // A workload of another role is reported at its name.
     let others = step.on.is_some() && meant.is_empty();
     let kept = meant.iter().any(|spec| plan.fuse_of(spec).keeper);
     (repair == Repair::HandOver && !others && !kept).then(|| {
@@ -218,8 +218,8 @@ fn in_words(roles: &[Role]) -> String {
     words.join(" and ")
 }
 
-/// Whether an actor is a workload of the plan, `node` or `runtime`; in expectations also `run`, what the
-/// step itself did.
+/// Whether an actor is a workload of the plan, `node` or `runtime`; in expectations also `run`, the step's own
+/// action.
 fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Problem> {
     let fixed = ["node", "runtime"];
     if plan.workload(name).is_some() || fixed.contains(&name) || (expected && name == Subject::RUN)
@@ -235,7 +235,7 @@ fn actor_problem(plan: &Plan, at: &str, name: &str, expected: bool) -> Option<Pr
     Some(Problem::new(at, format!("unknown actor {name:?}"), hint))
 }
 
-/// What is expected of the wrong subject.
+/// The key of an expectation that does not apply to its subject.
 fn misplaced(subject: &Subject, expected: &Expected) -> Option<&'static str> {
     if !subject.is_run() {
         return expected.exit.map(|_| "exit");

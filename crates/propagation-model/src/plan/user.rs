@@ -1,8 +1,8 @@
-//! As whom programs run and look.
+//! Users that programs run as and actors look as.
 
 use serde::{Deserialize, Serialize};
 
-/// As whom a program runs, or an actor looks: a UID, the GID of the same number, supplementary groups.
+/// The user that a program runs as, or an actor looks as: a UID, the GID of the same number, supplementary groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct User {
     /// The UID and the GID.
@@ -12,12 +12,12 @@ pub struct User {
 }
 
 impl User {
-    /// The user with a UID and nothing beside it; 0 is root.
+    /// The user with this UID, without supplementary groups; 0 is root.
     pub fn plain(uid: u32) -> Self {
         Self { uid, groups: Vec::new() }
     }
 
-    /// Whether it is root without anything beside it: what the agent is already.
+    /// Whether it is root without supplementary groups, as the agent already is.
     pub fn is_plain_root(&self) -> bool {
         *self == Self::plain(0)
     }

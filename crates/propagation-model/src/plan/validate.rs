@@ -1,4 +1,4 @@
-//! Whether a plan can be run at all.
+//! Validation of a plan.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use super::{
 use crate::cause::CauseId;
 use crate::error::{Error, ErrorKind};
 
-/// Something in a plan that keeps it from being run.
+/// A problem that keeps a plan from being run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, as in `workloads[1].propagation`.
+    /// Path of the problem, as in `workloads[1].propagation`.
     pub at: String,
-    /// What is wrong.
+    /// The problem.
     pub reason: String,
-    /// What to do.
+    /// The fix.
     pub fix: String,
 }
 
@@ -32,7 +32,7 @@ impl Problem {
     }
 }
 
-/// The API server's rules for a volume that is read-only with all below it.
+/// The API server's rules for a volume that is read-only with everything below it.
 fn bind_problem(at: &str, bind: &BindSpec, propagation: Propagation) -> Option<Problem> {
     if !bind.recursive_read_only {
         return None;
@@ -58,7 +58,7 @@ impl From<Problem> for Error {
 }
 
 impl Plan {
-    /// Checks that the plan can be run at all, before anything is touched.
+    /// Checks that the plan can be run, before anything is touched.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] with the first of [`Plan::problems`].
@@ -69,10 +69,9 @@ impl Plan {
         }
     }
 
-    /// Everything that keeps the plan from being run: a name that is no file name, a bridge that is not a clean absolute path, a
-    /// mountpoint that is not one name, names that are not unique DNS labels, Bidirectional without
-    /// privileged, a control that could see the mount, steps and expectations about somebody who
-    /// does not take part, …
+    /// All problems that keep the plan from being run: a name that is not a file name, a bridge that is not a clean
+    /// absolute path, a mountpoint that is not one name, names that are not unique DNS labels, Bidirectional
+    /// without privileged, a control that could see the mount, steps and expectations about unknown actors, …
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         problems.extend(self.name_problem());
@@ -108,7 +107,7 @@ impl Plan {
         })
     }
 
-    /// A cause is an id in kebab case, and it is a source that names it.
+    /// A cause is an id in kebab case, and a source names it.
     fn cause_problem(&self) -> Option<Problem> {
         let ids = self.cause.as_ref()?.ids();
         let is_id = |id: &str| {
@@ -131,7 +130,7 @@ impl Plan {
         }
     }
 
-    /// The five phases are about one producer and at least one consumer.
+    /// The five phases need one producer and at least one consumer.
     fn roles_problem(&self) -> Option<Problem> {
         let phases = |step: &Step| matches!(step.action, Action::Phase(_));
         if !self.steps.iter().any(phases) {
@@ -361,7 +360,7 @@ impl Plan {
         of_commands.find_map(|(at, word)| placeholder::misspelt(&at, word, &placeholder::OF_FUSE))
     }
 
-    /// Puts the paths of the node in the place of `{bridge}` and `{mountpoint}`.
+    /// Replaces `{bridge}` and `{mountpoint}` by the paths of the node.
     pub fn fill_paths(&self, text: &str) -> String {
         text.replace("{mountpoint}", &self.bridge.fuse_path())
             .replace("{bridge}", &self.bridge.path)
@@ -403,7 +402,7 @@ fn absolute_problem(at: &str, path: &str) -> Option<Problem> {
     None
 }
 
-/// A path that directories are made under.
+/// Problem of a path that directories are made under.
 fn path_problem(at: &str, path: &str) -> Option<Problem> {
     absolute_problem(at, path).or_else(|| {
         let kernels = ["/proc", "/sys", "/dev"]

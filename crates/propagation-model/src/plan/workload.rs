@@ -12,16 +12,16 @@ use crate::marker::MARKER_FILE;
 /// Mount propagation of a volume, by its Kubernetes name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Propagation {
-    /// `rprivate`: later mounts travel in neither direction.
+    /// `rprivate`: later mounts propagate in neither direction.
     None,
-    /// `rslave`: later mounts of the host show in the container.
+    /// `rslave`: later mounts of the host propagate to the container.
     HostToContainer,
-    /// `rshared`: later mounts travel in both directions. Needs a privileged container.
+    /// `rshared`: later mounts propagate in both directions. Needs a privileged container.
     Bidirectional,
 }
 
 impl Propagation {
-    /// The mount option that a runtime gives the volume.
+    /// The mount option that a runtime sets on the volume.
     pub fn mount_option(self) -> &'static str {
         match self {
             Self::None => "rprivate",
@@ -41,15 +41,15 @@ impl fmt::Display for Propagation {
     }
 }
 
-/// What a workload is for.
+/// Role of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Makes the FUSE mount.
     Producer,
-    /// Reads it.
+    /// Reads the mount.
     Consumer,
-    /// Must not see it; shows that the experiment can come out negative.
+    /// Must not see the mount; shows that the experiment can come out negative.
     Control,
 }
 
@@ -70,7 +70,7 @@ impl Role {
     }
 }
 
-/// Which host directory or file a workload's volume is.
+/// The host directory or file of a workload's volume.
 #[derive(
     Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -140,14 +140,13 @@ pub struct VolumePaths {
     pub destination: String,
     /// Where the FUSE mount is, seen from the container.
     pub fuse: String,
-    /// Where the mount that the container sees has its mount point: `fuse`, or the file in it where the
-    /// volume is that file.
+    /// Mountpoint of the mount that the container sees: `fuse`, or the file in it where the volume is that file.
     pub mount_point: String,
-    /// Where the bridge is, seen from the container: nowhere when the volume is the mountpoint.
+    /// Where the bridge is, seen from the container; none when the volume is the mountpoint.
     pub bridge: Option<String>,
 }
 
-/// One more volume of a workload, beside the one that is experimented with.
+/// An additional volume of a workload, beside the one under test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtraVolume {
@@ -156,7 +155,7 @@ pub struct ExtraVolume {
     pub source: String,
     /// Absolute path in the container. It may lie inside another volume.
     pub destination: String,
-    /// How mounts travel between it and the node.
+    /// Mount propagation between the volume and the node.
     #[serde(default = "no_propagation")]
     pub propagation: Propagation,
     /// How it is checked and bound.
@@ -174,11 +173,11 @@ fn no_propagation() -> Propagation {
 pub struct WorkloadSpec {
     /// A name, unique in the plan: a DNS label.
     pub name: String,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// How mounts travel between it and the node.
+    /// Mount propagation between its volume and the node.
     pub propagation: Propagation,
-    /// Which directory its volume is.
+    /// The directory or file of its volume.
     pub volume: Volume,
     /// The part of the volume that is bound, relative to it, as the kubelet does it for a
     /// `subPath`: a bind of the kubelet's own, made when the pod starts and kept over restarts of its
@@ -190,42 +189,42 @@ pub struct WorkloadSpec {
     pub bind: BindSpec,
     /// When it starts.
     pub order: StartOrder,
-    /// As which user its program runs, and looks. 0 is root.
+    /// UID that its program runs as, and that it looks as. 0 is root.
     pub uid: u32,
-    /// Supplementary groups of its program, and of its looks as its own user, by GID.
+    /// Supplementary GIDs of its program, and of its looks as its own user.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<u32>,
-    /// As which other users its mount is read.
+    /// Other UIDs that read its mount.
     pub also_read_as: Vec<u32>,
-    /// How many equal ones; only the first runs the consumer program, all are observed.
+    /// Number of equal workloads; only the first runs the consumer program, all are observed.
     pub replicas: u32,
     /// Whether its container is privileged; by default when it is Bidirectional.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
-    /// Capabilities that a container that is not privileged has beside the default ones, such as
+    /// Capabilities of a container that is not privileged, in addition to the default ones, such as
     /// `SYS_ADMIN`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
-    /// Whether it is no container but a process of the node, in the node's own mount namespace.
+    /// Whether it runs as a process in the node's mount namespace instead of in a container.
     #[serde(skip_serializing_if = "is_false")]
     pub host: bool,
-    /// Whether its container has a user namespace of its own (Kubernetes: `hostUsers: false`).
+    /// Whether its container has its own user namespace (Kubernetes: `hostUsers: false`).
     #[serde(skip_serializing_if = "is_false")]
     pub user_namespace: bool,
-    /// Whether it is made from the node's mount namespace though the runtime has one of its own: by
-    /// another runtime.
+    /// Whether another runtime makes it from the node's mount namespace, although the plan's runtime
+    /// has a separate one.
     #[serde(skip_serializing_if = "is_false")]
     pub outside_runtime: bool,
-    /// Whether a supervisor is process 1 of its container, which outlives the daemon.
+    /// Whether process 1 of its container is a supervisor, which outlives the daemon.
     #[serde(skip_serializing_if = "is_false")]
     pub supervised: bool,
-    /// More volumes.
+    /// Additional volumes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<ExtraVolume>,
-    /// How many processes of it read, list and open all the time.
+    /// Number of its processes that read, list and open continuously.
     #[serde(skip_serializing_if = "is_zero")]
     pub readers: u32,
-    /// How many processes of it write all the time.
+    /// Number of its processes that write continuously.
     #[serde(skip_serializing_if = "is_zero")]
     pub writers: u32,
     /// The filesystem that it serves instead of the plan's, if it is a producer.
@@ -233,18 +232,18 @@ pub struct WorkloadSpec {
     pub fuse: Option<FuseSpec>,
 }
 
-/// A workload as it is written: what is left out follows from the role.
+/// A workload as written: what is left out follows from the role.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WorkloadFile {
     /// A name, unique in the plan: a DNS label.
     name: String,
-    /// What it is for.
+    /// Its role.
     role: Role,
-    /// How mounts travel; by default Bidirectional for a producer, None for a control and
+    /// Mount propagation of its volume; by default Bidirectional for a producer, None for a control and
     /// HostToContainer for a consumer.
     propagation: Option<Propagation>,
-    /// Which directory its volume is.
+    /// The directory or file of its volume.
     #[serde(default)]
     volume: Volume,
     /// The part of the volume that is bound, as the kubelet does it for a `subPath`.
@@ -254,42 +253,42 @@ struct WorkloadFile {
     bind: BindSpec,
     /// When it starts; by default after the mount for a consumer, before it otherwise.
     order: Option<StartOrder>,
-    /// As which user its program runs, and looks. 0 is root.
+    /// UID that its program runs as, and that it looks as. 0 is root.
     #[serde(default)]
     uid: u32,
-    /// Supplementary groups of its program, and of its looks as its own user, by GID.
+    /// Supplementary GIDs of its program, and of its looks as its own user.
     #[serde(default)]
     groups: Vec<u32>,
-    /// As which other users its mount is read.
+    /// Other UIDs that read its mount.
     #[serde(default)]
     also_read_as: Vec<u32>,
-    /// How many equal ones; only the first runs the consumer program, all are observed.
+    /// Number of equal workloads; only the first runs the consumer program, all are observed.
     #[serde(default = "one")]
     replicas: u32,
     /// Whether its container is privileged; by default when it is Bidirectional.
     privileged: Option<bool>,
-    /// Capabilities that a container that is not privileged has beside the default ones.
+    /// Capabilities of a container that is not privileged, in addition to the default ones.
     #[serde(default)]
     capabilities: Vec<String>,
-    /// Whether it is no container but a process of the node.
+    /// Whether it runs as a process in the node's mount namespace instead of in a container.
     #[serde(default)]
     host: bool,
-    /// Whether its container has a user namespace of its own.
+    /// Whether its container has its own user namespace.
     #[serde(default)]
     user_namespace: bool,
-    /// Whether it is made by another runtime, which lives in the node's mount namespace.
+    /// Whether another runtime makes it, which lives in the node's mount namespace.
     #[serde(default)]
     outside_runtime: bool,
-    /// Whether a supervisor is process 1 of its container, which outlives the daemon.
+    /// Whether process 1 of its container is a supervisor, which outlives the daemon.
     #[serde(default)]
     supervised: bool,
-    /// More volumes.
+    /// Additional volumes.
     #[serde(default)]
     volumes: Vec<ExtraVolume>,
-    /// How many processes of it read, list and open all the time.
+    /// Number of its processes that read, list and open continuously.
     #[serde(default)]
     readers: u32,
-    /// How many processes of it write all the time.
+    /// Number of its processes that write continuously.
     #[serde(default)]
     writers: u32,
     /// The filesystem that it serves instead of the plan's.
@@ -344,9 +343,9 @@ fn is_zero(value: &u32) -> bool {
 }
 
 impl WorkloadSpec {
-    /// A workload of a role with what follows from it: a producer is Bidirectional, a consumer
-    /// HostToContainer and starts after the mount, a control None and starts before it. All are root,
-    /// and their volume is the bridge.
+    /// A workload of a role with its defaults: a producer is Bidirectional; a consumer is HostToContainer and
+    /// starts after the mount; a control is None and starts before it. All are root, and their volume is the
+    /// bridge.
     pub fn new(name: impl Into<String>, role: Role) -> Self {
         WorkloadFile {
             name: name.into(),
@@ -379,7 +378,7 @@ impl WorkloadSpec {
         Self::new("producer", Role::Producer)
     }
 
-    /// A consumer: root, HostToContainer, its volume the bridge, read as uid 1000 too.
+    /// A consumer: root, HostToContainer, its volume the bridge, read as UID 1000 too.
     pub fn consumer(name: impl Into<String>, order: StartOrder) -> Self {
         Self { order, also_read_as: vec![OTHER_UID], ..Self::new(name, Role::Consumer) }
     }
@@ -389,7 +388,7 @@ impl WorkloadSpec {
         Self::new("control", Role::Control)
     }
 
-    /// As whom its program runs, and looks.
+    /// The user that its program runs as, and that it looks as.
     pub fn user(&self) -> User {
         User { uid: self.uid, groups: self.groups.clone() }
     }
@@ -399,8 +398,8 @@ impl WorkloadSpec {
         self.privileged.unwrap_or(self.propagation == Propagation::Bidirectional)
     }
 
-    /// Where its volume lies on the node and in the container. The FUSE mount is at `/mnt/dfs` in
-    /// the container whichever directory is the volume, unless the volume is an ancestor.
+    /// Paths of its volume on the node and in the container. The FUSE mount is at `/mnt/dfs` in the
+    /// container whichever directory is the volume, unless the volume is an ancestor.
     ///
     /// ```
     /// use propagation_model::plan::{Bridge, Volume, WorkloadSpec, StartOrder};
@@ -433,7 +432,7 @@ impl WorkloadSpec {
         self.placed(bridge, (source, destination, in_bridge), fuse)
     }
 
-    /// The paths of a volume, once it is known whether this is a container and has a subPath.
+    /// The paths of a volume, for a container or a process of the node, with or without a subPath.
     fn placed(
         &self,
         bridge: &Bridge,
@@ -461,7 +460,7 @@ impl WorkloadSpec {
         VolumePaths { source, destination, fuse, mount_point, bridge: in_bridge }
     }
 
-    /// Where on the node the mount lies that it makes or looks at: of a producer its mountpoint.
+    /// Path on the node of the mount that it makes or looks at: for a producer its mountpoint.
     ///
     /// ```
     /// use propagation_model::plan::{Bridge, Role, Volume, WorkloadSpec};
@@ -480,5 +479,5 @@ impl WorkloadSpec {
     }
 }
 
-/// The second user as whom mounts are read, to see whether `allow_other` works.
+/// UID of the second user that reads mounts, to test `allow_other`.
 pub const OTHER_UID: u32 = 1000;

@@ -1,4 +1,4 @@
-//! What was done in a run, and when: recorded when it happens.
+//! Acts: what was done in a run, and when; recorded as it happens.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Fault, Repair};
 use crate::program::Refusal;
 
-/// What was done.
+/// The kind of an act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Deed {
@@ -17,21 +17,21 @@ pub enum Deed {
     Stop,
     /// Containers were restarted in place, or pods made again.
     Restart {
-        /// Whether the pods were deleted and made again.
+        /// Whether the pods were deleted and recreated.
         recreate: bool,
     },
-    /// The mount was bound on the paths that are the volumes of workloads.
+    /// The mount was bound on the volume paths of workloads.
     Publish,
-    /// Those paths were unmounted and removed.
+    /// The volume paths were unmounted and removed.
     Unpublish,
-    /// A fault was done.
+    /// A fault was injected.
     Fault {
-        /// Which.
+        /// The fault.
         fault: Fault,
     },
-    /// A repair was done.
+    /// A repair was carried out.
     Repair {
-        /// Which.
+        /// The repair.
         repair: Repair,
     },
     /// A program was run.
@@ -41,7 +41,7 @@ pub enum Deed {
     },
 }
 
-/// One thing that was done: when it began, when it was over, and to whom.
+/// An act: when it began and ended, and the workloads that it concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Act {
     /// The phase or step in which it was done.
@@ -50,18 +50,18 @@ pub struct Act {
     pub from_us: u64,
     /// When it was over, in microseconds since the start of the run.
     pub until_us: u64,
-    /// What.
+    /// Its kind.
     pub deed: Deed,
-    /// The workloads to which it was done; empty for the node.
+    /// The workloads that it concerned; empty for the node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<String>,
-    /// What shows that it was done: process ids, signals, the mount that was taken off.
+    /// Evidence: process ids, signals, the mount that was taken off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proof: Vec<String>,
-    /// Why it could not be done, where kernel or runtime refused it.
+    /// Why it could not be done, where the kernel or the runtime refused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// Why the kernel refused it, by type, where it is known; of several the first.
+    /// Type of the kernel's refusal, where it is known; of several the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
 }

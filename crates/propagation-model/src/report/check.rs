@@ -10,13 +10,13 @@ use super::Status;
 /// Defines the ids of checks: their names in reports, and whether they name a subject after a colon.
 macro_rules! check_ids {
     ($( $(#[$doc:meta])* $name:ident $(($subject:ident))? = $word:literal, )*) => {
-        /// What a check is about. Its name in reports is stable; the subject, usually a workload, follows
-        /// after a colon: `reads:consumer-early`.
+        /// Subject of a check. Its name in reports is stable; the actor, usually a workload, follows after a colon:
+        /// `reads:consumer-early`.
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum CheckId {
             $( $(#[$doc])* $name $((check_ids!(@subject $subject)))?, )*
-            /// A check of a phase of one's own.
+            /// A check of a custom phase.
             Custom(String),
         }
 
@@ -100,9 +100,9 @@ check_ids! {
     Fault = "fault",
     /// Consumers' own programs notice the breakage.
     Noticed = "noticed",
-    /// Everybody who could read cannot any more.
+    /// Every actor that could read cannot any more.
     BreakageSeen = "breakage_seen",
-    /// No access blocks.
+    /// No access hangs.
     NoHang = "no_hang",
     /// Consumers' processes survive.
     ConsumersAlive = "consumers_alive",
@@ -114,15 +114,15 @@ check_ids! {
     NodeFresh = "node_fresh",
     /// Consumers recover with no intervention.
     RecoversByItself = "recovers_by_itself",
-    /// What descriptors give that were opened before the fault.
+    /// Outcomes of descriptors that were opened before the fault.
     HeldDescriptors = "held_descriptors",
     /// A repair was done.
     Repair = "repair",
-    /// Containers whose liveness probe failed were restarted.
+    /// Containers that failed their liveness probe were restarted.
     Restarted = "restarted",
     /// A program was run.
     Run = "run",
-    /// A step was done of which nothing else is said.
+    /// A step was done that has no other check.
     Step = "step",
     /// A step could be done.
     Done = "done",
@@ -135,7 +135,7 @@ check_ids! {
 }
 
 impl CheckId {
-    /// Whether it can be met or unmet; the others only say what was done.
+    /// Whether it can be met or unmet; other checks only say what was done.
     pub fn is_expectation(&self) -> bool {
         !matches!(
             self,
@@ -182,11 +182,10 @@ impl schemars::JsonSchema for CheckId {
     }
 }
 
-/// One thing that was expected, and what was found. Why it came out so is said by
-/// [`Report::diagnosis`](super::Report::diagnosis).
+/// An expectation and its result. The reason is in [`Report::diagnosis`](super::Report::diagnosis).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Check {
-    /// What it is about; unique within its phase.
+    /// Its subject; unique within its phase.
     pub id: CheckId,
     /// How it came out.
     pub status: Status,
@@ -194,20 +193,20 @@ pub struct Check {
     pub expected: String,
     /// What was observed, in words.
     pub observed: String,
-    /// What shows it: mountinfo lines, errnos, log lines, latencies.
+    /// Evidence: mountinfo lines, errnos, log lines, latencies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// What a phase of one's own knows of why it failed; the diagnosis takes it up.
+    /// The finding of a custom phase about a failed check; the diagnosis takes it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<Finding>,
 }
 
-/// Why a check of a phase of one's own failed, which no rule of the diagnosis can know.
+/// Why a check of a custom phase failed, which the rules of the diagnosis cannot know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Finding {
-    /// What is wrong, in one line.
+    /// The problem, in one line.
     pub cause: String,
-    /// What to do about it.
+    /// The fix.
     pub fix: String,
 }
 
@@ -245,7 +244,7 @@ impl Check {
         self
     }
 
-    /// Adds what a phase of one's own knows of why the check failed; kept only when it did.
+    /// Adds the finding of a custom phase about a failed check; ignored when the check did not fail.
     #[must_use]
     pub fn with_finding(mut self, cause: impl Into<String>, fix: impl Into<String>) -> Self {
         if self.status == Status::Failed {

@@ -1,4 +1,4 @@
-//! What single changes would do: each tried on a fresh simulated node, with the plan of the run.
+//! Experiments: the effects of single changes, each tried on a fresh simulated node with the plan of the run.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use crate::cause::FixKind;
 use crate::observation::Actor;
 use crate::plan::Repair;
 
-/// What is changed. The first half is the set-up, for good; the second is done once, to bring the mount
-/// back now.
+/// Kind of change. The first half changes the set-up, for good; the second is done once, to bring the mount back
+/// now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
@@ -31,17 +31,17 @@ pub enum What {
     Privileged,
     /// The program runs as root.
     Root,
-    /// The container has no user namespace of its own.
+    /// The container shares the user namespace of the node.
     NoUserNamespace,
-    /// The mount lets all users in.
+    /// The mount admits all users.
     AllowOther,
     /// fuse.conf has `user_allow_other`.
     UserAllowOther,
     /// The producer mounts on top of a dead mount.
     StackOnStale,
-    /// The producer takes a dead mount off before it mounts.
+    /// The producer unmounts a dead mount before it mounts.
     UnmountStale,
-    /// A daemon that does not answer is ended.
+    /// A daemon that does not answer is killed.
     EndHungDaemon,
     /// The mount that covers the bridge is shared.
     CoveringShared,
@@ -57,7 +57,7 @@ pub enum What {
     Repair(Repair),
     /// Containers are restarted in place.
     Restart,
-    /// Pods are deleted and made again.
+    /// Pods are deleted and recreated.
     Recreate,
     /// Workloads that were refused are started again.
     StartAgain,
@@ -67,17 +67,17 @@ pub enum What {
     Abort,
 }
 
-/// One single change, and whom it touches.
+/// A single change, and the workloads that it affects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Change {
-    /// What is changed.
+    /// Kind of change.
     pub what: What,
-    /// The workloads that it touches; empty for the node.
+    /// The affected workloads; empty for the node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<String>,
 }
 
-/// What a change costs, the cheapest first.
+/// Cost of a change, the cheapest first.
 #[derive(
     Debug,
     Clone,
@@ -95,17 +95,17 @@ pub struct Change {
 pub enum Cost {
     /// Nothing but time.
     None,
-    /// A command; nobody is restarted.
+    /// A command; no container is restarted.
     Command,
     /// Containers are restarted.
     Restart,
-    /// Pods are made again.
+    /// Pods are recreated.
     Recreate,
-    /// A manifest is changed, and its pods are made again.
+    /// A manifest is changed, and its pods are recreated.
     Manifest,
-    /// The node is configured otherwise.
+    /// The configuration of the node is changed.
     Node,
-    /// A container gets more rights on its node.
+    /// A container gets more privileges on its node.
     Privilege,
 }
 
@@ -124,108 +124,108 @@ impl Cost {
     }
 }
 
-/// A change that was tried, or that could not be tried.
+/// A change, and what came of trying it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Experiment {
     /// The change.
     pub change: Change,
     /// The change in words, as an order.
     pub words: String,
-    /// What [`text`](Self::text) is.
+    /// Kind of [`text`](Self::text).
     pub kind: FixKind,
-    /// A command, or a fragment of a manifest; empty where the words are all there is.
+    /// A command, or a fragment of a manifest; empty where the words say everything.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// What it costs.
+    /// Its cost.
     pub cost: Cost,
     /// Whether it is a change of the set-up, which stays; otherwise it is done once.
     pub for_good: bool,
-    /// What came of it.
+    /// The result.
     pub trial: Trial,
 }
 
-/// What came of a change.
+/// Result of a change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Trial {
     /// It was tried.
     Tried(Tried),
-    /// It was not.
+    /// It was not tried.
     NotTried {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// How the plan of the run came out with a change.
+/// Result of the run's plan with a change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Tried {
-    /// Whether everybody who was wrong is right in the end, and nobody is worse. Of the five phases a
-    /// change for good heals only when the answer is `full_success`.
+    /// Whether every actor that was wrong is right in the end, and none is worse. In the five phases, a change for
+    /// good heals only when the answer is `full_success`.
     pub heals: bool,
-    /// Who was wrong without it and is right with it.
+    /// Actors that were wrong without the change and are right with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub healed: Vec<Actor>,
-    /// Who is still wrong.
+    /// Actors that are still wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_healed: Vec<Actor>,
-    /// How long it took until the last of those who are healed read again.
+    /// Time until the last healed actor read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
-    /// Who was right without it and is wrong with it.
+    /// Actors that were right without the change and are wrong with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub worse: Vec<Actor>,
-    /// What else is different from the run without it.
+    /// Other differences from the run without it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub side_effects: Vec<SideEffect>,
-    /// How long the experiment took.
+    /// Duration of the experiment.
     pub took_ms: f64,
 }
 
-/// A time with its beginning.
+/// A duration with its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct After {
-    /// Since when.
+    /// The beginning.
     pub since: Since,
-    /// How long.
+    /// The duration.
     pub ms: f64,
 }
 
-/// The beginning of a time.
+/// The beginning of a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Since {
-    /// The mount that the producer made last.
+    /// The last mount of the producer.
     Remount,
-    /// What was done last: the change itself, where it is done once.
+    /// The last act: the change itself, where it is done once.
     Act,
 }
 
-/// A difference that a change makes beside healing.
+/// A side effect of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SideEffect {
-    /// More, or fewer, mounts are stacked at the FUSE path.
+    /// Another number of mounts is stacked at the FUSE path.
     Layers {
-        /// Whose.
+        /// The actor.
         actor: Actor,
-        /// Without the change.
+        /// Number without the change.
         without: u64,
-        /// With it.
+        /// Number with it.
         with: u64,
     },
     /// More mounts are in a namespace.
     Mounts {
-        /// Whose.
+        /// The actor.
         actor: Actor,
-        /// Without the change.
+        /// Number without the change.
         without: u64,
-        /// With it.
+        /// Number with it.
         with: u64,
     },
     /// A write landed beneath the mountpoint.
     LowerWrite {
-        /// Whose.
+        /// The actor.
         actor: Actor,
     },
 }
@@ -247,7 +247,7 @@ impl fmt::Display for SideEffect {
 }
 
 impl Experiment {
-    /// What came of it, where it was tried.
+    /// The result, where the change was tried.
     pub fn tried(&self) -> Option<&Tried> {
         match &self.trial {
             Trial::Tried(tried) => Some(tried),
@@ -260,7 +260,7 @@ impl Experiment {
         self.tried().is_some_and(|tried| tried.heals)
     }
 
-    /// What came of it, in words: `all consumers read again 1.2 ms after the remount`.
+    /// The result in words: `all consumers read again 1.2 ms after the remount`.
     pub fn outcome(&self) -> String {
         let tried = match &self.trial {
             Trial::Tried(tried) => tried,
@@ -295,21 +295,21 @@ impl Experiment {
     }
 }
 
-/// What is to be done, by the experiments: the cheapest that heals first.
+/// Advice of the experiments: the cheapest change that heals comes first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Advice {
-    /// One change and what it does, in a sentence.
+    /// The first change and its effect, in a sentence.
     pub head: String,
-    /// To bring the mount back this minute; it may break again in the same way.
+    /// Repairs that bring the mount back now; it may break again in the same way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub now: Vec<Change>,
-    /// Changes of the set-up with which it does not happen.
+    /// Changes of the set-up that prevent the failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub for_good: Vec<Change>,
-    /// How many changes were tried.
+    /// Number of changes that were tried.
     pub tried: u64,
-    /// How many could not be tried.
+    /// Number of changes that could not be tried.
     pub not_tried: u64,
-    /// How long all experiments took.
+    /// Duration of all experiments.
     pub took_ms: f64,
 }

@@ -1,4 +1,4 @@
-//! The report: the one data type that a run gives, of which every rendering is a pure function.
+//! The report: the one data type of a run's result. Every rendering is a pure function of it.
 
 mod act;
 mod check;
@@ -39,7 +39,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// How a phase with these checks came out: skipped when nothing was checked.
+    /// Outcome of a phase with these checks: skipped when nothing was checked.
     pub fn of(checks: &[Check]) -> Self {
         if checks.iter().any(|check| check.status == Self::Failed) {
             Self::Failed
@@ -64,7 +64,7 @@ impl Status {
 /// One phase of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PhaseReport {
-    /// `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or a phase of one's own.
+    /// `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or the id of a custom phase.
     pub id: String,
     /// How it came out: failed when a check failed.
     pub status: Status,
@@ -80,20 +80,20 @@ pub struct PhaseReport {
 }
 
 impl PhaseReport {
-    /// The check about `id`.
+    /// The check with this id.
     pub fn check(&self, id: &CheckId) -> Option<&Check> {
         self.checks.iter().find(|check| check.id == *id)
     }
 }
 
-/// What the end of the run removed.
+/// Results of the clean-up at the end of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Cleanup {
     /// What was undone, in order.
     pub undone: Vec<String>,
-    /// What could not be undone, each with how to do it by hand.
+    /// What could not be undone, each with the command that undoes it by hand.
     pub could_not: Vec<String>,
-    /// What was left on purpose, because it was asked for, with how to remove it.
+    /// What was kept on request, with how to remove it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<String>,
     /// How long it took.
@@ -107,7 +107,7 @@ pub struct Failure {
     pub workload: String,
     /// The phase or step in which it was tried.
     pub step: String,
-    /// What did not come about.
+    /// The start or the mount that failed.
     pub of: FailureOf,
     /// The words of the runtime, or of the producer.
     pub words: String,
@@ -116,7 +116,7 @@ pub struct Failure {
     pub refusal: Option<RefusalKind>,
 }
 
-/// What did not come about.
+/// Kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureOf {
@@ -124,7 +124,7 @@ pub enum FailureOf {
     Start,
     /// The producer said that it cannot mount, or ended.
     Mount,
-    /// The producer runs and did not come to serve its mount in time.
+    /// The producer runs and did not serve its mount in time.
     Serve,
 }
 
@@ -137,7 +137,7 @@ pub struct WorkloadLog {
     pub lines: Vec<String>,
 }
 
-/// What was measured, in words that the verdict uses and numbers that programs use.
+/// Measurements of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Measurements {
     /// From the producer's mount to each existing consumer's own first read of the marker.
@@ -146,37 +146,36 @@ pub struct Measurements {
     /// From the fault to the last consumer's notice of it.
     #[serde(default)]
     pub fault_to_breakage_ms: Option<f64>,
-    /// From the fault until every consumer read the new generation by itself; none when they did not.
+    /// From the fault until every consumer read the new generation by itself; none when one did not.
     #[serde(default)]
     pub fault_to_recovery_ms: Option<f64>,
-    /// From the new producer's mount until every consumer read the new generation by itself; none when
-    /// they did not.
+    /// From the new producer's mount until every consumer read the new generation by itself; none when one did not.
     #[serde(default)]
     pub remount_to_fresh_read_ms: Option<f64>,
     /// The smallest intervention that brought every consumer back; [`Repair::Wait`](crate::plan::Repair::Wait)
     /// when they came back by themselves.
     #[serde(default)]
     pub smallest_intervention: Option<crate::plan::Repair>,
-    /// From the beginning of that intervention until every consumer read the new generation; none when
-    /// they came back by themselves.
+    /// From the beginning of that intervention until every consumer read the new generation; none when they came
+    /// back by themselves.
     #[serde(default)]
     pub intervention_to_fresh_read_ms: Option<f64>,
-    /// What the run spent on waiting for what did not help.
+    /// Time that the run spent on waiting in vain.
     #[serde(default)]
     pub waited_in_vain_ms: f64,
-    /// When the run could only wait for other programs; `propagation_report::time::TimeSplit` sums them up.
+    /// Times in which the run could only wait for other programs; `propagation_report::time::TimeSplit` sums them up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<time::Wait>,
 }
 
-/// What the processes and FUSE connections of a node are doing.
+/// State of the processes and FUSE connections of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Usage {
     /// Processes of the node in uninterruptible sleep (state D).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_processes: Option<u64>,
-    /// FUSE connections that the kernel has, where fusectl is mounted; those of others on the same
-    /// kernel are among them.
+    /// FUSE connections of the kernel, where fusectl is mounted; they include those of others on the
+    /// same kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuse_connections: Option<u64>,
 }
@@ -184,14 +183,14 @@ pub struct Usage {
 /// The mount tables of all actors at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Capture {
-    /// The phase or step at whose end it was taken.
+    /// The phase or step that it was taken after.
     pub step: String,
     /// When, in microseconds since the start of the run.
     pub at_us: u64,
-    /// Who saw which mounts: the node, the runtime where it has a namespace of its own, the first
-    /// replica of every workload that runs.
+    /// The mount tables: of the node, of the runtime where its namespace is separate, and of the first
+    /// replica of every running workload.
     pub tables: Vec<ActorTable>,
-    /// What else was going on, for the steps of a scenario.
+    /// State of processes and connections at that moment, for the steps of a scenario.
     #[serde(default)]
     pub usage: Usage,
 }
@@ -199,7 +198,7 @@ pub struct Capture {
 /// The mount table of one actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ActorTable {
-    /// Whose.
+    /// The actor.
     pub actor: Actor,
     /// Its mounts.
     pub table: MountTable,
@@ -211,7 +210,7 @@ impl Capture {
         self.tables.iter().find(|one| one.actor == *actor).map(|one| &one.table)
     }
 
-    /// The graph of all tables; its namespaces are called as the actors are displayed.
+    /// The graph of all tables; its namespaces have the names of the actors.
     pub fn graph(&self) -> MountGraph {
         MountGraph::build(self.tables.iter().map(|one| (one.actor.to_string(), one.table.clone())))
     }
@@ -224,34 +223,34 @@ pub struct Report {
     pub schema_version: u32,
     /// Version of the tool that wrote it.
     pub tool_version: String,
-    /// The run.
+    /// Id of the run.
     pub run_id: String,
     /// `local`, `k8s`, …
     pub backend: String,
-    /// The node.
+    /// Name of the node.
     pub node: String,
     /// When it started (RFC 3339, UTC).
     pub started_at: String,
     /// From the start to the verdict, without the experiments.
     pub duration_ms: f64,
-    /// What follows from it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why it came out so, the most likely and most severe cause first.
+    /// The causes, the most likely and most severe first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnosis: Vec<Cause>,
-    /// Single changes of the plan, each tried on a simulated node of its own.
+    /// Single changes of the plan, each tried on a fresh simulated node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub experiments: Vec<Experiment>,
-    /// What to do, by the experiments.
+    /// What to do, according to the experiments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<Advice>,
     /// The phases, in order.
     pub phases: Vec<PhaseReport>,
-    /// What was measured.
+    /// Measurements.
     pub measurements: Measurements,
     /// All observations, in order of time.
     pub timeline: Vec<Observation>,
-    /// What was done, in order of time.
+    /// All acts, in order of time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub acts: Vec<Act>,
     /// The mount tables of all actors at the end of every phase.
@@ -260,18 +259,18 @@ pub struct Report {
     /// Facts of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<HostFacts>,
-    /// What was to be done.
+    /// The plan of the run.
     pub plan: Plan,
-    /// What could not be started or mounted, in order, also where that was expected.
+    /// Failed starts and mounts, in order, expected ones included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
-    /// What the workloads logged.
+    /// Logs of the workloads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<WorkloadLog>,
     /// Why the run ended before its last phase, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_short: Option<String>,
-    /// What was removed at the end.
+    /// Results of the clean-up at the end.
     pub cleanup: Cleanup,
 }
 
@@ -281,7 +280,7 @@ impl Report {
         Expectations::of(&self.phases)
     }
 
-    /// What came of a change, where it is among the experiments.
+    /// The result of a change, where it is among the experiments.
     pub fn experiment(&self, change: &Change) -> Option<&Experiment> {
         self.experiments.iter().find(|experiment| experiment.change == *change)
     }

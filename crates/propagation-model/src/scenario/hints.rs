@@ -1,8 +1,8 @@
-//! What was meant, for what a scenario file must not say.
+//! Suggestions for mistakes in scenario files.
 
 use crate::suggest::nearest;
 
-/// What a deserialiser says, in words for people.
+/// A deserialiser's message, in words for people.
 pub(super) fn words(said: &str) -> String {
     let said = with_hint(said).map_or(said, |(reason, _)| reason);
     let (before, wanted) = said.rsplit_once("expected ").unwrap_or((said, ""));
@@ -15,13 +15,13 @@ pub(super) fn words(said: &str) -> String {
     format!("{before}expected a whole number, {range}")
 }
 
-/// What a type says of a word that is none of its own, and its hint: `unknown outcome "okay"; did you mean ok?`.
+/// A type's message for an unknown word, and its hint: `unknown outcome "okay"; did you mean ok?`.
 fn with_hint(said: &str) -> Option<(&str, &str)> {
     let of_a_type = said.starts_with("unknown ") && !said.contains('`');
     said.rsplit_once("; ").filter(|_| of_a_type)
 }
 
-/// What to write instead. `at` is the path of the value, as in `workloads[1].volume`.
+/// The suggestion. `at` is the path of the value, as in `workloads[1].volume`.
 pub(super) fn hint(at: &str, said: &str) -> Option<String> {
     if let Some((_, hint)) = with_hint(said) {
         return Some(hint.to_owned());
@@ -66,7 +66,7 @@ pub(super) fn hint(at: &str, said: &str) -> Option<String> {
     None
 }
 
-/// Words of the kernel and of Docker for what Kubernetes calls otherwise, and paths for volumes.
+/// Words of the kernel and of Docker with another name in Kubernetes, and paths for volumes.
 fn other_names(at: &str, wrong: &str) -> Option<String> {
     if at.ends_with("fault") {
         let fault = match wrong.to_lowercase().trim_start_matches("sig") {

@@ -36,7 +36,7 @@ use yaml::Document;
 /// The largest scenario file that is read, in bytes: far above any that a person writes.
 pub const MOST_BYTES: u64 = 1024 * 1024;
 
-/// Reads a scenario from text. `file` is what errors call it.
+/// Reads a scenario from text. Errors call it `file`.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] with `file:line:column`, what is wrong and a hint: for what is not
@@ -83,8 +83,7 @@ pub fn from_value(value: serde_json::Value) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// Reads one part of a scenario from a JSON value, as bindings have it: a workload, a fault. `what` is
-/// what errors call it.
+/// Reads one part of a scenario from a JSON value, as bindings have it: a workload, a fault. Errors call it `what`.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] with what was meant, where that can be guessed.
@@ -110,7 +109,7 @@ fn from_document<T: serde::de::DeserializeOwned>(document: &Document) -> Result<
     })
 }
 
-/// Where to look when nothing better is known.
+/// Refers to the schema where a problem has no fix.
 fn see_schema(problem: Problem) -> Problem {
     match problem.fix.is_empty() {
         true => Problem { fix: "see `propagation schema --scenario`".into(), ..problem },
@@ -149,7 +148,7 @@ pub fn read(path: &Path) -> Result<Plan, Error> {
 /// The scenario files of a directory, sorted by name: every `.yaml`, `.yml` and `.json` in it.
 ///
 /// # Errors
-/// When it cannot be read, or holds none.
+/// When the directory cannot be read, or holds no scenario file.
 pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let operation = format!("list {}", directory.display());
     let refuse = |reason: String| {

@@ -6,11 +6,11 @@ use saphyr::Scalar;
 use saphyr_parser::{Event, Parser, ScanError, Span};
 use serde_json::{Map, Number, Value};
 
-/// The most bytes that the values of a file and the paths to them may take, aliases followed: what a
-/// hostile file could make of few bytes.
+/// The most bytes that the values of a file and the paths to them may take, with aliases expanded: a hostile file
+/// can make much of few bytes.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a value takes beside its text.
+/// Size of a value beside its text.
 const VALUE_BYTES: usize = size_of::<Value>() + size_of::<Position>();
 
 /// The deepest nesting.
@@ -19,14 +19,14 @@ const MOST_DEPTH: usize = 64;
 /// A position: line and column, both from 1.
 pub(super) type Position = (usize, usize);
 
-/// A document, and where everything in it is written.
+/// A document, with the position of everything in it.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) value: Value,
     positions: HashMap<String, Position>,
 }
 
-/// What is wrong with the text itself.
+/// A problem of the text itself.
 #[derive(Debug)]
 pub(super) struct Malformed {
     pub(super) at: Option<Position>,
@@ -34,17 +34,17 @@ pub(super) struct Malformed {
 }
 
 impl Document {
-    /// A value that was written nowhere.
+    /// A document without positions.
     pub(super) fn from_value(value: Value) -> Self {
         Self { value, positions: HashMap::new() }
     }
 
-    /// Where the key of a path is written.
+    /// Position of the key of a path.
     pub(super) fn position_of_key(&self, path: &str) -> Option<Position> {
         self.positions.get(&key_of(path)).copied().or_else(|| self.position(path))
     }
 
-    /// Where the value at a path is written, or the nearest that contains it.
+    /// Position of the value at a path, or of the nearest one that contains it.
     pub(super) fn position(&self, path: &str) -> Option<Position> {
         let mut path = path;
         loop {
@@ -59,7 +59,7 @@ impl Document {
     }
 }
 
-/// Reads the only document of a text.
+/// Reads the single document of a text.
 pub(super) fn read(text: &str) -> Result<Document, Malformed> {
     let mut reader = Reader {
         events: Parser::new_from_str(text),
@@ -95,7 +95,7 @@ struct Reader<'a> {
     events: Parser<'a, saphyr_parser::StrInput<'a>>,
     positions: HashMap<String, Position>,
     anchors: HashMap<usize, Value>,
-    /// How many bytes more may be taken.
+    /// Number of bytes that may still be taken.
     left: usize,
 }
 
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             let (event, span) = self.next()?;
             let value = self.value(event, span, &path, depth + 1)?;
-            // An unknown key is pointed at itself; a value that is no scalar begins at its key.
+            // An unknown key is pointed at itself; a value that is not a scalar begins at its key.
             if value.is_object() || value.is_array() || value.is_null() {
                 self.positions.insert(path.clone(), position(key_span));
             }
@@ -189,12 +189,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Under what the position of a key is kept, beside that of its value.
+/// Map key for the position of a key, beside that of its value.
 fn key_of(path: &str) -> String {
     format!("{path}\0key")
 }
 
-/// How many bytes a copy of a value takes.
+/// Size of a copy of a value, in bytes.
 fn size(value: &Value) -> usize {
     VALUE_BYTES
         + match value {

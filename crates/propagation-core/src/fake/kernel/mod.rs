@@ -1,7 +1,7 @@
 //! The kernel's part of the model: superblocks, mounts, peer groups, namespaces.
 //!
 //! The rules: a FUSE mount is one superblock, whatever it is bound to; the end of its connection
-//! reaches every holder; mounts and unmounts travel from the parent mount (see `travel`); a mount
+//! reaches every holder; mounts and unmounts propagate from the parent mount (see `travel`); a mount
 //! stacked on another has that one as its parent; a bind joins the group of the mount on top; a
 //! namespace of another user namespace holds slaves of the host's mounts only.
 
@@ -52,7 +52,7 @@ struct Mount {
     /// The directory of the parent's filesystem that it is mounted on.
     at: String,
     superblock: u32,
-    /// The directory of its own filesystem that it shows.
+    /// The directory of the mount's filesystem that it shows.
     root: String,
     groups: Groups,
 }
@@ -105,7 +105,7 @@ impl Kernel {
         self.superblocks.get_mut(&minor)
     }
 
-    /// A new namespace whose root is a mount of `superblock`.
+    /// Makes a namespace with a mount of `superblock` as its root.
     pub(super) fn add_namespace(&mut self, superblock: u32) -> Namespace {
         self.last_namespace += 1;
         let namespace = Namespace(self.last_namespace);
@@ -120,7 +120,7 @@ impl Kernel {
         namespace
     }
 
-    /// Ends a namespace. Its mounts go without travelling.
+    /// Ends a namespace. Its unmounts do not propagate.
     pub(super) fn end_namespace(&mut self, namespace: Namespace) {
         for mount in self.namespaces.remove(&namespace).unwrap_or_default() {
             self.mounts.remove(&mount);
@@ -222,8 +222,8 @@ impl Kernel {
         }
     }
 
-    /// Makes the mount that one path lies on a slave of the one that another lies on; whether it could:
-    /// it has to be private, of the same filesystem, and to show no more of it.
+    /// Makes the mount that one path lies on a slave of the one that another lies on, and returns whether it could:
+    /// the mount has to be private, of the same filesystem, and show no more of it.
     pub(super) fn join_as_slave(&mut self, from: (Namespace, &str), to: (Namespace, &str)) -> bool {
         let (Some(from), Some(to)) = (self.walk(from.0, from.1), self.walk(to.0, to.1)) else {
             return false;

@@ -1,4 +1,4 @@
-//! How mounts and unmounts travel: from the parent mount to its peers, to its slaves, and on to
+//! How mounts and unmounts propagate: from the parent mount to its peers, to its slaves, and on to
 //! theirs, wherever the root of the receiving mount contains the directory.
 
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl Kernel {
         }
     }
 
-    /// Adds a mount and its copies on everything that hears of it.
+    /// Adds a mount, and its copies on every mount that receives it.
     fn attach(&mut self, place: &Place, superblock: u32, root: &str, groups: Groups) {
         let Some(parent) = self.mounts.get(&place.mount).cloned() else { return };
         // What is mounted on a shared mount becomes shared.
@@ -94,7 +94,7 @@ impl Kernel {
         }
     }
 
-    /// Adds a copy that has travelled: below what is mounted at the same place already.
+    /// Adds a propagated copy: below what is mounted at the same place already.
     fn slide_in(&mut self, copy: Mount) {
         let above =
             copy.parent.and_then(|parent| self.child_at(parent, &copy.at)).map(|(id, _)| id);
@@ -105,7 +105,7 @@ impl Kernel {
         }
     }
 
-    /// Removes a mount that an unmount has travelled to; what is stacked on it comes down.
+    /// Removes a mount that an unmount has propagated to; what is stacked on it comes down.
     fn pull_out(&mut self, id: u64) {
         let Some(mount) = self.mounts.get(&id).cloned() else { return };
         let above = self.child_at(id, &mount.root).map(|(above, _)| above);
@@ -129,8 +129,8 @@ impl Kernel {
         }
     }
 
-    /// The groups that hear of a mount on a member of `group`: itself, then its slaves' groups,
-    /// each with the group that it hears it from.
+    /// The groups that receive a mount on a member of `group`: the group itself, then its slaves'
+    /// groups, each with the group that it receives from.
     fn groups_reached(&self, group: Option<u64>) -> Vec<(u64, Option<u64>)> {
         let mut reached: Vec<(u64, Option<u64>)> =
             group.into_iter().map(|group| (group, None)).collect();
@@ -147,7 +147,7 @@ impl Kernel {
         reached
     }
 
-    /// The mounts that hear of what happens on `parent`, each with the group that tells it: its
+    /// The mounts that receive what happens on `parent`, each with the group that it receives from: its
     /// own, or its master.
     fn hearers(&self, parent: u64) -> Vec<(u64, u64)> {
         let group = self.mounts.get(&parent).and_then(|mount| mount.groups.peer);

@@ -1,4 +1,4 @@
-//! Broken on purpose: wrappers that each violate one sentence of the contracts of
+//! Deliberate defects: wrappers that each violate one sentence of the contracts of
 //! [`Node`](crate::Node) and [`Workload`](crate::Workload).
 //!
 //! A suite that passes on a backend is worth something only if it fails on these.
@@ -69,13 +69,13 @@ sabotages! {
     AcceptsNameInUse,
     /// Looking from an unknown actor gives an observation.
     AcceptsUnknownActors,
-    /// Only the first user of a probe is looked as.
+    /// A probe looks only as its first user.
     DropsSecondUid,
     /// Observations come in another order than the actors.
     WrongOrderOfObservations,
     /// The marker of an old generation counts as fresh.
     LiesAboutFresh,
-    /// Any nonce counts, if only the generation is right.
+    /// Any nonce counts as long as the generation is right.
     IgnoresNonce,
     /// A control sees the mount.
     ControlSeesMount,
@@ -87,7 +87,7 @@ sabotages! {
     HidesDeadMounts,
     /// A clean unmount looks like a dead mount.
     AbsentLooksDead,
-    /// The kernel's check of who may use a mount is left out.
+    /// The kernel's permission check for a mount is left out.
     LetsEverybodyIn,
     /// A look that hangs blocks the whole call.
     BlocksOnHang,
@@ -115,7 +115,7 @@ sabotages! {
     WaitIgnoresDeadline,
     /// A wait goes on although the program has ended.
     WaitMissesTheEnd,
-    /// A wait gives up what is not so yet at once.
+    /// A wait gives up at once when its condition is not met.
     WaitGivesUpAtOnce,
     /// A fault on a workload that has ended succeeds.
     InjectsIntoTheDead,
@@ -158,7 +158,7 @@ struct Memory {
     calls: u64,
     closed: bool,
     broken: bool,
-    /// The workloads that were started, for those who want to mix them up.
+    /// Started workloads, for sabotages that mix them up.
     workloads: Vec<Arc<dyn Workload>>,
     reports: Vec<crate::observation::Observation>,
     first_marker: Option<Marker>,
@@ -195,7 +195,7 @@ impl Saboteur {
     }
 }
 
-/// A call that goes on. Forgotten half way, it leaves the node broken if that is the sabotage.
+/// A call in progress. Dropped half way, it leaves the node broken if that is the sabotage.
 struct InCall(Arc<Saboteur>);
 
 impl InCall {

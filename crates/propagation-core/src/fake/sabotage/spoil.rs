@@ -1,4 +1,4 @@
-//! What a broken node makes of honest answers.
+//! Spoiling the honest answers of a node.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl SabotagedNode {
         found.map(|workload| workload.spec().clone())
     }
 
-    /// What is made of an honest observation.
+    /// Spoils an honest observation.
     fn bend(&self, observation: &mut Observation, probe: &Probe, node: Option<&Observation>) {
         let spec = self.spec_of(&observation.actor);
         let role = spec.as_ref().map(|spec| spec.role);
@@ -141,7 +141,7 @@ impl SabotagedNode {
         Ok(seen)
     }
 
-    /// Starting with the results spoilt.
+    /// Spoils the results of starting.
     async fn spoil(&self, mut started: Started) -> Result<Started, Error> {
         if self.does(Sabotage::StartMixesUpResults) {
             started.reverse();
