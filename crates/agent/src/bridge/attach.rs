@@ -32,7 +32,7 @@ pub(crate) enum Side {
     Container,
 }
 
-/// Gives a container the node's fresh mount at `path`, in a way of those that there are. Ends on either
+/// Gives a container the node's fresh mount at `path`, in one of several ways. The process may end up on either
 /// side.
 pub(crate) fn attach(
     proc: &Proc,

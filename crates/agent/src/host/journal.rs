@@ -10,7 +10,7 @@ use crate::changes;
 use crate::failure::{failure, system};
 use crate::mounts::errno_of;
 
-/// Reads the journal; an empty one where there is none.
+/// Reads the journal; an absent one is empty.
 pub(super) fn read(path: &str) -> Result<Journal, Failure> {
     let content = match fs::read(path) {
         Ok(content) => content,
