@@ -1,4 +1,4 @@
-//! What the API server says, in words that help.
+//! Errors of the API server, with their fixes.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -156,7 +156,7 @@ where
     Err(environment(operation.to_owned(), "the watch has ended"))
 }
 
-/// Deletes; what is not there is deleted already.
+/// Deletes; an absent object counts as deleted.
 pub(crate) fn or_gone<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

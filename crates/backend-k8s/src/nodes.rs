@@ -1,4 +1,4 @@
-//! Which nodes there are, and whether one can carry a run.
+//! The nodes of a cluster, and whether a node can carry a run.
 
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 use kube::ResourceExt;

@@ -1,4 +1,4 @@
-//! What can be chosen.
+//! The options of the backend.
 
 use std::path::PathBuf;
 
@@ -50,7 +50,7 @@ pub struct K8sOptions {
 /// A toleration as it is written: `KEY[=VALUE][:EFFECT]`, or `*` for every taint.
 ///
 /// # Errors
-/// In words, when there is no key.
+/// In words, when the key is absent.
 pub fn parse_toleration(text: &str) -> Result<Toleration, String> {
     if text == "*" {
         return Ok(crate::objects::tolerate_everything());
