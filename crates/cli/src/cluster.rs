@@ -84,7 +84,7 @@ impl ClusterOptions {
         if *self == Self::default() {
             return Ok(());
         }
-        let reason = "options of --backend k8s were given, and the backend is another";
+        let reason = "options of --backend k8s were given for another backend";
         Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
             .with_fix("add --backend k8s"))
     }
@@ -290,7 +290,7 @@ pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
     Ok(exit)
 }
 
-/// Who runs a run, and when that was there last.
+/// The operator of a run, and its last sign of life.
 fn sign_of(leftover: &Leftover) -> String {
     let sign = leftover.silent().map(|silent| format!(", last sign {} s ago", silent.as_secs()));
     format!(" ({}{})", leftover.operator(), sign.unwrap_or_default())

@@ -132,7 +132,7 @@ async fn run(
     })
 }
 
-/// A line on standard error. With nobody there to read it the comparison goes on.
+/// A line on standard error. Without a reader the comparison goes on.
 fn say(progress: &Progress<'_>) {
     let line = match progress {
         Progress::Started(transport, None) => format!("{transport} stands"),
