@@ -1,19 +1,19 @@
-//! What is to be compared, and how much of it.
+//! What to compare, and how much.
 
 use propagation_core::comparison::{Transport, Workload};
 use propagation_core::plan::NodeSpec;
 use propagation_core::{Error, ErrorKind};
 
-/// What is to be compared.
+/// What to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Which transports. The native one is measured in any case: all are held against it.
     pub transports: Vec<Transport>,
-    /// What is done with each.
+    /// The workloads of each transport.
     pub workloads: Vec<Workload>,
     /// Less of everything, for an answer within ten seconds.
     pub quick: bool,
-    /// How often everything is measured; the default where there is none.
+    /// Number of rounds; the default if none.
     pub rounds: Option<u32>,
     /// From which order and random places follow.
     pub seed: u64,
@@ -22,7 +22,7 @@ pub struct Options {
     pub producer_command: String,
     /// What the node is like; its runtime is chosen where none is named.
     pub node: NodeSpec,
-    /// The credentials that SMB clients use are wrong ones: for tests of what is said then.
+    /// SMB clients use wrong credentials: for tests of the error.
     #[doc(hidden)]
     pub wrong_credentials: bool,
 }

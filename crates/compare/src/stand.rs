@@ -1,4 +1,4 @@
-//! A transport that stands: its programs run, and consumers can use it.
+//! A running transport: its programs run, and consumers can use it.
 
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ impl<'a> Stand<'a> {
         }
     }
 
-    /// Takes its mount off, dead or not, from the producer, and so from everybody.
+    /// Unmounts it, stale or not, in the producer and therefore in every container.
     ///
     /// # Errors
     /// When the node fails.
@@ -180,7 +180,7 @@ impl<'a> Stand<'a> {
     }
 }
 
-/// What is missing of what a transport needs.
+/// The first unmet need of a transport.
 async fn missing(bench: &Bench, need: Need) -> Option<Skip> {
     match need {
         Need::Program(name, package) if !bench.has_program(name).await => Some(Skip {
@@ -216,7 +216,7 @@ fn not_ready(error: Error) -> Result<Skip, Error> {
     }
 }
 
-/// What is worth showing of what a program printed: the first lines that speak of trouble, or the last ones.
+/// The relevant lines of a program's output: the first lines with an error, or the last lines.
 fn telling(output: &str) -> String {
     const LINES: usize = 2;
     const TROUBLE: [&str; 7] =

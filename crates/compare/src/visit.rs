@@ -1,4 +1,4 @@
-//! One visit to one transport: everything is done once, and each piece of work gives values of metrics.
+//! One visit to one transport: every piece of work runs once and gives values of metrics.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(crate) struct Account {
     measures: BTreeMap<Metric, Measure>,
 }
 
-/// What is done in a visit, in order: cold before warm.
+/// The work of a visit, in order: cold before warm.
 fn works(workloads: &[Workload], sizes: Sizes, seed: u64) -> Vec<(Metric, Work)> {
     let play = Work::Play { bytes_per_s: sizes.play_bytes_per_s, duration_ms: sizes.play_ms };
     let many = Work::Many { bytes_per_s: sizes.many_bytes_per_s, duration_ms: sizes.many_ms };

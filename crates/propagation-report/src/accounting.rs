@@ -1,5 +1,5 @@
-//! What there is after every step: mounts, FUSE superblocks, blocked processes, connections; and what
-//! grows from round to round.
+//! Counts after every step: mounts, FUSE superblocks, blocked processes, connections; and the counts that grow
+//! from round to round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

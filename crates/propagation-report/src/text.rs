@@ -270,7 +270,7 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     }
 }
 
-/// The causes of what is wrong, the first one first.
+/// The causes, in order.
 fn wrong(report: &Report) -> impl Iterator<Item = &Cause> {
     report.diagnosis.iter().filter(|cause| cause.id != CauseId::NothingWrong)
 }

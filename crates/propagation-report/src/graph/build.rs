@@ -142,8 +142,8 @@ fn covering_parent<'a>(table: &'a MountTable, path: &MountPath) -> Option<&'a Mo
     table.covering(&MountPath::new(if slash == 0 { &b"/"[..] } else { &bytes[..slash] }))
 }
 
-/// The mounts that decide: what is mounted at `path`, and the mount below it where that is of the
-/// bridge's filesystem or nothing else is there.
+/// The mounts that decide: the mount at `path`, and the mount below it if that has the bridge's filesystem or is
+/// the only one.
 fn on_the_way<'a>(
     table: &'a MountTable,
     path: &MountPath,

@@ -1,5 +1,5 @@
-//! The mount graph as a picture: of every actor only the mounts that decide whether it sees the
-//! FUSE mount, how they hang together, and which link is broken.
+//! The mount graph as a picture: for every actor only the mounts that decide whether it sees the
+//! FUSE mount, the links between them, and the broken link.
 //!
 //! ```text
 //!  producer               node                          consumer
@@ -9,7 +9,7 @@
 //! └──────────────┘ peers └───────────────────────┘slave└──────────────┘
 //! ```
 //!
-//! Actors whose mounts are alike share one card, so that a picture of 10,000 consumers is no larger
+//! Actors with the same mounts share one card, so that a picture of 10,000 consumers is no larger
 //! than one of two. The renderings are [`dot`], [`svg`] and, as text, [`Display`](std::fmt::Display).
 
 mod build;
@@ -122,15 +122,15 @@ impl CardMount {
 /// How an actor stands with the mount that is served.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// As it should be: it has the mount, or it is a control and has not.
+    /// As expected: it has the mount, or it is a control without the mount.
     Good,
     /// It has the mount, and will not hear of the next one; why.
     Deaf(String),
-    /// It has the mount that is served, whose daemon does not answer; what it saw.
+    /// It has the current mount, but the daemon does not answer; what it saw.
     Dead(String),
-    /// It should have the mount and has not, or that of an earlier connection; why.
+    /// It lacks the mount, or has that of an earlier connection; why.
     Broken(String),
-    /// There is no FUSE mount to have.
+    /// Nothing is mounted yet.
     Nothing,
 }
 
@@ -144,7 +144,7 @@ impl Standing {
     }
 }
 
-/// How mounts travel between two mounts, or that they should and do not.
+/// How mounts propagate between two mounts, or that they should and do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinkKind {
     /// Both ways: one peer group.
@@ -172,14 +172,14 @@ impl Picture {
         build::build(report, capture)
     }
 
-    /// Whether an actor that should have the mount has not.
+    /// Whether an actor lacks the mount that it should have.
     pub fn is_broken(&self) -> bool {
         self.cards.iter().any(|card| matches!(card.standing, Standing::Broken(_)))
     }
 }
 
-/// The capture whose picture says most: the last one with a broken link, or else the first in which
-/// an actor will not hear of the next mount, or else that at the end of the phase `consumer`.
+/// The most telling capture: the last one with a broken link, else the first in which the next mount will not
+/// reach an actor, else the one at the end of the phase `consumer`.
 pub fn telling(report: &Report) -> Option<&Capture> {
     let captures = &report.captures;
     let has = |capture: &&Capture, wanted: fn(&Standing) -> bool| {

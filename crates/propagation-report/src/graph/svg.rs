@@ -51,7 +51,7 @@ fn draw(picture: &Picture, style: Option<&str>, label: &str) -> Markup {
     }
 }
 
-/// What the drawing says, for those who do not see it.
+/// The drawing in words, for screen readers.
 fn description(picture: &Picture) -> String {
     let cards = picture.cards.iter().map(|card| {
         let reason = card.standing.reason().unwrap_or("in order");
