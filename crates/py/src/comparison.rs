@@ -202,7 +202,7 @@ impl Comparison {
         render::html(&self.comparison)
     }
 
-    /// The values of rounds as a data frame of pandas, or of polars where there is no pandas.
+    /// The values of the rounds as a data frame of pandas, or of polars if pandas is not installed.
     ///
     /// Raises `ImportError` when neither is installed.
     #[pyo3(signature = (library = None))]

@@ -19,7 +19,7 @@ impl From<Seen> for Observation {
 
 #[pymethods]
 impl Observation {
-    /// Who looked: `node`, `runtime`, the name of a workload, or `NAME#N` for a replica of it.
+    /// The actor that looked: `node`, `runtime`, the name of a workload, or `NAME#N` for a replica.
     #[getter]
     fn actor(&self) -> String {
         self.0.actor.to_string()
@@ -121,7 +121,7 @@ impl Observation {
         self.0.generation
     }
 
-    /// The mount under the path, as in mountinfo; none where there is none.
+    /// The mount under the path, as in mountinfo; None if nothing is mounted.
     #[getter]
     fn mount<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.0.mount.as_ref().map(|mount| to_plain(py, mount)).transpose()

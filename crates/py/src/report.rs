@@ -53,7 +53,7 @@ impl Check {
 /// One phase of a run.
 #[pyclass(frozen, get_all, module = "propagation")]
 pub(crate) struct PhaseReport {
-    /// Its id: `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or one's own.
+    /// Its id: `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or that of a custom phase.
     id: String,
     /// `passed`, `failed`, `skipped` or `errored`.
     status: &'static str,
@@ -84,7 +84,7 @@ impl PhaseReport {
 
 #[pymethods]
 impl PhaseReport {
-    /// The check called `id`; raises `KeyError` when there is none.
+    /// The check with the id `id`; raises `KeyError` when it is unknown.
     fn check<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyAny>> {
         for check in self.checks.bind(py) {
             if check.cast::<Check>()?.get().id == id {
@@ -109,7 +109,7 @@ pub(crate) struct Fix {
     kind: &'static str,
     /// The command or the fragment of a manifest, ready to be copied; empty for `none`.
     text: String,
-    /// The workload in whose container the command is run; none for the node.
+    /// The workload with the container to run the command in; None for the node.
     inside: Option<String>,
 }
 
@@ -136,11 +136,11 @@ pub(crate) struct Cause {
     title: String,
     /// How sure it is: `proven`, `likely` or `possible`.
     confidence: &'static str,
-    /// The phase or step after which somebody was wrong because of it for the first time.
+    /// The first phase or step after which an actor was wrong because of it.
     from_step: Option<String>,
-    /// The phase or step after which nobody was any more; none when it lasts.
+    /// The phase or step after which every actor was right again; None when it lasts.
     until_step: Option<String>,
-    /// Whom it concerns.
+    /// The actors that it concerns.
     actors: Vec<String>,
     /// What shows it: lines of mountinfo, errnos, device numbers.
     evidence: Vec<String>,
@@ -177,7 +177,7 @@ impl From<&CauseData> for Cause {
 
 #[pymethods]
 impl Cause {
-    /// Whether nobody was wrong because of it in the end.
+    /// Whether every actor was right again at the end.
     #[getter]
     fn is_over(&self) -> bool {
         self.until_step.is_some()
@@ -192,7 +192,7 @@ impl Cause {
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Experiment {
-    /// What is changed, in a word.
+    /// The change, as one word.
     what: String,
     /// The workloads that it touches; empty for the node.
     on: Vec<String>,
@@ -204,13 +204,13 @@ pub(crate) struct Experiment {
     cost: &'static str,
     /// Whether it is a change of the set-up, which stays; otherwise it is done once.
     for_good: bool,
-    /// Whether it heals everybody; none when it was not tried.
+    /// Whether it heals every actor; None when it was not tried.
     heals: Option<bool>,
-    /// Who was wrong without it and is right with it.
+    /// Actors that were wrong without it and are right with it.
     healed: Vec<String>,
     /// After how many milliseconds the last of them read again.
     after_ms: Option<f64>,
-    /// Who was right without it and is wrong with it.
+    /// Actors that were right without it and are wrong with it.
     worse: Vec<String>,
     /// What else is different.
     side_effects: Vec<String>,
@@ -359,7 +359,7 @@ pub(crate) struct Answer {
     summary: String,
     /// What to do next, in order.
     next_steps: Vec<String>,
-    /// What is decided by it.
+    /// The decision that follows from it.
     decision: &'static str,
     /// `A`, `B` or `C`, as the test plan names the answers; none when inconclusive.
     scenario_letter: Option<char>,
@@ -414,7 +414,7 @@ pub(crate) struct Measurements {
     waited_in_vain_ms: f64,
     /// What the run waited for the kubelet until the verdict; none on a backend without one.
     waited_for_kubelet_ms: Option<f64>,
-    /// What it waited for nobody but the container runtime.
+    /// Milliseconds that it waited for the container runtime only.
     waited_for_runtime_ms: Option<f64>,
 }
 
@@ -478,7 +478,7 @@ impl Cleanup {
 pub(crate) struct Expectations {
     /// As expected.
     met: u64,
-    /// Not as expected, or a step that failed although nobody expected it to.
+    /// Expectations that were not met, and steps that failed unexpectedly.
     unmet: u64,
     /// Not looked at, with a reason in the report.
     skipped: u64,
@@ -615,7 +615,7 @@ impl Report {
         Ok(self.phases.get_or_try_init(py, make)?.bind(py))
     }
 
-    /// The phase called `id`; raises `KeyError` when there is none.
+    /// The phase with the id `id`; raises `KeyError` when it is unknown.
     fn phase<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyAny>> {
         for phase in self.phases(py)? {
             if phase.cast::<PhaseReport>()?.get().id == id {
@@ -775,7 +775,7 @@ impl Report {
         )
     }
 
-    /// The timeline as a data frame of pandas, or of polars where there is no pandas.
+    /// The timeline as a data frame of pandas, or of polars if pandas is not installed.
     ///
     /// Raises `ImportError` when neither is installed.
     #[pyo3(signature = (library = None))]

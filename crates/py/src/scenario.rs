@@ -1,4 +1,4 @@
-//! What is to be run.
+//! Scenarios as Python sees them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use crate::calls::Word;
 use crate::error::{OrRaise, from_plain, invalid, to_plain};
 
-/// What is to be run: the node, the workloads on it, the fault, the recovery. Does not change.
+/// A scenario: the node, its workloads, the fault, the recovery. Immutable.
 ///
 /// Raises `InvalidInputError` when it cannot be run at all.
 #[pyclass(frozen, eq, module = "propagation")]
@@ -22,7 +22,7 @@ pub(crate) struct Scenario(pub(crate) Plan);
 
 #[pymethods]
 impl Scenario {
-    /// The experiment of five phases, with what is said otherwise by keyword.
+    /// The experiment of five phases, changed by keywords.
     #[new]
     #[pyo3(signature = (*, bridge = "/tmp/fuse-test-bridge", fault = Word::Text("kill".into()),
         volume = Word::Text("bridge".into()), propagation = Word::Text("HostToContainer".into()),

@@ -1,4 +1,4 @@
-//! What is known of a workload, and what can be done with one.
+//! The state of a workload, and the actions on it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use crate::observation::Observation;
 
-/// What is known of a workload from its own reports.
+/// The state of a workload, from its own reports.
 #[pyclass(frozen, get_all, module = "propagation")]
 pub(crate) struct WorkloadStatus {
     /// Its program: `running`, `exited with N`, `killed by SIGNAL` or `no program`.
@@ -51,7 +51,7 @@ pub(crate) fn status_object(py: Python<'_>, status: Status) -> PyResult<Bound<'_
     Ok(Bound::new(py, object)?.into_any())
 }
 
-/// What is to be done with a workload.
+/// An action on a workload.
 pub(crate) enum Action {
     Status,
     Wait {
