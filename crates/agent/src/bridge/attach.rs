@@ -132,7 +132,7 @@ fn stale_mount(spec: &ContainerSpec, table: &MountTable) -> Option<MountEntry> {
 fn check_fresh(proc: &Proc, path: &str) -> Result<(), Failure> {
     let refuse = |reason: String| {
         let words = "re-bind in a container";
-        let fix = "start the producer first: there has to be a mount that lives";
+        let fix = "start the producer first, so that a living mount is there";
         Err(failure(ErrorKind::Environment, words, reason, Some(fix)))
     };
     let table = proc.mount_table()?;

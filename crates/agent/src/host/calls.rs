@@ -158,7 +158,7 @@ impl Server {
             let rest = path.strip_prefix(there).unwrap_or(Path::new(""));
             let meant = meant.join(rest);
             let reason = format!("a symbolic link leads to {:?}", meant.to_string_lossy());
-            let fix = format!("name that: --bridge {}", meant.to_string_lossy());
+            let fix = format!("use --bridge {}", meant.to_string_lossy());
             let words = format!("use the bridge {:?}", self.bridge.path);
             return Err(failure(ErrorKind::InvalidInput, words, reason, Some(&fix)));
         }

@@ -19,7 +19,7 @@ pub(super) fn read(path: &str) -> Result<Journal, Failure> {
     };
     serde_json::from_slice(&content).map_err(|error| {
         let words = format!("read the journal {path}");
-        let fix = "look at it and undo by hand what it lists";
+        let fix = "read it and undo by hand what it lists";
         failure(ErrorKind::Environment, words, error.to_string(), Some(fix))
     })
 }

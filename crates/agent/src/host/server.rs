@@ -247,7 +247,7 @@ impl Server {
     fn signal(&self, container: u32, fault: &Fault, deadline_ms: u64) -> Result<Job, Failure> {
         let operation = format!("do the fault {fault} to container {container}");
         let Some(signal) = signal_of(fault) else {
-            let reason = "a host agent does what signals do, and no more";
+            let reason = "a host agent only does faults that are signals";
             return Err(failure(ErrorKind::Unsupported, operation, reason, None));
         };
         let processes: Vec<_> = self.programs.told(container).collect();

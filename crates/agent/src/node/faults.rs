@@ -146,7 +146,7 @@ fn begin(
         Fault::Stop => (Signal::SIGSTOP, Awaited::Stop),
         Fault::Continue => (Signal::SIGCONT, Awaited::Continue),
         Fault::Abort | Fault::Oom | Fault::Unmount | Fault::LazyUnmount => {
-            let reason = "this is not done to a container's processes";
+            let reason = "this fault does not apply to the processes of a container";
             return Err(failure(ErrorKind::InvalidInput, fault.to_string(), reason, None));
         }
     };
