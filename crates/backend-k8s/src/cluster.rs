@@ -70,7 +70,7 @@ impl Cluster {
                 Err(error) => refusals.push(format!("{}: {}", node.name_any(), error.reason())),
             }
         }
-        let reason = format!("none can carry a run ({})", refusals.join("; "));
+        let reason = format!("no node can carry a run ({})", refusals.join("; "));
         Err(Error::new(ErrorKind::Environment, "choose a node", reason)
             .with_fix("name one with --node to see what to do about it"))
     }

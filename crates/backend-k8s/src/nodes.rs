@@ -31,7 +31,7 @@ pub(crate) fn check(node: &Node, tolerations: &[Toleration]) -> Result<(), Error
             );
         }
         None => {
-            let fix = format!("wait until its kubelet has said how it is: kubectl get node {name}");
+            let fix = format!("wait until its kubelet has reported: kubectl get node {name}");
             return refuse("its kubelet has not reported yet".into(), fix);
         }
     }

@@ -304,7 +304,7 @@ impl Shared {
                 }
                 Standing::Over { reason } => {
                     let reason = reason.unwrap_or_else(|| "it has ended".into());
-                    let reason = format!("pod {pod} did not get to run: {reason}");
+                    let reason = format!("pod {pod} did not run: {reason}");
                     Err(Error::new(ErrorKind::Environment, operation(), reason)
                         .with_fix("see what else happens on the node: kubectl get events"))
                 }
