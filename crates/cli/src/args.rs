@@ -74,7 +74,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation report ./result/report.json --evidence\n  \
         propagation report ./result/report.json --format html > report.html")]
     Report(ReportOptions),
-    /// Remove what killed or kept runs have left.
+    /// Remove the remains of killed or kept runs.
     #[command(after_help = "Example:\n  propagation clean --list\n  \
         propagation clean --run-id 20261123t053012-ab12cd34",
         mut_arg("apply", |arg| arg.hide(true)), mut_arg("parallel", |arg| arg.hide(true)))]
@@ -104,7 +104,7 @@ pub(crate) enum Command {
     },
 }
 
-/// How a result is printed.
+/// Output format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
@@ -113,7 +113,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How a report is printed.
+/// Output format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportFormat {
     /// For people, in a terminal.
@@ -477,7 +477,7 @@ pub(crate) struct CleanOptions {
     /// Clean runs that are still running too.
     #[arg(long)]
     pub(crate) all: bool,
-    /// List what is left, remove nothing.
+    /// List the remains and remove nothing.
     #[arg(long)]
     pub(crate) list: bool,
     /// Where to clean.

@@ -141,7 +141,7 @@ fn runtime_check(process: &str, travel: &[Explanation]) -> Check {
     Check::new(
         "runtime_namespace",
         stopped.is_empty(),
-        "mounts travel between the runtime's mount namespace and the node's, both ways",
+        "mounts propagate between the runtime's mount namespace and the node's, both ways",
         observed,
     )
 }
