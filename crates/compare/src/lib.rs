@@ -33,11 +33,11 @@ use recipe::Recipe;
 use stand::Stand;
 use visit::Account;
 
-/// What a comparison tells while it goes on.
+/// Progress of a comparison.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Progress<'a> {
-    /// A transport stands, or is left out.
+    /// A transport runs, or is left out.
     Started(Transport, Option<&'a Skip>),
     /// A round begins.
     Round(u32, u32),
@@ -49,12 +49,12 @@ pub enum Progress<'a> {
 const COLD: &str = "the transport was mounted anew before the scan: its client and the kernel had nothing \
                     of it; servers go on, and the native transport has nothing to drop";
 
-/// Compares transports on a node of a backend, and ends the node. When `cancellation` fires, what has been
-/// measured until then is returned, marked as cut short.
+/// Compares transports on a node of a backend, and ends the node. When `cancellation` fires, returns the figures
+/// measured until then, marked as cut short.
 ///
 /// # Errors
-/// [`propagation_core::ErrorKind::InvalidInput`] for options that cannot be; as [`Backend::open`]; when the
-/// node fails. That a transport cannot be had, or fails, is a result.
+/// [`propagation_core::ErrorKind::InvalidInput`] for invalid options; the errors of [`Backend::open`] and of the
+/// node. A transport that is unavailable or fails is a result.
 pub async fn compare(
     options: &Options,
     backend: &dyn Backend,

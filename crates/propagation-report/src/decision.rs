@@ -11,11 +11,11 @@ pub struct Decision {
     pub letter: Option<char>,
     /// The decision.
     pub decision: &'static str,
-    /// What to do next, in order: what removes the causes, then what the test plan says.
+    /// The next steps, in order: the fixes of the causes, then the steps of the test plan.
     pub next_steps: Vec<String>,
-    /// How long migrating takes, going by it.
+    /// Duration of the migration, according to the test plan.
     pub migration_timeline: &'static str,
-    /// The liveness probe to add to consumers, as YAML, where one helps.
+    /// The liveness probe to add to consumers, as YAML, if one helps.
     pub liveness_probe: Option<&'static str>,
 }
 

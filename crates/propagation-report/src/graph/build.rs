@@ -217,7 +217,7 @@ fn why_absent(view: &View<'_>) -> String {
     let Some(volume) = view.volume() else { return "no mount is there".into() };
     let at = &volume.mount_point;
     match (volume.shared, volume.master) {
-        (None, None) => format!("{at} is private: no mount travels to it"),
+        (None, None) => format!("{at} is private: no mount propagates to it"),
         (None, Some(master)) => {
             format!("{at} receives from group {master}, and the mount was not made in it")
         }

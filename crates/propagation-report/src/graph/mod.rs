@@ -27,7 +27,7 @@ use propagation_model::report::{Capture, Report};
 pub struct Picture {
     /// The actors, the node first.
     pub cards: Vec<Card>,
-    /// How their mounts hang together.
+    /// The links between their mounts.
     pub links: Vec<Link>,
     /// The superblock that is served: that of the producer, or of the node without one.
     pub fresh: Option<DeviceId>,
@@ -53,16 +53,16 @@ pub struct Card {
     pub names: Vec<String>,
     /// Its part.
     pub part: Part,
-    /// Its mounts on the way to the FUSE mount, bottom to top.
+    /// Its mounts up to the FUSE mount, bottom to top.
     pub mounts: Vec<CardMount>,
-    /// How it stands with the mount that is served.
+    /// Whether it has the current mount.
     pub standing: Standing,
     /// What it saw last, in words.
     pub saw: Option<String>,
 }
 
 impl Card {
-    /// Its names, of many the first few and a count.
+    /// Its names; of many names the first few and a count.
     pub fn title(&self) -> String {
         const NAMED: usize = 3;
         if self.names.len() <= NAMED {
@@ -119,7 +119,7 @@ impl CardMount {
     }
 }
 
-/// How an actor stands with the mount that is served.
+/// Whether an actor has the current mount.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Standing {
     /// As expected: it has the mount, or it is a control without the mount.
