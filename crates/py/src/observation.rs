@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::error::{OrRaise, from_plain, invalid, to_plain};
 
-/// What one actor saw at one time.
+/// One look of one actor, and what it saw.
 #[pyclass(frozen, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Observation(Seen);
@@ -67,7 +67,7 @@ impl Observation {
         self.0.took_us
     }
 
-    /// As which user it looked.
+    /// The UID with which it looked.
     #[getter]
     fn uid(&self) -> u32 {
         self.0.uid
@@ -115,7 +115,7 @@ impl Observation {
         self.0.outcome.to_string()
     }
 
-    /// The generation of the producer that it read, where it read a marker.
+    /// The generation of the producer in the marker, if it read one.
     #[getter]
     fn generation(&self) -> Option<u64> {
         self.0.generation

@@ -86,7 +86,7 @@ pub(crate) enum Experiments {
     Word(String),
 }
 
-/// The time for experiments; none where there are to be none.
+/// The time for experiments; None makes none.
 fn budget(wanted: Option<Experiments>, backend: &Chosen) -> Result<Option<Budget>, Error> {
     match wanted {
         None => Ok(backend.is_local().then(Budget::default)),

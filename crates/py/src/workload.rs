@@ -22,11 +22,11 @@ pub(crate) struct WorkloadStatus {
     running: bool,
     /// When a producer mounted and served its generation, in microseconds of the run.
     mounted_at_us: Option<u64>,
-    /// Why a producer could not mount, in its own words.
+    /// The reason why a producer could not mount, in its own words.
     failure: Option<String>,
     /// The last thing that a consumer's program saw by itself.
     seen: Option<Py<Observation>>,
-    /// What the descriptor that it holds gave last: `ok`, or the name of an errno.
+    /// The last outcome of its held descriptor: `ok`, or the name of an errno.
     held: Option<String>,
 }
 
