@@ -1,8 +1,7 @@
-//! Programs in the background of a container, for measuring what they serve: starting them and waiting until
-//! they do, ending them, and what they use.
+//! Background programs in a container, the servers of a measurement: starts them, waits until they serve,
+//! ends them and reads what they use.
 //!
-//! They are known by a tag in their environment, which their children inherit, from whatever container of
-//! the node somebody asks.
+//! A tag in their environment identifies them, from every container of the node; their children inherit it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -89,7 +88,8 @@ impl Background {
         Ok(Spawned { state, began_ns, known_ns: now_ns(), output: self.last_words() })
     }
 
-    /// The address at which it is to listen, where somebody else does: that one would be taken for it.
+    /// The address that the program should listen at, if another program listens there: it would be mistaken for
+    /// this one.
     fn taken(&self) -> Option<SocketAddr> {
         let Until::Listens(address) = self.until else { return None };
         connect(&address).is_ok().then_some(address)
@@ -303,7 +303,7 @@ fn status_number(proc: &Proc, name: &str, field: &str) -> u64 {
     number.unwrap_or_default()
 }
 
-/// Takes off every mount at a path, whether it is in use or dead, and what is mounted over it.
+/// Unmounts every mount at a path, also one in use or stale, with the mounts over it.
 ///
 /// # Errors
 /// Those of umount2(2).

@@ -1,4 +1,4 @@
-//! A child process that does one thing that may block for ever, and can be given up.
+//! A child process that does one thing, may hang, and can be given up.
 #![allow(unsafe_code)] // fork
 
 use std::os::fd::AsFd;

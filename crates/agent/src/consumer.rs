@@ -39,7 +39,7 @@ const PERIOD_NS: u64 = 1_000_000_000;
 pub struct Consumer {
     /// Where the FUSE mount is or will be.
     pub mountpoint: String,
-    /// The directory of the producer's filesystem whose marker it is to find there; any if none.
+    /// Directory of the producer's filesystem that the marker must belong to; any if none.
     pub directory: Option<String>,
     /// How long it waits for the marker, in milliseconds.
     pub marker_ms: u64,
@@ -91,7 +91,7 @@ impl Consumer {
 /// Where the consumer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The marker has not been seen yet.
+    /// The marker is not seen yet.
     Waiting,
     /// The deadline for the marker has passed.
     GaveUp,
@@ -111,8 +111,8 @@ struct Watching<'a> {
     next_look_at: u64,
     /// The child that looks, kept from look to look.
     looker: Option<Child>,
-    /// One that has been given up and has not ended yet. No other is made before it has, or another mount
-    /// is there: whatever holds it would hold that one too.
+    /// A child that was given up and still runs. The next one starts when it has ended or another mount is
+    /// there: it would hang too.
     stuck: Option<Child>,
     /// The mount that the last look began at.
     looked_at: Option<u64>,

@@ -58,7 +58,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
 /// Where the kernel lists the FUSE connections, if fusectl is mounted there.
 pub(crate) const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 
-/// What processes and connections are doing; a figure that cannot be read is none.
+/// The state of processes and connections; a figure that cannot be read is none.
 pub(crate) fn usage(proc: &Proc) -> Reply {
     let blocked = |names: Vec<String>| {
         let pids = names.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));

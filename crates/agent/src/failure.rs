@@ -1,4 +1,4 @@
-//! Failures of the agent's own work, in the form that travels.
+//! Failures of the agent's own work, in the form that is sent.
 
 use nix::errno::Errno;
 use propagation_model::ErrorKind;

@@ -1,5 +1,5 @@
-//! Asking the kernel what it can do. Changes nothing, and needs no right: what a right is missing for is
-//! known by the version.
+//! Asks the kernel for its features. Changes nothing and needs no privilege: a feature that cannot be tried
+//! without privilege is judged by the version.
 #![allow(unsafe_code)] // listmount(2), which no library wraps
 
 use std::fs;

@@ -1,11 +1,10 @@
 //! The agent: the one program that runs inside a container, simulated or real.
 //!
-//! `node` makes a simulated node and serves it ([`node`]); `container` is the program of what an OCI
-//! runtime makes on it; `host` looks after a run on a real node ([`host`]), whose containers run
-//! `program`; `producer` mounts the FUSE filesystem;
-//! `consumer` watches it; `probe` looks once and cannot hang; `facts` reads what a host is like. `mirror` shows a directory,
-//! `measure` works on what is mounted and says what it took, and [`background`] runs servers beside it.
-//! It has one thread wherever it touches namespaces, and no async runtime.
+//! `node` makes a simulated node and serves it ([`node`]); `container` is the program of a container that an
+//! OCI runtime makes on it; `host` serves a run on a real node ([`host`]), where containers run `program`;
+//! `producer` mounts the FUSE filesystem; `consumer` watches it; `probe` looks once and cannot hang; `facts`
+//! reads the facts of a host; `mirror` shows a directory; `measure` works on a mount and reports the times;
+//! [`background`] runs servers. The agent has one thread wherever it touches namespaces, and no async runtime.
 #![cfg(target_os = "linux")]
 
 pub mod background;

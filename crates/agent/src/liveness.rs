@@ -18,8 +18,8 @@ pub(crate) fn is_dead(mount_point: &Path) -> bool {
     matches!(opened.and_then(fstatfs), Err(Errno::ENOTCONN | Errno::ECONNABORTED))
 }
 
-/// Whether a walk to a path ends at a dead FUSE mount in which it lies, and would detach what is mounted
-/// further in. Names that the kernel still holds for valid lead through a dead mount and do no harm.
+/// Whether a path walk ends at a dead FUSE mount above the path and would detach the mounts further in. Names
+/// that the kernel still considers valid lead through a dead mount and do no harm.
 pub(crate) fn dead_on_the_way(table: &MountTable, path: &MountPath) -> bool {
     let mut outer: Vec<&MountPath> = table
         .fuse_mounts()

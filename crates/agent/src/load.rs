@@ -1,4 +1,4 @@
-//! Readers and writers that use the mount all the time, each a process of its own, and what they have met.
+//! Readers and writers that use the mount all the time, each a process of its own, and their results.
 //!
 //! Each writes its account into a file in memory after every operation, so that the account can be read
 //! while the process hangs.
@@ -142,7 +142,7 @@ impl Load {
 }
 
 impl Drop for Load {
-    /// Kills the processes. Those that are stuck end with their connection.
+    /// Kills the processes. Stuck processes end with their connection.
     fn drop(&mut self) {
         for process in &self.processes {
             let _ = kill(process.pid, Signal::SIGKILL);

@@ -39,7 +39,7 @@ pub(crate) struct Spot<'a> {
     pub(crate) file: &'a str,
     /// Where the mount that is looked for has its mount point.
     pub(crate) mount_point: &'a str,
-    /// The directory of the filesystem whose marker is to be found; any if none.
+    /// Directory of the filesystem that the marker must belong to; any if none.
     pub(crate) belongs_to: Option<&'a str>,
 }
 
@@ -60,8 +60,8 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// Looks at a spot of the current namespace as a user, or as what the process is. Any other marker than those of `expect` is
-/// `wrong_content`; where none is expected, every whole marker is `ok`.
+/// Looks at a spot of the current namespace as a user, or as the user of the process. A marker that is not in
+/// `expect` is `wrong_content`; without an expectation every complete marker is `ok`.
 pub(crate) fn look(
     proc: &Proc,
     spot: Spot<'_>,
@@ -101,7 +101,7 @@ pub(crate) fn look(
 }
 
 /// The same as another user: in a process that is that user in every respect. FUSE compares the real, the
-/// effective and the saved ids (`fuse_allow_current_process`), and nobody comes back from there.
+/// effective and the saved ids (`fuse_allow_current_process`), and the process cannot change back.
 fn look_as(proc: &Proc, spot: Spot<'_>, access: Access, user: &User, expect: &[Marker]) -> Seen {
     let uid = user.uid;
     let skipped = |errno: Errno| {
@@ -177,7 +177,7 @@ fn is_fuse(mount: Option<&MountView>) -> bool {
     mount.is_some_and(|mount| mount.fs_type.starts_with("fuse"))
 }
 
-/// A call on the directory that says nothing of its content: what is no mount is `absent`.
+/// A call on the directory that does not show its content: without a mount it is `absent`.
 fn judge_call(call: &str, result: Answer<()>, mount: Option<&MountView>) -> Outcome {
     match result {
         Ok(()) if is_fuse(mount) => Outcome::Ok,
@@ -214,7 +214,7 @@ fn without_marker(names: &[String]) -> Outcome {
     }
 }
 
-/// What was read; where the marker is missing from a mount, `names` says what is there.
+/// The outcome of a read; if a mount has no marker, `names` lists what is in it.
 fn judge(
     access: Answer<Vec<u8>>,
     mount: Option<&MountView>,

@@ -238,7 +238,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
 
     fn release(options: &Options) -> Result<i32, String> {
         let pid =
-            |word: &str| word.parse().map_err(|_| format!("--pids {word:?} is no process id"));
+            |word: &str| word.parse().map_err(|_| format!("--pids {word:?} is not a process id"));
         let pids: Vec<i32> = options.text("pids")?.split(',').map(pid).collect::<Result<_, _>>()?;
         match node::release(&pids) {
             Ok(connections) => {

@@ -1,4 +1,4 @@
-//! The commands that measure: what they are told, and what they print as one JSON value.
+//! The commands that measure: their arguments, and their result as one JSON value.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -56,7 +56,9 @@ fn spawn(words: &[String]) -> Result<i32, String> {
     let until = match options.named.get("listens") {
         Some(address) => {
             let parsed = address.parse();
-            Until::Listens(parsed.map_err(|_| format!("--listens {address:?} is no address"))?)
+            Until::Listens(
+                parsed.map_err(|_| format!("--listens {address:?}: expected ADDRESS:PORT"))?,
+            )
         }
         None => {
             let at = options.text("mounted")?;

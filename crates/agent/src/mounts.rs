@@ -148,7 +148,7 @@ pub(crate) fn remount(target: &Path, flags: MsFlags) -> Result<(), Errno> {
     mount(NONE, target, NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, NONE)
 }
 
-/// Takes the topmost mount at `target` off the tree, whether it is in use or dead.
+/// Unmounts the topmost mount at `target` lazily, also one in use or stale.
 pub(crate) fn unmount_lazily(target: &Path) -> Result<(), Errno> {
     umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
 }
@@ -184,8 +184,7 @@ pub(crate) fn change_root() -> Result<(), Errno> {
     nix::unistd::chdir("/")
 }
 
-/// Makes all mounts of the calling process's namespace private, also those that it does not see because it
-/// is in a chroot.
+/// Makes all mounts of the calling process's namespace private, also mounts outside its chroot.
 pub(crate) fn make_all_private() -> Result<(), Errno> {
     let all = || propagate_recursive(Path::new("/"), MsFlags::MS_PRIVATE);
     match all() {
@@ -220,7 +219,7 @@ fn outside_of_chroot<T>(work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
     Ok(done)
 }
 
-/// Leaves a chroot: who enters a mount namespace, also his own, has its root.
+/// Leaves a chroot: a process that enters a mount namespace, even its own, gets the root of that namespace.
 fn enter_root_of_namespace() -> Result<(), Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let own = open("/proc/thread-self/ns/mnt", flags, Mode::empty())?;
@@ -263,7 +262,7 @@ impl Proc {
         Ok(content)
     }
 
-    /// The device and the inode behind a name in it: those of a namespace are its identity.
+    /// Device and inode behind a name in it, which identify a namespace.
     pub(crate) fn identity(&self, name: &str) -> Result<(u64, u64), Errno> {
         let there = nix::sys::stat::fstatat(self.0.as_fd(), name, AtFlags::empty())?;
         Ok((there.st_dev, there.st_ino))

@@ -18,11 +18,11 @@ use serde::de::DeserializeOwned;
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 4096;
 
-/// How much is read in one go, in chunks: more than a socket holds, and who never stops sending does not
-/// hold up everything else.
+/// Maximum of chunks that are read at once: more than a socket holds, and a peer that never stops sending does
+/// not block everything else.
 const CHUNKS_AT_ONCE: usize = 64;
 
-/// How long somebody who has connected may leave what is sent to them unread.
+/// Time that a peer may leave sent data unread.
 const SENDS_WITHIN: TimeVal = TimeVal::new(5, 0);
 
 /// The longest frame of a stranger, in bytes: more than a greeting needs.
@@ -90,9 +90,9 @@ impl Pipe {
         self.socket
     }
 
-    /// Takes a connection from a listening socket; none when it has been given up meanwhile. Who has
-    /// connected may be anybody: descriptors that it sends are closed, its frames are short until it is
-    /// [trusted](Self::trusted), and one that does not read is waited for no longer than
+    /// Takes a connection from a listening socket; none when it has been given up meanwhile. The
+    /// peer may be any process: descriptors that it sends are closed, its frames are short until it is
+    /// [trusted](Self::trusted), and a peer that does not read is waited for no longer than
     /// [`SENDS_WITHIN`].
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Pipe {
         }
     }
 
-    /// Frames may be of any length from now on: it is known who sends them.
+    /// Frames may be of any length from now on: the sender is identified.
     pub(crate) fn trusted(self) -> Self {
         Self { longest: usize::MAX, ..self }
     }
@@ -260,7 +260,7 @@ impl Pipe {
         self.descriptors.pop_front()
     }
 
-    /// Whether something has been read that has not been taken.
+    /// Whether something was read and not taken yet.
     pub(crate) fn has_more(&self) -> bool {
         self.taken < self.buffer.len()
     }
@@ -277,7 +277,7 @@ impl AsFd for Pipe {
     }
 }
 
-/// Reads frames as every part of the agent does, until the other end closes or sends what is none: for
+/// Reads frames as every part of the agent does, until the other end closes or sends something else: for
 /// fuzzing.
 pub fn read_frames<T: DeserializeOwned>(socket: OwnedFd) -> Vec<T> {
     let mut pipe = Pipe::new(socket);

@@ -63,14 +63,13 @@ impl Found {
     }
 }
 
-/// Refuses what is not the name of a file right in the mount: the sentinel would say something about
-/// another place.
+/// Refuses anything but a name of a file directly in the mount: the sentinel would test another place.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check_sentinel(name: &str) -> Result<(), String> {
     match name {
-        "" | "." | ".." => Err(format!("--sentinel {name:?} is no name of a file")),
+        "" | "." | ".." => Err(format!("--sentinel {name:?} is not a file name")),
         _ if name.contains(['/', '\0']) => Err(format!(
             "--sentinel {name:?} is a path: write the name of a file right in the mount"
         )),
@@ -126,7 +125,7 @@ fn key(path: &str) -> String {
     }
 }
 
-/// A child that hangs must not hold the pipes of whoever reads what the probe says.
+/// A hanging child must not hold the pipes of the probe's reader.
 fn release_standard_streams() {
     if let Ok(null) = fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         for number in 0..3 {

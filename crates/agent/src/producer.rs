@@ -1,5 +1,5 @@
 //! The producer: writes a plain file into its volume, mounts the marker filesystem on a directory
-//! of it, serves until it is told to end.
+//! of the volume and serves until it is told to end.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -44,14 +44,14 @@ pub struct Producer {
 
 /// How serving came to its end.
 enum End {
-    /// SIGTERM, or somebody else unmounted.
+    /// SIGTERM, or an unmount by another process.
     Asked,
     /// The fault that lets a daemon end by itself.
     Fault,
 }
 
 impl Producer {
-    /// Mounts and serves; returns the exit code: 0 after SIGTERM or when somebody else unmounted,
+    /// Mounts and serves; returns the exit code: 0 after SIGTERM or an unmount by another process,
     /// 1 when it could not mount.
     pub fn run(&self, reporter: &Reporter) -> i32 {
         match self.serve(reporter) {
@@ -283,7 +283,7 @@ fn wait(
                     .unwrap_or_else(|| format!("{fault} does not concern its answers")),
                 ProgramCommand::UseMemory => use_memory(),
                 ProgramCommand::Signal { .. } | ProgramCommand::StartDaemon { .. } => {
-                    "this is no supervisor".to_owned()
+                    "this program is not a supervisor".to_owned()
                 }
             };
             reporter.event(&ProgramEvent::Obeyed { evidence });

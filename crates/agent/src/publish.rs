@@ -1,4 +1,4 @@
-//! Publishing a staged mount: what CSI drivers do in NodePublishVolume and NodeUnpublishVolume.
+//! Publishes a staged mount, as CSI drivers do in NodePublishVolume and NodeUnpublishVolume.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ use propagation_protocol::Failure;
 use crate::failure::system;
 use crate::mounts::{Proc, bind, errno_of, make_directory};
 
-/// Binds the mount at `stage` on `target`, which is made. A target on which something is mounted already is
-/// taken for published, as drivers do, if it can be looked at.
+/// Binds the mount at `stage` on `target`, which it makes. A mounted target that answers counts as published,
+/// as with drivers.
 ///
 /// # Errors
-/// With the errno of a stat(2) of either path: a dead mount can be bound by nobody who looks first.
+/// The errno of a stat(2) of either path: a driver that looks first cannot bind a dead mount.
 pub(crate) fn publish(proc: &Proc, stage: &str, target: &str) -> Result<(), Failure> {
     let path = Path::new(target);
     let looked = |path: &str| {

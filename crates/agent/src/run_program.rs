@@ -57,7 +57,7 @@ pub(crate) fn run(
 /// pid namespace than before, so that it outlives one that ends with the program in it.
 ///
 /// # Errors
-/// As [`run`], and those of `enter`.
+/// The errors of [`run`] and of `enter`.
 pub(crate) fn run_after(
     words: &[String],
     environment: &BTreeMap<String, String>,
@@ -109,8 +109,8 @@ struct Printed {
 }
 
 impl Printed {
-    /// Reads until the program has ended. What it has left in the background may go on printing: nobody
-    /// waits for that.
+    /// Reads until the program has ended. What it has left in the background may go on printing and is not
+    /// waited for.
     fn until_it_ends(&mut self, output: OwnedFd, pid: u32) -> std::io::Result<()> {
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or(Errno::ESRCH)?;
         let ended = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;

@@ -151,7 +151,7 @@ pub(crate) fn duplicate_above(descriptor: BorrowedFd<'_>, least: RawFd) -> Resul
 /// Takes over the descriptor with a number that the process was started with.
 ///
 /// # Errors
-/// `EBADF` when there is none.
+/// `EBADF` when no descriptor has the number.
 ///
 /// # Safety
 /// Nothing else in this process owns the number.

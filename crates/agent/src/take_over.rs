@@ -1,5 +1,5 @@
-//! Serving a FUSE connection whose handshake is somebody else's: how a successor takes over the
-//! descriptor of a daemon that has died.
+//! Serves a FUSE connection after another daemon's handshake: a successor takes over the descriptor of a dead
+//! daemon.
 //!
 //! The FUSE library insists on answering FUSE_INIT itself, and the kernel asks it only once in the life
 //! of a connection. So the request is given to the library over a socket, its answer is read from
@@ -22,8 +22,8 @@ const INIT_BYTES: usize = 40 + 64;
 /// The largest answer to it: `struct fuse_out_header` and `struct fuse_init_out`.
 const ANSWER_BYTES: usize = 4096;
 
-/// A session on a device that the kernel has not spoken to yet, and the FUSE_INIT request that it
-/// sent, for successors.
+/// A session on a device before the kernel's first request, and the FUSE_INIT request that followed, for
+/// successors.
 pub(crate) fn first(
     device: OwnedFd,
     filesystem: MarkerFilesystem,
@@ -40,7 +40,7 @@ pub(crate) fn first(
     Ok((session, request))
 }
 
-/// A session on a device whose daemon has died.
+/// A session on the device of a dead daemon.
 pub(crate) fn successor(
     device: OwnedFd,
     init: &[u8],
@@ -64,8 +64,7 @@ pub(crate) fn resend(device: &OwnedFd) -> Result<Option<Taken>, String> {
     }
 }
 
-/// Requests that a dead daemon had taken and nobody will answer: whoever made them waits, and no signal
-/// ends that.
+/// Requests that a dead daemon had taken, which get no answer: their callers wait, and no signal ends that.
 #[derive(Debug)]
 pub(crate) struct Taken(std::fs::File);
 

@@ -1,4 +1,4 @@
-//! Taking turns at looking: a look that hangs may outlive who waited for it, and the next one would hang
+//! Turns for looks: a hanging look may outlive the process that waited for it, and the next look would hang
 //! beside it.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,11 +23,11 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Takes the turn of that name in this network namespace, as soon as it is free; none when that is
-    /// not by `until`. One that another user has is not waited for: it could be kept on purpose.
+    /// Takes the turn of that name in this network namespace as soon as it is free; none if it is not free by
+    /// `until`. A turn of another user is not waited for: it could be kept on purpose.
     ///
     /// # Errors
-    /// Those of socket(2), bind(2) and connect(2).
+    /// The errors of socket(2), bind(2) and connect(2).
     pub(crate) fn take(key: &str, until: u64) -> Result<Option<Self>, Errno> {
         let uid = Uid::effective();
         let address = UnixAddr::new_abstract(format!("propagation-probe-{uid}-{key}").as_bytes())?;

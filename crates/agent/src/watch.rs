@@ -1,4 +1,4 @@
-//! Hearing of mounts and unmounts in one's own namespace.
+//! Events of mounts and unmounts in the process's own namespace.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

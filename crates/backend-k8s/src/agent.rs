@@ -48,7 +48,7 @@ pub(crate) fn for_architecture(architecture: &str) -> Result<&'static [u8], Erro
         ))
 }
 
-/// The agent as it travels through the API server.
+/// The agent as it is sent through the API server.
 pub(crate) fn compressed(agent: &[u8]) -> Result<Vec<u8>, Error> {
     let failed = |error: std::io::Error| {
         Error::from_source(ErrorKind::Internal, "compress the agent", error)

@@ -35,7 +35,7 @@ impl K8sBackend {
     /// Connects to the cluster of the kubeconfig, which is only read.
     ///
     /// # Errors
-    /// [`ErrorKind::Environment`] when there is no kubeconfig, no such context, or the API server
+    /// [`ErrorKind::Environment`] when the kubeconfig or its context does not exist, or the API server
     /// cannot be reached or refuses the credentials.
     pub async fn connect(options: K8sOptions) -> Result<Self, Error> {
         let cluster = Cluster::connect(options).await?;
@@ -47,8 +47,8 @@ impl K8sBackend {
         Self { cluster: Cluster { client, options }, opening: Arc::default() }
     }
 
-    /// Waits until no node is being opened that nobody waits for any more: such a one is opened to
-    /// the end and closed, which goes on in the runtime. For who ends that after a cancelled run.
+    /// Waits for the nodes of cancelled runs: a node that was being opened is opened to the end and closed, in
+    /// the async runtime. Call it before that runtime ends.
     pub async fn settle(&self) {
         drop(self.opening.write().await);
     }
@@ -63,7 +63,7 @@ impl K8sBackend {
     /// Idempotent.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when somebody else has made one of that name.
+    /// [`ErrorKind::InvalidInput`] when another program has made one of that name.
     pub async fn make_namespace(&self, name: &str) -> Result<(), Error> {
         namespaces::make_named(&self.cluster.client, name, None).await
     }
@@ -71,29 +71,29 @@ impl K8sBackend {
     /// Begins to delete a namespace that this program has made.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when somebody else has made it.
+    /// [`ErrorKind::InvalidInput`] when another program has made it.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), Error> {
         namespaces::delete(&self.cluster.client, name).await
     }
 
-    /// The names of the nodes with these labels, all of them when there is no selector.
+    /// The names of the nodes with these labels; all nodes without a selector.
     ///
     /// # Errors
-    /// [`ErrorKind::Environment`] when the cluster does not tell, or has none.
+    /// [`ErrorKind::Environment`] when the cluster does not answer, or has no such node.
     pub async fn nodes(&self, selector: Option<&str>) -> Result<Vec<String>, Error> {
         self.cluster.nodes(selector).await
     }
 
-    /// The runs of which there is something in the cluster, also those that go on right now.
+    /// The runs with objects in the cluster, also runs that are still going on.
     ///
     /// # Errors
-    /// [`ErrorKind::Environment`] when the cluster does not tell.
+    /// [`ErrorKind::Environment`] when the cluster does not answer.
     pub async fn leftovers(&self) -> Result<Vec<Leftover>, Error> {
         clean::leftovers(&self.cluster).await
     }
 
-    /// Removes what is left of a run: its pods, what it has mounted and made on its node, its
-    /// namespace. Idempotent; what could not be undone is listed with what to do about it.
+    /// Removes the remains of a run: its pods, its mounts and changes on its node, its namespace. Idempotent.
+    /// Lists what could not be undone, with what to do about it.
     pub async fn remove(&self, leftover: &Leftover) -> Cleanup {
         clean::remove(&self.cluster, leftover).await
     }

@@ -1,11 +1,11 @@
-//! What nodes of a cluster can be asked to do.
+//! The capabilities of cluster nodes.
 
 use propagation_core::observation::Access;
 use propagation_core::plan::{FaultKind, Repair};
 use propagation_core::{Capabilities, Feature};
 
-/// The declaration. The faults are those that are signals, deletions of pods and unmounts on the node: the
-/// built-in daemon takes other orders from its supervisor only, of which a pod has none.
+/// The declaration. Faults are signals, deletions of pods and unmounts on the node: the built-in daemon takes
+/// other orders only from a supervisor, which a pod does not have.
 pub(crate) fn capabilities() -> Capabilities {
     Capabilities::all()
         .without_faults(&[
@@ -25,8 +25,8 @@ pub(crate) fn capabilities() -> Capabilities {
             Feature::OciRuntime,
             Feature::RuntimeNamespace,
             Feature::SecondRuntime,
-            // A kubelet cannot read its mount table while something is mounted at such a path, and starts no pod
-            // of anybody.
+            // A kubelet cannot read its mount table while something is mounted at such a path, and starts no pods
+            // any more.
             Feature::AnyPath,
             // A pod has one container with one volume, whose process 1 is the daemon.
             Feature::HostProcess,

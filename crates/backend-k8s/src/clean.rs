@@ -1,4 +1,4 @@
-//! Finding and removing what a killed run has left, from its record in the cluster.
+//! Finds and removes the remains of a killed run, by its record in the cluster.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::{operator, sign};
 /// How long a kubelet may take to end a host pod.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is there of one run.
+/// The remains of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
     /// The run.
@@ -54,7 +54,7 @@ impl Leftover {
     }
 }
 
-/// The runs of which there is something in the cluster, also those that go on right now.
+/// The runs with objects in the cluster, also runs that are still going on.
 pub(crate) async fn leftovers(cluster: &Cluster) -> Result<Vec<Leftover>, Error> {
     let client = &cluster.client;
     let ours = ListParams::default().labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"));
@@ -91,8 +91,8 @@ pub(crate) async fn leftovers(cluster: &Cluster) -> Result<Vec<Leftover>, Error>
     Ok(found)
 }
 
-/// Removes what is left of a run: its pods, what it has mounted and made on its node, its
-/// namespace. Idempotent; what could not be undone is listed with what to do about it.
+/// Removes the remains of a run: its pods, its mounts and changes on its node, its namespace. Idempotent. Lists
+/// what could not be undone, with what to do about it.
 pub(crate) async fn remove(cluster: &Cluster, leftover: &Leftover) -> Cleanup {
     remove_record(cluster, &leftover.namespace, &leftover.record).await
 }

@@ -1,4 +1,4 @@
-//! A cluster that is connected to, with what was asked for.
+//! A connected cluster, with the options.
 
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -36,7 +36,7 @@ impl Cluster {
         Self { options, ..self.clone() }
     }
 
-    /// The names of the nodes with these labels, all of them when there is no selector.
+    /// The names of the nodes with these labels; all nodes without a selector.
     pub(crate) async fn nodes(&self, selector: Option<&str>) -> Result<Vec<String>, Error> {
         let parameters =
             ListParams { label_selector: selector.map(ToOwned::to_owned), ..ListParams::default() };
@@ -70,7 +70,7 @@ impl Cluster {
                 Err(error) => refusals.push(format!("{}: {}", node.name_any(), error.reason())),
             }
         }
-        let reason = format!("none can carry a run ({})", refusals.join("; "));
+        let reason = format!("no node can carry a run ({})", refusals.join("; "));
         Err(Error::new(ErrorKind::Environment, "choose a node", reason)
             .with_fix("name one with --node to see what to do about it"))
     }

@@ -1,5 +1,5 @@
-//! Running a program in a container: the runtime does it, so that the program has what the container may do,
-//! its capabilities, its filter of system calls, its control groups, and no more.
+//! Runs a program in a container. The runtime does it, so that the program has exactly the container's rights:
+//! its capabilities, its filter of system calls, its control groups.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the API server says, in words that help.
+//! Errors of the API server, with their fixes.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// A server that starts takes seconds; asking more often than this does not help it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a server may be away in the middle of a run: a restarted API server is back in less.
+/// Time that a server may be unreachable during a run; a restarted API server is back sooner.
 pub(crate) const AWAY_AT_MOST: Duration = Duration::from_secs(60);
 
 /// The error of a request to the API server, with what can be done about it.
@@ -47,7 +47,7 @@ fn environment(operation: String, reason: &str) -> Error {
     Error::new(ErrorKind::Environment, operation, reason)
 }
 
-/// A text with all that is under it: the lowest error is the one that says what happened.
+/// An error with all its sources: the lowest one says what happened.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut texts = vec![error.to_string()];
     let mut below = error.source();
@@ -83,12 +83,12 @@ fn refused(operation: String, status: &Status) -> Error {
             "give the user that verb on that resource: rbac.yaml, which `propagation manifests` \
              writes, has all that is needed",
         ),
-        (403, _) => error.with_fix("an admission rule of the cluster forbids it; ask who runs it"),
+        (403, _) => error.with_fix("ask the cluster's administrator: an admission rule forbids it"),
         (404, text) if text.starts_with("nodes ") => {
             error.with_fix("list the nodes with: kubectl get nodes")
         }
         (409, _) => {
-            error.with_fix("something of that name is there: propagation clean --backend k8s")
+            error.with_fix("remove the object of that name: propagation clean --backend k8s")
         }
         _ => error,
     }
@@ -156,7 +156,7 @@ where
     Err(environment(operation.to_owned(), "the watch has ended"))
 }
 
-/// Deletes; what is not there is deleted already.
+/// Deletes; an absent object counts as deleted.
 pub(crate) fn or_gone<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

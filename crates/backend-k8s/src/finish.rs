@@ -1,4 +1,4 @@
-//! Ending a run: its pods, then what is on its node, then what is in the cluster.
+//! Ends a run: its pods, then its changes on the node, then its objects in the cluster.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::objects::host::host_pod;
 use crate::objects::{RUN_ID, Record, WORKLOAD};
 use crate::pods::Pods;
 
-/// How long a kubelet may take to end pods and give them up. As a rule that is two seconds; what it has not
-/// told of before it was to go can take it 40 s, and longer when it is busy.
+/// Time for a kubelet to end pods and report it. Usually it takes two seconds; a pod whose state it did not
+/// report before the deletion can take 40 s, and longer on a busy node.
 const PODS_WITHIN: Duration = Duration::from_secs(90);
 
 /// How long is waited for containers that are just being made.
@@ -40,8 +40,8 @@ pub(crate) enum OnNode<'a> {
     OutOfReach(&'a Error),
 }
 
-/// Ends a run: first the pods, so that no kubelet restarts what is killed then; with them gone the
-/// node is cleaned, and what is in the cluster goes last, because it is what a clean-up starts from.
+/// Ends a run: first the pods, so that no kubelet restarts what is killed afterwards; then the changes on the
+/// node; last the objects in the cluster, because a clean-up starts from them.
 pub(crate) async fn finish(going: &Going, on_node: OnNode<'_>) -> Cleanup {
     let mut cleanup = Cleanup::default();
     let (run, node) = (&going.record.run, &going.record.node);

@@ -24,14 +24,14 @@ use crate::link::{Link, Stream};
 /// The pause before a broken connection is made again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long an agent whose pod runs may take to be there.
+/// Time for an agent to answer after its pod runs.
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long connecting and greeting may take: what connects has limits of its own below this.
 const GREET_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long an answer may take beside what is asked for: what the agent itself gives a call, and a
-/// connection that breaks meanwhile.
+/// Time for an answer beyond the call itself: the agent's own deadline, and a connection that breaks
+/// meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
 /// How many looks the agent takes at a time.
@@ -40,7 +40,7 @@ const LOOKS_AT_ONCE: u64 = 32;
 /// How long a request may take to be written: the agent reads at all times.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 
-/// No programs yet: those of a pod are looked from while they run.
+/// No programs yet; looks from a pod need its running program.
 pub(crate) fn programs(started: Instant) -> Arc<Programs> {
     Arc::new(Programs::new(Clock::starting_at(started), false))
 }
@@ -139,7 +139,7 @@ impl Host {
         }
     }
 
-    /// Nobody is asked any more.
+    /// Sends no more requests.
     pub(crate) fn hang_up(&self) {
         self.keeper.abort();
         *lock(&self.waiting) = Err(CLOSED.into());
@@ -172,7 +172,7 @@ fn unexpected(reply: &dyn std::fmt::Debug) -> Error {
     other_version(&format!("it answered {reply:?}"))
 }
 
-/// Why there is no answer to what was asked when nobody is asked any more.
+/// The reason for requests without an answer after that.
 const CLOSED: &str = "the connection is closed";
 
 fn gone(why: &str) -> Error {
@@ -316,7 +316,7 @@ impl Keeper {
         self.end.cancel();
     }
 
-    /// Connects and greets until it succeeds, or has not for so long that it will not.
+    /// Connects and greets until it succeeds or the time is over.
     async fn greet_again(&self) -> Result<Stream, Error> {
         let broken = Instant::now();
         loop {

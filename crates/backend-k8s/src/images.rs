@@ -1,4 +1,4 @@
-//! Images that a node already has, of which containers can be made without a registry.
+//! Images that a node already has: containers can be made of them without a registry.
 
 use k8s_openapi::api::core::v1::Node;
 use propagation_core::{Error, ErrorKind};
@@ -23,11 +23,11 @@ fn images(node: &Node) -> Vec<(&str, i64)> {
     named
 }
 
-/// An image whose container will do as the surroundings of the agent: best the pause image, which
-/// every node has and which has nothing in it.
+/// An image for the container of the agent: preferably the pause image, which every node has and which is
+/// empty.
 ///
 /// # Errors
-/// [`ErrorKind::Environment`] when the node tells of no image.
+/// [`ErrorKind::Environment`] when the node reports no image.
 pub(crate) fn surroundings(node: &Node) -> Result<String, Error> {
     let images = images(node);
     let pause = images.iter().find(|(name, _)| name.contains("pause"));

@@ -1,13 +1,12 @@
 //! The Kubernetes backend: the same five phases on a node of a real cluster.
 //!
 //! Every workload is a pod with a `hostPath` volume. On the node runs one host agent for the run, in
-//! a privileged pod or started over ssh: it looks from the node and from inside the containers, does
-//! faults and re-binds, and is what the programs in the containers report to. The kubelet and the
-//! runtime are the cluster's own, so what they do and refuse is what is found out.
+//! a privileged pod or started over ssh: it looks from the node and from inside the containers and does
+//! faults and re-binds, and the programs in the containers report to it. The kubelet and the runtime are the
+//! cluster's own, so the run shows what they really do and refuse.
 //!
-//! Read [`objects`] for what is made from a plan, `open` for how a node is opened, `shared` for how
-//! pods are started, `reach`, `host` and `link` for how the node is talked to, `finish` for how a run
-//! ends, `clean` for what a killed one leaves.
+//! Reading order: [`objects`] makes objects from a plan, `open` opens a node, `shared` starts pods, `reach`,
+//! `host` and `link` connect to the node, `finish` ends a run, `clean` removes the remains of a killed one.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {

@@ -1,4 +1,4 @@
-//! The namespaces of runs: made for one, shared by several, never somebody else's.
+//! The namespaces of runs: made for one run or shared by several, and always made by this program.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub(crate) async fn delete(client: &Client, name: &str) -> Result<(), Error> {
     or_gone(deleted).map_err(|error| api(operation, error))
 }
 
-/// A namespace that somebody else has made is not touched.
+/// Refuses a namespace that another program has made.
 fn check_ours(namespace: &Namespace) -> Result<(), Error> {
     let name = namespace.name_any();
     let label = namespace.labels().get(MANAGED_BY).map(String::as_str);

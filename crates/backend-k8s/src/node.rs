@@ -92,7 +92,7 @@ impl Node for K8sNode {
         let made_again =
             matches!(change, HostChange::MakeDirectory { path, .. } if is_source(path));
         if made_again && self.shared.tasks.were_abandoned() {
-            let reason = "pods were started that nobody has waited for";
+            let reason = "a cancelled call has started pods";
             return Err(Error::new(ErrorKind::Environment, format!("undo {change}"), reason)
                 .with_fix("close the node: it ends them first, and undoes all changes then"));
         }

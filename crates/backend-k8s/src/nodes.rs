@@ -1,4 +1,4 @@
-//! Which nodes there are, and whether one can carry a run.
+//! The nodes of a cluster, and whether a node can carry a run.
 
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 use kube::ResourceExt;
@@ -31,7 +31,7 @@ pub(crate) fn check(node: &Node, tolerations: &[Toleration]) -> Result<(), Error
             );
         }
         None => {
-            let fix = format!("wait until its kubelet has said how it is: kubectl get node {name}");
+            let fix = format!("wait until its kubelet has reported: kubectl get node {name}");
             return refuse("its kubelet has not reported yet".into(), fix);
         }
     }

@@ -1,4 +1,4 @@
-//! How a node is opened: a namespace, a record of the run, a host agent on the node.
+//! Opens a node: a namespace, a record of the run, a host agent on the node.
 
 use std::sync::Arc;
 

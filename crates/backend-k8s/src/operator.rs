@@ -1,4 +1,4 @@
-//! Who operates a run, as it stands in the run's record: the machine and the process.
+//! The operator of a run in its record: the machine and the process.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can be chosen.
+//! The options of the backend.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::Toleration;
 #[cfg(unix)]
 use crate::link::ssh::SshOptions;
 
-/// How the node itself is reached.
+/// How to reach the node itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
-    /// Over ssh when ssh has been told of the node, otherwise through a host pod.
+    /// Over ssh if the ssh configuration has the node, otherwise through a host pod.
     #[default]
     Found,
     /// Over ssh.
@@ -19,29 +19,29 @@ pub enum Access {
     Pod,
 }
 
-/// What can be chosen of a run on a cluster.
+/// Options of runs on a cluster.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct K8sOptions {
-    /// Another kubeconfig than `$KUBECONFIG` or `~/.kube/config`.
+    /// The kubeconfig; none uses `$KUBECONFIG` or `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
-    /// Another context of it than the current one.
+    /// Its context; none uses the current one.
     pub context: Option<String>,
     /// The node; none takes the first that is ready and takes ordinary pods.
     pub node: Option<String>,
-    /// A namespace to work in; none makes one for the run. One that is there must carry this
-    /// program's label.
+    /// The namespace; none makes one for the run. An existing namespace must have this program's
+    /// label.
     pub namespace: Option<String>,
-    /// An image with the agent, for nodes that it cannot be brought onto otherwise.
+    /// An image with the agent, for nodes that the agent cannot be sent to otherwise.
     pub image: Option<String>,
-    /// How the node itself is reached.
+    /// How to reach the node itself.
     pub access: Access,
-    /// How ssh is used.
+    /// Options of ssh.
     #[cfg(unix)]
     pub ssh: SshOptions,
     /// Over ssh: import an image that is made of the agent, instead of putting the agent into
     /// containers of an image that the node has.
     pub import_image: bool,
-    /// Taints that do not matter.
+    /// Taints to tolerate.
     pub tolerations: Vec<Toleration>,
     /// Put `user_allow_other` into the node's `/etc/fuse.conf` for the time of the run.
     pub apply: bool,
@@ -50,7 +50,7 @@ pub struct K8sOptions {
 /// A toleration as it is written: `KEY[=VALUE][:EFFECT]`, or `*` for every taint.
 ///
 /// # Errors
-/// In words, when there is no key.
+/// In words, when the key is absent.
 pub fn parse_toleration(text: &str) -> Result<Toleration, String> {
     if text == "*" {
         return Ok(crate::objects::tolerate_everything());

@@ -1,4 +1,5 @@
-//! The pods of a run as the API server tells of them: one watch, and whether somebody takes one away.
+//! The pods of a run as the API server reports them: one watch, which also notices a pod that another client
+//! deletes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Pods {
     known: watch::Receiver<Known>,
-    /// Those that are to be there.
+    /// The pods that must be there.
     expected: Mutex<HashSet<String>>,
     task: JoinHandle<()>,
 }
@@ -30,9 +31,9 @@ pub(crate) struct Pods {
 #[derive(Debug, Default)]
 struct Known {
     pods: HashMap<String, Arc<Pod>>,
-    /// Those that were there before.
+    /// The pods that are deleted.
     gone: HashSet<String>,
-    /// Those of a list that is not complete yet.
+    /// The pods of an incomplete list.
     listed: HashMap<String, Arc<Pod>>,
     /// Whether they have been listed once.
     complete: bool,
@@ -83,7 +84,7 @@ impl Pods {
         Self { known, expected: Mutex::default(), task }
     }
 
-    /// From now on these pods are to be there, and nobody else is to delete them.
+    /// From now on these pods must be there, and a deletion by another client is an error.
     pub(crate) fn expect(&self, names: &[String]) {
         lock(&self.expected).extend(names.iter().cloned());
     }
@@ -99,8 +100,8 @@ impl Pods {
         lock(&self.expected).clear();
     }
 
-    /// A result, unless somebody has taken a pod away that is to be there: then nothing follows from
-    /// it. The API server may tell of that later than the node tells that a program has ended.
+    /// The result, or the error that a pod was deleted by another client: the result means nothing then. The API
+    /// server may report the deletion later than the node reports the end of a program.
     pub(crate) async fn undisturbed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         let has_ended = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidInput);
         let within = if has_ended { TOLD_WITHIN } else { Duration::ZERO };
@@ -110,7 +111,7 @@ impl Pods {
         }
     }
 
-    /// Waits until somebody has taken a pod away that is to be there.
+    /// Waits until another client has deleted a pod that must be there.
     pub(crate) async fn disturbance(&self) -> Error {
         let mut known = self.known.clone();
         let mut found = None;
@@ -149,7 +150,7 @@ impl Pods {
     }
 }
 
-/// What has become of a pod that is to be there and that somebody has taken away.
+/// The state of a pod that must be there and that another client has deleted.
 fn taken_away(known: &Known, expected: &HashSet<String>) -> Option<String> {
     expected.iter().find_map(|name| {
         let Some(pod) = known.pods.get(name) else {

@@ -1,4 +1,4 @@
-//! How a node is reached: over ssh or through a host pod, with the agent brought there.
+//! Reaches a node over ssh or through a host pod, and brings the agent there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

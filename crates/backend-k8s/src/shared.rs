@@ -29,7 +29,7 @@ use crate::sign::Sign;
 use crate::standing::{Heard, Standing, back_off, standing};
 use crate::tasks::Tasks;
 
-/// When a container that has not started is asked after at its volume's source.
+/// Time after which the source of the volume of a container that does not start is looked at.
 const SUSPICIOUS_AFTER: Duration = Duration::from_secs(3);
 
 /// What a node and its workloads share.
@@ -304,7 +304,7 @@ impl Shared {
                 }
                 Standing::Over { reason } => {
                     let reason = reason.unwrap_or_else(|| "it has ended".into());
-                    let reason = format!("pod {pod} did not get to run: {reason}");
+                    let reason = format!("pod {pod} did not run: {reason}");
                     Err(Error::new(ErrorKind::Environment, operation(), reason)
                         .with_fix("see what else happens on the node: kubectl get events"))
                 }
@@ -366,7 +366,7 @@ impl Shared {
         matches!(self.look_at_source(spec).await, Some(Outcome::Hang { .. }))
     }
 
-    /// What is seen at the source of a volume that is the mountpoint itself.
+    /// Looks at the source of a volume that is the mountpoint itself.
     async fn look_at_source(&self, spec: &WorkloadSpec) -> Option<Outcome> {
         let source = spec.paths(&self.node.plan.bridge).source;
         if source != self.node.plan.bridge.fuse_path() {

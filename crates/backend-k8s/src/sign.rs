@@ -1,4 +1,4 @@
-//! The sign of life that a run gives in its record, by which other machines know that it goes on.
+//! The sign of life of a run in its record: it tells other machines that the run is going on.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

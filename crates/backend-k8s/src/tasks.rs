@@ -1,5 +1,5 @@
-//! What goes on in tasks of its own, so that a caller who goes away leaves nothing half done; and the end of
-//! it, which the clean-up waits for.
+//! Changes in tasks of their own, so that a cancelled caller leaves nothing half done; the clean-up ends these
+//! tasks and waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,12 +41,12 @@ impl Tasks {
         result
     }
 
-    /// Whether something was done for a caller who had gone away, so that nobody knows of it.
+    /// Whether a task was finished for a cancelled caller, so that its result is unknown.
     pub(crate) fn were_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::SeqCst)
     }
 
-    /// Tells those that wait to give up, and waits until everything has come to its end.
+    /// Makes waiting tasks give up, and waits until all tasks have ended.
     pub(crate) async fn end(&self) {
         self.ending.cancel();
         self.running.close();

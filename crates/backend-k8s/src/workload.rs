@@ -23,7 +23,7 @@ use crate::shared::Shared;
 /// sees it when it looks at all pods again, after 60 to 90 s.
 const ENDED_WITHIN: Duration = Duration::from_secs(120);
 
-/// After which time a kubelet that has not ended it is told again.
+/// Time after which a kubelet that has not ended a pod is told again.
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// How long it may take until a process is stopped, in milliseconds.
@@ -109,7 +109,7 @@ impl Workload for K8sWorkload {
     }
 
     async fn hand_over(&self, _marker: &Marker) -> Result<Result<(), Refused>, Error> {
-        Err(self.unsupported("hand its mount over", "nobody keeps its descriptor"))
+        Err(self.unsupported("hand its mount over", "no keeper holds its descriptor"))
     }
 
     async fn load(&self) -> Result<Option<LoadReport>, Error> {
@@ -130,7 +130,7 @@ impl Workload for K8sWorkload {
 }
 
 impl Shared {
-    /// Changes pods, so that their kubelet looks at them; what is gone needs that no more.
+    /// Changes pods, so that their kubelet looks at them; deleted pods do not need that.
     async fn tell_again(&self, pods: &[String]) -> Result<(), Error> {
         let (api, parameters) = (self.pod_api(), PatchParams::default());
         let change = json!({ "metadata": { "annotations": { "propagation/told": "again" } } });
@@ -155,8 +155,8 @@ impl Shared {
     }
 }
 
-/// Ends the program, which ends the container; the kubelet starts a new one in the same pod, whose
-/// program then waits to be told.
+/// Ends the program, and with it the container; the kubelet starts a new one in the same pod, and its program
+/// waits for orders.
 async fn restart_container(
     shared: &Shared,
     client: &WorkloadClient<Host>,

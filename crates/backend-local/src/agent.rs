@@ -30,7 +30,7 @@ pub(crate) struct Agent {
     frames: mpsc::UnboundedSender<Vec<u8>>,
     waiting: Arc<Waiting>,
     next_id: AtomicU64,
-    /// To close the socket at once, whoever still holds a half of it.
+    /// Closes the socket at once, even if a half of it is still held.
     socket: StdStream,
     process: Mutex<Option<Child>>,
     pid: u32,

@@ -1,8 +1,8 @@
-//! Finding and removing what a dead run has left, from nothing but the run ids.
+//! Finds and removes the remains of a dead run, by the run ids alone.
 //!
-//! A simulated node leaves nothing but processes, whose mounts, directories and namespaces live as long
-//! as they do, and the control group of a daemon whose memory was limited. Every process of a node has
-//! the run id in its command line, and the group has it in its name.
+//! A simulated node leaves only processes, and the control group of a daemon with a memory limit. Mounts,
+//! directories and namespaces end with the processes. Every process of a node has the run id in its command
+//! line, and the group has it in its name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,8 +45,8 @@ pub struct Removed {
 /// How long killed processes may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The runs of which there are processes on this machine, as far as the caller may see: those that
-/// are left over, and those that go on right now.
+/// The runs with processes on this machine that the caller may see: dead runs, and runs that are still going
+/// on.
 ///
 /// # Errors
 /// [`ErrorKind::Environment`] when /proc cannot be read.
@@ -66,7 +66,7 @@ pub fn leftovers() -> Result<Vec<Leftover>, Error> {
         .collect())
 }
 
-/// The control groups of runs in which there is no process, by their names: `propagation-RUN-CONTAINER`.
+/// The control groups of runs without processes, by their names: `propagation-RUN-CONTAINER`.
 fn empty_groups() -> BTreeMap<RunId, Vec<PathBuf>> {
     const PARENTS: [&str; 2] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
     let mut groups: BTreeMap<RunId, Vec<PathBuf>> = BTreeMap::new();
@@ -85,7 +85,7 @@ fn empty_groups() -> BTreeMap<RunId, Vec<PathBuf>> {
     groups
 }
 
-/// The processes of a run, and the identities of who started them.
+/// The processes of a run, and the identities of the processes that started them.
 type Found = (Vec<i32>, BTreeSet<String>);
 
 /// Every run of which there is a process.
@@ -108,7 +108,7 @@ fn runs() -> Result<BTreeMap<RunId, Found>, Error> {
     Ok(runs)
 }
 
-/// The run that an agent's command line belongs to, and the identity of who started it.
+/// The run that an agent's command line belongs to, and the identity of the process that started it.
 fn run_of(command: &[u8]) -> Option<(RunId, String)> {
     let mut words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     let mut expect = |word: &str| words.next().filter(|next| next == word).map(drop);
@@ -125,7 +125,7 @@ fn run_of(command: &[u8]) -> Option<(RunId, String)> {
 ///
 /// # Errors
 /// [`ErrorKind::Environment`] when a process or a control group belongs to another user;
-/// [`ErrorKind::Timeout`] when a process is stuck in the kernel all the same.
+/// [`ErrorKind::Timeout`] when a process stays stuck in the kernel.
 pub async fn remove(run_id: &RunId) -> Result<Removed, Error> {
     let run_id = run_id.clone();
     finished(tokio::task::spawn_blocking(move || end(&run_id))).await

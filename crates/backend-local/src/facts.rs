@@ -1,4 +1,4 @@
-//! Facts of this very host, for `doctor`.
+//! Facts of this host, for `doctor`.
 
 use std::time::Duration;
 

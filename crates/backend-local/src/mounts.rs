@@ -1,4 +1,4 @@
-//! The mount tables of this very host, for `doctor`.
+//! The mount tables of this host, for `doctor`.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -11,9 +11,9 @@ use propagation_core::{Error, ErrorKind};
 /// The mount tables that decide what containers on this host see.
 #[derive(Debug, Clone)]
 pub struct HostMounts {
-    /// Those of process 1, or of this process where that one may not be read.
+    /// The mounts of process 1, or of this process if those cannot be read.
     pub node: MountTable,
-    /// Those of the container runtime, where one runs in a mount namespace of its own.
+    /// The mounts of the container runtime, if it runs in its own mount namespace.
     pub runtime: Option<RuntimeMounts>,
 }
 

@@ -1,4 +1,4 @@
-//! The programs that a scenario needs: nodes have those of the machine.
+//! The programs that a scenario needs: a node has the programs of the machine.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use propagation_core::program::PATH;
 /// The exit code of a shell for a program that there is not.
 const NOT_FOUND: i32 = 127;
 
-/// The first program of a scenario that is not on this machine. Where a step expects that there is none,
-/// and on nodes without the machine's programs, that is what is tested.
+/// The first program of a scenario that this machine lacks. Programs that a step expects to be absent, and
+/// nodes without the machine's programs, do not count.
 pub(crate) fn missing(plan: &Plan) -> Option<&str> {
     if plan.node.without_host_tools {
         return None;

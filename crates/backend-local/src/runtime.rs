@@ -1,4 +1,4 @@
-//! OCI runtimes on a simulated node: finding them, and what cannot be done with them.
+//! OCI runtimes on a simulated node: finds them, and says what they do not support.
 
 use std::path::{Path, PathBuf};
 

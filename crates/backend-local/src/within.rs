@@ -1,4 +1,4 @@
-//! Waiting for what may block for ever.
+//! Waits with a deadline for work that may hang.
 
 use std::process::Child;
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 /// How often a child is looked at where no thread can wait for it.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Whether a child process ends within a time; reaps it then. At the limit of processes there is no thread
-/// to be had for it: it is looked at again and again then.
+/// Whether a child process ends within a time; reaps it then. If no thread can be made at the limit of
+/// processes, it polls the child.
 pub(crate) async fn ends_within(limit: Duration, process: Child) -> bool {
     let process = Arc::new(Mutex::new(process));
     let waited = Arc::clone(&process);

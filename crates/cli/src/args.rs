@@ -74,7 +74,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  propagation report ./result/report.json --evidence\n  \
         propagation report ./result/report.json --format html > report.html")]
     Report(ReportOptions),
-    /// Remove what killed or kept runs have left.
+    /// Remove the remains of killed or kept runs.
     #[command(after_help = "Example:\n  propagation clean --list\n  \
         propagation clean --run-id 20261123t053012-ab12cd34",
         mut_arg("apply", |arg| arg.hide(true)), mut_arg("parallel", |arg| arg.hide(true)))]
@@ -104,7 +104,7 @@ pub(crate) enum Command {
     },
 }
 
-/// How a result is printed.
+/// Output format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
@@ -113,7 +113,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How a report is printed.
+/// Output format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportFormat {
     /// For people, in a terminal.
@@ -229,7 +229,7 @@ pub(crate) struct RunOptions {
           "propagation", "consumers", "producer_uid", "no_allow_other", "covering",
           "container_fuse_conf"])]
     pub(crate) scenario: Vec<PathBuf>,
-    /// Container runtime for every scenario, over what it says itself: `builtin`, `runc`, `crun`, or the
+    /// Container runtime for every scenario, instead of the scenario's own: `builtin`, `runc`, `crun`, or the
     /// path of an OCI runtime.
     #[arg(long, value_name = "NAME|PATH", requires = "scenario")]
     pub(crate) runtime: Option<Engine>,
@@ -237,7 +237,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "N", requires = "scenario",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
-    /// Make every deadline of every scenario so many times as long, on a slow machine.
+    /// Factor on every deadline of every scenario, for slow machines.
     #[arg(long, value_name = "TIMES", requires = "scenario", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) patience: u32,
@@ -270,9 +270,8 @@ pub(crate) struct RunOptions {
     /// Content of /etc/fuse.conf in the containers of a simulated node.
     #[arg(long, value_name = "TEXT")]
     container_fuse_conf: Option<String>,
-    /// Try single changes of the plan on simulated nodes and say which heal: for this time (1 s where a
-    /// run of one plan on this machine does not come out as it should), `all` for as long as it takes, or
-    /// `off`.
+    /// Try single changes of the plan on simulated nodes and say which heal: for this time, `all` for as long as
+    /// it takes, or `off` [default: 1s for one plan on this machine that does not succeed, else off].
     #[arg(long, value_name = "TIME|all|off", value_parser = parse_experiments)]
     pub(crate) experiments: Option<Experiments>,
     /// Time limit of a run [default: 5m, or what the scenario says].
@@ -346,7 +345,7 @@ impl RunOptions {
         plan
     }
 
-    /// How long experiments may take; none where there are to be none.
+    /// Time for experiments; none without experiments.
     pub(crate) fn budget(&self) -> Option<Budget> {
         let one_plan = match self.scenario.as_slice() {
             [] => true,
@@ -361,19 +360,19 @@ impl RunOptions {
         }
     }
 
-    /// Gives a plan the time that was asked for, if any was.
+    /// Gives a plan the requested time limit, if any.
     pub(crate) fn limit(&self, plan: &mut Plan) {
         if let Some(timeout) = self.timeout {
             plan.deadlines.run_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         }
     }
 
-    /// Refuses formats that hold one report only, where there are several.
+    /// Refuses formats for a single report when there are several.
     pub(crate) fn format_of_several(&self) -> Result<(), Error> {
         if matches!(self.format, ReportFormat::Text | ReportFormat::Json) {
             return Ok(());
         }
-        let reason = "this format holds one report, here are several";
+        let reason = "this format holds one report, and there are several";
         Err(Error::new(ErrorKind::InvalidInput, "read --format", reason)
             .with_fix("use text or json; --report DIR writes each report in every format"))
     }
@@ -478,7 +477,7 @@ pub(crate) struct CleanOptions {
     /// Clean runs that are still running too.
     #[arg(long)]
     pub(crate) all: bool,
-    /// List what is left, remove nothing.
+    /// List the remains and remove nothing.
     #[arg(long)]
     pub(crate) list: bool,
     /// Where to clean.
@@ -488,14 +487,14 @@ pub(crate) struct CleanOptions {
     pub(crate) cluster: ClusterOptions,
 }
 
-/// A path without the slash that completion in a shell puts at its end.
+/// A path without the final slash that shell completion adds.
 #[expect(clippy::unnecessary_wraps, reason = "as clap wants it")]
 pub(crate) fn parse_bridge(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
     Ok(if path.is_empty() { text } else { path }.to_owned())
 }
 
-/// How long experiments may take.
+/// Time limit of experiments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Experiments {
     Off,

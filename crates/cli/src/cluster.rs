@@ -15,10 +15,10 @@ use crate::report::save_index;
 use crate::run::{Ran, carry_out};
 use crate::{output, run};
 
-/// How the node itself is reached.
+/// How to reach the node itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum AccessName {
-    /// Over ssh where the ssh configuration names the node, otherwise through a pod.
+    /// Over ssh if the ssh configuration names the node, otherwise through a pod.
     #[default]
     Found,
     /// Over ssh, with the user's own configuration.
@@ -79,17 +79,17 @@ pub(crate) struct ClusterOptions {
 }
 
 impl ClusterOptions {
-    /// Refuses options that mean nothing for another backend.
+    /// Refuses options that do not apply to the backend.
     pub(crate) fn refuse_any(&self) -> Result<(), Error> {
         if *self == Self::default() {
             return Ok(());
         }
-        let reason = "options of --backend k8s were given, and the backend is another";
+        let reason = "options of --backend k8s were given for another backend";
         Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
             .with_fix("add --backend k8s"))
     }
 
-    /// Refuses options that mean something for a run only.
+    /// Refuses options that apply to runs only.
     pub(crate) fn refuse_those_of_runs(&self) -> Result<(), Error> {
         let given = [(self.apply, "--apply"), (self.parallel.is_some(), "--parallel")];
         match given.iter().find(|(given, _)| *given) {
@@ -244,7 +244,7 @@ fn rank(exit: Exit) -> u8 {
     }
 }
 
-/// Removes what runs on the cluster have left.
+/// Removes the remains of runs on the cluster.
 pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
     let wanted = options.run_id.as_deref().map(RunId::parse).transpose()?;
     let backend = options.cluster.backend().await?;
@@ -290,7 +290,7 @@ pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
     Ok(exit)
 }
 
-/// Who runs a run, and when that was there last.
+/// The operator of a run, and its last sign of life.
 fn sign_of(leftover: &Leftover) -> String {
     let sign = leftover.silent().map(|silent| format!(", last sign {} s ago", silent.as_secs()));
     format!(" ({}{})", leftover.operator(), sign.unwrap_or_default())

@@ -40,10 +40,10 @@ pub(crate) struct CompareOptions {
     /// Measure less, within ten seconds.
     #[arg(long)]
     quick: bool,
-    /// Rounds; below 5 no difference is called one [default: 5].
+    /// Number of rounds; below 5 no difference is reported [default: 5].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// Seed of the order and of random places [default: 1].
+    /// Seed of the order and of random positions [default: 1].
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
     seed: u64,
     /// Command of the transport `daemon`, with {source}, {mountpoint} and {work}; it must stay in the
@@ -132,7 +132,7 @@ async fn run(
     })
 }
 
-/// A line on standard error. With nobody there to read it the comparison goes on.
+/// A line on standard error. Without a reader the comparison goes on.
 fn say(progress: &Progress<'_>) {
     let line = match progress {
         Progress::Started(transport, None) => format!("{transport} stands"),

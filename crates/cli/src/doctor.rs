@@ -1,5 +1,5 @@
-//! `propagation doctor`: the phase host_setup alone, on this very host, with what the mount tables
-//! say, and what the kernel gives.
+//! `propagation doctor`: the phase host_setup alone, on this host, with its mount tables and its kernel
+//! features.
 
 mod kernel;
 
@@ -129,7 +129,7 @@ impl Examination {
     }
 }
 
-/// Mounts have to travel between the runtime and the node both ways.
+/// Mounts must propagate between the runtime and the node in both directions.
 fn runtime_check(process: &str, travel: &[Explanation]) -> Check {
     let stopped: Vec<String> =
         travel.iter().filter(|way| way.broken.is_some()).map(ToString::to_string).collect();
@@ -141,7 +141,7 @@ fn runtime_check(process: &str, travel: &[Explanation]) -> Check {
     Check::new(
         "runtime_namespace",
         stopped.is_empty(),
-        "mounts travel between the runtime's mount namespace and the node's, both ways",
+        "mounts propagate between the runtime's mount namespace and the node's, both ways",
         observed,
     )
 }

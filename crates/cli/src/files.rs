@@ -1,5 +1,5 @@
-//! Files that are written for the user: by name into a directory that nobody else can write, whole or
-//! not at all, never through a link, and for the user's eyes alone.
+//! Files for the user: in a directory that no other user can write, complete or not at all, never through a
+//! link, and readable by the user alone.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,10 +16,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Makes it, and what is missing above it, for the user alone; or takes one that is there.
+    /// Makes the directory and its parents, for the user alone; or opens an existing one.
     ///
-    /// Refuses one that belongs to neither the user nor root, or that others can write: they could put
-    /// links and files of their own into it.
+    /// Refuses a directory that belongs to neither the user nor root, or that others can write: they could put
+    /// links and files into it.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         let handle = at::open(path)?;
         Ok(Self { path: path.to_owned(), handle })
@@ -70,7 +70,7 @@ impl Directory {
         }
     }
 
-    /// The names in it, sorted; those that are not UTF-8 are left out.
+    /// The names in the directory, sorted; names that are not UTF-8 are left out.
     pub(crate) fn names(&self) -> io::Result<Vec<String>> {
         let entries = fs::read_dir(&self.path)?;
         let mut names: Vec<String> =

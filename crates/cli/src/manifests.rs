@@ -15,7 +15,7 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct ManifestsOptions {
-    /// Directory to write them to; it is created.
+    /// Directory to write the manifests to; it is created.
     pub(crate) directory: PathBuf,
     /// Directory of the node that the pods share.
     #[arg(long, value_name = "PATH", value_parser = crate::args::parse_bridge,

@@ -89,7 +89,7 @@ fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
     if matrix.len() != 1 {
         let open: Vec<&str> =
             matrix.values().filter(|(_, values)| values.len() > 1).map(|(axis, _)| axis).collect();
-        let reason = format!("it says nothing of {}", open.join(", "));
+        let reason = format!("it lacks {}", open.join(", "));
         return Err(Error::new(ErrorKind::InvalidInput, format!("run the cell {id:?}"), reason)
             .with_fix("name one value for each of these"));
     }
@@ -301,7 +301,7 @@ fn progress(all: usize, done: usize) -> ProgressBar {
     bar
 }
 
-/// Writes what is made of all cells.
+/// Writes the documents of all cells.
 fn finish(out: &Directory, cells: &[Cell]) -> Result<(), Error> {
     for (name, content) in
         [("atlas.html", atlas::atlas(cells)), ("atlas.md", matrix::document(cells))]

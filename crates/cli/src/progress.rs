@@ -128,7 +128,7 @@ impl Progress {
     }
 }
 
-/// A line on standard error. With nobody there to read it the run goes on.
+/// A line on standard error. Without a reader the run goes on.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

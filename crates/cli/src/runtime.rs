@@ -1,4 +1,4 @@
-//! The async runtime of a run, and what has to be there before it.
+//! The async runtime of a run, and its preconditions.
 
 use std::io;
 
@@ -25,7 +25,7 @@ pub(crate) fn allow_a_run() -> Result<(), Error> {
     Ok(())
 }
 
-/// Why there is no runtime, or no thread for one.
+/// The error when the runtime or its thread cannot be made.
 pub(crate) fn failed(error: io::Error) -> Error {
     Error::from_source(ErrorKind::Environment, "start the async runtime", error)
 }

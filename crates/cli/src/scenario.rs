@@ -1,4 +1,4 @@
-//! `propagation run --scenario`: scenario files, one after the other or several at a time.
+//! `propagation run --scenario`: runs scenario files, one after the other or several at a time.
 
 mod results;
 

@@ -1,4 +1,4 @@
-//! The node on which transports are compared: its containers, and the agent's programs in them.
+//! The node of a comparison: its containers, and the agent's programs in them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -202,7 +202,7 @@ impl Bench {
     }
 }
 
-/// What is measured with.
+/// The data set of the measurements.
 pub(crate) fn data_set(sizes: Sizes) -> DataSet {
     DataSet {
         media_bytes: sizes.media_bytes,

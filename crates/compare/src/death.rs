@@ -1,4 +1,4 @@
-//! Killing a transport's server while it is used, and bringing it back.
+//! Kills a transport's server while it is used, and starts it again.
 
 use std::time::Duration;
 

@@ -1,14 +1,13 @@
 //! Which transport between containers is faster, what it costs, and what happens when its server dies.
 //!
 //! Transports are measured on one node, each between a producer's container and a consumer's, in rounds: in
-//! every round each is visited once, in an order that is drawn anew, so that what slows the machine down for
-//! a while slows all of them down. The native transport is visited twice in each round; what differs between
-//! the two is what differs by chance.
+//! every round each is visited once, in random order, so that a slow moment of the machine affects all of them.
+//! The native transport is visited twice in each round; the difference between the two visits is chance.
 //!
-//! 1. [`Options`]: what is to be compared. [`compare`] does it.
+//! 1. [`Options`]: what to compare. [`compare`] does it.
 //! 2. `recipe`: how each transport is made; `stand`: its programs in its producer's container.
-//! 3. `visit`: the work that is done in its consumer, by the agent; `death`: the same while its server dies.
-//! 4. [`statistics`]: what may be said of the figures.
+//! 3. `visit`: the agent's work in its consumer; `death`: the same while its server dies.
+//! 4. [`statistics`]: medians of the figures, and intervals of their ratios.
 
 mod bench;
 mod death;
@@ -34,11 +33,11 @@ use recipe::Recipe;
 use stand::Stand;
 use visit::Account;
 
-/// What a comparison tells while it goes on.
+/// Progress of a comparison.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Progress<'a> {
-    /// A transport stands, or is left out.
+    /// A transport runs, or is left out.
     Started(Transport, Option<&'a Skip>),
     /// A round begins.
     Round(u32, u32),
@@ -50,12 +49,12 @@ pub enum Progress<'a> {
 const COLD: &str = "the transport was mounted anew before the scan: its client and the kernel had nothing \
                     of it; servers go on, and the native transport has nothing to drop";
 
-/// Compares transports on a node of a backend, and ends the node. When `cancellation` fires, what has been
-/// measured until then is returned, marked as cut short.
+/// Compares transports on a node of a backend, and ends the node. When `cancellation` fires, returns the figures
+/// measured until then, marked as cut short.
 ///
 /// # Errors
-/// [`propagation_core::ErrorKind::InvalidInput`] for options that cannot be; as [`Backend::open`]; when the
-/// node fails. That a transport cannot be had, or fails, is a result.
+/// [`propagation_core::ErrorKind::InvalidInput`] for invalid options; the errors of [`Backend::open`] and of the
+/// node. A transport that is unavailable or fails is a result.
 pub async fn compare(
     options: &Options,
     backend: &dyn Backend,
@@ -115,7 +114,7 @@ struct Found {
     cut_short: bool,
 }
 
-/// Whom a visit is for.
+/// The purpose of a visit.
 #[derive(Debug, Clone, Copy)]
 enum Visit {
     Transport(usize),
@@ -193,8 +192,8 @@ impl Found {
         Ok(())
     }
 
-    /// Kills the servers of all transports at the same time: what is timed here takes longer than they take
-    /// from each other.
+    /// Kills the servers of all transports at the same time: the measured times are longer than the disturbance
+    /// by one another.
     async fn kill(&mut self, stands: &[Option<Stand<'_>>], options: &Options) -> Result<(), Error> {
         let sizes: Sizes = options.sizes();
         let dying = stands.iter().flatten().map(|stand| death::die(stand, sizes, options.seed));

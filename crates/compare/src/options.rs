@@ -1,28 +1,28 @@
-//! What is to be compared, and how much of it.
+//! What to compare, and how much.
 
 use propagation_core::comparison::{Transport, Workload};
 use propagation_core::plan::NodeSpec;
 use propagation_core::{Error, ErrorKind};
 
-/// What is to be compared.
+/// What to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Which transports. The native one is measured in any case: all are held against it.
     pub transports: Vec<Transport>,
-    /// What is done with each.
+    /// The workloads of each transport.
     pub workloads: Vec<Workload>,
     /// Less of everything, for an answer within ten seconds.
     pub quick: bool,
-    /// How often everything is measured; the default where there is none.
+    /// Number of rounds; the default if none.
     pub rounds: Option<u32>,
     /// From which order and random places follow.
     pub seed: u64,
-    /// The command of [`Transport::Daemon`], as for a shell; `{source}` is the directory to be shown,
-    /// `{mountpoint}` where, `{work}` an empty directory.
+    /// The command of [`Transport::Daemon`], as for a shell; `{source}` is the directory to show, `{mountpoint}`
+    /// the mountpoint, `{work}` an empty directory.
     pub producer_command: String,
-    /// What the node is like; its runtime is chosen where none is named.
+    /// The properties of the node; without a runtime one is chosen.
     pub node: NodeSpec,
-    /// The credentials that SMB clients use are wrong ones: for tests of what is said then.
+    /// SMB clients use wrong credentials: for tests of the error.
     #[doc(hidden)]
     pub wrong_credentials: bool,
 }
@@ -54,7 +54,7 @@ impl Options {
         }
     }
 
-    /// Refuses what cannot be.
+    /// Refuses invalid options.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`], naming the option.
@@ -83,14 +83,14 @@ impl Options {
         Ok(())
     }
 
-    /// How much of everything.
+    /// The sizes of the work.
     pub(crate) fn sizes(&self) -> Sizes {
         let sizes = if self.quick { Sizes::QUICK } else { Sizes::FULL };
         Sizes { rounds: self.rounds.unwrap_or(sizes.rounds), ..sizes }
     }
 }
 
-/// How much is done in one visit, and how often.
+/// The sizes of the work in one visit, and the number of rounds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     pub(crate) media_bytes: u64,
@@ -104,11 +104,11 @@ pub(crate) struct Sizes {
     pub(crate) small_files: u64,
     pub(crate) many_ms: u64,
     pub(crate) many_bytes_per_s: u64,
-    /// How long a transport is watched while its server dies.
+    /// Time that a transport is watched while its server dies.
     pub(crate) die_ms: u64,
     /// When the server is killed.
     pub(crate) kill_ms: u64,
-    /// How long it is gone.
+    /// Time that the server is gone.
     pub(crate) down_ms: u64,
     /// When a piece of work is given up.
     pub(crate) give_up_ms: u64,

@@ -55,7 +55,7 @@ impl Program {
 pub(crate) struct Recipe {
     pub(crate) transport: Transport,
     pub(crate) needs: Vec<Need>,
-    /// What is run before, to its end.
+    /// A program that runs before, to its end.
     pub(crate) prepare: Option<Vec<String>>,
     /// What serves without mounting.
     pub(crate) server: Option<Program>,
@@ -178,7 +178,7 @@ impl Recipe {
         self.server.iter().chain(&self.client)
     }
 
-    /// Its programs as somebody would write them.
+    /// Its programs as command lines.
     pub(crate) fn how(&self) -> Vec<String> {
         let shown = |program: &Program| match program.command.as_slice() {
             [shell, flag, script] if shell == "/bin/sh" && flag == "-c" => {

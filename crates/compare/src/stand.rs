@@ -1,4 +1,4 @@
-//! A transport that stands: its programs run, and consumers can use it.
+//! A running transport: its programs run, and consumers can use it.
 
 use std::time::Duration;
 
@@ -179,7 +179,7 @@ impl<'a> Stand<'a> {
     }
 }
 
-/// What is missing of what a transport needs.
+/// The first unmet need of a transport.
 async fn missing(bench: &Bench, need: Need) -> Option<Skip> {
     match need {
         Need::Program(name, package) if !bench.has_program(name).await => Some(Skip {

@@ -1,4 +1,4 @@
-//! What may be said of figures that vary: medians, and intervals of ratios.
+//! Statistics of varying figures: medians, and intervals of ratios.
 
 use propagation_core::comparison::Ratio;
 

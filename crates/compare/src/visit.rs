@@ -1,4 +1,4 @@
-//! One visit to one transport: everything is done once, and each piece of work gives values of metrics.
+//! One visit to one transport: every piece of work runs once and gives values of metrics.
 
 use std::collections::BTreeMap;
 

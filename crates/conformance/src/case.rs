@@ -1,4 +1,4 @@
-//! One case: what it is called, what it needs of a node, what it does.
+//! One case: its name, its needs, its function.
 
 use std::fmt;
 use std::future::Future;
@@ -24,8 +24,8 @@ pub enum Need {
     Repair(Repair),
     /// An access is declared.
     Access(Access),
-    /// By the node's facts: users who are not root can mount. fusermount3 is there, and the mode of
-    /// `/dev/fuse` lets everybody open it.
+    /// By the node's facts: ordinary users can mount. fusermount3 is there, and the mode of `/dev/fuse` lets
+    /// every user open it.
     Fusermount3,
     /// The suite was told how to remove a node that is kept
     /// ([`Suite::with_remover`](crate::Suite::with_remover)).
@@ -96,7 +96,7 @@ pub(crate) type Doing<'lab> = Pin<Box<dyn Future<Output = Checked> + Send + 'lab
 /// What a case does.
 #[derive(Clone, Copy)]
 pub(crate) enum Does {
-    /// What is written in a function.
+    /// A case that is written as a function.
     Written(for<'lab> fn(&'lab Lab) -> Doing<'lab>),
     /// One fault that is declared.
     Fault(FaultKind),

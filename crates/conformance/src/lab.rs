@@ -1,4 +1,4 @@
-//! What a case works with: a backend to open nodes on, and a stage on a node to play on.
+//! The tools of a case: a backend to open nodes on, and a stage on a node.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use propagation_core::{Backend, Error, Node, Run, RunId, Workload};
 use crate::failure::{Failure, ensure};
 use propagation_core::{Class, Errno};
 
-/// What a mount gives whose daemon is gone.
+/// The outcome of an access to a stale mount.
 pub(crate) const DEAD: Class = Class::Errno(Errno::ENOTCONN);
 
 /// Removes what a run has left.
@@ -91,7 +91,7 @@ impl Lab {
         Ok((node, run.id))
     }
 
-    /// Takes note of a run whose node somebody else closes.
+    /// Notes a run with a node that the caller does not close.
     pub(crate) fn note(&self, run: RunId) {
         self.opened().runs.push(run);
     }
@@ -144,7 +144,7 @@ impl Stage {
             .map(|path| HostChange::MakeDirectory { path, owner })
     }
 
-    /// The marker of a generation; its nonce is nobody else's.
+    /// The marker of a generation, with a unique nonce.
     pub(crate) fn marker(&self, generation: u64) -> Marker {
         Marker {
             started: "2026-02-28T10:00:00Z".into(),

@@ -2,9 +2,8 @@
 //!
 //! The cases know the traits [`Backend`](propagation_core::Backend),
 //! [`Node`](propagation_core::Node) and [`Workload`](propagation_core::Workload) and nothing else:
-//! what a node cannot do it says in its capabilities, and the cases that need it are skipped. Each
-//! case opens nodes of its own, has a deadline of its own, and its nodes are closed whatever
-//! happens.
+//! a node declares its capabilities, and the cases that need more are skipped. Each case opens its own
+//! nodes and has its own deadline, and its nodes are closed whatever happens.
 //!
 //! A backend runs the suite in a test without a harness:
 //!
@@ -30,8 +29,8 @@
 //!
 //! # Reading order
 //!
-//! `suite` (what a backend is given to the cases with), `skip`, `require`, `case` (one case and what it
-//! needs), `lab` (what a case works with), `cases` (the cases, by subject).
+//! `suite` (runs the cases on a backend), `skip`, `require`, `case` (one case and its needs), `lab` (the tools
+//! of a case), `cases` (the cases, by subject).
 
 mod case;
 mod cases;

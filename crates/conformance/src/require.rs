@@ -1,4 +1,4 @@
-//! What must be there: the environment variable that turns skips into failures, read in one place.
+//! The environment variable that turns skips into failures.
 
 use libtest_mimic::{Completion, Failed};
 
@@ -39,8 +39,7 @@ pub const KNOWN: [&str; 25] = [
 /// A test that cannot be done because `what` is absent: skipped with its reason.
 ///
 /// # Errors
-/// Where [`REQUIRE`] names `what`, and where `what` is not a word of [`KNOWN`], so that nobody
-/// could require it.
+/// When [`REQUIRE`] names `what`, and when `what` is not in [`KNOWN`], because it could not be required then.
 pub fn skip(what: &str, reason: &str) -> Result<Completion, Failed> {
     Required::from_environment().skip(what, reason)
 }
@@ -79,7 +78,7 @@ impl Required {
 
     fn skip(&self, what: &str, reason: &str) -> Result<Completion, Failed> {
         if !KNOWN.contains(&what) {
-            return Err(format!("{what:?} is no word of {REQUIRE} ({reason})").into());
+            return Err(format!("unknown word {what:?} of {REQUIRE} ({reason})").into());
         }
         if self.has(what) {
             return Err(format!("{what} is required here: {reason}").into());

@@ -1,4 +1,4 @@
-//! Why a case is not done: typed, with a reason.
+//! Skips: typed, with a reason.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::case::Need;
 pub enum Skip {
     /// The backend cannot open a node on this machine.
     Absent {
-        /// What is missing.
+        /// What is absent.
         reason: String,
     },
     /// What the case needs is not there.

@@ -16,7 +16,7 @@ use crate::require::{REQUIRE, Required};
 use crate::skip::Skip;
 use crate::watchdog::watch;
 
-/// What is looked for on this machine once the nodes of a case are closed.
+/// A check of this machine after the nodes of a case are closed.
 type Afterwards = Arc<dyn Fn(&RunId) -> Result<(), String> + Send + Sync>;
 
 /// The cases, on one backend.
@@ -128,7 +128,7 @@ impl Suite {
         self
     }
 
-    /// How a node that was kept is removed. Without it, what is kept cannot be tested.
+    /// Removes a kept node. Without it the cases about kept nodes are skipped.
     #[must_use]
     pub fn with_remover<Removing>(
         mut self,
@@ -141,8 +141,8 @@ impl Suite {
         self
     }
 
-    /// What is looked for on this machine once the nodes of a case are closed; what it finds left
-    /// fails the case.
+    /// Adds a check of this machine after the nodes of a case are closed; anything that it finds fails the
+    /// case.
     #[must_use]
     pub fn with_look_afterwards(
         mut self,
@@ -171,7 +171,7 @@ impl Suite {
         cases::all().map(|case| (case.path(), self.outcome_of(&case))).collect()
     }
 
-    /// Runs one case; none where there is no such case.
+    /// Runs one case; none if the case is unknown.
     pub fn outcome(&self, path: &str) -> Option<CaseOutcome> {
         cases::all().find(|case| case.path() == path).map(|case| self.outcome_of(&case))
     }
@@ -295,7 +295,7 @@ pub fn run_suites(suites: Vec<Suite>) -> ExitCode {
         trials.push(Trial::test("require", move || Err(words.into())));
     }
     if trials.is_empty() {
-        trials.push(Trial::test("cases", || Err("there is no case to run".into())));
+        trials.push(Trial::test("cases", || Err("the suite has no cases".into())));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

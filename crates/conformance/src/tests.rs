@@ -1,4 +1,4 @@
-//! What a suite makes of environments that are absent, poor or broken.
+//! A suite in environments that are absent, poor or broken.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ fn cases_are_selected_by_what_nodes_declare() {
     assert_eq!(lacking, ["propagation::replicas_are_views_of_their_own"]);
 }
 
-/// A backend whose nodes never come up.
+/// A backend with nodes that never come up.
 struct Endless;
 
 #[async_trait]

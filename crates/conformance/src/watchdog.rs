@@ -1,5 +1,5 @@
-//! Running a case so that it ends: in a thread of its own, with a deadline inside for what waits
-//! and one outside for what blocks.
+//! Runs a case so that it ends: in its own thread, with a deadline inside for waiting and one outside for
+//! blocking.
 
 use std::future::Future;
 use std::sync::mpsc;

@@ -1,5 +1,5 @@
-//! What there is after every step: mounts, FUSE superblocks, blocked processes, connections; and what
-//! grows from round to round.
+//! Counts after every step: mounts, FUSE superblocks, blocked processes, connections; and the counts that grow
+//! from round to round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,45 +7,45 @@ use std::fmt;
 use mountinfo::MountTable;
 use propagation_model::report::{Capture, Report, Usage};
 
-/// What there is after every step of a run.
+/// The counts after every step of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accounting {
     /// One row for each capture, in order.
     pub rows: Vec<Row>,
-    /// What grows over the rounds of a repeated step.
+    /// The counts that grow over the rounds of a repeated step.
     pub growth: Vec<Growth>,
 }
 
-/// What there is after one step.
+/// The counts after one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The step.
     pub step: String,
     /// Each actor with its number of mounts.
     pub mounts: Vec<(String, Mounts)>,
-    /// How many FUSE superblocks these mounts hold, alive or dead.
+    /// Number of FUSE superblocks of these mounts, alive or dead.
     pub superblocks: u64,
-    /// Processes in state D and FUSE connections, where they were counted.
+    /// Processes in state D and FUSE connections, if counted.
     pub usage: Usage,
 }
 
-/// How many mounts one actor has.
+/// The number of mounts of one actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mounts {
     /// In all.
     pub all: u64,
-    /// Of them FUSE.
+    /// FUSE mounts.
     pub fuse: u64,
 }
 
-/// Something of which there is more after every round of a step, or after most.
+/// A count that grows in every round of a step, or in most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Growth {
     /// The step that is repeated.
     pub step: String,
     /// What grows.
     pub what: String,
-    /// How many there are after each round.
+    /// The count after each round.
     pub counts: Vec<u64>,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Growth {
 }
 
 impl Accounting {
-    /// Counts what a report has captured.
+    /// Counts the captures of a report.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {

@@ -1,4 +1,4 @@
-//! What to do, by the experiments: the parts that every rendering shows.
+//! The advice that follows from the experiments: the parts that every rendering shows.
 
 use propagation_model::Report;
 use propagation_model::cause::{Cause, CauseId};
@@ -13,13 +13,13 @@ pub struct Advised<'r> {
     pub cause: Option<&'r Cause>,
     /// One change and what it does, in a sentence.
     pub head: &'r str,
-    /// What is copied to make that change; empty where the words are all there is.
+    /// Text to copy for that change; empty if the words say everything.
     pub text: &'r str,
     /// Other changes of the set-up that heal.
     pub for_good: Vec<&'r Experiment>,
     /// What brings the mount back now.
     pub now: Vec<&'r Experiment>,
-    /// What was tried and does not heal everybody, or could not be tried.
+    /// Experiments that do not heal every actor, or could not be tried.
     pub in_vain: Vec<&'r Experiment>,
     /// How many were tried, in how long.
     pub count: String,

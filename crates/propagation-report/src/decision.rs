@@ -1,26 +1,26 @@
-//! What is decided by an answer: the texts of the test plan that this tool began with, one set for each of
-//! its scenarios. Only renderings use them.
+//! The decision that follows from an answer: the texts of the original test plan, one set for each of its
+//! scenarios. Only renderings use them.
 
 use propagation_model::Report;
 use propagation_model::verdict::{Answer, VerdictOutcome};
 
-/// What follows from an answer for somebody who thinks of replacing a network filesystem by FUSE mounts.
+/// The consequences of an answer for replacing a network filesystem by FUSE mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// The scenario of the test plan: A, B or C; none when inconclusive.
     pub letter: Option<char>,
-    /// What is decided.
+    /// The decision.
     pub decision: &'static str,
-    /// What to do next, in order: what removes the causes, then what the test plan says.
+    /// The next steps, in order: the fixes of the causes, then the steps of the test plan.
     pub next_steps: Vec<String>,
-    /// How long migrating takes, going by it.
+    /// Duration of the migration, according to the test plan.
     pub migration_timeline: &'static str,
-    /// The liveness probe to add to consumers, as YAML, where one helps.
+    /// The liveness probe to add to consumers, as YAML, if one helps.
     pub liveness_probe: Option<&'static str>,
 }
 
 impl Decision {
-    /// What is decided by the answer of a report; none for a scenario.
+    /// The decision for the answer of a report; none for a scenario.
     pub fn of(report: &Report) -> Option<Self> {
         report.verdict.answer().map(Self::by)
     }

@@ -8,7 +8,7 @@ use quick_xml::{ElementWriter, Writer};
 use super::words::short;
 use propagation_model::report::{Check, PhaseReport, Report, Status};
 
-/// The whole report. What is not allowed in XML 1.0 is written as escapes in words, so that every
+/// The whole report. Characters that XML 1.0 does not allow are written as escape sequences, so that every
 /// reader accepts it.
 pub fn render(report: &Report) -> String {
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
@@ -259,7 +259,7 @@ fn write_case<W: io::Write>(writer: &mut Writer<W>, suite: &str, case: Case<'_>)
     Ok(())
 }
 
-/// What is known of a failed check, a line for each.
+/// The facts of a failed check, a line for each.
 fn details(check: &Check) -> String {
     let mut lines = vec![
         format!("expected: {}", short(&check.expected)),

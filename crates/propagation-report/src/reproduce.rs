@@ -1,4 +1,4 @@
-//! The commands that do the same run again.
+//! The commands that repeat a run.
 
 use propagation_model::plan::{
     Bridge, Covering, Deadlines, Fault, FuseSpec, NodeSpec, Plan, Propagation, Role, Volume,

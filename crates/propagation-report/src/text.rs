@@ -55,10 +55,10 @@ pub fn sign(status: Status) -> &'static str {
     }
 }
 
-/// How much is shown.
+/// The amount of detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detail {
-    /// The verdict and what removes its first cause.
+    /// The verdict and the fix of its first cause.
     Brief,
     /// A line for each phase, and the checks that did not pass with their evidence.
     Normal,
@@ -66,25 +66,25 @@ pub enum Detail {
     Full,
 }
 
-/// How a report is shown as text.
+/// The style of a report as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     /// Whether to use colour.
     pub colour: Colour,
-    /// How much is shown.
+    /// The amount of detail.
     pub detail: Detail,
-    /// Columns of the terminal; none where lines are not wrapped.
+    /// Columns of the terminal; none does not wrap lines.
     pub width: Option<usize>,
 }
 
 impl Style {
-    /// Without colour and unwrapped, as files have it.
+    /// Without colour and unwrapped, for files.
     pub fn plain(detail: Detail) -> Self {
         Self { colour: Colour::Plain, detail, width: None }
     }
 }
 
-/// The whole report as text; the verdict and what to do about its first cause come last.
+/// The whole report as text; the verdict and the fix of its first cause come last.
 pub fn render(report: &Report, style: Style) -> String {
     let Style { colour, detail, width } = style;
     let mut out = String::new();
@@ -270,7 +270,7 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     }
 }
 
-/// The causes of what is wrong, the first one first.
+/// The causes, in order.
 fn wrong(report: &Report) -> impl Iterator<Item = &Cause> {
     report.diagnosis.iter().filter(|cause| cause.id != CauseId::NothingWrong)
 }

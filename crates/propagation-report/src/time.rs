@@ -1,14 +1,14 @@
-//! Where the time of a run went.
+//! The parts of a run's time.
 
 use propagation_model::report::Report;
 use propagation_model::report::time::WaitedOn;
 
-/// The time from the start of a run to its verdict, by who had it, in milliseconds.
+/// The time from the start of a run to its verdict, split by what it was spent on, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TimeSplit {
     /// Waited for the kubelet.
     pub kubelet_ms: f64,
-    /// Waited for nobody but the container runtime.
+    /// Waiting for the container runtime only.
     pub runtime_ms: f64,
     /// The rest: this program, what it asks and what it looks at.
     pub own_ms: f64,

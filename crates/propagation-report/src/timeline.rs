@@ -1,4 +1,4 @@
-//! Who could read the mount when: the observations as one row of states for each actor.
+//! When each actor could read the mount: the observations as one row of states for each actor.
 
 use std::collections::HashMap;
 
@@ -77,7 +77,7 @@ pub struct Span {
     pub from_us: u64,
     /// Until when it was so, as far as is known.
     pub until_us: u64,
-    /// The last observation of it. Between this and `until_us` nobody looked.
+    /// The last observation of the state. The actor did not look between this and `until_us`.
     pub seen_until_us: u64,
     /// What was seen, in words.
     pub words: String,
@@ -94,12 +94,12 @@ pub struct Row {
     pub uid: Option<u32>,
     /// How many actors went through the same states in the same steps.
     pub actors: usize,
-    /// In order of time; the times are those of the first actor.
+    /// In order of time; the times belong to the first actor.
     pub spans: Vec<Span>,
 }
 
 impl Row {
-    /// The actor in words, with the number of those that it stands for.
+    /// The actor in words, with the number of actors in the row.
     pub fn label(&self) -> String {
         let mut label = self.actor.to_string();
         if let Some(uid) = self.uid {
@@ -196,7 +196,7 @@ fn rows(observations: &[Observation], end_us: u64) -> Vec<Row> {
         first_uid.entry(actor).or_insert(uid);
     }
     let mut rows: Vec<Row> = Vec::new();
-    /// What is shown of an actor: its name, and its states with their words.
+    /// A row: the actor's name, and its states with their words.
     type Shown<'a> = (String, Vec<(&'a str, State)>);
     let mut alike: HashMap<Shown<'_>, usize> = HashMap::new();
     for viewer @ (actor, uid) in order {

@@ -1,4 +1,4 @@
-//! Text that may hold anything — a path, a log line — made fit to be shown.
+//! Escapes text of any content, such as a path or a log line, for display.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -10,26 +10,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{OrRaise, invalid};
 
-/// What a toleration looks like, for who wrote another.
+/// The syntax of a toleration, as a fix.
 const TAINT: &str = "write KEY[=VALUE][:EFFECT], or * for every taint";
 
 /// The nodes of a cluster, as `backend` of a run. Making one touches nothing.
 ///
-/// `kubeconfig` is another file than `$KUBECONFIG` or `~/.kube/config`, `context` another one of it
-/// than the current one; it is only read. Without `node` the first is taken that can carry a run,
-/// without `namespace` one is made for the run.
+/// `kubeconfig` replaces `$KUBECONFIG` or `~/.kube/config`, and is only read; `context` replaces its
+/// current context. Without `node` the run uses the first node that can carry it, without `namespace`
+/// it makes one.
 ///
 /// `access` says how the node itself is reached: `ssh`, through a privileged `pod`, or `found`: over
-/// ssh when ssh has been told of the node, otherwise through a pod. `ssh_config` is another file
-/// than `~/.ssh/config`, `ssh_user` another user than it says, and `ssh_domain` is appended to the
-/// node's name to give the host's. `image` names one with the agent, for nodes that it cannot be
-/// brought onto; with `import_image` one is made and imported over ssh.
+/// ssh if the ssh configuration has the node, otherwise through a pod. `ssh_config` replaces
+/// `~/.ssh/config`, `ssh_user` its user, and `ssh_domain` is appended to the node's name to give the
+/// host name. `image` is an image with the agent, for nodes that the agent cannot be sent to; with
+/// `import_image` such an image is made and imported over ssh.
 ///
-/// `tolerations` are taints that do not matter: `KEY[=VALUE][:EFFECT]`, or `*` for every one.
+/// `tolerations` are taints to ignore: `KEY[=VALUE][:EFFECT]`, or `*` for all.
 /// `apply` puts `user_allow_other` into the node's `/etc/fuse.conf` for the time of the run.
 ///
-/// Raises `InvalidInputError` for what cannot be read, `UnsupportedError` for ssh options where
-/// there is no ssh that could be used.
+/// Raises `InvalidInputError` for values that cannot be parsed, `UnsupportedError` for ssh options
+/// on a system without a usable ssh.
 #[pyclass(frozen, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct K8sBackend(K8sOptions);

@@ -1,4 +1,4 @@
-//! What a phase in Python can do.
+//! The calls of a phase in Python.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub(crate) enum WorkloadCall {
     Stop,
 }
 
-/// What is waited for, before it is known which generation is the present one.
+/// The awaited condition, before the current generation is known.
 #[derive(Clone)]
 pub(crate) enum Condition {
     Fresh,
@@ -211,7 +211,7 @@ impl Calls {
         self.call(py, Call::Start(Box::new(spec)))
     }
 
-    /// Looks from actors, or from everybody.
+    /// Looks from actors, or from all of them.
     fn observe(
         &self,
         py: Python<'_>,
@@ -229,7 +229,7 @@ impl Calls {
         self.call(py, Call::Observe { actors, target: target.or_raise(py)?, uids })
     }
 
-    /// The mount tables of actors, or of everybody.
+    /// The mount tables of actors, or of all of them.
     fn mounts(&self, py: Python<'_>, actors: Option<Vec<String>>) -> PyResult<Job> {
         self.call(py, Call::Mounts(actors))
     }
@@ -271,7 +271,7 @@ impl Calls {
         self.call(py, Call::NowUs)
     }
 
-    /// What is known of a workload.
+    /// The reported state of a workload.
     fn status(&self, py: Python<'_>, name: String) -> PyResult<Job> {
         self.on(py, name, WorkloadCall::Status)
     }

@@ -121,13 +121,13 @@ impl Comparison {
         read.map(|comparison| Self { comparison }).or_raise(py)
     }
 
-    /// From which the order of rounds and all random places follow.
+    /// The seed of the order of rounds and of all random positions.
     #[getter]
     fn seed(&self) -> u64 {
         self.comparison.seed
     }
 
-    /// How often everything was measured.
+    /// The number of rounds.
     #[getter]
     fn rounds(&self) -> u32 {
         self.comparison.rounds
@@ -145,7 +145,7 @@ impl Comparison {
         self.comparison.measured().map(|one| one.transport.as_str()).collect()
     }
 
-    /// Why transports were left out, by name.
+    /// The reasons why transports were left out, by name.
     #[getter]
     fn skipped(&self) -> std::collections::BTreeMap<&'static str, String> {
         let skipped = self.comparison.transports.iter();
@@ -202,7 +202,7 @@ impl Comparison {
         render::html(&self.comparison)
     }
 
-    /// The values of rounds as a data frame of pandas, or of polars where there is no pandas.
+    /// The values of the rounds as a data frame of pandas, or of polars if pandas is not installed.
     ///
     /// Raises `ImportError` when neither is installed.
     #[pyo3(signature = (library = None))]
@@ -237,7 +237,7 @@ impl Comparison {
     }
 }
 
-/// The names of all transports and workloads, so that a test can see that their types are whole.
+/// The names of all transports and workloads, so that a test can compare them with their types.
 #[pyfunction]
 pub(crate) fn comparison_names() -> (Vec<&'static str>, Vec<&'static str>) {
     (

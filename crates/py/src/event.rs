@@ -1,4 +1,4 @@
-//! What comes out of a run while it goes on.
+//! The events of a run while it goes on.
 
 use propagation_core::Event;
 use propagation_core::observation::Observation as Seen;

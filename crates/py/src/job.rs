@@ -1,4 +1,4 @@
-//! Something that goes on without Python, and how Python waits for it.
+//! A job that goes on without Python, and how Python waits for it.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use std::os::{fd::IntoRawFd, unix::net::UnixStream as Bell};
 #[cfg(windows)]
 use std::{net::TcpStream as Bell, os::windows::io::IntoRawSocket};
 
-/// Makes the Python object of a result. Called by whoever asks for it, with the interpreter.
+/// Makes the Python object of a result, in the thread that asks for it, with the interpreter.
 pub(crate) type Convert =
     Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
 
@@ -42,7 +42,7 @@ impl Feed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an item. Wakes whoever waits, once until everything has been taken.
+    /// Adds an item. Wakes the waiting thread, once until everything has been taken.
     pub(crate) fn push(&self, item: Item) {
         let mut state = self.lock();
         state.items.push(item);

@@ -1,12 +1,12 @@
 //! The Python module `propagation._native`: the core and the backends, for the package
 //! `propagation` around it.
 //!
-//! Read it in this order: `run` starts a run on a thread of its own, on a `backend`, and gives a
-//! `job::Job`, on which Python waits; `event` is what comes out of it meanwhile; `phase` hands a phase over to
-//! Python and serves its `calls`; `report` and `observation` are the results as Python sees them.
+//! Reading order: `run` starts a run on its own thread, on a `backend`, and gives a `job::Job`, on which Python
+//! waits; `event` has its events; `phase` hands a phase over to Python and serves its `calls`; `report` and
+//! `observation` are the results as Python sees them.
 //!
-//! The threads of this module never take the interpreter's lock, so a run and Python cannot hold
-//! each other up, and a process may end at any time. There is no state beside that of the objects.
+//! The threads of this module never take the interpreter's lock, so a run and Python cannot
+//! block each other, and a process may end at any time. The objects hold all state.
 
 mod backend;
 mod calls;

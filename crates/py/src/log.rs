@@ -1,4 +1,4 @@
-//! What the core and the backends log, on its way to Python's `logging`.
+//! Forwards log records of the core and the backends to Python's `logging`.
 
 use std::fmt::{Debug, Write};
 

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::error::{OrRaise, from_plain, invalid, to_plain};
 
-/// What one actor saw at one time.
+/// One look of one actor, and what it saw.
 #[pyclass(frozen, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Observation(Seen);
@@ -19,7 +19,7 @@ impl From<Seen> for Observation {
 
 #[pymethods]
 impl Observation {
-    /// Who looked: `node`, `runtime`, the name of a workload, or `NAME#N` for a replica of it.
+    /// The actor that looked: `node`, `runtime`, the name of a workload, or `NAME#N` for a replica.
     #[getter]
     fn actor(&self) -> String {
         self.0.actor.to_string()
@@ -67,7 +67,7 @@ impl Observation {
         self.0.took_us
     }
 
-    /// As which user it looked.
+    /// The UID with which it looked.
     #[getter]
     fn uid(&self) -> u32 {
         self.0.uid
@@ -115,13 +115,13 @@ impl Observation {
         self.0.outcome.to_string()
     }
 
-    /// The generation of the producer that it read, where it read a marker.
+    /// The generation of the producer in the marker, if it read one.
     #[getter]
     fn generation(&self) -> Option<u64> {
         self.0.generation
     }
 
-    /// The mount under the path, as in mountinfo; none where there is none.
+    /// The mount under the path, as in mountinfo; None if nothing is mounted.
     #[getter]
     fn mount<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.0.mount.as_ref().map(|mount| to_plain(py, mount)).transpose()

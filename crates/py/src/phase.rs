@@ -104,7 +104,7 @@ impl Server<'_, '_> {
         }
     }
 
-    /// Ends what nobody waits for any more.
+    /// Ends actions of cancelled calls.
     async fn give_up_actions(&mut self) {
         while let Some(ended) = self.actions.try_join_next() {
             self.record(ended);
@@ -332,7 +332,7 @@ impl Server<'_, '_> {
     }
 }
 
-/// What is recorded of a call; nothing of one that only asks.
+/// The record of a call; none for a query.
 fn deed_of(call: &WorkloadCall) -> Option<Deed> {
     Some(match call {
         WorkloadCall::Inject(fault) => Deed::Fault { fault: fault.clone() },

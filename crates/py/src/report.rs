@@ -15,7 +15,7 @@ use pyo3::types::{PyDateTime, PyTuple, PyType, PyTzInfo};
 use crate::error::{OrRaise, invalid, to_plain};
 use crate::observation::Observation;
 
-/// One thing that was expected, and what was found.
+/// One expectation, and what was found.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Check {
@@ -53,7 +53,7 @@ impl Check {
 /// One phase of a run.
 #[pyclass(frozen, get_all, module = "propagation")]
 pub(crate) struct PhaseReport {
-    /// Its id: `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or one's own.
+    /// Its id: `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or that of a custom phase.
     id: String,
     /// `passed`, `failed`, `skipped` or `errored`.
     status: &'static str,
@@ -61,7 +61,7 @@ pub(crate) struct PhaseReport {
     started_ms: f64,
     /// How long it took, in milliseconds.
     duration_ms: f64,
-    /// Why it was skipped or errored.
+    /// The reason why it was skipped or errored.
     reason: Option<String>,
     /// Its checks, in order.
     checks: Py<PyTuple>,
@@ -84,7 +84,7 @@ impl PhaseReport {
 
 #[pymethods]
 impl PhaseReport {
-    /// The check called `id`; raises `KeyError` when there is none.
+    /// The check with the id `id`; raises `KeyError` when it is unknown.
     fn check<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyAny>> {
         for check in self.checks.bind(py) {
             if check.cast::<Check>()?.get().id == id {
@@ -99,7 +99,7 @@ impl PhaseReport {
     }
 }
 
-/// What removes a cause.
+/// The fix of a cause.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Fix {
@@ -109,13 +109,13 @@ pub(crate) struct Fix {
     kind: &'static str,
     /// The command or the fragment of a manifest, ready to be copied; empty for `none`.
     text: String,
-    /// The workload in whose container the command is run; none for the node.
+    /// The workload with the container to run the command in; None for the node.
     inside: Option<String>,
 }
 
 #[pymethods]
 impl Fix {
-    /// The command that does it; none where it is not one command.
+    /// The command that does it; None if it is not a single command.
     #[getter]
     fn command(&self) -> Option<&str> {
         (self.kind == "command").then_some(self.text.as_str())
@@ -134,13 +134,13 @@ pub(crate) struct Cause {
     id: String,
     /// What is wrong, in one line.
     title: String,
-    /// How sure it is: `proven`, `likely` or `possible`.
+    /// Its certainty: `proven`, `likely` or `possible`.
     confidence: &'static str,
-    /// The phase or step after which somebody was wrong because of it for the first time.
+    /// The first phase or step after which an actor was wrong because of it.
     from_step: Option<String>,
-    /// The phase or step after which nobody was any more; none when it lasts.
+    /// The phase or step after which every actor was right again; None when it lasts.
     until_step: Option<String>,
-    /// Whom it concerns.
+    /// The actors that it concerns.
     actors: Vec<String>,
     /// What shows it: lines of mountinfo, errnos, device numbers.
     evidence: Vec<String>,
@@ -148,7 +148,7 @@ pub(crate) struct Cause {
     fix: Fix,
     /// A command that shows whether the fix has worked.
     verify: String,
-    /// Where it is written that this is so.
+    /// The documentation of the fact behind it.
     source: String,
 }
 
@@ -177,7 +177,7 @@ impl From<&CauseData> for Cause {
 
 #[pymethods]
 impl Cause {
-    /// Whether nobody was wrong because of it in the end.
+    /// Whether every actor was right again at the end.
     #[getter]
     fn is_over(&self) -> bool {
         self.until_step.is_some()
@@ -188,33 +188,33 @@ impl Cause {
     }
 }
 
-/// A single change, and what came of it.
+/// A single change, and its result.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Experiment {
-    /// What is changed, in a word.
+    /// The change, as one word.
     what: String,
     /// The workloads that it touches; empty for the node.
     on: Vec<String>,
     /// The change as an order.
     words: String,
-    /// A command, or a fragment of a manifest; empty where the words are all there is.
+    /// A command, or a fragment of a manifest; empty if the words say everything.
     text: String,
     /// What it costs.
     cost: &'static str,
     /// Whether it is a change of the set-up, which stays; otherwise it is done once.
     for_good: bool,
-    /// Whether it heals everybody; none when it was not tried.
+    /// Whether it heals every actor; None when it was not tried.
     heals: Option<bool>,
-    /// Who was wrong without it and is right with it.
+    /// Actors that were wrong without it and are right with it.
     healed: Vec<String>,
     /// After how many milliseconds the last of them read again.
     after_ms: Option<f64>,
-    /// Who was right without it and is wrong with it.
+    /// Actors that were right without it and are wrong with it.
     worse: Vec<String>,
     /// What else is different.
     side_effects: Vec<String>,
-    /// What came of it, in words.
+    /// Its result, in words.
     outcome: String,
 }
 
@@ -258,13 +258,13 @@ impl Experiment {
     }
 }
 
-/// What to do, by the experiments.
+/// The advice that follows from the experiments.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Advice {
     /// One change and what it does, in a sentence.
     head: String,
-    /// What brings the mount back this minute, the cheapest first.
+    /// Repairs that bring the mount back now, the cheapest first.
     now: Vec<Experiment>,
     /// Changes of the set-up with which it does not happen, the cheapest first.
     for_good: Vec<Experiment>,
@@ -299,7 +299,7 @@ pub(crate) struct Act {
     on: Vec<String>,
     /// What shows that it was done.
     proof: Vec<String>,
-    /// Why it could not be done, where kernel or runtime refused it.
+    /// The refusal of the kernel or the runtime, if it could not be done.
     refused: Option<String>,
 }
 
@@ -324,7 +324,7 @@ impl Act {
     }
 }
 
-/// How a run came out.
+/// The outcome of a run.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Verdict {
@@ -349,7 +349,7 @@ impl Verdict {
     }
 }
 
-/// The answer of the five phases, with what to do about it.
+/// The answer of the five phases, with the next steps.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Answer {
@@ -359,13 +359,13 @@ pub(crate) struct Answer {
     summary: String,
     /// What to do next, in order.
     next_steps: Vec<String>,
-    /// What is decided by it.
+    /// The decision that follows from it.
     decision: &'static str,
     /// `A`, `B` or `C`, as the test plan names the answers; none when inconclusive.
     scenario_letter: Option<char>,
-    /// How long migrating takes, going by it.
+    /// Duration of the migration, according to the test plan.
     migration_timeline: &'static str,
-    /// The liveness probe to add to consumers, as YAML, where one helps.
+    /// The liveness probe to add to consumers, as YAML, if one helps.
     liveness_probe: Option<&'static str>,
 }
 
@@ -393,7 +393,7 @@ impl Answer {
     }
 }
 
-/// What was measured, in milliseconds; none where it was not.
+/// The measurements, in milliseconds; None if not measured.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Measurements {
@@ -410,11 +410,11 @@ pub(crate) struct Measurements {
     smallest_intervention: Option<&'static str>,
     /// From the beginning of that intervention until every consumer read the new generation.
     intervention_to_fresh_read_ms: Option<f64>,
-    /// What the run spent on waiting for what did not help.
+    /// Time that the run waited for repairs that did not help.
     waited_in_vain_ms: f64,
-    /// What the run waited for the kubelet until the verdict; none on a backend without one.
+    /// Time that the run waited for the kubelet until the verdict; None on a backend without a kubelet.
     waited_for_kubelet_ms: Option<f64>,
-    /// What it waited for nobody but the container runtime.
+    /// Milliseconds that it waited for the container runtime only.
     waited_for_runtime_ms: Option<f64>,
 }
 
@@ -443,7 +443,7 @@ pub(crate) struct Cleanup {
     undone: Vec<String>,
     /// What could not be undone, each with how to do it by hand.
     could_not: Vec<String>,
-    /// What was left because it was asked for, with how to remove it.
+    /// What was kept on request, with how to remove it.
     kept: Vec<String>,
     /// How long it took, in milliseconds.
     duration_ms: f64,
@@ -472,13 +472,13 @@ impl Cleanup {
     }
 }
 
-/// How what a scenario expects came out, in numbers.
+/// The numbers of met and unmet expectations of a scenario.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Expectations {
     /// As expected.
     met: u64,
-    /// Not as expected, or a step that failed although nobody expected it to.
+    /// Expectations that were not met, and steps that failed unexpectedly.
     unmet: u64,
     /// Not looked at, with a reason in the report.
     skipped: u64,
@@ -509,7 +509,7 @@ impl From<core::Report> for Report {
 impl Report {
     /// Reads a saved report, as text or bytes.
     ///
-    /// Raises `InvalidInputError` when it is not a report, or one of another schema version.
+    /// Raises `InvalidInputError` when it is not a report, or has another schema version.
     #[staticmethod]
     fn from_json(py: Python<'_>, json: Text) -> PyResult<Self> {
         Ok(core::Report::from_json(json.bytes()).or_raise(py)?.into())
@@ -615,7 +615,7 @@ impl Report {
         Ok(self.phases.get_or_try_init(py, make)?.bind(py))
     }
 
-    /// The phase called `id`; raises `KeyError` when there is none.
+    /// The phase with the id `id`; raises `KeyError` when it is unknown.
     fn phase<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyAny>> {
         for phase in self.phases(py)? {
             if phase.cast::<PhaseReport>()?.get().id == id {
@@ -643,7 +643,7 @@ impl Report {
         }
     }
 
-    /// How what the scenario expects came out.
+    /// The numbers of met and unmet expectations.
     #[getter]
     fn expectations(&self) -> Expectations {
         let propagation_core::Expectations { met, unmet, skipped, .. } = self.report.expectations();
@@ -661,7 +661,7 @@ impl Report {
         Ok(self.timeline.get_or_try_init(py, make)?.bind(py))
     }
 
-    /// Why it came out so, the most likely and most severe cause first.
+    /// The causes, the most likely and most severe one first.
     #[getter]
     fn causes(&self) -> Vec<Cause> {
         self.report.diagnosis.iter().map(Cause::from).collect()
@@ -709,7 +709,7 @@ impl Report {
         self.report.environment.as_ref().map(|facts| to_plain(py, facts)).transpose()
     }
 
-    /// What was to be done.
+    /// The plan of the run.
     #[getter]
     fn plan<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         to_plain(py, &self.report.plan)
@@ -764,8 +764,8 @@ impl Report {
         junit::render(&self.report)
     }
 
-    /// What a notebook shows: the HTML page, in a frame of its own, so that the page's style and the
-    /// notebook's do not touch each other.
+    /// What a notebook shows: the HTML page in its own frame, so that the styles of page and notebook do not
+    /// affect each other.
     fn _repr_html_(&self) -> String {
         let page = self.to_html().replace('&', "&amp;").replace('"', "&quot;");
         format!(
@@ -775,7 +775,7 @@ impl Report {
         )
     }
 
-    /// The timeline as a data frame of pandas, or of polars where there is no pandas.
+    /// The timeline as a data frame of pandas, or of polars if pandas is not installed.
     ///
     /// Raises `ImportError` when neither is installed.
     #[pyo3(signature = (library = None))]

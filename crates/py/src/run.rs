@@ -23,10 +23,9 @@ use crate::scenario::Scenario;
 
 /// Starts a run.
 ///
-/// `phases` has a pair for each: its id, and what it requires when Python carries it out; none for
-/// those of the scenario.
-/// `observations` says whether events for observations are wanted, `log_level` from which level of
-/// `logging` lines are.
+/// `phases` has a pair for each phase: its id, and its requirements if Python carries it out; None means the
+/// phases of the scenario. `observations` says whether to emit events for observations, `log_level` is the
+/// lowest level of `logging` to emit.
 #[pyfunction]
 #[pyo3(signature = (scenario, *, backend, phases, observations, log_level, keep, run_id, experiments))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
@@ -87,7 +86,7 @@ pub(crate) enum Experiments {
     Word(String),
 }
 
-/// The time for experiments; none where there are to be none.
+/// The time for experiments; None makes none.
 fn budget(wanted: Option<Experiments>, backend: &Chosen) -> Result<Option<Budget>, Error> {
     match wanted {
         None => Ok(backend.is_local().then(Budget::default)),
@@ -95,7 +94,7 @@ fn budget(wanted: Option<Experiments>, backend: &Chosen) -> Result<Option<Budget
         Some(Experiments::Word(word)) if word == "all" => Ok(Some(Budget::all())),
         Some(Experiments::Word(word)) => {
             let fix = "use a number of seconds, \"all\" or \"off\"";
-            Err(invalid("read experiments", format!("{word:?} is no time"), fix))
+            Err(invalid("read experiments", format!("{word:?} is not a time"), fix))
         }
         Some(Experiments::Seconds(seconds)) => {
             let time = Duration::try_from_secs_f64(seconds).map_err(|error| {
@@ -151,7 +150,7 @@ fn chosen(
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("require a phase of this run: {}", ids.join(", ")),
             };
-            let reason = format!("it requires {unknown:?}, which is no phase of this run");
+            let reason = format!("it requires the unknown phase {unknown:?}");
             return Err(invalid(format!("phase {id:?}"), reason, fix));
         }
         phases.push(match own {

@@ -1,4 +1,4 @@
-//! What is to be run.
+//! Scenarios as Python sees them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use pyo3::prelude::*;
 use crate::calls::Word;
 use crate::error::{OrRaise, from_plain, invalid, to_plain};
 
-/// What is to be run: the node, the workloads on it, the fault, the recovery. Does not change.
+/// A scenario: the node, its workloads, the fault, the recovery. Immutable.
 ///
-/// Raises `InvalidInputError` when it cannot be run at all.
+/// Raises `InvalidInputError` when it is invalid.
 #[pyclass(frozen, eq, module = "propagation")]
 #[derive(PartialEq)]
 pub(crate) struct Scenario(pub(crate) Plan);
 
 #[pymethods]
 impl Scenario {
-    /// The experiment of five phases, with what is said otherwise by keyword.
+    /// The experiment of five phases, changed by keywords.
     #[new]
     #[pyo3(signature = (*, bridge = "/tmp/fuse-test-bridge", fault = Word::Text("kill".into()),
         volume = Word::Text("bridge".into()), propagation = Word::Text("HostToContainer".into()),
@@ -74,7 +74,7 @@ impl Scenario {
         scenario::from_value(from_plain(mapping)?).map(Self).or_raise(mapping.py())
     }
 
-    /// Reads a scenario from YAML, or JSON, which is YAML too; `file` is what errors call it.
+    /// Reads a scenario from YAML, or JSON, which is YAML too; `file` is its name in errors.
     #[staticmethod]
     #[pyo3(signature = (text, file = "scenario.yaml"))]
     fn from_yaml(py: Python<'_>, text: &str, file: &str) -> PyResult<Self> {
@@ -99,7 +99,7 @@ impl Scenario {
         to_plain(py, &scenario::json_schema())
     }
 
-    /// Its name, where it has one.
+    /// Its name, if any.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.0.name.as_deref()

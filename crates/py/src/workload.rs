@@ -1,4 +1,4 @@
-//! What is known of a workload, and what can be done with one.
+//! The state of a workload, and the actions on it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use crate::observation::Observation;
 
-/// What is known of a workload from its own reports.
+/// The state of a workload, from its own reports.
 #[pyclass(frozen, get_all, module = "propagation")]
 pub(crate) struct WorkloadStatus {
     /// Its program: `running`, `exited with N`, `killed by SIGNAL` or `no program`.
@@ -22,11 +22,11 @@ pub(crate) struct WorkloadStatus {
     running: bool,
     /// When a producer mounted and served its generation, in microseconds of the run.
     mounted_at_us: Option<u64>,
-    /// Why a producer could not mount, in its own words.
+    /// The reason why a producer could not mount, in its own words.
     failure: Option<String>,
     /// The last thing that a consumer's program saw by itself.
     seen: Option<Py<Observation>>,
-    /// What the descriptor that it holds gave last: `ok`, or the name of an errno.
+    /// The last outcome of its held descriptor: `ok`, or the name of an errno.
     held: Option<String>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn status_object(py: Python<'_>, status: Status) -> PyResult<Bound<'_
     Ok(Bound::new(py, object)?.into_any())
 }
 
-/// What is to be done with a workload.
+/// An action on a workload.
 pub(crate) enum Action {
     Status,
     Wait {

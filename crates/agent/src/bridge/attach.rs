@@ -33,7 +33,7 @@ pub(crate) enum Side {
     Container,
 }
 
-/// Gives a container the node's fresh mount at `path`, in a way of those that there are. Ends on either
+/// Gives a container the node's fresh mount at `path`, in one of several ways. The process may end up on either
 /// side.
 pub(crate) fn attach(
     proc: &Proc,
@@ -141,7 +141,7 @@ fn stale_mount(spec: &ContainerSpec, table: &MountTable) -> Option<MountEntry> {
 fn fresh_mount(proc: &Proc, path: &str) -> Result<MountEntry, Failure> {
     let refuse = |reason: String| {
         let words = "re-bind in a container";
-        let fix = "start the producer first: there has to be a mount that lives";
+        let fix = "start the producer first, so that a living mount is there";
         Err(failure(ErrorKind::Environment, words, reason, Some(fix)))
     };
     let table = proc.mount_table()?;

@@ -1,4 +1,4 @@
-//! Propagation and flags of a mount, as another is to have them.
+//! Propagation and flags of a mount, to give to another mount.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// Those of a mount.
+    /// The attributes of a mount.
     pub(super) fn of(mount: &MountEntry) -> Self {
         let propagation = match mount.propagation() {
             MountPropagation::Private => vec![MsFlags::MS_PRIVATE],
@@ -48,7 +48,7 @@ impl Attributes {
         Self { propagation, flags: Some(mount.mount_options.clone()) }
     }
 
-    /// Those of a mount that arrives in a volume of this mode; its flags stay as they are.
+    /// The attributes of a mount that propagates into a volume of this mode; its flags stay the same.
     pub(super) fn in_volume(mode: Propagation) -> Self {
         Self { propagation: vec![flag_of(mode)], flags: None }
     }

@@ -1,4 +1,4 @@
-//! What is done to the FUSE mount at the bridge, on nodes of every kind. All of it may block: it runs in a
+//! Operations on the FUSE mount at the bridge, on nodes of every kind. All of them may block: they run in a
 //! child that can be given up.
 
 mod attach;

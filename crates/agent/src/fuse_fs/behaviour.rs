@@ -59,7 +59,7 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    /// Does what a fault says from now on. Returns what is done then, or none when this is no fault of a
+    /// Obeys a fault from now on. Returns the new behaviour in words, or none when the fault does not concern the
     /// daemon's answers.
     pub(crate) fn obey(&self, fault: &Fault) -> Option<String> {
         match fault {

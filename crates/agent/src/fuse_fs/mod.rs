@@ -22,7 +22,7 @@ use fuser::{
     ReplyPoll, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-/// A filesystem with a marker, whose answers faults can change.
+/// A filesystem with a marker; faults can change its answers.
 #[derive(Debug)]
 pub(crate) struct MarkerFilesystem {
     /// Shared with answers that are given later.
@@ -201,8 +201,8 @@ impl Filesystem for MarkerFilesystem {
         self.answer(req, Operation::Statfs, reply, move |directory, reply| directory.statfs(reply));
     }
 
-    /// Never ready: whoever polls a descriptor sleeps until the connection ends. That is how a
-    /// consumer hears of the daemon's death without asking again and again.
+    /// Never ready: a process that polls a descriptor sleeps until the connection ends. So a consumer learns of
+    /// the daemon's death without polling in a loop.
     fn poll(
         &self,
         _req: &Request,

@@ -1,4 +1,4 @@
-//! The relay between a stream that somebody holds (of `kubectl exec`, of ssh) and the host agent.
+//! The relay between the caller's stream (of `kubectl exec`, of ssh) and the host agent.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};

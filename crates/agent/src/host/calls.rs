@@ -126,7 +126,7 @@ impl Server {
         Ok(Reply::Mounts { mountinfo })
     }
 
-    /// No producer is to mount over what somebody else has mounted, or another run.
+    /// Refuses a mountpoint on which another run or another program has mounted.
     pub(super) fn check_mountpoint(&self, containers: &[ContainerSpec]) -> Result<(), Failure> {
         match containers.iter().any(|spec| spec.role == Role::Producer) {
             true => self.check_mounts(),
@@ -169,7 +169,7 @@ impl Server {
     fn attach(&self, id: u32, how: Attach) -> Result<Attached, Failure> {
         let (_, spec) = self.programs.running(id, 0).ok_or_else(|| {
             let words = format!("attach container {id}");
-            failure(ErrorKind::InvalidInput, words, "there is no such container", None)
+            failure(ErrorKind::InvalidInput, words, "unknown container", None)
         })?;
         let path = self.bridge.fuse_path();
         let here = self.proc.of_thread("ns/mnt").map_err(|e| system("open the namespace", e))?;

@@ -1,4 +1,4 @@
-//! Taking back what the run has done to the node. Nothing is deleted through a mount.
+//! Undoes what the run has done to the node. Nothing is deleted through a mount.
 
 use std::fs;
 use std::io::ErrorKind::NotFound;
@@ -81,7 +81,7 @@ impl Server {
         HostReply::Cleaned { undone, could_not }
     }
 
-    /// Takes a change back; what of somebody else's is in the way of that, if something is.
+    /// Undoes a change. Returns what another owner has put in the way, if anything.
     pub(super) fn take_back(&self, change: &HostChange) -> Result<Option<String>, Failure> {
         match change {
             HostChange::MakeDirectory { path, .. } => {
@@ -104,7 +104,7 @@ impl Server {
         }
     }
 
-    /// Where the run has mounts but at its bridge: who cleans may not know the bridge.
+    /// The mountpoints of the run other than its bridge: a clean-up may not know the bridge.
     fn mounted_elsewhere(&self) -> Vec<String> {
         let bridge = self.bridge.fuse_path();
         let table = self.proc.mount_table().map(|table| {
@@ -117,7 +117,7 @@ impl Server {
         paths
     }
 
-    /// Unmounts what this run has mounted on a directory; what is there of somebody else is left, and told.
+    /// Unmounts what this run has mounted on a directory. Leaves mounts of others and returns them.
     fn unmount_own(&self, path: &str) -> Result<Option<String>, Failure> {
         let target = MountPath::from(path);
         let table = self.proc.mount_table()?;
@@ -164,7 +164,7 @@ impl Server {
     }
 }
 
-/// Directories that were removed and are there: somebody has made them meanwhile.
+/// Directories that were removed and exist again: another program has made them meanwhile.
 fn there_again(removed: &[HostChange]) -> impl Iterator<Item = String> {
     removed.iter().filter_map(|change| match change {
         HostChange::MakeDirectory { path, .. } if fs::symlink_metadata(path).is_ok() => {

@@ -10,7 +10,7 @@ use crate::changes;
 use crate::failure::{failure, system};
 use crate::mounts::errno_of;
 
-/// Reads the journal; an empty one where there is none.
+/// Reads the journal; an absent one is empty.
 pub(super) fn read(path: &str) -> Result<Journal, Failure> {
     let content = match fs::read(path) {
         Ok(content) => content,
@@ -19,7 +19,7 @@ pub(super) fn read(path: &str) -> Result<Journal, Failure> {
     };
     serde_json::from_slice(&content).map_err(|error| {
         let words = format!("read the journal {path}");
-        let fix = "look at it and undo by hand what it lists";
+        let fix = "read it and undo by hand what it lists";
         failure(ErrorKind::Environment, words, error.to_string(), Some(fix))
     })
 }

@@ -1,9 +1,9 @@
-//! The host agent: looks after the containers of one run on a real node, which a kubelet starts.
+//! The host agent: serves the containers of one run on a real node, which a kubelet starts.
 //!
 //! It runs on the node itself, or in a privileged pod that shares the node's process ids, and enters
 //! the node's own mount namespace first. The programs in the run's containers connect to its
-//! socket and are told there what to do; who asks comes through [`attach`], whose connection may
-//! break and be made again. It has one thread and never touches a path under which a FUSE mount may
+//! socket and get their orders there; the backend connects through [`attach`], and that connection may
+//! break and be made again. The agent has one thread and never touches a path under which a FUSE mount may
 //! lie: children with a deadline do.
 
 mod attach;

@@ -1,5 +1,5 @@
-//! Who is at the other end of a connection: the process that the kubelet has started in a pod of the run, or a
-//! stranger, who is told nothing.
+//! The peer of a connection: the process that the kubelet has started in a pod of the run, or a stranger, which
+//! gets no orders.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,10 +17,10 @@ use crate::mounts::{Proc, parse, to_nix};
 use crate::pipe::Pipe;
 use crate::sys::{in_ms, now_ns};
 
-/// How long somebody who has connected may take to say who it is.
+/// Time for a peer to say who it is, after it has connected.
 const GREETS_WITHIN_MS: u64 = 5_000;
 
-/// How long somebody who has said it may be unknown: the pod is told of as soon as it is made.
+/// Time that a peer may stay unknown after that: the backend announces a pod as soon as it is made.
 const KNOWN_WITHIN_MS: u64 = 30_000;
 
 /// Where control groups are.
@@ -35,7 +35,7 @@ pub(super) struct Pod {
     pub(super) secret: String,
 }
 
-/// Somebody who has connected.
+/// A process that has connected.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) pipe: Pipe,
@@ -44,13 +44,13 @@ pub(super) struct Peer {
     pub(super) handle: OwnedFd,
     /// When it connected.
     pub(super) came_ns: u64,
-    /// Who it says to be.
+    /// The identity that it claims.
     pub(super) hello: Option<ProgramHello>,
     deadline: u64,
 }
 
 impl Peer {
-    /// Takes hold of whoever has connected, before anything of it is believed.
+    /// Gets a handle on the connected process, before any of its claims is believed.
     pub(super) fn of(pipe: Pipe) -> Result<Self, Errno> {
         let pid = getsockopt(&pipe, PeerCredentials)?.pid();
         let handle = match getsockopt(&pipe, PeerPidfd) {
@@ -74,7 +74,8 @@ impl Peer {
         self.deadline
     }
 
-    /// Reads what it says; whether it may stay. Who has greeted is silent until it is told what to do.
+    /// Reads what the peer says; returns whether it may stay. After its greeting a peer is silent until it gets
+    /// orders.
     pub(super) fn listen(&mut self) -> bool {
         let open = self.pipe.fill(false).unwrap_or(false);
         if self.hello.is_none() {
@@ -93,7 +94,7 @@ impl Peer {
     /// Makes sure that it is the program of a pod.
     ///
     /// # Errors
-    /// In words, what is not so.
+    /// The condition that does not hold, in words.
     pub(super) fn check(&self, pod: &Pod, layout: &Layout, proc: &Proc) -> Result<(), String> {
         let refuse = |why: &str| Err(format!("process {} {why}", self.pid));
         if self.hello.as_ref().is_none_or(|hello| hello.secret != pod.secret) {

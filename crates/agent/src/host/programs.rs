@@ -1,4 +1,4 @@
-//! The programs in the run's containers: who has arrived, what each has been told, how each ends.
+//! The programs in the run's containers: which have connected, the orders of each, how each ends.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -56,12 +56,12 @@ impl Process {
 /// What is known of one container.
 #[derive(Debug, Default)]
 struct Slot {
-    /// The pod that was made for it: nobody else is heard.
+    /// The pod that was made for it: only this pod is heard.
     pod: Option<Pod>,
     /// What its next program is to do, once.
     next: Option<ContainerSpec>,
     running: Option<(Process, ContainerSpec)>,
-    /// A program that has not been told: its container was restarted by the kubelet.
+    /// A program without orders: the kubelet has restarted its container.
     waiting: Option<Process>,
 }
 
@@ -69,7 +69,7 @@ struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Programs {
     slots: HashMap<ProgramId, Slot>,
-    /// Those who have connected and are not known.
+    /// Connected peers that are not identified yet.
     strangers: Vec<Peer>,
     refusals: u32,
 }
@@ -85,7 +85,7 @@ impl Programs {
         }
     }
 
-    /// Gives up those who are not known.
+    /// Gives up the peers that are not identified.
     pub(super) fn forget_strangers(&mut self) {
         self.strangers.clear();
     }
@@ -147,7 +147,7 @@ impl Programs {
         messages
     }
 
-    /// Somebody is not told anything; the host agent's log has why.
+    /// Refuses to give a peer orders; the host agent's log has the reason.
     fn refuse(&mut self, reason: &str) {
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals <= MOST_REFUSALS {
@@ -159,7 +159,7 @@ impl Programs {
         let program = ProgramId { container, replica };
         self.slots.get(&program).and_then(|slot| slot.running.as_ref()).ok_or_else(|| {
             let words = format!("look from container {container}, replica {replica}");
-            let reason = "there is no such container, or it has ended";
+            let reason = "unknown container, or it has ended";
             failure(ErrorKind::InvalidInput, words, reason, None)
         })
     }

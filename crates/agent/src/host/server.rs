@@ -28,8 +28,8 @@ const CALL_MS: u64 = 30_000;
 /// How long processes may take to go after SIGKILL.
 const KILLED_WITHIN_MS: u64 = 5_000;
 
-/// How long a kubelet that has been told may take to end a container. It is waited for: what is killed
-/// before its time a kubelet starts again.
+/// Time for a kubelet to end a container after its deletion. It is waited for: a kubelet restarts a container
+/// that is killed earlier.
 const ENDED_WITHIN_MS: u64 = 5_000;
 
 /// How often is looked whether a process is stopped, which makes no event.
@@ -142,7 +142,7 @@ impl Server {
         &self.arrivals
     }
 
-    /// Takes a connection. Where no descriptor is left, those go who are not known.
+    /// Accepts a connection. When no descriptor is left, unidentified peers are given up.
     fn accept(&mut self, listener: fn(&Self) -> &OwnedFd) -> Result<Option<Pipe>, Errno> {
         match Pipe::accept(listener(self)) {
             Err(Errno::EMFILE | Errno::ENFILE) => {
@@ -247,7 +247,7 @@ impl Server {
     fn signal(&self, container: u32, fault: &Fault, deadline_ms: u64) -> Result<Job, Failure> {
         let operation = format!("do the fault {fault} to container {container}");
         let Some(signal) = signal_of(fault) else {
-            let reason = "a host agent does what signals do, and no more";
+            let reason = "a host agent only does faults that are signals";
             return Err(failure(ErrorKind::Unsupported, operation, reason, None));
         };
         let processes: Vec<_> = self.programs.told(container).collect();

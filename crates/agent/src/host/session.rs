@@ -1,4 +1,4 @@
-//! The connection to who asks: it may break and be made again, and nothing is lost or done twice.
+//! The connection to the backend: it may break and be made again; nothing is lost or done twice.
 
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,9 +17,9 @@ pub(super) struct Session {
     /// Which agent this is.
     started: String,
     current: Option<Pipe>,
-    /// Who asks.
+    /// The operator of the run.
     operator: String,
-    /// Connections whose first frame has not come.
+    /// Connections that have not sent their first frame.
     incoming: Vec<Pipe>,
     /// Messages that are not known to have come.
     unconfirmed: VecDeque<(u64, HostMessage)>,
@@ -42,7 +42,7 @@ impl Session {
         self.current.iter().chain(&self.incoming).map(AsFd::as_fd)
     }
 
-    /// Sends a message, now or when somebody is there again.
+    /// Sends a message, now or after the next connection.
     pub(super) fn send(&mut self, message: HostMessage) {
         self.last_number += 1;
         self.unconfirmed.push_back((self.last_number, message.clone()));

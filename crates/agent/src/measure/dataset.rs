@@ -1,4 +1,4 @@
-//! The data set that is measured with.
+//! The data set of measurements.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -11,11 +11,11 @@ use propagation_protocol::measure::{
 
 use super::Numbers;
 
-/// Makes a long file, many small ones, and a directory to write into, open to everybody. The content does
-/// not repeat: whoever compresses gains nothing.
+/// Makes a long file, many small ones, and a directory to write into, open to every user. The content does
+/// not repeat, so compression does not help.
 ///
 /// # Errors
-/// Those of the filesystem: `ENOSPC` when it is full.
+/// The filesystem's, such as `ENOSPC`.
 pub fn make(directory: &Path, entries: u64, media_bytes: u64) -> io::Result<()> {
     let small_files = directory.join(ENTRIES_DIRECTORY);
     let scratch = directory.join(SCRATCH_DIRECTORY);

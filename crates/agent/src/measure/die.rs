@@ -1,7 +1,7 @@
 //! Using a filesystem while its server dies and comes back: what accesses give, and when.
 //!
-//! Two children use it: one opens a file anew each time, one reads on in a file that it has opened once.
-//! Each tells of every access when it ends, so that one which hangs is known too.
+//! Two children use it: one opens a file each time, one keeps reading a file that it has opened once. Each
+//! reports every access when the access ends, so that a hanging access shows too.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! Counting operations and what they take.
+//! Counts operations and their times.
 
 use std::io;
 
@@ -54,7 +54,7 @@ impl Meter {
         }
     }
 
-    /// Counts a failure, also of something that is no operation.
+    /// Counts a failure, also one outside an operation.
     pub(super) fn failed(&mut self, error: &io::Error) {
         *self.measured.failed.entry(errno_name(errno_of(error))).or_default() += 1;
     }

@@ -1,6 +1,6 @@
-//! Measuring a filesystem from inside a container: work on a data set, and what it took.
+//! Measures a filesystem from inside a container: work on a data set, and its times.
 //!
-//! The work runs in a child that can be given up: a filesystem whose server is gone may never answer.
+//! The work runs in a child that can be given up: a filesystem without its server may never answer.
 
 mod dataset;
 mod die;

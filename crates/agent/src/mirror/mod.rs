@@ -1,8 +1,8 @@
-//! A filesystem that shows a directory: what a transport by FUSE costs, and no more than that.
+//! A filesystem that shows a directory: measures the cost of FUSE itself.
 //!
-//! As other daemons of its kind it lets the kernel keep names and attributes for a second and what is read of
-//! an open file. Files are read by the daemon, or with passthrough by the kernel itself, which is told of the
-//! file at its opening (Linux 6.9, `CONFIG_FUSE_PASSTHROUGH`).
+//! Like similar daemons it lets the kernel cache names and attributes for a second, and the pages of an open
+//! file. The daemon reads files, or with passthrough the kernel itself does: it gets the file when the file is
+//! opened (Linux 6.9, `CONFIG_FUSE_PASSTHROUGH`).
 
 mod answers;
 mod inodes;
@@ -61,7 +61,7 @@ pub fn serve(source: &Path, mountpoint: &Path, passthrough: bool) -> Result<(), 
         .map_err(|error| format!("serve {}: {error}", mountpoint.display()))
 }
 
-/// The kernel takes backing files from those alone who have CAP_SYS_ADMIN over the machine.
+/// The kernel accepts backing files only from a process with CAP_SYS_ADMIN over the machine.
 fn check_passthrough() -> Result<(), String> {
     let proc = Proc::open().map_err(|failure| failure.reason)?;
     match proc.identity("self/ns/user") {

@@ -1,5 +1,4 @@
-//! Work in a mount namespace that is nobody else's: what is mounted or made writable for it is so
-//! nowhere else.
+//! Work in a private mount namespace: mounts for it and writable mounts exist nowhere else.
 
 use std::path::Path;
 
@@ -14,13 +13,13 @@ use crate::child::within;
 use crate::failure::{failure, system};
 use crate::mounts::propagate_recursive;
 
-/// How long the work may take, in milliseconds: what is done here waits for nothing.
+/// Deadline of the work, in milliseconds; the work here never waits.
 const WORK_MS: u64 = 5_000;
 
 /// Does some work in a child with a mount namespace of its own.
 ///
 /// # Errors
-/// Those of the work, and when there can be no such child.
+/// The errors of the work, and of making the child.
 pub(super) fn apart<T: Serialize + DeserializeOwned>(
     operation: &str,
     work: impl FnOnce() -> Result<T, Failure>,

@@ -196,7 +196,7 @@ impl Server {
     fn attach(&self, id: u32, how: Attach) -> Result<Attached, Failure> {
         let Some(spec) = self.containers.get(&id).map(super::programs::Container::spec) else {
             let words = format!("attach container {id}");
-            let reason = "there is no such container";
+            let reason = "unknown container";
             return Err(failure(ErrorKind::InvalidInput, words, reason, None));
         };
         let path = self.fuse_path();

@@ -40,8 +40,7 @@ const OF_THE_MACHINE: CapabilitySet = CapabilitySet::SYS_MODULE
     .union(CapabilitySet::LINUX_IMMUTABLE)
     .union(CapabilitySet::BLOCK_SUSPEND);
 
-/// The default capabilities and those that are named (`SYS_ADMIN` or `CAP_SYS_ADMIN`), as far as the
-/// calling process has them.
+/// The default capabilities and the named ones (`SYS_ADMIN` or `CAP_SYS_ADMIN`) that the calling process has.
 pub(super) fn default_and(names: &[String]) -> Result<CapabilitySet, Errno> {
     let wanted = names.iter().try_fold(DEFAULT, |set, name| {
         let name = name.trim_start_matches("CAP_");
@@ -58,7 +57,7 @@ pub(super) fn give_up_the_machines(devices_are_made: bool) -> Result<(), Errno> 
     keep(current()? - given_up)
 }
 
-/// Those of the calling process.
+/// The capabilities of the calling process.
 pub(super) fn current() -> Result<CapabilitySet, Errno> {
     let sets = capabilities(None).map_err(to_nix)?;
     Ok(sets.permitted)
@@ -69,7 +68,7 @@ pub(super) fn names(set: CapabilitySet) -> Vec<String> {
     set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
 }
 
-/// Leaves the default capabilities and those that are named.
+/// Drops all capabilities except the default and the named ones.
 pub(super) fn drop_all_but(names: &[String]) -> Result<(), Errno> {
     keep(default_and(names)?)
 }

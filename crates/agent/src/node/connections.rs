@@ -1,5 +1,5 @@
-//! The FUSE connections of processes, and ending them: aborting one lets everybody go who waits for its
-//! daemon, the daemon included.
+//! The FUSE connections of processes, and aborting them: an abort frees every process that waits for the
+//! daemon, and the daemon itself.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -69,7 +69,7 @@ pub(super) fn served_below(proc: &Proc, roots: &[Pid]) -> BTreeSet<u32> {
     served
 }
 
-/// The connections whose device a process has open, on kernels that show it.
+/// The connections with a device that a process has open, on kernels that show it.
 fn open_in(proc: &Proc, process: &str) -> BTreeSet<u32> {
     let names = proc.list(&format!("{process}/fdinfo")).unwrap_or_default();
     let connection = |name: &String| -> Option<u32> {
@@ -81,8 +81,8 @@ fn open_in(proc: &Proc, process: &str) -> BTreeSet<u32> {
     names.iter().filter_map(connection).collect()
 }
 
-/// Aborts connections; says what was written. It is done in a mount namespace that is nobody's, where
-/// fusectl is mounted anew: where it is, it may be read-only, or not be at all.
+/// Aborts connections; returns what was written. It mounts fusectl in a private mount namespace, because the
+/// existing fusectl may be read-only or absent.
 ///
 /// # Errors
 /// When fusectl cannot be mounted and is not there, or does not let the caller write.
@@ -120,8 +120,8 @@ pub(super) fn abort(minors: &BTreeSet<u32>) -> Result<String, Failure> {
     })
 }
 
-/// Aborts the connections of some processes of this machine and of all below them, but for those that
-/// the caller has mounted too; says which.
+/// Aborts the connections of some processes of this machine and of their descendants, except connections that
+/// the caller has mounted too; returns which.
 ///
 /// # Errors
 /// When /proc cannot be read, and when none of them can be aborted.

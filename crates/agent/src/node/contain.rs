@@ -1,9 +1,8 @@
 //! What keeps a node from the machine it is on, also where root has made it.
 //!
-//! Root of a user namespace of its own has no right over anything that is the machine's: devices, modules,
-//! the clock, filesystems of block devices. It still is the user that owns the machine's files, and so
-//! whatever of them is on the node is there read-only, in mounts that this user namespace cannot change
-//! (mount_namespaces(7), "locked").
+//! Root of its own user namespace has no rights over the machine: over devices, modules, the clock, filesystems
+//! of block devices. It is still the user that owns the machine's files, so the node has them read-only, in
+//! mounts that this user namespace cannot change (mount_namespaces(7), "locked").
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};

@@ -1,4 +1,4 @@
-//! Making a container as the runtime does, in its order, with its checks and its words.
+//! Makes a container as the runtime does: in its order, with its checks and its texts.
 //!
 //! The checks and texts are those of containerd's CRI plugin (`WithMounts`), the mounting is that
 //! of runc (`prepareRoot`, `mountToRootfs`, `pivotRoot`).
@@ -40,7 +40,7 @@ pub(super) struct Made {
     pub(super) process: Option<Process>,
 }
 
-/// A process of a container that waits to be told what it is.
+/// A process of a container that waits for its role.
 #[derive(Debug)]
 pub(super) struct Process {
     /// Its id on the node.

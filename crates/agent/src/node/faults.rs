@@ -41,14 +41,14 @@ impl Server {
         work: impl FnOnce(&mut Container) -> Result<(), Failure>,
     ) -> Result<Option<String>, Failure> {
         let container = self.containers.get_mut(&id).ok_or_else(|| {
-            let reason = "there is no such container, or it has ended";
+            let reason = "unknown container, or it has ended";
             failure(ErrorKind::Environment, format!("{fault} of container {id}"), reason, None)
         })?;
         work(container).map(|()| None)
     }
 
-    /// Ends the connection of a producer that is stuck. Where it cannot be ended, the request for its removal is
-    /// answered with that it has not ended.
+    /// Aborts the connection of a stuck producer. If that fails, the request for its removal gets the answer that
+    /// it has not ended.
     pub(super) fn release(&self, id: u32) {
         let pid = self.containers.get(&id).and_then(Container::pid);
         let released = pid.map(|pid| self.outside.ask(&Ask::AbortOf { pid: pid.as_raw() }));
@@ -65,7 +65,7 @@ impl Server {
         let operation = "abort the FUSE connection";
         let refuse = |reason: String| Err(failure(ErrorKind::Environment, operation, reason, None));
         let Some(container) = self.containers.get(&id) else {
-            return refuse("there is no such container, or it has ended".into());
+            return refuse("unknown container, or it has ended".into());
         };
         let own = container.connection();
         let Some(minor) = own.or_else(|| self.connection_at_mountpoint(container)) else {
@@ -79,7 +79,7 @@ impl Server {
         let refuse =
             |kind, reason: &str| Err(failure(kind, "limit the memory of the daemon", reason, None));
         let Some(container) = self.containers.get_mut(&id) else {
-            return refuse(ErrorKind::Environment, "there is no such container");
+            return refuse(ErrorKind::Environment, "unknown container");
         };
         if container.is_supervised() || container.spec().role != Role::Producer {
             let reason = "only a built-in daemon that is process 1 can be told to use memory";
@@ -146,7 +146,7 @@ fn begin(
         Fault::Stop => (Signal::SIGSTOP, Awaited::Stop),
         Fault::Continue => (Signal::SIGCONT, Awaited::Continue),
         Fault::Abort | Fault::Oom | Fault::Unmount | Fault::LazyUnmount => {
-            let reason = "this is not done to a container's processes";
+            let reason = "this fault does not apply to the processes of a container";
             return Err(failure(ErrorKind::InvalidInput, fault.to_string(), reason, None));
         }
     };

@@ -1,5 +1,5 @@
-//! What the kubelet does for a hostPath volume with a type, before the runtime looks at it: its check, and
-//! its words (Kubernetes 1.36, `pkg/volume/hostpath`, `checkType`).
+//! The kubelet's check of a hostPath volume with a type, before the runtime looks at it, with the kubelet's
+//! text (Kubernetes 1.36, `pkg/volume/hostpath`, `checkType`).
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
@@ -69,7 +69,7 @@ fn name(kind: fs::FileType) -> &'static str {
 
 type Made = Result<(), (String, Errno)>;
 
-/// As the kubelet does: what exists already is no error.
+/// As the kubelet does: an existing directory is not an error.
 fn make_directory(path: &str) -> Made {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.map_err(|error| errno_of(&error)).or_else(|errno| match errno {

@@ -203,7 +203,7 @@ impl Server {
                         failure(
                             ErrorKind::InvalidInput,
                             format!("look from container {id}, replica {replica}"),
-                            "there is no such container, or it has ended",
+                            "unknown container, or it has ended",
                             None,
                         )
                     },

@@ -1,5 +1,5 @@
-//! The process that waits outside the node. It does for the node what takes the machine's own rights, and
-//! ends the FUSE connections that would keep the node from ending.
+//! The process that waits outside the node. It does for the node what needs rights over the machine, and aborts
+//! the FUSE connections that would keep the node from ending.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,8 +25,8 @@ use crate::mounts::Proc;
 use crate::pipe::Pipe;
 use crate::sys::{in_ms, now_ns};
 
-/// How long killed processes may take to end, in milliseconds: those that are not gone by then wait in the
-/// kernel for a FUSE daemon.
+/// Time for killed processes to end, in milliseconds; a process that is left by then waits in the kernel for a
+/// FUSE daemon.
 pub(super) const ENDS_WITHIN_MS: u64 = 1_000;
 
 /// The word of the command line that lets a node be kept.
@@ -35,7 +35,7 @@ const MAY_BE_KEPT: &str = "--keep";
 /// What the node asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Ask {
-    /// It is to outlive who started it.
+    /// The node should outlive the process that started it.
     Keep,
     /// To abort a FUSE connection.
     Abort {
@@ -61,7 +61,7 @@ pub(super) enum Ask {
     },
 }
 
-/// What is said to it: what was done.
+/// The answer to the node: what was done.
 type Answer = Result<String, Failure>;
 
 /// The node's way to the process outside.
@@ -88,7 +88,7 @@ impl Outside {
 /// What the process outside holds from before there was a node.
 pub(super) struct Before {
     run_id: String,
-    /// Whether who started it means to keep it.
+    /// Whether the process that started the node may keep it.
     may_be_kept: bool,
     /// Of the machine, where every process of the node has an id too.
     proc: Proc,
@@ -101,7 +101,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Takes what is needed later, and has SIGCHLD reported.
+    /// Opens what is needed later, and makes SIGCHLD readable.
     pub(super) fn take(run_id: &str, control: &Pipe) -> Result<Self, Failure> {
         let failed = |errno| system("prepare the process outside the node", errno);
         let proc = Proc::open()?;
@@ -139,7 +139,7 @@ struct Waiting {
     pipe: Pipe,
     kept: bool,
     parent_gone: bool,
-    /// When the connections are aborted, if the node has not ended by then.
+    /// Instant at which the connections are aborted if the node still runs.
     abort_at: Option<u64>,
     limits: BTreeMap<u32, MemoryLimit>,
 }
@@ -192,13 +192,13 @@ impl Waiting {
         Ok(())
     }
 
-    /// The FUSE connections of the node, and of nobody else.
+    /// The FUSE connections that only the node has.
     fn connections(&self) -> BTreeSet<u32> {
         &served_below(&self.before.proc, &[self.node]) - &self.before.connections
     }
 
-    /// Does what the node asks for, as far as it is the node's own business: whoever has taken over its
-    /// process 1 can ask for anything.
+    /// Does what the node asks for, if it concerns only the node: a program that has taken over its process 1 can
+    /// ask for anything.
     fn obey(&mut self, ask: &Ask) -> Answer {
         let refuse = |operation: &str, reason: &str| {
             Err(failure(ErrorKind::Environment, operation, reason, None))

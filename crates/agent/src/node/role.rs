@@ -1,4 +1,4 @@
-//! What the program of a container is, by its role: a producer, a supervisor of one, or a consumer.
+//! The program of a container by its role: a producer, a supervisor of one, or a consumer.
 
 use propagation_model::plan::Role;
 use propagation_protocol::ContainerSpec;

@@ -1,5 +1,5 @@
-//! The root of a simulated node, assembled from what is needed. Nothing of the caller's is touched:
-//! all of it lives in the node's own mount namespace.
+//! The root of a simulated node. The caller's mounts are not touched: the root exists only in the node's own
+//! mount namespace.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt, symlink};
@@ -34,9 +34,9 @@ const HOST_TOOLS: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "l
 /// Files of the kernel on the node that change the machine: they are read-only.
 const OF_THE_MACHINE: [&str; 3] = ["/sys", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Gives the calling process's new mount namespace a root of its own, private from the caller's, with
-/// what is the machine's: programs, devices, /proc and /sys. Returns the OCI runtime that is to be copied,
-/// which cannot be opened any more once the machine's root is gone.
+/// Gives the calling process's new mount namespace its own root, private from the caller's, with programs,
+/// devices, /proc and /sys of the machine. Returns the OCI runtime to copy, which cannot be opened any more
+/// without the machine's root.
 pub(super) fn base(setup: &NodeSetup) -> Result<Option<HostRuntime>, Failure> {
     let spec = &setup.spec;
     let step = |what: &str| {

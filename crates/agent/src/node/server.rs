@@ -38,7 +38,7 @@ const CALL_MS: u64 = 10_000;
 /// The state of a node.
 pub(super) struct Server {
     pub(super) setup: NodeSetup,
-    /// What is done for the node outside.
+    /// The process outside the node.
     pub(super) outside: Outside,
     pub(super) proc: Proc,
     /// The node's own mount namespace, to come back to.
@@ -57,7 +57,7 @@ pub(super) struct Server {
     keep: bool,
 }
 
-/// A request whose answer is being worked out by children.
+/// A request that children work on.
 struct Job {
     request: u64,
     work: Work,
@@ -170,7 +170,7 @@ impl Server {
         Ok(Ready { control: listens && any(1), signals: any(0) })
     }
 
-    /// Takes what programs and children have sent, and gives up what is late.
+    /// Handles what programs and children have sent, and gives up late work.
     fn work(&mut self) {
         let now = now_ns();
         for (id, container) in &mut self.containers {
@@ -361,7 +361,7 @@ impl Server {
     /// A container by its number.
     fn container(&mut self, id: u32) -> Result<&mut Container, Failure> {
         self.containers.get_mut(&id).ok_or_else(|| {
-            let reason = "there is no such container, or it has ended";
+            let reason = "unknown container, or it has ended";
             failure(ErrorKind::InvalidInput, format!("use container {id}"), reason, None)
         })
     }

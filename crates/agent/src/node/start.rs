@@ -42,7 +42,7 @@ type Said = Result<Sent, StartRefused>;
 struct Sent {
     /// How many mount views.
     views: u32,
-    /// The id of the process whose pipe comes after them, where one has been started.
+    /// The id of the started process, if any; its pipe comes after the descriptors.
     pid: Option<i32>,
 }
 

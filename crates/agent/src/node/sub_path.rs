@@ -1,5 +1,5 @@
-//! What the kubelet does for a volume with a subPath: a bind of its own, made when the pod starts, that
-//! the runtime then binds into the container.
+//! The kubelet's part in a volume with a subPath: a bind that it makes when the pod starts, and that the runtime
+//! then binds into the container.
 
 use std::fs;
 use std::path::Path;

@@ -41,7 +41,7 @@ impl View {
         Ok(Self { mount: share(&self.mount)?, user: self.user.as_ref().map(share).transpose()? })
     }
 
-    /// Enters it as a process that lives there. One that has entered a user namespace cannot go back.
+    /// Enters the namespaces. A process that has entered a user namespace cannot go back.
     pub(super) fn enter(&self) -> Result<(), Errno> {
         if let Some(user) = &self.user {
             setns(user.as_fd(), CloneFlags::CLONE_NEWUSER)?;

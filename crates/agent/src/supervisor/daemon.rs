@@ -1,4 +1,4 @@
-//! The daemon that is watched over: how the built-in one starts, and what either kind says.
+//! The supervised daemon: how the built-in one starts, and what either kind reports.
 
 use std::fs::File;
 use std::io::Read as _;

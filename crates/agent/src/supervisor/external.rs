@@ -1,5 +1,5 @@
-//! Starting an external daemon: what runs before it, its command, and what stands for the placeholders
-//! in them.
+//! Starts an external daemon: the programs before it, its command, and the values of the placeholders in
+//! them.
 #![allow(unsafe_code)] // fork
 
 use std::fs;

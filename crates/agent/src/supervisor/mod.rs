@@ -1,8 +1,8 @@
-//! Process 1 of a producer's container whose daemon is a process of its own: any FUSE program, or the
-//! built-in filesystem under a supervisor that outlives it.
+//! Process 1 of a producer's container when the daemon is another process: any FUSE program, or the built-in
+//! filesystem under a supervisor that outlives it.
 //!
-//! It never touches the mount: what may hang is a child's work. It obeys the node's commands, tells what
-//! becomes of the daemon, and passes on what the daemon says.
+//! It never touches the mount: children do what may hang. It obeys the node's commands, reports the state of the
+//! daemon, and forwards what the daemon says.
 
 mod daemon;
 mod external;
@@ -239,7 +239,7 @@ impl<'a> Supervising<'a> {
                 other => {
                     let inner = self.daemon.as_ref().and_then(|daemon| daemon.inner.as_ref());
                     if inner.is_none_or(|inner| inner.send(&other).is_err()) {
-                        let evidence = "there is no daemon that obeys".into();
+                        let evidence = "no daemon takes this order".into();
                         self.reporter.event(&ProgramEvent::Obeyed { evidence });
                     }
                 }

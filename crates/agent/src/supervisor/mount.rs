@@ -1,5 +1,5 @@
-//! What is mounted where the daemon is to mount: before it starts, until its mount appears, and whether
-//! that answers.
+//! The mounts at the daemon's mountpoint: before it starts, until its mount appears, and whether that mount
+//! answers.
 
 use std::fs;
 use std::path::Path;

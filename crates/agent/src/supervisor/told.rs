@@ -1,4 +1,4 @@
-//! What a supervisor is told.
+//! The orders of a supervisor.
 
 use crate::producer::Producer;
 

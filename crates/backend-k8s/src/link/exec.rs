@@ -1,4 +1,4 @@
-//! Over the API server: the relay is executed in the host pod.
+//! The connection over the API server, which executes the relay in the host pod.
 
 use std::io;
 use std::pin::Pin;
@@ -65,7 +65,7 @@ impl Link for ExecLink {
 }
 
 /// A stream that ends with its process at the latest: kube leaves its streams open when the connection
-/// breaks, and who reads from one would wait for ever.
+/// breaks, and a reader would hang.
 struct UntilEnd<R> {
     reader: R,
     end: Shared<BoxFuture<'static, Option<Status>>>,

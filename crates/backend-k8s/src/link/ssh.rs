@@ -1,4 +1,4 @@
-//! Over ssh: the user's own configuration, one connection that all commands share, host keys checked.
+//! The connection over ssh: the user's own configuration, one connection for all commands, checked host keys.
 
 use std::path::PathBuf;
 use std::sync::Arc;

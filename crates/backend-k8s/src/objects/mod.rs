@@ -17,7 +17,7 @@ use propagation_core::plan::Bridge;
 /// The field manager of everything that is applied.
 pub const FIELD_MANAGER: &str = "propagation";
 
-/// The label that says who has made an object.
+/// The label that names the creator of an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// The label of the run that an object belongs to.

@@ -1,4 +1,4 @@
-//! What doctor says of the kernel: what it gives, what that is worth, what a newer one would add.
+//! The kernel in the output of doctor: its features, their use, and what a newer kernel would add.
 
 use propagation_core::kernel::{FeatureFact, FeatureState, Known};
 use propagation_report::text::Colour;

@@ -1,4 +1,4 @@
-//! What became of the scenarios: counted, printed, saved.
+//! The results of the scenarios: counted, printed, saved.
 
 use std::io::{self, Write};
 
@@ -14,7 +14,7 @@ use crate::output;
 use crate::report::{json, print, save_index, save_junit};
 use crate::run::{Ran, index_entry, save_for};
 
-/// What is made of the results of all scenarios.
+/// The results of all scenarios.
 pub(super) struct All<'a> {
     options: &'a RunOptions,
     only_one: bool,
@@ -95,7 +95,7 @@ impl<'a> All<'a> {
         self.count.exit(self.only_one, self.options.require)
     }
 
-    /// Shows and saves what is made of all.
+    /// Shows and saves the results.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         if let Some(directory) = self.options.report.as_ref().filter(|_| !self.only_one) {
             save_index(&self.entries, directory)?;
@@ -115,7 +115,7 @@ impl<'a> All<'a> {
     }
 }
 
-/// A report as JSON, or why there is none.
+/// A report as JSON, or the error.
 fn document(name: &str, result: &Result<Report, Error>) -> Result<String, Error> {
     let (word, reason) = match result {
         Ok(report) => return json(report),
@@ -127,7 +127,7 @@ fn document(name: &str, result: &Result<Report, Error>) -> Result<String, Error>
     Ok(format!("{:#}", serde_json::json!({ "name": name, word: reason })))
 }
 
-/// How one of several came out: an answer that is no full success is not what was wanted.
+/// The status of one of several scenarios: an answer other than full success counts as unmet.
 fn status(report: &Report) -> Status {
     match report.verdict.outcome() {
         RunOutcome::Answer(VerdictOutcome::FullSuccess) => Status::Passed,
@@ -195,8 +195,8 @@ impl Count {
         )
     }
 
-    /// One scenario ends as its outcome says; of several the worst decides, and none that was looked at
-    /// is no success. Where everything is required, what was skipped counts as otherwise.
+    /// One scenario has the status of its outcome; of several the worst decides, and a run in which all were
+    /// skipped is not a success. With `--require all` a skip counts as unmet.
     fn exit(&self, only_one: bool, required: Option<Required>) -> Result<Exit, Error> {
         let otherwise = Exit::Outcome(RunOutcome::Scenario(ScenarioOutcome::Otherwise));
         let missing = required == Some(Required::All) && self.skipped + self.not_looked_at > 0;

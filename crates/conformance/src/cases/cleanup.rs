@@ -1,4 +1,4 @@
-//! Ends: stopping, closing, giving up half way.
+//! Ends: stopping, closing, cancelling halfway.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! One case for every fault, repair and access that a node declares, made from the sets: each is done in a
-//! scenario of its own, and what it has to bring about must be seen.
+//! One case for every fault, repair and access that a node declares, made from the sets: each is done in its own
+//! scenario, and its effect must be seen.
 
 use propagation_core::observation::Access;
 use propagation_core::plan::{
@@ -25,7 +25,7 @@ pub(crate) fn cases() -> impl Iterator<Item = Case> {
     faults.chain(repairs).chain(accesses)
 }
 
-/// What a case needs beside what it is about.
+/// What a case needs beyond its subject.
 pub(crate) fn needs(does: Does) -> &'static [Need] {
     match does {
         Does::Fault(FaultKind::Continue) => &[Need::STOP_FAULT],

@@ -1,4 +1,4 @@
-//! Faults: what they do, and what everybody sees of it.
+//! Faults: what they do, and what every actor sees then.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The cases, by subject. Each is one sentence of the contract; the function's name is it in short.
+//! The cases, by subject. Each is one sentence of the contract; the function's name abbreviates it.
 
 mod changes;
 mod cleanup;

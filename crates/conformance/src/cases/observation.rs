@@ -1,4 +1,4 @@
-//! Looking: who, as whom, at what, when.
+//! Looks: from which actor, as which user, at what, when.
 
 use propagation_core::ErrorKind;
 use propagation_core::marker::Marker;

@@ -1,4 +1,4 @@
-//! The question itself: whom does the mount reach?
+//! The question itself: which workloads does the mount reach?
 
 use propagation_core::mountinfo::MountEntry;
 use propagation_core::node::Probe;

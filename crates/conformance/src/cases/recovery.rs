@@ -1,4 +1,4 @@
-//! Coming back: restarts and re-binds.
+//! Recovery: restarts and re-binds.
 
 use std::sync::Arc;
 

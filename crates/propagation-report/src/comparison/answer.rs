@@ -4,7 +4,7 @@ use propagation_model::comparison::{Comparison, Metric, Tendency, Transport, Ver
 
 use super::figures::{cpu, death, interval, mib, number, time};
 
-/// What the figures say.
+/// The answer of the figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// FUSE against SMB, one sentence for each FUSE transport.
@@ -13,9 +13,9 @@ pub struct Answer {
     pub death: Vec<String>,
     /// What it costs.
     pub cost: Vec<String>,
-    /// What one would give up with either.
+    /// What each of the two gives up.
     pub trade: Vec<String>,
-    /// What differs by chance: what the same transport gave against itself.
+    /// The difference by chance: between two visits to the same transport.
     pub noise: String,
 }
 

@@ -1,4 +1,4 @@
-//! The renderings of a comparison of transports, and the answer that is drawn from it.
+//! The renderings of a comparison of transports, and its answer.
 
 mod answer;
 mod figures;

@@ -1,4 +1,4 @@
-//! Renderings of a comparison that was made up.
+//! Renderings of an invented comparison.
 
 use std::collections::BTreeMap;
 

@@ -142,8 +142,8 @@ fn covering_parent<'a>(table: &'a MountTable, path: &MountPath) -> Option<&'a Mo
     table.covering(&MountPath::new(if slash == 0 { &b"/"[..] } else { &bytes[..slash] }))
 }
 
-/// The mounts that decide: what is mounted at `path`, and the mount below it where that is of the
-/// bridge's filesystem or nothing else is there.
+/// The mounts that decide: the mount at `path`, and the mount below it if that has the bridge's filesystem or is
+/// the only one.
 fn on_the_way<'a>(
     table: &'a MountTable,
     path: &MountPath,
@@ -217,7 +217,7 @@ fn why_absent(view: &View<'_>) -> String {
     let Some(volume) = view.volume() else { return "no mount is there".into() };
     let at = &volume.mount_point;
     match (volume.shared, volume.master) {
-        (None, None) => format!("{at} is private: no mount travels to it"),
+        (None, None) => format!("{at} is private: no mount propagates to it"),
         (None, Some(master)) => {
             format!("{at} receives from group {master}, and the mount was not made in it")
         }

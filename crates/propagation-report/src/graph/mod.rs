@@ -1,5 +1,5 @@
-//! The mount graph as a picture: of every actor only the mounts that decide whether it sees the
-//! FUSE mount, how they hang together, and which link is broken.
+//! The mount graph as a picture: for every actor only the mounts that decide whether it sees the
+//! FUSE mount, the links between them, and the broken link.
 //!
 //! ```text
 //!  producer               node                          consumer
@@ -9,7 +9,7 @@
 //! └──────────────┘ peers └───────────────────────┘slave└──────────────┘
 //! ```
 //!
-//! Actors whose mounts are alike share one card, so that a picture of 10,000 consumers is no larger
+//! Actors with the same mounts share one card, so that a picture of 10,000 consumers is no larger
 //! than one of two. The renderings are [`dot`], [`svg`] and, as text, [`Display`](std::fmt::Display).
 
 mod build;
@@ -27,7 +27,7 @@ use propagation_model::report::{Capture, Report};
 pub struct Picture {
     /// The actors, the node first.
     pub cards: Vec<Card>,
-    /// How their mounts hang together.
+    /// The links between their mounts.
     pub links: Vec<Link>,
     /// The superblock that is served: that of the producer, or of the node without one.
     pub fresh: Option<DeviceId>,
@@ -53,16 +53,16 @@ pub struct Card {
     pub names: Vec<String>,
     /// Its part.
     pub part: Part,
-    /// Its mounts on the way to the FUSE mount, bottom to top.
+    /// Its mounts up to the FUSE mount, bottom to top.
     pub mounts: Vec<CardMount>,
-    /// How it stands with the mount that is served.
+    /// Whether it has the current mount.
     pub standing: Standing,
     /// What it saw last, in words.
     pub saw: Option<String>,
 }
 
 impl Card {
-    /// Its names, of many the first few and a count.
+    /// Its names; of many names the first few and a count.
     pub fn title(&self) -> String {
         const NAMED: usize = 3;
         if self.names.len() <= NAMED {
@@ -119,18 +119,18 @@ impl CardMount {
     }
 }
 
-/// How an actor stands with the mount that is served.
+/// Whether an actor has the current mount.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// As it should be: it has the mount, or it is a control and has not.
+    /// As expected: it has the mount, or it is a control without the mount.
     Good,
     /// It has the mount, and will not hear of the next one; why.
     Deaf(String),
-    /// It has the mount that is served, whose daemon does not answer; what it saw.
+    /// It has the current mount, but the daemon does not answer; what it saw.
     Dead(String),
-    /// It should have the mount and has not, or that of an earlier connection; why.
+    /// It lacks the mount, or has that of an earlier connection; why.
     Broken(String),
-    /// There is no FUSE mount to have.
+    /// Nothing is mounted yet.
     Nothing,
 }
 
@@ -144,7 +144,7 @@ impl Standing {
     }
 }
 
-/// How mounts travel between two mounts, or that they should and do not.
+/// How mounts propagate between two mounts, or that they should and do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinkKind {
     /// Both ways: one peer group.
@@ -172,14 +172,14 @@ impl Picture {
         build::build(report, capture)
     }
 
-    /// Whether an actor that should have the mount has not.
+    /// Whether an actor lacks the mount that it should have.
     pub fn is_broken(&self) -> bool {
         self.cards.iter().any(|card| matches!(card.standing, Standing::Broken(_)))
     }
 }
 
-/// The capture whose picture says most: the last one with a broken link, or else the first in which
-/// an actor will not hear of the next mount, or else that at the end of the phase `consumer`.
+/// The most telling capture: the last one with a broken link, else the first in which the next mount will not
+/// reach an actor, else the one at the end of the phase `consumer`.
 pub fn telling(report: &Report) -> Option<&Capture> {
     let captures = &report.captures;
     let has = |capture: &&Capture, wanted: fn(&Standing) -> bool| {

@@ -51,7 +51,7 @@ fn draw(picture: &Picture, style: Option<&str>, label: &str) -> Markup {
     }
 }
 
-/// What the drawing says, for those who do not see it.
+/// The drawing in words, for screen readers.
 fn description(picture: &Picture) -> String {
     let cards = picture.cards.iter().map(|card| {
         let reason = card.standing.reason().unwrap_or("in order");
@@ -196,7 +196,7 @@ fn line(picture: &Picture, places: &[Place], link: &Link) -> Markup {
     let (class, words) = match link.kind {
         LinkKind::Peers(group) => ("link peers", format!("peers in group {group}")),
         LinkKind::Slave(group) => ("link slave", format!("slave of group {group}")),
-        LinkKind::Broken => ("link missing", "broken: no mount travels here".into()),
+        LinkKind::Broken => ("link missing", "broken: no mount propagates here".into()),
     };
     let (middle_x, middle_y) = ((from_x + to_x) / 2, (from.1 + to.1) / 2);
     html! {

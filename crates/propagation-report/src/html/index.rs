@@ -1,4 +1,4 @@
-//! The page that leads to many reports: of all nodes, or of a matrix.
+//! The index page of many reports: of all nodes, or of a matrix.
 
 use maud::html;
 
@@ -14,9 +14,9 @@ pub struct IndexEntry {
     pub name: String,
     /// Where its report is, relative to the index, such as `k3s-w2/report.html`.
     pub address: String,
-    /// How it came out; none when there is no report.
+    /// Its outcome; none without a report.
     pub outcome: Option<RunOutcome>,
-    /// The first cause, or the verdict's sentence, or why there is no report.
+    /// The first cause, or the verdict's sentence, or the error.
     pub summary: String,
     /// How long it took.
     pub duration_ms: f64,

@@ -1,8 +1,8 @@
 //! The report as one HTML file: no script, nothing from the network, light and dark, for screen,
 //! keyboard, screen reader and paper.
 //!
-//! Every text of the report goes through `shown`, and maud escapes what comes out, so nothing in a
-//! path or a log can become markup.
+//! Every text of the report goes through `shown`, and maud escapes the result, so a path or a log cannot
+//! become markup.
 
 mod advice;
 mod details;

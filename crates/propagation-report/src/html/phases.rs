@@ -6,7 +6,7 @@ use super::{badge, block, shown};
 use crate::words::{MOST_LINES, duration};
 use propagation_model::report::{Check, PhaseReport, Report, Status};
 
-/// All phases. Those that failed are unfolded, and so are their failed checks.
+/// All phases. Failed phases and failed checks are unfolded.
 pub(super) fn section(report: &Report) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label="overview of the phases" {

@@ -1,4 +1,4 @@
-//! The timeline: a row for each actor, its states against time, and what happened between.
+//! The timeline: a row for each actor with its states over time, and the acts between.
 
 use maud::{Markup, html};
 

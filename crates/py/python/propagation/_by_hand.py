@@ -66,7 +66,7 @@ class _ByHand(Node):
         self._going._observer = on_event
 
     def open(self) -> Self:
-        """Make the node, for who cannot use a with block; `close` removes it."""
+        """Make the node without a with block; `close` removes it."""
         return self.__enter__()
 
     def close(self) -> _native.Report:
@@ -132,7 +132,7 @@ class _AsyncByHand(AsyncNode):
         self._going._observer = on_event
 
     async def open(self) -> Self:
-        """Make the node, for who cannot use a with block; `close` removes it."""
+        """Make the node without a with block; `close` removes it."""
         return await self.__aenter__()
 
     async def close(self) -> _native.Report:
@@ -205,9 +205,9 @@ class LocalNode(_ByHand):
     Args:
         scenario: as for `run`; its workloads are not started.
         on_event: is called with every event, after the call in which it came.
-        keep: leave everything standing at the end.
-        run_id: a name for the run; made up when left out.
-        options: what `Scenario` takes by keyword. `timeout` is a day unless it is given.
+        keep: leave the node in place at the end.
+        run_id: a name for the run; generated when left out.
+        options: keywords of `Scenario`. `timeout` is a day unless it is given.
 
     Raises:
         HostError: the machine cannot carry a node; raised on entering.
@@ -258,23 +258,23 @@ class K8sNode(_ByHand):
         print(node.report)
 
     Otherwise as `LocalNode`. Starting a pod takes seconds, and so does the end of the with block:
-    it waits until the pods, what was made on the node, and the namespace are gone. A second Ctrl-C
+    it waits until the pods, the changes on the node and the namespace are gone. A second Ctrl-C
     does not wait for that; ``python -m propagation clean --backend k8s`` then removes what is left.
 
     Args:
         scenario: as for `run`; its workloads are not started.
         on_event: is called with every event, after the call in which it came.
-        keep: leave everything standing at the end.
-        run_id: a name for the run; made up when left out.
-        options: what `K8sBackend` and `Scenario` take by keyword, such as `kubeconfig`, `context`,
+        keep: leave the node in place at the end.
+        run_id: a name for the run; generated when left out.
+        options: keywords of `K8sBackend` and `Scenario`, such as `kubeconfig`, `context`,
             `node`, `namespace`, `access`, `ssh_config`, `image` and `tolerations`. `timeout` is a
             day unless it is given.
 
     Raises:
         InvalidInputError: an option cannot be read.
-        UnsupportedError: the scenario shapes the node, or says what is not done to pods; raised on
-            entering.
-        HostError: there is no kubeconfig or no such node, the API server cannot be reached
+        UnsupportedError: the scenario shapes the node, or needs something that pods do not
+            support; raised on entering.
+        HostError: the kubeconfig or the node does not exist, the API server cannot be reached
             or refuses, or the node cannot carry a run; raised on entering.
     """
 

@@ -24,19 +24,19 @@ def compare(
     """Compare transports between containers of a simulated node, also while their servers die.
 
     Args:
-        transports: their names; the native one is measured in any case. When left out: `native`,
+        transports: their names; `native` is always measured. When left out: `native`,
             `fuse`, `fuse-passthrough`, `daemon` and `smb-rclone`.
-        workloads: what is done with each; everything when left out.
+        workloads: the workloads of each transport; all when left out.
         quick: measure less, within ten seconds instead of sixty.
-        rounds: how often; below 5 no difference is called one.
-        seed: of the order and of random places.
+        rounds: number of rounds; below 5 no difference is reported.
+        seed: seed of the order and of random positions.
         producer_command: of the transport `daemon`, with `{source}`, `{mountpoint}` and `{work}`.
 
-    What this machine cannot do is left out, with the reason in `Comparison.skipped`. Ctrl-C cancels;
-    everything is removed before the exception goes on.
+    Transports that this machine cannot carry are left out, with the reason in
+    `Comparison.skipped`. Ctrl-C cancels; everything is removed before the exception goes on.
 
     Raises:
-        InvalidInputError: a name is unknown, or a command cannot be.
+        InvalidInputError: a name is unknown, or a command is invalid.
         HostError: the machine cannot carry a node.
     """
     return finish(_job(transports, workloads, quick, rounds, seed, producer_command), None)

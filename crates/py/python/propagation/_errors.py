@@ -20,7 +20,7 @@ class Error(Exception):
         kind: the kind of failure, as reports and the command line name it.
         operation: what was attempted.
         reason: why it did not work.
-        fix: what to do about it, where that is known.
+        fix: what to do about it, if known.
     """
 
     kind: ClassVar[str] = "internal"
@@ -41,13 +41,13 @@ class Error(Exception):
 
 
 class InvalidInputError(Error, ValueError):
-    """The caller asked for something that cannot be: a bad path, an impossible scenario."""
+    """The input is invalid: a bad path, an impossible scenario."""
 
     kind = "invalid_input"
 
 
 class UnsupportedError(Error):
-    """The backend does not have the capability that was asked of it."""
+    """The backend does not have the requested capability."""
 
     kind = "unsupported"
 
@@ -89,11 +89,11 @@ class InternalError(Error):
 
 
 class StartRefusedError(Error):
-    """The container runtime refused to start a workload: a result, for who starts one by hand.
+    """The container runtime refused to start a workload by hand: a result, not a failure.
 
     Attributes:
         text: the runtime's own words.
-        errno: the name of the errno under it, where there is one.
+        errno: the name of the underlying errno, if any.
     """
 
     kind = "refused"
@@ -106,7 +106,7 @@ class StartRefusedError(Error):
 
 
 class OutcomeError(Exception):
-    """A run did not come out as it had to: raised by `Report.raise_for_outcome`.
+    """A run did not have an accepted outcome: raised by `Report.raise_for_outcome`.
 
     Attributes:
         report: the report of the run.

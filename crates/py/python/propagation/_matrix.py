@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """One scenario of a matrix, and what came of it."""
+    """One scenario of a matrix, and its result."""
 
     options: dict[str, Any]
-    """In what it differs: a value of each axis."""
+    """Its value of each axis."""
     report: Report | None
     """Its report; None when the tool could not do its work."""
     error: Error | None
-    """Why it could not, then."""
+    """The error in that case."""
 
     @property
     def outcome(self) -> str:

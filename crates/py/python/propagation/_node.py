@@ -34,7 +34,7 @@ _DEFAULT_PROPAGATION = {
 
 
 class _Base:
-    """What does not wait."""
+    """The calls that do not wait."""
 
     def __init__(self, calls: Calls | None, tell: Callable[[], None] | None) -> None:
         self._given = calls
@@ -55,7 +55,7 @@ class _Base:
 
     @property
     def capabilities(self) -> dict[str, list[str]]:
-        """What can be asked of the node: `faults`, `repairs`, `accesses` and other `features`."""
+        """The capabilities of the node: `faults`, `repairs`, `accesses` and other `features`."""
         return self._calls.capabilities
 
     def check(
@@ -135,14 +135,14 @@ class Node(_Base):
         """Start a workload and return a handle on it, also a context manager that stops it.
 
         Args:
-            role: what it is for.
+            role: producer, consumer or control.
             name: a DNS label, not used before in this run; the role when left out.
             propagation: how mounts propagate between it and the node; when left out Bidirectional
                 for a producer, HostToContainer for a consumer, None for a control.
             volume: which directory its volume is.
             uid: as which user its program runs, and looks in scenarios.
             replicas: how many equal ones.
-            fields: what else a workload of a scenario file can say, such as `supervised=True`.
+            fields: further keys of a workload in a scenario file, such as `supervised=True`.
 
         Raises:
             StartRefusedError: the runtime refused it, with its words.
@@ -287,7 +287,7 @@ class Workload:
         return evidence
 
     def restart(self, *, scope: Scope = "container", stale: Stale | None = None) -> None:
-        """Start it again; what runs of it is ended before. A producer serves a new generation.
+        """End what runs of it and start it again. A producer then serves a new generation.
 
         Args:
             scope: its daemon under a supervisor, its container, or its whole pod.

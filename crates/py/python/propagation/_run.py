@@ -39,17 +39,17 @@ def run(
 
     Args:
         scenario: a `Scenario`, a mapping, or the path of a file; the five phases when left out.
-        backend: where: `local` is a simulated node on this machine's kernel, `k8s` a node of the
+        backend: `local` is a simulated node on this machine's kernel, `k8s` a node of the
             cluster of `$KUBECONFIG`; a `K8sBackend` says which.
-        phases: ids of built-in phases and phases of one's own, in order; those of the scenario when
-            left out, which are `FIVE_PHASES` unless it says otherwise.
+        phases: ids of built-in phases, and custom phases, in order. When left out: the phases of
+            the scenario, by default `FIVE_PHASES`.
         on_event: is called with every event, in this thread.
-        keep: leave everything standing at the end, to look at it.
-        run_id: a name for the run; made up when left out.
-        experiments: how many seconds single changes of the scenario may be tried on simulated
-            nodes of this machine, `"all"` for as long as it takes, `"off"` for not at all. When
-            left out, 1 s where a run on this machine does not come out as it should.
-        options: what `Scenario` takes by keyword, instead of a scenario.
+        keep: leave the node in place at the end.
+        run_id: a name for the run; generated when left out.
+        experiments: seconds to try single changes of the scenario on simulated nodes of this
+            machine, `"all"` for as long as it takes, or `"off"`. When left out, 1 s if a run on
+            this machine does not succeed.
+        options: keywords of `Scenario`, instead of a scenario.
 
     Ctrl-C, or what `on_event` or a phase raises, cancels the run. It cleans up before the exception
     goes on; a second Ctrl-C does not wait for that.
@@ -138,7 +138,7 @@ def start_async(
 
 
 class _Start:
-    """What a run is started from, checked."""
+    """The checked arguments of a run."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ def _pair(phase: AnyPhase) -> tuple[str, list[str] | None]:
 
 
 class _Going:
-    """What both kinds of runs share: the native job, and what comes out of it."""
+    """The common part of both kinds of runs: the native job and its events."""
 
     def __init__(self, begin: _Start) -> None:
         self._begin = begin
@@ -253,7 +253,7 @@ class _Going:
         return bool(self._pending) or self._ended
 
     def _next(self) -> Event | _native.PhaseCall | None:
-        """Give the next event or call; log it. None at the end of what has come."""
+        """Give the next event or call, and log it. None when no more has come."""
         while self._pending:
             item = self._pending.pop()
             if isinstance(item, _native.LogRecord):

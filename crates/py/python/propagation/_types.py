@@ -17,10 +17,10 @@ Event = Union[
     _native.Decided,
     _native.Cleaned,
 ]
-"""What a run tells while it goes on."""
+"""An event of a run."""
 
 Observer = Callable[[Event], object]
-"""Takes the events of a run. What it raises cancels the run and is raised from there."""
+"""Takes the events of a run. An exception in it cancels the run and is raised from there."""
 
 Outcome = Literal[
     "full_success",
@@ -31,7 +31,7 @@ Outcome = Literal[
     "skipped",
     "inconclusive",
 ]
-"""The first three are of the five phases, the next three of other steps."""
+"""The first three belong to the five phases, the next three to other steps."""
 Status = Literal["passed", "failed", "skipped", "errored"]
 FaultName = Literal[
     "kill",
@@ -48,7 +48,7 @@ FaultName = Literal[
     "oom",
 ]
 Fault = Union[FaultName, dict[str, Any]]
-"""A fault; `{"slow": 250}` (milliseconds) and `{"errors": "EIO"}` have a value of their own."""
+"""A fault; `{"slow": 250}` (milliseconds) and `{"errors": "EIO"}` carry a value."""
 Propagation = Literal["None", "HostToContainer", "Bidirectional"]
 Role = Literal["producer", "consumer", "control"]
 VolumeName = Literal["bridge", "mountpoint", "ancestor", "file"]
@@ -78,7 +78,7 @@ AnyBackend = Union[Literal["local", "k8s"], _native.K8sBackend]
 
 
 class Options(TypedDict, total=False):
-    """What can be said of a scenario by keyword."""
+    """The keywords of a scenario."""
 
     bridge: str
     fault: Fault
@@ -93,7 +93,7 @@ class Options(TypedDict, total=False):
 
 
 class ClusterOptions(Options, total=False):
-    """What can be said of a cluster by keyword, as for `K8sBackend`; and of a scenario."""
+    """The keywords of a cluster, as for `K8sBackend`, and of a scenario."""
 
     kubeconfig: str | os.PathLike[str] | None
     context: str | None

@@ -3,7 +3,7 @@
 //!
 //! The kernel lets a private mount join the peer group of another mount of the same filesystem
 //! (move_mount(2) with `MOVE_MOUNT_SET_GROUP`, Linux 5.15); made a slave afterwards, it receives what is
-//! mounted on the node from then on. What is mounted there already is put into the container.
+//! mounted on the node from then on. An existing mount is copied into the container.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -26,7 +26,7 @@ use crate::sys::{MountAttributes, asks_move_mount, set_attributes_of};
 pub(crate) const SET_GROUP: u32 = 0x100;
 
 /// Makes the container's volume a slave of the mount that covers its source on the node, and puts the
-/// node's mount at `path` into it, if one lives there.
+/// node's mount at `path` into it, if a living one is there.
 pub(super) fn reconnect(
     proc: &Proc,
     path: &str,

@@ -48,8 +48,8 @@ pub(super) fn devices() -> Result<Vec<Device>, StartRefused> {
     read().map_err(|error| refused("list the node's devices", errno_of(&error)))
 }
 
-/// The runtime's configuration of a container whose first volume is `volume`, and whose root filesystem is
-/// at `rootfs` on the node.
+/// The runtime's configuration of a container with the first volume `volume` and the root filesystem at
+/// `rootfs` on the node.
 pub(super) fn config(
     spec: &ContainerSpec,
     volume: &Bind,

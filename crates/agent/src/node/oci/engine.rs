@@ -1,4 +1,4 @@
-//! The runtime's program: what it is, and calling it without giving it control groups.
+//! The runtime's program: identifies it and calls it without control groups.
 #![allow(unsafe_code)] // the number of a descriptor in a forked child
 
 use std::collections::BTreeMap;
@@ -35,14 +35,13 @@ const STATE: &str = "/run/propagation/runtime-state";
 /// The number of the first descriptor that a runtime hands on to the container's program.
 pub(super) const HANDED_ON: i32 = 3;
 
-/// How long a runtime may take to say what it is, in milliseconds: far above what it does on a busy
-/// machine.
+/// Time for a runtime to print its version, in milliseconds: far above the time on a busy machine.
 const VERSION_MS: u64 = 10_000;
 
 /// Where systemd mounts version 2 of the control groups beside version 1.
 const HYBRID: &str = "/sys/fs/cgroup/unified";
 
-/// Whose options a runtime understands.
+/// The family of a runtime, which decides its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// opencontainers/runc.
@@ -72,10 +71,10 @@ pub(in super::super) struct Engine {
 }
 
 impl Engine {
-    /// Asks the runtime of the node what it is.
+    /// Asks the runtime of the node for its version.
     ///
     /// # Errors
-    /// `Unsupported` when it does not run here, or is none whose control groups can be withheld.
+    /// `Unsupported` when it does not run here, or when control groups cannot be withheld from it.
     pub(super) fn open(runtime: &RuntimeSpec, run_id: &str) -> Result<Self, Failure> {
         let program = runtime_on_node(runtime);
         let operation = format!("use the runtime {}", runtime.engine);
@@ -194,9 +193,9 @@ impl Engine {
         ]
     }
 
-    /// Control groups are the machine's, and would stay if the node were killed: the runtime gets
-    /// none. It lives in a copy of its mount namespace in which that is so; the copies of shared mounts
-    /// are their peers, those of slaves are slaves of the same masters, and so nothing else changes.
+    /// Control groups belong to the machine, and would stay if the node were killed, so the runtime gets none. It
+    /// runs in a copy of its mount namespace without them. Copies of shared mounts are their peers, copies of
+    /// slaves have the same masters, so propagation does not change.
     fn withhold_cgroups(&self) -> Result<(), String> {
         let failed = |errno| format!("withhold control groups: {}", errno_text(errno));
         unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?;

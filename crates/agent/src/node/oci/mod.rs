@@ -11,8 +11,8 @@
 //!   |  <-- events -------------------------------------------------- |
 //! ```
 //!
-//! The runtime detaches from the container, whose process becomes a child of process 1 of the node:
-//! it is signalled, reaped and observed as the built-in engine's are.
+//! The runtime detaches from the container. The container's process becomes a child of process 1 of the node: it
+//! is signalled, reaped and observed like one of the built-in engine.
 
 mod bundle;
 mod engine;
@@ -72,8 +72,8 @@ impl Handle {
         Self { engine: engine.clone(), bundle: Path::new(BUNDLES).join(&id), id }
     }
 
-    /// Has the runtime forget the container, whose process has ended. It is not waited for: all that
-    /// it could leave is on the node's own disk.
+    /// Makes the runtime forget the container after the end of its process. It is not waited for: whatever it
+    /// leaves is on the node's own disk.
     pub(super) fn forget(&self) {
         let _ = self.engine.start(&self.bundle, &["delete", "--force", &self.id], None);
     }
@@ -84,8 +84,7 @@ impl Handle {
     }
 }
 
-/// Makes a container, whose program waits to be told what it is. The caller is in `base`, and is
-/// again afterwards.
+/// Makes a container; its program waits for its role. The caller is in `base` before and after.
 pub(super) fn create(
     spec: &ContainerSpec,
     volume: &Bind,
@@ -132,7 +131,8 @@ fn read_pid(file: &Path) -> Result<Pid, StartRefused> {
         StartRefused::of(RefusalKind::Other, text)
     };
     let text = fs::read_to_string(file).map_err(|e| unreadable(errno_text(errno_of(&e))))?;
-    let number = text.trim().parse().map_err(|_| unreadable(format!("{text:?} is no number")))?;
+    let number =
+        text.trim().parse().map_err(|_| unreadable(format!("{text:?} is not a number")))?;
     Ok(Pid::from_raw(number))
 }
 

@@ -1,4 +1,4 @@
-//! Handing the mount of a daemon that has died over to a successor.
+//! Hands the mount of a dead daemon over to a successor.
 #![allow(unsafe_code)] // the number of a descriptor
 
 use propagation_model::ErrorKind;

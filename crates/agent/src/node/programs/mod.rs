@@ -36,19 +36,19 @@ pub(super) struct Container {
     removed: bool,
     /// What the mounts of its producer call their source.
     source: String,
-    /// Who holds the descriptor of its FUSE connection.
+    /// The keeper of the descriptor of its FUSE connection.
     kept: Option<Keeper>,
     load: Option<Load>,
     /// The FUSE connection that its daemon serves, once that has mounted: it lives on where nothing is
     /// mounted on the node any more.
     connection: Option<u32>,
-    /// It has mounted, and which connection that is has not been looked up.
+    /// It has mounted, and its connection is not looked up yet.
     mounted: bool,
-    /// When the connection of its daemon is aborted, if that has not ended by then.
+    /// Instant at which the connection of its daemon is aborted if the daemon still runs.
     abort_at: Option<u64>,
     /// What the runtime knows it by, until its process has ended.
     handle: Option<Handle>,
-    /// Who has limited its daemon's memory, to be told when that is over.
+    /// The process that limits its daemon's memory, to be told when to stop.
     pub(super) memory_limit: Option<Outside>,
 }
 
@@ -134,7 +134,7 @@ impl Container {
         self.program.as_ref().map(|program| &program.pipe).filter(|pipe| !pipe.is_closed())
     }
 
-    /// What its program has said, but for what is for the node alone; and the answers that follow.
+    /// The events of its program, except those for the node alone, and the answers that follow from them.
     pub(super) fn take_events(&mut self) -> (Vec<ProgramEvent>, Vec<Answer>) {
         let (mut events, mut answers) = (Vec::new(), Vec::new());
         let Some(program) = self.program.as_mut().filter(|program| !program.pipe.is_closed())
@@ -177,7 +177,7 @@ impl Container {
         self.program.as_ref().is_some_and(|program| program.running && program.pid == pid)
     }
 
-    /// Whether it is a producer whose program runs.
+    /// Whether it is a producer with a running program.
     pub(super) fn serves(&self) -> bool {
         self.spec.role == Role::Producer && self.program.as_ref().is_some_and(|p| p.running)
     }
@@ -190,7 +190,7 @@ impl Container {
         self.waiting.deadline().into_iter().chain(self.abort_at).min()
     }
 
-    /// Whether its daemon has been killed, and has not ended in the time that it had; asked once.
+    /// Whether its daemon was killed and did not end in time; true once.
     pub(super) fn is_stuck(&mut self, now: u64) -> bool {
         self.abort_at.take_if(|at| now >= *at).is_some()
     }
@@ -237,14 +237,14 @@ impl Container {
         self.waiting.settle(|other| other == awaited, &evidence)
     }
 
-    /// Requests whose deadline has passed.
+    /// The answers to requests past their deadline.
     pub(super) fn late(&mut self, now: u64) -> Vec<Answer> {
         let pid = self.pid();
         let force = || pid.is_some_and(|pid| kill(pid, Signal::SIGKILL).is_ok());
         self.waiting.late(now, &self.spec.name, force)
     }
 
-    /// Sends process 1 a signal; the answer follows with what is awaited.
+    /// Sends process 1 a signal; the answer comes with the awaited event.
     pub(super) fn signal(
         &mut self,
         request: u64,
@@ -259,7 +259,7 @@ impl Container {
         Ok(())
     }
 
-    /// Tells the program something; the answer follows with what is awaited.
+    /// Sends the program a command; the answer comes with the awaited event.
     pub(super) fn command(
         &mut self,
         request: u64,
@@ -272,7 +272,7 @@ impl Container {
         Ok(())
     }
 
-    /// Tells the program something that nobody waits for.
+    /// Sends the program a command without an answer.
     pub(super) fn tell(&mut self, command: &ProgramCommand) -> Result<(), Failure> {
         let operation = format!("tell {} something", self.spec.name);
         let running = self.program.as_ref().filter(|program| program.running);

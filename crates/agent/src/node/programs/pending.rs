@@ -1,4 +1,4 @@
-//! The requests that wait for something of a container's program, and their answers.
+//! The requests that wait for a container's program, and their answers.
 
 use propagation_model::ErrorKind;
 use propagation_protocol::{Failure, Reply};
@@ -79,8 +79,8 @@ impl Waiting {
         all.into_iter().map(|one| (one.request, Ok(reply(one.awaited)))).collect()
     }
 
-    /// The answers to the requests whose deadline has passed. One after which the end of the program,
-    /// called `name`, is forced waits for that end.
+    /// The answers to requests past their deadline. A request that forces the end of the program `name` waits for
+    /// that end.
     pub(super) fn late(&mut self, now: u64, name: &str, force: impl Fn() -> bool) -> Vec<Answer> {
         let (late, mut waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.0).into_iter().partition(|p| p.deadline <= now);

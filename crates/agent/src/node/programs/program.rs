@@ -32,7 +32,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Tells the process of a container what it is.
+    /// Gives the process of a container its role.
     pub(super) fn tell(
         spec: &ContainerSpec,
         process: Process,
