@@ -131,3 +131,26 @@ async fn a_run_cut_before_its_first_step_has_not_passed() {
     let phases: Vec<_> = report.phases.iter().map(|phase| (&*phase.id, phase.status)).collect();
     assert_eq!(phases, [("1-start", Status::Errored)]);
 }
+
+#[tokio::test]
+async fn a_repair_that_fails_is_not_reported_as_done() {
+    for (step, words) in [
+        ("{repair: rebind_consumer}", Some("no mount lives on the node")),
+        ("{repair: reconnect_consumer, on: d}", Some("d does not run")),
+        ("{repair: remount}", None),
+    ] {
+        let text = format!(
+            "workloads: [{{name: p, role: producer}}, {{name: c, role: consumer}}, \
+             {{name: d, role: consumer}}]\n\
+             steps: [{{start: [p, c]}}, {{fault: kill}}, {step}]"
+        );
+        let report = run(&text).await;
+        let checks: Vec<_> = report.phases.iter().flat_map(|phase| &phase.checks).collect();
+        let done = checks.iter().any(|check| check.id == CheckId::Repair);
+        let failed = checks.iter().find(|check| check.id == CheckId::Done);
+        assert_eq!(done, words.is_none(), "{step}: {checks:#?}");
+        let said = failed.map(|check| check.observed.as_str());
+        assert_eq!(said.is_some(), words.is_some(), "{step}: {said:?}");
+        assert!(said.unwrap_or_default().contains(words.unwrap_or_default()), "{step}: {said:?}");
+    }
+}
