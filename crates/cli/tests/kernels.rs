@@ -12,16 +12,17 @@ mod support;
 #[path = "kernels/table.rs"]
 mod table;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use guest::Kernel;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use support::{PASSED, PROPAGATION, TestResult, scratch, skip};
 use table::{Row, Who};
 
 /// A guest gets so many seconds; emulated, the library takes one to three minutes for each user.
-const SECONDS: u32 = 900;
+const SECONDS: u32 = 1500;
 
 /// Two guests fill the two cores that a small machine has.
 const AT_ONCE: usize = 2;
@@ -38,7 +39,7 @@ chown 54321:54321 /tmp/home
 chmod 1777 /tmp/state
 for who in root user; do
     for run in "phases:" "help:--volume mountpoint --experiments 5s" \
-        "library:--scenario /work/scenarios --patience 3"; do
+        "library:--scenario /work/scenarios --patience 3 --jobs 4"; do
         name=$who-${run%%:*}
         # shellcheck disable=SC2086 # options
         as_$who /tmp/propagation run ${run#*:} --format json > /work/$name.json 2> /work/$name.err
@@ -78,28 +79,45 @@ fn in_guests(directories: &str) -> Vec<Trial> {
     directories.split(':').map(test).collect()
 }
 
-/// Everything comes out as the files say, or is skipped with a reason.
+/// Everything comes out as the files say, or is skipped with a reason. What does not is tried once more by
+/// itself, in a guest of its own, because an emulated processor is slow; that is counted.
 fn on(kernel: &Kernel) -> TestResult {
+    let mut rows = carry_out(kernel, &root().join("scenarios"))?;
+    let again: BTreeSet<String> = rows.iter().flat_map(Row::to_be_tried_again).collect();
+    if !again.is_empty() {
+        let files = scratch();
+        for file in propagation_core::scenario::files(&root().join("scenarios"))? {
+            let plan = propagation_core::scenario::read(&file)?;
+            if plan.name.is_some_and(|name| again.contains(&name)) {
+                let name = file.file_name().ok_or("a file without a name")?;
+                std::fs::copy(&file, files.path().join(name))?;
+            }
+        }
+        for (row, second) in rows.iter_mut().zip(carry_out(kernel, files.path())?) {
+            row.take_over(second);
+        }
+    }
+    let wrong: Vec<String> = rows.iter().flat_map(Row::otherwise).collect();
+    ROWS.lock().map_err(|error| error.to_string())?.extend(rows);
+    if wrong.is_empty() { PASSED } else { Err(wrong.join("\n").into()) }
+}
+
+/// One guest, which runs these scenario files as root and as an ordinary user.
+fn carry_out(kernel: &Kernel, scenarios: &Path) -> Result<Vec<Row>, Failed> {
     let scratch = scratch();
     let work = scratch.path();
     std::fs::copy(PROPAGATION, work.join("propagation"))?;
-    let copied = std::process::Command::new("cp")
-        .arg("-r")
-        .arg(root().join("scenarios"))
-        .arg(work)
-        .status()?;
-    if !copied.success() {
-        return Err("the scenarios could not be copied".into());
+    std::fs::create_dir(work.join("scenarios"))?;
+    for file in propagation_core::scenario::files(scenarios)? {
+        let name = file.file_name().ok_or("a file without a name")?;
+        std::fs::copy(&file, work.join("scenarios").join(name))?;
     }
     let ended = guest::run(kernel, work, SCRIPT, SECONDS)?;
-    let mut wrong = Vec::new();
-    for who in [Who::Root, Who::User] {
-        let row = Row::read(kernel, who, work, ended.lost_boots)
-            .map_err(|error| format!("{error}\n{}", ended.console))?;
-        wrong.extend(row.otherwise().map(|words| format!("{who}: {words}")));
-        ROWS.lock().map_err(|error| error.to_string())?.push(row);
-    }
-    if wrong.is_empty() { PASSED } else { Err(wrong.join("\n").into()) }
+    let row = |who| {
+        let row = Row::read(kernel, who, work, ended.lost_boots);
+        row.map_err(|error| Failed::from(format!("{error}\n{}", ended.console)))
+    };
+    [Who::Root, Who::User].into_iter().map(row).collect()
 }
 
 fn root() -> PathBuf {
