@@ -202,7 +202,7 @@ const HEAD: &str = "\
 
 What the five phases, the experiments for a run that needs a change (`--volume mountpoint`) and the scenario library
 give on Debian's kernels, each in an emulated guest, as root and as an ordinary user. Written by
-`BLESS=1 make test-kernels`; 6.1, 6.12 and the newest are part of every CI run. Times are those of an emulated
+`BLESS=1 make test-kernels`. Times are those of an emulated
 processor and say nothing of a real one; a scenario that comes out otherwise is tried once more by itself.
 
 | kernel | as | five phases | experiments | as expected | otherwise | skipped | tried again | boots lost |
