@@ -39,7 +39,9 @@ def compare(
         InvalidInputError: a name is unknown, or a command is invalid.
         HostError: the machine cannot carry a node.
     """
-    return finish(_job(transports, workloads, quick, rounds, seed, producer_command), None)
+    job = _job(transports, workloads, quick, rounds, seed, producer_command)
+    comparison: _native.Comparison = finish(job, None)
+    return comparison
 
 
 async def compare_async(
@@ -53,7 +55,8 @@ async def compare_async(
 ) -> _native.Comparison:
     """Compare transports as `compare` does, without blocking the event loop."""
     job = _job(transports, workloads, quick, rounds, seed, producer_command)
-    return await finish_async(job, None)
+    comparison: _native.Comparison = await finish_async(job, None)
+    return comparison
 
 
 def _job(

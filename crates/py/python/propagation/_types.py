@@ -67,9 +67,7 @@ TransportName = Literal[
     "smb-cifs",
     "nfs",
 ]
-TransportWorkload = Literal[
-    "sequential", "play", "seek", "scan", "open", "write", "many", "die"
-]
+TransportWorkload = Literal["sequential", "play", "seek", "scan", "open", "write", "many", "die"]
 Scope = Literal["daemon", "container", "pod"]
 Stale = Literal["unmount", "stack", "fail"]
 Access = Literal["found", "ssh", "pod"]
