@@ -46,7 +46,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         covering_mount: covering(proc, bridge),
         lsm: lsm(),
         cgroup: cgroup().into(),
-        fanotify_mount_events: crate::watch::has_fanotify(),
+        fanotify_mount_events: crate::kernel::has_mount_events(),
         kernel: crate::kernel::features(&name(|n| n.release())),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default(),
         max_mnt_namespaces: read_number("/proc/sys/user/max_mnt_namespaces"),
