@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, refusal};
@@ -179,7 +179,12 @@ impl Runner {
     /// # Errors
     /// When no node can be opened, or the run is cancelled before there is one. A phase that
     /// fails, errors or is cut short is part of the report.
-    pub async fn run(self, backend: &dyn Backend) -> Result<Report, Error> {
+    pub fn run(self, backend: &dyn Backend) -> BoxFuture<'_, Result<Report, Error>> {
+        // Boxed: what it calls is compiled in this crate, and not again in each that polls it.
+        Box::pin(self.carry_out(backend))
+    }
+
+    async fn carry_out(self, backend: &dyn Backend) -> Result<Report, Error> {
         let Self {
             plan,
             phases,
