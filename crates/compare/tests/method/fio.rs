@@ -50,8 +50,8 @@ struct Turn {
     rate: f64,
     /// The median of single reads.
     median_ns: f64,
-    cpu_ns: f64,
-    elapsed_ns: f64,
+    /// Processor time for each byte.
+    cost: f64,
 }
 
 /// This project's figures beside fio's.
@@ -61,8 +61,8 @@ pub(crate) struct Agreement {
     pub(crate) read: f64,
     /// How many times as many bytes were read for each second.
     pub(crate) rate: f64,
-    /// Share of a processor that was used beyond what fio used.
-    pub(crate) overhead: f64,
+    /// How many times as much processor time each byte took.
+    pub(crate) cost: f64,
 }
 
 /// The medians over turns of what both programs measured one after the other: what disturbs the machine for
@@ -91,9 +91,7 @@ pub(crate) fn agreement(reads: Reads, turns: usize) -> Result<Agreement, Failed>
     Ok(Agreement {
         read: middle(|(own, fio)| own.median_ns / fio.median_ns),
         rate: middle(|(own, fio)| own.rate / fio.rate),
-        overhead: middle(|(own, fio)| {
-            (own.cpu_ns / own.elapsed_ns) - (fio.cpu_ns / fio.elapsed_ns)
-        }),
+        cost: middle(|(own, fio)| own.cost / fio.cost),
     })
 }
 
@@ -116,12 +114,11 @@ fn measured(directory: &str, reads: Reads) -> Result<Turn, Failed> {
         seen += count;
         seen >= half
     });
-    let elapsed_ns = measured.elapsed_ns as f64;
+    let bytes = measured.bytes as f64;
     Ok(Turn {
-        rate: measured.bytes as f64 / elapsed_ns,
+        rate: bytes / measured.elapsed_ns as f64,
         median_ns: median.ok_or("nothing was read")?.0 as f64,
-        cpu_ns: measured.used.cpu_ns as f64,
-        elapsed_ns,
+        cost: measured.used.cpu_ns as f64 / bytes,
     })
 }
 
@@ -140,11 +137,11 @@ fn fio(directory: &Path, reads: Reads) -> Result<Turn, Failed> {
         found.ok_or_else(|| Failed::from(format!("fio says no {pointer}: {job}")))
     };
     let elapsed_ns = number("/read/runtime")? * 1e6;
-    let percent = number("/usr_cpu")? + number("/sys_cpu")?;
+    let share = (number("/usr_cpu")? + number("/sys_cpu")?) / 100.0;
+    let bytes = number("/read/io_bytes")?;
     Ok(Turn {
-        rate: number("/read/io_bytes")? / elapsed_ns,
+        rate: bytes / elapsed_ns,
         median_ns: number("/read/clat_ns/percentile/50.000000")?,
-        cpu_ns: elapsed_ns * percent / 100.0,
-        elapsed_ns,
+        cost: elapsed_ns * share / bytes,
     })
 }
