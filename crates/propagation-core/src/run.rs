@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, refusal};
@@ -19,10 +19,9 @@ use crate::kernel::Version;
 use crate::node::Node;
 use crate::phase::Phase;
 use crate::plan::{Plan, Role};
-use crate::report::{Cleanup, Report, SCHEMA_VERSION, Status};
+use crate::report::{Cleanup, Report, Status};
 use crate::run_id::{Run, RunId};
 use crate::step;
-use crate::verdict::{Expectations, Verdict};
 use crate::workload::Workload;
 
 /// Runs a plan on a backend.
@@ -181,7 +180,12 @@ impl Runner {
     /// # Errors
     /// When no node can be opened, or the run is cancelled before there is one. A phase that
     /// fails, errors or is cut short is part of the report.
-    pub async fn run(self, backend: &dyn Backend) -> Result<Report, Error> {
+    pub fn run(self, backend: &dyn Backend) -> BoxFuture<'_, Result<Report, Error>> {
+        // Boxed: what it calls is compiled in this crate, and not again in each that polls it.
+        Box::pin(self.carry_out(backend))
+    }
+
+    async fn carry_out(self, backend: &dyn Backend) -> Result<Report, Error> {
         let Self {
             plan,
             phases,
@@ -236,30 +240,17 @@ impl Runner {
         done.measurements.waits = node.take_waits();
 
         let answers = decide::asks_for_an_answer(phases.iter().map(|phase| phase.id()));
-        let mut report = Report {
-            schema_version: SCHEMA_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION").into(),
-            run_id: run_id.as_str().into(),
-            backend: backend.name().into(),
-            node: node.name().into(),
-            started_at: started_at.to_string(),
-            duration_ms: 0.0,
-            verdict: Verdict::Expectations(Expectations::of(&done.phases)),
-            diagnosis: Vec::new(),
-            experiments: Vec::new(),
-            advice: None,
-            phases: done.phases,
-            measurements: done.measurements,
-            timeline: done.timeline,
-            acts: done.acts,
-            captures: done.captures,
-            environment: done.facts,
-            plan,
-            failures: done.failures,
-            logs: done.logs,
-            cut_short,
-            cleanup: Cleanup::default(),
-        };
+        let mut report = Report::new(plan, run_id.as_str(), backend.name(), node.name());
+        report.started_at = started_at.to_string();
+        report.phases = done.phases;
+        report.measurements = done.measurements;
+        report.timeline = done.timeline;
+        report.acts = done.acts;
+        report.captures = done.captures;
+        report.environment = done.facts;
+        report.failures = done.failures;
+        report.logs = done.logs;
+        report.cut_short = cut_short;
         if !bare {
             report.diagnosis = diagnosis::explain(&report);
         }
