@@ -8,13 +8,14 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, refusal};
-use crate::context::RunContext;
+use crate::context::{self, RunContext};
 use crate::decide;
 use crate::diagnosis;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventSink};
 use crate::experiments::{self, Budget, Lab};
 use crate::journal::Journal;
+use crate::kernel::Version;
 use crate::node::Node;
 use crate::phase::Phase;
 use crate::plan::{Plan, Role};
@@ -214,7 +215,15 @@ impl Runner {
         };
         events(&Event::NodeReady { backend: backend.name(), node: node.name() });
 
+        let kernel = match kernel_of(&plan, &*node).await {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                node.close().await;
+                return Err(error);
+            }
+        };
         let mut context = RunContext::new(&plan, &*node, started, events.clone());
+        context.kernel = kernel;
         let cut_short = tokio::select! {
             biased;
             () = cancellation.cancelled() => Some("it was interrupted".to_owned()),
@@ -300,6 +309,22 @@ fn cancelled() -> Error {
 
 /// The name of the capture that is taken before the first step of a scenario.
 const BEFORE: &str = "before";
+
+/// The node's kernel, if the plan names one and its release is understood.
+///
+/// # Errors
+/// `Unsupported` when the whole plan holds from a newer one on; the node's own.
+async fn kernel_of(plan: &Plan, node: &dyn Node) -> Result<Option<Version>, Error> {
+    if !plan.names_a_kernel() {
+        return Ok(None);
+    }
+    let kernel = Version::of_release(&node.facts().await?.kernel_release);
+    match context::too_old(kernel, plan.since) {
+        None => Ok(kernel),
+        Some(reason) => Err(Error::new(ErrorKind::Unsupported, "run this plan", reason)
+            .with_fix("run it on a node with a newer kernel")),
+    }
+}
 
 async fn run_phases(phases: &[Box<dyn Phase>], context: &mut RunContext<'_>) {
     if !context.plan.is_five_phases()
