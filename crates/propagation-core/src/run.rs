@@ -94,6 +94,20 @@ impl Runner {
     }
 
     /// Sends the events to this sink.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use propagation_core::prelude::*;
+    /// use propagation_core::Event;
+    ///
+    /// let runner = Runner::new(Plan::default())?.with_events(Arc::new(|event| {
+    ///     if let Event::PhaseEnded(phase) = event {
+    ///         println!("{}: {}", phase.id, phase.status.as_str());
+    ///     }
+    /// }));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[must_use]
     pub fn with_events(mut self, events: EventSink) -> Self {
         self.events = events;
