@@ -101,7 +101,7 @@ impl Runner {
     /// use propagation_core::prelude::*;
     /// use propagation_core::Event;
     ///
-    /// let runner = Runner::new(Plan::default())?.with_events(Arc::new(|event| {
+    /// let runner = Runner::new(Plan::default())?.with_events(Arc::new(|event: &Event<'_>| {
     ///     if let Event::PhaseEnded(phase) = event {
     ///         println!("{}: {}", phase.id, phase.status.as_str());
     ///     }
