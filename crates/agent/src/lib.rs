@@ -34,6 +34,7 @@ mod producer;
 mod publish;
 mod reporter;
 mod run_program;
+mod stuck;
 mod supervisor;
 mod sys;
 mod take_over;
