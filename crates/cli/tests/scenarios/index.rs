@@ -85,7 +85,8 @@ pub(crate) fn every_cause_is_first_somewhere() -> TestResult {
         .collect::<Result<_, _>>()?;
     // Where the first one is written: at the beginning of a list, or as the one that is expected.
     let tested = |id: &CauseId| {
-        let begins = [format!("[CauseId::{id:?}"), format!("CauseId::{id:?})"), format!(", {id:?})")];
+        let begins =
+            [format!("[CauseId::{id:?}"), format!("CauseId::{id:?})"), format!(", {id:?})")];
         texts.iter().any(|text| begins.iter().any(|part| text.contains(part)))
     };
     // One that only experiments find has its test there.

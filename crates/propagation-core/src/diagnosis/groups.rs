@@ -48,8 +48,7 @@ fn member<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<&'r WorkloadSpec>
 }
 
 fn unknown(scene: &Scene<'_>) -> Option<Cause> {
-    let denied: Vec<&Observation> =
-        scene.probes().filter(|seen| explains(scene, seen)).collect();
+    let denied: Vec<&Observation> = scene.probes().filter(|seen| explains(scene, seen)).collect();
     let first = *denied.first()?;
     let spec = member(scene, first)?;
     let mount = scene.table_for(first)?.at(&scene.path_of(&first.actor))?;

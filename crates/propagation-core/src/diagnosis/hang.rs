@@ -75,13 +75,14 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
     let cause = scene.history.when(&hung).of(cause);
     // Once the node has a fresh mount, whoever keeps the dead one has another cause.
     let is_right = scene.node.last().is_some_and(|seen| seen.outcome.is_ok());
-    let ended = !is_right && scene.history.spells.iter().any(|spell| {
-        let first = spell.seen[0];
-        spell.lasts()
-            && is_dead(first)
-            && scene.device_of(first) == device
-            && was_ended(scene, first)
-    });
+    let ended = !is_right
+        && scene.history.spells.iter().any(|spell| {
+            let first = spell.seen[0];
+            spell.lasts()
+                && is_dead(first)
+                && scene.device_of(first) == device
+                && was_ended(scene, first)
+        });
     if !ended {
         return Some(cause);
     }

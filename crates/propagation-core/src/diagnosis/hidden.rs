@@ -76,7 +76,10 @@ fn covered(scene: &Scene<'_>, found: &[(&Observation, &MountEntry)]) -> Option<C
             Actor::Workload { name, .. } => fix.inside(name.clone()),
             _ => fix,
         },
-        verify: format!("findmnt --target {}   # the FUSE mount, for {who}", shell(&path.to_string_lossy())),
+        verify: format!(
+            "findmnt --target {}   # the FUSE mount, for {who}",
+            shell(&path.to_string_lossy())
+        ),
         source: "mount(2); mount_namespaces(7)".into(),
     };
     Some(scene.history.when(&seen).of(cause))

@@ -326,8 +326,9 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
         .iter()
         .filter(|spell| {
             let last = spell.seen[spell.seen.len() - 1];
-            let by_the_daemon =
-                *spell.actor == Actor::Node || scene.is_answered(last) || only_a_daemon_says(scene, last);
+            let by_the_daemon = *spell.actor == Actor::Node
+                || scene.is_answered(last)
+                || only_a_daemon_says(scene, last);
             by_the_daemon && answers(last)
         })
         .collect();
@@ -360,7 +361,9 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
         ),
         Errno::ENOSYS | Errno::EOPNOTSUPP => (
             CauseId::DaemonAnswersErrors,
-            format!("the daemon lives and answers {call} with {errno}: it does not implement that operation"),
+            format!(
+                "the daemon lives and answers {call} with {errno}: it does not implement that operation"
+            ),
             "use a daemon or a release that implements it; mounts and propagation are in order",
         ),
         _ => (
@@ -470,7 +473,9 @@ fn stale_stage_path(scene: &Scene<'_>) -> Option<Cause> {
             ),
             evidence,
             Fix::command(
-                format!("take the dead mount off the node, let the producer mount again, then publish the volume of {who}"),
+                format!(
+                    "take the dead mount off the node, let the producer mount again, then publish the volume of {who}"
+                ),
                 format!("umount --lazy {path}   # on the node"),
             ),
             format!("stat {path}   # no error"),
@@ -561,7 +566,9 @@ fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
     let (_, first) = found.first()?;
     let at = shell(&first.mount_point.to_string_lossy());
     let of_sub_path = found.iter().any(|(actor, _)| match actor {
-        Actor::Workload { name, .. } => scene.spec(name).is_some_and(|spec| spec.sub_path.is_some()),
+        Actor::Workload { name, .. } => {
+            scene.spec(name).is_some_and(|spec| spec.sub_path.is_some())
+        }
         _ => false,
     });
     let whose: Vec<String> = found.iter().map(|(actor, _)| actor.to_string()).collect();

@@ -27,11 +27,15 @@ fn source_missing(scene: &Scene<'_>) -> Option<Cause> {
     let path = MountPath::from(source.as_str());
     let place = scene.history.place(&first.step);
     // It was there when somebody started with it, or when something was mounted on it.
-    let had = scene.report.captures.iter().filter(|one| scene.history.place(&one.step) < place).find(|one| {
-        let mounted = one.table(&Actor::Node).is_some_and(|table| table.at(&path).is_some());
-        let runs = one.table(&Actor::workload(first.workload.clone())).is_some();
-        mounted && path != scene.fuse_path || runs
-    });
+    let had =
+        scene.report.captures.iter().filter(|one| scene.history.place(&one.step) < place).find(
+            |one| {
+                let mounted =
+                    one.table(&Actor::Node).is_some_and(|table| table.at(&path).is_some());
+                let runs = one.table(&Actor::workload(first.workload.clone())).is_some();
+                mounted && path != scene.fuse_path || runs
+            },
+        );
     let mut whose: Vec<&str> = refused.iter().map(|one| one.workload.as_str()).collect();
     whose.sort_unstable();
     whose.dedup();
@@ -52,10 +56,15 @@ fn source_missing(scene: &Scene<'_>) -> Option<Cause> {
     };
     let published = matches!(spec.volume, Volume::Path(_)) && had.is_some();
     let words = match published {
-        true => format!("bind the mount there again (publish the volume), then start {who}; remove no volume that is in use"),
-        false => format!("make the directory before {who} starts, or use hostPath with type DirectoryOrCreate"),
+        true => format!(
+            "bind the mount there again (publish the volume), then start {who}; remove no volume that is in use"
+        ),
+        false => format!(
+            "make the directory before {who} starts, or use hostPath with type DirectoryOrCreate"
+        ),
     };
-    let bind = format!("mount --bind {} {}", shell(&scene.report.plan.bridge.fuse_path()), shell(&source));
+    let bind =
+        format!("mount --bind {} {}", shell(&scene.report.plan.bridge.fuse_path()), shell(&source));
     let command = match published {
         true => format!("mkdir -p {} && {bind}   # on the node", shell(&source)),
         false => format!("mkdir -p {}   # on the node", shell(&source)),

@@ -63,4 +63,3 @@ pub(super) fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
         source: "mount.fuse3(8), nonempty; chattr(1), i".into(),
     }
 }
-

@@ -40,9 +40,15 @@ fn program(command: &[String]) -> Option<&str> {
 
 /// What a program said that failed.
 fn failed(phase: &PhaseReport) -> Option<&str> {
-    let of_program = |id: &CheckId| matches!(id, CheckId::Run) || *id == CheckId::Expect("run".to_owned());
-    let checks = phase.checks.iter().filter(|check| of_program(&check.id) && check.status != Status::Skipped);
-    checks.map(|check| check.observed.as_str()).find(|said| SAID.iter().any(|part| said.contains(part)))
+    let of_program =
+        |id: &CheckId| matches!(id, CheckId::Run) || *id == CheckId::Expect("run".to_owned());
+    let checks = phase
+        .checks
+        .iter()
+        .filter(|check| of_program(&check.id) && check.status != Status::Skipped);
+    checks
+        .map(|check| check.observed.as_str())
+        .find(|said| SAID.iter().any(|part| said.contains(part)))
 }
 
 fn cause(scene: &Scene<'_>, act: &Act, said: &str, actor: &Actor, mount: &MountEntry) -> Cause {

@@ -22,7 +22,8 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 
 fn impatient(scene: &Scene<'_>) -> Option<Cause> {
     let acts = &scene.report.acts;
-    let probes = acts.iter().filter(|act| act.deed == Deed::Repair { repair: Repair::LivenessProbe });
+    let probes =
+        acts.iter().filter(|act| act.deed == Deed::Repair { repair: Repair::LivenessProbe });
     let restarted = probes.flat_map(|probe| {
         let within = move |act: &&Act| {
             matches!(act.deed, Deed::Restart { .. })
@@ -40,7 +41,8 @@ fn impatient(scene: &Scene<'_>) -> Option<Cause> {
 
 fn why<'r>(scene: &Scene<'r>, restart: &Act, spec: &WorkloadSpec) -> Option<Why<'r>> {
     let before = |seen: &&Observation| seen.at_us <= restart.from_us;
-    if spec.role == Role::Consumer && !scene.asked().filter(before).any(|seen| seen.outcome.is_ok()) {
+    if spec.role == Role::Consumer && !scene.asked().filter(before).any(|seen| seen.outcome.is_ok())
+    {
         return (!was_mounted(scene, restart.from_us)).then_some(Why::TooEarly);
     }
     // A consumer that is restarted meanwhile loses nothing but time.
@@ -49,7 +51,10 @@ fn why<'r>(scene: &Scene<'r>, restart: &Act, spec: &WorkloadSpec) -> Option<Why<
     }
     // The last thing that was done to the daemon itself.
     let on_it = |act: &&Act| {
-        let of_daemon = matches!(act.deed, Deed::Fault { .. } | Deed::Start | Deed::Stop | Deed::Restart { .. });
+        let of_daemon = matches!(
+            act.deed,
+            Deed::Fault { .. } | Deed::Start | Deed::Stop | Deed::Restart { .. }
+        );
         of_daemon && act.from_us < restart.from_us && act.on.contains(&spec.name)
     };
     let last = scene.report.acts.iter().rev().find(on_it)?;
@@ -77,7 +82,8 @@ fn told(scene: &Scene<'_>, restart: &Act, spec: &WorkloadSpec, why: &Why<'_>) ->
     let spells: Vec<&Spell<'_>> = scene.history.spells.iter().filter(after).collect();
     let lasts = spells.iter().any(|spell| spell.lasts());
     let left: Vec<&Spell<'_>> = spells.into_iter().filter(|spell| spell.lasts() == lasts).collect();
-    let until = left.iter().filter_map(|spell| spell.until).max_by_key(|step| scene.history.place(step));
+    let until =
+        left.iter().filter_map(|spell| spell.until).max_by_key(|step| scene.history.place(step));
     let next = scene.report.phases.iter().skip_while(|phase| phase.id != restart.step).nth(1);
     let until = until.or(next.map(|phase| phase.id.as_str())).unwrap_or(&restart.step);
     let mut actors: Vec<Actor> = left.iter().map(|spell| spell.actor.clone()).collect();
@@ -105,7 +111,8 @@ fn told(scene: &Scene<'_>, restart: &Act, spec: &WorkloadSpec, why: &Why<'_>) ->
         ),
     };
     evidence.push(format!("{} in {}: {name} was restarted", Repair::LivenessProbe, restart.step));
-    evidence.extend(left.iter().take(4).filter_map(|spell| spell.seen.last()).map(ToString::to_string));
+    evidence
+        .extend(left.iter().take(4).filter_map(|spell| spell.seen.last()).map(ToString::to_string));
     let cause = Cause {
         id: CauseId::ImpatientProbe,
         from_step: None,

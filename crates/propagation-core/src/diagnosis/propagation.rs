@@ -304,8 +304,7 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
         }
         Broken::Source { .. } => {
             let cause = covering_cause(&answer.covering, &source.to_string_lossy(), Some(node))?;
-            let evidence =
-                [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
+            let evidence = [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
             let actors = stranded.actors();
             Some(Why::NotConnected(Box::new(Cause { evidence, actors, ..cause })))
         }
@@ -357,10 +356,9 @@ fn covered_at_start(
         None => cause.fix.clone(),
     };
     let fix = match stranded.spec.propagation {
-        Propagation::None if now.shared.is_none() => Fix {
-            words: format!("{}, with mountPropagation: HostToContainer", fix.words),
-            ..fix
-        },
+        Propagation::None if now.shared.is_none() => {
+            Fix { words: format!("{}, with mountPropagation: HostToContainer", fix.words), ..fix }
+        }
         _ => fix,
     };
     let evidence = [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
@@ -402,7 +400,8 @@ fn who(found: &[Found<'_, '_>]) -> String {
 /// HostToContainer.
 fn good_volume(scene: &Scene<'_>, stranded: &Stranded<'_>) -> String {
     let at = stranded.at.to_string_lossy();
-    let above = at.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above });
+    let above =
+        at.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above });
     let bridge = stranded.at == scene.fuse_path;
     let path = yaml(if bridge { &scene.report.plan.bridge.path } else { above });
     format!(

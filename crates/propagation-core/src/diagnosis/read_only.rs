@@ -41,7 +41,9 @@ fn not_inherited(scene: &Scene<'_>) -> Option<Cause> {
         format!("grep -F {at} /proc/self/mountinfo   # ro, for {name}"),
     );
     let mounts = vec![MountRef::new(name, below.mount_id)];
-    let source = "https://kubernetes.io/docs/concepts/storage/volumes/#read-only-mounts; mount_setattr(2)".into();
+    let source =
+        "https://kubernetes.io/docs/concepts/storage/volumes/#read-only-mounts; mount_setattr(2)"
+            .into();
     let from_step = Some(seen.step.clone());
     Some(Cause { from_step, actors: vec![seen.actor.clone()], mounts, source, ..cause })
 }

@@ -92,7 +92,8 @@ fn escaped<'r>(
             && !own(mount)
     };
     table.iter().filter(below_top).find_map(|below| {
-        let made = table.children(below.mount_id).find(|made| first.by_id(made.mount_id).is_none())?;
+        let made =
+            table.children(below.mount_id).find(|made| first.by_id(made.mount_id).is_none())?;
         let on_node = node.by_device(made.device).find(|copy| {
             let under = node.by_id(copy.parent_id);
             under.is_some_and(|under| under.shared == below.shared)

@@ -150,11 +150,9 @@ impl<'r> Scene<'r> {
     /// Whether an actor should see what is mounted at the bridge.
     pub(super) fn is_concerned(&self, actor: &Actor) -> bool {
         match actor {
-            Actor::Workload { name, .. } => {
-                self.spec(name).is_some_and(|spec| {
-                    self.is_on_bridge(spec) || self.producer_elsewhere(spec).is_some()
-                })
-            }
+            Actor::Workload { name, .. } => self.spec(name).is_some_and(|spec| {
+                self.is_on_bridge(spec) || self.producer_elsewhere(spec).is_some()
+            }),
             _ => true,
         }
     }
@@ -180,7 +178,8 @@ impl<'r> Scene<'r> {
     /// Whether the filesystem at the bridge is mounted at `path` of the node too.
     fn has_the_mount(&self, table: &MountTable, path: &MountPath) -> bool {
         let fuse = |path| table.at(path).filter(|mount: &&MountEntry| mount.is_fuse());
-        let same = |one: &MountEntry| fuse(&self.fuse_path).is_some_and(|it| it.device == one.device);
+        let same =
+            |one: &MountEntry| fuse(&self.fuse_path).is_some_and(|it| it.device == one.device);
         fuse(path).is_some_and(same)
     }
 
@@ -264,7 +263,9 @@ impl<'r> Scene<'r> {
         let mut last: BTreeMap<(&str, u32), (&Observation, &Observation)> = BTreeMap::new();
         for seen in self.reads() {
             let elsewhere = match &seen.actor {
-                Actor::Workload { name, .. } => self.spec(name).filter(|spec| !self.is_on_bridge(spec)),
+                Actor::Workload { name, .. } => {
+                    self.spec(name).filter(|spec| !self.is_on_bridge(spec))
+                }
                 _ => None,
             };
             let node = match elsewhere.and_then(|spec| self.producer_elsewhere(spec)) {
@@ -576,7 +577,8 @@ impl<'r> Scene<'r> {
     /// Path on the node of what a producer mounts, if its volume propagates it there.
     pub(super) fn on_node(&self, producer: &WorkloadSpec) -> MountPath {
         let paths = self.paths(producer);
-        let (source, own) = (MountPath::from(paths.source.as_str()), MountPath::from(paths.mount_point.as_str()));
+        let (source, own) =
+            (MountPath::from(paths.source.as_str()), MountPath::from(paths.mount_point.as_str()));
         match own.strip_prefix(&paths.destination.as_str().into()) {
             Some(rest) if !producer.host => source.join(&rest),
             _ => own,
