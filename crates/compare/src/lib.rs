@@ -20,6 +20,7 @@ mod visit;
 use std::cmp::Reverse;
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use propagation_core::comparison::{
     Comparison, Measure, Metric, Ratio, SCHEMA_VERSION, Skip, Transport, TransportResult, Versus,
     Workload,
@@ -56,7 +57,16 @@ const COLD: &str = "the transport was mounted anew before the scan: its client a
 /// # Errors
 /// [`propagation_core::ErrorKind::InvalidInput`] for invalid options; the errors of [`Backend::open`] and of the
 /// node. A transport that is unavailable or fails is a result.
-pub async fn compare(
+pub fn compare<'a>(
+    options: &'a Options,
+    backend: &'a dyn Backend,
+    cancellation: &'a CancellationToken,
+    tell: &'a (dyn Fn(Progress<'_>) + Send + Sync),
+) -> BoxFuture<'a, Result<Comparison, Error>> {
+    Box::pin(measure(options, backend, cancellation, tell))
+}
+
+async fn measure(
     options: &Options,
     backend: &dyn Backend,
     cancellation: &CancellationToken,
