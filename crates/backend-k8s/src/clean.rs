@@ -136,7 +136,7 @@ pub(crate) async fn remove(cluster: &Cluster, leftover: &Leftover) -> Cleanup {
         // For the host pod.
         let made = namespaces::make_named(&cluster.client, space, Some(&record.run)).await;
         if let Err(error) = made {
-            return Cleanup { could_not: vec![error.to_string()], ..Cleanup::default() };
+            return Cleanup::failed(error.to_string());
         }
     }
     remove_record(cluster, space, record).await

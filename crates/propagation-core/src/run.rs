@@ -311,7 +311,7 @@ fn not_waited_for(run_id: &RunId) -> Cleanup {
         "wait for the end of the clean-up: it was interrupted; what it has left a later clean-up of run {run_id} \
          removes"
     );
-    Cleanup { could_not: vec![words], ..Cleanup::default() }
+    Cleanup::failed(words)
 }
 
 /// Tries single changes where a run did not come out as it should.

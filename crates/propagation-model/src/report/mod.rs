@@ -108,6 +108,13 @@ pub struct Cleanup {
     pub duration_ms: f64,
 }
 
+impl Cleanup {
+    /// A clean-up that undid nothing, for this reason.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self { could_not: vec![reason.into()], ..Self::default() }
+    }
+}
+
 /// A workload that could not be started, or a producer that did not mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Failure {
