@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use futures_util::{StreamExt, stream};
 use propagation_core::{Backend, Error, ErrorKind, Plan, scenario};
 use results::All;
-use tokio_util::sync::CancellationToken;
 
 use crate::args::{BackendName, RunOptions};
 use crate::exit::Exit;
+use crate::interrupt::Interruption;
 use crate::progress::Progress;
-use crate::run::{Ran, cancel_on_signal, carry_out, local};
+use crate::run::{Ran, carry_out, local};
 
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     let on_a_cluster = options.backend == BackendName::K8s;
@@ -72,8 +72,8 @@ fn name_of(plan: &Plan) -> &str {
 }
 
 async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit, Error> {
-    let cancellation = CancellationToken::new();
-    let interrupted = cancel_on_signal(cancellation.clone())?;
+    let interruption = Interruption::default();
+    let interrupted = interruption.by_signals()?;
     let cluster = match options.backend {
         BackendName::Local => None,
         BackendName::K8s => Some(options.cluster.backend().await?),
@@ -88,24 +88,24 @@ async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit
     };
     let mut all = All::new(options, plans.len() == 1);
     let mut results =
-        stream::iter(plans).map(|plan| one(options, plan, backend, &cancellation)).buffered(jobs);
+        stream::iter(plans).map(|plan| one(options, plan, backend, &interruption)).buffered(jobs);
     let mut failure = None;
     while let Some((name, ran)) = results.next().await {
         if let Err(error) = all.add(&name, ran) {
             // What runs is cleaned up before the program ends.
-            cancellation.cancel();
+            interruption.run.cancel();
             failure.get_or_insert(error);
         }
     }
     if let Some(cluster) = &cluster {
-        cluster.settle().await;
+        interruption.settle(cluster).await;
     }
     interrupted.abort();
     if let Some(error) = failure {
         return Err(error);
     }
     all.finish()?;
-    if cancellation.is_cancelled() {
+    if interruption.run.is_cancelled() {
         return Ok(Exit::Interrupted);
     }
     all.exit()
@@ -116,13 +116,13 @@ async fn one(
     options: &RunOptions,
     plan: Plan,
     backend: &dyn Backend,
-    cancellation: &CancellationToken,
+    interruption: &Interruption,
 ) -> (String, Ran) {
     let name = name_of(&plan).to_owned();
-    if cancellation.is_cancelled() {
+    if interruption.run.is_cancelled() {
         let cancelled = Error::new(ErrorKind::Cancelled, "run the scenario", "interrupted");
         return (name, Ran { result: Err(cancelled), log: None });
     }
-    let ran = carry_out(options, plan, backend, cancellation, Progress::quiet).await;
+    let ran = carry_out(options, plan, backend, interruption, Progress::quiet).await;
     (name, ran)
 }

@@ -20,6 +20,7 @@ use crate::child::{Child, timeout};
 use crate::failure::{failure, system};
 use crate::mounts::Proc;
 use crate::pipe::Pipe;
+use crate::stuck::Stuck;
 use crate::sys::{in_ms, now_ns};
 
 /// How long a call that touches the node's filesystem may take.
@@ -45,6 +46,8 @@ pub(super) struct Server {
     control: OwnedFd,
     arrivals: OwnedFd,
     session: Session,
+    /// Looks that were given up.
+    stuck: Stuck,
     jobs: Vec<(u64, Job)>,
     ending: bool,
 }
@@ -106,6 +109,7 @@ impl Server {
             control,
             arrivals,
             session: Session::of(started),
+            stuck: Stuck::default(),
             jobs: Vec::new(),
             ending: false,
         })
@@ -194,6 +198,7 @@ impl Server {
                     return self.take_programs();
                 }
                 Call::Observe { looks, access, expect, deadline_ms } => {
+                    self.stuck.forget_ended();
                     Looks::begin(&self.programs, looks, expect, access, deadline_ms).map(Job::Looks)
                 }
                 Call::Mounts { places } => {
@@ -211,7 +216,7 @@ impl Server {
                 self.session.answer(id, done(Reply::Done));
                 return self.take_programs();
             }
-            HostCall::CheckBridge => self.in_child(HostCall::CheckBridge),
+            call @ (HostCall::CheckBridge | HostCall::Foresee { .. }) => self.in_child(call),
             HostCall::Ended => self.wait_for_all(None),
             HostCall::Clean => self.kill_all(),
             HostCall::End => {
@@ -289,10 +294,12 @@ impl Server {
     fn step(&mut self, job: Job) -> Step {
         let now = now_ns();
         match job {
-            Job::Looks(mut looks) => match looks.advance(&self.proc, &self.programs) {
-                Some(result) => Step::Done(result.map(|reply| HostReply::Node { reply })),
-                None => Step::GoesOn(Job::Looks(looks)),
-            },
+            Job::Looks(mut looks) => {
+                match looks.advance(&self.proc, &self.programs, &mut self.stuck) {
+                    Some(result) => Step::Done(result.map(|reply| HostReply::Node { reply })),
+                    None => Step::GoesOn(Job::Looks(looks)),
+                }
+            }
             Job::Call { mut child, deadline, allowed_ms } => {
                 let open = child.pipe.fill(false).unwrap_or(false);
                 match child.pipe.next::<Result<HostReply, Failure>>() {
