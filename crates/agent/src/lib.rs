@@ -34,6 +34,7 @@ mod producer;
 mod publish;
 mod reporter;
 mod run_program;
+mod serve;
 mod supervisor;
 mod sys;
 mod take_over;
@@ -41,6 +42,7 @@ mod take_over;
 mod test_container;
 mod turn;
 mod user;
+mod view;
 mod watch;
 
 pub use consumer::Consumer;

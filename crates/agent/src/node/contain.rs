@@ -12,7 +12,7 @@ use nix::unistd::Uid;
 use propagation_protocol::{Failure, NodeSetup};
 
 use super::capabilities::give_up_the_machines;
-use super::view::enter_user_namespace;
+use super::runtime::enter_user_namespace;
 use crate::failure::system;
 use crate::mounts::Proc;
 
