@@ -1,5 +1,7 @@
 //! `propagation clean`: removes what dead runs have left.
 
+mod cluster;
+
 #[cfg(target_os = "linux")]
 use propagation_core::ErrorKind;
 use propagation_core::{Error, RunId};
@@ -10,7 +12,7 @@ use crate::exit::Exit;
 pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
     options.cluster.refuse_those_of_runs()?;
     match options.backend {
-        BackendName::K8s => crate::runtime()?.block_on(crate::cluster::clean_up(options)),
+        BackendName::K8s => crate::runtime()?.block_on(cluster::clean_up(options)),
         BackendName::Local => {
             options.cluster.refuse_any()?;
             local(options)
