@@ -417,5 +417,5 @@ async fn write(stream: &mut Stream, message: &ToHost) -> Result<(), Error> {
         stream.writer.write_all(&bytes).await?;
         stream.writer.flush().await
     };
-    written.await.map_err(|error: std::io::Error| gone(&error.to_string()))
+    written.await.map_err(|error: std::io::Error| gone(&error.to_string()).with_source(error))
 }
