@@ -24,9 +24,9 @@
 
 mod below;
 mod chain;
+mod dead;
 mod growth;
 mod hang;
-mod history;
 mod host;
 mod lifetime;
 mod overlay;
