@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use propagation_backend_local::LocalBackend;
+use propagation_core::kernel::Version;
+use propagation_core::observation::{Access, Observation};
 use propagation_core::plan::{
     BridgeState, Covering, NodeSpec, Propagation, Repair, StartOrder, Volume, WorkloadSpec,
 };
@@ -223,6 +225,60 @@ fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
     let mut numbers = release.split('.').map_while(|number| number.parse().ok());
     (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
+#[tokio::test]
+async fn what_holds_from_a_newer_kernel_on_is_not_expected_here() {
+    let text = "workloads: [{name: fuse, role: producer}]\n\
+                steps:\n\
+                - {start: all, expect: {node: {outcome: ok, since: \"5.10\"}}}\n\
+                - {observe: true, expect: {node: {outcome: absent, since: \"99.0\"}}}\n";
+    let plan = scenario::parse("since.yaml", text).expect("a scenario");
+    let report = run(plan.clone()).await;
+    let counts = report.expectations();
+    assert_eq!((counts.met, counts.unmet, counts.skipped), (1, 0, 1), "{:#?}", report.phases);
+
+    let plan = Plan { since: Some(Version(99, 0)), ..plan };
+    let runner = Runner::new(plan).expect("a valid plan");
+    let error = runner.run(&LocalBackend::new()).await.expect_err("an older kernel");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.reason().starts_with("expected from Linux 99.0 on; this is Linux "), "{error}");
+}
+
+#[test]
+fn a_kernel_is_named_by_text() {
+    let error = |since: &str| {
+        let text = format!(
+            "since: {since}\nworkloads: [{{name: fuse, role: producer}}]\nsteps: [{{start: all}}]\n"
+        );
+        scenario::parse("since.yaml", &text).expect_err(since).to_string()
+    };
+    for wrong in ["6.10", "\"6\"", "newest"] {
+        assert!(error(wrong).contains("such as \"6.9\""), "{}", error(wrong));
+    }
+}
+
+/// Each of several looks at a slow daemon begins before the first of them has ended.
+#[tokio::test]
+async fn a_slow_look_does_not_delay_others() {
+    let text = "deadlines: {probe_ms: 20000}\n\
+                workloads:\n\
+                - {name: producer, role: producer}\n\
+                - {name: a, role: consumer}\n\
+                - {name: b, role: consumer}\n\
+                - {name: c, role: consumer}\n\
+                steps:\n\
+                - start: all\n\
+                - {fault: {slow: {open: 3000}}, expect: {a: ok, b: ok, c: ok}}\n";
+    let report = run(scenario::parse("slow.yaml", text).expect("a scenario")).await;
+    assert_eq!(report.expectations().met, 3, "{:?}", report.verdict);
+    let slow = |seen: &&Observation| seen.access == Access::Read && seen.took_us > 2_000_000;
+    let looks: Vec<&Observation> = report.timeline.iter().filter(slow).collect();
+    assert!(looks.len() >= 3, "{:#?}", report.timeline);
+    let first_end = looks.iter().map(|seen| seen.at_us).min().unwrap_or_default();
+    for seen in looks {
+        assert!(seen.at_us - seen.took_us < first_end, "{seen} waited for another");
+    }
 }
 
 /// A phase with a bug.

@@ -9,6 +9,7 @@ use propagation_report::comparison::{html, markdown, text};
 use propagation_report::text::{Detail, one_line};
 use tokio_util::sync::CancellationToken;
 
+use crate::args::BackendName;
 use crate::args::compare::{CompareFormat, CompareOptions};
 use crate::exit::Exit;
 use crate::files::{Directory, make_directory};
@@ -16,6 +17,12 @@ use crate::output;
 
 pub(crate) fn main(options: &CompareOptions) -> Result<Exit, Error> {
     let wanted = options.options()?;
+    if options.backend == BackendName::K8s {
+        let reason =
+            "pods have the built-in filesystem alone, and no server or client of SMB or NFS";
+        return Err(Error::new(ErrorKind::Unsupported, "compare transports on a cluster", reason)
+            .with_fix("run `propagation compare` on a node: it measures that node's kernel and touches no pod"));
+    }
     crate::runtime::allow_a_run()?;
     let directory = options.report.as_deref().map(|path| make_directory(path, "--report"));
     let directory = directory.transpose()?;

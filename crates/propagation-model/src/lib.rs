@@ -8,6 +8,7 @@ pub mod capabilities;
 pub mod cause;
 pub mod class;
 pub mod comparison;
+pub mod confinement;
 pub mod errno;
 pub mod error;
 pub mod facts;
@@ -33,6 +34,7 @@ pub use errno::Errno;
 pub use error::{Error, ErrorKind};
 pub use plan::Plan;
 pub use report::Report;
+#[doc(hidden)]
 pub use runtimes::runtime_apart;
 pub use signal::Signal;
 pub use verdict::{Answer, Expectations, RunOutcome, ScenarioOutcome, Verdict, VerdictOutcome};

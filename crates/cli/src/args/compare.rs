@@ -4,7 +4,7 @@ use propagation_compare::Options;
 use propagation_core::comparison::{Transport, Workload};
 use propagation_core::{Error, ErrorKind};
 
-use super::Shown;
+use super::{BackendName, Shown};
 
 /// How a comparison is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -21,8 +21,12 @@ pub(crate) enum CompareFormat {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareOptions {
-    /// Transports, separated by commas, or all [default: native, fuse, fuse-passthrough, daemon, smb-rclone;
-    /// with --quick native, fuse, smb-rclone]. Others: smb-smbnetfs, smb-cifs, nfs.
+    /// Where to compare.
+    #[arg(long, value_enum, default_value = "local")]
+    pub(crate) backend: BackendName,
+    /// Transports, separated by commas, or all [default: native, fuse, fuse-passthrough, daemon, smb-rclone,
+    /// smb-cifs; with --quick native, fuse, smb-rclone]. Others: smb-smbnetfs, nfs, fuse-smb-rclone,
+    /// fuse-smb-cifs, fuse-nfs.
     #[arg(long, value_name = "NAMES")]
     transports: Option<String>,
     /// Workloads, separated by commas [default: all; with --quick sequential, seek, scan, open, die]. Others:

@@ -53,9 +53,9 @@ pub(crate) enum Command {
         Exit status: 0 measured, also where a transport was left out; 1 the tool failed, 2 bad usage,\n\
         7 something of the run is left and was named, 130 interrupted (what was measured is shown).")]
     Compare(compare::CompareOptions),
-    /// Check whether this host can share FUSE mounts; change nothing.
+    /// Check whether this machine can share FUSE mounts; change nothing.
     #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\
-        Exit status: 0 everything in order, 5 a check failed, 1 this host cannot be examined.")]
+        Exit status: 0 everything in order, 5 a check failed, 1 this machine cannot be examined.")]
     Doctor(DoctorOptions),
     /// Probe a mount once without hanging; for liveness probes.
     ///
@@ -151,10 +151,10 @@ pub(crate) enum BackendName {
 /// How much of a report to show.
 #[derive(Debug, Args)]
 pub(crate) struct Shown {
-    /// Show every check with its evidence, the mount graph and the logs.
+    /// Show all details: the evidence of checks, the mount graph, logs and latencies.
     #[arg(long, short = 'v', visible_alias = "verbose")]
     evidence: bool,
-    /// Show the verdict and its fix only; no progress.
+    /// Show the result only, with its fix; no progress.
     #[arg(long, short = 'q', conflicts_with = "evidence")]
     pub(crate) quiet: bool,
 }

@@ -43,6 +43,7 @@ impl Status {
 
 /// One phase of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct PhaseReport {
     /// `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or the id of a custom phase.
     pub id: String,
@@ -60,6 +61,12 @@ pub struct PhaseReport {
 }
 
 impl PhaseReport {
+    /// A phase without checks yet, which took no time.
+    pub fn new(id: impl Into<String>, status: Status) -> Self {
+        let (started_ms, duration_ms) = (0.0, 0.0);
+        Self { id: id.into(), status, started_ms, duration_ms, reason: None, checks: Vec::new() }
+    }
+
     /// The check with this id.
     pub fn check(&self, id: &CheckId) -> Option<&Check> {
         self.checks.iter().find(|check| check.id == *id)
