@@ -36,6 +36,7 @@ mod publish;
 mod reporter;
 mod run_program;
 mod serve;
+mod stuck;
 mod supervisor;
 mod sys;
 mod take_over;

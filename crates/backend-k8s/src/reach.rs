@@ -9,7 +9,7 @@ use propagation_core::host::Layout;
 use propagation_core::{Error, ErrorKind};
 
 use crate::cluster::Cluster;
-use crate::failure::persist_until;
+use crate::failure::{fix_of_disk, persist_until};
 use crate::link::Link;
 use crate::link::exec::ExecLink;
 #[cfg(unix)]
@@ -153,7 +153,9 @@ async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<D
         Some(Standing::Broken { reason, fix }) => Err(failed(reason, fix)),
         Some(Standing::Refused(refusal)) => Err(failed(refusal.text, LOOK)),
         Some(Standing::Over { reason }) => {
-            Err(failed(reason.unwrap_or_else(|| "it has ended".into()), LOOK))
+            let reason = reason.unwrap_or_else(|| "it has ended".into());
+            let fix = fix_of_disk(&reason).unwrap_or(LOOK);
+            Err(failed(reason, fix))
         }
         _ => Err(failed("it was deleted".into(), LOOK)),
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use propagation_backend_local::LocalBackend;
 use propagation_core::kernel::Version;
-use propagation_core::observation::{Access, Observation};
 use propagation_core::plan::{
     BridgeState, Covering, NodeSpec, Propagation, Repair, StartOrder, Volume, WorkloadSpec,
 };
@@ -258,30 +257,6 @@ fn a_kernel_is_named_by_text() {
     }
 }
 
-/// Each of several looks at a slow daemon begins before the first of them has ended.
-#[tokio::test]
-async fn a_slow_look_does_not_delay_others() {
-    let text = "deadlines: {probe_ms: 20000}\n\
-                workloads:\n\
-                - {name: producer, role: producer}\n\
-                - {name: a, role: consumer}\n\
-                - {name: b, role: consumer}\n\
-                - {name: c, role: consumer}\n\
-                steps:\n\
-                - start: all\n\
-                - {fault: {slow: {open: 3000}}, expect: {a: ok, b: ok, c: ok}}\n";
-    let report = run(scenario::parse("slow.yaml", text).expect("a scenario")).await;
-    assert_eq!(report.expectations().met, 3, "{:?}", report.verdict);
-    let slow = |seen: &&Observation| seen.access == Access::Read && seen.took_us > 2_000_000;
-    let looks: Vec<&Observation> = report.timeline.iter().filter(slow).collect();
-    assert!(looks.len() >= 3, "{:#?}", report.timeline);
-    let first_end = looks.iter().map(|seen| seen.at_us).min().unwrap_or_default();
-    for seen in looks {
-        assert!(seen.at_us - seen.took_us < first_end, "{seen} waited for another");
-    }
-}
-
-/// A phase with a bug.
 struct Panics;
 
 #[async_trait]

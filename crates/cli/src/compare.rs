@@ -13,6 +13,7 @@ use crate::args::BackendName;
 use crate::args::compare::{CompareFormat, CompareOptions};
 use crate::exit::Exit;
 use crate::files::{Directory, make_directory};
+use crate::interrupt::cancel_on_signals;
 use crate::output;
 
 pub(crate) fn main(options: &CompareOptions) -> Result<Exit, Error> {
@@ -35,7 +36,7 @@ async fn run(
     directory: Option<&Directory>,
 ) -> Result<Exit, Error> {
     let cancellation = CancellationToken::new();
-    let interrupted = crate::signals::cancel_on_signal(cancellation.clone())?;
+    let interrupted = cancel_on_signals([cancellation.clone()])?;
     let quiet = options.shown.quiet;
     let tell = move |progress: Progress<'_>| {
         if !quiet {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use propagation_core::{Backend, Error, Plan, Report, Runner};
-use tokio_util::sync::CancellationToken;
 
 use crate::args::run::RunOptions;
+use crate::interrupt::Interruption;
 use crate::log::Log;
 use crate::progress::Progress;
 use crate::targets::local;
@@ -21,7 +21,7 @@ pub(crate) async fn carry_out(
     options: &RunOptions,
     plan: Plan,
     backend: &dyn Backend,
-    cancellation: &CancellationToken,
+    interruption: &Interruption,
     progress: impl FnOnce(Arc<Log>) -> Progress,
 ) -> Ran {
     let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
@@ -34,7 +34,8 @@ pub(crate) async fn carry_out(
     let progress = Arc::new(progress(Arc::clone(&log)));
     let sink = Arc::clone(&progress);
     let result = runner
-        .with_cancellation(cancellation.clone())
+        .with_cancellation(interruption.run.clone())
+        .with_hurry(interruption.clean_up.clone())
         .with_keep(options.keep)
         .with_secrets(options.with_secrets)
         .with_events(Arc::new(move |event| sink.take(event)))

@@ -11,6 +11,7 @@ mod execute;
 mod exit;
 mod files;
 mod image;
+mod interrupt;
 mod log;
 mod manifests;
 mod matrix;
@@ -22,7 +23,6 @@ mod report;
 mod results;
 mod run;
 mod runtime;
-mod signals;
 mod targets;
 
 use std::ffi::OsString;

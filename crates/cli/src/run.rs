@@ -2,18 +2,17 @@
 
 use futures_util::{StreamExt, stream};
 use propagation_core::{Backend, Error, ErrorKind, Plan};
-use tokio_util::sync::CancellationToken;
 
 use crate::args::BackendName;
 use crate::args::run::RunOptions;
 use crate::execute::{Ran, carry_out};
 use crate::exit::Exit;
 use crate::files::make_directory;
+use crate::interrupt::Interruption;
 use crate::plans;
 use crate::progress::Progress;
 use crate::results::{Results, Several};
 use crate::runtime::{allow_a_run, runtime};
-use crate::signals::cancel_on_signal;
 use crate::targets::Targets;
 
 /// Nodes of a cluster that are run on at a time, unless the options say otherwise.
@@ -66,30 +65,30 @@ async fn run(
     several: Option<Several>,
     jobs: usize,
 ) -> Result<Exit, Error> {
-    let cancellation = CancellationToken::new();
-    let interrupted = cancel_on_signal(cancellation.clone())?;
+    let interruption = Interruption::default();
+    let interrupted = interruption.by_signals()?;
     let targets = Targets::of(options.backend, &options.cluster).await?;
     let mut results = Results::new(options, several);
     let runs = targets
         .nodes()
         .flat_map(|(node, backend)| plans.iter().map(move |plan| (node, backend, plan.clone())));
-    let runs = runs.map(|(node, backend, plan)| one(options, node, plan, backend, &cancellation));
+    let runs = runs.map(|(node, backend, plan)| one(options, node, plan, backend, &interruption));
     let mut runs = stream::iter(runs).buffered(jobs);
     let mut failure = None;
     while let Some((name, ran)) = runs.next().await {
         if let Err(error) = results.add(&name, ran) {
             // What runs is cleaned up before the program ends.
-            cancellation.cancel();
+            interruption.run.cancel();
             failure.get_or_insert(error);
         }
     }
-    targets.settle().await;
+    targets.settle(&interruption).await;
     interrupted.abort();
     if let Some(error) = failure {
         return Err(error);
     }
     results.finish()?;
-    results.exit(cancellation.is_cancelled())
+    results.exit(interruption.run.is_cancelled())
 }
 
 /// Runs one plan on one node. What makes it impossible there is its result.
@@ -98,10 +97,10 @@ async fn one(
     node: Option<&str>,
     plan: Plan,
     backend: &dyn Backend,
-    cancellation: &CancellationToken,
+    interruption: &Interruption,
 ) -> (String, Ran) {
     let name = node.unwrap_or(plans::name_of(&plan)).to_owned();
-    if cancellation.is_cancelled() {
+    if interruption.run.is_cancelled() {
         let cancelled = Error::new(ErrorKind::Cancelled, "run the plan", "interrupted");
         return (name, Ran { result: Err(cancelled), log: None });
     }
@@ -111,6 +110,6 @@ async fn one(
         Some(node) => Progress::of_many(log, node),
         None => Progress::new(log, 5),
     };
-    let ran = carry_out(options, plan, backend, cancellation, show).await;
+    let ran = carry_out(options, plan, backend, interruption, show).await;
     (name, ran)
 }

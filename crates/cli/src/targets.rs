@@ -5,6 +5,7 @@ use propagation_core::{Backend, Error, ErrorKind};
 
 use crate::args::BackendName;
 use crate::args::cluster::{AccessName, ClusterOptions};
+use crate::interrupt::Interruption;
 
 /// Nodes to run on.
 pub(crate) struct Targets {
@@ -46,9 +47,9 @@ impl Targets {
     }
 
     /// Waits for openings that were interrupted: they go on until they can be taken back.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn settle(&self, interruption: &Interruption) {
         if let Some(cluster) = &self.cluster {
-            cluster.settle().await;
+            interruption.settle(cluster).await;
         }
     }
 }

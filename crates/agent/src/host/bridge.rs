@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use mountinfo::MountPath;
 use propagation_model::ErrorKind;
 use propagation_model::journal::HostChange;
 use propagation_protocol::Failure;
 
+use super::journal;
 use super::state::Host;
 use crate::failure::failure;
 
@@ -24,6 +26,26 @@ pub(super) fn check_bridge(host: &Host) -> Result<(), Failure> {
         return Err(failure(ErrorKind::InvalidInput, words, reason, Some(&fix)));
     }
     host.check_mountpoint()
+}
+
+/// Notes a directory that a kubelet may make for the run, with its parents. In a mounted filesystem it is
+/// none of the node's.
+pub(super) fn foresee(host: &Host, path: &str) -> Result<(), Failure> {
+    let table = host.proc.mount_table()?;
+    let mounted = Path::new(path).ancestors().any(|directory| {
+        table.at(&MountPath::from(directory)).is_some_and(|mount| mount.is_fuse())
+    });
+    if mounted {
+        return Ok(());
+    }
+    let change = HostChange::MakeDirectory { path: path.into(), owner: 0 };
+    for change in with_parents(&change) {
+        let HostChange::MakeDirectory { path, .. } = &change else { continue };
+        if fs::symlink_metadata(path).is_err() {
+            journal::foresee(&host.layout.journal(), &change)?;
+        }
+    }
+    Ok(())
 }
 
 /// A change, and before it those that it needs: a directory's parents are the run's too when it makes them.

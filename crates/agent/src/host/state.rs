@@ -15,6 +15,7 @@ use super::session::Session;
 use crate::failure::{failure, system};
 use crate::mounts::Proc;
 use crate::pipe::Pipe;
+use crate::stuck::Stuck;
 use crate::view::View;
 
 /// A real node, as the agent on it sees it.
@@ -27,6 +28,8 @@ pub(super) struct Host {
     pub(super) view: View,
     pub(super) programs: Programs,
     pub(super) session: Session,
+    /// Looks that were given up.
+    pub(super) stuck: Stuck,
     /// Whether it has been told to end.
     pub(super) ending: bool,
     control: OwnedFd,
@@ -55,6 +58,7 @@ impl Host {
             view,
             programs: Programs::default(),
             session: Session::of(started),
+            stuck: Stuck::default(),
             ending: false,
             control,
             arrivals,

@@ -17,7 +17,7 @@ use propagation_protocol::host::HostCall;
 use propagation_protocol::{ContainerSpec, Failure, Look, Place, Reply};
 use rustix::process::Signal;
 
-use super::bridge::{check_bridge, with_parents};
+use super::bridge::{check_bridge, foresee, with_parents};
 use super::ending::{Ending, KILLED_WITHIN_MS, Then};
 use super::journal;
 use super::peer::Pod;
@@ -29,6 +29,7 @@ use crate::failure::{failure, system};
 use crate::mounts::{Proc, parse};
 use crate::run_program;
 use crate::serve::{Begun, World, begin, in_child, take_back};
+use crate::stuck::Stuck;
 use crate::view::View;
 
 /// Time for a kubelet to end a container after its deletion. It is waited for: a kubelet restarts a container
@@ -55,6 +56,11 @@ impl World for Host {
             HostCall::CheckBridge => in_child(self, "check the bridge", 0, |host| {
                 check_bridge(host).map(|()| Reply::Done)
             }),
+            HostCall::Foresee { paths } => {
+                in_child(self, "note what a kubelet may make", 0, |host| {
+                    paths.iter().try_for_each(|path| foresee(host, path)).map(|()| Reply::Done)
+                })
+            }
             HostCall::Ended => self.wait_for_all(None),
             HostCall::Clean => {
                 self.programs.expect_nothing(None);
@@ -93,6 +99,14 @@ impl World for Host {
 
     fn proc(&self) -> &Proc {
         &self.proc
+    }
+
+    fn stuck(&self) -> &Stuck {
+        &self.stuck
+    }
+
+    fn stuck_mut(&mut self) -> (&Proc, &mut Stuck) {
+        (&self.proc, &mut self.stuck)
     }
 
     fn view_of(&self, place: &Place) -> Result<&View, Failure> {

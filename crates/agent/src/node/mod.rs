@@ -19,6 +19,7 @@ mod hold;
 mod holder;
 mod host_path;
 mod keeper;
+mod kernel_calls;
 mod made;
 mod memory_limit;
 mod oci;

@@ -22,6 +22,7 @@ use super::runtime::make_runtime;
 use crate::failure::{failure, system};
 use crate::mounts::{Proc, parse};
 use crate::pipe::Pipe;
+use crate::stuck::Stuck;
 use crate::view::View;
 
 /// A simulated node.
@@ -39,6 +40,8 @@ pub(super) struct Simulated {
     /// Processes that keep a descriptor, by where they have opened it.
     pub(super) holders: BTreeMap<Place, Holder>,
     pub(super) containers: BTreeMap<u32, Container>,
+    /// Looks that were given up.
+    pub(super) stuck: Stuck,
     /// Whether it goes on without its parent.
     pub(super) kept: bool,
     /// The way to the process that started it; none once that has gone.
@@ -69,6 +72,7 @@ impl Simulated {
             engine,
             holders: BTreeMap::new(),
             containers: BTreeMap::new(),
+            stuck: Stuck::default(),
             kept: false,
             parent: None,
             signals,

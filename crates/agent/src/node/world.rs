@@ -25,6 +25,7 @@ use crate::failure::failure;
 use crate::mounts::Proc;
 use crate::publish::{publish, unpublish};
 use crate::serve::{Begun, World, begin, may_block, take_back};
+use crate::stuck::Stuck;
 use crate::view::View;
 
 impl World for Simulated {
@@ -98,6 +99,14 @@ impl World for Simulated {
 
     fn proc(&self) -> &Proc {
         &self.proc
+    }
+
+    fn stuck(&self) -> &Stuck {
+        &self.stuck
+    }
+
+    fn stuck_mut(&mut self) -> (&Proc, &mut Stuck) {
+        (&self.proc, &mut self.stuck)
     }
 
     fn view_of(&self, place: &Place) -> Result<&View, Failure> {

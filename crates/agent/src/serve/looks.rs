@@ -18,9 +18,6 @@ use crate::sys::{in_ms, now_ns};
 /// More looks than this are shared out to two children: one for each core of a small machine.
 const SHARED_OUT: usize = 64;
 
-/// A look that takes longer than this, in milliseconds, does not delay those after it.
-const SLOW_MS: u64 = 100;
-
 /// Looks that are being taken.
 pub(super) struct Looks {
     looks: Vec<Look>,
@@ -31,6 +28,9 @@ pub(super) struct Looks {
     deadline_ms: u64,
     seen: Vec<Option<Seen>>,
     queue: VecDeque<Range<usize>>,
+    /// How many children look at a time, before a look has hung.
+    shares: usize,
+    hung: bool,
     active: Vec<Active>,
 }
 
@@ -38,14 +38,12 @@ pub(super) struct Looks {
 struct Active {
     child: Child,
     left: Range<usize>,
-    /// When the present look is slow, and when it hangs.
-    slow: u64,
     deadline: u64,
 }
 
 impl Looks {
     pub(super) fn begin<W: World>(
-        world: &W,
+        world: &mut W,
         looks: Vec<Look>,
         access: Access,
         expect: Vec<Marker>,
@@ -61,16 +59,14 @@ impl Looks {
             .flat_map(|(index, look)| look.users.iter().map(move |user| (index, user.clone())))
             .collect();
         let count = items.len();
-        let shares = match count {
-            // A child that has entered a user namespace looks nowhere else.
-            _ if apart => count.max(1),
-            count if count > SHARED_OUT => 2,
-            _ => 1,
-        };
-        let (seen, queue) = (vec![None; count], VecDeque::new());
-        let active = Vec::new();
-        let mut begun = Self { looks, items, access, expect, deadline_ms, seen, queue, active };
-        begun.share_out(0..count, shares);
+        let shares = if count > SHARED_OUT { 2 } else { 1 };
+        // A child that has entered a user namespace looks nowhere else.
+        let parts = if apart { count.max(1) } else { shares };
+        let queue = (0..parts).map(|n| n * count / parts..(n + 1) * count / parts).collect();
+        let (seen, hung, active) = (vec![None; count], false, Vec::new());
+        world.stuck_mut().1.forget_ended();
+        let mut begun =
+            Self { looks, items, access, expect, deadline_ms, seen, queue, shares, hung, active };
         begun.start_children(world).inspect_err(|_| begun.give_up())?;
         Ok(begun)
     }
@@ -79,67 +75,56 @@ impl Looks {
         self.active.iter().for_each(|one| one.child.give_up());
     }
 
-    /// Shares looks out to children that are still to be started.
-    fn share_out(&mut self, items: Range<usize>, shares: usize) {
-        let (start, count) = (items.start, items.len());
-        let share = |n| start + n * count / shares..start + (n + 1) * count / shares;
-        self.queue.extend((0..shares).map(share).filter(|share| !share.is_empty()));
-    }
-
     /// Takes what the children have seen so far.
-    fn take_seen(&mut self, now: u64) {
+    fn take_seen<W: World>(&mut self, world: &mut W, now: u64) {
         for mut one in std::mem::take(&mut self.active) {
             let open = one.child.pipe.fill(false).unwrap_or(false);
-            let mut more = true;
-            while more && !one.left.is_empty() {
-                match one.child.pipe.next::<Seen>() {
-                    Ok(Some(seen)) => {
-                        self.seen[one.left.start] = Some(seen);
-                        one.left.start += 1;
-                        (one.slow, one.deadline) = self.instants();
-                    }
-                    Ok(None) | Err(_) => more = false,
-                }
+            while let Some(index) = (!one.left.is_empty()).then_some(one.left.start)
+                && let Ok(Some(seen)) = one.child.pipe.next::<Seen>()
+            {
+                self.seen[index] = Some(seen);
+                one.left.start += 1;
+                one.deadline = in_ms(self.deadline_ms);
             }
-            let Range { start, end } = one.left;
-            if start == end {
-                // It may be at a look that was given to another one meanwhile.
-                if open {
-                    one.child.give_up();
-                }
+            if one.left.is_empty() {
                 continue;
             }
-            let given_up = match () {
+            match () {
                 () if !open => {
                     let reason = "the child that looks died".into();
-                    Some(Outcome::Skipped { reason })
+                    self.go_on_after(one.left, Outcome::Skipped { reason });
                 }
-                () if one.deadline <= now => Some(Outcome::Hang { after_ms: self.deadline_ms }),
-                () => None,
-            };
-            if given_up.is_some() || one.slow <= now {
-                self.share_out(start + 1..end, 2);
-                one.left.end = start + 1;
-            }
-            match given_up {
-                Some(outcome) => {
-                    one.child.give_up();
-                    self.seen[start] = Some(nothing_seen(&self.items[start].1, outcome));
+                () if one.deadline <= now => {
+                    self.hung = true;
+                    let mount_point = &self.looks[self.items[one.left.start].0].mount_point;
+                    let (proc, stuck) = world.stuck_mut();
+                    stuck.give_up(proc, one.child, mount_point, self.access);
+                    let after_ms = self.deadline_ms;
+                    self.go_on_after(one.left, Outcome::Hang { after_ms });
                 }
-                None => self.active.push(one),
+                () => self.active.push(one),
             }
         }
     }
 
-    /// When a look that begins now is slow, and when it hangs.
-    fn instants(&self) -> (u64, u64) {
-        (in_ms(SLOW_MS), in_ms(self.deadline_ms))
+    /// The first of these looks came to no end. Those after it get a child each, so that they hang, if they do, at
+    /// the same time.
+    fn go_on_after(&mut self, mut left: Range<usize>, outcome: Outcome) {
+        if let Some(index) = left.next() {
+            self.seen[index] = Some(nothing_seen(&self.items[index].1, outcome));
+        }
+        self.queue.extend(left.map(|index| index..index + 1));
     }
 
     fn start_children<W: World>(&mut self, world: &W) -> Result<(), Failure> {
-        while self.active.len() < MOST_LOOKS_AT_ONCE
+        // Until a look hangs there are as many as shares: of those that hang together each would stay.
+        let most = if self.hung { MOST_LOOKS_AT_ONCE } else { self.shares };
+        while self.active.len() < most
             && let Some(left) = self.queue.pop_front()
         {
+            if left.is_empty() {
+                continue;
+            }
             let child = Child::start(|pipe| {
                 for index in left.clone() {
                     let seen = self.look_at(world, index);
@@ -149,8 +134,8 @@ impl Looks {
                 }
             });
             let child = child.map_err(|errno| system("start a child that looks", errno))?;
-            let (slow, deadline) = self.instants();
-            self.active.push(Active { child, left, slow, deadline });
+            let deadline = in_ms(self.deadline_ms);
+            self.active.push(Active { child, left, deadline });
         }
         Ok(())
     }
@@ -165,7 +150,10 @@ impl Looks {
                 .map_err(|errno| format!("enter the mount namespace: {}", errno_name(errno)))
         });
         match entered {
-            Ok(()) => look(world.proc(), Spot::of(what), self.access, Some(user), &self.expect),
+            Ok(()) => {
+                world.stuck().wait(world.proc(), &what.mount_point, self.access);
+                look(world.proc(), Spot::of(what), self.access, Some(user), &self.expect)
+            }
             Err(reason) => nothing_seen(user, Outcome::Skipped { reason }),
         }
     }
@@ -177,19 +165,16 @@ impl<W: World> Job<W> for Looks {
     }
 
     fn deadline(&self) -> Option<u64> {
-        let instants = |one: &Active| {
-            if one.left.len() > 1 { one.slow.min(one.deadline) } else { one.deadline }
-        };
-        self.active.iter().map(instants).min()
+        self.active.iter().map(|one| one.deadline).min()
     }
 
     fn advance(&mut self, world: &mut W, now: u64) -> Progress {
-        self.take_seen(now);
+        self.take_seen(world, now);
         if let Err(failure) = self.start_children(world) {
             self.give_up();
             return Progress::Finished(Err(failure));
         }
-        if !self.active.is_empty() {
+        if !self.active.is_empty() || !self.queue.is_empty() {
             return Progress::Unfinished;
         }
         let seen = std::mem::take(&mut self.seen).into_iter().flatten().collect();

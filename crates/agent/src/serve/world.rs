@@ -11,6 +11,7 @@ use propagation_model::plan::Fault;
 use propagation_protocol::{ContainerSpec, Failure, Look, Place, Reply};
 
 use crate::mounts::Proc;
+use crate::stuck::Stuck;
 use crate::view::View;
 
 /// A node that is served: simulated, or real.
@@ -47,6 +48,12 @@ pub(crate) trait World: Sized + 'static {
 
     /// The /proc of the node.
     fn proc(&self) -> &Proc;
+
+    /// Looks that were given up.
+    fn stuck(&self) -> &Stuck;
+
+    /// Looks that were given up, to be changed, with the /proc that shows their processes.
+    fn stuck_mut(&mut self) -> (&Proc, &mut Stuck);
 
     /// The mount view of a place.
     ///
