@@ -5,9 +5,9 @@
 
 mod args;
 mod clean;
-mod cluster;
 mod compare;
 mod doctor;
+mod execute;
 mod exit;
 mod files;
 mod image;
@@ -16,12 +16,14 @@ mod log;
 mod manifests;
 mod matrix;
 mod output;
+mod plans;
 mod probe;
 mod progress;
 mod report;
+mod results;
 mod run;
 mod runtime;
-mod scenario;
+mod targets;
 
 use std::ffi::OsString;
 

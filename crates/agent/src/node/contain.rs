@@ -13,7 +13,7 @@ use propagation_protocol::{Failure, NodeSetup};
 
 use super::capabilities::give_up_the_machines;
 use super::kernel_calls;
-use super::view::enter_user_namespace;
+use super::runtime::enter_user_namespace;
 use crate::failure::system;
 use crate::mounts::Proc;
 
