@@ -117,15 +117,16 @@ impl World for Host {
     }
 
     fn mountinfo(&self, place: &Place) -> Result<Option<Vec<u8>>, Failure> {
-        let of_process = |pid| fs::read(format!("/proc/{pid}/mountinfo")).ok();
+        let of_process =
+            |pid: &dyn std::fmt::Display| fs::read(format!("/proc/{pid}/mountinfo")).ok();
         match place {
             Place::Node => self.proc.mountinfo().map(Some),
-            Place::Runtime => match runtime_apart().and_then(|(_, pid)| of_process(pid)) {
+            Place::Runtime => match runtime_apart().and_then(|(_, pid)| of_process(&pid)) {
                 Some(text) => Ok(Some(text)),
                 None => self.proc.mountinfo().map(Some),
             },
             Place::Container(id, replica) => {
-                let text = self.programs.pid(*id, *replica).and_then(|pid| of_process(pid as u32));
+                let text = self.programs.pid(*id, *replica).and_then(|pid| of_process(&pid));
                 // One that has just ended has an empty table.
                 Ok(text.filter(|text| !text.is_empty()))
             }

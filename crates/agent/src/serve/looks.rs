@@ -89,20 +89,18 @@ impl Looks {
             if one.left.is_empty() {
                 continue;
             }
-            match () {
-                () if !open => {
-                    let reason = "the child that looks died".into();
-                    self.go_on_after(one.left, Outcome::Skipped { reason });
-                }
-                () if one.deadline <= now => {
-                    self.hung = true;
-                    let mount_point = &self.looks[self.items[one.left.start].0].mount_point;
-                    let (proc, stuck) = world.stuck_mut();
-                    stuck.give_up(proc, one.child, mount_point, self.access);
-                    let after_ms = self.deadline_ms;
-                    self.go_on_after(one.left, Outcome::Hang { after_ms });
-                }
-                () => self.active.push(one),
+            if !open {
+                let reason = "the child that looks died".into();
+                self.go_on_after(one.left, Outcome::Skipped { reason });
+            } else if one.deadline <= now {
+                self.hung = true;
+                let mount_point = &self.looks[self.items[one.left.start].0].mount_point;
+                let (proc, stuck) = world.stuck_mut();
+                stuck.give_up(proc, one.child, mount_point, self.access);
+                let after_ms = self.deadline_ms;
+                self.go_on_after(one.left, Outcome::Hang { after_ms });
+            } else {
+                self.active.push(one);
             }
         }
     }
