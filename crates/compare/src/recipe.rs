@@ -123,21 +123,21 @@ impl Recipe {
                 let client = Some(recipe.client(command, &recipe.path));
                 Self { prepare: Some(make), client, ..recipe }
             }
-            Transport::SmbRclone => recipe.by_smbd(DATA, wrong_credentials).to_rclone(),
-            Transport::SmbSmbnetfs => recipe.by_smbd(DATA, wrong_credentials).to_smbnetfs(),
-            Transport::SmbCifs => recipe.by_smbd(DATA, wrong_credentials).to_cifs(),
-            Transport::Nfs => recipe.by_ganesha(DATA).to_nfs(),
+            Transport::SmbRclone => recipe.by_smbd(DATA, wrong_credentials).mounted_by_rclone(),
+            Transport::SmbSmbnetfs => recipe.by_smbd(DATA, wrong_credentials).mounted_by_smbnetfs(),
+            Transport::SmbCifs => recipe.by_smbd(DATA, wrong_credentials).mounted_as_cifs(),
+            Transport::Nfs => recipe.by_ganesha(DATA).mounted_as_nfs(),
             Transport::FuseSmbRclone => {
                 let (recipe, shared) = recipe.with_fuse_below();
-                recipe.by_smbd(&shared, wrong_credentials).to_rclone()
+                recipe.by_smbd(&shared, wrong_credentials).mounted_by_rclone()
             }
             Transport::FuseSmbCifs => {
                 let (recipe, shared) = recipe.with_fuse_below();
-                recipe.by_smbd(&shared, wrong_credentials).to_cifs()
+                recipe.by_smbd(&shared, wrong_credentials).mounted_as_cifs()
             }
             Transport::FuseNfs => {
                 let (recipe, shared) = recipe.with_fuse_below();
-                recipe.by_ganesha(&shared).to_nfs()
+                recipe.by_ganesha(&shared).mounted_as_nfs()
             }
         }
     }

@@ -68,7 +68,7 @@ impl Recipe {
     }
 
     /// Mounted by `rclone mount`.
-    pub(super) fn to_rclone(mut self) -> Self {
+    pub(super) fn mounted_by_rclone(mut self) -> Self {
         let config = format!("{}/home/rclone.conf", work(self.transport));
         let command =
             ["rclone", "--config", &config, "mount", "smb:data", &self.path, "--allow-other"];
@@ -78,7 +78,7 @@ impl Recipe {
     }
 
     /// Mounted by smbnetfs, which shows the servers of a network.
-    pub(super) fn to_smbnetfs(mut self) -> Self {
+    pub(super) fn mounted_by_smbnetfs(mut self) -> Self {
         let config = format!("config={}/home/.smb/smbnetfs.conf", work(self.transport));
         let at = mountpoint(self.transport);
         let command = ["smbnetfs", &at, "-f", "-o", "allow_other", "-o", &config];
@@ -89,25 +89,25 @@ impl Recipe {
     }
 
     /// Mounted by the kernel with CIFS.
-    pub(super) fn to_cifs(self) -> Self {
+    pub(super) fn mounted_as_cifs(self) -> Self {
         let address = address(self.transport);
         let source = format!("//{address}/data");
         let options = format!("ip={address},unc=\\\\{address}\\data,user=root,vers={SMB_VERSION}");
         let secret = format!("pass={}/home/password", work(self.transport));
-        self.to_the_kernel("cifs", &source, &options, &["--secret", &secret])
+        self.mounted_by_the_kernel("cifs", &source, &options, &["--secret", &secret])
     }
 
     /// Mounted by the kernel with NFS.
-    pub(super) fn to_nfs(self) -> Self {
+    pub(super) fn mounted_as_nfs(self) -> Self {
         let (address, port) = (address(self.transport), self.nfs_port());
         let source = format!("{address}:/data");
         let options = format!(
             "addr={address},clientaddr=127.0.0.1,vers={NFS_VERSION},proto=tcp,port={port},sec=sys"
         );
-        self.to_the_kernel("nfs4", &source, &options, &[])
+        self.mounted_by_the_kernel("nfs4", &source, &options, &[])
     }
 
-    fn to_the_kernel(
+    fn mounted_by_the_kernel(
         mut self,
         filesystem: &'static str,
         source: &str,
