@@ -76,7 +76,8 @@ const HEAD: &str = "\
 
 What the scenario library gives on a simulated node whose containers are started by an OCI runtime, for every release
 that Debian has, from bullseye to experimental. Without `--runtime` the built-in engine starts them, and everything is as
-expected. Written by `BLESS=1 make test-runtimes`; the newest runc and the newest crun are tried in `.ci/run`.
+expected. Written by `BLESS=1 make test-runtimes`.
+
 ";
 
 const COLUMNS: &str = "\
