@@ -48,7 +48,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         lsm: lsm(),
         confinement: confinement(),
         cgroup: cgroup().into(),
-        fanotify_mount_events: crate::watch::has_fanotify(),
+        fanotify_mount_events: crate::kernel::has_mount_events(),
         kernel: crate::kernel::features(&name(|n| n.release())),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default(),
         max_mnt_namespaces: read_number("/proc/sys/user/max_mnt_namespaces"),

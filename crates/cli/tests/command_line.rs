@@ -7,7 +7,7 @@ use std::path::Path;
 
 use regex::Regex;
 use support::{
-    PASSED, TestResult, expect_code, expect_part, output, scratch, stderr, stdout, test,
+    PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout, test,
 };
 
 fn main() {
@@ -38,6 +38,8 @@ fn main() {
         test("doctor_reads_this_host", doctor),
         test("probe_tells_states_apart", probe),
         test("no_color_without_a_terminal", no_colour),
+        test("the_five_phases_run_with_any_daemon", any_daemon),
+        test("a_comparison_on_a_cluster_is_refused_with_what_to_do", compare_on_a_cluster),
     ]);
 }
 
@@ -424,12 +426,17 @@ fn doctor() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["doctor", "--format", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&result.stdout)?;
-    let failed = json["checks"]
-        .as_array()
-        .ok_or("no checks")?
-        .iter()
-        .any(|check| check["status"] == "failed");
-    expect_code(&result, if failed { 5 } else { 0 })?;
+    // What covers the bridge decides, whatever else this machine has.
+    for (propagation, status) in [("shared", 0), ("slave", 5), ("private", 5)] {
+        if support::is_root() {
+            let script = format!(
+                "mkdir \"$SCRATCH/disk\"\nmount -t tmpfs none \"$SCRATCH/disk\"\n\
+                 mount --make-{propagation} \"$SCRATCH/disk\"\n\
+                 exec \"$PROPAGATION\" doctor --bridge \"$SCRATCH/disk/bridge\""
+            );
+            expect_code(&support::in_private_namespace(&script), status)?;
+        }
+    }
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     if json["facts"]["kernel_release"] != kernel.trim() {
         return Err("doctor reports another kernel".into());
@@ -481,5 +488,26 @@ fn no_colour() -> TestResult {
     if result.stdout.contains(&0x1b) || result.stderr.contains(&0x1b) {
         return Err("escape sequences without a terminal".into());
     }
+    PASSED
+}
+
+fn any_daemon() -> TestResult {
+    if !Path::new("/usr/bin/bindfs").exists() {
+        return skip("bindfs", "bindfs is not installed");
+    }
+    let scratch = scratch();
+    let command = "bindfs -f {source} {mountpoint}";
+    let result = output(scratch.path(), &["run", "--producer-command", command]);
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "Verdict: full_success")?;
+    PASSED
+}
+
+fn compare_on_a_cluster() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["compare", "--backend", "k8s"]);
+    expect_code(&result, 1)?;
+    expect_part(&stderr(&result), "compare transports on a cluster")?;
+    expect_part(&stderr(&result), "on a node")?;
     PASSED
 }

@@ -17,8 +17,10 @@ mod stand;
 pub mod statistics;
 mod visit;
 
+use std::cmp::Reverse;
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use propagation_core::comparison::{
     Comparison, Measure, Metric, Ratio, SCHEMA_VERSION, Skip, Transport, TransportResult, Versus,
     Workload,
@@ -55,7 +57,29 @@ const COLD: &str = "the transport was mounted anew before the scan: its client a
 /// # Errors
 /// [`propagation_core::ErrorKind::InvalidInput`] for invalid options; the errors of [`Backend::open`] and of the
 /// node. A transport that is unavailable or fails is a result.
-pub async fn compare(
+///
+/// ```no_run
+/// # #[cfg(target_os = "linux")]
+/// # async fn example() -> Result<(), propagation_core::Error> {
+/// use propagation_backend_local::LocalBackend;
+/// use propagation_compare::{Options, compare};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let never = CancellationToken::new();
+/// let measured = compare(&Options::quick(), &LocalBackend::new(), &never, &|_| ()).await?;
+/// println!("{} transports in {} rounds", measured.transports.len(), measured.rounds);
+/// # Ok(()) }
+/// ```
+pub fn compare<'a>(
+    options: &'a Options,
+    backend: &'a dyn Backend,
+    cancellation: &'a CancellationToken,
+    tell: &'a (dyn Fn(Progress<'_>) + Send + Sync),
+) -> BoxFuture<'a, Result<Comparison, Error>> {
+    Box::pin(measure(options, backend, cancellation, tell))
+}
+
+async fn measure(
     options: &Options,
     backend: &dyn Backend,
     cancellation: &CancellationToken,
@@ -225,7 +249,11 @@ impl Found {
         }
         comparison.noise =
             versus((Transport::Native, &control), (Transport::Native, &natives), seed);
-        let smb = comparison.measured().find(|one| one.transport.is_smb());
+        // The kernel's client is the one that a FUSE daemon in front of SMB has to beat.
+        let smb = comparison
+            .measured()
+            .filter(|one| one.transport.is_smb())
+            .max_by_key(|one| (one.transport.is_mounted_by_the_kernel(), Reverse(one.transport)));
         if let Some(smb) = smb {
             let fuse = comparison.measured().filter(|one| one.transport.is_fuse());
             comparison.decision = fuse

@@ -1,15 +1,12 @@
 //! The decision: the verdict that follows from the phases and causes of a report.
 
-use propagation_model::plan::Repair;
+use propagation_model::plan::{PhaseName, Repair};
 use propagation_model::report::{CheckId, Measurements, PhaseReport, Report, Status};
 use propagation_model::verdict::{Answer, Expectations, ScenarioOutcome, Verdict, VerdictOutcome};
 
-/// Phases that an answer needs. Custom phases may run beside them.
-const FIVE: [&str; 5] = ["host_setup", "producer", "consumer", "stale_mount", "recovery"];
-
-/// Whether a list of phases has all five that an [`Answer`] needs.
+/// Whether a list of phases has all five that an [`Answer`] needs. Custom phases may run beside them.
 pub(crate) fn asks_for_an_answer<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> bool {
-    FIVE.iter().all(|five| ids.clone().any(|id| id == *five))
+    PhaseName::ALL.iter().all(|five| ids.clone().any(|id| id == five.as_str()))
 }
 
 /// The verdict of a report whose phases and causes are complete.
@@ -21,7 +18,7 @@ pub(crate) fn decide(report: &Report, answers: bool) -> Verdict {
 }
 
 fn expectations(report: &Report) -> Expectations {
-    let counted = Expectations::of(&report.phases);
+    let mut counted = Expectations::of(&report.phases);
     let words = if let Some(reason) = &report.cut_short {
         format!("The run was cut short: {reason}.")
     } else if let Some(phase) = errored(&report.phases) {
@@ -29,8 +26,9 @@ fn expectations(report: &Report) -> Expectations {
     } else {
         return counted;
     };
-    let summary = format!("{words} {}", counted.summary);
-    Expectations { outcome: ScenarioOutcome::Inconclusive, summary, ..counted }
+    counted.summary = format!("{words} {}", counted.summary);
+    counted.outcome = ScenarioOutcome::Inconclusive;
+    counted
 }
 
 /// Decides in the order of the decision table: first what makes the run untrustworthy, then the key question, then
@@ -45,14 +43,16 @@ fn answer(report: &Report) -> Answer {
         let again = vec!["Remove the cause named above and run it again.".into()];
         return inconclusive(could_not(phase), again);
     }
-    let failed =
-        |id: &str| phases.iter().find(|phase| phase.id == id && phase.status == Status::Failed);
-    if let Some(phase) = failed("host_setup") {
+    let failed = |name: PhaseName| {
+        let mut named = phases.iter().filter(|phase| phase.id == name.as_str());
+        named.find(|phase| phase.status == Status::Failed)
+    };
+    if let Some(phase) = failed(PhaseName::HostSetup) {
         let why = why(report, phase);
         let summary = format!("The host is not set up to share FUSE mounts: {why}.");
         return inconclusive(summary, fixes_and_again(report));
     }
-    if let Some(phase) = failed("producer") {
+    if let Some(phase) = failed(PhaseName::Producer) {
         let why = why(report, phase);
         let summary = format!(
             "The producer's mount did not reach the node: {why}. This is configuration, not a limit \
@@ -60,27 +60,25 @@ fn answer(report: &Report) -> Answer {
         );
         return inconclusive(summary, fixes_and_again(report));
     }
-    if let Some(phase) = failed("consumer") {
+    if let Some(phase) = failed(PhaseName::Consumer) {
         let positive = |id: &CheckId| matches!(id, CheckId::Control(_));
         if phase.checks.iter().any(|c| positive(&c.id) && c.status == Status::Failed) {
             let summary =
                 "A control that must not see the mount sees it, so seeing it proves nothing.";
             return inconclusive(summary.into(), fixes_and_again(report));
         }
-        return Answer {
-            outcome: VerdictOutcome::FundamentalFailure,
-            summary: format!(
-                "The producer's mount reaches the node and not its consumers: {}.",
-                why(report, phase)
-            ),
-            next_steps: fixes_and_again(report),
-        };
+        let why = why(report, phase);
+        let summary =
+            format!("The producer's mount reaches the node and not its consumers: {why}.");
+        let outcome = VerdictOutcome::FundamentalFailure;
+        return Answer::new(outcome, summary, fixes_and_again(report));
     }
-    let trouble = ["stale_mount", "recovery"].into_iter().find_map(failed);
+    let trouble = [PhaseName::StaleMount, PhaseName::Recovery].into_iter().find_map(failed);
     if let Some(phase) = trouble {
         return partial(report, phase);
     }
-    if let Some(missing) = FIVE.iter().find(|id| !passed(phases, id)) {
+    if let Some(missing) = PhaseName::ALL.into_iter().find(|name| !passed(phases, *name)) {
+        let missing = missing.as_str();
         let summary = format!("The phase {missing} did not run, so nothing follows for recovery.");
         return inconclusive(summary, vec!["Run all five phases.".into()]);
     }
@@ -102,14 +100,9 @@ fn root_only(report: &Report) -> bool {
 }
 
 fn for_root_only(report: &Report) -> Answer {
-    Answer {
-        outcome: VerdictOutcome::PartialSuccess,
-        summary:
-            "FUSE propagation works for root only: the mount has no allow_other, so every other \
-                  user gets EACCES. Existing consumers come back by themselves."
-                .into(),
-        next_steps: fixes(report),
-    }
+    let summary = "FUSE propagation works for root only: the mount has no allow_other, so every \
+                   other user gets EACCES. Existing consumers come back by themselves.";
+    Answer::new(VerdictOutcome::PartialSuccess, summary, fixes(report))
 }
 
 fn errored(phases: &[PhaseReport]) -> Option<&PhaseReport> {
@@ -121,8 +114,8 @@ fn could_not(phase: &PhaseReport) -> String {
     format!("The phase {} could not be carried out: {}.", phase.id, reason.trim_end_matches('.'))
 }
 
-fn passed(phases: &[PhaseReport], id: &str) -> bool {
-    phases.iter().any(|phase| phase.id == id && phase.status == Status::Passed)
+fn passed(phases: &[PhaseReport], name: PhaseName) -> bool {
+    phases.iter().any(|phase| phase.id == name.as_str() && phase.status == Status::Passed)
 }
 
 /// The first cause; without a cause, the observation of the first failed check.
@@ -160,22 +153,19 @@ fn fixes_and_again(report: &Report) -> Vec<String> {
 }
 
 fn inconclusive(summary: String, next_steps: Vec<String>) -> Answer {
-    Answer { outcome: VerdictOutcome::Inconclusive, summary, next_steps }
+    Answer::new(VerdictOutcome::Inconclusive, summary, next_steps)
 }
 
 fn full_success(measurements: &Measurements) -> Answer {
     let after = measurements
         .remount_to_fresh_read_ms
         .map(|ms| format!(" {ms:.1} ms after the producer serves again"));
-    Answer {
-        outcome: VerdictOutcome::FullSuccess,
-        summary: format!(
-            "FUSE propagation works: consumers see the mount, notice its death, and read the fresh \
-             one{}, with no intervention.",
-            after.unwrap_or_default()
-        ),
-        next_steps: Vec::new(),
-    }
+    let summary = format!(
+        "FUSE propagation works: consumers see the mount, notice its death, and read the fresh \
+         one{}, with no intervention.",
+        after.unwrap_or_default()
+    );
+    Answer::new(VerdictOutcome::FullSuccess, summary, Vec::new())
 }
 
 fn partial(report: &Report, phase: &PhaseReport) -> Answer {
@@ -184,11 +174,8 @@ fn partial(report: &Report, phase: &PhaseReport) -> Answer {
         Some(repair) => format!("consumers come back only after {}", repair.words()),
         None => "no intervention that was tried brought consumers back".to_owned(),
     };
-    Answer {
-        outcome: VerdictOutcome::PartialSuccess,
-        summary: format!("FUSE propagation works, and {rescue}: {}.", why(report, phase)),
-        next_steps: fixes(report),
-    }
+    let summary = format!("FUSE propagation works, and {rescue}: {}.", why(report, phase));
+    Answer::new(VerdictOutcome::PartialSuccess, summary, fixes(report))
 }
 
 #[cfg(test)]
@@ -199,25 +186,20 @@ mod tests {
 
     /// A report of five phases that passed, but for those named, and has no cause.
     fn five(not_passed: &[(&str, Status)]) -> Report {
-        let phases = FIVE.iter().map(|id| {
+        let phases = PhaseName::ALL.iter().map(|name| {
+            let id = &name.as_str();
             let found = not_passed.iter().find(|(name, _)| name == id);
             let status = found.map_or(Status::Passed, |(_, status)| *status);
-            PhaseReport {
-                id: (*id).into(),
-                status,
-                started_ms: 0.0,
-                duration_ms: 1.0,
-                reason: None,
-                checks: vec![Check::new("c", status != Status::Failed, "expected", "observed")],
-            }
+            let mut phase = PhaseReport::new(*id, status);
+            phase.checks = vec![Check::new("c", status != Status::Failed, "expected", "observed")];
+            phase
         });
-        Report {
-            phases: phases.collect(),
-            diagnosis: Vec::new(),
-            measurements: Measurements::default(),
-            cut_short: None,
-            ..stopped()
-        }
+        let mut report = stopped();
+        report.phases = phases.collect();
+        report.diagnosis.clear();
+        report.measurements = Measurements::default();
+        report.cut_short = None;
+        report
     }
 
     fn outcome(not_passed: &[(&str, Status)]) -> VerdictOutcome {
@@ -236,7 +218,7 @@ mod tests {
         for first in ["host_setup", "producer"] {
             assert_eq!(outcome(&[(first, Failed)]), Inconclusive);
         }
-        for id in FIVE {
+        for id in PhaseName::ALL.map(PhaseName::as_str) {
             assert_eq!(outcome(&[(id, Errored)]), Inconclusive, "{id} errored");
         }
         assert_eq!(outcome(&[("recovery", Skipped)]), Inconclusive);
@@ -274,11 +256,9 @@ mod tests {
 
     #[test]
     fn a_run_that_was_cut_short_says_nothing() {
-        let cut_short = Some("it was interrupted".to_owned());
-        assert_eq!(
-            answer(&Report { cut_short, ..five(&[]) }).outcome,
-            VerdictOutcome::Inconclusive
-        );
+        let mut report = five(&[]);
+        report.cut_short = Some("it was interrupted".to_owned());
+        assert_eq!(answer(&report).outcome, VerdictOutcome::Inconclusive);
     }
 
     #[test]

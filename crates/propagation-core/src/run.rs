@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, refusal};
@@ -19,10 +19,9 @@ use crate::kernel::Version;
 use crate::node::Node;
 use crate::phase::Phase;
 use crate::plan::{Plan, Role};
-use crate::report::{Cleanup, Report, SCHEMA_VERSION, Status};
+use crate::report::{Cleanup, Report, Status};
 use crate::run_id::{Run, RunId};
 use crate::step;
-use crate::verdict::{Expectations, Verdict};
 use crate::workload::Workload;
 
 /// Runs a plan on a backend.
@@ -43,6 +42,7 @@ pub struct Runner {
     run_id: RunId,
     events: EventSink,
     cancellation: CancellationToken,
+    hurry: CancellationToken,
     keep: bool,
     secrets: bool,
     /// Whether the plan's own steps are run.
@@ -71,6 +71,7 @@ impl Runner {
             run_id: RunId::generate()?,
             events: Arc::new(|_| {}),
             cancellation: CancellationToken::new(),
+            hurry: CancellationToken::new(),
             keep: false,
             secrets: false,
             own_steps: true,
@@ -95,6 +96,20 @@ impl Runner {
     }
 
     /// Sends the events to this sink.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use propagation_core::prelude::*;
+    /// use propagation_core::Event;
+    ///
+    /// let runner = Runner::new(Plan::default())?.with_events(Arc::new(|event: &Event<'_>| {
+    ///     if let Event::PhaseEnded(phase) = event {
+    ///         println!("{}: {}", phase.id, phase.status.as_str());
+    ///     }
+    /// }));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[must_use]
     pub fn with_events(mut self, events: EventSink) -> Self {
         self.events = events;
@@ -106,6 +121,14 @@ impl Runner {
     #[must_use]
     pub fn with_cancellation(mut self, cancellation: CancellationToken) -> Self {
         self.cancellation = cancellation;
+        self
+    }
+
+    /// Does not wait for the end of the clean-up any more when this token is cancelled: the report is there at
+    /// once, and says that something may be left.
+    #[must_use]
+    pub fn with_hurry(mut self, hurry: CancellationToken) -> Self {
+        self.hurry = hurry;
         self
     }
 
@@ -181,13 +204,19 @@ impl Runner {
     /// # Errors
     /// When no node can be opened, or the run is cancelled before there is one. A phase that
     /// fails, errors or is cut short is part of the report.
-    pub async fn run(self, backend: &dyn Backend) -> Result<Report, Error> {
+    pub fn run(self, backend: &dyn Backend) -> BoxFuture<'_, Result<Report, Error>> {
+        // Boxed: what it calls is compiled in this crate, and not again in each that polls it.
+        Box::pin(self.carry_out(backend))
+    }
+
+    async fn carry_out(self, backend: &dyn Backend) -> Result<Report, Error> {
         let Self {
             plan,
             phases,
             run_id,
             events,
             cancellation,
+            hurry,
             keep,
             secrets,
             own_steps,
@@ -236,30 +265,17 @@ impl Runner {
         done.measurements.waits = node.take_waits();
 
         let answers = decide::asks_for_an_answer(phases.iter().map(|phase| phase.id()));
-        let mut report = Report {
-            schema_version: SCHEMA_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION").into(),
-            run_id: run_id.as_str().into(),
-            backend: backend.name().into(),
-            node: node.name().into(),
-            started_at: started_at.to_string(),
-            duration_ms: 0.0,
-            verdict: Verdict::Expectations(Expectations::of(&done.phases)),
-            diagnosis: Vec::new(),
-            experiments: Vec::new(),
-            advice: None,
-            phases: done.phases,
-            measurements: done.measurements,
-            timeline: done.timeline,
-            acts: done.acts,
-            captures: done.captures,
-            environment: done.facts,
-            plan,
-            failures: done.failures,
-            logs: done.logs,
-            cut_short,
-            cleanup: Cleanup::default(),
-        };
+        let mut report = Report::new(plan, run_id.as_str(), backend.name(), node.name());
+        report.started_at = started_at.to_string();
+        report.phases = done.phases;
+        report.measurements = done.measurements;
+        report.timeline = done.timeline;
+        report.acts = done.acts;
+        report.captures = done.captures;
+        report.environment = done.facts;
+        report.failures = done.failures;
+        report.logs = done.logs;
+        report.cut_short = cut_short;
         if !bare {
             report.diagnosis = diagnosis::explain(&report);
         }
@@ -273,14 +289,29 @@ impl Runner {
             report.plan = report.plan.without_secrets();
         }
         events(&Event::Decided(&report));
-        report.cleanup = if keep || bare {
-            node.close().await
-        } else {
-            clean_up(&*node, &done.workloads, done.journal).await
+        let cleaning = async {
+            match keep || bare {
+                true => node.close().await,
+                false => clean_up(&*node, &done.workloads, done.journal).await,
+            }
+        };
+        report.cleanup = tokio::select! {
+            biased;
+            cleanup = cleaning => cleanup,
+            () = hurry.cancelled() => not_waited_for(&run_id),
         };
         events(&Event::Cleaned(&report.cleanup));
         Ok(report)
     }
+}
+
+/// A clean-up whose end nobody has waited for.
+fn not_waited_for(run_id: &RunId) -> Cleanup {
+    let words = format!(
+        "wait for the end of the clean-up: it was interrupted; what it has left a later clean-up of run {run_id} \
+         removes"
+    );
+    Cleanup::failed(words)
 }
 
 /// Tries single changes where a run did not come out as it should.

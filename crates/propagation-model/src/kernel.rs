@@ -111,7 +111,9 @@ impl KernelFeature {
             Self::RequestTimeout => {
                 "a daemon that is stopped or stuck gives ENOTCONN instead of a hang for ever"
             }
-            Self::MountEvents => "mounts and unmounts are noticed without reading mount tables",
+            Self::MountEvents => {
+                "a driver learns which mount came or went without reading mount tables"
+            }
             Self::DaemonNames => "the daemon behind a FUSE mount is found exactly",
         }
     }

@@ -206,22 +206,16 @@ impl<C: Connection> NodeClient<C> {
         }
     }
 
-    /// Closes the descriptor that is held for an actor.
-    ///
-    /// # Errors
-    /// As [`Node::let_go`](crate::Node::let_go).
-    pub async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
-        let (place, _) = self.programs.place(actor)?;
-        self.call(Call::LetGo { place }).await.map(drop)
-    }
-
     /// Processes and FUSE connections that the node has in use.
     ///
     /// # Errors
     /// When the node cannot be reached.
     pub async fn usage(&self) -> Result<Usage, Error> {
         expect!(self, Call::Usage, Reply::Usage { blocked_processes, fuse_connections } => {
-            Usage { blocked_processes, fuse_connections }
+            let mut usage = Usage::default();
+            usage.blocked_processes = blocked_processes;
+            usage.fuse_connections = fuse_connections;
+            usage
         })
     }
 }

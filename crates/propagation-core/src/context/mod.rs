@@ -167,7 +167,7 @@ impl<'a> RunContext<'a> {
             if let Ok(lines) = workload.log().await
                 && !lines.is_empty()
             {
-                logs.push(WorkloadLog { workload: workload.spec().name.clone(), lines });
+                logs.push(WorkloadLog::new(&workload.spec().name, lines));
             }
         }
         self.timeline.sort_by_key(|observation| observation.at_us);

@@ -88,7 +88,7 @@ fn rewrite(report: &mut Report, actor: &Actor, change: impl Fn(String) -> Option
 fn add_runtime(report: &mut Report, lines: &str) {
     let table = MountTable::parse(lines.as_bytes()).expect("mountinfo");
     for capture in &mut report.captures {
-        capture.tables.push(ActorTable { actor: Actor::Runtime, table: table.clone() });
+        capture.tables.push(ActorTable::new(Actor::Runtime, table.clone()));
     }
 }
 
@@ -348,16 +348,7 @@ fn an_errno_that_a_reader_got_from_the_daemon_is_its_own() {
 
 /// Something that was done to `on`.
 fn act(step: &str, at_us: u64, deed: Deed, on: &[&str]) -> Act {
-    Act {
-        step: step.to_owned(),
-        from_us: at_us,
-        until_us: at_us,
-        deed,
-        on: on.iter().map(|&name| name.to_owned()).collect(),
-        proof: Vec::new(),
-        refused: None,
-        refusal: None,
-    }
+    Act::new(step, at_us, deed, on.iter().map(|&name| name.to_owned()))
 }
 
 #[test]
@@ -382,8 +373,9 @@ fn only_a_repair_that_found_no_mount_came_too_early() {
     ] {
         let mut report = up_to("stale_mount");
         let refused = Some("it was refused".to_owned());
-        let done = act("stale_mount", u64::MAX, Deed::Repair { repair }, &["consumer-late"]);
-        report.acts.push(Act { refused, refusal, ..done });
+        let mut done = act("stale_mount", u64::MAX, Deed::Repair { repair }, &["consumer-late"]);
+        (done.refused, done.refusal) = (refused, refusal);
+        report.acts.push(done);
         let found = ids(&report).contains(&CauseId::RecoveryBeforeMount);
         assert_eq!(found, early, "{repair} {refusal:?}");
     }
@@ -436,6 +428,27 @@ fn a_daemon_that_was_killed_is_not_stopped_whatever_is_started_later() {
         let started = Deed::Restart { recreate: false };
         report.acts.push(act("stale_mount", last_us, started, &["producer"]));
         assert_eq!(explain(&report)[0].id, expected);
+    }
+}
+
+#[test]
+fn a_daemon_that_was_killed_for_its_memory_is_told_as_that() {
+    let mut report = up_to("stale_mount");
+    let fault = report.acts.iter_mut().find(|act| matches!(act.deed, Deed::Fault { .. }));
+    fault.expect("a fault").deed = Deed::Fault { fault: Fault::Oom };
+    assert_eq!(ids(&report), [CauseId::DaemonOutOfMemory]);
+}
+
+#[test]
+fn a_device_that_a_container_has_not_is_no_missing_capability() {
+    for said in [
+        "open /dev/fuse: No such file or directory (ENOENT)",
+        "fuse: failed to open /dev/fuse: Operation not permitted",
+    ] {
+        let mut report = up_to("producer");
+        report.timeline.clear();
+        fail(&mut report, "producer", "mounted", said);
+        assert_eq!(ids(&report), [CauseId::FuseDeviceUnusable], "{said}");
     }
 }
 

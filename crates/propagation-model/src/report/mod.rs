@@ -3,6 +3,7 @@
 mod act;
 mod check;
 mod experiment;
+pub(crate) mod phase;
 pub mod time;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub use check::{Check, CheckId, Finding};
 pub use experiment::{
     Advice, After, Change, Cost, Experiment, SideEffect, Since, Trial, Tried, What,
 };
+pub use phase::{PhaseReport, Status};
 
 use crate::cause::Cause;
 use crate::facts::HostFacts;
@@ -24,70 +26,9 @@ use crate::verdict::{Expectations, Verdict};
 /// Version of the report's shape. Grows when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// How a check or a phase came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// As expected.
-    Passed,
-    /// Not as expected.
-    Failed,
-    /// Not done, with a reason.
-    Skipped,
-    /// The tool failed, so nothing can be said.
-    Errored,
-}
-
-impl Status {
-    /// Outcome of a phase with these checks: skipped when nothing was checked.
-    pub fn of(checks: &[Check]) -> Self {
-        if checks.iter().any(|check| check.status == Self::Failed) {
-            Self::Failed
-        } else if checks.iter().all(|check| check.status == Self::Skipped) {
-            Self::Skipped
-        } else {
-            Self::Passed
-        }
-    }
-
-    /// The word used in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Errored => "errored",
-        }
-    }
-}
-
-/// One phase of the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct PhaseReport {
-    /// `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or the id of a custom phase.
-    pub id: String,
-    /// How it came out: failed when a check failed.
-    pub status: Status,
-    /// When it began, in milliseconds since the start of the run.
-    pub started_ms: f64,
-    /// How long it took.
-    pub duration_ms: f64,
-    /// Why it was skipped or errored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Its checks, in order.
-    pub checks: Vec<Check>,
-}
-
-impl PhaseReport {
-    /// The check with this id.
-    pub fn check(&self, id: &CheckId) -> Option<&Check> {
-        self.checks.iter().find(|check| check.id == *id)
-    }
-}
-
 /// Results of the clean-up at the end of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Cleanup {
     /// What was undone, in order.
     pub undone: Vec<String>,
@@ -98,6 +39,13 @@ pub struct Cleanup {
     pub kept: Vec<String>,
     /// How long it took.
     pub duration_ms: f64,
+}
+
+impl Cleanup {
+    /// A clean-up that undid nothing, for this reason.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self { could_not: vec![reason.into()], ..Self::default() }
+    }
 }
 
 /// A workload that could not be started, or a producer that did not mount.
@@ -130,6 +78,7 @@ pub enum FailureOf {
 
 /// A log of one workload, as `kubectl logs` would show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct WorkloadLog {
     /// The workload.
     pub workload: String,
@@ -137,8 +86,16 @@ pub struct WorkloadLog {
     pub lines: Vec<String>,
 }
 
+impl WorkloadLog {
+    /// The lines of a workload's log.
+    pub fn new(workload: impl Into<String>, lines: Vec<String>) -> Self {
+        Self { workload: workload.into(), lines }
+    }
+}
+
 /// Measurements of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Measurements {
     /// From the producer's mount to each existing consumer's own first read of the marker.
     #[serde(default)]
@@ -170,6 +127,7 @@ pub struct Measurements {
 
 /// State of the processes and FUSE connections of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Usage {
     /// Processes of the node in uninterruptible sleep (state D).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,6 +140,7 @@ pub struct Usage {
 
 /// The mount tables of all actors at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Capture {
     /// The phase or step that it was taken after.
     pub step: String,
@@ -197,6 +156,7 @@ pub struct Capture {
 
 /// The mount table of one actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct ActorTable {
     /// The actor.
     pub actor: Actor,
@@ -204,7 +164,19 @@ pub struct ActorTable {
     pub table: MountTable,
 }
 
+impl ActorTable {
+    /// The mounts of an actor.
+    pub fn new(actor: Actor, table: MountTable) -> Self {
+        Self { actor, table }
+    }
+}
+
 impl Capture {
+    /// The tables after a step, at a time in microseconds since the start of the run.
+    pub fn new(step: impl Into<String>, at_us: u64, tables: Vec<ActorTable>) -> Self {
+        Self { step: step.into(), at_us, tables, usage: Usage::default() }
+    }
+
     /// The table of an actor.
     pub fn table(&self, actor: &Actor) -> Option<&MountTable> {
         self.tables.iter().find(|one| one.actor == *actor).map(|one| &one.table)
@@ -218,6 +190,7 @@ impl Capture {
 
 /// The result of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Report {
     /// [`SCHEMA_VERSION`] of the writer.
     pub schema_version: u32,
@@ -275,6 +248,52 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of a run in which nothing has been seen yet. Whoever carries out the plan fills it.
+    ///
+    /// ```
+    /// use propagation_model::report::PhaseReport;
+    /// use propagation_model::report::{Check, Status};
+    /// use propagation_model::{Plan, Report};
+    ///
+    /// let mut report = Report::new(Plan::default(), "20261126t134524-2d5ff1fb", "local", "node");
+    /// let mut phase = PhaseReport::new("latency", Status::Passed);
+    /// phase.checks.push(Check::new("first_read", true, "below 1 ms", "0.4 ms"));
+    /// report.phases.push(phase);
+    /// assert_eq!(Report::from_json(report.to_json()?.as_bytes()).unwrap(), report);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn new(
+        plan: Plan,
+        run_id: impl Into<String>,
+        backend: impl Into<String>,
+        node: impl Into<String>,
+    ) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            run_id: run_id.into(),
+            backend: backend.into(),
+            node: node.into(),
+            started_at: String::new(),
+            duration_ms: 0.0,
+            verdict: Verdict::Expectations(Expectations::of(&[])),
+            diagnosis: Vec::new(),
+            experiments: Vec::new(),
+            advice: None,
+            phases: Vec::new(),
+            measurements: Measurements::default(),
+            timeline: Vec::new(),
+            acts: Vec::new(),
+            captures: Vec::new(),
+            environment: None,
+            plan,
+            failures: Vec::new(),
+            logs: Vec::new(),
+            cut_short: None,
+            cleanup: Cleanup::default(),
+        }
+    }
+
     /// How many checks came out as expected.
     pub fn expectations(&self) -> Expectations {
         Expectations::of(&self.phases)
