@@ -102,6 +102,7 @@ pub(crate) async fn remove_record(cluster: &Cluster, namespace: &str, record: &R
         client: cluster.client.clone(),
         namespace: namespace.into(),
         record: record.clone(),
+        tell: cluster.tell.clone(),
     };
     if record.node.is_empty() {
         return finish(&going, OnNode::Nothing).await;
@@ -124,7 +125,8 @@ pub(crate) async fn remove_record(cluster: &Cluster, namespace: &str, record: &R
 /// For a run that never got to its node: removes what is in the cluster.
 pub(crate) async fn remove_objects(cluster: &Cluster, namespace: &str, record: &Record) -> Cleanup {
     let (client, namespace) = (cluster.client.clone(), namespace.to_owned());
-    finish(&Going { client, namespace, record: record.clone() }, OnNode::Nothing).await
+    let (record, tell) = (record.clone(), cluster.tell.clone());
+    finish(&Going { client, namespace, record, tell }, OnNode::Nothing).await
 }
 
 /// Starts a host agent of this release for a run, in the place of one that there may be; none when its node

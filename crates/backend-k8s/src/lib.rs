@@ -40,11 +40,13 @@ mod open;
 mod operator;
 mod options;
 mod pods;
+mod programs;
 mod reach;
 mod shared;
 mod sign;
 mod standing;
 mod tasks;
+mod told;
 mod workload;
 
 pub use backend::K8sBackend;

@@ -18,6 +18,7 @@ use crate::objects::Record;
 use crate::objects::host::{AgentFrom, arguments, config_maps, host_pod, pod as host_pod_object};
 use crate::options::Access;
 use crate::standing::{Standing, standing};
+use crate::told::of_pod;
 use crate::{agent, images};
 
 /// The way that was chosen to the node.
@@ -111,7 +112,7 @@ pub(crate) async fn reach(
             let name = node.name_any();
             let pod = host_pod_object(space, run, &name, bridge, &from);
             cluster.apply(space, &pod).await?;
-            let waited = wait_for_host_pod(client, space, &host_pod(run)).await?;
+            let waited = wait_for_host_pod(client, space, &host_pod(run), &name).await?;
             let image = match from {
                 AgentFrom::Image(image) => image,
                 AgentFrom::ConfigMaps { .. } => images::surroundings(node)?,
@@ -130,7 +131,12 @@ pub(crate) async fn reach(
     }
 }
 
-async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<Duration, Error> {
+async fn wait_for_host_pod(
+    client: &Client,
+    space: &str,
+    name: &str,
+    node: &str,
+) -> Result<Duration, Error> {
     const WITHIN: Duration = Duration::from_secs(60);
     let began = Instant::now();
     let pods: Api<Pod> = Api::namespaced(client.clone(), space);
@@ -146,20 +152,27 @@ async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<D
                         (--access ssh)";
     let pod = match waited {
         Ok(pod) => pod?,
-        Err(_) => return Err(failed(format!("not in {} s", WITHIN.as_secs()), LOOK)),
+        Err(_) => {
+            let told = of_pod(client, space, name, node).await;
+            let reason = told.after(&format!("not in {} s", WITHIN.as_secs()));
+            return Err(failed(reason, told.fix.as_deref().unwrap_or(LOOK)));
+        }
     };
     match pod.as_ref().map(standing) {
         Some(Standing::Running) => Ok(began.elapsed()),
         Some(Standing::Broken { reason, fix }) => Err(failed(reason, fix)),
         Some(Standing::Refused(refusal)) => Err(failed(refusal.text, LOOK)),
         Some(Standing::Over { reason }) => {
-            Err(failed(reason.unwrap_or_else(|| "it has ended".into()), LOOK))
+            let told = of_pod(client, space, name, node).await;
+            let reason = told.after(&reason.unwrap_or_else(|| "it has ended".into()));
+            Err(failed(reason, told.fix.as_deref().unwrap_or(LOOK)))
         }
         _ => Err(failed("it was deleted".into(), LOOK)),
     }
 }
 
-fn architecture_of(node: &NodeObject) -> &str {
+/// The architecture of a node, as Kubernetes calls it.
+pub(crate) fn architecture_of(node: &NodeObject) -> &str {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     info.map(|info| info.architecture.as_str()).unwrap_or_default()
 }

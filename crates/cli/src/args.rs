@@ -290,7 +290,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,
     /// Leave the node standing at the end.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "detach_cleanup")]
     pub(crate) keep: bool,
     #[command(flatten)]
     pub(crate) shown: Shown,
@@ -431,6 +431,9 @@ pub(crate) struct MatrixOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
+    /// Where to look: this machine, or nodes of a cluster.
+    #[arg(long, value_enum, default_value = "local")]
+    pub(crate) backend: BackendName,
     /// Directory that the workloads will share.
     #[arg(long, value_name = "PATH", value_parser = parse_bridge,
           default_value_t = Bridge::default().path)]
@@ -441,9 +444,11 @@ pub(crate) struct DoctorOptions {
     /// Output format.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
-    /// Time limit of the check.
+    /// Time limit of the check of this machine.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5s")]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
 }
 
 #[derive(Debug, Args)]

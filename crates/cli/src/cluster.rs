@@ -1,18 +1,24 @@
 //! The options of `--backend k8s`, and runs on one node or many.
 
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, Leftover, parse_toleration};
 use propagation_core::{Error, ErrorKind, RunId};
+use propagation_report::text::one_line;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{CleanOptions, ReportFormat, RunOptions};
 use crate::exit::{self, Exit};
-use crate::progress::Progress;
+use crate::log::Log;
+use crate::progress::{Progress, say};
 use crate::report::save_index;
-use crate::run::{Ran, carry_out};
+use crate::run::{LATER, Ran, carry_out};
 use crate::{output, run};
 
 /// How to reach the node itself.
@@ -55,6 +61,9 @@ pub(crate) struct ClusterOptions {
     /// Image with the agent, for nodes that it cannot be copied to.
     #[arg(long, value_name = "REF")]
     image: Option<String>,
+    /// Image with the programs that scenarios start in containers [default: the node's own, read-only].
+    #[arg(long, value_name = "REF")]
+    program_image: Option<String>,
     /// How to reach the node itself.
     #[arg(long, value_enum)]
     access: Option<AccessName>,
@@ -76,6 +85,9 @@ pub(crate) struct ClusterOptions {
     /// Add user_allow_other to the node's /etc/fuse.conf during the run.
     #[arg(long)]
     apply: bool,
+    /// Leave the clean-up to a process in the background; it can also be done by `propagation clean --backend k8s`.
+    #[arg(long)]
+    detach_cleanup: bool,
 }
 
 impl ClusterOptions {
@@ -91,7 +103,11 @@ impl ClusterOptions {
 
     /// Refuses options that apply to runs only.
     pub(crate) fn refuse_those_of_runs(&self) -> Result<(), Error> {
-        let given = [(self.apply, "--apply"), (self.parallel.is_some(), "--parallel")];
+        let given = [
+            (self.apply, "--apply"),
+            (self.parallel.is_some(), "--parallel"),
+            (self.detach_cleanup, "--detach-cleanup"),
+        ];
         match given.iter().find(|(given, _)| *given) {
             None => Ok(()),
             Some((_, name)) => Err(Error::new(
@@ -119,6 +135,7 @@ impl ClusterOptions {
             node: self.node.first().cloned(),
             namespace: self.namespace.clone(),
             image: self.image.clone(),
+            program_image: self.program_image.clone(),
             access: match self.access.unwrap_or_default() {
                 AccessName::Found => Access::Found,
                 AccessName::Ssh => Access::Ssh,
@@ -131,6 +148,66 @@ impl ClusterOptions {
             apply: self.apply,
         })
         .await
+    }
+
+    /// Whether the clean-up is left to a process in the background.
+    pub(crate) fn detaches(&self) -> bool {
+        self.detach_cleanup
+    }
+
+    /// Starts the clean-up of a run in the background; what goes on, in words.
+    pub(crate) fn clean_in_background(&self, run: &str, log: Option<&Log>) -> String {
+        let by_hand = format!("propagation clean --backend k8s --run-id {run}");
+        match self.start_clean(run, log) {
+            Ok(process) => format!(
+                "everything, for process {process} in the background, which removes it; should that be ended \
+                 before: {by_hand}"
+            ),
+            Err(error) => {
+                format!("everything: no process could be started ({error}); remove it: {by_hand}")
+            }
+        }
+    }
+
+    fn start_clean(&self, run: &str, log: Option<&Log>) -> std::io::Result<u32> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["clean", "--backend", "k8s", "--run-id", run]);
+        for (name, value) in [
+            ("--kubeconfig", self.kubeconfig.as_ref().map(|path| path.as_os_str())),
+            ("--context", self.context.as_ref().map(OsStr::new)),
+            ("--ssh-config", self.ssh_config.as_ref().map(|path| path.as_os_str())),
+            ("--ssh-user", self.ssh_user.as_ref().map(OsStr::new)),
+            ("--ssh-domain", self.ssh_domain.as_ref().map(OsStr::new)),
+        ] {
+            if let Some(value) = value {
+                command.arg(name).arg(value);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(path) = log.and_then(Log::path) {
+            let file = std::fs::OpenOptions::new().append(true).open(path)?;
+            command.stderr(file.try_clone()?).stdout(file);
+        }
+        // The signals of the terminal are not for it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.spawn().map(|child| child.id())
+    }
+
+    /// The nodes that were asked for, in order.
+    pub(crate) async fn nodes(&self, backend: &K8sBackend) -> Result<Vec<String>, Error> {
+        let mut nodes = self.node.clone();
+        if nodes.is_empty() {
+            nodes = backend.nodes(self.selector.as_deref()).await?;
+        }
+        nodes.sort();
+        nodes.dedup();
+        Ok(nodes)
+    }
+
+    /// Nodes to use at a time.
+    pub(crate) fn at_a_time(&self) -> usize {
+        usize::from(self.parallel.unwrap_or(8))
     }
 
     pub(crate) fn is_one_node(&self) -> bool {
@@ -150,7 +227,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, Error> {
     let cluster = &options.cluster;
     if cluster.is_one_node() {
-        let backend = cluster.backend().await?;
+        let backend = told(cluster.backend().await?, options, None);
         let exit = run::one(options, &backend, cancellation).await;
         // An interrupted opening goes on until it can be taken back.
         backend.settle().await;
@@ -158,29 +235,33 @@ pub(crate) async fn run(
     }
     options.format_of_several()?;
     let backend = cluster.backend().await?;
-    let mut nodes = cluster.node.clone();
-    if nodes.is_empty() {
-        nodes = backend.nodes(cluster.selector.as_deref()).await?;
-    }
-    nodes.sort();
-    nodes.dedup();
+    let nodes = cluster.nodes(&backend).await?;
     let runs = nodes.into_iter().map(|node| {
-        let backend = backend.for_node(&node);
+        let backend = told(backend.for_node(&node), options, Some(&node));
         async move {
             let show = |log| match options.shown.quiet {
                 true => Progress::quiet(log),
                 false => Progress::of_many(log, &node),
             };
-            let ran = carry_out(options, options.plan(), &backend, cancellation, show).await;
+            let ran = carry_out(options, options.plan(), &backend, cancellation, show, LATER).await;
             (node, ran)
         }
     });
-    let limit = usize::from(cluster.parallel.unwrap_or(8));
+    let limit = cluster.at_a_time();
     let mut results: Vec<_> =
         futures_util::stream::iter(runs).buffer_unordered(limit).collect().await;
     backend.settle().await;
     results.sort_by(|(a, _), (b, _)| a.cmp(b));
     summarise(options, &results)
+}
+
+/// A backend whose clean-up says on standard error what it waits for. On a terminal the bar says that it goes on.
+pub(crate) fn told(backend: K8sBackend, options: &RunOptions, node: Option<&str>) -> K8sBackend {
+    if options.shown.quiet || io::stderr().is_terminal() {
+        return backend;
+    }
+    let prefix = node.map_or_else(String::new, |node| format!("{node}: "));
+    backend.with_progress(Arc::new(move |words| say(&format!("{prefix}{}", one_line(words)))))
 }
 
 /// Each report, and a table of all of them; the worst of them decides the exit status.
@@ -196,6 +277,7 @@ fn summarise(options: &RunOptions, results: &[(String, Ran)]) -> Result<Exit, Er
                 }
                 match options.format {
                     ReportFormat::Text => {
+                        output::text(&format!("Node {}", one_line(node)))?;
                         run::show_report(report, options, Some(node), ran.log.as_deref())?;
                     }
                     _ => run::save_for(report, options, Some(node), ran.log.as_deref())?,

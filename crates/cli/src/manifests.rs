@@ -39,6 +39,9 @@ pub(crate) struct ManifestsOptions {
     /// Give the consumers a liveness probe that restarts them when the mount is dead or hangs.
     #[arg(long)]
     liveness_probe: bool,
+    /// Write one pod whose producer is a native sidecar (Kubernetes 1.29) instead of a pod for each.
+    #[arg(long)]
+    sidecar: bool,
 }
 
 pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
@@ -66,6 +69,7 @@ pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
         node_selector: node_selector.into_iter().collect(),
         tolerations,
         liveness_probe: options.liveness_probe,
+        sidecar: options.sidecar,
     };
     let directory = &options.directory;
     let failed = |what: String, error: std::io::Error| {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use propagation_core::{Backend, Error, ErrorKind, Plan, Report, Runner};
+use propagation_core::{Backend, Error, ErrorKind, Event, Plan, Report, Runner};
 use propagation_report::html::IndexEntry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{BackendName, RunOptions};
+use crate::args::{BackendName, ReportFormat, RunOptions};
 use crate::exit::Exit;
 use crate::files::make_directory;
 use crate::log::Log;
@@ -52,11 +52,25 @@ pub(crate) async fn one(
         true => Progress::quiet(log),
         false => Progress::new(log, 5),
     };
-    let ran = carry_out(options, options.plan(), backend, cancellation, show).await;
+    // A cluster is cleaned up long after its run is decided.
+    let early = options.backend == BackendName::K8s && options.format == ReportFormat::Text;
+    let detail = options.shown.detail();
+    let decided = early.then_some(move |report: &Report| report::print_decided(report, detail));
+    let ran = carry_out(options, options.plan(), backend, cancellation, show, decided).await;
     let report = ran.result?;
-    show_report(&report, options, None, ran.log.as_deref())?;
+    match early {
+        true => {
+            let printed = report::print_cleanup(&report, detail);
+            save_for(&report, options, None, ran.log.as_deref())?;
+            printed?;
+        }
+        false => show_report(&report, options, None, ran.log.as_deref())?,
+    }
     Ok(Exit::of(&report))
 }
+
+/// For runs whose report is printed when they are cleaned up.
+pub(crate) const LATER: Option<fn(&Report) -> Result<(), Error>> = None;
 
 /// What became of one run.
 pub(crate) struct Ran {
@@ -71,6 +85,7 @@ pub(crate) async fn carry_out(
     backend: &dyn Backend,
     cancellation: &CancellationToken,
     progress: impl FnOnce(Arc<Log>) -> Progress,
+    decided: Option<impl Fn(&Report) -> Result<(), Error> + Send + Sync + 'static>,
 ) -> Ran {
     let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
     let runner = match Runner::new(plan) {
@@ -83,12 +98,25 @@ pub(crate) async fn carry_out(
     let sink = Arc::clone(&progress);
     let result = runner
         .with_cancellation(cancellation.clone())
-        .with_keep(options.keep)
+        .with_keep(options.keep || options.cluster.detaches())
         .with_secrets(options.with_secrets)
-        .with_events(Arc::new(move |event| sink.take(event)))
+        .with_events(Arc::new(move |event| {
+            sink.take(event);
+            if let (Event::Decided(report), Some(decided)) = (event, &decided) {
+                // A reader that has gone is told of when the rest is printed.
+                sink.aside(|| drop(decided(report)));
+            }
+        }))
         .run(backend)
         .await;
     progress.finish();
+    let result = result.map(|mut report| {
+        if options.cluster.detaches() {
+            let goes_on = options.cluster.clean_in_background(&report.run_id, Some(&log));
+            report.cleanup.kept = vec![goes_on];
+        }
+        report
+    });
     Ran { result, log: Some(log) }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use futures_util::{StreamExt, stream};
+use propagation_backend_k8s::K8sBackend;
 use propagation_core::{Backend, Error, ErrorKind, Plan, scenario};
 use results::All;
 use tokio_util::sync::CancellationToken;
@@ -13,15 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{BackendName, RunOptions};
 use crate::exit::Exit;
 use crate::progress::Progress;
-use crate::run::{Ran, cancel_on_signal, carry_out, local};
+use crate::run::{LATER, Ran, cancel_on_signal, carry_out, local};
 
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     let on_a_cluster = options.backend == BackendName::K8s;
-    if !options.cluster.is_one_node() {
-        let reason = "scenarios run on one node";
-        return Err(Error::new(ErrorKind::InvalidInput, "run scenarios", reason)
-            .with_fix("name it with --node NAME, or leave --all-nodes and --selector out"));
-    }
     let jobs = options.jobs.unwrap_or(if on_a_cluster { 1 } else { 2 });
     if on_a_cluster && jobs > 1 {
         let reason = "scenarios on one node of a cluster use the same bridge";
@@ -29,7 +25,7 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
             .with_fix("leave --jobs out: they run one after the other"));
     }
     let mut plans = read(&options.scenario)?;
-    if plans.len() > 1 {
+    if plans.len() > 1 || !options.cluster.is_one_node() {
         options.format_of_several()?;
     }
     for plan in &mut plans {
@@ -78,17 +74,17 @@ async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit
         BackendName::Local => None,
         BackendName::K8s => Some(options.cluster.backend().await?),
     };
-    let simulated;
-    let backend: &dyn Backend = match &cluster {
-        Some(cluster) => cluster,
-        None => {
-            simulated = local()?;
-            &*simulated
-        }
+    let nodes = match &cluster {
+        None => vec![Place { node: None, backend: local()? }],
+        Some(cluster) => places(options, cluster).await?,
     };
-    let mut all = All::new(options, plans.len() == 1);
-    let mut results =
-        stream::iter(plans).map(|plan| one(options, plan, backend, &cancellation)).buffered(jobs);
+    let mut all = All::new(options, plans.len() == 1 && nodes.len() == 1);
+    // One after the other on each node, on several nodes at a time.
+    let runs = nodes.iter().map(|place| {
+        let runs = stream::iter(plans.clone());
+        runs.map(|plan| one(options, plan, place, &cancellation)).buffered(jobs).boxed_local()
+    });
+    let mut results = stream::iter(runs).flatten_unordered(options.cluster.at_a_time());
     let mut failure = None;
     while let Some((name, ran)) = results.next().await {
         if let Err(error) = all.add(&name, ran) {
@@ -111,18 +107,44 @@ async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit
     all.exit()
 }
 
+/// A node that scenarios run on.
+struct Place {
+    /// Its name, where there are several.
+    node: Option<String>,
+    backend: Box<dyn Backend>,
+}
+
+/// The nodes of a cluster that were asked for.
+async fn places(options: &RunOptions, cluster: &K8sBackend) -> Result<Vec<Place>, Error> {
+    if options.cluster.is_one_node() {
+        return Ok(vec![Place { node: None, backend: Box::new(cluster.clone()) }]);
+    }
+    let nodes = options.cluster.nodes(cluster).await?;
+    let place =
+        |node: String| Place { backend: Box::new(cluster.for_node(&node)), node: Some(node) };
+    Ok(nodes.into_iter().map(place).collect())
+}
+
 /// Runs one scenario. What makes it impossible here is its result.
 async fn one(
     options: &RunOptions,
     plan: Plan,
-    backend: &dyn Backend,
+    place: &Place,
     cancellation: &CancellationToken,
 ) -> (String, Ran) {
-    let name = name_of(&plan).to_owned();
+    let name = match &place.node {
+        Some(node) => format!("{node}/{}", name_of(&plan)),
+        None => name_of(&plan).to_owned(),
+    };
     if cancellation.is_cancelled() {
         let cancelled = Error::new(ErrorKind::Cancelled, "run the scenario", "interrupted");
         return (name, Ran { result: Err(cancelled), log: None });
     }
-    let ran = carry_out(options, plan, backend, cancellation, Progress::quiet).await;
+    // On a cluster each takes seconds.
+    let show = |log| match options.backend {
+        BackendName::K8s if !options.shown.quiet => Progress::of_many(log, &name),
+        _ => Progress::quiet(log),
+    };
+    let ran = carry_out(options, plan, &*place.backend, cancellation, show, LATER).await;
     (name, ran)
 }

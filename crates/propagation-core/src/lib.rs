@@ -36,8 +36,8 @@ pub mod workload;
 pub use propagation_model::{
     Answer, Class, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome,
     ScenarioOutcome, Signal, Verdict, VerdictOutcome, comparison, errno, error, facts, input,
-    journal, kernel, marker, mountinfo, observation, plan, program, report, scenario, suggest,
-    verdict,
+    journal, kernel, marker, mountinfo, observation, plan, probed_consumer, program, report,
+    scenario, suggest, verdict,
 };
 #[doc(hidden)]
 pub use propagation_protocol::{self as protocol, consumer_log, host};

@@ -233,6 +233,7 @@ impl Runner {
             run_id: run_id.as_str().into(),
             backend: backend.name().into(),
             node: node.name().into(),
+            cluster: node.cluster(),
             started_at: started_at.to_string(),
             duration_ms: 0.0,
             verdict: Verdict::Expectations(Expectations::of(&done.phases)),
@@ -376,6 +377,8 @@ async fn clean_up(
     cleanup.undone.extend(closed.undone);
     cleanup.could_not.extend(closed.could_not);
     cleanup.kept.extend(closed.kept);
+    cleanup.kubelet_ms = closed.kubelet_ms;
+    cleanup.namespace_ms = closed.namespace_ms;
     cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;
     cleanup
 }

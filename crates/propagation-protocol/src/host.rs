@@ -12,7 +12,7 @@
 //!   | -- Clock ---------------> |                               |
 //!   | <-- Clock {now} --------- |                               |
 //!   | --- Request {id, call} -> | <------- ProgramHello ------- |
-//!   |                           | --- ContainerSpec ----------> |  once it is admitted and to start
+//!   |                           | --- ProgramOrders ----------> |  once it is admitted and to start
 //!   | <-- Arrived {container} - |                               |
 //!   | <-- Event {container} --- | <------- ProgramEvent ------- |
 //!   | <-- Answer {id, result} - |                               |
@@ -20,10 +20,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, Failure, ProgramEvent, Reply};
+use crate::{Call, ContainerSpec, Failure, ProgramEvent, Reply};
 
 /// Version of these messages; both sides must have the same.
-pub const HOST_PROTOCOL_VERSION: u32 = 5;
+pub const HOST_PROTOCOL_VERSION: u32 = 6;
 
 /// The directory on a node that holds the directories of all runs until they are cleaned up.
 pub const RUNS: &str = "/var/lib/propagation";
@@ -65,6 +65,11 @@ impl Layout {
         format!("{}/programs.sock", self.directory)
     }
 
+    /// Where daemons other than the built-in one mount.
+    pub fn external(&self) -> String {
+        format!("{}/external", self.directory)
+    }
+
     /// The journal of changes to the node.
     pub fn journal(&self) -> String {
         format!("{}/journal.json", self.directory)
@@ -90,6 +95,16 @@ pub struct ProgramHello {
     pub program: ProgramId,
     /// The value of [`SECRET_VARIABLE`].
     pub secret: String,
+}
+
+/// The instructions of a program, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramOrders {
+    /// The container that it is the program of.
+    pub container: ContainerSpec,
+    /// For a producer that takes over the connection of a dead one: the body of the kernel's FUSE_INIT request, in
+    /// hexadecimal. The descriptor came with the message before.
+    pub takes_over: Option<String>,
 }
 
 /// Calls to a host agent.

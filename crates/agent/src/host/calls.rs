@@ -65,6 +65,7 @@ impl Server {
                 Self::execute(place, command, *deadline_ms)?
             }
             Call::Usage => facts::usage(&self.proc),
+            Call::Inject { container, .. } => return self.abort(*container),
             Call::Attach { container, how } => {
                 Reply::Attached { attached: self.attach(*container, *how)? }
             }
@@ -128,17 +129,17 @@ impl Server {
 
     /// Refuses a mountpoint on which another run or another program has mounted.
     pub(super) fn check_mountpoint(&self, containers: &[ContainerSpec]) -> Result<(), Failure> {
-        match containers.iter().any(|spec| spec.role == Role::Producer) {
-            true => self.check_mounts(),
-            false => Ok(()),
+        if containers.iter().any(|spec| spec.role == Role::Producer) {
+            self.check_mounts_at(&self.bridge.fuse_path())?;
         }
+        self.note_external(containers)
     }
 
-    fn check_mounts(&self) -> Result<(), Failure> {
-        let path = self.bridge.fuse_path();
+    /// Refuses a path on which there is a mount that is not the run's.
+    pub(super) fn check_mounts_at(&self, path: &str) -> Result<(), Failure> {
         let table = self.proc.mount_table()?;
-        let stack = table.stack_at(&MountPath::from(path.as_str()));
-        match stack.iter().find(|mount| mount.source.to_string() != self.source()) {
+        let stack = table.stack_at(&MountPath::from(path));
+        match stack.iter().find(|mount| !self.is_own(mount)) {
             None => Ok(()),
             Some(mount) => Err(failure(
                 ErrorKind::InvalidInput,
@@ -162,7 +163,7 @@ impl Server {
             let words = format!("use the bridge {:?}", self.bridge.path);
             return Err(failure(ErrorKind::InvalidInput, words, reason, Some(&fix)));
         }
-        self.check_mounts()
+        self.check_mounts_at(&self.bridge.fuse_path())
     }
 
     /// Gives a container the node's mount, in all replicas.

@@ -108,7 +108,7 @@ impl Server {
     fn mounted_elsewhere(&self) -> Vec<String> {
         let bridge = self.bridge.fuse_path();
         let table = self.proc.mount_table().map(|table| {
-            let own = table.iter().filter(|mount| mount.source.to_string() == self.source());
+            let own = table.iter().filter(|mount| self.is_own(mount));
             own.map(|mount| mount.mount_point.to_string_lossy().into_owned()).collect()
         });
         let mut paths: Vec<String> = table.unwrap_or_default();
@@ -122,7 +122,7 @@ impl Server {
         let target = MountPath::from(path);
         let table = self.proc.mount_table()?;
         let stack = table.stack_at(&target);
-        let others = |mount: &&MountEntry| mount.source.to_string() != self.source();
+        let others = |mount: &&MountEntry| !self.is_own(mount);
         let own = stack.iter().any(|mount| !others(mount));
         if own && self.programs.a_producer_serves() {
             let words = format!("unmount {path:?}");

@@ -9,6 +9,9 @@
 mod attach;
 mod calls;
 mod clean;
+mod external;
+mod faults;
+mod here;
 mod journal;
 mod looks;
 mod peer;

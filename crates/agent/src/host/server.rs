@@ -6,15 +6,16 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use propagation_model::ErrorKind;
-use propagation_model::plan::{Bridge, Fault};
+use propagation_model::plan::Bridge;
 use propagation_protocol::host::{HostCall, HostReply, HostRequest, Layout};
 use propagation_protocol::{Call, Failure, Reply};
 use rustix::process::Signal;
 
 use super::Setup;
+use super::faults::Awaited;
 use super::looks::Looks;
 use super::peer::Pod;
-use super::programs::{Programs, is_stopped, send, signal_of};
+use super::programs::{Programs, is_stopped, send};
 use super::session::Session;
 use crate::child::{Child, timeout};
 use crate::failure::{failure, system};
@@ -50,7 +51,7 @@ pub(super) struct Server {
 }
 
 /// Something that takes its time.
-enum Job {
+pub(super) enum Job {
     Looks(Looks),
     /// A child that carries a call out.
     Call {
@@ -65,13 +66,21 @@ enum Job {
         then: Then,
         deadline: u64,
     },
+    /// A program that is to say that it has obeyed, or that its daemon has ended.
+    Telling {
+        container: u32,
+        awaited: Awaited,
+        deadline: u64,
+    },
 }
 
 /// Why processes are waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+pub(super) enum Then {
     /// It was done to them, and is proven.
     Fault(Signal),
+    /// They were told to end.
+    Told,
     /// They are killed if they have not ended by themselves.
     Kill,
     /// Nothing more.
@@ -188,6 +197,10 @@ impl Server {
                         return self.session.answer(id, Err(failure));
                     }
                     containers.iter().for_each(|spec| self.programs.expect(spec));
+                    match self.start_here(&containers) {
+                        Ok(messages) => messages.into_iter().for_each(|it| self.session.send(it)),
+                        Err(failure) => return self.session.answer(id, Err(failure)),
+                    }
                     let refused = containers.iter().map(|_| None).collect();
                     self.session.answer(id, done(Reply::Started { refused }));
                     // Whoever waits already is told at once.
@@ -201,7 +214,16 @@ impl Server {
                     return self.session.answer(id, result.and_then(done));
                 }
                 Call::Inject { container, fault, deadline_ms } => {
-                    self.signal(container, &fault, deadline_ms)
+                    self.inject(container, &fault, deadline_ms)
+                }
+                Call::HandOver { container, marker } => {
+                    let handed = self.hand_over(container, &marker);
+                    self.session.answer(id, handed.and_then(done));
+                    return self.take_programs();
+                }
+                Call::StartDaemon { container, marker, stale } => {
+                    let started = self.start_daemon(container, marker, stale);
+                    return self.session.answer(id, started.and_then(done));
                 }
                 Call::Remove { container } => self.wait_for_all(Some(container)),
                 call => self.in_child(HostCall::Node { call }),
@@ -227,7 +249,7 @@ impl Server {
     }
 
     /// Carries a call out where it may block.
-    fn in_child(&self, call: HostCall) -> Result<Job, Failure> {
+    pub(super) fn in_child(&self, call: HostCall) -> Result<Job, Failure> {
         // A program has its own deadline, which passes first.
         let allowed_ms = match &call {
             HostCall::Node { call: Call::Execute { deadline_ms, .. } } => {
@@ -243,26 +265,12 @@ impl Server {
         Ok(Job::Call { child, deadline: in_ms(allowed_ms), allowed_ms })
     }
 
-    /// Sends the signal of a fault; the job ends when it has provably happened.
-    fn signal(&self, container: u32, fault: &Fault, deadline_ms: u64) -> Result<Job, Failure> {
-        let operation = format!("do the fault {fault} to container {container}");
-        let Some(signal) = signal_of(fault) else {
-            let reason = "a host agent only does faults that are signals";
-            return Err(failure(ErrorKind::Unsupported, operation, reason, None));
-        };
-        let processes: Vec<_> = self.programs.told(container).collect();
-        if processes.is_empty() {
-            let reason = "its program has ended";
-            return Err(failure(ErrorKind::Environment, operation, reason, None));
-        }
-        processes.iter().try_for_each(|process| send(process, signal))?;
-        signalled(processes.into_iter(), Then::Fault(signal), deadline_ms)
-    }
-
     /// Waits until the kubelet has ended the programs of a container, or of all, told or not; kills
-    /// them when it does not.
+    /// them when it does not, and those that no kubelet looks after at once.
     fn wait_for_all(&mut self, container: Option<u32>) -> Result<Job, Failure> {
         self.programs.expect_nothing(container);
+        let here = self.programs.all(container).filter(|process| process.is_here);
+        here.into_iter().try_for_each(|process| send(process, Signal::KILL))?;
         signalled(self.programs.all(container), Then::Kill, ENDED_WITHIN_MS)
     }
 
@@ -334,9 +342,19 @@ impl Server {
                         };
                     }
                     Then::Fault(signal) => Reply::Injected { evidence: evidence(&pids, signal) },
+                    Then::Told => Reply::Injected { evidence: ended_as_told(&pids) },
                     Then::Kill | Then::Nothing => Reply::Done,
                 };
                 Step::Done(Ok(HostReply::Node { reply }))
+            }
+            Job::Telling { container, awaited, deadline } => {
+                match self.has_said(container, awaited, now >= deadline) {
+                    Some(result) => {
+                        let reply = |evidence| Reply::Injected { evidence };
+                        Step::Done(result.map(|it| HostReply::Node { reply: reply(it) }))
+                    }
+                    None => Step::GoesOn(Job::Telling { container, awaited, deadline }),
+                }
             }
         }
     }
@@ -347,6 +365,8 @@ impl Job {
         match self {
             Self::Looks(looks) => looks.children().map(|child| child.pipe.as_fd()).collect(),
             Self::Call { child, .. } => vec![child.pipe.as_fd()],
+            // What a program says is waited for anyway.
+            Self::Telling { .. } => Vec::new(),
             // A handle that is ready stays ready: only those that are not are waited for.
             Self::Ending { handles, .. } => {
                 handles.iter().filter(|handle| !has_ended(handle)).map(AsFd::as_fd).collect()
@@ -357,7 +377,7 @@ impl Job {
     fn wake_at(&self) -> Option<u64> {
         match self {
             Self::Looks(looks) => looks.deadline(),
-            Self::Call { deadline, .. } => Some(*deadline),
+            Self::Call { deadline, .. } | Self::Telling { deadline, .. } => Some(*deadline),
             Self::Ending { then: Then::Fault(Signal::STOP), .. } => {
                 Some(now_ns() + STOPPED_AGAIN_NS)
             }
@@ -368,7 +388,8 @@ impl Job {
     }
 }
 
-fn signalled<'a>(
+/// Waits for the end of processes, or for what a signal does to them.
+pub(super) fn signalled<'a>(
     processes: impl Iterator<Item = &'a super::programs::Process>,
     then: Then,
     deadline_ms: u64,
@@ -403,6 +424,14 @@ fn evidence(pids: &[i32], signal: Signal) -> String {
     };
     let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
     format!("process {} of the node {words}", pids.join(", "))
+}
+
+fn ended_as_told(pids: &[i32]) -> String {
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    format!(
+        "process {} of the node has ended as it was told; its namespaces are gone",
+        pids.join(", ")
+    )
 }
 
 fn died() -> Failure {

@@ -7,6 +7,7 @@ mod fault;
 mod fuse;
 mod node;
 mod placeholder;
+mod programs;
 mod repair;
 mod requires;
 mod step;
