@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: test test-kernels test-runtimes cluster-matrix lint bench docs fuzz fuzz-smoke tools
+.PHONY: test test-kernels test-runtimes cluster-matrix lint package bench docs fuzz fuzz-smoke tools
 
 # Builds and runs all tests. Installs what they need when it may (root on Debian) and says what; otherwise
 # what is not there is named, skipped and counted. Makes namespaces and FUSE mounts of its own and removes
@@ -28,6 +28,11 @@ cluster-matrix:
 # Formatting, clippy, documentation, licences, advisories, dependency directions, shell scripts, Python.
 lint:
 	scripts/lint
+
+# Packages every published crate, builds the packages outside of the workspace and runs their doc tests. Publishes
+# nothing; the packages are in target/package.
+package:
+	scripts/check-package
 
 # Benchmarks with their tables; results are in benches/README.md.
 bench:

@@ -16,15 +16,11 @@ use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
-use propagation_core::observation::{Actor, Observation};
-use propagation_core::plan::{Fault, WorkloadSpec};
+use propagation_core::prelude::*;
 use propagation_core::program::{Attach, Attached, Executed, LoadReport, Refused, StartRefused};
 use propagation_core::report::time::Wait;
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::workload::{Restart, Until, WorkloadStatus};
-use propagation_core::{
-    Backend, Capabilities, Error, Node, Plan, Run, Runner, VerdictOutcome, Workload,
-};
 
 /// What was called, how long it took, and whether it gave an error.
 #[derive(Debug, Clone)]

@@ -7,12 +7,8 @@
 
 use async_trait::async_trait;
 use propagation_core::fake::FakeBackend;
-use propagation_core::node::Look;
-use propagation_core::observation::Actor;
-use propagation_core::phase::{self, Phase};
-use propagation_core::plan::Role;
-use propagation_core::report::{Check, Status};
-use propagation_core::{Backend, Error, ErrorKind, Plan, RunContext, Runner};
+use propagation_core::phase;
+use propagation_core::prelude::*;
 
 /// Reads the marker many times from every consumer and bounds the slowest read.
 struct Performance {

@@ -4,7 +4,7 @@
 #![expect(clippy::print_stdout, reason = "examples print")]
 
 use propagation_core::fake::FakeBackend;
-use propagation_core::{Backend, Error, ErrorKind, Plan, Report, Runner, VerdictOutcome};
+use propagation_core::prelude::*;
 
 #[cfg(target_os = "linux")]
 fn backend() -> impl Backend {

@@ -137,8 +137,11 @@ impl Background {
             };
             if ended.as_ref().is_some_and(is_ready) {
                 let status = program.wait().map_err(|error| errno_of(&error))?;
-                // One that went into the background has left somebody.
-                if status.code() != Some(0) || tagged(proc, &self.tag)?.is_empty() {
+                // One that went into the background has left somebody; where the kernel is the client, a
+                // mount.
+                let left =
+                    || Ok(!tagged(proc, &[&self.tag])?.is_empty() || self.mounted(proc) != before);
+                if status.code() != Some(0) || !left()? {
                     return Ok(SpawnState::Ended(status.code()));
                 }
                 ended = None;
@@ -218,7 +221,7 @@ pub fn signal(tag: &str, signal: Signal, deadline_ms: u64) -> Result<Signalled, 
     let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
     let number = rustix::process::Signal::from_named_raw(signal as i32).ok_or(Errno::EINVAL)?;
     // Descriptors: a number may be another's by now.
-    let processes: Vec<OwnedFd> = tagged(&proc, tag)?.into_iter().filter_map(watch).collect();
+    let processes: Vec<OwnedFd> = tagged(&proc, &[tag])?.into_iter().filter_map(watch).collect();
     let at_ns = now_ns();
     for process in &processes {
         // One that has just ended needs none.
@@ -234,14 +237,14 @@ pub fn signal(tag: &str, signal: Signal, deadline_ms: u64) -> Result<Signalled, 
     Ok(Signalled { at_ns, processes: processes.len() as u64 })
 }
 
-/// What the processes of a tag have used since they started.
+/// What the processes of several tags have used since they started.
 ///
 /// # Errors
 /// When /proc cannot be read.
-pub fn account(tag: &str) -> Result<Used, Errno> {
+pub fn account(tags: &[&str]) -> Result<Used, Errno> {
     let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
     let mut used = Used::default();
-    for pid in tagged(&proc, tag)? {
+    for pid in tagged(&proc, tags)? {
         used.processes += 1;
         used.cpu_ns += cpu_ns(pid).unwrap_or_default();
         used.kernel_ns += kernel_ns(&proc, pid).unwrap_or_default();
@@ -255,13 +258,17 @@ pub fn account(tag: &str) -> Result<Used, Errno> {
     Ok(used)
 }
 
-/// Processes with a tag in their environment that are not over.
-fn tagged(proc: &Proc, tag: &str) -> Result<Vec<Pid>, Errno> {
-    let wanted = format!("{TAG_VARIABLE}={tag}");
+/// Processes with one of the tags in their environment that are not over.
+fn tagged(proc: &Proc, tags: &[&str]) -> Result<Vec<Pid>, Errno> {
+    let name = format!("{TAG_VARIABLE}=");
     let pids = proc.list(".")?.into_iter().filter_map(|name| name.parse::<i32>().ok());
     let has = |pid: &i32| {
         let environment = proc.read(&format!("{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        let mut variables = environment.split(|byte| *byte == 0);
+        variables.any(|variable| {
+            let tag = variable.strip_prefix(name.as_bytes());
+            tag.is_some_and(|tag| tags.iter().any(|wanted| wanted.as_bytes() == tag))
+        })
     };
     Ok(pids.filter(has).map(Pid::from_raw).collect())
 }
@@ -341,7 +348,7 @@ mod tests {
         let spawned = spawned.spawn().expect("/proc can be read");
         assert!(matches!(spawned.state, SpawnState::Late(_)), "{spawned:?}");
         assert_eq!(spawned.output, "begun");
-        assert_eq!(account(&tag).expect("/proc can be read").processes, 0);
+        assert_eq!(account(&[&tag]).expect("/proc can be read").processes, 0);
         let signalled = signal(&tag, Signal::SIGKILL, LOOK_MS).expect("/proc can be read");
         assert_eq!(signalled.processes, 0);
     }

@@ -132,7 +132,7 @@ impl<'a> Watching<'a> {
         term.thread_block()?;
         let term = SignalFd::with_flags(&term, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let mountpoint = consumer.mountpoint.as_str();
-        reporter.log_line(ConsumerLine::Waiting { mountpoint, watch: mounts.name() });
+        reporter.log_line(ConsumerLine::Waiting { mountpoint, watch: MountWatch::NAME });
         let now = now_ns();
         let unless_blind = |time| if consumer.watches { time } else { u64::MAX };
         Ok(Self {
@@ -241,10 +241,8 @@ impl<'a> Watching<'a> {
         if self.stage == Stage::Waiting {
             wake_at = wake_at.min(self.give_up_at);
         }
-        let mut descriptors = vec![
-            PollFd::new(self.mounts.as_fd(), self.mounts.interest()),
-            PollFd::new(self.term.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut descriptors =
+            vec![self.mounts.poll_fd(), PollFd::new(self.term.as_fd(), PollFlags::POLLIN)];
         // Without POLLIN: the node never writes to its programs, only its end is of interest.
         let node = self.reporter.node().map(|pipe| {
             descriptors.push(PollFd::new(pipe.as_fd(), PollFlags::empty()));
@@ -277,7 +275,6 @@ impl<'a> Watching<'a> {
             return Ok(false);
         }
         if mount_event {
-            self.mounts.drain();
             self.look_again = self.consumer.watches;
             if self.stuck.is_some() && self.mounted() != self.looked_at {
                 self.stuck = None;

@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::sys::utsname::uname;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Uid;
+use propagation_model::confinement::Confinement;
 use propagation_model::facts::{FuseConf, FuseDevice, HostFacts, PathState};
 use propagation_protocol::Reply;
 
@@ -45,8 +46,9 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         bridge: path_state(Path::new(bridge)),
         covering_mount: covering(proc, bridge),
         lsm: lsm(),
+        confinement: confinement(),
         cgroup: cgroup().into(),
-        fanotify_mount_events: crate::watch::has_fanotify(),
+        fanotify_mount_events: crate::kernel::has_mount_events(),
         kernel: crate::kernel::features(&name(|n| n.release())),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default(),
         max_mnt_namespaces: read_number("/proc/sys/user/max_mnt_namespaces"),
@@ -168,6 +170,24 @@ pub(crate) fn mapped_uids() -> u64 {
 fn lsm() -> Vec<String> {
     let text = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
     text.trim().split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+/// What the security modules go by, as far as it concerns FUSE mounts and can be read.
+fn confinement() -> Vec<Confinement> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    // The file is SELinux's too, whose contexts have no mode behind them.
+    let own = read("/proc/self/attr/current");
+    let own = own.trim().strip_suffix(" (enforce)").map(|name| Confinement::Own(name.to_owned()));
+    let profiles = read("/sys/kernel/security/apparmor/profiles");
+    let selinux = match read("/sys/fs/selinux/enforce").trim() {
+        "1" => Some(Confinement::SelinuxEnforcing),
+        "0" => Some(Confinement::SelinuxPermissive),
+        _ => None,
+    };
+    own.into_iter()
+        .chain(profiles.lines().filter_map(Confinement::of_profile))
+        .chain(selinux)
+        .collect()
 }
 
 fn cgroup() -> &'static str {

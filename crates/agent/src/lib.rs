@@ -19,6 +19,7 @@ mod fuse_mount;
 mod holder;
 pub mod host;
 mod kernel;
+pub mod kernel_mount;
 mod liveness;
 mod load;
 mod look;

@@ -62,10 +62,14 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             [--deadline-ms N] -- COMMAND...
             start a server in the background and wait until it serves
   signal    TAG --signal NAME [--deadline-ms N]
-  account   TAG
-            signal the processes of a tag; what they have used
+  account   TAG,...
+            signal the processes of a tag; what those of several have used
   unmount   PATH
             take off every mount at a path
+  filesystem NAME
+            whether the kernel has a filesystem
+  kernel-mount SOURCE --type NAME --mountpoint DIR [--options NAME=VALUE,...] [--secret NAME=FILE]
+            mount a filesystem whose client is the kernel
   version";
 
     /// Runs the command; returns the exit code.
@@ -92,9 +96,8 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             "install" => Options::parse(rest, &[]).and_then(|o| install(&o)),
             "release" => Options::parse(rest, &[]).and_then(|o| release(&o)),
             "facts" => Options::parse(rest, &[]).and_then(|o| read_facts(&o)),
-            "mirror" | "dataset" | "measure" | "spawn" | "signal" | "account" | "unmount" => {
-                super::measuring::run(command, rest)
-            }
+            "mirror" | "dataset" | "measure" | "spawn" | "signal" | "account" | "unmount"
+            | "filesystem" | "kernel-mount" => super::measuring::run(command, rest),
             other => Err(format!("unknown command {other:?}")),
         };
         result.unwrap_or_else(|error| {

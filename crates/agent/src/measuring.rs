@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use propagation_agent::background::{self, Background, Until};
+use propagation_agent::kernel_mount::{self, KernelMount};
 use propagation_agent::{measure, mirror};
 use propagation_protocol::measure::Task;
 use serde::Serialize;
@@ -20,7 +21,12 @@ pub(super) fn run(command: &str, words: &[String]) -> Result<i32, String> {
         "dataset" => data_set(&Options::parse(words, &[])?),
         "spawn" => spawn(words),
         "signal" => signal(&Options::parse(words, &[])?),
-        "account" => print(background::account(&bare(&Options::parse(words, &[])?, "TAG")?)),
+        "account" => {
+            let tags = bare(&Options::parse(words, &[])?, "TAGS")?;
+            print(background::account(&tags.split(',').collect::<Vec<_>>()))
+        }
+        "filesystem" => print(kernel_mount::has(&bare(&Options::parse(words, &[])?, "NAME")?)),
+        "kernel-mount" => kernel_mount(&Options::parse(words, &[])?),
         "unmount" => {
             print(background::unmount(Path::new(&bare(&Options::parse(words, &[])?, "PATH")?)))
         }
@@ -82,6 +88,25 @@ fn signal(options: &Options) -> Result<i32, String> {
         format!("SIG{name}").parse().map_err(|_| format!("unknown signal {name:?}"))?;
     let deadline_ms = options.number("deadline-ms", 2_000)?;
     print(background::signal(&bare(options, "TAG")?, signal, deadline_ms))
+}
+
+fn kernel_mount(options: &Options) -> Result<i32, String> {
+    let pair = |text: &str| {
+        let (name, value) = text.split_once('=').ok_or(format!("{text:?} is not NAME=VALUE"))?;
+        Ok::<_, String>((name.to_owned(), value.to_owned()))
+    };
+    let given = options.text("options").unwrap_or_default();
+    let mount = KernelMount {
+        filesystem: options.text("type")?,
+        source: bare(options, "SOURCE")?,
+        options: given
+            .split(',')
+            .filter(|option| !option.is_empty())
+            .map(pair)
+            .collect::<Result<_, _>>()?,
+        secret: options.named.get("secret").map(|text| pair(text)).transpose()?,
+    };
+    failed_with(mount.mount(Path::new(&options.text("mountpoint")?)))
 }
 
 fn bare(options: &Options, name: &str) -> Result<String, String> {

@@ -193,7 +193,8 @@ impl Producer {
         ));
     }
 
-    fn write_plain_file(&self) -> Result<(), String> {
+    /// Writes the file that shows that the volume itself is shared.
+    pub(crate) fn write_plain_file(&self) -> Result<(), String> {
         let path = Path::new(&self.volume).join(PLAIN_FILE);
         std::fs::write(&path, self.marker.render())
             .map_err(|e| format!("write {}: {}", path.display(), errno_text(errno_of(&e))))

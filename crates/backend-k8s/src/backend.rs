@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use kube::Client;
 use propagation_core::report::Cleanup;
 use propagation_core::{Backend, Capabilities, Error, ErrorKind, Node, Plan, Run};
@@ -31,15 +32,18 @@ impl std::fmt::Debug for K8sBackend {
     }
 }
 
+// What waits for the cluster is boxed: the client is generic, and is compiled in this crate alone.
 impl K8sBackend {
     /// Connects to the cluster of the kubeconfig, which is only read.
     ///
     /// # Errors
     /// [`ErrorKind::Environment`] when the kubeconfig or its context does not exist, or the API server
     /// cannot be reached or refuses the credentials.
-    pub async fn connect(options: K8sOptions) -> Result<Self, Error> {
-        let cluster = Cluster::connect(options).await?;
-        Ok(Self { cluster, opening: Arc::default() })
+    pub fn connect(options: K8sOptions) -> BoxFuture<'static, Result<Self, Error>> {
+        Box::pin(async {
+            let cluster = Cluster::connect(options).await?;
+            Ok(Self { cluster, opening: Arc::default() })
+        })
     }
 
     /// A backend on a client that is there; touches nothing.
@@ -72,38 +76,41 @@ impl K8sBackend {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when another program has made one of that name.
-    pub async fn make_namespace(&self, name: &str) -> Result<(), Error> {
-        namespaces::make_named(&self.cluster.client, name, None).await
+    pub fn make_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(namespaces::make_named(&self.cluster.client, name, None))
     }
 
     /// Begins to delete a namespace that this program has made.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when another program has made it.
-    pub async fn delete_namespace(&self, name: &str) -> Result<(), Error> {
-        namespaces::delete(&self.cluster.client, name).await
+    pub fn delete_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(namespaces::delete(&self.cluster.client, name))
     }
 
     /// The names of the nodes with these labels; all nodes without a selector.
     ///
     /// # Errors
     /// [`ErrorKind::Environment`] when the cluster does not answer, or has no such node.
-    pub async fn nodes(&self, selector: Option<&str>) -> Result<Vec<String>, Error> {
-        self.cluster.nodes(selector).await
+    pub fn nodes<'a>(
+        &'a self,
+        selector: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<String>, Error>> {
+        Box::pin(self.cluster.nodes(selector))
     }
 
     /// The runs with objects in the cluster, also runs that are still going on.
     ///
     /// # Errors
     /// [`ErrorKind::Environment`] when the cluster does not answer.
-    pub async fn leftovers(&self) -> Result<Vec<Leftover>, Error> {
-        clean::leftovers(&self.cluster).await
+    pub fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Error>> {
+        Box::pin(clean::leftovers(&self.cluster))
     }
 
     /// Removes the remains of a run: its pods, its mounts and changes on its node, its namespace. Idempotent.
     /// Lists what could not be undone, with what to do about it.
-    pub async fn remove(&self, leftover: &Leftover) -> Cleanup {
-        clean::remove(&self.cluster, leftover).await
+    pub fn remove<'a>(&'a self, leftover: &'a Leftover) -> BoxFuture<'a, Cleanup> {
+        Box::pin(clean::remove(&self.cluster, leftover))
     }
 }
 

@@ -11,7 +11,7 @@
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
 //! use propagation_backend_k8s::{K8sBackend, K8sOptions};
-//! use propagation_core::{Plan, Runner};
+//! use propagation_core::prelude::*;
 //!
 //! let options = K8sOptions { node: Some("k3s-w1".into()), ..K8sOptions::default() };
 //! let backend = K8sBackend::connect(options).await?;

@@ -203,7 +203,9 @@ impl Node for K8sNode {
                  `propagation clean --backend k8s --run-id {run}`",
                 shared.namespace
             );
-            return Cleanup { kept: vec![kept], ..Cleanup::default() };
+            let mut cleanup = Cleanup::default();
+            cleanup.kept.push(kept);
+            return cleanup;
         }
         shared.pods.expect_none();
         let going = Going {
@@ -232,12 +234,13 @@ impl Node for K8sNode {
             cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;
             cleanup
         });
-        finished.await.unwrap_or_else(|error| Cleanup {
-            could_not: vec![format!(
+        finished.await.unwrap_or_else(|error| {
+            let mut cleanup = Cleanup::default();
+            cleanup.could_not.push(format!(
                 "clean up: {error}; `propagation clean --backend k8s --run-id {}`",
                 self.run.id
-            )],
-            ..Cleanup::default()
+            ));
+            cleanup
         })
     }
 }

@@ -55,25 +55,22 @@ impl K8sOptions {
     /// What a repetition of the run has to know.
     pub(crate) fn access(&self, over_ssh: bool) -> ClusterAccess {
         let path = |path: &PathBuf| path.display().to_string();
-        let access = ClusterAccess {
-            over_ssh,
-            kubeconfig: self.kubeconfig.as_ref().map(path),
-            context: self.context.clone(),
-            namespace: self.namespace.clone(),
-            image: self.image.clone(),
-            program_image: self.program_image.clone(),
-            import_image: self.import_image,
-            tolerations: self.tolerations.iter().map(taint).collect(),
-            apply: self.apply,
-            ..ClusterAccess::default()
-        };
+        let mut access = ClusterAccess::default();
+        access.over_ssh = over_ssh;
+        access.kubeconfig = self.kubeconfig.as_ref().map(path);
+        access.context.clone_from(&self.context);
+        access.namespace.clone_from(&self.namespace);
+        access.image.clone_from(&self.image);
+        access.program_image.clone_from(&self.program_image);
+        access.import_image = self.import_image;
+        access.tolerations = self.tolerations.iter().map(taint).collect();
+        access.apply = self.apply;
         #[cfg(unix)]
-        let access = ClusterAccess {
-            ssh_config: self.ssh.config.as_ref().map(path),
-            ssh_user: self.ssh.user.clone(),
-            ssh_domain: self.ssh.domain.clone(),
-            ..access
-        };
+        {
+            access.ssh_config = self.ssh.config.as_ref().map(path);
+            access.ssh_user.clone_from(&self.ssh.user);
+            access.ssh_domain.clone_from(&self.ssh.domain);
+        }
         access
     }
 }

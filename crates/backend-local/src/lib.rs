@@ -8,7 +8,7 @@
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
 //! use propagation_backend_local::LocalBackend;
-//! use propagation_core::{Plan, Runner};
+//! use propagation_core::prelude::*;
 //!
 //! let report = Runner::new(Plan::default())?.run(&LocalBackend::new()).await?;
 //! println!("{}", report.verdict.summary());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use propagation_backend_local::LocalBackend;
+use propagation_core::kernel::Version;
 use propagation_core::plan::{
     BridgeState, Covering, NodeSpec, Propagation, Repair, StartOrder, Volume, WorkloadSpec,
 };
@@ -223,6 +224,37 @@ fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
     let mut numbers = release.split('.').map_while(|number| number.parse().ok());
     (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
+#[tokio::test]
+async fn what_holds_from_a_newer_kernel_on_is_not_expected_here() {
+    let text = "workloads: [{name: fuse, role: producer}]\n\
+                steps:\n\
+                - {start: all, expect: {node: {outcome: ok, since: \"5.10\"}}}\n\
+                - {observe: true, expect: {node: {outcome: absent, since: \"99.0\"}}}\n";
+    let plan = scenario::parse("since.yaml", text).expect("a scenario");
+    let report = run(plan.clone()).await;
+    let counts = report.expectations();
+    assert_eq!((counts.met, counts.unmet, counts.skipped), (1, 0, 1), "{:#?}", report.phases);
+
+    let plan = Plan { since: Some(Version(99, 0)), ..plan };
+    let runner = Runner::new(plan).expect("a valid plan");
+    let error = runner.run(&LocalBackend::new()).await.expect_err("an older kernel");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.reason().starts_with("expected from Linux 99.0 on; this is Linux "), "{error}");
+}
+
+#[test]
+fn a_kernel_is_named_by_text() {
+    let error = |since: &str| {
+        let text = format!(
+            "since: {since}\nworkloads: [{{name: fuse, role: producer}}]\nsteps: [{{start: all}}]\n"
+        );
+        scenario::parse("since.yaml", &text).expect_err(since).to_string()
+    };
+    for wrong in ["6.10", "\"6\"", "newest"] {
+        assert!(error(wrong).contains("such as \"6.9\""), "{}", error(wrong));
+    }
 }
 
 /// A phase with a bug.

@@ -226,8 +226,8 @@ pub(crate) struct RunOptions {
     pub(crate) backend: BackendName,
     /// Scenario file or directory to run instead of the five phases; may be repeated.
     #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["bridge", "fault", "volume",
-          "propagation", "consumers", "producer_uid", "no_allow_other", "covering",
-          "container_fuse_conf"])]
+          "propagation", "consumers", "producer_uid", "producer_command", "no_allow_other",
+          "covering", "container_fuse_conf"])]
     pub(crate) scenario: Vec<PathBuf>,
     /// Container runtime for every scenario, instead of the scenario's own: `builtin`, `runc`, `crun`, or the
     /// path of an OCI runtime.
@@ -261,6 +261,10 @@ pub(crate) struct RunOptions {
     /// UID of the producer; a non-root producer mounts through fusermount3.
     #[arg(long, value_name = "UID", default_value_t = 0)]
     producer_uid: u32,
+    /// FUSE daemon of the producer instead of the built-in filesystem, with {source}, {mountpoint} and {work}; it
+    /// must stay in the foreground.
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["producer_uid", "no_allow_other"])]
+    producer_command: Option<String>,
     /// Mount without allow_other.
     #[arg(long)]
     no_allow_other: bool,
@@ -331,6 +335,10 @@ impl RunOptions {
             FaultName::Stop => Fault::Stop,
         };
         plan.fuse.allow_other = !self.no_allow_other;
+        if let Some(command) = &self.producer_command {
+            plan.fuse.command =
+                ["/bin/sh", "-c", &format!("exec {command}")].map(str::to_owned).into();
+        }
         self.limit(&mut plan);
         plan.node = NodeSpec {
             covering: match self.covering {

@@ -9,7 +9,7 @@ use propagation_report::comparison::{html, markdown, text};
 use propagation_report::text::{Detail, one_line};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::Shown;
+use crate::args::{BackendName, Shown};
 use crate::exit::Exit;
 use crate::files::{Directory, make_directory};
 use crate::output;
@@ -29,8 +29,12 @@ pub(crate) enum CompareFormat {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareOptions {
-    /// Transports, separated by commas, or all [default: native, fuse, fuse-passthrough, daemon, smb-rclone;
-    /// with --quick native, fuse, smb-rclone]. Others: smb-smbnetfs, smb-cifs, nfs.
+    /// Where to compare.
+    #[arg(long, value_enum, default_value = "local")]
+    backend: BackendName,
+    /// Transports, separated by commas, or all [default: native, fuse, fuse-passthrough, daemon, smb-rclone,
+    /// smb-cifs; with --quick native, fuse, smb-rclone]. Others: smb-smbnetfs, nfs, fuse-smb-rclone,
+    /// fuse-smb-cifs, fuse-nfs.
     #[arg(long, value_name = "NAMES")]
     transports: Option<String>,
     /// Workloads, separated by commas [default: all; with --quick sequential, seek, scan, open, die]. Others:
@@ -98,6 +102,12 @@ where
 
 pub(crate) fn main(options: &CompareOptions) -> Result<Exit, Error> {
     let wanted = options.options()?;
+    if options.backend == BackendName::K8s {
+        let reason =
+            "pods have the built-in filesystem alone, and no server or client of SMB or NFS";
+        return Err(Error::new(ErrorKind::Unsupported, "compare transports on a cluster", reason)
+            .with_fix("run `propagation compare` on a node: it measures that node's kernel and touches no pod"));
+    }
     crate::runtime::allow_a_run()?;
     let directory = options.report.as_deref().map(|path| make_directory(path, "--report"));
     let directory = directory.transpose()?;

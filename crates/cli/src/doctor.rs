@@ -3,6 +3,7 @@
 
 mod cluster;
 mod kernel;
+mod security;
 
 use std::io;
 
@@ -130,7 +131,8 @@ impl Examination {
             text.push('\n');
             write_cause(&mut text, cause, &cause.verify, colour);
         }
-        for line in kernel::section(&self.facts.kernel_release, &self.facts.kernel, colour) {
+        let kernel = kernel::section(&self.facts.kernel_release, &self.facts.kernel, colour);
+        for line in security::section(&self.facts.confinement, colour).into_iter().chain(kernel) {
             text.push_str(&line);
             text.push('\n');
         }
@@ -217,6 +219,7 @@ mod tests {
             bridge: PathState::Missing,
             covering_mount: node.covering(&plan.bridge.path.as_str().into()).cloned(),
             lsm: Vec::new(),
+            confinement: Vec::new(),
             cgroup: "v2".into(),
             fanotify_mount_events: true,
             kernel: Vec::new(),

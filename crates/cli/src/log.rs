@@ -42,10 +42,10 @@ impl Log {
     /// Writes one line with the time before it; what a terminal would obey is escaped.
     pub(crate) fn line(&self, text: &str) {
         let Some((_, file)) = &self.open else { return };
-        let now = jiff::Timestamp::now();
+        let line = format!("{:.6} {}\n", jiff::Timestamp::now(), one_line(text));
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        // A disk that fills up in the middle must not end the run.
-        let _ = writeln!(file, "{now:.6} {}", one_line(text));
+        // In one write. A disk that fills up in the middle must not end the run.
+        let _ = file.write_all(line.as_bytes());
     }
 
     /// Copies what it holds so far: from the open file, whatever its name leads to by now.

@@ -4,10 +4,12 @@
 mod kills;
 mod support;
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use propagation_core::comparison::{Comparison, Metric, Transport};
 use support::{
     Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, stdout, test,
 };
@@ -17,6 +19,7 @@ fn main() {
         test("a_run_changes_nothing_on_the_machine", a_run),
         test("a_failed_run_changes_nothing_either", a_failed_run),
         test("sigint_sigterm_and_sighup_clean_up_and_give_130", signals),
+        test("an_interrupted_comparison_shows_what_it_has_and_gives_130", comparison),
         test("under_nohup_a_hangup_does_not_matter", nohup),
         test("keep_leaves_the_node_and_clean_removes_it", keep),
         test("clean_spares_runs_that_go_on_here_and_in_a_pid_namespace", going_on),
@@ -80,6 +83,31 @@ fn signals() -> TestResult {
         unchanged(&before)?;
     }
     PASSED
+}
+
+fn comparison() -> TestResult {
+    let before = Machine::now();
+    let scratch = scratch();
+    let mut child = std::process::Command::new(support::PROPAGATION)
+        .args(["compare", "--quick", "--transports", "fuse", "--workloads", "open"])
+        .args(["--rounds", "1000", "--format", "json"])
+        .env("XDG_STATE_HOME", scratch.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let pid = child.id().to_string();
+    let told = BufReader::new(child.stderr.take().ok_or("no standard error")?);
+    let begun = told.lines().map_while(Result::ok).any(|line| line.starts_with("round 3 "));
+    let sent = std::process::Command::new("kill").args(["-s", "TERM", &pid]).status();
+    let result = child.wait_with_output()?;
+    sent?;
+    expect_code(&result, 130)?;
+    let found: Comparison = serde_json::from_slice(&result.stdout)?;
+    let open = found.transport(Transport::Fuse).and_then(|fuse| fuse.measure(Metric::Open));
+    if !begun || !found.cut_short || open.and_then(|open| open.median).is_none() {
+        return Err(format!("begun: {begun}, {found:#?}").into());
+    }
+    unchanged(&before)
 }
 
 fn nohup() -> TestResult {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use regex::Regex;
 use support::{
-    PASSED, TestResult, expect_code, expect_part, output, scratch, stderr, stdout, test,
+    PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout, test,
 };
 
 fn main() {
@@ -38,6 +38,8 @@ fn main() {
         test("doctor_reads_this_host", doctor),
         test("probe_tells_states_apart", probe),
         test("no_color_without_a_terminal", no_colour),
+        test("the_five_phases_run_with_any_daemon", any_daemon),
+        test("a_comparison_on_a_cluster_is_refused_with_what_to_do", compare_on_a_cluster),
     ]);
 }
 
@@ -481,5 +483,26 @@ fn no_colour() -> TestResult {
     if result.stdout.contains(&0x1b) || result.stderr.contains(&0x1b) {
         return Err("escape sequences without a terminal".into());
     }
+    PASSED
+}
+
+fn any_daemon() -> TestResult {
+    if !Path::new("/usr/bin/bindfs").exists() {
+        return skip("bindfs", "bindfs is not installed");
+    }
+    let scratch = scratch();
+    let command = "bindfs -f {source} {mountpoint}";
+    let result = output(scratch.path(), &["run", "--producer-command", command]);
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "Verdict: full_success")?;
+    PASSED
+}
+
+fn compare_on_a_cluster() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["compare", "--backend", "k8s"]);
+    expect_code(&result, 1)?;
+    expect_part(&stderr(&result), "compare transports on a cluster")?;
+    expect_part(&stderr(&result), "on a node")?;
     PASSED
 }

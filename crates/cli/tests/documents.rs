@@ -312,7 +312,6 @@ fn steady(output: &str) -> String {
         (r"nonce=[0-9a-f]+", "nonce=<nonce>"),
         (r"Linux \S+ (x86_64|aarch64)", "Linux <release>"),
         (r"\(Linux [^)]+\)", "(Linux <release>)"),
-        (r"fanotify mount events|poll on mountinfo", "<how it watches>"),
         (r"security modules: .*", "security modules: <some>"),
         (r"cgroup (v1|v2|hybrid|none)", "cgroup <version>"),
         (r"process \d+|\d+ processes|(pgrep --parent) \d+", "$1<processes>"),

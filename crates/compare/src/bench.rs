@@ -169,9 +169,9 @@ impl Bench {
         self.agent(&consumer(transport), &words(&["measure", &task]), deadline).await
     }
 
-    /// What the processes of a tag have used.
-    pub(crate) async fn account(&self, tag: &str) -> Result<Used, Error> {
-        self.agent(&Actor::Node, &words(&["account", tag]), SHORTLY).await
+    /// What the processes of several tags have used.
+    pub(crate) async fn account(&self, tags: &[&str]) -> Result<Used, Error> {
+        self.agent(&Actor::Node, &words(&["account", &tags.join(",")]), SHORTLY).await
     }
 
     /// Whether there is a program on the node.
@@ -240,7 +240,9 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> P
         looks: Looks::Asked,
         ..Plan::default()
     };
-    let wants_rights = |transport: &Transport| matches!(transport, Transport::FusePassthrough);
+    let wants_rights = |transport: &Transport| {
+        *transport == Transport::FusePassthrough || transport.is_mounted_by_the_kernel()
+    };
     if plan.node.runtime.is_builtin() && transports.iter().any(wants_rights) {
         // Root of a user namespace is not enough for these.
         for engine in RUNTIMES {

@@ -31,10 +31,8 @@ pub(crate) async fn die(
         tokio::time::sleep(Duration::from_millis(sizes.kill_ms)).await;
         let Some(killed) = stand.kill(&victim).await? else { return Ok(None) };
         tokio::time::sleep(Duration::from_millis(sizes.down_ms)).await;
-        if stand.recipe.server.is_none() {
-            // What a producer does that finds a dead mount: it takes it off, then mounts.
-            stand.unmount().await?;
-        }
+        // What a producer does that finds a dead mount: it unmounts it, then mounts.
+        stand.unmount(&victim).await?;
         let spawned = stand.spawn(&victim).await?;
         let (restarted_ns, back_ns) = match &spawned {
             Ok(spawned) => (spawned.began_ns, Some(spawned.known_ns)),
@@ -44,7 +42,7 @@ pub(crate) async fn die(
     };
     let work = Work::Die { duration_ms: sizes.die_ms, seed };
     let (measured, killed) = tokio::join!(stand.measure(sizes, work), kill);
-    let (measured, _) = measured?;
+    let measured = measured?;
     let is_served = stand.recipe.server.is_some();
     let death = |killed| what_happened(victim.name().to_owned(), &measured, &killed, is_served);
     Ok(killed?.map(death))

@@ -17,8 +17,10 @@ mod stand;
 pub mod statistics;
 mod visit;
 
+use std::cmp::Reverse;
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use propagation_core::comparison::{
     Comparison, Measure, Metric, Ratio, SCHEMA_VERSION, Skip, Transport, TransportResult, Versus,
     Workload,
@@ -55,7 +57,16 @@ const COLD: &str = "the transport was mounted anew before the scan: its client a
 /// # Errors
 /// [`propagation_core::ErrorKind::InvalidInput`] for invalid options; the errors of [`Backend::open`] and of the
 /// node. A transport that is unavailable or fails is a result.
-pub async fn compare(
+pub fn compare<'a>(
+    options: &'a Options,
+    backend: &'a dyn Backend,
+    cancellation: &'a CancellationToken,
+    tell: &'a (dyn Fn(Progress<'_>) + Send + Sync),
+) -> BoxFuture<'a, Result<Comparison, Error>> {
+    Box::pin(measure(options, backend, cancellation, tell))
+}
+
+async fn measure(
     options: &Options,
     backend: &dyn Backend,
     cancellation: &CancellationToken,
@@ -225,7 +236,11 @@ impl Found {
         }
         comparison.noise =
             versus((Transport::Native, &control), (Transport::Native, &natives), seed);
-        let smb = comparison.measured().find(|one| one.transport.is_smb());
+        // The kernel's client is the one that a FUSE daemon in front of SMB has to beat.
+        let smb = comparison
+            .measured()
+            .filter(|one| one.transport.is_smb())
+            .max_by_key(|one| (one.transport.is_mounted_by_the_kernel(), Reverse(one.transport)));
         if let Some(smb) = smb {
             let fuse = comparison.measured().filter(|one| one.transport.is_fuse());
             comparison.decision = fuse

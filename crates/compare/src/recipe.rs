@@ -1,6 +1,9 @@
 //! How each transport is made: what it needs, its programs, and where consumers find the data set.
 
+mod served;
+
 use propagation_core::comparison::Transport;
+use propagation_core::protocol::measure::ENTRIES_DIRECTORY;
 
 /// The directory of the node that all containers share.
 pub(crate) const BRIDGE: &str = "/srv/compare";
@@ -19,6 +22,8 @@ pub(crate) const AGENT: &str = "/proc/self/exe";
 pub(crate) enum Need {
     /// A program, and the package of Debian that has it.
     Program(&'static str, &'static str),
+    /// A filesystem of the kernel.
+    Filesystem(&'static str),
     /// Containers in the machine's own user namespace.
     MachineRights,
 }
@@ -32,6 +37,8 @@ pub(crate) struct Program {
     pub(crate) command: Vec<String>,
     /// Where it finds its configuration.
     pub(crate) home: String,
+    /// Where it mounts, if it does.
+    pub(crate) mountpoint: Option<String>,
     /// What shows that it is ready, as arguments of the agent.
     pub(crate) ready: Vec<String>,
 }
@@ -48,6 +55,17 @@ impl Program {
             [] => "",
         }
     }
+
+    /// As a command line.
+    fn shown(&self) -> String {
+        match self.command.as_slice() {
+            [shell, flag, script] if shell == "/bin/sh" && flag == "-c" => {
+                script.trim_start_matches("exec ").to_owned()
+            }
+            [agent, rest @ ..] if agent == AGENT => format!("propagation-agent {}", rest.join(" ")),
+            command => command.join(" "),
+        }
+    }
 }
 
 /// How a transport is made.
@@ -57,6 +75,8 @@ pub(crate) struct Recipe {
     pub(crate) needs: Vec<Need>,
     /// A program that runs before, to its end.
     pub(crate) prepare: Option<Vec<String>>,
+    /// The FUSE filesystem that the server serves again.
+    pub(crate) below: Option<Program>,
     /// What serves without mounting.
     pub(crate) server: Option<Program>,
     /// What mounts.
@@ -76,6 +96,7 @@ impl Recipe {
             transport,
             needs: Vec::new(),
             prepare: None,
+            below: None,
             server: None,
             client: None,
             path: mountpoint(transport),
@@ -89,7 +110,7 @@ impl Recipe {
                     command.push("--passthrough".into());
                     needs.push(Need::MachineRights);
                 }
-                let client = Some(recipe.mounting(command, &recipe.path));
+                let client = Some(recipe.client(command, &recipe.path));
                 Self { needs, client, ..recipe }
             }
             Transport::Daemon => {
@@ -99,99 +120,63 @@ impl Recipe {
                     .replace("{work}", &work(transport));
                 let make = words(&["mkdir", "-p", &work(transport)]);
                 let command = words(&["/bin/sh", "-c", &format!("exec {command}")]);
-                let client = Some(recipe.mounting(command, &recipe.path));
+                let client = Some(recipe.client(command, &recipe.path));
                 Self { prepare: Some(make), client, ..recipe }
             }
-            Transport::SmbRclone => {
-                let config = format!("{}/home/rclone.conf", work(transport));
-                let command = words(&[
-                    "rclone",
-                    "--config",
-                    &config,
-                    "mount",
-                    "smb:data",
-                    &recipe.path,
-                    "--allow-other",
-                ]);
-                let needs = vec![Need::Program("rclone", "rclone")];
-                let client = Some(recipe.mounting(command, &recipe.path));
-                Self { needs, client, ..recipe }.served_by_smbd(wrong_credentials)
+            Transport::SmbRclone => recipe.by_smbd(DATA, wrong_credentials).to_rclone(),
+            Transport::SmbSmbnetfs => recipe.by_smbd(DATA, wrong_credentials).to_smbnetfs(),
+            Transport::SmbCifs => recipe.by_smbd(DATA, wrong_credentials).to_cifs(),
+            Transport::Nfs => recipe.by_ganesha(DATA).to_nfs(),
+            Transport::FuseSmbRclone => {
+                let (recipe, shared) = recipe.with_fuse_below();
+                recipe.by_smbd(&shared, wrong_credentials).to_rclone()
             }
-            Transport::SmbSmbnetfs => {
-                let config = format!("config={}/home/.smb/smbnetfs.conf", work(transport));
-                let command =
-                    words(&["smbnetfs", &recipe.path, "-f", "-o", "allow_other", "-o", &config]);
-                let path = format!("{}/{}/data", recipe.path, address(transport));
-                let needs = vec![Need::Program("smbnetfs", "smbnetfs")];
-                let client = Some(recipe.mounting(command, &path));
-                Self { needs, client, path, ..recipe }.served_by_smbd(wrong_credentials)
+            Transport::FuseSmbCifs => {
+                let (recipe, shared) = recipe.with_fuse_below();
+                recipe.by_smbd(&shared, wrong_credentials).to_cifs()
             }
-            // Left out: the kernel would mount them.
-            Transport::SmbCifs | Transport::Nfs => recipe,
+            Transport::FuseNfs => {
+                let (recipe, shared) = recipe.with_fuse_below();
+                recipe.by_ganesha(&shared).to_nfs()
+            }
         }
     }
 
-    /// The program that mounts; its content is there when `shows` can be looked at.
-    fn mounting(&self, command: Vec<String>, shows: &str) -> Program {
-        let at = mountpoint(self.transport);
-        let shows = format!("{shows}/entries");
+    /// A program that mounts at a path; its content is there when `shows` can be looked at.
+    fn mounting(&self, role: &str, command: Vec<String>, at: &str, shows: &str) -> Program {
+        let shows = format!("{shows}/{ENTRIES_DIRECTORY}");
         Program {
-            tag: format!("{}.client", self.transport),
+            tag: format!("{}.{role}", self.transport),
             command,
             home: format!("{}/home", work(self.transport)),
-            ready: words(&["--mounted", &at, "--shows", &shows]),
+            mountpoint: Some(at.to_owned()),
+            ready: words(&["--mounted", at, "--shows", &shows]),
         }
     }
 
-    fn served_by_smbd(mut self, wrong_credentials: bool) -> Self {
-        let (directory, address) = (work(self.transport), address(self.transport));
-        let script = include_str!("samba.sh");
-        let mut prepare = words(&["/bin/sh", "-c", script, "samba.sh", &directory, DATA, &address]);
-        prepare.extend(wrong_credentials.then(|| "wrong".to_owned()));
-        let config = format!("{directory}/smb.conf");
-        self.needs.insert(0, Need::Program("smbd", "samba"));
-        self.needs.insert(1, Need::Program("smbpasswd", "samba-common-bin"));
-        self.prepare = Some(prepare);
-        self.server = Some(Program {
-            tag: format!("{}.server", self.transport),
-            command: words(&[
-                "smbd",
-                "--foreground",
-                "--no-process-group",
-                "--debug-stdout",
-                "-s",
-                &config,
-            ]),
-            home: format!("{directory}/home"),
-            ready: words(&["--listens", &format!("{address}:445")]),
-        });
-        self
+    /// The program that mounts for consumers.
+    fn client(&self, command: Vec<String>, shows: &str) -> Program {
+        self.mounting("client", command, &mountpoint(self.transport), shows)
     }
 
-    /// What dies when the server is killed: smbd where there is one, the FUSE daemon otherwise.
+    /// What dies when the server is killed: the FUSE daemon of a re-export, the server where there is one, the
+    /// FUSE daemon otherwise.
     pub(crate) fn victim(&self) -> Option<&Program> {
-        self.server.as_ref().or(self.client.as_ref())
+        self.below.as_ref().or(self.server.as_ref()).or(self.client.as_ref())
     }
 
     /// Its programs, in the order in which they start.
-    pub(crate) fn programs(&self) -> impl Iterator<Item = &Program> {
-        self.server.iter().chain(&self.client)
+    pub(crate) fn programs(&self) -> impl DoubleEndedIterator<Item = &Program> {
+        self.below.iter().chain(&self.server).chain(&self.client)
     }
 
     /// Its programs as command lines.
     pub(crate) fn how(&self) -> Vec<String> {
-        let shown = |program: &Program| match program.command.as_slice() {
-            [shell, flag, script] if shell == "/bin/sh" && flag == "-c" => {
-                script.trim_start_matches("exec ").to_owned()
-            }
-            [agent, rest @ ..] if agent == AGENT => format!("propagation-agent {}", rest.join(" ")),
-            command => command.join(" "),
-        };
         match self.transport {
             Transport::Native => {
                 vec![format!("hostPath volume of {BRIDGE}/data, bound by the runtime")]
             }
-            _ => self.programs().map(shown).collect(),
+            _ => self.programs().map(Program::shown).collect(),
         }
     }
 }
@@ -230,6 +215,14 @@ mod tests {
             ["rclone mount /mnt/data /mnt/daemon --cache-dir /mnt/work/daemon"]
         );
         assert_eq!(recipe.victim(), recipe.client.as_ref());
+    }
+
+    #[test]
+    fn of_a_re_export_the_filesystem_below_dies() {
+        let recipe = Recipe::of(Transport::FuseSmbRclone, "", false);
+        let names: Vec<&str> = recipe.programs().map(Program::name).collect();
+        assert_eq!(names, ["mirror", "smbd", "rclone"]);
+        assert_eq!(recipe.victim(), recipe.below.as_ref());
     }
 
     #[test]

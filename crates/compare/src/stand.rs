@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use propagation_core::comparison::{Resources, Skip, SkipKind, Transport};
+use propagation_core::comparison::{Skip, SkipKind};
 use propagation_core::observation::Actor;
 use propagation_core::protocol::measure::{Measured, Signalled, SpawnState, Spawned, Used, Work};
 use propagation_core::{Error, ErrorKind};
 
-use crate::bench::{Bench, SHORTLY, between, producer};
+use crate::bench::{Bench, SHORTLY, producer};
 use crate::options::Sizes;
-use crate::recipe::{Need, Program, Recipe, mountpoint, words};
+use crate::recipe::{Need, Program, Recipe, words};
 
 /// How long a program may take until it is ready.
 const READY: Duration = Duration::from_secs(10);
@@ -30,13 +30,6 @@ impl<'a> Stand<'a> {
         bench: &'a Bench,
         recipe: Recipe,
     ) -> Result<Result<Self, Skip>, Error> {
-        if matches!(recipe.transport, Transport::SmbCifs | Transport::Nfs) {
-            return Ok(Err(Skip {
-                kind: SkipKind::NotMeasured,
-                reason: format!("mounts of {} by the kernel are not made yet", recipe.transport),
-                fix: None,
-            }));
-        }
         for need in &recipe.needs {
             if let Some(skip) = missing(bench, *need).await {
                 return Ok(Err(skip));
@@ -107,13 +100,14 @@ impl<'a> Stand<'a> {
         Ok((signalled.processes > 0).then_some(signalled))
     }
 
-    /// Takes its mount off, dead or not, from the producer, and so from everybody. Where that cannot be done,
-    /// nothing new gets ready there.
+    /// Unmounts what one of its programs has mounted, dead or not, from the producer, and so from everybody. Where
+    /// that cannot be done, nothing new gets ready there.
     ///
     /// # Errors
     /// When the node fails.
-    pub(crate) async fn unmount(&self) -> Result<(), Error> {
-        let unmount = words(&["unmount", &mountpoint(self.recipe.transport)]);
+    pub(crate) async fn unmount(&self, program: &Program) -> Result<(), Error> {
+        let Some(mountpoint) = &program.mountpoint else { return Ok(()) };
+        let unmount = words(&["unmount", mountpoint]);
         let actor = producer(self.recipe.transport);
         forgiving(self.bench.agent::<u64>(&actor, &unmount, SHORTLY).await.map(drop))
     }
@@ -124,44 +118,37 @@ impl<'a> Stand<'a> {
     /// When the node fails. Why it does not get ready again is a result.
     pub(crate) async fn remount(&self) -> Result<Result<(), Skip>, Error> {
         let Some(client) = &self.recipe.client else { return Ok(Ok(())) };
-        self.unmount().await?;
+        self.unmount(client).await?;
         // One that saw its mount go has ended by itself.
         self.kill(client).await?;
         Ok(self.spawn(client).await?.map(drop))
     }
 
-    /// Does a piece of work in its consumer; what that took, and what its programs used.
+    /// Does a piece of work in its consumer.
     ///
     /// # Errors
     /// When the node fails.
-    pub(crate) async fn measure(
-        &self,
-        sizes: Sizes,
-        work: Work,
-    ) -> Result<(Measured, Resources), Error> {
-        let before = self.account().await?;
+    pub(crate) async fn measure(&self, sizes: Sizes, work: Work) -> Result<Measured, Error> {
         let transport = self.recipe.transport;
-        let measured = match self.bench.measure(transport, &self.recipe.path, sizes, work).await {
+        match self.bench.measure(transport, &self.recipe.path, sizes, work).await {
             // Its own deadline should have ended it, and did not.
             Err(error) if error.kind() == ErrorKind::Timeout => {
-                Measured { hung: true, ..Measured::default() }
+                Ok(Measured { hung: true, ..Measured::default() })
             }
-            measured => measured?,
-        };
-        Ok((measured, between(&before, &self.account().await?)))
+            measured => measured,
+        }
     }
 
-    async fn account(&self) -> Result<Used, Error> {
-        let mut all = Used::default();
-        for program in self.recipe.programs() {
-            let used = self.bench.account(&program.tag).await?;
-            all.cpu_ns += used.cpu_ns;
-            all.kernel_ns += used.kernel_ns;
-            all.switches += used.switches;
-            all.peak_bytes += used.peak_bytes;
-            all.processes += used.processes;
+    /// What its programs have used.
+    ///
+    /// # Errors
+    /// When the node fails.
+    pub(crate) async fn account(&self) -> Result<Used, Error> {
+        let tags: Vec<&str> = self.recipe.programs().map(|program| program.tag.as_str()).collect();
+        match tags.as_slice() {
+            [] => Ok(Used::default()),
+            tags => self.bench.account(tags).await,
         }
-        Ok(all)
     }
 
     /// Ends its programs. What does not end, the end of the node ends.
@@ -169,8 +156,8 @@ impl<'a> Stand<'a> {
     /// # Errors
     /// When the node fails.
     pub(crate) async fn end(&self) -> Result<(), Error> {
-        if self.recipe.client.is_some() {
-            self.unmount().await?;
+        for program in self.recipe.programs().rev() {
+            self.unmount(program).await?;
         }
         for program in self.recipe.programs() {
             forgiving(self.kill(program).await.map(drop))?;
@@ -187,6 +174,16 @@ async fn missing(bench: &Bench, need: Need) -> Option<Skip> {
             reason: format!("{name} is not installed"),
             fix: Some(format!("apt-get install {package}")),
         }),
+        Need::Filesystem(name) => {
+            let ask = words(&["filesystem", name]);
+            let reason = match bench.agent(&Actor::Node, &ask, SHORTLY).await {
+                Ok(true) => return None,
+                Ok(false) => format!("this kernel has no filesystem {name}"),
+                Err(error) => format!("whether this kernel has {name}: {error}"),
+            };
+            let fix = format!("use a kernel with {name}, or load its module");
+            Some(Skip { kind: SkipKind::KernelLacks, reason, fix: Some(fix) })
+        }
         Need::MachineRights if !bench.has_machine_rights() => Some(Skip {
             kind: SkipKind::NotPermitted,
             reason:

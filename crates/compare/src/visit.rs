@@ -6,6 +6,7 @@ use propagation_core::Error;
 use propagation_core::comparison::{Measure, Metric, Resources, Workload};
 use propagation_core::protocol::measure::{Measured, Work};
 
+use crate::bench::between;
 use crate::options::Sizes;
 use crate::stand::Stand;
 use crate::statistics::{median, range};
@@ -52,15 +53,20 @@ pub(crate) async fn visit(
 ) -> Result<(), Error> {
     // Where it does not come back, every work of the visit gives nothing.
     let mut is_mounted = true;
+    let mut before = stand.account().await?;
     for (metric, work) in works(workloads, sizes, seed) {
         if metric == Metric::ScanCold && account.is_asked() {
             is_mounted = stand.remount().await?.is_ok();
             account.given_up += u32::from(!is_mounted);
+            before = stand.account().await?;
         }
-        let (measured, server) = match is_mounted && account.is_asked() {
+        let measured = match is_mounted && account.is_asked() {
             true => stand.measure(sizes, work).await?,
-            false => (Measured { hung: true, ..Measured::default() }, Resources::default()),
+            false => Measured { hung: true, ..Measured::default() },
         };
+        let after = stand.account().await?;
+        let server = between(&before, &after);
+        before = after;
         if is_mounted {
             account.answered(!measured.hung);
         }

@@ -45,6 +45,9 @@ mod linux {
             ("every_workload_gives_its_metrics", &[], every_workload),
             ("without_programs_transports_are_left_out", &[], no_programs),
             ("kernel_mounts_are_left_out_with_the_reason", &[], kernel_mounts),
+            ("fuse_below_smb_is_measured_and_dies", &["smbd", "rclone"], re_export),
+            ("a_server_that_hangs_is_given_up", &["smbd", "rclone", "bindfs"], server_hangs),
+            ("a_disk_that_fills_while_written_is_told", &[], full_while_written),
             ("a_port_that_is_taken_is_named", &["smbd", "bindfs", "rclone"], port_taken),
             ("a_daemon_that_never_mounts_is_left_out_in_time", &[], never_ready),
             ("a_daemon_that_ends_is_left_out_with_its_words", &[], ends),
@@ -212,11 +215,69 @@ mod linux {
 
     fn kernel_mounts() -> TestResult {
         let comparison = run(&quick(&[Transport::SmbCifs, Transport::Nfs], &[Workload::Open]))?;
-        for transport in [Transport::SmbCifs, Transport::Nfs] {
-            let skip = left_out(&comparison, transport)?;
-            ensure(skip.kind == SkipKind::NotMeasured, skip)?;
+        let known = std::fs::read_to_string("/proc/filesystems")?;
+        for (transport, filesystem) in [(Transport::SmbCifs, "cifs"), (Transport::Nfs, "nfs4")] {
+            let has = known.lines().any(|line| line.split_whitespace().last() == Some(filesystem));
+            let found = comparison.transport(transport).ok_or("not there")?;
+            match &found.skipped {
+                // The module was loaded for it, or was there before.
+                None => {
+                    let open = found.measure(Metric::Open).and_then(|measure| measure.median);
+                    ensure(open.is_some(), found)?;
+                }
+                Some(skip) if has => ensure(skip.kind != SkipKind::KernelLacks, skip)?,
+                Some(skip) => {
+                    let reason = format!("this kernel has no filesystem {filesystem}");
+                    ensure(skip.kind == SkipKind::KernelLacks && skip.reason == reason, skip)?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// FUSE below SMB: the mount of the consumer stays, whatever becomes of the one that is served.
+    fn re_export() -> TestResult {
+        let comparison =
+            run(&quick(&[Transport::FuseSmbRclone], &[Workload::Open, Workload::Die]))?;
+        let again = comparison.transport(Transport::FuseSmbRclone).ok_or("none")?;
+        ensure(again.skipped.is_none() && again.how.len() == 3, again)?;
+        ensure(again.measure(Metric::Open).is_some_and(|one| one.median.is_some()), again)?;
+        let death = again.death.as_ref().ok_or("its daemon was not killed")?;
+        ensure(death.killed == "mirror" && death.back_ms.is_some(), death)?;
+        ensure(death.first_error.is_some() && death.healing != Healing::NewMount, death)
+    }
+
+    /// A server that hangs costs its own figures and a bounded time.
+    fn server_hangs() -> TestResult {
+        let stops = "sh -c '(sleep 3; for p in /proc/[0-9]*; do tr \"\\0\" \" \" < $p/cmdline \
+                     2> /dev/null | grep -q ^smbd && kill -STOP ${p#/proc/}; done) & \
+                     exec bindfs -f {source} {mountpoint}'";
+        let options = Options {
+            producer_command: stops.into(),
+            rounds: Some(400),
+            ..quick(&[Transport::SmbRclone, Transport::Daemon], &[Workload::Open])
+        };
+        let began = Instant::now();
+        let comparison = run(&options)?;
+        let smb = comparison.transport(Transport::SmbRclone).ok_or("none")?;
+        let open = smb.measure(Metric::Open).ok_or("not measured")?;
+        ensure(open.gave_up >= 1 || !open.failed.is_empty(), open)?;
+        let daemon = comparison.transport(Transport::Daemon).ok_or("none")?;
+        ensure(daemon.measure(Metric::Open).is_some_and(|one| one.failed.is_empty()), daemon)?;
+        ensure(began.elapsed() < Duration::from_secs(180), began.elapsed())
+    }
+
+    /// A disk that has room for the data set and not for what is written.
+    fn full_while_written() -> TestResult {
+        let options = Options {
+            node: NodeSpec { disk_bytes: 22 << 20, ..NodeSpec::default() },
+            ..quick(&[Transport::Fuse], &[Workload::Write, Workload::Open])
+        };
+        let comparison = run(&options)?;
+        let fuse = comparison.transport(Transport::Fuse).ok_or("none")?;
+        let write = fuse.measure(Metric::WriteRate).ok_or("not measured")?;
+        ensure(write.failed.contains_key("ENOSPC") && write.median.is_none(), write)?;
+        ensure(fuse.measure(Metric::Open).is_some_and(|one| one.failed.is_empty()), fuse)
     }
 
     fn port_taken() -> TestResult {

@@ -21,7 +21,7 @@ pub(crate) fn decide(report: &Report, answers: bool) -> Verdict {
 }
 
 fn expectations(report: &Report) -> Expectations {
-    let counted = Expectations::of(&report.phases);
+    let mut counted = Expectations::of(&report.phases);
     let words = if let Some(reason) = &report.cut_short {
         format!("The run was cut short: {reason}.")
     } else if let Some(phase) = errored(&report.phases) {
@@ -29,8 +29,9 @@ fn expectations(report: &Report) -> Expectations {
     } else {
         return counted;
     };
-    let summary = format!("{words} {}", counted.summary);
-    Expectations { outcome: ScenarioOutcome::Inconclusive, summary, ..counted }
+    counted.summary = format!("{words} {}", counted.summary);
+    counted.outcome = ScenarioOutcome::Inconclusive;
+    counted
 }
 
 /// Decides in the order of the decision table: first what makes the run untrustworthy, then the key question, then
@@ -67,14 +68,11 @@ fn answer(report: &Report) -> Answer {
                 "A control that must not see the mount sees it, so seeing it proves nothing.";
             return inconclusive(summary.into(), fixes_and_again(report));
         }
-        return Answer {
-            outcome: VerdictOutcome::FundamentalFailure,
-            summary: format!(
-                "The producer's mount reaches the node and not its consumers: {}.",
-                why(report, phase)
-            ),
-            next_steps: fixes_and_again(report),
-        };
+        let why = why(report, phase);
+        let summary =
+            format!("The producer's mount reaches the node and not its consumers: {why}.");
+        let outcome = VerdictOutcome::FundamentalFailure;
+        return Answer::new(outcome, summary, fixes_and_again(report));
     }
     let trouble = ["stale_mount", "recovery"].into_iter().find_map(failed);
     if let Some(phase) = trouble {
@@ -102,14 +100,9 @@ fn root_only(report: &Report) -> bool {
 }
 
 fn for_root_only(report: &Report) -> Answer {
-    Answer {
-        outcome: VerdictOutcome::PartialSuccess,
-        summary:
-            "FUSE propagation works for root only: the mount has no allow_other, so every other \
-                  user gets EACCES. Existing consumers come back by themselves."
-                .into(),
-        next_steps: fixes(report),
-    }
+    let summary = "FUSE propagation works for root only: the mount has no allow_other, so every \
+                   other user gets EACCES. Existing consumers come back by themselves.";
+    Answer::new(VerdictOutcome::PartialSuccess, summary, fixes(report))
 }
 
 fn errored(phases: &[PhaseReport]) -> Option<&PhaseReport> {
@@ -160,22 +153,19 @@ fn fixes_and_again(report: &Report) -> Vec<String> {
 }
 
 fn inconclusive(summary: String, next_steps: Vec<String>) -> Answer {
-    Answer { outcome: VerdictOutcome::Inconclusive, summary, next_steps }
+    Answer::new(VerdictOutcome::Inconclusive, summary, next_steps)
 }
 
 fn full_success(measurements: &Measurements) -> Answer {
     let after = measurements
         .remount_to_fresh_read_ms
         .map(|ms| format!(" {ms:.1} ms after the producer serves again"));
-    Answer {
-        outcome: VerdictOutcome::FullSuccess,
-        summary: format!(
-            "FUSE propagation works: consumers see the mount, notice its death, and read the fresh \
-             one{}, with no intervention.",
-            after.unwrap_or_default()
-        ),
-        next_steps: Vec::new(),
-    }
+    let summary = format!(
+        "FUSE propagation works: consumers see the mount, notice its death, and read the fresh \
+         one{}, with no intervention.",
+        after.unwrap_or_default()
+    );
+    Answer::new(VerdictOutcome::FullSuccess, summary, Vec::new())
 }
 
 fn partial(report: &Report, phase: &PhaseReport) -> Answer {
@@ -184,11 +174,8 @@ fn partial(report: &Report, phase: &PhaseReport) -> Answer {
         Some(repair) => format!("consumers come back only after {}", repair.words()),
         None => "no intervention that was tried brought consumers back".to_owned(),
     };
-    Answer {
-        outcome: VerdictOutcome::PartialSuccess,
-        summary: format!("FUSE propagation works, and {rescue}: {}.", why(report, phase)),
-        next_steps: fixes(report),
-    }
+    let summary = format!("FUSE propagation works, and {rescue}: {}.", why(report, phase));
+    Answer::new(VerdictOutcome::PartialSuccess, summary, fixes(report))
 }
 
 #[cfg(test)]
@@ -202,22 +189,16 @@ mod tests {
         let phases = FIVE.iter().map(|id| {
             let found = not_passed.iter().find(|(name, _)| name == id);
             let status = found.map_or(Status::Passed, |(_, status)| *status);
-            PhaseReport {
-                id: (*id).into(),
-                status,
-                started_ms: 0.0,
-                duration_ms: 1.0,
-                reason: None,
-                checks: vec![Check::new("c", status != Status::Failed, "expected", "observed")],
-            }
+            let mut phase = PhaseReport::new(*id, status);
+            phase.checks = vec![Check::new("c", status != Status::Failed, "expected", "observed")];
+            phase
         });
-        Report {
-            phases: phases.collect(),
-            diagnosis: Vec::new(),
-            measurements: Measurements::default(),
-            cut_short: None,
-            ..stopped()
-        }
+        let mut report = stopped();
+        report.phases = phases.collect();
+        report.diagnosis.clear();
+        report.measurements = Measurements::default();
+        report.cut_short = None;
+        report
     }
 
     fn outcome(not_passed: &[(&str, Status)]) -> VerdictOutcome {
@@ -274,11 +255,9 @@ mod tests {
 
     #[test]
     fn a_run_that_was_cut_short_says_nothing() {
-        let cut_short = Some("it was interrupted".to_owned());
-        assert_eq!(
-            answer(&Report { cut_short, ..five(&[]) }).outcome,
-            VerdictOutcome::Inconclusive
-        );
+        let mut report = five(&[]);
+        report.cut_short = Some("it was interrupted".to_owned());
+        assert_eq!(answer(&report).outcome, VerdictOutcome::Inconclusive);
     }
 
     #[test]

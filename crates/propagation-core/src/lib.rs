@@ -11,6 +11,8 @@
 //! 5. [`report`]: the one data type of the result.
 //! 6. [`diagnosis`]: why a run came out as it did; [`experiments`]: what single changes would do.
 //!
+//! [`prelude`] has the names that most programs need.
+//!
 //! A backend implements [`Backend`], [`Node`] and [`Workload`]; a custom phase implements [`Phase`]. [`mountinfo`]
 //! parses the kernel's mount tables and computes where a new mount propagates. [`client`] is shared by the backends
 //! that talk to the agent, the program inside the containers.
@@ -28,6 +30,7 @@ pub mod fake;
 pub mod matrix;
 pub mod node;
 pub mod phase;
+pub mod prelude;
 pub mod run;
 pub mod run_id;
 pub mod step;
@@ -35,8 +38,8 @@ pub mod workload;
 
 pub use propagation_model::{
     Answer, Class, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome,
-    ScenarioOutcome, Signal, Verdict, VerdictOutcome, comparison, errno, error, facts, input,
-    journal, kernel, marker, mountinfo, observation, plan, probed_consumer, program, report,
+    ScenarioOutcome, Signal, Verdict, VerdictOutcome, comparison, confinement, errno, error, facts,
+    input, journal, kernel, marker, mountinfo, observation, plan, probed_consumer, program, report,
     scenario, suggest, verdict,
 };
 #[doc(hidden)]

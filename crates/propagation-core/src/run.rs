@@ -4,24 +4,24 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, refusal};
-use crate::context::RunContext;
+use crate::context::{self, RunContext};
 use crate::decide;
 use crate::diagnosis;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventSink};
 use crate::experiments::{self, Budget, Lab};
 use crate::journal::Journal;
+use crate::kernel::Version;
 use crate::node::Node;
 use crate::phase::Phase;
 use crate::plan::{Plan, Role};
-use crate::report::{Cleanup, Report, SCHEMA_VERSION, Status};
+use crate::report::{Cleanup, Report, Status};
 use crate::run_id::{Run, RunId};
 use crate::step;
-use crate::verdict::{Expectations, Verdict};
 use crate::workload::Workload;
 
 /// Runs a plan on a backend.
@@ -180,7 +180,12 @@ impl Runner {
     /// # Errors
     /// When no node can be opened, or the run is cancelled before there is one. A phase that
     /// fails, errors or is cut short is part of the report.
-    pub async fn run(self, backend: &dyn Backend) -> Result<Report, Error> {
+    pub fn run(self, backend: &dyn Backend) -> BoxFuture<'_, Result<Report, Error>> {
+        // Boxed: what it calls is compiled in this crate, and not again in each that polls it.
+        Box::pin(self.carry_out(backend))
+    }
+
+    async fn carry_out(self, backend: &dyn Backend) -> Result<Report, Error> {
         let Self {
             plan,
             phases,
@@ -210,7 +215,15 @@ impl Runner {
         };
         events(&Event::NodeReady { backend: backend.name(), node: node.name() });
 
+        let kernel = match kernel_of(&plan, &*node).await {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                node.close().await;
+                return Err(error);
+            }
+        };
         let mut context = RunContext::new(&plan, &*node, started, events.clone());
+        context.kernel = kernel;
         let cut_short = tokio::select! {
             biased;
             () = cancellation.cancelled() => Some("it was interrupted".to_owned()),
@@ -227,31 +240,18 @@ impl Runner {
         done.measurements.waits = node.take_waits();
 
         let answers = decide::asks_for_an_answer(phases.iter().map(|phase| phase.id()));
-        let mut report = Report {
-            schema_version: SCHEMA_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION").into(),
-            run_id: run_id.as_str().into(),
-            backend: backend.name().into(),
-            node: node.name().into(),
-            cluster: node.cluster(),
-            started_at: started_at.to_string(),
-            duration_ms: 0.0,
-            verdict: Verdict::Expectations(Expectations::of(&done.phases)),
-            diagnosis: Vec::new(),
-            experiments: Vec::new(),
-            advice: None,
-            phases: done.phases,
-            measurements: done.measurements,
-            timeline: done.timeline,
-            acts: done.acts,
-            captures: done.captures,
-            environment: done.facts,
-            plan,
-            failures: done.failures,
-            logs: done.logs,
-            cut_short,
-            cleanup: Cleanup::default(),
-        };
+        let mut report = Report::new(plan, run_id.as_str(), backend.name(), node.name());
+        report.cluster = node.cluster();
+        report.started_at = started_at.to_string();
+        report.phases = done.phases;
+        report.measurements = done.measurements;
+        report.timeline = done.timeline;
+        report.acts = done.acts;
+        report.captures = done.captures;
+        report.environment = done.facts;
+        report.failures = done.failures;
+        report.logs = done.logs;
+        report.cut_short = cut_short;
         if !bare {
             report.diagnosis = diagnosis::explain(&report);
         }
@@ -310,6 +310,22 @@ fn cancelled() -> Error {
 
 /// The name of the capture that is taken before the first step of a scenario.
 const BEFORE: &str = "before";
+
+/// The node's kernel, if the plan names one and its release is understood.
+///
+/// # Errors
+/// `Unsupported` when the whole plan holds from a newer one on; the node's own.
+async fn kernel_of(plan: &Plan, node: &dyn Node) -> Result<Option<Version>, Error> {
+    if !plan.names_a_kernel() {
+        return Ok(None);
+    }
+    let kernel = Version::of_release(&node.facts().await?.kernel_release);
+    match context::too_old(kernel, plan.since) {
+        None => Ok(kernel),
+        Some(reason) => Err(Error::new(ErrorKind::Unsupported, "run this plan", reason)
+            .with_fix("run it on a node with a newer kernel")),
+    }
+}
 
 async fn run_phases(phases: &[Box<dyn Phase>], context: &mut RunContext<'_>) {
     if !context.plan.is_five_phases()

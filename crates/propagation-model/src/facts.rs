@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::Confinement;
 use crate::errno::Errno;
 use crate::kernel::FeatureFact;
 use crate::mountinfo::MountEntry;
@@ -86,6 +87,10 @@ pub struct HostFacts {
     pub covering_mount: Option<MountEntry>,
     /// Active Linux security modules (`/sys/kernel/security/lsm`), empty where not readable.
     pub lsm: Vec<String>,
+    /// What these modules go by, as far as it concerns FUSE mounts. The profiles of AppArmor can be read by root
+    /// only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confinement: Vec<Confinement>,
     /// `v1`, `v2`, `hybrid` or `none`.
     pub cgroup: String,
     /// Whether mounts can be watched through fanotify (`FAN_REPORT_MNT`, Linux 6.15; in user

@@ -1,6 +1,10 @@
 //! Kernel features that matter to FUSE mounts in containers, and the versions that introduced them.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A feature of the kernel.
 #[derive(
@@ -107,7 +111,9 @@ impl KernelFeature {
             Self::RequestTimeout => {
                 "a daemon that is stopped or stuck gives ENOTCONN instead of a hang for ever"
             }
-            Self::MountEvents => "mounts and unmounts are noticed without reading mount tables",
+            Self::MountEvents => {
+                "a driver learns which mount came or went without reading mount tables"
+            }
             Self::DaemonNames => "the daemon behind a FUSE mount is found exactly",
         }
     }
@@ -122,7 +128,7 @@ impl KernelFeature {
     }
 }
 
-/// Major and minor number of a kernel's version.
+/// Major and minor number of a kernel's version; in files the text `"6.9"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32);
 
@@ -142,9 +148,69 @@ impl Version {
     }
 }
 
-impl std::fmt::Display for Version {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{}", self.0, self.1)
+    }
+}
+
+impl FromStr for Version {
+    type Err = String;
+
+    /// Reads `MAJOR.MINOR`.
+    ///
+    /// # Errors
+    /// What is wrong, and an example.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str| match digits.bytes().all(|sign| sign.is_ascii_digit()) {
+            true => digits.parse().ok(),
+            false => None,
+        };
+        let numbers = text.split_once('.');
+        let version = numbers.and_then(|(major, minor)| Some(Self(number(major)?, number(minor)?)));
+        version
+            .ok_or_else(|| format!("{text:?} is not a kernel's version; write one such as \"6.9\""))
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl de::Visitor<'_> for Text {
+            type Value = Version;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a kernel's version in quotes, such as \"6.9\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Version, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        // A number is refused: 6.10 would be read as 6.1.
+        deserializer.deserialize_any(Text)
+    }
+}
+
+impl JsonSchema for Version {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A kernel's version, such as \"6.9\".",
+            "type": "string",
+            "pattern": r"^[0-9]+\.[0-9]+$",
+        })
     }
 }
 
@@ -205,6 +271,17 @@ mod tests {
             assert_eq!(serde_json::to_value(feature).expect("a name"), feature.name());
         }
         assert!(KernelFeature::ALL.is_sorted_by_key(|feature| feature.since()));
+    }
+
+    #[test]
+    fn a_version_is_text_and_nothing_else() {
+        let read = |json: &str| serde_json::from_str::<Version>(json).map_err(|e| e.to_string());
+        assert_eq!(read("\"6.10\""), Ok(Version(6, 10)));
+        assert_eq!(serde_json::to_value(Version(6, 10)).expect("text"), "6.10");
+        for wrong in ["\"6\"", "\"6.9.1\"", "\"v6.9\"", "\"6.+9\"", "\"6.\"", "6.10", "6"] {
+            let error = read(wrong).expect_err(wrong);
+            assert!(error.contains("such as \"6.9\""), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod capabilities;
 pub mod cause;
 pub mod class;
 pub mod comparison;
+pub mod confinement;
 pub mod errno;
 pub mod error;
 pub mod facts;

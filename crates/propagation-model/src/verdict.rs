@@ -115,6 +115,7 @@ pub enum Verdict {
 
 /// The answer of the five phases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Answer {
     /// The answer.
     pub outcome: VerdictOutcome,
@@ -124,8 +125,20 @@ pub struct Answer {
     pub next_steps: Vec<String>,
 }
 
+impl Answer {
+    /// An answer, its sentence, and what to do.
+    pub fn new(
+        outcome: VerdictOutcome,
+        summary: impl Into<String>,
+        next_steps: Vec<String>,
+    ) -> Self {
+        Self { outcome, summary: summary.into(), next_steps }
+    }
+}
+
 /// Result of a scenario's expectations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Expectations {
     /// As a whole.
     pub outcome: ScenarioOutcome,

@@ -193,8 +193,7 @@ mod tests {
         let capture = |step: &str, mounts: usize| {
             let text: String = (10..10 + mounts).map(line).collect();
             let table = MountTable::parse(text.as_bytes()).expect("a table");
-            let tables = vec![ActorTable { actor: Actor::Node, table }];
-            Capture { step: step.into(), at_us: 0, tables, usage: Usage::default() }
+            Capture::new(step, 0, vec![ActorTable::new(Actor::Node, table)])
         };
         report.captures =
             [("2.1-fault#1", 1), ("2.2-repair#1", 2), ("2.1-fault#2", 2), ("2.2-repair#2", 3)]
@@ -206,12 +205,10 @@ mod tests {
     }
 
     fn row(step: &str, node: u64, superblocks: u64, blocked: Option<u64>) -> Row {
-        Row {
-            step: step.into(),
-            mounts: vec![("node".into(), Mounts { all: node, fuse: superblocks })],
-            superblocks,
-            usage: Usage { blocked_processes: blocked, fuse_connections: None },
-        }
+        let mut usage = Usage::default();
+        usage.blocked_processes = blocked;
+        let mounts = vec![("node".into(), Mounts { all: node, fuse: superblocks })];
+        Row { step: step.into(), mounts, superblocks, usage }
     }
 
     #[test]

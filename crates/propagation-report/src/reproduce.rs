@@ -180,7 +180,9 @@ mod tests {
 
     /// The commands of a run with this plan.
     fn commands_of(plan: Plan) -> Vec<String> {
-        commands(&Report { plan, ..report("stopped_daemon") })
+        let mut report = report("stopped_daemon");
+        report.plan = plan;
+        commands(&report)
     }
 
     #[test]
@@ -190,16 +192,15 @@ mod tests {
 
     #[test]
     fn a_node_of_a_cluster_is_named() {
-        let (backend, node) = ("k8s".into(), "k3s-w1".into());
-        let mut report =
-            Report { backend, node, plan: Plan::default(), ..report("stopped_daemon") };
+        let mut report = report("stopped_daemon");
+        (report.backend, report.node) = ("k8s".into(), "k3s-w1".into());
+        report.plan = Plan::default();
         assert_eq!(commands(&report), ["propagation run --backend k8s --node k3s-w1"]);
-        report.cluster = Some(ClusterAccess {
-            over_ssh: true,
-            namespace: Some("tests".into()),
-            tolerations: vec!["*".into()],
-            ..ClusterAccess::default()
-        });
+        let mut access = ClusterAccess::default();
+        access.over_ssh = true;
+        access.namespace = Some("tests".into());
+        access.tolerations = vec!["*".into()];
+        report.cluster = Some(access);
         let again = "propagation run --backend k8s --node k3s-w1 --access ssh --namespace tests \
                      --tolerate '*'";
         assert_eq!(commands(&report), [again]);

@@ -256,9 +256,8 @@ fn crowd(count: u32) -> Report {
     let late = |replica| Actor::Workload { name: "consumer-late".into(), replica };
     for capture in &mut report.captures {
         let Some(table) = capture.table(&late(0)).cloned() else { continue };
-        capture.tables.extend((1..count).map(|replica| propagation_model::report::ActorTable {
-            actor: late(replica),
-            table: table.clone(),
+        capture.tables.extend((1..count).map(|replica| {
+            propagation_model::report::ActorTable::new(late(replica), table.clone())
         }));
     }
     let seen: Vec<_> = report.timeline.iter().filter(|o| o.actor == late(0)).cloned().collect();

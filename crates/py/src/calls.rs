@@ -172,7 +172,9 @@ impl Calls {
             }),
         };
         let id = CheckId::from(id.as_str());
-        let check = Check { id, status, expected, observed, evidence, finding };
+        let mut check = Check::new(id, true, expected, observed).with_evidence(evidence);
+        check.status = status;
+        check.finding = finding;
         self.send(Request::Check(check)).or_raise(py)
     }
 

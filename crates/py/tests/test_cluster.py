@@ -195,5 +195,5 @@ async def test_a_node_that_is_not_there_is_named(face: Any, cluster: Cluster) ->
 
 
 async def test_a_scenario_that_shapes_the_node_is_refused(face: Any, cluster: Cluster) -> None:
-    with pytest.raises(propagation.UnsupportedError, match="a real node is what it is"):
+    with pytest.raises(propagation.UnsupportedError, match="shaped by the plan"):
         await face.run(backend=cluster.backend, covering="private")

@@ -126,10 +126,12 @@ def test_many_runs_leave_nothing_behind() -> None:
     """Whatever grows with runs grows by more than a little in a hundred."""
     runs = int(os.environ.get("PROPAGATION_PYTHON_RUNS", "100"))
 
-    def measure() -> tuple[int, int, int]:
+    def threads() -> list[str]:
+        return sorted((task / "comm").read_text() for task in Path("/proc/self/task").iterdir())
+
+    def measure() -> tuple[int, list[str], set[str]]:
         gc.collect()
-        threads = len(list(Path("/proc/self/task").iterdir()))
-        return len(descriptors()), threads, len(zombies())
+        return len(descriptors()), threads(), zombies()
 
     def once(number: int) -> None:
         kind = number % 4
@@ -146,9 +148,11 @@ def test_many_runs_leave_nothing_behind() -> None:
         else:
             propagation.run()
 
+    # A library that another test has imported may have threads of its own.
+    others = len(threads())
     for number in range(20):
         once(number)
-    assert eventually(lambda: measure()[1:] == (1, 0))
+    assert eventually(lambda: len(threads()) <= others and not zombies()), measure()
     before = measure()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(runs):

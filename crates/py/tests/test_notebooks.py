@@ -20,6 +20,7 @@ SHOWN = {
     "five_phases_by_hand": {"image/png"},
     "matrix": {"image/png"},
     "on_a_cluster": {"text/html", "image/png"},
+    "transports": {"text/html", "image/png"},
 }
 """What each shows."""
 

@@ -13,18 +13,23 @@ use crate::sys::now_ns;
 /// How much is read at a time, in bytes: what copying programs use.
 pub(super) const CHUNK_BYTES: usize = 128 * 1024;
 
+/// What is read in so much time is enough for a rate.
+const ENOUGH_NS: u64 = 400_000_000;
+
 /// How much is read at a random place, in bytes.
 const SEEK_BYTES: usize = 64 * 1024;
 
-/// Reads from the beginning, `bytes` at the most.
+/// Reads from the beginning, `bytes` at the most, or what takes [`ENOUGH_NS`]. The time begins with the first read, as fio's does: how long
+/// opening takes is measured by itself.
 pub(super) fn sequential(path: &Path, bytes: u64) -> Measured {
     let mut meter = Meter::begin();
     let Some((file, length)) = opened(path, &mut meter) else { return meter.finish() };
     let end = length.min(bytes);
     let mut buffer = Buffer::new(CHUNK_BYTES);
     let chunk = buffer.bytes();
+    meter = Meter::begin();
     let mut offset = 0;
-    while offset < end {
+    while offset < end && meter.elapsed_ns() < ENOUGH_NS {
         let wanted = usize::try_from(end - offset).map_or(CHUNK_BYTES, |n| n.min(CHUNK_BYTES));
         let read = || file.read_at(&mut chunk[..wanted], offset).and_then(not_at_end);
         match meter.operation(read) {

@@ -49,15 +49,13 @@ pub(super) struct Process {
     pub(super) pipe: Pipe,
 }
 
-/// Makes one container and returns to `base`, from which it is made; with an OCI runtime where there
-/// is one. Runs in a child that can be given up: a volume's source may hang.
-pub(super) fn create(
+/// What the kubelet and containerd look at before the runtime begins; the volume that is experimented with.
+/// Runs in a child that can be given up: a volume's source may hang.
+pub(super) fn look(
     spec: &ContainerSpec,
     proc: &Proc,
-    base: &View,
     node: &NodeSpec,
-    engine: Option<&Engine>,
-) -> Result<Made, StartRefused> {
+) -> Result<Bind, StartRefused> {
     for bind in &spec.volumes {
         host_path::check(bind)?;
     }
@@ -66,11 +64,24 @@ pub(super) fn create(
         check_source(&bind.source)?;
         check_covering(bind, proc)?;
     }
+    Ok(volume)
+}
+
+/// Makes one container whose volumes have been looked at, and returns to `base`, from which it is made; with
+/// an OCI runtime where there is one.
+pub(super) fn create(
+    spec: &ContainerSpec,
+    volume: &Bind,
+    proc: &Proc,
+    base: &View,
+    node: &NodeSpec,
+    engine: Option<&Engine>,
+) -> Result<Made, StartRefused> {
     let rootfs = rootfs::prepare(spec, node.container_fuse_conf.as_deref(), proc)?;
     if let Some(engine) = engine {
-        return oci::create(spec, &volume, &rootfs, proc, base, engine);
+        return oci::create(spec, volume, &rootfs, proc, base, engine);
     }
-    let made = build(spec, &volume, &rootfs, proc, base);
+    let made = build(spec, volume, &rootfs, proc, base);
     let made = made.map(|views| Made { views, process: None });
     if base.user.is_none() && !spec.user_namespace {
         let back = base.enter_mounts();

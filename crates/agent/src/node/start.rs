@@ -17,10 +17,10 @@ use super::view::View;
 use crate::child::Child;
 use crate::failure::{failure, reported, system};
 use crate::pipe::Pipe;
-use crate::sys::now_ns;
+use crate::sys::in_ms;
 
-/// How much longer an OCI runtime may take for a container, in milliseconds: it executes several
-/// programs, on a busy machine.
+/// How long an OCI runtime may take for a container whose volumes have been looked at, in milliseconds:
+/// it executes several programs, on a busy machine.
 const RUNTIME_MS: u64 = 10_000;
 
 /// Containers that are being made, in order.
@@ -30,12 +30,21 @@ pub(super) struct Starting {
     child: Child,
     deadline_ms: u64,
     deadline: u64,
+    /// Whether an OCI runtime is at work on the container that is made next.
+    in_runtime: bool,
     /// How many containers the child has answered for.
     made: usize,
 }
 
-/// What the child says of one container: what it has sent before, or the refusal.
-type Said = Result<Sent, StartRefused>;
+/// What the child says of one container.
+#[derive(Debug, Serialize, Deserialize)]
+enum Said {
+    /// Its volumes have been looked at, and an OCI runtime begins.
+    InRuntime,
+    /// What it has sent before.
+    Made(Sent),
+    Refused(StartRefused),
+}
 
 /// The descriptors that have been sent for a container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,12 +62,12 @@ impl Starting {
         deadline_ms: u64,
     ) -> Result<Self, Failure> {
         check_descriptors(server, &containers)?;
-        let deadline_ms = deadline_ms + if server.engine.is_some() { RUNTIME_MS } else { 0 };
         let waiting = VecDeque::from(containers);
         let child = make_in_child(server, &waiting)?;
+        let refused = Vec::new();
         let mut starting =
-            Self { waiting, refused: Vec::new(), child, deadline_ms, deadline: 0, made: 0 };
-        starting.deadline = starting.next_deadline();
+            Self { waiting, refused, child, deadline_ms, deadline: 0, in_runtime: false, made: 0 };
+        starting.expect_next();
         Ok(starting)
     }
 
@@ -70,12 +79,17 @@ impl Starting {
         self.deadline
     }
 
-    /// When the container that is made next has to be there: every replica takes its time.
-    fn next_deadline(&self) -> u64 {
+    /// The container that is made next has its time from now on.
+    fn expect_next(&mut self) {
+        self.in_runtime = false;
+        self.allow(self.deadline_ms);
+    }
+
+    /// Sets the deadline: every replica takes its time too.
+    fn allow(&mut self, milliseconds: u64) {
         const REPLICA_MS: u64 = 5;
         let replicas = self.waiting.front().map_or(0, |spec| u64::from(spec.replicas));
-        let allowed_ms = self.deadline_ms.saturating_add(replicas * REPLICA_MS);
-        now_ns().saturating_add(allowed_ms.saturating_mul(1_000_000))
+        self.deadline = in_ms(milliseconds.saturating_add(replicas * REPLICA_MS));
     }
 
     pub(super) fn poll(&mut self, server: &mut Server, now: u64) -> Progress {
@@ -95,42 +109,24 @@ impl Starting {
     fn advance(&mut self, server: &mut Server, now: u64) -> Result<(), Failure> {
         let out_of_reach = |errno| system("make containers", errno);
         self.child.pipe.fill(false).map_err(out_of_reach)?;
-        while let Some(made) = self.child.pipe.next::<Said>().map_err(out_of_reach)? {
+        while let Some(said) = self.child.pipe.next::<Said>().map_err(out_of_reach)? {
+            let sent = match said {
+                Said::InRuntime => {
+                    self.in_runtime = true;
+                    self.allow(RUNTIME_MS);
+                    continue;
+                }
+                Said::Made(sent) => Ok(sent),
+                Said::Refused(refusal) => Err(refusal),
+            };
             let Some(spec) = self.waiting.pop_front() else { break };
             self.made += 1;
-            self.deadline = self.next_deadline();
-            match made {
-                Err(refusal) => self.refused.push(Some(refusal)),
-                Ok(sent) => {
-                    let with_user = has_user_namespace(server, &spec);
-                    let pipe = &mut self.child.pipe;
-                    let mut views = Vec::new();
-                    for _ in 0..sent.views {
-                        let mount = pipe.take_descriptor();
-                        let user = if with_user { pipe.take_descriptor() } else { None };
-                        let whole = user.is_some() == with_user;
-                        let Some(mount) = mount.filter(|_| whole) else {
-                            return Err(out_of_reach(Errno::EMFILE));
-                        };
-                        views.push(View { mount, user });
-                    }
-                    let process = match sent.pid {
-                        Some(pid) => {
-                            let pipe = pipe.take_descriptor().map(Pipe::new);
-                            let pipe = pipe.ok_or_else(|| out_of_reach(Errno::EMFILE))?;
-                            Some(Process { pid: Pid::from_raw(pid), pipe })
-                        }
-                        None => None,
-                    };
-                    let made = Made { views, process };
-                    let id = spec.id;
-                    let source = format!("propagation-{}", server.setup.run_id);
-                    let engine = server.engine.as_ref();
-                    let container = Container::start(spec, made, engine, &source)?;
-                    server.containers.insert(id, container);
-                    self.refused.push(None);
-                }
-            }
+            self.expect_next();
+            let refusal = match sent {
+                Ok(sent) => self.take(server, spec, &sent).map(|()| None)?,
+                Err(refusal) => Some(refusal),
+            };
+            self.refused.push(refusal);
         }
         if self.waiting.is_empty() {
             return Ok(());
@@ -142,7 +138,7 @@ impl Starting {
             // A child that has entered a user namespace makes no other container.
             self.child = make_in_child(server, &self.waiting)?;
             self.made = 0;
-            self.deadline = self.next_deadline();
+            self.expect_next();
         }
         if now >= self.deadline {
             self.give_up_one(server)?;
@@ -150,21 +146,48 @@ impl Starting {
         Ok(())
     }
 
+    /// Takes over a container that has been made, with the descriptors that came before the word.
+    fn take(
+        &mut self,
+        server: &mut Server,
+        spec: ContainerSpec,
+        sent: &Sent,
+    ) -> Result<(), Failure> {
+        let lost = || system("make containers", Errno::EMFILE);
+        let with_user = has_user_namespace(server, &spec);
+        let pipe = &mut self.child.pipe;
+        let mut views = Vec::new();
+        for _ in 0..sent.views {
+            let mount = pipe.take_descriptor().ok_or_else(lost)?;
+            let user = with_user.then(|| pipe.take_descriptor().ok_or_else(lost)).transpose()?;
+            views.push(View { mount, user });
+        }
+        let process = sent.pid.map(|pid| {
+            let pipe = pipe.take_descriptor().map(Pipe::new).ok_or_else(lost)?;
+            Ok(Process { pid: Pid::from_raw(pid), pipe })
+        });
+        let made = Made { views, process: process.transpose()? };
+        let id = spec.id;
+        let source = format!("propagation-{}", server.setup.run_id);
+        let container = Container::start(spec, made, server.engine.as_ref(), &source)?;
+        server.containers.insert(id, container);
+        Ok(())
+    }
+
     /// The container that is being made hangs: it is refused, the others go on in a new child.
     fn give_up_one(&mut self, server: &Server) -> Result<(), Failure> {
         self.child.give_up();
         if let Some(spec) = self.waiting.pop_front() {
-            self.refused.push(Some(StartRefused::of(
-                RefusalKind::Hangs,
-                format!(
-                    "failed to stat {:?}: no answer in {} ms",
-                    spec.volumes[0].source, self.deadline_ms
-                ),
-            )));
+            let (what, allowed_ms) = match self.in_runtime {
+                true => (format!("make {:?} with the runtime", spec.name), RUNTIME_MS),
+                false => (format!("failed to stat {:?}", spec.volumes[0].source), self.deadline_ms),
+            };
+            let text = format!("{what}: no answer in {allowed_ms} ms");
+            self.refused.push(Some(StartRefused::of(RefusalKind::Hangs, text)));
         }
         if !self.waiting.is_empty() {
             self.child = make_in_child(server, &self.waiting)?;
-            self.deadline = self.next_deadline();
+            self.expect_next();
         }
         Ok(())
     }
@@ -179,7 +202,7 @@ fn has_user_namespace(server: &Server, spec: &ContainerSpec) -> bool {
 fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Child, Failure> {
     Child::start(|pipe| {
         for spec in specs {
-            let said: Said = make(server, spec).and_then(|made| {
+            let made = make(server, spec, &pipe).and_then(|made| {
                 let views = u32::try_from(made.views.len()).unwrap_or(u32::MAX);
                 let sent = Sent { views, pid: made.process.as_ref().map(|one| one.pid.as_raw()) };
                 let views = made.views.into_iter().flat_map(View::into_descriptors);
@@ -190,6 +213,7 @@ fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Chi
                     StartRefused::with(reported(errno), text)
                 })
             });
+            let said = made.map_or_else(Said::Refused, Said::Made);
             if pipe.send(&said).is_err() || has_user_namespace(server, spec) {
                 return;
             }
@@ -199,7 +223,7 @@ fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Chi
 }
 
 /// In a child: makes one workload, and returns to the node.
-fn make(server: &Server, spec: &ContainerSpec) -> Result<Made, StartRefused> {
+fn make(server: &Server, spec: &ContainerSpec, pipe: &Pipe) -> Result<Made, StartRefused> {
     let refused = |errno: Errno| {
         StartRefused::with(reported(errno), format!("enter the runtime's mount namespace: {errno}"))
     };
@@ -215,7 +239,12 @@ fn make(server: &Server, spec: &ContainerSpec) -> Result<Made, StartRefused> {
         base.enter().map_err(refused)?;
     }
     let engine = server.engine.as_ref();
-    let made = container::create(spec, &server.proc, base, &server.setup.spec, engine)?;
+    let volume = container::look(spec, &server.proc, &server.setup.spec)?;
+    if engine.is_some() {
+        // Without a parent nobody waits.
+        let _ = pipe.send(&Said::InRuntime);
+    }
+    let made = container::create(spec, &volume, &server.proc, base, &server.setup.spec, engine)?;
     if apart && !has_user_namespace(server, spec) {
         server.view.enter_mounts().map_err(refused)?;
     }

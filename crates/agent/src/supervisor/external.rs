@@ -30,6 +30,10 @@ pub(super) fn start(told: &Supervisor, proc: &Proc, reporter: &Reporter) -> Resu
     let producer = &told.producer;
     let fuse = &producer.fuse;
     let words = Words::make(&told.name, producer)?;
+    // Where it mounts on its volume itself, the file would lie in a mount.
+    if producer.volume != producer.mountpoint {
+        producer.write_plain_file().unwrap_or_else(|error| reporter.log(error));
+    }
     clear_stale(producer, proc)?;
     let _ = make_directory(Path::new(&producer.mountpoint));
     let variables = fuse.environment.iter();

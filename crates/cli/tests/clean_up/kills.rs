@@ -18,9 +18,13 @@ use crate::support::{self, Machine, PASSED, TestResult, expect_code, skip};
 #[derive(Debug, Clone, Copy)]
 struct Variant {
     name: &'static str,
+    command: &'static str,
     /// The options, or the file of a scenario.
     words: &'static [&'static str],
     needs: Need,
+    /// The latest moment. What takes longer is in the middle of a pause.
+    latest: Duration,
+    kills: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +35,22 @@ enum Need {
     Program(&'static str),
 }
 
+/// Number of runs that are killed in each variant.
+const KILLS: usize = 46;
+
 const fn options(name: &'static str, words: &'static [&'static str]) -> Variant {
-    Variant { name, words, needs: Need::Nothing }
+    let (needs, latest) = (Need::Nothing, Duration::from_millis(400));
+    Variant { name, command: "run", words, needs, latest, kills: KILLS }
 }
 
 const fn scenario(name: &'static str, words: &'static [&'static str], needs: Need) -> Variant {
-    Variant { name, words, needs }
+    Variant { needs, ..options(name, words) }
+}
+
+/// Comparisons last for seconds: their servers start, work, are killed and come back.
+const fn comparison(name: &'static str, words: &'static [&'static str], needs: Need) -> Variant {
+    let latest = Duration::from_secs(12);
+    Variant { command: "compare", needs, latest, kills: 15, ..options(name, words) }
 }
 
 const VARIANTS: &[Variant] = &[
@@ -53,11 +67,11 @@ const VARIANTS: &[Variant] = &[
     options("waiting", &["--propagation", "None"]),
     options("report", &["--report", "$REPORT"]),
     options("keep", &["--keep"]),
-    Variant {
-        name: "uid",
-        words: &["--producer-uid", "1000", "--container-fuse-conf", "user_allow_other"],
-        needs: Need::Program("/usr/bin/fusermount3"),
-    },
+    scenario(
+        "uid",
+        &["--producer-uid", "1000", "--container-fuse-conf", "user_allow_other"],
+        Need::Program("/usr/bin/fusermount3"),
+    ),
     scenario("hand_over", &["100-hand-over-under-load.yaml"], Need::Root),
     scenario("held", &["063-juicefs-fd-holding.yaml"], Need::Root),
     scenario("oom", &["065-sidecar-oom.yaml"], Need::Root),
@@ -78,17 +92,24 @@ const VARIANTS: &[Variant] = &[
         &["007-decypharr-with-rslave.yaml", "--runtime", "runc", "--keep"],
         Need::Program("/usr/sbin/runc"),
     ),
+    comparison("compare_fuse", &["--quick", "--transports", "fuse"], Need::Nothing),
+    comparison(
+        "compare_smb",
+        &["--quick", "--transports", "smb-rclone,smb-smbnetfs", "--report", "$REPORT"],
+        Need::Program("/usr/sbin/smbd"),
+    ),
+    comparison(
+        "compare_in_the_machines_user_namespace",
+        &["--quick", "--transports", "fuse-passthrough,smb-rclone"],
+        Need::Program("/usr/bin/crun"),
+    ),
 ];
-
-/// How many runs are killed in all variants together.
-const KILLS: usize = 1_000;
 
 /// A test for every variant.
 pub(crate) fn tests() -> Vec<Trial> {
-    let each = KILLS.div_ceil(VARIANTS.len());
     let test = |variant: &'static Variant| {
-        let name = format!("killed_at_{each}_moments_leaves_nothing_{}", variant.name);
-        Trial::ignorable_test(name, move || killed(variant, each))
+        let name = format!("killed_at_{}_moments_leaves_nothing_{}", variant.kills, variant.name);
+        Trial::ignorable_test(name, move || killed(variant, variant.kills))
     };
     VARIANTS.iter().map(test).collect()
 }
@@ -108,11 +129,10 @@ fn killed(variant: &Variant, kills: usize) -> TestResult {
     let scratch = support::scratch();
     let mut runs = Runs { variant, scratch: scratch.path().to_owned() };
     let before = Kernel::now();
-    let machine = Machine::now().without_agents();
+    let machine = (Machine::now().without_agents(), credentials());
     let started = Instant::now();
     runs.start()?.wait()?;
-    // What takes longer is in the middle of a pause.
-    let mut whole = started.elapsed().min(Duration::from_millis(400));
+    let mut whole = started.elapsed().min(variant.latest);
     runs.clean_kept()?;
     let seed = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut moments = Moments(seed);
@@ -138,7 +158,7 @@ fn killed(variant: &Variant, kills: usize) -> TestResult {
         let at = |what: String| format!("after {moment:?} (seed {seed}): {what}");
         runs.clean_kept().map_err(at)?;
         until_none(|| descendants().into_values().collect()).map_err(at)?;
-        let after = Machine::now().without_agents();
+        let after = (Machine::now().without_agents(), credentials());
         if after != machine {
             return Err(at(format!("{after:#?}, before {machine:#?}")).into());
         }
@@ -155,7 +175,7 @@ struct Runs<'a> {
 impl Runs<'_> {
     fn start(&mut self) -> std::io::Result<std::process::Child> {
         let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios");
-        let mut command = support::propagation(&self.scratch, &["run"]);
+        let mut command = support::propagation(&self.scratch, &[self.variant.command]);
         for word in self.variant.words {
             match *word {
                 "$REPORT" => command.arg(self.scratch.join("report")),
@@ -273,6 +293,12 @@ fn until_none(mut left: impl FnMut() -> Vec<String>) -> Result<(), String> {
         }
         thread::yield_now();
     }
+}
+
+/// Where servers of a comparison have their configuration, which is in the memory of their node.
+fn credentials() -> Vec<&'static str> {
+    let names = ["/srv/compare", "/mnt/work", "/var/lib/samba/private/smbpasswd", "/root/.smb"];
+    names.into_iter().filter(|name| Path::new(name).exists()).collect()
 }
 
 /// The processes below this one.

@@ -221,7 +221,10 @@ impl<C: Connection> NodeClient<C> {
     /// When the node cannot be reached.
     pub async fn usage(&self) -> Result<Usage, Error> {
         expect!(self, Call::Usage, Reply::Usage { blocked_processes, fuse_connections } => {
-            Usage { blocked_processes, fuse_connections }
+            let mut usage = Usage::default();
+            usage.blocked_processes = blocked_processes;
+            usage.fuse_connections = fuse_connections;
+            usage
         })
     }
 }

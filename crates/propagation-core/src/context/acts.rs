@@ -13,16 +13,7 @@ impl RunContext<'_> {
     /// that no consequence is dated before it.
     pub fn begin_act(&mut self, deed: Deed, on: impl IntoIterator<Item = String>) -> OpenAct {
         let from_us = self.node.now_us();
-        self.acts.push(Act {
-            step: self.step().to_owned(),
-            from_us,
-            until_us: from_us,
-            deed,
-            on: on.into_iter().collect(),
-            proof: Vec::new(),
-            refused: None,
-            refusal: None,
-        });
+        self.acts.push(Act::new(self.step(), from_us, deed, on));
         OpenAct(self.acts.len() - 1)
     }
 

@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::mountinfo::{MountPath, MountTable};
 use crate::node::{Look, Probe, Target};
 use crate::observation::{Access, Actor, Observation};
-use crate::report::{ActorTable, Capture, Usage};
+use crate::report::{ActorTable, Capture};
 
 impl RunContext<'_> {
     /// Has actors look, records what they saw, and returns it: one observation for every actor and user.
@@ -69,9 +69,8 @@ impl RunContext<'_> {
         let tables = self.node.mount_tables(&actors).await?;
         let tables = actors.into_iter().zip(tables);
         let tables =
-            tables.filter_map(|(actor, table)| table.map(|table| ActorTable { actor, table }));
-        let (at_us, usage) = (self.node.now_us(), Usage::default());
-        let capture = Capture { step: step.into(), at_us, tables: tables.collect(), usage };
+            tables.filter_map(|(actor, table)| table.map(|table| ActorTable::new(actor, table)));
+        let capture = Capture::new(step, self.node.now_us(), tables.collect());
         // Of several of one name the last one counts.
         self.captures.retain(|before| before.step != capture.step);
         self.captures.push(capture);

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::event::EventSink;
 use crate::facts::HostFacts;
 use crate::journal::{HostChange, Journal};
+use crate::kernel::Version;
 use crate::node::Node;
 use crate::observation::{Actor, Observation};
 use crate::plan::Plan;
@@ -60,6 +61,8 @@ pub struct RunContext<'a> {
     holding: BTreeSet<Actor>,
     /// Why the rest of a scenario makes no sense.
     gave_up: Option<String>,
+    /// The node's kernel, where the plan names one and its release is understood.
+    pub(crate) kernel: Option<Version>,
 }
 
 impl std::fmt::Debug for RunContext<'_> {
@@ -80,6 +83,12 @@ pub(crate) struct Recorded {
     pub(crate) logs: Vec<WorkloadLog>,
     pub(crate) journal: Journal,
     pub(crate) workloads: Vec<Arc<dyn Workload>>,
+}
+
+/// Why nothing is expected on a kernel of what holds from another one on; none where it is expected.
+pub(crate) fn too_old(kernel: Option<Version>, since: Option<Version>) -> Option<String> {
+    let (since, kernel) = (since?, kernel?);
+    (kernel < since).then(|| format!("expected from Linux {since} on; this is Linux {kernel}"))
 }
 
 impl<'a> RunContext<'a> {
@@ -111,12 +120,18 @@ impl<'a> RunContext<'a> {
             failures_asked: 0,
             holding: BTreeSet::new(),
             gave_up: None,
+            kernel: None,
         }
     }
 
     /// What the node can be asked to do.
     pub fn capabilities(&self) -> Capabilities {
         self.node.capabilities()
+    }
+
+    /// [`too_old`] for the node's kernel.
+    pub(crate) fn too_old_for(&self, since: Option<Version>) -> Option<String> {
+        too_old(self.kernel, since)
     }
 
     /// Makes a change to the host, written to the journal first, so that the end of the run undoes it.
@@ -152,7 +167,7 @@ impl<'a> RunContext<'a> {
             if let Ok(lines) = workload.log().await
                 && !lines.is_empty()
             {
-                logs.push(WorkloadLog { workload: workload.spec().name.clone(), lines });
+                logs.push(WorkloadLog::new(&workload.spec().name, lines));
             }
         }
         self.timeline.sort_by_key(|observation| observation.at_us);

@@ -48,14 +48,10 @@ impl RunContext<'_> {
     }
 
     fn open(&mut self, id: &str, status: Status, reason: Option<String>) {
-        self.phases.push(PhaseReport {
-            id: id.into(),
-            status,
-            started_ms: self.started.elapsed().as_secs_f64() * 1e3,
-            duration_ms: 0.0,
-            reason,
-            checks: Vec::new(),
-        });
+        let mut phase = PhaseReport::new(id, status);
+        phase.started_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        phase.reason = reason;
+        self.phases.push(phase);
         self.open_phase = true;
     }
 

@@ -88,7 +88,7 @@ fn rewrite(report: &mut Report, actor: &Actor, change: impl Fn(String) -> Option
 fn add_runtime(report: &mut Report, lines: &str) {
     let table = MountTable::parse(lines.as_bytes()).expect("mountinfo");
     for capture in &mut report.captures {
-        capture.tables.push(ActorTable { actor: Actor::Runtime, table: table.clone() });
+        capture.tables.push(ActorTable::new(Actor::Runtime, table.clone()));
     }
 }
 
@@ -348,16 +348,7 @@ fn an_errno_that_a_reader_got_from_the_daemon_is_its_own() {
 
 /// Something that was done to `on`.
 fn act(step: &str, at_us: u64, deed: Deed, on: &[&str]) -> Act {
-    Act {
-        step: step.to_owned(),
-        from_us: at_us,
-        until_us: at_us,
-        deed,
-        on: on.iter().map(|&name| name.to_owned()).collect(),
-        proof: Vec::new(),
-        refused: None,
-        refusal: None,
-    }
+    Act::new(step, at_us, deed, on.iter().map(|&name| name.to_owned()))
 }
 
 #[test]
@@ -382,8 +373,9 @@ fn only_a_repair_that_found_no_mount_came_too_early() {
     ] {
         let mut report = up_to("stale_mount");
         let refused = Some("it was refused".to_owned());
-        let done = act("stale_mount", u64::MAX, Deed::Repair { repair }, &["consumer-late"]);
-        report.acts.push(Act { refused, refusal, ..done });
+        let mut done = act("stale_mount", u64::MAX, Deed::Repair { repair }, &["consumer-late"]);
+        (done.refused, done.refusal) = (refused, refusal);
+        report.acts.push(done);
         let found = ids(&report).contains(&CauseId::RecoveryBeforeMount);
         assert_eq!(found, early, "{repair} {refusal:?}");
     }

@@ -7,8 +7,7 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
 //! use propagation_core::fake::FakeBackend;
-//! use propagation_core::plan::{Repair, Role, Volume};
-//! use propagation_core::{Plan, Runner, VerdictOutcome};
+//! use propagation_core::prelude::*;
 //!
 //! // Everything in order: the consumers come back by themselves.
 //! let report = Runner::new(Plan::default())?.run(&FakeBackend::default()).await?;

@@ -150,6 +150,7 @@ impl World {
             covering_mount: table.covering(&MountPath::from(bridge.as_str())).cloned(),
             bridge: self.path_state(&bridge),
             lsm: Vec::new(),
+            confinement: Vec::new(),
             cgroup: "none".into(),
             fanotify_mount_events: true,
             kernel: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::CellPlan;
@@ -77,7 +78,15 @@ impl Cell {
 
 /// Runs one cell on a backend and on the model. Every failure is part of the cell; the report is that of the
 /// backend, if there is one.
-pub async fn run_cell(
+pub fn run_cell<'a>(
+    cell: &'a CellPlan,
+    backend: &'a dyn Backend,
+    model: Option<&'a dyn Backend>,
+) -> BoxFuture<'a, (Cell, Option<Report>)> {
+    Box::pin(compare(cell, backend, model))
+}
+
+async fn compare(
     cell: &CellPlan,
     backend: &dyn Backend,
     model: Option<&dyn Backend>,

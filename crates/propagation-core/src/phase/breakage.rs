@@ -135,12 +135,9 @@ pub(super) fn another_consumer(plan: &Plan) -> Option<WorkloadSpec> {
 /// Whether the runtime can start another consumer: it looks at the volume's source first.
 pub(super) async fn new_consumer(context: &mut RunContext<'_>) -> Result<(), Error> {
     if let Some(refusal) = context.refusal(DURING_FAULT) {
-        let check = refused(DURING_FAULT, refusal);
-        context.check(Check {
-            id: CheckId::NewConsumerStarts,
-            expected: "a consumer that starts now is started".into(),
-            ..check
-        });
+        let mut check = refused(DURING_FAULT, refusal).with_id(CheckId::NewConsumerStarts);
+        check.expected = "a consumer that starts now is started".into();
+        context.check(check);
         return Ok(());
     }
     let seen = context.observe(&[Actor::workload(DURING_FAULT)], &Look::default()).await?;

@@ -24,8 +24,8 @@ pub(super) fn something_broke(context: &mut RunContext<'_>) -> bool {
 pub(super) fn serves_again(context: &mut RunContext<'_>) -> bool {
     let Some(spec) = context.plan.producer() else { return false };
     if let Some(refusal) = context.refusal(&spec.name) {
-        let check = refused(&spec.name, refusal);
-        context.check(Check { id: CheckId::ProducerRestarts, ..check });
+        let check = refused(&spec.name, refusal).with_id(CheckId::ProducerRestarts);
+        context.check(check);
         return false;
     }
     let failure = context.mount_failure(&spec.name).map(ToOwned::to_owned);

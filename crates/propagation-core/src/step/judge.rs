@@ -45,7 +45,9 @@ pub(super) fn judge(
     for (key, expected) in &step.expect {
         let id = CheckId::Expect(key.clone());
         let Ok(subject) = Subject::parse(key) else { continue };
-        checks.push(if subject.is_run() {
+        checks.push(if let Some(reason) = context.too_old_for(expected.since) {
+            Check::skipped(id, words(expected), reason)
+        } else if subject.is_run() {
             judge_run(id, done, expected)
         } else {
             judge_actor(context, id, &subject, expected, sight)
@@ -168,8 +170,13 @@ fn judge_actor(
     }
     // Of a node that is not the run's own, others mount and unmount too.
     let shared_node = matches!(who, Actor::Node | Actor::Runtime) && !can.has(Feature::ShapedNode);
-    let counted =
-        Expected { fuse_mounts: None, mounts_added: None, mounts_grown: None, ..expected.clone() };
+    let counted = Expected {
+        fuse_mounts: None,
+        mounts_added: None,
+        mounts_grown: None,
+        since: None,
+        ..expected.clone()
+    };
     let judged = match shared_node {
         true if counted == Expected::default() => {
             return Check::skipped(id, words(expected), NOT_COUNTED);

@@ -49,11 +49,17 @@ pub enum Transport {
     SmbCifs,
     /// nfs-ganesha, mounted by the kernel.
     Nfs,
+    /// The built-in FUSE filesystem served again by smbd, mounted by `rclone mount`.
+    FuseSmbRclone,
+    /// The built-in FUSE filesystem served again by smbd, mounted by the kernel.
+    FuseSmbCifs,
+    /// The built-in FUSE filesystem served again by nfs-ganesha, mounted by the kernel.
+    FuseNfs,
 }
 
 impl Transport {
     /// All transports, in the order in which they are shown.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Native,
         Self::Fuse,
         Self::FusePassthrough,
@@ -62,11 +68,20 @@ impl Transport {
         Self::SmbSmbnetfs,
         Self::SmbCifs,
         Self::Nfs,
+        Self::FuseSmbRclone,
+        Self::FuseSmbCifs,
+        Self::FuseNfs,
     ];
 
-    /// The transports that are compared by default.
-    pub const DEFAULT: [Self; 5] =
-        [Self::Native, Self::Fuse, Self::FusePassthrough, Self::Daemon, Self::SmbRclone];
+    /// The transports that are compared by default; kernels without CIFS leave out the last one.
+    pub const DEFAULT: [Self; 6] = [
+        Self::Native,
+        Self::Fuse,
+        Self::FusePassthrough,
+        Self::Daemon,
+        Self::SmbRclone,
+        Self::SmbCifs,
+    ];
 
     /// Its name on the command line and in reports.
     pub fn as_str(self) -> &'static str {
@@ -79,6 +94,9 @@ impl Transport {
             Self::SmbSmbnetfs => "smb-smbnetfs",
             Self::SmbCifs => "smb-cifs",
             Self::Nfs => "nfs",
+            Self::FuseSmbRclone => "fuse-smb-rclone",
+            Self::FuseSmbCifs => "fuse-smb-cifs",
+            Self::FuseNfs => "fuse-nfs",
         }
     }
 
@@ -87,9 +105,19 @@ impl Transport {
         matches!(self, Self::Fuse | Self::FusePassthrough | Self::Daemon)
     }
 
-    /// Whether smbd serves it.
+    /// Whether smbd serves the directory itself.
     pub fn is_smb(self) -> bool {
         matches!(self, Self::SmbRclone | Self::SmbSmbnetfs | Self::SmbCifs)
+    }
+
+    /// Whether a server serves a FUSE mount again.
+    pub fn is_re_export(self) -> bool {
+        matches!(self, Self::FuseSmbRclone | Self::FuseSmbCifs | Self::FuseNfs)
+    }
+
+    /// Whether the kernel is the client of its server.
+    pub fn is_mounted_by_the_kernel(self) -> bool {
+        matches!(self, Self::SmbCifs | Self::Nfs | Self::FuseSmbCifs | Self::FuseNfs)
     }
 }
 
@@ -215,8 +243,8 @@ pub enum SkipKind {
     NotPermitted,
     /// It does not become ready: the reason is its own output.
     NotReady,
-    /// It is not measured by this version.
-    NotMeasured,
+    /// The kernel does not have it.
+    KernelLacks,
 }
 
 /// Result of one transport.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::class::Class;
 use crate::errno::Errno;
+use crate::kernel::Version;
 use crate::mountinfo::MountPropagation;
 use crate::observation::Access;
 
@@ -59,6 +60,9 @@ pub struct Expected {
     /// Exit code of the program that `run` ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
+    /// The first kernel that this is expected of; on an older one it is not judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Version>,
     /// The most operations of the readers and writers that may have failed since the previous step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_at_most: Option<u64>,

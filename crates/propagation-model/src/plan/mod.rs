@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::CauseId;
+use crate::kernel::Version;
 
 pub use bind::{BindSpec, HostPathType};
 pub use expect::{Aspect, Device, Expected, Subject};
@@ -167,6 +168,9 @@ pub struct Plan {
     /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<NamedCause>,
+    /// The first kernel that the expectations hold on; on an older one no step is carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Version>,
     /// The shared directory.
     pub bridge: Bridge,
     /// Properties of the node, where the backend can choose.
@@ -199,6 +203,7 @@ impl Default for Plan {
             confidence: None,
             note: None,
             cause: None,
+            since: None,
             bridge: Bridge::default(),
             node: NodeSpec::default(),
             fuse: FuseSpec::default(),
@@ -226,6 +231,20 @@ impl Plan {
     /// The workloads of a role, in the order of the plan.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &WorkloadSpec> {
         self.workloads.iter().filter(move |workload| workload.role == role)
+    }
+
+    /// Whether an expectation holds from a kernel on.
+    pub fn names_a_kernel(&self) -> bool {
+        fn any(steps: &[Step]) -> bool {
+            steps.iter().any(|step| {
+                let inner = match &step.action {
+                    Action::Repeat { steps, .. } => any(steps),
+                    _ => false,
+                };
+                inner || step.expect.values().any(|expected| expected.since.is_some())
+            })
+        }
+        self.since.is_some() || any(&self.steps)
     }
 
     /// The workload called `name`.

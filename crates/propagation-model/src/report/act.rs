@@ -43,6 +43,7 @@ pub enum Deed {
 
 /// An act: when it began and ended, and the workloads that it concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Act {
     /// The phase or step in which it was done.
     pub step: String,
@@ -64,6 +65,27 @@ pub struct Act {
     /// Type of the kernel's refusal, where it is known; of several the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+}
+
+impl Act {
+    /// An act that begins at a time in microseconds since the start of the run; it ends at once.
+    pub fn new(
+        step: impl Into<String>,
+        from_us: u64,
+        deed: Deed,
+        on: impl IntoIterator<Item = String>,
+    ) -> Self {
+        Self {
+            step: step.into(),
+            from_us,
+            until_us: from_us,
+            deed,
+            on: on.into_iter().collect(),
+            proof: Vec::new(),
+            refused: None,
+            refusal: None,
+        }
+    }
 }
 
 impl fmt::Display for Deed {

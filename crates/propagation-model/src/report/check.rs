@@ -184,6 +184,7 @@ impl schemars::JsonSchema for CheckId {
 
 /// An expectation and its result. The reason is in [`Report::diagnosis`](super::Report::diagnosis).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Check {
     /// Its subject; unique within its phase.
     pub id: CheckId,
@@ -235,6 +236,13 @@ impl Check {
         reason: impl Into<String>,
     ) -> Self {
         Self { status: Status::Skipped, ..Self::new(id, true, expected, reason) }
+    }
+
+    /// The same check under another id.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<CheckId>) -> Self {
+        self.id = id.into();
+        self
     }
 
     /// Adds evidence.

@@ -63,6 +63,7 @@ impl Status {
 
 /// One phase of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct PhaseReport {
     /// `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or the id of a custom phase.
     pub id: String,
@@ -80,6 +81,12 @@ pub struct PhaseReport {
 }
 
 impl PhaseReport {
+    /// A phase without checks yet, which took no time.
+    pub fn new(id: impl Into<String>, status: Status) -> Self {
+        let (started_ms, duration_ms) = (0.0, 0.0);
+        Self { id: id.into(), status, started_ms, duration_ms, reason: None, checks: Vec::new() }
+    }
+
     /// The check with this id.
     pub fn check(&self, id: &CheckId) -> Option<&Check> {
         self.checks.iter().find(|check| check.id == *id)
@@ -88,6 +95,7 @@ impl PhaseReport {
 
 /// Results of the clean-up at the end of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Cleanup {
     /// What was undone, in order.
     pub undone: Vec<String>,
@@ -109,6 +117,7 @@ pub struct Cleanup {
 /// How a node of a cluster was reached: what a repetition of the run has to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct ClusterAccess {
     /// Whether the node was reached over ssh; otherwise through a pod.
     pub over_ssh: bool,
@@ -177,6 +186,7 @@ pub enum FailureOf {
 
 /// A log of one workload, as `kubectl logs` would show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct WorkloadLog {
     /// The workload.
     pub workload: String,
@@ -184,8 +194,16 @@ pub struct WorkloadLog {
     pub lines: Vec<String>,
 }
 
+impl WorkloadLog {
+    /// The lines of a workload's log.
+    pub fn new(workload: impl Into<String>, lines: Vec<String>) -> Self {
+        Self { workload: workload.into(), lines }
+    }
+}
+
 /// Measurements of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Measurements {
     /// From the producer's mount to each existing consumer's own first read of the marker.
     #[serde(default)]
@@ -217,6 +235,7 @@ pub struct Measurements {
 
 /// State of the processes and FUSE connections of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Usage {
     /// Processes of the node in uninterruptible sleep (state D).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,6 +248,7 @@ pub struct Usage {
 
 /// The mount tables of all actors at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Capture {
     /// The phase or step that it was taken after.
     pub step: String,
@@ -244,6 +264,7 @@ pub struct Capture {
 
 /// The mount table of one actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct ActorTable {
     /// The actor.
     pub actor: Actor,
@@ -251,7 +272,19 @@ pub struct ActorTable {
     pub table: MountTable,
 }
 
+impl ActorTable {
+    /// The mounts of an actor.
+    pub fn new(actor: Actor, table: MountTable) -> Self {
+        Self { actor, table }
+    }
+}
+
 impl Capture {
+    /// The tables after a step, at a time in microseconds since the start of the run.
+    pub fn new(step: impl Into<String>, at_us: u64, tables: Vec<ActorTable>) -> Self {
+        Self { step: step.into(), at_us, tables, usage: Usage::default() }
+    }
+
     /// The table of an actor.
     pub fn table(&self, actor: &Actor) -> Option<&MountTable> {
         self.tables.iter().find(|one| one.actor == *actor).map(|one| &one.table)
@@ -265,6 +298,7 @@ impl Capture {
 
 /// The result of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Report {
     /// [`SCHEMA_VERSION`] of the writer.
     pub schema_version: u32,
@@ -325,6 +359,53 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of a run in which nothing has been seen yet. Whoever carries out the plan fills it.
+    ///
+    /// ```
+    /// use propagation_model::report::PhaseReport;
+    /// use propagation_model::report::{Check, Status};
+    /// use propagation_model::{Plan, Report};
+    ///
+    /// let mut report = Report::new(Plan::default(), "20261126t134524-2d5ff1fb", "local", "node");
+    /// let mut phase = PhaseReport::new("latency", Status::Passed);
+    /// phase.checks.push(Check::new("first_read", true, "below 1 ms", "0.4 ms"));
+    /// report.phases.push(phase);
+    /// assert_eq!(Report::from_json(report.to_json()?.as_bytes()).unwrap(), report);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn new(
+        plan: Plan,
+        run_id: impl Into<String>,
+        backend: impl Into<String>,
+        node: impl Into<String>,
+    ) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            run_id: run_id.into(),
+            backend: backend.into(),
+            node: node.into(),
+            cluster: None,
+            started_at: String::new(),
+            duration_ms: 0.0,
+            verdict: Verdict::Expectations(Expectations::of(&[])),
+            diagnosis: Vec::new(),
+            experiments: Vec::new(),
+            advice: None,
+            phases: Vec::new(),
+            measurements: Measurements::default(),
+            timeline: Vec::new(),
+            acts: Vec::new(),
+            captures: Vec::new(),
+            environment: None,
+            plan,
+            failures: Vec::new(),
+            logs: Vec::new(),
+            cut_short: None,
+            cleanup: Cleanup::default(),
+        }
+    }
+
     /// How many checks came out as expected.
     pub fn expectations(&self) -> Expectations {
         Expectations::of(&self.phases)

@@ -144,11 +144,22 @@ fn trade(comparison: &Comparison) -> Vec<String> {
     }
     if lines.len() == 2 {
         lines.push(
-            "FUSE by propagation takes the place of server, client, credentials and of a preloaded \
-             library that mends what SMB does not do; SMB reaches other machines, which a hostPath \
-             volume does not."
+            "FUSE by propagation takes the place of server, client, credentials and of a library \
+             that consumers preload (LD_PRELOAD) to mend what SMB does not do; SMB reaches other \
+             machines, which a hostPath volume does not."
                 .into(),
         );
+    }
+    if let Some((transport, death)) = with_death(Transport::is_re_export) {
+        let heals = match death.healed_ms {
+            Some(_) => {
+                "what is served heals with the new mount of the daemon, and consumers keep theirs"
+            }
+            None => "consumers keep a mount that does not heal after the daemon has mounted anew",
+        };
+        lines.push(format!(
+            "With FUSE served again ({transport}) both have to live: {heals}; it costs what both cost."
+        ));
     }
     lines
 }

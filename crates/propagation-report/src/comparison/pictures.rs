@@ -212,6 +212,9 @@ fn class(transport: Transport) -> &'static str {
         Transport::SmbSmbnetfs => "t-smb2",
         Transport::SmbCifs => "t-smb3",
         Transport::Nfs => "t-nfs",
+        Transport::FuseSmbRclone => "t-re1",
+        Transport::FuseSmbCifs => "t-re2",
+        Transport::FuseNfs => "t-re3",
     }
 }
 

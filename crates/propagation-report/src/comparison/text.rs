@@ -86,13 +86,7 @@ fn write_table(out: &mut String, comparison: &Comparison) {
         return;
     }
     for group in shown.chunks((WIDTH - LABEL) / COLUMN) {
-        let _ = write!(out, "{:LABEL$}", "");
-        for one in group {
-            // The longest name has a shorter one where there is no room.
-            let name = one.transport.as_str().replace("passthrough", "pass");
-            let _ = write!(out, " {name:>width$}", width = COLUMN - 1);
-        }
-        out.push('\n');
+        write_names(out, group);
         for metric in &metrics {
             let label = format!("{} {}", short(metric.title()), metric.unit());
             let _ = write!(out, "{label:LABEL$}");
@@ -111,6 +105,28 @@ fn write_table(out: &mut String, comparison: &Comparison) {
         wrap(out, "", &words);
     }
     out.push('\n');
+}
+
+/// The names of transports above their columns, in two lines where one has no room.
+fn write_names(out: &mut String, group: &[&TransportResult]) {
+    const ROOM: usize = COLUMN - 1;
+    let names = group.iter().map(|one| {
+        let name = one.transport.as_str().replace("passthrough", "pass");
+        match name.rsplit_once('-') {
+            Some((first, last)) if name.len() > ROOM => (format!("{first}-"), last.to_owned()),
+            _ => (String::new(), name),
+        }
+    });
+    let (above, below): (Vec<String>, Vec<String>) = names.unzip();
+    let has_two = above.iter().any(|name| !name.is_empty());
+    for line in has_two.then_some(above).into_iter().chain([below]) {
+        let _ = write!(out, "{:LABEL$}", "");
+        for name in line {
+            let _ = write!(out, " {name:>ROOM$}");
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+    }
 }
 
 /// Titles as far as a column has room.

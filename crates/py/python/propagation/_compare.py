@@ -25,7 +25,7 @@ def compare(
 
     Args:
         transports: their names; `native` is always measured. When left out: `native`,
-            `fuse`, `fuse-passthrough`, `daemon` and `smb-rclone`.
+            `fuse`, `fuse-passthrough`, `daemon`, `smb-rclone` and `smb-cifs`.
         workloads: the workloads of each transport; all when left out.
         quick: measure less, within ten seconds instead of sixty.
         rounds: number of rounds; below 5 no difference is reported.

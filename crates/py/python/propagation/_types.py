@@ -66,6 +66,9 @@ TransportName = Literal[
     "smb-smbnetfs",
     "smb-cifs",
     "nfs",
+    "fuse-smb-rclone",
+    "fuse-smb-cifs",
+    "fuse-nfs",
 ]
 TransportWorkload = Literal["sequential", "play", "seek", "scan", "open", "write", "many", "die"]
 Scope = Literal["daemon", "container", "pod"]

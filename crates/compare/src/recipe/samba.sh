@@ -40,6 +40,7 @@ END
 printf '%s\n%s\n' "$password" "$password" | smbpasswd -c "$directory/smb.conf" -s -a root > /dev/null 2>&1
 
 [ "$#" -lt 4 ] || password=$(random)
+printf '%s' "$password" > "$directory/home/password"
 if command -v rclone > /dev/null; then
     cat > "$directory/home/rclone.conf" << END
 [smb]

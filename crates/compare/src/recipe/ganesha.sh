@@ -1,0 +1,39 @@
+#!/bin/sh
+# Configures an nfs-ganesha in a directory of its own.
+#   ganesha.sh DIRECTORY SHARED PORT
+# It listens at every address of the node, which has a network of its own: it looks up an address that it is given,
+# and finds none where loopback is the only device.
+set -eu
+umask 077
+directory=$1 shared=$2 port=$3
+mkdir -p "$directory/recovery" "$directory/home"
+# The mount of a FUSE filesystem that is served is below it.
+chmod 711 "$directory"
+
+cat > "$directory/ganesha.conf" << END
+NFS_CORE_PARAM {
+    NFS_Port = $port;
+    Protocols = 4;
+    Enable_NLM = false;
+    Enable_RQUOTA = false;
+}
+NFSv4 {
+    Minor_Versions = 1, 2;
+    RecoveryBackend = fs;
+    RecoveryRoot = $directory/recovery;
+    Lease_Lifetime = 5;
+    Grace_Period = 5;
+    Only_Numeric_Owners = true;
+}
+EXPORT {
+    Export_Id = 1;
+    Path = $shared;
+    Pseudo = /data;
+    Access_Type = RW;
+    Squash = No_Root_Squash;
+    SecType = sys;
+    Protocols = 4;
+    Transports = TCP;
+    FSAL { Name = VFS; }
+}
+END

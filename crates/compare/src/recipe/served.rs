@@ -1,0 +1,126 @@
+//! Transports with a server of their own: smbd or nfs-ganesha, of the directory itself or of a FUSE mount of it, and
+//! their clients.
+
+use super::{AGENT, DATA, Need, Program, Recipe, address, mountpoint, words, work};
+
+/// The version of SMB that the kernel speaks with smbd.
+const SMB_VERSION: &str = "3.1.1";
+
+/// The version of NFS: a single port, no portmapper.
+const NFS_VERSION: &str = "4.1";
+
+impl Recipe {
+    /// With the built-in filesystem below what is served; where the server finds it.
+    pub(super) fn with_fuse_below(mut self) -> (Self, String) {
+        let at = format!("{}/below", work(self.transport));
+        let command = words(&[AGENT, "mirror", DATA, "--mountpoint", &at]);
+        self.below = Some(self.mounting("below", command, &at, &at));
+        (self, at)
+    }
+
+    /// Served by smbd, with credentials of the run.
+    pub(super) fn by_smbd(mut self, shared: &str, wrong_credentials: bool) -> Self {
+        let (directory, address) = (work(self.transport), address(self.transport));
+        let script = include_str!("samba.sh");
+        let mut prepare =
+            words(&["/bin/sh", "-c", script, "samba.sh", &directory, shared, &address]);
+        prepare.extend(wrong_credentials.then(|| "wrong".to_owned()));
+        let config = format!("{directory}/smb.conf");
+        self.needs.push(Need::Program("smbd", "samba"));
+        self.needs.push(Need::Program("smbpasswd", "samba-common-bin"));
+        self.prepare = Some(prepare);
+        let command =
+            ["smbd", "--foreground", "--no-process-group", "--debug-stdout", "-s", &config];
+        self.server = Some(self.listening(words(&command), 445));
+        self
+    }
+
+    /// Served by nfs-ganesha.
+    pub(super) fn by_ganesha(mut self, shared: &str) -> Self {
+        let (directory, port) = (work(self.transport), self.nfs_port());
+        let (script, number) = (include_str!("ganesha.sh"), port.to_string());
+        self.needs.push(Need::Program("ganesha.nfsd", "nfs-ganesha-vfs"));
+        // It opens files by their handles.
+        self.needs.push(Need::MachineRights);
+        self.prepare =
+            Some(words(&["/bin/sh", "-c", script, "ganesha.sh", &directory, shared, &number]));
+        let (config, pid) =
+            (format!("{directory}/ganesha.conf"), format!("{directory}/ganesha.pid"));
+        let command =
+            ["ganesha.nfsd", "-F", "-L", "/dev/stdout", "-f", &config, "-p", &pid, "-N", "WARN"];
+        self.server = Some(self.listening(words(&command), port));
+        self
+    }
+
+    /// Each server of NFS has a port of its own: nfs-ganesha listens at every address.
+    fn nfs_port(&self) -> u16 {
+        2049 + u16::from(self.below.is_some())
+    }
+
+    fn listening(&self, command: Vec<String>, port: u16) -> Program {
+        Program {
+            tag: format!("{}.server", self.transport),
+            command,
+            home: format!("{}/home", work(self.transport)),
+            mountpoint: None,
+            ready: words(&["--listens", &format!("{}:{port}", address(self.transport))]),
+        }
+    }
+
+    /// Mounted by `rclone mount`.
+    pub(super) fn to_rclone(mut self) -> Self {
+        let config = format!("{}/home/rclone.conf", work(self.transport));
+        let command =
+            ["rclone", "--config", &config, "mount", "smb:data", &self.path, "--allow-other"];
+        self.needs.push(Need::Program("rclone", "rclone"));
+        self.client = Some(self.client(words(&command), &self.path));
+        self
+    }
+
+    /// Mounted by smbnetfs, which shows the servers of a network.
+    pub(super) fn to_smbnetfs(mut self) -> Self {
+        let config = format!("config={}/home/.smb/smbnetfs.conf", work(self.transport));
+        let at = mountpoint(self.transport);
+        let command = ["smbnetfs", &at, "-f", "-o", "allow_other", "-o", &config];
+        self.needs.push(Need::Program("smbnetfs", "smbnetfs"));
+        self.path = format!("{at}/{}/data", address(self.transport));
+        self.client = Some(self.client(words(&command), &self.path));
+        self
+    }
+
+    /// Mounted by the kernel with CIFS.
+    pub(super) fn to_cifs(self) -> Self {
+        let address = address(self.transport);
+        let source = format!("//{address}/data");
+        let options = format!("ip={address},unc=\\\\{address}\\data,user=root,vers={SMB_VERSION}");
+        let secret = format!("pass={}/home/password", work(self.transport));
+        self.to_the_kernel("cifs", &source, &options, &["--secret", &secret])
+    }
+
+    /// Mounted by the kernel with NFS.
+    pub(super) fn to_nfs(self) -> Self {
+        let (address, port) = (address(self.transport), self.nfs_port());
+        let source = format!("{address}:/data");
+        let options = format!(
+            "addr={address},clientaddr=127.0.0.1,vers={NFS_VERSION},proto=tcp,port={port},sec=sys"
+        );
+        self.to_the_kernel("nfs4", &source, &options, &[])
+    }
+
+    fn to_the_kernel(
+        mut self,
+        filesystem: &'static str,
+        source: &str,
+        options: &str,
+        secret: &[&str],
+    ) -> Self {
+        let mut command = words(&[AGENT, "kernel-mount", source, "--type", filesystem]);
+        command.extend(words(&["--mountpoint", &self.path, "--options", options]));
+        command.extend(words(secret));
+        // What nobody can mend is said first.
+        self.needs.insert(0, Need::Filesystem(filesystem));
+        self.needs.insert(1, Need::MachineRights);
+        self.client = Some(self.client(command, &self.path));
+        self
+    }
+}
