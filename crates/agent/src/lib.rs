@@ -35,6 +35,7 @@ mod producer;
 mod publish;
 mod reporter;
 mod run_program;
+mod stuck;
 mod supervisor;
 mod sys;
 mod take_over;

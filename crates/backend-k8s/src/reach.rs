@@ -9,7 +9,7 @@ use propagation_core::host::Layout;
 use propagation_core::{Error, ErrorKind};
 
 use crate::cluster::Cluster;
-use crate::failure::persist_until;
+use crate::failure::{fix_of_disk, persist_until};
 use crate::link::Link;
 use crate::link::exec::ExecLink;
 #[cfg(unix)]
@@ -165,7 +165,8 @@ async fn wait_for_host_pod(
         Some(Standing::Over { reason }) => {
             let told = of_pod(client, space, name, node).await;
             let reason = told.after(&reason.unwrap_or_else(|| "it has ended".into()));
-            Err(failed(reason, told.fix.as_deref().unwrap_or(LOOK)))
+            let fix = fix_of_disk(&reason).or(told.fix.as_deref()).unwrap_or(LOOK);
+            Err(failed(reason.clone(), fix))
         }
         _ => Err(failed("it was deleted".into(), LOOK)),
     }

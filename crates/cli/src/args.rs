@@ -493,6 +493,10 @@ pub(crate) struct CleanOptions {
     /// List the remains and remove nothing.
     #[arg(long)]
     pub(crate) list: bool,
+    /// With --backend k8s: remove what the cluster has of a run also when its node cannot be cleaned, and say what
+    /// stays there.
+    #[arg(long, conflicts_with = "list")]
+    pub(crate) force: bool,
     /// Where to clean.
     #[arg(long, value_enum, default_value = "local")]
     pub(crate) backend: BackendName,

@@ -1,8 +1,6 @@
 //! `propagation clean`: removes what dead runs have left.
 
-#[cfg(target_os = "linux")]
-use propagation_core::ErrorKind;
-use propagation_core::{Error, RunId};
+use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::args::{BackendName, CleanOptions};
 use crate::exit::Exit;
@@ -13,6 +11,11 @@ pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
         BackendName::K8s => crate::runtime()?.block_on(crate::cluster::clean_up(options)),
         BackendName::Local => {
             options.cluster.refuse_any()?;
+            if options.force {
+                let reason = "--force is for runs on a cluster";
+                return Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
+                    .with_fix("leave it out, or add --backend k8s"));
+            }
             local(options)
         }
     }

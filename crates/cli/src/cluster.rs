@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
-use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, Leftover, parse_toleration};
+use propagation_backend_k8s::{
+    Access, K8sBackend, K8sOptions, Leftover, Leftovers, parse_toleration,
+};
 use propagation_core::{Error, ErrorKind, RunId};
 use propagation_report::text::one_line;
-use tokio_util::sync::CancellationToken;
 
 use crate::args::{CleanOptions, ReportFormat, RunOptions};
 use crate::exit::{self, Exit};
+use crate::interrupt::Interruption;
 use crate::log::Log;
 use crate::progress::{Progress, say};
 use crate::report::save_index;
@@ -221,16 +223,13 @@ pub(crate) fn bad_toleration(reason: String) -> Error {
 }
 
 /// Runs on the nodes that were asked for.
-pub(crate) async fn run(
-    options: &RunOptions,
-    cancellation: &CancellationToken,
-) -> Result<Exit, Error> {
+pub(crate) async fn run(options: &RunOptions, interruption: &Interruption) -> Result<Exit, Error> {
     let cluster = &options.cluster;
     if cluster.is_one_node() {
         let backend = told(cluster.backend().await?, options, None);
-        let exit = run::one(options, &backend, cancellation).await;
+        let exit = run::one(options, &backend, interruption).await;
         // An interrupted opening goes on until it can be taken back.
-        backend.settle().await;
+        interruption.settle(&backend).await;
         return exit;
     }
     options.format_of_several()?;
@@ -243,14 +242,14 @@ pub(crate) async fn run(
                 true => Progress::quiet(log),
                 false => Progress::of_many(log, &node),
             };
-            let ran = carry_out(options, options.plan(), &backend, cancellation, show, LATER).await;
+            let ran = carry_out(options, options.plan(), &backend, interruption, show, LATER).await;
             (node, ran)
         }
     });
     let limit = cluster.at_a_time();
     let mut results: Vec<_> =
         futures_util::stream::iter(runs).buffer_unordered(limit).collect().await;
-    backend.settle().await;
+    interruption.settle(&backend).await;
     results.sort_by(|(a, _), (b, _)| a.cmp(b));
     summarise(options, &results)
 }
@@ -330,7 +329,11 @@ fn rank(exit: Exit) -> u8 {
 pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
     let wanted = options.run_id.as_deref().map(RunId::parse).transpose()?;
     let backend = options.cluster.backend().await?;
-    let found = backend.leftovers().await?;
+    let Leftovers { runs: found, unknown: not_seen } =
+        found(&backend, options, wanted.as_ref()).await?;
+    for (node, reason) in &not_seen {
+        output::text(&format!("node {node} was not looked at: {reason}"))?;
+    }
     let (found, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|leftover| match &wanted {
         Some(run) => leftover.run_id == *run,
         None => options.all || options.list || !leftover.goes_on(),
@@ -343,7 +346,9 @@ pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
     if found.is_empty() {
         return match &wanted {
             Some(run) => Err(unknown(run)),
-            None if others.is_empty() => output::text("nothing is left").map(|()| Exit::Success),
+            None if others.is_empty() && not_seen.is_empty() => {
+                output::text("nothing is left").map(|()| Exit::Success)
+            }
             None => output::text("nothing else is left").map(|()| Exit::Success),
         };
     }
@@ -355,12 +360,22 @@ pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
                 true => format!(", goes on{}", sign_of(&leftover)),
                 false => String::new(),
             };
-            let words =
-                format!("run {run}: namespace {space}, node {node}, {} pods", leftover.pods);
+            let words = match leftover.is_recorded {
+                true => {
+                    format!("run {run}: namespace {space}, node {node}, {} pods", leftover.pods)
+                }
+                false => format!("run {run}: node {node}, without a record in the cluster"),
+            };
             output::text(&format!("{words}{state}"))?;
             continue;
         }
-        let cleanup = backend.remove(&leftover).await;
+        let mut cleanup = backend.remove(&leftover).await;
+        if options.force && !cleanup.could_not.is_empty() {
+            let given_up = backend.give_up(&leftover).await;
+            cleanup.undone.extend(given_up.undone);
+            cleanup.could_not.extend(given_up.could_not);
+            cleanup.kept.extend(given_up.kept);
+        }
         for line in &cleanup.undone {
             output::text(&format!("run {run}: {line}"))?;
         }
@@ -368,8 +383,26 @@ pub(crate) async fn clean_up(options: &CleanOptions) -> Result<Exit, Error> {
             exit = Exit::Left;
             output::text(&format!("run {run}: could not {line}"))?;
         }
+        for line in &cleanup.kept {
+            output::text(&format!("run {run}: given up: {line}"))?;
+        }
     }
     Ok(exit)
+}
+
+/// The remains of runs: also those that only a node has, unless one run or one namespace is asked for that is
+/// there.
+async fn found(
+    backend: &K8sBackend,
+    options: &CleanOptions,
+    wanted: Option<&RunId>,
+) -> Result<Leftovers, Error> {
+    let in_cluster = backend.leftovers().await?;
+    let is_there = |run: &RunId| in_cluster.iter().any(|leftover| leftover.run_id == *run);
+    if options.cluster.namespace.is_some() || wanted.is_some_and(is_there) {
+        return Ok(Leftovers { runs: in_cluster, ..Leftovers::default() });
+    }
+    backend.search(&options.cluster.node).await
 }
 
 /// The operator of a run, and its last sign of life.

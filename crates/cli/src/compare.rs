@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{BackendName, Shown};
 use crate::exit::Exit;
 use crate::files::{Directory, make_directory};
+use crate::interrupt::cancel_on_signals;
 use crate::output;
 
 /// How a comparison is printed.
@@ -120,7 +121,7 @@ async fn run(
     directory: Option<&Directory>,
 ) -> Result<Exit, Error> {
     let cancellation = CancellationToken::new();
-    let interrupted = crate::run::cancel_on_signal(cancellation.clone())?;
+    let interrupted = cancel_on_signals([cancellation.clone()])?;
     let quiet = options.shown.quiet;
     let tell = move |progress: Progress<'_>| {
         if !quiet {

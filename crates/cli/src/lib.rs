@@ -11,6 +11,7 @@ mod doctor;
 mod exit;
 mod files;
 mod image;
+mod interrupt;
 mod log;
 mod manifests;
 mod matrix;

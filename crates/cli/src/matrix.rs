@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::args::MatrixOptions;
 use crate::exit::Exit;
 use crate::files::{Directory, make_directory};
+use crate::interrupt::cancel_on_signals;
 use crate::output;
 use crate::report;
-use crate::run::{cancel_on_signal, local};
+use crate::run::local;
 use crate::runtime;
 use propagation_core::Class;
 
@@ -96,7 +97,7 @@ fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
     let cell = matrix.cell(0);
     let report = runtime::runtime()?.block_on(async {
         let cancellation = CancellationToken::new();
-        let signals = cancel_on_signal(cancellation.clone())?;
+        let signals = cancel_on_signals([cancellation.clone()])?;
         let runner = Runner::new(cell.plan)?.with_cancellation(cancellation);
         let report = runner.run(&*local()?).await;
         signals.abort();
@@ -225,7 +226,7 @@ fn write_line(file: &mut impl Write, cell: &Cell) -> std::io::Result<()> {
 fn listen(cancellation: &CancellationToken) {
     let Ok(runtime) = runtime::runtime() else { return };
     runtime.block_on(async {
-        if let Ok(task) = cancel_on_signal(cancellation.clone()) {
+        if let Ok(task) = cancel_on_signals([cancellation.clone()]) {
             cancellation.cancelled().await;
             task.abort();
         }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use propagation_core::{Backend, Error, ErrorKind, Event, Plan, Report, Runner};
+use propagation_core::{Backend, Error, Event, Plan, Report, Runner};
 use propagation_report::html::IndexEntry;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::args::{BackendName, ReportFormat, RunOptions};
 use crate::exit::Exit;
 use crate::files::make_directory;
+use crate::interrupt::Interruption;
 use crate::log::Log;
 use crate::progress::Progress;
 use crate::report;
@@ -29,14 +28,14 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
 }
 
 async fn run(options: &RunOptions) -> Result<Exit, Error> {
-    let cancellation = CancellationToken::new();
-    let interrupted = cancel_on_signal(cancellation.clone())?;
+    let interruption = Interruption::default();
+    let interrupted = interruption.by_signals()?;
     let exit = match options.backend {
-        BackendName::K8s => crate::cluster::run(options, &cancellation).await,
-        BackendName::Local => one(options, &*local()?, &cancellation).await,
+        BackendName::K8s => crate::cluster::run(options, &interruption).await,
+        BackendName::Local => one(options, &*local()?, &interruption).await,
     };
     interrupted.abort();
-    match cancellation.is_cancelled() {
+    match interruption.run.is_cancelled() {
         true => exit.map(|_| Exit::Interrupted),
         false => exit,
     }
@@ -46,7 +45,7 @@ async fn run(options: &RunOptions) -> Result<Exit, Error> {
 pub(crate) async fn one(
     options: &RunOptions,
     backend: &dyn Backend,
-    cancellation: &CancellationToken,
+    interruption: &Interruption,
 ) -> Result<Exit, Error> {
     let show = |log| match options.shown.quiet {
         true => Progress::quiet(log),
@@ -56,7 +55,7 @@ pub(crate) async fn one(
     let early = options.backend == BackendName::K8s && options.format == ReportFormat::Text;
     let detail = options.shown.detail();
     let decided = early.then_some(move |report: &Report| report::print_decided(report, detail));
-    let ran = carry_out(options, options.plan(), backend, cancellation, show, decided).await;
+    let ran = carry_out(options, options.plan(), backend, interruption, show, decided).await;
     let report = ran.result?;
     match early {
         true => {
@@ -83,7 +82,7 @@ pub(crate) async fn carry_out(
     options: &RunOptions,
     plan: Plan,
     backend: &dyn Backend,
-    cancellation: &CancellationToken,
+    interruption: &Interruption,
     progress: impl FnOnce(Arc<Log>) -> Progress,
     decided: Option<impl Fn(&Report) -> Result<(), Error> + Send + Sync + 'static>,
 ) -> Ran {
@@ -97,7 +96,8 @@ pub(crate) async fn carry_out(
     let progress = Arc::new(progress(Arc::clone(&log)));
     let sink = Arc::clone(&progress);
     let result = runner
-        .with_cancellation(cancellation.clone())
+        .with_cancellation(interruption.run.clone())
+        .with_hurry(interruption.clean_up.clone())
         .with_keep(options.keep || options.cluster.detaches())
         .with_secrets(options.with_secrets)
         .with_events(Arc::new(move |event| {
@@ -183,56 +183,4 @@ pub(crate) fn local() -> Result<Box<dyn Backend>, Error> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn local() -> Result<Box<dyn Backend>, Error> {
     Err(crate::doctor::linux_only())
-}
-
-/// Cancels at the first SIGINT, SIGTERM or SIGHUP. Everything is cleaned up before the program ends;
-/// were it killed instead, its node would end all the same. The signals are caught from the moment
-/// this returns.
-#[cfg(unix)]
-pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| {
-        signal(kind).map_err(|error| {
-            Error::from_source(ErrorKind::Environment, "listen for signals", error)
-        })
-    };
-    let mut signals = vec![listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?];
-    // nohup(1) has asked that a terminal which goes away does not matter.
-    if !hangup_is_ignored() {
-        signals.push(listen(SignalKind::hangup())?);
-    }
-    Ok(tokio::spawn(async move {
-        first(&mut signals).await;
-        cancellation.cancel();
-        // A second one does not wait for the cleaning: the node ends with this process anyway.
-        first(&mut signals).await;
-        std::process::exit(130);
-    }))
-}
-
-/// Waits for the first of these signals.
-#[cfg(unix)]
-async fn first(signals: &mut [tokio::signal::unix::Signal]) {
-    let waiting = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
-    futures_util::future::select_all(waiting).await;
-}
-
-/// Whether this program was started with SIGHUP ignored; where /proc does not tell, it was not.
-#[cfg(unix)]
-fn hangup_is_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // Bit 0 is signal 1, SIGHUP.
-    mask.is_some_and(|mask| mask & 1 == 1)
-}
-
-/// Cancels at the first Ctrl-C.
-#[cfg(not(unix))]
-pub(crate) fn cancel_on_signal(cancellation: CancellationToken) -> Result<JoinHandle<()>, Error> {
-    Ok(tokio::spawn(async move {
-        // Without a handler the system ends the program, which ends its node.
-        let _ = tokio::signal::ctrl_c().await;
-        cancellation.cancel();
-    }))
 }

@@ -9,12 +9,12 @@ use futures_util::{StreamExt, stream};
 use propagation_backend_k8s::K8sBackend;
 use propagation_core::{Backend, Error, ErrorKind, Plan, scenario};
 use results::All;
-use tokio_util::sync::CancellationToken;
 
 use crate::args::{BackendName, RunOptions};
 use crate::exit::Exit;
+use crate::interrupt::Interruption;
 use crate::progress::Progress;
-use crate::run::{LATER, Ran, cancel_on_signal, carry_out, local};
+use crate::run::{LATER, Ran, carry_out, local};
 
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     let on_a_cluster = options.backend == BackendName::K8s;
@@ -68,8 +68,8 @@ fn name_of(plan: &Plan) -> &str {
 }
 
 async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit, Error> {
-    let cancellation = CancellationToken::new();
-    let interrupted = cancel_on_signal(cancellation.clone())?;
+    let interruption = Interruption::default();
+    let interrupted = interruption.by_signals()?;
     let cluster = match options.backend {
         BackendName::Local => None,
         BackendName::K8s => Some(options.cluster.backend().await?),
@@ -82,26 +82,26 @@ async fn run(options: &RunOptions, plans: Vec<Plan>, jobs: usize) -> Result<Exit
     // One after the other on each node, on several nodes at a time.
     let runs = nodes.iter().map(|place| {
         let runs = stream::iter(plans.clone());
-        runs.map(|plan| one(options, plan, place, &cancellation)).buffered(jobs).boxed_local()
+        runs.map(|plan| one(options, plan, place, &interruption)).buffered(jobs).boxed_local()
     });
     let mut results = stream::iter(runs).flatten_unordered(options.cluster.at_a_time());
     let mut failure = None;
     while let Some((name, ran)) = results.next().await {
         if let Err(error) = all.add(&name, ran) {
             // What runs is cleaned up before the program ends.
-            cancellation.cancel();
+            interruption.run.cancel();
             failure.get_or_insert(error);
         }
     }
     if let Some(cluster) = &cluster {
-        cluster.settle().await;
+        interruption.settle(cluster).await;
     }
     interrupted.abort();
     if let Some(error) = failure {
         return Err(error);
     }
     all.finish()?;
-    if cancellation.is_cancelled() {
+    if interruption.run.is_cancelled() {
         return Ok(Exit::Interrupted);
     }
     all.exit()
@@ -130,13 +130,13 @@ async fn one(
     options: &RunOptions,
     plan: Plan,
     place: &Place,
-    cancellation: &CancellationToken,
+    interruption: &Interruption,
 ) -> (String, Ran) {
     let name = match &place.node {
         Some(node) => format!("{node}/{}", name_of(&plan)),
         None => name_of(&plan).to_owned(),
     };
-    if cancellation.is_cancelled() {
+    if interruption.run.is_cancelled() {
         let cancelled = Error::new(ErrorKind::Cancelled, "run the scenario", "interrupted");
         return (name, Ran { result: Err(cancelled), log: None });
     }
@@ -145,6 +145,6 @@ async fn one(
         BackendName::K8s if !options.shown.quiet => Progress::of_many(log, &name),
         _ => Progress::quiet(log),
     };
-    let ran = carry_out(options, plan, &*place.backend, cancellation, show, LATER).await;
+    let ran = carry_out(options, plan, &*place.backend, interruption, show, LATER).await;
     (name, ran)
 }

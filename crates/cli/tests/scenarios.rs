@@ -37,6 +37,7 @@ fn main() {
     tests.extend([
         test("every_report_of_the_library_is_sound", library::all_reports_are_sound),
         test("the_library_is_listed_and_explained", index::the_library_is_listed_and_explained),
+        test("every_cause_is_first_somewhere", index::every_cause_is_first_somewhere),
         test("the_schema_accepts_every_scenario_file", the_schema_accepts_every_scenario_file),
         test("an_unmet_expectation_is_told_by_the_exit_status", an_unmet_expectation_is_told),
         test("what_is_not_a_scenario_is_refused_with_its_place", what_is_not_a_scenario_is_refused),

@@ -14,11 +14,12 @@
 //! [`prelude`] has the names that most programs need.
 //!
 //! A backend implements [`Backend`], [`Node`] and [`Workload`]; a custom phase implements [`Phase`]. [`mountinfo`]
-//! parses the kernel's mount tables and computes where a new mount propagates. [`client`] is shared by the backends
-//! that talk to the agent, the program inside the containers.
+//! parses the kernel's mount tables and computes where a new mount propagates. The hidden
+//! module `client` is for the backends that talk to the agent, the program inside the containers.
 
 mod act;
 pub mod backend;
+#[doc(hidden)]
 pub mod client;
 pub mod context;
 mod decide;

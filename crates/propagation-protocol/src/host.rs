@@ -129,6 +129,12 @@ pub enum HostCall {
     /// Make sure that the bridge is usable: its path leads over no symbolic link, and nothing is mounted at its
     /// mountpoint.
     CheckBridge,
+    /// Note directories that a kubelet may make for the run, as it does for a `subPath`: those that are not
+    /// there are removed with the run's own.
+    Foresee {
+        /// Absolute paths.
+        paths: Vec<String>,
+    },
     /// Wait until the kubelet has ended the run's programs; kill them when it does not.
     Ended,
     /// Kill the run's programs, undo the changes of the journal, unmount what the run has mounted, and

@@ -38,6 +38,10 @@ impl Server {
                 self.check_bridge()?;
                 return Ok(HostReply::Node { reply: Reply::Done });
             }
+            HostCall::Foresee { paths } => {
+                paths.iter().try_for_each(|path| self.foresee(path))?;
+                return Ok(HostReply::Node { reply: Reply::Done });
+            }
             HostCall::Admit { .. } | HostCall::Ended | HostCall::End => return refuse(call),
         };
         let reply = match call {
@@ -164,6 +168,26 @@ impl Server {
             return Err(failure(ErrorKind::InvalidInput, words, reason, Some(&fix)));
         }
         self.check_mounts_at(&self.bridge.fuse_path())
+    }
+
+    /// Notes a directory that a kubelet may make for the run, with its parents. In a mounted filesystem it is
+    /// none of the node's.
+    fn foresee(&self, path: &str) -> Result<(), Failure> {
+        let table = self.proc.mount_table()?;
+        let mounted = Path::new(path).ancestors().any(|directory| {
+            table.at(&MountPath::from(directory)).is_some_and(|mount| mount.is_fuse())
+        });
+        if mounted {
+            return Ok(());
+        }
+        let change = HostChange::MakeDirectory { path: path.into(), owner: 0 };
+        for change in with_parents(&change) {
+            let HostChange::MakeDirectory { path, .. } = &change else { continue };
+            if fs::symlink_metadata(path).is_err() {
+                journal::foresee(&self.layout.journal(), &change)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a container the node's mount, in all replicas.

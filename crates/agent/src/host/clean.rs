@@ -64,7 +64,10 @@ impl Server {
                         }
                     }
                 }
-                if let Err(failure) = journal::write(&self.layout.journal(), &journal) {
+                // It goes with the run's directory, also where the disk has no room for another.
+                if !could_not.is_empty()
+                    && let Err(failure) = journal::write(&self.layout.journal(), &journal)
+                {
                     could_not.push(line(&failure));
                 }
             }

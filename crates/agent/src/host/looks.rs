@@ -13,6 +13,7 @@ use crate::child::Child;
 use crate::failure::{errno_name, system};
 use crate::look::{Spot, look};
 use crate::mounts::Proc;
+use crate::stuck::Stuck;
 use crate::sys::{in_ms, now_ns};
 
 /// The most children at a time.
@@ -28,6 +29,7 @@ pub(super) struct Looks {
     deadline_ms: u64,
     seen: Vec<Option<Seen>>,
     next: usize,
+    hung: bool,
     active: Vec<(usize, Child, u64)>,
 }
 
@@ -50,7 +52,17 @@ impl Looks {
             .flat_map(|(index, look)| look.users.iter().map(move |user| (index, user.clone())))
             .collect();
         let seen = vec![None; items.len()];
-        Ok(Self { looks, items, expect, access, deadline_ms, seen, next: 0, active: Vec::new() })
+        Ok(Self {
+            looks,
+            items,
+            expect,
+            access,
+            deadline_ms,
+            seen,
+            next: 0,
+            hung: false,
+            active: Vec::new(),
+        })
     }
 
     pub(super) fn children(&self) -> impl Iterator<Item = &Child> {
@@ -66,6 +78,7 @@ impl Looks {
         &mut self,
         proc: &Proc,
         programs: &Programs,
+        stuck: &mut Stuck,
     ) -> Option<Result<Reply, Failure>> {
         let now = now_ns();
         for (item, mut child, deadline) in std::mem::take(&mut self.active) {
@@ -76,19 +89,23 @@ impl Looks {
                     self.seen[item] = Some(self.skipped(item, "the child that looks died"));
                 }
                 _ if deadline <= now => {
-                    child.give_up();
+                    self.hung = true;
+                    let mount_point = &self.looks[self.items[item].0].mount_point;
+                    stuck.give_up(proc, child, mount_point, self.access);
                     let outcome = Outcome::Hang { after_ms: self.deadline_ms };
                     self.seen[item] = Some(self.without_mount(item, outcome));
                 }
                 _ => self.active.push((item, child, deadline)),
             }
         }
-        while self.active.len() < MOST_CHILDREN && self.next < self.items.len() {
+        // Until a look hangs there is one at a time: of those that hang together each would stay.
+        let most = if self.hung { MOST_CHILDREN } else { 1 };
+        while self.active.len() < most && self.next < self.items.len() {
             let item = self.next;
             self.next += 1;
             let child = Child::start(|pipe| {
                 // A parent that has gone needs no answer.
-                let _ = pipe.send(&self.look_at(proc, programs, item));
+                let _ = pipe.send(&self.look_at(proc, programs, stuck, item));
             });
             match child {
                 Ok(child) => {
@@ -108,7 +125,7 @@ impl Looks {
     }
 
     /// In a child: enters the place and looks.
-    fn look_at(&self, proc: &Proc, programs: &Programs, item: usize) -> Seen {
+    fn look_at(&self, proc: &Proc, programs: &Programs, stuck: &Stuck, item: usize) -> Seen {
         let (which, user) = &self.items[item];
         let what = &self.looks[*which];
         if let Place::Container(id, replica) = what.place {
@@ -120,6 +137,7 @@ impl Looks {
                 return self.skipped(item, &reason);
             }
         }
+        stuck.wait(proc, &what.mount_point, self.access);
         look(proc, Spot::of(what), self.access, Some(user), &self.expect)
     }
 

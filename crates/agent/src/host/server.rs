@@ -21,6 +21,7 @@ use crate::child::{Child, timeout};
 use crate::failure::{failure, system};
 use crate::mounts::Proc;
 use crate::pipe::Pipe;
+use crate::stuck::Stuck;
 use crate::sys::{in_ms, now_ns};
 
 /// How long a call that touches the node's filesystem may take.
@@ -46,6 +47,8 @@ pub(super) struct Server {
     control: OwnedFd,
     arrivals: OwnedFd,
     session: Session,
+    /// Looks that were given up.
+    stuck: Stuck,
     jobs: Vec<(u64, Job)>,
     ending: bool,
 }
@@ -115,6 +118,7 @@ impl Server {
             control,
             arrivals,
             session: Session::of(started),
+            stuck: Stuck::default(),
             jobs: Vec::new(),
             ending: false,
         })
@@ -207,6 +211,7 @@ impl Server {
                     return self.take_programs();
                 }
                 Call::Observe { looks, access, expect, deadline_ms } => {
+                    self.stuck.forget_ended();
                     Looks::begin(&self.programs, looks, expect, access, deadline_ms).map(Job::Looks)
                 }
                 Call::Mounts { places } => {
@@ -233,7 +238,7 @@ impl Server {
                 self.session.answer(id, done(Reply::Done));
                 return self.take_programs();
             }
-            HostCall::CheckBridge => self.in_child(HostCall::CheckBridge),
+            call @ (HostCall::CheckBridge | HostCall::Foresee { .. }) => self.in_child(call),
             HostCall::Ended => self.wait_for_all(None),
             HostCall::Clean => self.kill_all(),
             HostCall::End => {
@@ -297,10 +302,12 @@ impl Server {
     fn step(&mut self, job: Job) -> Step {
         let now = now_ns();
         match job {
-            Job::Looks(mut looks) => match looks.advance(&self.proc, &self.programs) {
-                Some(result) => Step::Done(result.map(|reply| HostReply::Node { reply })),
-                None => Step::GoesOn(Job::Looks(looks)),
-            },
+            Job::Looks(mut looks) => {
+                match looks.advance(&self.proc, &self.programs, &mut self.stuck) {
+                    Some(result) => Step::Done(result.map(|reply| HostReply::Node { reply })),
+                    None => Step::GoesOn(Job::Looks(looks)),
+                }
+            }
             Job::Call { mut child, deadline, allowed_ms } => {
                 let open = child.pipe.fill(false).unwrap_or(false);
                 match child.pipe.next::<Result<HostReply, Failure>>() {

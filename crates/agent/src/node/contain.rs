@@ -12,6 +12,7 @@ use nix::unistd::Uid;
 use propagation_protocol::{Failure, NodeSetup};
 
 use super::capabilities::give_up_the_machines;
+use super::kernel_calls;
 use super::view::enter_user_namespace;
 use crate::failure::system;
 use crate::mounts::Proc;
@@ -34,5 +35,6 @@ pub(super) fn contain(setup: &NodeSetup) -> Result<(), Failure> {
         // A change of credentials may have taken it back.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
     }
-    give_up_the_machines(builtin).map_err(failed)
+    give_up_the_machines(builtin).map_err(failed)?;
+    kernel_calls::deny(builtin).map_err(failed)
 }

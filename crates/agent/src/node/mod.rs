@@ -18,6 +18,7 @@ mod faults;
 mod hold;
 mod host_path;
 mod keeper;
+mod kernel_calls;
 mod memory_limit;
 mod observe;
 mod oci;

@@ -32,6 +32,9 @@ pub(super) struct Observing {
     deadline_ms: u64,
     seen: Vec<Option<Seen>>,
     queue: VecDeque<Range<usize>>,
+    /// How many children look at a time, before a look has hung.
+    shares: usize,
+    hung: bool,
     active: Vec<Active>,
 }
 
@@ -67,8 +70,18 @@ impl Observing {
         };
         let queue = (0..shares).map(|n| n * count / shares..(n + 1) * count / shares).collect();
         let seen = vec![None; count];
-        let mut observing =
-            Self { looks, items, access, expect, deadline_ms, seen, queue, active: Vec::new() };
+        let mut observing = Self {
+            looks,
+            items,
+            access,
+            expect,
+            deadline_ms,
+            seen,
+            queue,
+            shares: if count > SHARED_OUT { 2 } else { 1 },
+            hung: false,
+            active: Vec::new(),
+        };
         observing.start_children(server).inspect_err(|_| observing.give_up())?;
         Ok(observing)
     }
@@ -99,7 +112,7 @@ impl Observing {
         }
     }
 
-    fn advance(&mut self, server: &Server, now: u64) -> Result<(), Failure> {
+    fn advance(&mut self, server: &mut Server, now: u64) -> Result<(), Failure> {
         let mut active = std::mem::take(&mut self.active);
         if let Err(failure) = active.iter_mut().try_for_each(|one| self.take(one)) {
             self.active = active;
@@ -111,7 +124,7 @@ impl Observing {
             .partition(|one| one.deadline <= now);
         self.active = going;
         for one in late {
-            self.hang(one, now);
+            self.hang(server, one, now);
         }
         self.start_children(server)
     }
@@ -134,9 +147,11 @@ impl Observing {
 
     /// The look that a child is at hangs; those after it get a child each, so that they hang, if
     /// they do, at the same time.
-    fn hang(&mut self, mut one: Active, now: u64) {
-        one.child.give_up();
+    fn hang(&mut self, server: &mut Server, mut one: Active, now: u64) {
+        self.hung = true;
         if let Some(index) = one.left.next() {
+            let mount_point = &self.looks[self.items[index].0].mount_point;
+            server.stuck.give_up(&server.proc, one.child, mount_point, self.access);
             let uid = self.items[index].1.uid;
             let took_ns = self.deadline_ms.saturating_mul(1_000_000);
             let outcome = Outcome::Hang { after_ms: self.deadline_ms };
@@ -147,7 +162,9 @@ impl Observing {
     }
 
     fn start_children(&mut self, server: &Server) -> Result<(), Failure> {
-        while self.active.len() < MOST_CHILDREN
+        // Until a look hangs there are as many as shares: of those that hang together each would stay.
+        let most = if self.hung { MOST_CHILDREN } else { self.shares };
+        while self.active.len() < most
             && let Some(range) = self.queue.pop_front()
         {
             if range.is_empty() {
@@ -178,7 +195,10 @@ impl Observing {
                     .map_err(|errno| format!("enter the mount namespace: {}", errno_name(errno)))
             });
         match entered {
-            Ok(()) => look(&server.proc, Spot::of(what), self.access, Some(user), &self.expect),
+            Ok(()) => {
+                server.stuck.wait(&server.proc, &what.mount_point, self.access);
+                look(&server.proc, Spot::of(what), self.access, Some(user), &self.expect)
+            }
             Err(reason) => Seen {
                 uid: user.uid,
                 at_ns: now_ns(),

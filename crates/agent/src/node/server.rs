@@ -30,6 +30,7 @@ use crate::facts;
 use crate::failure::{failure, system};
 use crate::mounts::Proc;
 use crate::pipe::Pipe;
+use crate::stuck::Stuck;
 use crate::sys::{in_ms, now_ns};
 
 /// How long a call that touches the node's filesystem may take.
@@ -50,6 +51,8 @@ pub(super) struct Server {
     /// Processes that keep a descriptor, by where they have opened it.
     pub(super) holders: BTreeMap<Place, Holder>,
     pub(super) containers: BTreeMap<u32, Container>,
+    /// Looks that were given up.
+    pub(super) stuck: Stuck,
     mapped_uids: u64,
     signals: SignalFd,
     jobs: Vec<Job>,
@@ -106,6 +109,7 @@ impl Server {
             engine,
             holders: BTreeMap::new(),
             containers: BTreeMap::new(),
+            stuck: Stuck::default(),
             mapped_uids,
             signals,
             jobs: Vec::new(),
@@ -279,6 +283,7 @@ impl Server {
                 Holding::begin(self, &looks, &expect, deadline_ms).map(Work::Hold)
             }
             Call::Observe { looks, access, expect, deadline_ms } => {
+                self.stuck.forget_ended();
                 Observing::begin(self, looks, access, expect, deadline_ms).map(Work::Observe)
             }
             Call::Mounts { places } => {
