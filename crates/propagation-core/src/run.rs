@@ -298,7 +298,9 @@ fn not_waited_for(run_id: &RunId) -> Cleanup {
         "wait for the end of the clean-up: it was interrupted; what it has left a later clean-up of run {run_id} \
          removes"
     );
-    Cleanup { could_not: vec![words], ..Cleanup::default() }
+    let mut cleanup = Cleanup::default();
+    cleanup.could_not.push(words);
+    cleanup
 }
 
 /// Tries single changes where a run did not come out as it should.
