@@ -166,7 +166,7 @@ async fn wait_for_host_pod(
             let told = of_pod(client, space, name, node).await;
             let reason = told.after(&reason.unwrap_or_else(|| "it has ended".into()));
             let fix = fix_of_disk(&reason).or(told.fix.as_deref()).unwrap_or(LOOK);
-            Err(failed(reason.clone(), fix))
+            Err(failed(reason, fix))
         }
         _ => Err(failed("it was deleted".into(), LOOK)),
     }
