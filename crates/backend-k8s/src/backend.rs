@@ -112,13 +112,13 @@ impl K8sBackend {
     ///
     /// # Errors
     /// [`ErrorKind::Environment`] when the cluster does not answer.
-    pub async fn search(&self, nodes: &[String]) -> Result<Leftovers, Error> {
-        clean::search(&self.cluster, nodes).await
+    pub fn search<'a>(&'a self, nodes: &'a [String]) -> BoxFuture<'a, Result<Leftovers, Error>> {
+        Box::pin(clean::search(&self.cluster, nodes))
     }
 
     /// Removes what the cluster has of a run whose node cannot be cleaned; lists what stays there. Idempotent.
-    pub async fn give_up(&self, leftover: &Leftover) -> Cleanup {
-        clean::give_up(&self.cluster, leftover).await
+    pub fn give_up<'a>(&'a self, leftover: &'a Leftover) -> BoxFuture<'a, Cleanup> {
+        Box::pin(clean::give_up(&self.cluster, leftover))
     }
 
     /// Removes the remains of a run: its pods, its mounts and changes on its node, its namespace. Idempotent.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as NodeObject, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as NodeObject, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use propagation_core::plan::Bridge;
@@ -16,8 +16,8 @@ use crate::finish::{self, Going, OnNode, finish};
 use crate::host::{Host, programs};
 use crate::namespaces::{self, made_for};
 use crate::objects::host::host_pod;
-use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record};
-use crate::reach::{Way, reach};
+use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record, service_account};
+use crate::reach::{Way, connect, reach};
 use crate::{operator, search, sign};
 
 /// How long a kubelet may take to end a host pod.
@@ -134,11 +134,13 @@ pub(crate) async fn remove(cluster: &Cluster, leftover: &Leftover) -> Cleanup {
     let (space, record) = (&leftover.namespace, &leftover.record);
     if !leftover.is_recorded && !record.over_ssh {
         // For the host pod.
-        let made = namespaces::make_named(&cluster.client, space, Some(&record.run)).await;
-        if let Err(error) = made {
-            let mut cleanup = Cleanup::default();
-            cleanup.could_not.push(error.to_string());
-            return cleanup;
+        let account = service_account(space);
+        let made = async {
+            namespaces::make_named(&cluster.client, space, Some(&record.run)).await?;
+            cluster.apply::<ServiceAccount>(space, &account).await
+        };
+        if let Err(error) = made.await {
+            return Cleanup::failed(error.to_string());
         }
     }
     remove_record(cluster, space, record).await
@@ -207,7 +209,9 @@ async fn reconnect(
         Way::Pod => remove_host_pod(&cluster.client, namespace, &record.run).await?,
     }
     let reached = reach(&cluster, &node, namespace, record, &way).await?;
-    Host::connect(reached.link, programs(Instant::now())).await.map(Some)
+    let (run, programs) = (&record.run, programs(Instant::now()));
+    let connected = connect(&cluster, namespace, run, reached.link, &way, programs).await;
+    connected.map(Some).map_err(Error::from)
 }
 
 /// Deletes the host pod and waits until it is gone: one that has ended does not start again, and one of

@@ -174,9 +174,10 @@ pub(crate) fn or_gone<T>(result: Result<T, kube::Error>) -> Result<(), kube::Err
 
 /// What to do about what a node's disk does not let the agent do, by the words of its programs.
 pub(crate) fn fix_of_disk(words: &str) -> Option<&'static str> {
-    if words.to_lowercase().contains("no space left on device") {
+    let words = words.to_lowercase();
+    if words.contains("no space left on device") {
         Some("free space on the node's disk")
-    } else if words.contains("mounted noexec") {
+    } else if words.contains("permission denied") && words.contains("mounted noexec") {
         Some("allow programs there: mount -o remount,exec")
     } else {
         None

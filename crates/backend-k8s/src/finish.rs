@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
-use propagation_core::host::{HostCall, HostReply};
+use propagation_core::host::HostCall;
+use propagation_core::protocol::Reply;
 use propagation_core::report::Cleanup;
 use propagation_core::{Error, ErrorKind};
 
@@ -128,7 +129,7 @@ pub(crate) async fn give_up(going: &Going) -> Cleanup {
 async fn clean_node(going: &Going, host: &Host, cleanup: &mut Cleanup) {
     let node = &going.record.node;
     match host.ask(HostCall::Clean).await {
-        Ok(HostReply::Cleaned { undone, could_not }) => {
+        Ok(Reply::Cleaned { undone, could_not }) => {
             cleanup.undone.extend(undone.into_iter().map(|line| format!("node {node}: {line}")));
             cleanup
                 .could_not

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use kube::api::{Patch, PatchParams};
 use propagation_core::client::{Reported, WorkloadClient, lock};
+use propagation_core::host::HostCall;
 use propagation_core::marker::Marker;
 use propagation_core::plan::{Fault, Role, Stale, WorkloadSpec};
 use propagation_core::program::{
@@ -54,8 +55,8 @@ impl K8sWorkload {
             reported.begin_again();
             reported.status.program = ProgramState::Running;
         });
-        let call = Call::StartDaemon { container, marker: marker.clone(), stale };
-        node.call(call).await?;
+        let call = HostCall::StartDaemon { container, marker: marker.clone(), stale };
+        node.connection.ask(call).await?;
         Ok(Ok(()))
     }
 }
@@ -206,8 +207,9 @@ async fn hand_over(
     let pods = shared.pod_names(spec, container);
     let before = shared.node.programs.clock().now_us();
     shared.node.programs.update(container, Reported::begin_again);
-    if let Err(refused) = shared.node.ask(Call::HandOver { container, marker }).await? {
-        return Ok(Err(refused));
+    let call = HostCall::HandOver { container, marker };
+    if let Err(failure) = shared.node.connection.answer(call).await? {
+        return Ok(Err(failure.refused()?));
     }
     let started = shared.wait_for_restart(container, spec, &pods, client.events()).await?;
     shared.waited(&spec.name, before, &client.events());

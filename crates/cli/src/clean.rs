@@ -1,5 +1,7 @@
 //! `propagation clean`: removes what dead runs have left.
 
+mod cluster;
+
 use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::args::{BackendName, CleanOptions};
@@ -8,7 +10,7 @@ use crate::exit::Exit;
 pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
     options.cluster.refuse_those_of_runs()?;
     match options.backend {
-        BackendName::K8s => crate::runtime()?.block_on(crate::cluster::clean_up(options)),
+        BackendName::K8s => crate::runtime()?.block_on(cluster::clean_up(options)),
         BackendName::Local => {
             options.cluster.refuse_any()?;
             if options.force {

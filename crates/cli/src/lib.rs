@@ -4,10 +4,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line program
 
 mod args;
+mod background;
 mod clean;
-mod cluster;
 mod compare;
 mod doctor;
+mod execute;
 mod exit;
 mod files;
 mod image;
@@ -16,12 +17,14 @@ mod log;
 mod manifests;
 mod matrix;
 mod output;
+mod plans;
 mod probe;
 mod progress;
 mod report;
+mod results;
 mod run;
 mod runtime;
-mod scenario;
+mod targets;
 
 use std::ffi::OsString;
 

@@ -37,6 +37,8 @@ pub mod run_id;
 pub mod step;
 pub mod workload;
 
+#[doc(hidden)]
+pub use propagation_model::runtime_apart;
 pub use propagation_model::{
     Answer, Class, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome,
     ScenarioOutcome, Signal, Verdict, VerdictOutcome, comparison, confinement, errno, error, facts,

@@ -96,6 +96,20 @@ impl Runner {
     }
 
     /// Sends the events to this sink.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use propagation_core::prelude::*;
+    /// use propagation_core::Event;
+    ///
+    /// let runner = Runner::new(Plan::default())?.with_events(Arc::new(|event: &Event<'_>| {
+    ///     if let Event::PhaseEnded(phase) = event {
+    ///         println!("{}: {}", phase.id, phase.status.as_str());
+    ///     }
+    /// }));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[must_use]
     pub fn with_events(mut self, events: EventSink) -> Self {
         self.events = events;
@@ -298,9 +312,7 @@ fn not_waited_for(run_id: &RunId) -> Cleanup {
         "wait for the end of the clean-up: it was interrupted; what it has left a later clean-up of run {run_id} \
          removes"
     );
-    let mut cleanup = Cleanup::default();
-    cleanup.could_not.push(words);
-    cleanup
+    Cleanup::failed(words)
 }
 
 /// Tries single changes where a run did not come out as it should.

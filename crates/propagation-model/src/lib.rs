@@ -21,6 +21,7 @@ pub mod plan;
 pub mod probed_consumer;
 pub mod program;
 pub mod report;
+mod runtimes;
 pub mod scenario;
 pub mod signal;
 pub mod suggest;
@@ -34,5 +35,7 @@ pub use errno::Errno;
 pub use error::{Error, ErrorKind};
 pub use plan::Plan;
 pub use report::Report;
+#[doc(hidden)]
+pub use runtimes::runtime_apart;
 pub use signal::Signal;
 pub use verdict::{Answer, Expectations, RunOutcome, ScenarioOutcome, Verdict, VerdictOutcome};

@@ -18,12 +18,11 @@
 //!   | <-- Answer {id, result} - |                               |
 //! ```
 
+use propagation_model::marker::Marker;
+use propagation_model::plan::Stale;
 use serde::{Deserialize, Serialize};
 
 use crate::{Call, ContainerSpec, Failure, ProgramEvent, Reply};
-
-/// Version of these messages; both sides must have the same.
-pub const HOST_PROTOCOL_VERSION: u32 = 6;
 
 /// The directory on a node that holds the directories of all runs until they are cleaned up.
 pub const RUNS: &str = "/var/lib/propagation";
@@ -135,6 +134,22 @@ pub enum HostCall {
         /// Absolute paths.
         paths: Vec<String>,
     },
+    /// Let the next program of a container serve the connection that is kept for it.
+    HandOver {
+        /// The container.
+        container: u32,
+        /// The marker that it serves.
+        marker: Marker,
+    },
+    /// Start the daemon under the supervisor of a container again.
+    StartDaemon {
+        /// The container.
+        container: u32,
+        /// The marker that it serves.
+        marker: Marker,
+        /// What it does with dead mounts; none keeps what the container was told.
+        stale: Option<Stale>,
+    },
     /// Wait until the kubelet has ended the run's programs; kill them when it does not.
     Ended,
     /// Kill the run's programs, undo the changes of the journal, unmount what the run has mounted, and
@@ -175,24 +190,6 @@ pub enum ToHost {
     },
 }
 
-/// Answers of a host agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum HostReply {
-    /// For [`HostCall::Node`].
-    Node {
-        /// The answer of the call.
-        reply: Reply,
-    },
-    /// For [`HostCall::Clean`] and [`HostCall::End`].
-    Cleaned {
-        /// What was undone.
-        undone: Vec<String>,
-        /// What could not be undone.
-        could_not: Vec<String>,
-    },
-}
-
 /// A message that must not get lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -202,7 +199,7 @@ pub enum HostMessage {
         /// Number of the request.
         id: u64,
         /// The result.
-        result: Result<HostReply, Failure>,
+        result: Result<Reply, Failure>,
     },
     /// A program runs and has received its instructions.
     Arrived {
@@ -229,7 +226,7 @@ pub enum HostMessage {
 pub enum FromHost {
     /// The first frame of a connection.
     Hello {
-        /// [`HOST_PROTOCOL_VERSION`] of the agent.
+        /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION) of the agent.
         protocol: u32,
         /// Version of the agent.
         agent: String,

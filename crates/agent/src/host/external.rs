@@ -8,12 +8,12 @@ use mountinfo::MountEntry;
 use propagation_model::plan::Role;
 use propagation_protocol::{ContainerSpec, Failure};
 
-use super::server::Server;
+use super::state::Host;
 use crate::changes::replace;
 use crate::failure::system;
 use crate::mounts::errno_of;
 
-impl Server {
+impl Host {
     /// Notes where the daemons of containers mount that are not the built-in one.
     pub(super) fn note_external(&self, containers: &[ContainerSpec]) -> Result<(), Failure> {
         let external =

@@ -1,24 +1,28 @@
 //! Faults of the programs in pods: what each does to which process, and what proves that it has happened.
 
+use std::os::fd::BorrowedFd;
+
 use mountinfo::MountPath;
 use nix::unistd::Pid;
 use propagation_model::ErrorKind;
 use propagation_model::marker::Marker;
 use propagation_model::plan::{Fault, Role, Stale};
-use propagation_protocol::host::{HostCall, HostReply};
-use propagation_protocol::{Call, ContainerSpec, Failure, ProgramCommand, Reply};
+use propagation_protocol::{ContainerSpec, Failure, ProgramCommand, Reply};
 use rustix::process::Signal;
 
-use super::programs::{Said, send, signal_of};
-use super::server::{Job, Server, Then, signalled};
+use super::ending::{Ending, Then};
+use super::processes::{send, signal_of};
+use super::programs::Said;
+use super::state::Host;
 use crate::failure::failure;
 use crate::mounts::parse;
 use crate::node::{abort, is_supervised, open_below};
+use crate::serve::{Begun, Job, Progress, in_child};
 use crate::sys::in_ms;
 
 /// What a program is to say to a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Awaited {
+enum Awaited {
     /// That it has obeyed.
     Obedience,
     /// That the daemon which it supervises has ended.
@@ -32,69 +36,82 @@ enum Way {
     Command(ProgramCommand, Option<Awaited>),
 }
 
-impl Server {
+/// A program that is to say that it has obeyed, or that its daemon has ended.
+struct Telling {
+    container: u32,
+    awaited: Awaited,
+    deadline: u64,
+}
+
+impl Job<Host> for Telling {
+    /// What a program says is waited for anyway.
+    fn descriptors<'a>(&'a self, _: &'a Host) -> Vec<BorrowedFd<'a>> {
+        Vec::new()
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        Some(self.deadline)
+    }
+
+    fn advance(&mut self, host: &mut Host, now: u64) -> Progress {
+        let operation = || format!("wait for the program of container {}", self.container);
+        let injected = |evidence| Progress::Finished(Ok(Reply::Injected { evidence }));
+        match (host.programs.said(self.container), self.awaited) {
+            (Some(Said::Obeyed(evidence)), Awaited::Obedience) => injected(evidence.clone()),
+            (Some(Said::DaemonEnded(state)), Awaited::DaemonEnd) => {
+                injected(format!("the daemon {state}; its supervisor goes on"))
+            }
+            _ if host.programs.pid(self.container, 0).is_none() => {
+                let reason = "it has ended before it did what it was told";
+                let failure = failure(ErrorKind::Environment, operation(), reason, None);
+                Progress::Finished(Err(failure))
+            }
+            _ if now >= self.deadline => {
+                let fix = "if it is stuck in the kernel, its FUSE daemon has to end first";
+                let reason = "it did not do in time what it was told";
+                let failure = failure(ErrorKind::Timeout, operation(), reason, Some(fix));
+                Progress::Finished(Err(failure))
+            }
+            _ => Progress::Unfinished,
+        }
+    }
+}
+
+impl Host {
     /// Does a fault; the job ends when it has provably happened.
-    pub(super) fn inject(
+    pub(super) fn do_fault(
         &mut self,
         container: u32,
         fault: &Fault,
         deadline_ms: u64,
-    ) -> Result<Job, Failure> {
+    ) -> Result<Begun<Self>, Failure> {
         let operation = || format!("do the fault {fault} to container {container}");
         let refuse = |kind, reason: &str| Err(failure(kind, operation(), reason, None));
         if *fault == Fault::Abort {
-            return self.in_child(HostCall::Node {
-                call: Call::Inject { container, fault: fault.clone(), deadline_ms },
-            });
+            return in_child(self, "abort the FUSE connection", 0, |host| host.abort(container));
         }
-        let Some((_, spec)) = self.programs.running(container, 0) else {
+        let Some(spec) = self.programs.spec(container) else {
             return refuse(ErrorKind::Environment, "its program has ended");
         };
         match way(fault, spec) {
             None => refuse(ErrorKind::Unsupported, "the program of a pod cannot be made to do it"),
             Some(Way::Signal(signal)) => {
                 self.programs.told(container).try_for_each(|process| send(process, signal))?;
-                signalled(self.programs.told(container), Then::Fault(signal), deadline_ms)
+                let told = self.programs.told(container);
+                Ending::of(told, Then::Fault(signal), deadline_ms).map(Begun::job)
             }
             Some(Way::Command(command, awaited)) => {
                 // A handle outlives the end that the command may bring.
-                let ending = signalled(self.programs.told(container), Then::Told, deadline_ms)?;
+                let told = self.programs.told(container);
+                let ending = Ending::of(told, Then::Told, deadline_ms)?;
                 self.programs.command(container, &command)?;
                 let deadline = in_ms(deadline_ms);
-                Ok(awaited.map_or(ending, |awaited| Job::Telling { container, awaited, deadline }))
+                Ok(match awaited {
+                    Some(awaited) => Begun::job(Telling { container, awaited, deadline }),
+                    None => Begun::job(ending),
+                })
             }
         }
-    }
-
-    /// The evidence of what a program was to do, or that it is too late for it; none while it is waited for.
-    pub(super) fn has_said(
-        &self,
-        container: u32,
-        awaited: Awaited,
-        late: bool,
-    ) -> Option<Result<String, Failure>> {
-        let operation = || format!("wait for the program of container {container}");
-        match (self.programs.said(container), awaited) {
-            (Some(Said::Obeyed(evidence)), Awaited::Obedience) => Some(Ok(evidence.clone())),
-            (Some(Said::DaemonEnded(state)), Awaited::DaemonEnd) => {
-                Some(Ok(format!("the daemon {state}; its supervisor goes on")))
-            }
-            _ if self.programs.running(container, 0).is_none() => {
-                let reason = "it has ended before it did what it was told";
-                Some(Err(failure(ErrorKind::Environment, operation(), reason, None)))
-            }
-            _ if late => {
-                let fix = "if it is stuck in the kernel, its FUSE daemon has to end first";
-                let reason = "it did not do in time what it was told";
-                Some(Err(failure(ErrorKind::Timeout, operation(), reason, Some(fix))))
-            }
-            _ => None,
-        }
-    }
-
-    /// The next program of a container serves the connection of the one before.
-    pub(super) fn hand_over(&mut self, container: u32, marker: &Marker) -> Result<Reply, Failure> {
-        self.programs.expect_successor(container, marker).map(|()| Reply::Done)
     }
 
     /// Starts the daemon under its supervisor again, in the same container.
@@ -105,7 +122,7 @@ impl Server {
         stale: Option<Stale>,
     ) -> Result<Reply, Failure> {
         let stale = stale.or_else(|| {
-            let (_, spec) = self.programs.running(container, 0)?;
+            let spec = self.programs.spec(container)?;
             Some(spec.fuse.stale)
         });
         self.programs.serves(container, &marker);
@@ -116,10 +133,12 @@ impl Server {
 
     /// Ends the connection that the daemon of a container serves, or that is mounted there, through fusectl.
     /// Runs in a child.
-    pub(super) fn abort(&self, container: u32) -> Result<HostReply, Failure> {
+    fn abort(&self, container: u32) -> Result<Reply, Failure> {
         let operation = "abort the FUSE connection";
         let refuse = |reason: String| Err(failure(ErrorKind::Environment, operation, reason, None));
-        let Some((pid, spec)) = self.programs.running(container, 0) else {
+        let (Some(pid), Some(spec)) =
+            (self.programs.pid(container, 0), self.programs.spec(container))
+        else {
             return refuse("unknown container, or it has ended".into());
         };
         let mut minors = open_below(&self.proc, &[Pid::from_raw(pid)]);
@@ -134,7 +153,7 @@ impl Server {
             let path = &spec.fuse_path;
             return refuse(format!("no daemon of it serves, and nothing is mounted at {path}"));
         }
-        abort(&minors).map(|evidence| HostReply::Node { reply: Reply::Injected { evidence } })
+        abort(&minors).map(|evidence| Reply::Injected { evidence })
     }
 }
 

@@ -10,16 +10,16 @@ use propagation_model::plan::Role;
 use propagation_protocol::host::{HostMessage, ProgramId, ProgramOrders};
 use propagation_protocol::{ContainerSpec, Failure, ProgramEvent};
 
+use super::processes::Process;
 use super::program::carry_out;
-use super::programs::Process;
-use super::server::Server;
+use super::state::Host;
 use crate::failure::{errno_text, system};
 use crate::pipe::Pipe;
 use crate::reporter::Reporter;
 use crate::sys::{Fork, exit_now, fork_into_pid_namespace, keep_only};
 use crate::user::become_user;
 
-impl Server {
+impl Host {
     /// Starts the programs of workloads that have no pod; the messages that follow from it.
     pub(super) fn start_here(
         &mut self,

@@ -7,18 +7,20 @@
 //! lie: children with a deadline do.
 
 mod attach;
-mod calls;
+mod bridge;
 mod clean;
+mod ending;
 mod external;
 mod faults;
 mod here;
 mod journal;
-mod looks;
 mod peer;
+mod processes;
 mod program;
 mod programs;
-mod server;
 mod session;
+mod state;
+mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -61,7 +63,7 @@ pub struct Setup {
 /// to end; returns the exit code. Its words go to standard error.
 pub fn main(setup: &Setup) -> i32 {
     match prepare(setup) {
-        Ok(server) => i32::from(server.run().is_err()),
+        Ok(host) => i32::from(crate::serve::serve(host).is_err()),
         Err(failure) => {
             use std::io::Write;
             let _ = writeln!(io::stderr(), "{}", line(&failure));
@@ -90,7 +92,7 @@ fn start_in_background(setup: &Setup) -> Result<(), Failure> {
     Ok(())
 }
 
-fn prepare(setup: &Setup) -> Result<server::Server, Failure> {
+fn prepare(setup: &Setup) -> Result<state::Host, Failure> {
     let own = fs::read("/proc/self/exe")
         .map_err(|e| system("read the agent's own binary", errno_of(&e)))?;
     enter_node()?;
@@ -114,7 +116,7 @@ fn prepare(setup: &Setup) -> Result<server::Server, Failure> {
         Ok((serve_at(&layout.control(), 0o600)?, serve_at(&layout.programs(), 0o666)?))
     };
     let (control, programs) = files().inspect_err(|_| leave(&layout))?;
-    server::Server::new(setup, layout, control, programs)
+    state::Host::new(setup, layout, control, programs)
 }
 
 /// Removes the files of a run that has not changed the node yet.
@@ -169,7 +171,7 @@ fn serve_at(path: &str, mode: u32) -> Result<OwnedFd, Failure> {
     // Under another name first: who finds the socket can connect to it.
     let fresh = format!("{path}.new");
     let _ = fs::remove_file(&fresh);
-    let flags = SockFlag::SOCK_CLOEXEC;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
     bind(listener.as_raw_fd(), &UnixAddr::new(Path::new(&fresh)).map_err(failed)?)
         .map_err(failed)?;

@@ -16,7 +16,6 @@ const OF_THE_MACHINE: &[libc::c_long] = &[
     libc::SYS_kexec_load,
     libc::SYS_lookup_dcookie,
     libc::SYS_nfsservctl,
-    libc::SYS_open_by_handle_at,
     libc::SYS_perf_event_open,
     libc::SYS_quotactl,
     libc::SYS_reboot,
@@ -39,7 +38,10 @@ const OF_THE_PROCESSOR: &[libc::c_long] = &[libc::SYS_ioperm, libc::SYS_iopl, li
 const OF_THE_PROCESSOR: &[libc::c_long] = &[];
 
 /// What runtimes need for the devices of a container, in control groups of version 2.
-const OF_RUNTIMES: &[libc::c_long] = &[libc::SYS_bpf];
+const FOR_RUNTIMES: libc::c_long = libc::SYS_bpf;
+
+/// What servers of NFS need. In a user namespace of the node's own it opens none of the machine's files.
+const FOR_SERVERS: libc::c_long = libc::SYS_open_by_handle_at;
 
 /// The architecture of system calls (`AUDIT_ARCH_*`), and the first number that is not one of its own.
 #[cfg(target_arch = "x86_64")]
@@ -51,12 +53,11 @@ const ARCHITECTURE: (u32, u32) = (0xc000_00b7, u32::MAX);
 const NUMBER: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
 
-/// Denies these calls to the process and to all that it starts. A kernel without filters denies nothing.
-pub(super) fn deny(by_runtimes_too: bool) -> Result<(), Errno> {
+/// Denies these calls to the process and to all that it starts; `contained` in a user namespace of its own, or with
+/// a runtime in the machine's. A kernel without filters denies nothing.
+pub(super) fn deny(contained: bool) -> Result<(), Errno> {
     let mut denied = [OF_THE_MACHINE, OF_THE_PROCESSOR].concat();
-    if by_runtimes_too {
-        denied.extend(OF_RUNTIMES);
-    }
+    denied.push(if contained { FOR_RUNTIMES } else { FOR_SERVERS });
     let mut program = filter(&denied);
     let program = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| Errno::E2BIG)?,

@@ -85,11 +85,12 @@ pub(crate) fn arguments(command: &str, run: &RunId, bridge: &Bridge) -> Vec<Stri
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// The part of a shell script that fails, with the reason, where programs may not be executed.
+/// The part of a shell script that fails, with the reason, where the agent may not be executed. For root `test -x`
+/// may look at nothing but the file's mode.
 pub(crate) fn may_be_executed(file: &str) -> String {
     format!(
-        "{{ test -x \"{file}\" || {{ echo \"{RUNS} is on a filesystem that is mounted noexec\" >&2; \
-         false; }}; }}"
+        "{{ \"{file}\" version > /dev/null || \
+         {{ echo \"if permission is denied: {RUNS} is on a filesystem that is mounted noexec\" >&2; false; }}; }}"
     )
 }
 

@@ -18,6 +18,7 @@ use super::{Examination, Mounts};
 use crate::args::{DoctorOptions, Format};
 use crate::exit::Exit;
 use crate::output;
+use crate::targets::{connect, names};
 
 /// What was found on a node.
 struct Found {
@@ -28,10 +29,10 @@ struct Found {
 pub(super) fn main(options: &DoctorOptions, plan: &Plan) -> Result<Exit, Error> {
     options.cluster.refuse_those_of_runs()?;
     let found = crate::runtime()?.block_on(async {
-        let backend = options.cluster.backend().await?;
+        let backend = connect(&options.cluster).await?;
         let mut nodes: Vec<Option<String>> = vec![None];
         if !options.cluster.is_one_node() {
-            nodes = options.cluster.nodes(&backend).await?.into_iter().map(Some).collect();
+            nodes = names(&backend, &options.cluster).await?.into_iter().map(Some).collect();
         }
         let looks = nodes.into_iter().map(|node| {
             let backend = node.as_ref().map_or_else(|| backend.clone(), |it| backend.for_node(it));

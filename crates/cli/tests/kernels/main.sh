@@ -44,7 +44,7 @@ otherwise() {
 }
 
 run phases
-run help --volume mountpoint --experiments 5s
+run help --volume mountpoint --experiments 30s
 run library --scenario /work/scenarios --patience 3 --jobs 4
 mkdir /tmp/again
 otherwise /work/library.json | while read -r name; do

@@ -32,8 +32,8 @@ pub fn came(document: &Value) -> Result<(String, Came), String> {
     if let Some(error) = text("error") {
         return Ok((text("name").unwrap_or_default(), Came::Otherwise(error)));
     }
-    let report =
-        Report::from_json(document.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    let report = document.get("report").unwrap_or(document).to_string();
+    let report = Report::from_json(report.as_bytes()).map_err(|error| error.to_string())?;
     let name = report.plan.name.clone().unwrap_or_default();
     let unmet = report.phases.iter().flat_map(|phase| &phase.checks);
     let unmet = unmet.filter(|check| check.status == Status::Failed);

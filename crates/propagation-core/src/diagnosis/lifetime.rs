@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::dead::{cause, is_dead, probe};
 use super::hang;
-use super::history::Spell;
 use super::read_only;
 use super::runtime::said_by_the_runtime;
-use super::scene::{Scene, first_replicas};
-use super::text::{FUSE_CONNECTIONS, line, names, shell};
+use super::scene::{Scene, Spell, first_replicas};
+use super::text::{line, names, shell};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountPath, MountRef};
@@ -29,39 +29,6 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes.extend(outlived(scene));
     causes.extend(consumer_died(scene));
     causes
-}
-
-pub(super) fn cause(
-    id: CauseId,
-    title: String,
-    evidence: Vec<String>,
-    fix: Fix,
-    verify: String,
-) -> Cause {
-    Cause {
-        id,
-        from_step: None,
-        until_step: None,
-        title,
-        confidence: Confidence::Likely,
-        actors: Vec::new(),
-        mounts: Vec::new(),
-        evidence,
-        fix,
-        verify,
-        source: FUSE_CONNECTIONS.into(),
-    }
-}
-
-/// A look that gives up by itself.
-pub(super) fn probe(scene: &Scene<'_>) -> String {
-    let path = scene.report.plan.bridge.fuse_path();
-    format!("propagation probe {} --timeout 4s   # ok, exit status 0", shell(&path))
-}
-
-/// Whether an observation is of a mount whose connection has ended.
-pub(super) fn is_dead(seen: &Observation) -> bool {
-    matches!(seen.outcome.class(), Class::Errno(Errno::ENOTCONN | Errno::ECONNABORTED))
 }
 
 /// The node reads ENOTCONN, or consumers do and nothing is mounted on the node any more: nobody has mounted

@@ -32,11 +32,11 @@
 
 mod below;
 mod chain;
+mod dead;
 mod groups;
 mod growth;
 mod hang;
 mod hidden;
-mod history;
 mod host;
 mod leftover;
 mod lifetime;

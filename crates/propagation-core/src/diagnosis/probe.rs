@@ -1,8 +1,8 @@
 //! Liveness probes that restart what is not dead.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::history::{Spell, When};
 use super::scene::Scene;
+use super::scene::{Spell, When};
 use crate::mountinfo::MountEntry;
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Fault, Repair, Role, WorkloadSpec};

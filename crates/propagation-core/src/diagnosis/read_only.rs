@@ -1,7 +1,7 @@
 //! Writes that the kernel refuses because a mount is read-only, and those that it lets through though a volume is.
 
 use super::cause::{Cause, CauseId, Fix};
-use super::lifetime::cause;
+use super::dead::cause;
 use super::scene::{Scene, first_replicas};
 use super::text::{line, names, shell};
 use crate::Class;

@@ -2,8 +2,8 @@
 //! are made, and containers that differ from their manifest.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::history::When;
 use super::host::covering_cause;
+use super::scene::When;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
 use super::visibility::{Broken, Explanation, visibility_of_existing};

@@ -1,8 +1,9 @@
 //! The rules' view of a report: observations indexed by actor, by what the node saw at that time, and by period.
 
+mod history;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::history::{History, When};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
@@ -10,6 +11,7 @@ use crate::observation::{Access, Actor, Observation, Outcome, Via};
 use crate::plan::{Repair, Role, Subject, Volume, VolumePaths, WorkloadSpec};
 use crate::program::RefusalKind;
 use crate::report::{Act, Capture, Check, CheckId, Deed, Failure, FailureOf, Report, Status};
+pub(super) use history::{History, Spell, When};
 
 /// How many actors a cause names; the rest are counted.
 const NAMED: usize = 8;

@@ -151,14 +151,18 @@ fn several_producers(
     })
 }
 
-/// Whether an actor read two filesystems one after the other at its path, without a start in between: the second was
-/// mounted on top of the first.
+/// Whether an actor read two filesystems one after the other at its path before it was cut off, without a start in
+/// between: the second was mounted on top of the first.
 pub(super) fn has_reached(scene: &Scene<'_>, actor: &Actor) -> bool {
     let restarted = scene.report.acts.iter().any(|act| {
         matches!(act.deed, Deed::Restart { .. })
             && act.on.iter().any(|name| *actor == Actor::workload(name.clone()))
     });
-    let read = scene.probes().filter(|seen| seen.actor == *actor && seen.outcome.is_ok());
+    let cut_off = scene.stranded.iter().find(|stranded| stranded.actors().contains(actor));
+    let until_us = cut_off.map_or(0, |stranded| stranded.sample().at_us);
+    let read = scene
+        .probes()
+        .filter(|seen| seen.actor == *actor && seen.outcome.is_ok() && seen.at_us < until_us);
     let devices: BTreeSet<_> = read.filter_map(|seen| scene.device_of(seen)).collect();
     !restarted && devices.len() > 1
 }

@@ -1,11 +1,12 @@
 //! The bench: the run itself, repeated on a simulated node with short deadlines, and changes of it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::alter;
+use super::apply;
 use super::judge::{self, Fared};
 use crate::backend::{Backend, refusal};
 use crate::facts::{HostFacts, PathState};
@@ -168,9 +169,9 @@ impl<'a> Bench<'a> {
 
     /// Runs the plan with a change. A result that may be due to short deadlines is run once more with longer ones.
     pub(super) async fn try_change(&self, change: &Change) -> Trial {
-        let for_good = alter::for_good(change.what);
+        let for_good = apply::for_good(change.what);
         let plan = if for_good { &self.plan } else { &self.to_repair };
-        let Some(changed) = alter::apply(change, plan) else {
+        let Some(changed) = apply::apply(change, plan) else {
             return Trial::NotTried { reason: "it changes nothing".to_owned() };
         };
         if let Some(reason) = refusal(self.backend, &changed) {
@@ -241,9 +242,4 @@ async fn repeat(
         Some(reason) => Err(format!("it was cut short: {reason}")),
         None => Ok(report),
     }
-}
-
-/// How long something took, in milliseconds.
-pub(super) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }

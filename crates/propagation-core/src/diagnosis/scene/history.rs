@@ -2,43 +2,43 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::cause::Cause;
-use super::scene::Scene;
+use super::super::cause::Cause;
+use super::Scene;
 use crate::observation::{Access, Actor, Observation, Outcome};
 use crate::plan::{PhaseName, Repair, Role};
 use crate::report::{Act, Capture, Deed};
 
 /// A time in which one actor saw the same trouble in the same way.
 #[derive(Debug)]
-pub(super) struct Spell<'r> {
-    pub(super) actor: &'r Actor,
+pub(in super::super) struct Spell<'r> {
+    pub(in super::super) actor: &'r Actor,
     /// What was seen, in order: the last look of each step, and those between.
-    pub(super) seen: Vec<&'r Observation>,
+    pub(in super::super) seen: Vec<&'r Observation>,
     /// The step after which that was not seen any more; none when it lasts.
-    pub(super) until: Option<&'r str>,
+    pub(in super::super) until: Option<&'r str>,
 }
 
 impl Spell<'_> {
     /// The step after which it was seen for the first time.
-    pub(super) fn from(&self) -> &str {
+    pub(in super::super) fn from(&self) -> &str {
         &self.seen[0].step
     }
 
-    pub(super) fn lasts(&self) -> bool {
+    pub(in super::super) fn lasts(&self) -> bool {
         self.until.is_none()
     }
 }
 
 /// A period, from step to step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct When {
-    pub(super) from: Option<String>,
-    pub(super) until: Option<String>,
+pub(in super::super) struct When {
+    pub(in super::super) from: Option<String>,
+    pub(in super::super) until: Option<String>,
 }
 
 impl When {
     /// The cause, with this time.
-    pub(super) fn of(self, cause: Cause) -> Cause {
+    pub(in super::super) fn of(self, cause: Cause) -> Cause {
         Cause { from_step: self.from, until_step: self.until, ..cause }
     }
 }
@@ -48,15 +48,15 @@ type Looker<'r> = (&'r Actor, u32, Access);
 
 /// All spells of a report.
 #[derive(Debug, Default)]
-pub(super) struct History<'r> {
-    pub(super) spells: Vec<Spell<'r>>,
+pub(in super::super) struct History<'r> {
+    pub(in super::super) spells: Vec<Spell<'r>>,
     of_actor: HashMap<&'r Actor, Vec<usize>>,
     /// The order of steps.
     steps: HashMap<&'r str, usize>,
 }
 
 impl<'r> History<'r> {
-    pub(super) fn of(scene: &Scene<'r>) -> Self {
+    pub(in super::super) fn of(scene: &Scene<'r>) -> Self {
         let report = scene.report;
         let places = report.phases.iter().enumerate();
         let mut history = Self {
@@ -167,7 +167,7 @@ impl<'r> History<'r> {
     }
 
     /// The spells of an actor.
-    pub(super) fn of_actor(&self, actor: &Actor) -> impl Iterator<Item = &Spell<'r>> {
+    pub(in super::super) fn of_actor(&self, actor: &Actor) -> impl Iterator<Item = &Spell<'r>> {
         self.of_actor.get(actor).into_iter().flatten().map(|index| &self.spells[*index])
     }
 
@@ -178,12 +178,12 @@ impl<'r> History<'r> {
     }
 
     /// Whether an observation still held at the end.
-    pub(super) fn lasts(&self, seen: &Observation) -> bool {
+    pub(in super::super) fn lasts(&self, seen: &Observation) -> bool {
         self.spell_of(seen).is_some_and(Spell::lasts)
     }
 
     /// From when to when what was seen was so.
-    pub(super) fn when(&self, seen: &[&Observation]) -> When {
+    pub(in super::super) fn when(&self, seen: &[&Observation]) -> When {
         self.of_spells(seen.iter().filter_map(|one| self.spell_of(one)))
     }
 
@@ -201,7 +201,7 @@ impl<'r> History<'r> {
 
     /// Adds the period to a cause whose rule has not, from the actors that it concerns. Actors that recovered are
     /// left out where others did not.
-    pub(super) fn stamp(&self, cause: &mut Cause) {
+    pub(in super::super) fn stamp(&self, cause: &mut Cause) {
         if cause.from_step.is_some() || cause.until_step.is_some() {
             return;
         }
@@ -233,7 +233,7 @@ impl<'r> History<'r> {
     }
 
     /// The place of a step in the order of the run.
-    pub(super) fn place(&self, step: &str) -> usize {
+    pub(in super::super) fn place(&self, step: &str) -> usize {
         self.steps.get(step).copied().unwrap_or(usize::MAX)
     }
 }

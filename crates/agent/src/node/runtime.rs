@@ -1,11 +1,9 @@
-//! Mount namespaces, and the user namespaces that own them.
+//! The mount namespace of a runtime that lives apart from the node.
 #![allow(unsafe_code)] // fork
-
-use std::os::fd::{AsFd, OwnedFd};
 
 use mountinfo::MountPropagation;
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::getpid;
 use propagation_model::plan::{RuntimeNamespace, RuntimeSpec};
@@ -16,49 +14,7 @@ use crate::failure::system;
 use crate::mounts::{Proc, propagate_recursive};
 use crate::pipe::Pipe;
 use crate::sys::{Fork, exit_now, fork};
-
-/// A mount namespace, and its user namespace where that is not the node's.
-#[derive(Debug)]
-pub(super) struct View {
-    pub(super) mount: OwnedFd,
-    pub(super) user: Option<OwnedFd>,
-}
-
-impl View {
-    /// The calling process's own mount namespace, owned by the node's user namespace.
-    pub(super) fn current(proc: &Proc) -> Result<Self, Errno> {
-        Ok(Self { mount: proc.of_thread("ns/mnt")?, user: None })
-    }
-
-    /// The calling process's own mount and user namespace.
-    fn current_with_user(proc: &Proc) -> Result<Self, Errno> {
-        Ok(Self { mount: proc.of_thread("ns/mnt")?, user: Some(proc.of_thread("ns/user")?) })
-    }
-
-    /// Another handle on the same namespaces.
-    pub(super) fn share(&self) -> Result<Self, Errno> {
-        let share = |fd: &OwnedFd| fd.try_clone().map_err(|error| crate::mounts::errno_of(&error));
-        Ok(Self { mount: share(&self.mount)?, user: self.user.as_ref().map(share).transpose()? })
-    }
-
-    /// Enters the namespaces. A process that has entered a user namespace cannot go back.
-    pub(super) fn enter(&self) -> Result<(), Errno> {
-        if let Some(user) = &self.user {
-            setns(user.as_fd(), CloneFlags::CLONE_NEWUSER)?;
-        }
-        self.enter_mounts()
-    }
-
-    /// Enters the mount namespace alone, with the rights of the node.
-    pub(super) fn enter_mounts(&self) -> Result<(), Errno> {
-        setns(self.mount.as_fd(), CloneFlags::CLONE_NEWNS)
-    }
-
-    /// Its descriptors, to be sent to another process.
-    pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
-        std::iter::once(self.mount).chain(self.user).collect()
-    }
-}
+use crate::view::View;
 
 /// Moves the calling process into a user namespace of its own, in which every id of the present one
 /// means itself.
