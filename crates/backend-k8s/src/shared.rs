@@ -161,7 +161,19 @@ impl Shared {
     }
 
     /// Makes the directories of further volumes that are not there: a runtime would make them, and nobody remove them.
+    /// Those that it makes in the first volume, to mount there, are noted.
     async fn make_sources(&self, starting: &[Starting]) -> Result<(), Error> {
+        let below = starting.iter().flat_map(|one| {
+            let first = one.spec.paths(&self.node.plan.bridge);
+            one.spec.volumes.iter().filter_map(move |volume| {
+                let below = volume.destination.strip_prefix(&first.destination)?;
+                below.starts_with('/').then(|| format!("{}{below}", first.source))
+            })
+        });
+        let paths: Vec<String> = below.collect();
+        if !paths.is_empty() {
+            self.node.connection.ask(HostCall::Foresee { paths }).await?;
+        }
         let volumes = starting.iter().flat_map(|one| &one.spec.volumes);
         for volume in volumes.filter(|volume| volume.bind.kind.is_none()) {
             let path = self.node.plan.bridge.fill(&volume.source);

@@ -36,7 +36,8 @@ impl Process {
     pub(super) fn started_here(pid: i32, pipe: Pipe, proc: &Proc) -> Result<Self, Errno> {
         let id = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
         let handle = pidfd_open(id, PidfdFlags::empty()).map_err(to_nix)?;
-        let view = View { mount: proc.open_file(&format!("{pid}/ns/mnt"))?, user: None };
+        // It is in this mount namespace, also when it has ended at once.
+        let view = View::current(proc)?;
         let (came_ns, said_its_end, is_here) = (now_ns(), false, true);
         let process_ns = came_ns;
         Ok(Self { pid, handle, view, pipe, process_ns, came_ns, said_its_end, is_here })
