@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: test test-kernels test-runtimes lint package bench docs fuzz fuzz-smoke tools
+.PHONY: test test-kernels test-runtimes cluster-matrix lint package bench docs fuzz fuzz-smoke tools
 
 # Builds and runs all tests. Installs what they need when it may (root on Debian) and says what; otherwise
 # what is not there is named, skipped and counted. Makes namespaces and FUSE mounts of its own and removes
@@ -18,6 +18,12 @@ test-kernels: tools
 # The scenario library with every OCI runtime that Debian has.
 test-runtimes: tools
 	scripts/test-runtimes
+
+# The five phases on clusters with other releases of containerd and runc, brought up by the scripts in CLUSTER_SCRIPTS;
+# writes docs/clusters.md.
+cluster-matrix:
+	$(CARGO) build --release --package propagation-cli
+	scripts/cluster-matrix $(CLUSTER_SCRIPTS)
 
 # Formatting, clippy, documentation, licences, advisories, dependency directions, shell scripts, Python.
 lint:

@@ -39,6 +39,8 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
   probe     PATH [--timeout TIME] [--sentinel FILE]
             one look that cannot hang; exit code: 0 ok, 10 stale, 11 hung, 12 empty,
             13 not mounted, 1 another error, 2 bad usage
+  install   DIR
+            copy this program into a directory: an init container brings a probe by it
   facts     --bridge DIR
   release   --pids N,N...
             abort the FUSE connections of processes and of all below them; prints their numbers
@@ -91,6 +93,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
                 .and_then(|o| Ok(host::attach(&setup(&o)?, o.named.contains_key("start")))),
             "program" => Options::parse(rest, &[]).and_then(|o| program(&o)),
             "execute" => execute(rest),
+            "install" => Options::parse(rest, &[]).and_then(|o| install(&o)),
             "release" => Options::parse(rest, &[]).and_then(|o| release(&o)),
             "facts" => Options::parse(rest, &[]).and_then(|o| read_facts(&o)),
             "mirror" | "dataset" | "measure" | "spawn" | "signal" | "account" | "unmount"
@@ -237,6 +240,14 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         let _ = writeln!(std::io::stdout(), "{word}: {line}");
         Ok(found.exit_code())
+    }
+
+    fn install(options: &Options) -> Result<i32, String> {
+        let directory = options.bare.as_ref().ok_or("name the directory")?;
+        let target = format!("{directory}/propagation-agent");
+        // Its mode is copied too.
+        let copied = std::fs::copy("/proc/self/exe", &target);
+        copied.map(|_| 0).map_err(|error| format!("copy this program to {target}: {error}"))
     }
 
     fn release(options: &Options) -> Result<i32, String> {

@@ -116,6 +116,11 @@ impl Pipe {
         Self { longest: usize::MAX, ..self }
     }
 
+    /// Descriptors that come are kept from now on.
+    pub(crate) fn take_descriptors(&mut self) {
+        self.takes_descriptors = true;
+    }
+
     /// Sends one value.
     ///
     /// # Errors

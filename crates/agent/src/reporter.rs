@@ -45,9 +45,8 @@ impl Reporter {
     /// Gives the node a descriptor to keep, with the FUSE_INIT request of its connection.
     pub(crate) fn give(&self, kept: OwnedFd, init: &[u8]) {
         let Some(pipe) = &self.node else { return };
-        let init = init.iter().map(|byte| format!("{byte:02x}")).collect();
         if pipe.send_descriptors(&[kept]).is_ok() {
-            self.event(&ProgramEvent::Kept { init });
+            self.event(&ProgramEvent::Kept { init: to_hex(init) });
         }
     }
 
@@ -67,6 +66,11 @@ impl Reporter {
             let _ = pipe.send(event);
         }
     }
+}
+
+/// Bytes as text.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The wall clock as it stands in logs: RFC 3339, UTC, to the second.

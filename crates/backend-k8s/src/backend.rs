@@ -10,7 +10,7 @@ use propagation_core::{Backend, Capabilities, Error, ErrorKind, Node, Plan, Run}
 use tokio::sync::{RwLock, oneshot};
 
 use crate::clean::{self, Leftover, Leftovers};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Tell};
 use crate::options::K8sOptions;
 use crate::{namespaces, open};
 
@@ -48,7 +48,15 @@ impl K8sBackend {
 
     /// A backend on a client that is there; touches nothing.
     pub fn with_client(client: Client, options: K8sOptions) -> Self {
-        Self { cluster: Cluster { client, options }, opening: Arc::default() }
+        let cluster = Cluster { client, options, tell: Tell::default() };
+        Self { cluster, opening: Arc::default() }
+    }
+
+    /// Tells what the clean-up of a run waits for, in words; the caller must not block.
+    #[must_use]
+    pub fn with_progress(mut self, tell: Arc<dyn Fn(&str) + Send + Sync>) -> Self {
+        self.cluster.tell = Tell(Some(tell));
+        self
     }
 
     /// Waits for the nodes of cancelled runs: a node that was being opened is opened to the end and closed, in

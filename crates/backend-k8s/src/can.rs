@@ -1,21 +1,14 @@
 //! The capabilities of cluster nodes.
 
 use propagation_core::observation::Access;
-use propagation_core::plan::{FaultKind, Repair};
+use propagation_core::plan::FaultKind;
 use propagation_core::{Capabilities, Feature};
 
-/// The declaration. Faults are signals, deletions of pods and unmounts on the node: the built-in daemon takes
-/// other orders only from a supervisor, which a pod does not have.
+/// The declaration.
 pub(crate) fn capabilities() -> Capabilities {
     Capabilities::all()
-        .without_faults(&[
-            FaultKind::Exit,
-            FaultKind::Abort,
-            FaultKind::Slow,
-            FaultKind::Errors,
-            FaultKind::Oom,
-        ])
-        .without_repairs(&[Repair::HandOver])
+        // A pod's memory limit is in its specification.
+        .without_faults(&[FaultKind::Oom])
         // Only a pod's own program holds a descriptor.
         .without_accesses(&[Access::Held])
         .without(&[
@@ -28,11 +21,6 @@ pub(crate) fn capabilities() -> Capabilities {
             // A kubelet cannot read its mount table while something is mounted at such a path, and starts no pods
             // any more.
             Feature::AnyPath,
-            // A pod has one container with one volume, whose process 1 is the daemon.
-            Feature::HostProcess,
-            Feature::Supervisor,
-            Feature::FurtherVolumes,
-            Feature::Keeper,
             Feature::Load,
             // A driver publishes volumes on a cluster, and the run has none; its volumes are bound with all mounts
             // below them.
@@ -41,18 +29,18 @@ pub(crate) fn capabilities() -> Capabilities {
             Feature::Reopening,
             // Pods with a user namespace need a newer cluster than is asked for.
             Feature::UserNamespace,
-            // The pods' image has the built-in filesystem only, and no fusermount3.
-            Feature::ExternalDaemon,
-            Feature::UnprivilegedProducer,
-            // It would change a node that is not the run's own, or is not in the pods' image.
-            Feature::Programs,
+            // It would change a node that is not the run's own.
+            Feature::NodePrograms,
         ])
 }
 
 #[cfg(test)]
 mod tests {
-    use propagation_core::Plan;
-    use propagation_core::plan::{Fault, FuseSpec, Role, WorkloadSpec};
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use propagation_core::plan::{Fault, Role, WorkloadSpec};
+    use propagation_core::{Plan, scenario};
 
     use super::*;
 
@@ -79,22 +67,35 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_named() {
-        let keeper = FuseSpec { keeper: true, ..FuseSpec::default() };
+        let loaded = WorkloadSpec { readers: 3, ..WorkloadSpec::new("outside", Role::Consumer) };
         for (plan, words) in [
             (Plan { fault: Fault::Oom, ..Plan::default() }, "oom"),
-            (Plan { fuse: keeper, ..Plan::default() }, "keeper"),
-            (
-                Plan {
-                    workloads: vec![WorkloadSpec {
-                        host: true,
-                        ..WorkloadSpec::new("outside", Role::Consumer)
-                    }],
-                    ..Plan::default()
-                },
-                "workload \"outside\"",
-            ),
+            (Plan { workloads: vec![loaded], ..Plan::default() }, "workload \"outside\""),
         ] {
             assert!(reason(&plan).is_some_and(|reason| reason.contains(words)), "{words}");
         }
+    }
+
+    /// The library on a cluster: how many of its files are carried out, and why the others are not. The table of
+    /// docs/k8s.md is this one.
+    #[test]
+    fn the_library_on_a_cluster_is_as_documented() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let files = scenario::files(&root.join("scenarios")).expect("the library");
+        let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+        for file in &files {
+            let plan = scenario::read(file).expect("a scenario");
+            let kind = match capabilities().lacks(&plan.requires()) {
+                None => "carried out".to_owned(),
+                Some(need) => need.what.to_string(),
+            };
+            *kinds.entry(kind).or_default() += 1;
+        }
+        let mut rows: Vec<_> = kinds.into_iter().collect();
+        rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let table: String =
+            rows.iter().map(|(kind, count)| format!("| {kind} | {count} |\n")).collect();
+        let document = std::fs::read_to_string(root.join("docs/k8s.md")).expect("the document");
+        assert!(document.contains(&table), "docs/k8s.md does not have:\n{table}");
     }
 }

@@ -149,7 +149,8 @@ pub(crate) async fn remove(cluster: &Cluster, leftover: &Leftover) -> Cleanup {
 /// Gives up what the node of a run still has: removes what the cluster has of the run, and lists what stays.
 pub(crate) async fn give_up(cluster: &Cluster, leftover: &Leftover) -> Cleanup {
     let (client, namespace) = (cluster.client.clone(), leftover.namespace.clone());
-    finish::give_up(&Going { client, namespace, record: leftover.record.clone() }).await
+    let (record, tell) = (leftover.record.clone(), cluster.tell.clone());
+    finish::give_up(&Going { client, namespace, record, tell }).await
 }
 
 pub(crate) async fn remove_record(cluster: &Cluster, namespace: &str, record: &Record) -> Cleanup {
@@ -157,6 +158,7 @@ pub(crate) async fn remove_record(cluster: &Cluster, namespace: &str, record: &R
         client: cluster.client.clone(),
         namespace: namespace.into(),
         record: record.clone(),
+        tell: cluster.tell.clone(),
     };
     if record.node.is_empty() {
         return finish(&going, OnNode::Nothing).await;
@@ -179,7 +181,8 @@ pub(crate) async fn remove_record(cluster: &Cluster, namespace: &str, record: &R
 /// For a run that never got to its node: removes what is in the cluster.
 pub(crate) async fn remove_objects(cluster: &Cluster, namespace: &str, record: &Record) -> Cleanup {
     let (client, namespace) = (cluster.client.clone(), namespace.to_owned());
-    finish(&Going { client, namespace, record: record.clone() }, OnNode::Nothing).await
+    let (record, tell) = (record.clone(), cluster.tell.clone());
+    finish(&Going { client, namespace, record, tell }, OnNode::Nothing).await
 }
 
 /// Starts a host agent of this release for a run, in the place of one that there may be; none when its node

@@ -1,5 +1,7 @@
 //! A connected cluster, with the options.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -16,6 +18,20 @@ use crate::options::K8sOptions;
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) options: K8sOptions,
+    /// Is told what a clean-up waits for.
+    pub(crate) tell: Tell,
+}
+
+/// Is told what goes on, in words.
+#[derive(Clone, Default)]
+pub(crate) struct Tell(pub(crate) Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl Tell {
+    pub(crate) fn say(&self, words: &str) {
+        if let Some(tell) = &self.0 {
+            tell(words);
+        }
+    }
 }
 
 impl Cluster {
@@ -27,7 +43,7 @@ impl Cluster {
         let operation = format!("connect to the API server {}", config.cluster_url);
         let client = Client::try_from(config).map_err(|error| api(operation.clone(), error))?;
         client.apiserver_version().await.map_err(|error| api(operation, error))?;
-        Ok(Self { client, options })
+        Ok(Self { client, options, tell: Tell::default() })
     }
 
     /// The same cluster, another node.

@@ -40,6 +40,14 @@ pub(crate) fn api(operation: impl Into<String>, error: kube::Error) -> Error {
     }
 }
 
+/// An error with its fix, for a list of what could not be done.
+pub(crate) fn in_full(error: &Error) -> String {
+    match error.fix() {
+        Some(fix) => format!("{error} ({fix})"),
+        None => error.to_string(),
+    }
+}
+
 const LOG_IN: &str = "renew the credentials in the kubeconfig (they are missing or have expired), \
                       or choose others with --context";
 

@@ -1,6 +1,6 @@
 //! Ends a run: its pods, then its changes on the node, then its objects in the cluster.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams};
@@ -10,7 +10,8 @@ use propagation_core::protocol::Reply;
 use propagation_core::report::Cleanup;
 use propagation_core::{Error, ErrorKind};
 
-use crate::failure::{or_gone, persist};
+use crate::cluster::Tell;
+use crate::failure::{in_full, or_gone, persist};
 use crate::host::Host;
 use crate::namespaces;
 use crate::objects::host::host_pod;
@@ -29,6 +30,7 @@ pub(crate) struct Going {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) record: Record,
+    pub(crate) tell: Tell,
 }
 
 /// What there is to clean on the node of a run.
@@ -50,16 +52,20 @@ pub(crate) async fn finish(going: &Going, on_node: OnNode<'_>) -> Cleanup {
         OnNode::Reached(host) => Some(host),
         OnNode::Nothing | OnNode::OutOfReach(_) => None,
     };
-    if let Err(error) = delete_pods(going, host).await {
-        cleanup.could_not.push(format!("delete the pods of run {run}: {error}"));
+    let waits = Instant::now();
+    let deleted = delete_pods(going, host).await;
+    cleanup.kubelet_ms = Some(waits.elapsed().as_secs_f64() * 1e3);
+    if let Err(error) = deleted {
+        cleanup.could_not.push(format!("delete the pods of run {run}: {}", in_full(&error)));
     }
+    going.tell.say(&format!("cleaning up: node {node}"));
     match on_node {
         OnNode::Nothing => {}
         OnNode::Reached(host) => clean_node(going, host, &mut cleanup).await,
         OnNode::OutOfReach(error) => {
-            let fix = error.fix().map(|fix| format!(" ({fix})")).unwrap_or_default();
+            let error = in_full(error);
             cleanup.could_not.push(format!(
-                "clean node {node}: {error}{fix}; by hand: umount --lazy {:?}, and remove \
+                "clean node {node}: {error}; by hand: umount --lazy {:?}, and remove \
                  /var/lib/propagation/{run}",
                 going.record.bridge.fuse_path(),
             ));
@@ -73,13 +79,18 @@ pub(crate) async fn finish(going: &Going, on_node: OnNode<'_>) -> Cleanup {
         ));
         return cleanup;
     }
+    going.tell.say(&format!("cleaning up: namespace {}", going.namespace));
     match delete_objects(going).await {
         Ok(()) => cleanup
             .undone
             .push(format!("deleted what run {run} had in namespace {}", going.namespace)),
-        Err(error) => cleanup.could_not.push(format!("delete the objects of run {run}: {error}")),
+        Err(error) => {
+            cleanup.could_not.push(format!("delete the objects of run {run}: {}", in_full(&error)))
+        }
     }
+    let waits = Instant::now();
     namespaces::delete_unused(&going.client, &going.namespace, &mut cleanup).await;
+    cleanup.namespace_ms = Some(waits.elapsed().as_secs_f64() * 1e3);
     cleanup
 }
 
@@ -122,10 +133,10 @@ async fn clean_node(going: &Going, host: &Host, cleanup: &mut Cleanup) {
             cleanup.undone.extend(undone.into_iter().map(|line| format!("node {node}: {line}")));
             cleanup
                 .could_not
-                .extend(could_not.into_iter().map(|line| format!("node {node}: {line}")));
+                .extend(could_not.into_iter().map(|line| format!("clean node {node}: {line}")));
         }
         Ok(other) => cleanup.could_not.push(format!("clean node {node}: it answered {other:?}")),
-        Err(error) => cleanup.could_not.push(format!("clean node {node}: {error}")),
+        Err(error) => cleanup.could_not.push(format!("clean node {node}: {}", in_full(&error))),
     }
     if cleanup.could_not.is_empty() {
         if let Err(error) = host.ask(HostCall::End).await {
@@ -146,6 +157,8 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
     let operation = format!("delete the pods in namespace {}", going.namespace);
     let left = persist(&operation, || pods.list(&list)).await?;
     let names: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
+    let count = names.len();
+    going.tell.say(&format!("cleaning up: the kubelet ends {count} pods"));
     let watched =
         (!names.is_empty()).then(|| Pods::watch(going.client.clone(), &going.namespace, run));
     if let Some(watched) = &watched {

@@ -93,7 +93,7 @@ impl Host {
     }
 
     /// As [`Host::ask`], with what the agent could not do as its answer.
-    async fn answer(&self, call: HostCall) -> Result<Answered, Error> {
+    pub(crate) async fn answer(&self, call: HostCall) -> Result<Answered, Error> {
         let (sender, receiver) = oneshot::channel();
         let within = allowed(&call);
         let id = {

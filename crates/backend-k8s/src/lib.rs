@@ -41,12 +41,14 @@ mod open;
 mod operator;
 mod options;
 mod pods;
+mod programs;
 mod reach;
 mod search;
 mod shared;
 mod sign;
 mod standing;
 mod tasks;
+mod told;
 mod workload;
 
 pub use backend::K8sBackend;

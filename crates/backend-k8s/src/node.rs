@@ -16,7 +16,7 @@ use propagation_core::plan::WorkloadSpec;
 use propagation_core::program::{Executed, Refused, StartRefused};
 use propagation_core::protocol::{Call, Place};
 use propagation_core::report::time::Wait;
-use propagation_core::report::{Cleanup, Usage};
+use propagation_core::report::{Cleanup, ClusterAccess, Usage};
 use propagation_core::{Capabilities, Error, ErrorKind, Node, Run, Workload};
 
 use crate::clean;
@@ -140,6 +140,10 @@ impl Node for K8sNode {
         self.shared.node.programs.take_waits()
     }
 
+    fn cluster(&self) -> Option<ClusterAccess> {
+        Some(self.cluster.options.access(self.record.over_ssh))
+    }
+
     async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {
         let read = self.shared.node.mount_tables(actors).await;
         self.shared.pods.undisturbed(read).await
@@ -172,7 +176,7 @@ impl Node for K8sNode {
         deadline: Duration,
     ) -> Result<Result<Executed, Refused>, Error> {
         match self.shared.node.programs.place(actor)? {
-            (Place::Container(container, replica), Some(spec)) => {
+            (Place::Container(container, replica), Some(spec)) if !spec.host => {
                 let replica = usize::try_from(replica).unwrap_or(usize::MAX);
                 let pods = self.shared.pod_names(&spec, container);
                 let pod = pods.get(replica).cloned().unwrap_or_default();
@@ -208,6 +212,7 @@ impl Node for K8sNode {
             client: shared.client.clone(),
             namespace: shared.namespace.clone(),
             record: self.record.clone(),
+            tell: self.cluster.tell.clone(),
         };
         // In a task of its own: a caller that does not wait leaves nothing half removed.
         let (shared, cluster) = (Arc::clone(shared), self.cluster.clone());
@@ -223,6 +228,7 @@ impl Node for K8sNode {
             if !host.is_open() && (cleanup.undone.is_empty() || !cleanup.could_not.is_empty()) {
                 cleanup = clean::remove_record(&cluster, &going.namespace, &going.record).await;
             }
+            cleanup.kubelet_ms = cleanup.kubelet_ms.map(|ms| ms + shared.stopped_in_ms());
             shared.node.programs.end_all();
             shared.node.connection.hang_up();
             cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;

@@ -13,7 +13,7 @@ const DIRECTORIES: [(&str, u32); 5] =
 
 /// The name of the image: complete, because a runtime completes no names in OCI archives.
 pub fn image_name() -> String {
-    format!("localhost/propagation-agent:{}", env!("CARGO_PKG_VERSION"))
+    propagation_core::probed_consumer::agent_image()
 }
 
 /// The archive of the agent that this program carries.

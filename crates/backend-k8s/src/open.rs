@@ -1,6 +1,6 @@
 //! Opens a node: a namespace, a record of the run, a host agent on the node.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::{Node as NodeObject, ServiceAccount};
 use kube::ResourceExt;
@@ -12,14 +12,15 @@ use propagation_core::report::time::WaitedOn;
 use propagation_core::{Error, ErrorKind, Run};
 
 use crate::cluster::Cluster;
-use crate::host::programs;
+use crate::host;
 use crate::node::{K8sNode, NodeFacts};
+use crate::objects::workload::node_trees;
 use crate::objects::{Record, service_account};
 use crate::pods::Pods;
-use crate::reach::{NotConnected, Way, connect, reach};
+use crate::reach::{NotConnected, Way, architecture_of, connect, reach};
 use crate::shared::Shared;
 use crate::tasks::Tasks;
-use crate::{clean, namespaces, nodes, operator, sign};
+use crate::{clean, namespaces, nodes, operator, programs, sign};
 
 /// Opens a node for a run.
 pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8sNode, Error> {
@@ -78,9 +79,8 @@ impl Opening<'_> {
     ) -> Result<(Arc<Shared>, Option<NodeFacts>), Error> {
         let client = &self.cluster.client;
         make_record(self.cluster, self.space, self.record).await?;
-        let options = &self.cluster.options;
         let reached = reach(self.cluster, self.node, self.space, self.record, self.way).await?;
-        let programs = programs(run.started);
+        let programs = host::programs(run.started);
         if let Some(waited) = reached.waited {
             let now_us = programs.clock().now_us();
             let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
@@ -94,22 +94,33 @@ impl Opening<'_> {
         let connection = connected?;
         connection.ask(HostCall::CheckBridge).await?;
         let node = NodeClient { connection, plan: plan.clone(), programs };
-        if options.apply {
+        if self.cluster.options.apply {
             let path = "/etc/fuse.conf".into();
             let change = HostChange::AddLine { path, line: "user_allow_other".into() };
             node.apply(&change).await?;
         }
+        let options = &self.cluster.options;
+        let trees = match options.program_image {
+            Some(_) => Vec::new(),
+            None => {
+                programs::check(&node).await?;
+                node_trees(architecture_of(self.node))
+            }
+        };
         let shared = Shared {
             client: client.clone(),
             namespace: self.space.to_owned(),
+            node_name: self.record.node.clone(),
             shares_namespace: options.namespace.is_some(),
             run: run.id.clone(),
             placement: nodes::placement(self.node, &options.tolerations),
-            image: reached.image,
+            image: options.program_image.clone().unwrap_or(reached.image),
+            trees,
             pods: Pods::watch(client.clone(), self.space, &run.id),
             _sign: sign::given(client.clone(), self.space, &run.id),
             node: Arc::new(node),
             tasks: Tasks::default(),
+            stopping: Mutex::default(),
         };
         Ok((Arc::new(shared), facts(self.node)))
     }

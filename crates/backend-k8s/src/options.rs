@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Toleration;
+use propagation_core::report::ClusterAccess;
 
 #[cfg(unix)]
 use crate::link::ssh::SshOptions;
@@ -33,6 +34,9 @@ pub struct K8sOptions {
     pub namespace: Option<String>,
     /// An image with the agent, for nodes that the agent cannot be sent to otherwise.
     pub image: Option<String>,
+    /// An image with the programs that scenarios start in containers; none gives these containers the node's own
+    /// programs, read-only.
+    pub program_image: Option<String>,
     /// How to reach the node itself.
     pub access: Access,
     /// Options of ssh.
@@ -45,6 +49,38 @@ pub struct K8sOptions {
     pub tolerations: Vec<Toleration>,
     /// Put `user_allow_other` into the node's `/etc/fuse.conf` for the time of the run.
     pub apply: bool,
+}
+
+impl K8sOptions {
+    /// What a repetition of the run has to know.
+    pub(crate) fn access(&self, over_ssh: bool) -> ClusterAccess {
+        let path = |path: &PathBuf| path.display().to_string();
+        let mut access = ClusterAccess::default();
+        access.over_ssh = over_ssh;
+        access.kubeconfig = self.kubeconfig.as_ref().map(path);
+        access.context.clone_from(&self.context);
+        access.namespace.clone_from(&self.namespace);
+        access.image.clone_from(&self.image);
+        access.program_image.clone_from(&self.program_image);
+        access.import_image = self.import_image;
+        access.tolerations = self.tolerations.iter().map(taint).collect();
+        access.apply = self.apply;
+        #[cfg(unix)]
+        {
+            access.ssh_config = self.ssh.config.as_ref().map(path);
+            access.ssh_user.clone_from(&self.ssh.user);
+            access.ssh_domain.clone_from(&self.ssh.domain);
+        }
+        access
+    }
+}
+
+/// A toleration as [`parse_toleration`] reads it.
+fn taint(toleration: &Toleration) -> String {
+    let Some(key) = &toleration.key else { return "*".into() };
+    let value = toleration.value.as_ref().map(|value| format!("={value}"));
+    let effect = toleration.effect.as_ref().map(|effect| format!(":{effect}"));
+    format!("{key}{}{}", value.unwrap_or_default(), effect.unwrap_or_default())
 }
 
 /// A toleration as it is written: `KEY[=VALUE][:EFFECT]`, or `*` for every taint.
@@ -91,6 +127,9 @@ mod tests {
         assert_eq!(one.key.as_deref(), Some("dedicated"));
         assert_eq!(one.value.as_deref(), Some("media"));
         assert_eq!(one.effect.as_deref(), Some("NoSchedule"));
+        for text in ["*", "dedicated=media:NoSchedule", "spot", "spot:NoExecute"] {
+            assert_eq!(taint(&parse_toleration(text).expect("a taint")), text);
+        }
         let key = parse_toleration("node-role.kubernetes.io/control-plane").expect("a key");
         assert_eq!(key.operator.as_deref(), Some("Exists"));
         assert!(parse_toleration("a:Sometimes").is_err() && parse_toleration("").is_err());

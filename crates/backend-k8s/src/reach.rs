@@ -20,6 +20,7 @@ use crate::objects::Record;
 use crate::objects::host::{AgentFrom, arguments, config_maps, host_pod, pod as host_pod_object};
 use crate::options::Access;
 use crate::standing::{Standing, standing};
+use crate::told::of_pod;
 use crate::{agent, images};
 
 const LOOK: &str =
@@ -119,7 +120,7 @@ pub(crate) async fn reach(
             let name = node.name_any();
             let pod = host_pod_object(space, run, &name, bridge, &from);
             cluster.apply(space, &pod).await?;
-            let waited = wait_for_host_pod(client, space, &host_pod(run)).await?;
+            let waited = wait_for_host_pod(client, space, &host_pod(run), &name).await?;
             let image = match from {
                 AgentFrom::Image(image) => image,
                 AgentFrom::ConfigMaps { .. } => images::surroundings(node)?,
@@ -191,7 +192,12 @@ fn has_ended(operation: &str, pod: &Pod) -> Error {
     Error::new(ErrorKind::Environment, operation, reason).with_fix(fix)
 }
 
-async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<Duration, Error> {
+async fn wait_for_host_pod(
+    client: &Client,
+    space: &str,
+    name: &str,
+    node: &str,
+) -> Result<Duration, Error> {
     const WITHIN: Duration = Duration::from_secs(60);
     let began = Instant::now();
     let pods: Api<Pod> = Api::namespaced(client.clone(), space);
@@ -205,7 +211,11 @@ async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<D
     };
     let pod = match waited {
         Ok(pod) => pod?,
-        Err(_) => return Err(failed(format!("not in {} s", WITHIN.as_secs()), LOOK)),
+        Err(_) => {
+            let told = of_pod(client, space, name, node).await;
+            let reason = told.after(&format!("not in {} s", WITHIN.as_secs()));
+            return Err(failed(reason, told.fix.as_deref().unwrap_or(LOOK)));
+        }
     };
     match pod.as_ref().map(standing) {
         Some(Standing::Over { .. }) => Err(pod.map_or_else(
@@ -219,7 +229,8 @@ async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<D
     }
 }
 
-fn architecture_of(node: &NodeObject) -> &str {
+/// The architecture of a node, as Kubernetes calls it.
+pub(crate) fn architecture_of(node: &NodeObject) -> &str {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     info.map(|info| info.architecture.as_str()).unwrap_or_default()
 }

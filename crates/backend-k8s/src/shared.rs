@@ -1,14 +1,14 @@
 //! What a node and its workloads share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use propagation_core::client::{Arrival, NodeClient, Reported};
+use propagation_core::client::{Arrival, NodeClient, Reported, lock};
 use propagation_core::host::{HostCall, ProgramId};
 use propagation_core::journal::HostChange;
 use propagation_core::marker::{MARKER_FILE, Marker};
@@ -28,6 +28,7 @@ use crate::pods::Pods;
 use crate::sign::Sign;
 use crate::standing::{Heard, Standing, back_off, standing};
 use crate::tasks::Tasks;
+use crate::told::{Told, of_pod};
 
 /// Time after which the source of the volume of a container that does not start is looked at.
 const SUSPICIOUS_AFTER: Duration = Duration::from_secs(3);
@@ -36,16 +37,22 @@ const SUSPICIOUS_AFTER: Duration = Duration::from_secs(3);
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    /// The name of the node.
+    pub(crate) node_name: String,
     /// Whether other runs may be in the namespace too.
     pub(crate) shares_namespace: bool,
     pub(crate) run: RunId,
     pub(crate) placement: Placement,
     pub(crate) image: String,
+    /// What containers with programs of the scenario get of the node; nothing where their image has the programs.
+    pub(crate) trees: Vec<&'static str>,
     pub(crate) pods: Pods,
     /// Tells others that the run goes on.
     pub(crate) _sign: Sign,
     pub(crate) node: Arc<NodeClient<Host>>,
     pub(crate) tasks: Tasks,
+    /// From when to when a kubelet was waited for to end pods, since the last restart of one.
+    pub(crate) stopping: Mutex<Option<(Instant, Instant)>>,
 }
 
 /// A container that has been started: its number and its reports.
@@ -64,9 +71,12 @@ impl Shared {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// The names of a workload's pods: its own may be used again while the pods before are still
-    /// going.
+    /// The names of a workload's pods, none for a process of the node: its own may be used again while the pods
+    /// before are still going.
     pub(crate) fn pod_names(&self, spec: &WorkloadSpec, container: u32) -> Vec<String> {
+        if spec.host {
+            return Vec::new();
+        }
         let name = |replica| {
             let mut name = format!("{}-{container}", spec.name);
             if spec.replicas > 1 {
@@ -115,6 +125,7 @@ impl Shared {
         // when the others bind their volumes.
         let (producers, others): (Vec<_>, Vec<_>) =
             starting.iter().partition(|one| one.spec.role == Role::Producer);
+        self.make_sources(starting).await?;
         self.tell(others.iter().map(|one| self.told(one.container, &one.spec, marker))).await?;
         try_join_all(starting.iter().map(|one| self.create_pods(one))).await?;
         let created_us = self.node.programs.clock().now_us();
@@ -149,6 +160,28 @@ impl Shared {
         Ok(results)
     }
 
+    /// Makes the directories of further volumes that are not there: a runtime would make them, and nobody remove them.
+    /// Those that it makes in the first volume, to mount there, are noted.
+    async fn make_sources(&self, starting: &[Starting]) -> Result<(), Error> {
+        let below = starting.iter().flat_map(|one| {
+            let first = one.spec.paths(&self.node.plan.bridge);
+            one.spec.volumes.iter().filter_map(move |volume| {
+                let below = volume.destination.strip_prefix(&first.destination)?;
+                below.starts_with('/').then(|| format!("{}{below}", first.source))
+            })
+        });
+        let paths: Vec<String> = below.collect();
+        if !paths.is_empty() {
+            self.node.connection.ask(HostCall::Foresee { paths }).await?;
+        }
+        let volumes = starting.iter().flat_map(|one| &one.spec.volumes);
+        for volume in volumes.filter(|volume| volume.bind.kind.is_none()) {
+            let path = self.node.plan.bridge.fill(&volume.source);
+            self.node.apply(&HostChange::MakeDirectory { path, owner: 0 }).await?;
+        }
+        Ok(())
+    }
+
     /// Says to the host agent what containers are to do.
     pub(crate) async fn tell(
         &self,
@@ -175,19 +208,26 @@ impl Shared {
             propagation: spec.propagation,
             how: spec.bind,
         };
+        let bridge = &self.node.plan.bridge;
+        let further = spec.volumes.iter().map(|volume| Bind {
+            source: bridge.fill(&volume.source),
+            destination: volume.destination.clone(),
+            propagation: volume.propagation,
+            how: volume.bind,
+        });
         ContainerSpec {
             id: container,
             name: spec.name.clone(),
             role: spec.role,
             privileged: spec.privileged(),
             capabilities: spec.capabilities.clone(),
-            volumes: vec![bind],
+            volumes: std::iter::once(bind).chain(further).collect(),
             sub_path: spec.sub_path.clone(),
             fresh_pod: false,
-            host: false,
+            host: spec.host,
             user_namespace: false,
             made_in: Place::Runtime,
-            tools: false,
+            tools: self.node.plan.needs_programs(spec),
             fuse_path: paths.fuse,
             directory: self.node.plan.directory_of(spec),
             user: spec.user(),
@@ -197,7 +237,7 @@ impl Shared {
             marker_ms: self.node.plan.deadlines.marker_ms,
             probe_ms: self.node.plan.deadlines.probe_ms,
             fuse: self.node.plan.fuse_of(spec).clone(),
-            supervised: false,
+            supervised: spec.supervised,
             readers: 0,
             writers: 0,
         }
@@ -223,7 +263,9 @@ impl Shared {
         let secrets = one.pods.iter().map(|_| secret()).collect::<Result<Vec<_>, _>>()?;
         let apply = one.pods.iter().zip(0..).zip(secrets).map(|((name, replica), secret)| {
             let program = ProgramId { container: one.container, replica };
-            let task = Task::AsTold { program, secret: &secret, run: &self.run };
+            let needs_programs = self.node.plan.needs_programs(&one.spec);
+            let trees = if needs_programs { self.trees.as_slice() } else { &[] };
+            let task = Task::AsTold { program, secret: &secret, run: &self.run, trees };
             let pod = pod(name, &one.spec, &common, &task);
             let (api, parameters) = (&api, &parameters);
             async move {
@@ -270,7 +312,8 @@ impl Shared {
     ) -> Result<Result<(), StartRefused>, Error> {
         let began = Instant::now();
         let limit = Duration::from_millis(self.node.plan.deadlines.start_ms);
-        let arrived = events.wait_for(|reported| reported.arrived.len() == pods.len());
+        let replicas = usize::try_from(spec.replicas).unwrap_or(usize::MAX);
+        let arrived = events.wait_for(|reported| reported.arrived.len() == replicas);
         let failing = self.pods.until(|known| {
             pods.iter().find_map(|name| {
                 let news = heard.entry(name.clone()).or_default().news(known.get(name)?)?;
@@ -291,8 +334,8 @@ impl Shared {
             });
             // The kubelet has tried again, or would hear the same.
             match refused {
-                Some(refusal) if self.is_so_still(spec, &refusal).await => Some(refusal),
-                _ => None,
+                Some(refusal) if self.is_so_still(spec, &refusal).await => Ok(Err(refusal)),
+                _ => Err(self.too_late(spec, pods, began.elapsed()).await),
             }
         };
         let operation = || format!("start {}", spec.name);
@@ -328,9 +371,9 @@ impl Shared {
                     spec.paths(&self.node.plan.bridge).source
                 ),
             ))),
-            refused = impatient => {
+            outcome = impatient => {
                 tracing::debug!(container, after = ?began.elapsed(), "a program did not arrive");
-                refused.map_or_else(|| Err(self.too_late(spec, pods, began.elapsed())), |r| Ok(Err(r)))
+                outcome
             }
         }
     }
@@ -341,6 +384,18 @@ impl Shared {
         let of_the_source = refusal.errno.is_some() && refusal.kind != RefusalKind::NotPermitted;
         !of_the_source
             || seen.is_none_or(|seen| matches!(seen, Outcome::Errno { .. } | Outcome::Hang { .. }))
+    }
+
+    /// Remembers that a kubelet was waited for to end pods.
+    pub(crate) fn waited_to_stop(&self, since: Instant) {
+        let mut stopping = lock(&self.stopping);
+        let first = stopping.map_or(since, |(first, _)| first);
+        *stopping = Some((first, Instant::now()));
+    }
+
+    /// How long a kubelet was waited for to end pods, in milliseconds.
+    pub(crate) fn stopped_in_ms(&self) -> f64 {
+        lock(&self.stopping).map_or(0.0, |(first, last)| (last - first).as_secs_f64() * 1e3)
     }
 
     /// Remembers what was waited for until the programs of a workload had come.
@@ -395,7 +450,7 @@ impl Shared {
         }
     }
 
-    fn too_late(&self, spec: &WorkloadSpec, pods: &[String], waited: Duration) -> Error {
+    async fn too_late(&self, spec: &WorkloadSpec, pods: &[String], waited: Duration) -> Error {
         let states: Vec<String> = pods
             .iter()
             .map(|name| match self.pods.get(name) {
@@ -404,11 +459,18 @@ impl Shared {
             })
             .collect();
         let reason = format!("not in {} s; {}", waited.as_secs(), states.join("; "));
-        Error::new(ErrorKind::Timeout, format!("start {}", spec.name), reason).with_fix(
+        let told = match pods.first() {
+            Some(pod) => of_pod(&self.client, &self.namespace, pod, &self.node_name).await,
+            None => Told::default(),
+        };
+        let operation = format!("start {}", spec.name);
+        let error = Error::new(ErrorKind::Timeout, operation, told.after(&reason));
+        error.with_fix(told.fix.unwrap_or_else(|| {
             "look at its events: kubectl describe pod; a pod that runs and does not report cannot \
              reach the socket of the host agent (SELinux, or another host) or was refused there (the \
-             host agent's log says why)",
-        )
+             host agent's log says why)"
+                .into()
+        }))
     }
 
     /// Deletes pods without waiting until they are gone. Not by force: a kubelet must have seen that

@@ -107,6 +107,9 @@ fn waits(reason: &str, message: &str, last: Option<&str>) -> Standing {
         "CrashLoopBackOff" if last.is_some_and(|last| last.contains("exec format error")) => {
             broken(last.unwrap_or_default(), ARCHITECTURE)
         }
+        "ErrImagePull" | "ImagePullBackOff" if message.contains("no space left on device") => {
+            broken(&format!("{reason}: {message}"), DISK)
+        }
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
             broken(&format!("{reason}: {message}"), IMAGE)
         }
@@ -128,7 +131,7 @@ pub(crate) fn back_off(pod: &Pod) -> Option<Duration> {
 const ROOM: &str = "free CPU or memory on the node: each pod asks for 50m and 32Mi";
 const SCHEDULE: &str = "uncordon the node, or let the pods tolerate its taints with --tolerate, or \
                         free CPU and memory (each pod asks for 50m and 32Mi)";
-const IMAGE: &str = "bring the image onto the node: over ssh with --ssh, by `propagation image`, or \
+const IMAGE: &str = "bring the image onto the node: over ssh with --import-image, by `propagation image`, or \
                      name one that it can pull with --image";
 const ARCHITECTURE: &str = "the agent is for another architecture than the node: build this program \
                             for it, or name an image with --image";
@@ -210,6 +213,7 @@ mod tests {
                 "exec format",
                 "architecture",
             ),
+            (waiting("ErrImagePull", "write /x: no space left on device"), "ErrImagePull", "disk"),
             (waiting("CreateContainerError", "no space left on device"), "no space", "disk"),
         ] {
             let Standing::Broken { reason: found, fix: advice } = standing else {

@@ -1,14 +1,17 @@
 //! A workload on a real node: a pod, or its successor after it was recreated.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kube::api::{Patch, PatchParams};
-use propagation_core::client::{Reported, WorkloadClient};
+use propagation_core::client::{Reported, WorkloadClient, lock};
+use propagation_core::host::HostCall;
 use propagation_core::marker::Marker;
-use propagation_core::plan::{Fault, Role, WorkloadSpec};
-use propagation_core::program::{Attach, Attached, LoadReport, Refused, StartRefused};
+use propagation_core::plan::{Fault, Role, Stale, WorkloadSpec};
+use propagation_core::program::{
+    Attach, Attached, LoadReport, ProgramState, Refused, StartRefused,
+};
 use propagation_core::protocol::Call;
 use propagation_core::report::time::WaitedOn;
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
@@ -40,10 +43,21 @@ impl K8sWorkload {
         Self { shared, client: Arc::new(client) }
     }
 
-    fn unsupported(&self, what: &str, reason: &str) -> Error {
-        let operation = format!("{what} of {:?}", self.client.spec.name);
-        Error::new(ErrorKind::Unsupported, operation, reason)
-            .with_fix("use the local backend for it")
+    /// Starts the daemon under its supervisor again, in the same container.
+    async fn restart_daemon(
+        &self,
+        marker: &Marker,
+        stale: Option<Stale>,
+    ) -> Result<Result<(), StartRefused>, Error> {
+        let container = self.client.container()?;
+        let node = &self.shared.node;
+        node.programs.update(container, |reported| {
+            reported.begin_again();
+            reported.status.program = ProgramState::Running;
+        });
+        let call = HostCall::StartDaemon { container, marker: marker.clone(), stale };
+        node.connection.ask(call).await?;
+        Ok(Ok(()))
     }
 }
 
@@ -68,7 +82,7 @@ impl Workload for K8sWorkload {
 
     async fn inject(&self, fault: &Fault) -> Result<Result<String, Refused>, Error> {
         match fault {
-            Fault::Delete | Fault::ForceDelete => {
+            Fault::Delete | Fault::ForceDelete if !self.client.spec.host => {
                 // In a task of its own: a caller that does not wait leaves no pod half deleted.
                 let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
                 let force = *fault == Fault::ForceDelete;
@@ -85,9 +99,7 @@ impl Workload for K8sWorkload {
         restart: Restart,
     ) -> Result<Result<(), StartRefused>, Error> {
         if restart.scope == RestartScope::Daemon {
-            return Err(
-                self.unsupported("restart the daemon alone", "it is process 1 of its container")
-            );
+            return self.restart_daemon(marker, restart.stale).await;
         }
         // In a task of its own: a caller that does not wait leaves no workload half restarted.
         let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
@@ -103,13 +115,17 @@ impl Workload for K8sWorkload {
                 return restart_container(&shared, &client, container, &spec, &marker).await;
             }
             stop(&shared, &client).await?;
+            *lock(&shared.stopping) = None;
             start_again(&shared, &client, &spec, &marker).await
         };
         tasks.run(again).await
     }
 
-    async fn hand_over(&self, _marker: &Marker) -> Result<Result<(), Refused>, Error> {
-        Err(self.unsupported("hand its mount over", "no keeper holds its descriptor"))
+    async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
+        // In a task of its own: a caller that does not wait leaves nothing half handed over.
+        let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&self.client));
+        let marker = marker.clone();
+        self.shared.tasks.run(async move { hand_over(&shared, &client, marker).await }).await
     }
 
     async fn load(&self) -> Result<Option<LoadReport>, Error> {
@@ -181,6 +197,26 @@ async fn restart_container(
     result
 }
 
+/// Lets the next program of the container, which the kubelet starts, serve the connection that is kept.
+async fn hand_over(
+    shared: &Shared,
+    client: &WorkloadClient<Host>,
+    marker: Marker,
+) -> Result<Result<(), Refused>, Error> {
+    let (container, spec) = (client.container()?, &client.spec);
+    let pods = shared.pod_names(spec, container);
+    let before = shared.node.programs.clock().now_us();
+    shared.node.programs.update(container, Reported::begin_again);
+    let call = HostCall::HandOver { container, marker };
+    if let Err(failure) = shared.node.connection.answer(call).await? {
+        return Ok(Err(failure.refused()?));
+    }
+    let started = shared.wait_for_restart(container, spec, &pods, client.events()).await?;
+    shared.waited(&spec.name, before, &client.events());
+    let operation = format!("start a successor of {}", spec.name);
+    Ok(started.map_err(|refusal| Refused::new(operation, refusal.text)))
+}
+
 /// Ends the pods that are the workload now, if there are any.
 async fn stop(shared: &Shared, client: &WorkloadClient<Host>) -> Result<(), Error> {
     let end = async |container| {
@@ -194,7 +230,10 @@ async fn stop(shared: &Shared, client: &WorkloadClient<Host>) -> Result<(), Erro
         shared.delete_pods(&shared.pod_names(&client.spec, container)).await?;
         shared.node.call(Call::Remove { container }).await.map(drop)
     };
-    client.stop(end).await
+    let since = Instant::now();
+    let stopped = client.stop(end).await;
+    shared.waited_to_stop(since);
+    stopped
 }
 
 /// Deletes the pods that are the workload now, and waits until the kubelet has ended the program; what

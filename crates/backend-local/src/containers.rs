@@ -63,8 +63,6 @@ fn container_spec(
         how: volume.bind,
     });
     let fuse = plan.fuse_of(spec);
-    // A user of its own mounts through fusermount3; programs of a scenario need theirs.
-    let tools = spec.uid != 0 || !fuse.is_builtin() || plan.runs_programs_in(&spec.name);
     ContainerSpec {
         id,
         name: spec.name.clone(),
@@ -78,7 +76,7 @@ fn container_spec(
         host: spec.host,
         user_namespace: spec.user_namespace,
         made_in: if spec.outside_runtime || spec.host { Place::Node } else { Place::Runtime },
-        tools,
+        tools: plan.needs_programs(spec),
         directory: plan.directory_of(spec),
         user: spec.user(),
         watches: plan.looks == Looks::All,

@@ -1,6 +1,7 @@
 //! `propagation doctor`: the phase host_setup alone, on this host, with its mount tables and its kernel
 //! features.
 
+mod cluster;
 mod kernel;
 mod security;
 
@@ -16,7 +17,7 @@ use propagation_core::report::{Check, Status};
 use propagation_report::text::{Colour, lay_out, one_line, sign, write_cause};
 use serde::Serialize;
 
-use crate::args::{DoctorOptions, Format};
+use crate::args::{BackendName, DoctorOptions, Format};
 use crate::exit::Exit;
 use crate::output;
 
@@ -29,6 +30,10 @@ pub(crate) fn main(options: &DoctorOptions) -> Result<Exit, Error> {
         producer.uid = options.producer_uid;
     }
     plan.validate()?;
+    if options.backend == BackendName::K8s {
+        return cluster::main(options, &plan);
+    }
+    options.cluster.refuse_any()?;
     let facts = crate::runtime()?.block_on(facts(options))?;
     let examination = Examination::new(facts, &mounts()?, &plan);
     match options.format {
@@ -39,8 +44,7 @@ pub(crate) fn main(options: &DoctorOptions) -> Result<Exit, Error> {
             output::text(&lay_out(&text, output::width(&stdout)))?;
         }
     }
-    let failed = examination.checks.iter().any(|check| check.status == Status::Failed);
-    Ok(if failed || !examination.causes.is_empty() { Exit::NotInOrder } else { Exit::Success })
+    Ok(if examination.is_in_order() { Exit::Success } else { Exit::NotInOrder })
 }
 
 /// The mount tables of a host: its own, and the runtime's where that is another one.
@@ -85,6 +89,11 @@ impl Examination {
         Self { facts, checks, causes, chain, travel, runtime }
     }
 
+    fn is_in_order(&self) -> bool {
+        let failed = self.checks.iter().any(|check| check.status == Status::Failed);
+        !failed && self.causes.is_empty()
+    }
+
     fn to_json(&self) -> Result<serde_json::Value, Error> {
         serde_json::to_value(self).map_err(|error| {
             Error::from_source(propagation_core::ErrorKind::Internal, "write the result", error)
@@ -120,7 +129,7 @@ impl Examination {
         text.push('\n');
         for cause in &self.causes {
             text.push('\n');
-            write_cause(&mut text, cause, colour);
+            write_cause(&mut text, cause, &cause.verify, colour);
         }
         let kernel = kernel::section(&self.facts.kernel_release, &self.facts.kernel, colour);
         for line in security::section(&self.facts.confinement, colour).into_iter().chain(kernel) {

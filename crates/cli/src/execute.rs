@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use propagation_core::{Backend, Error, Plan, Report, Runner};
+use propagation_core::{Backend, Error, Event, Plan, Report, Runner};
+use propagation_report::text::Detail;
 
 use crate::args::run::RunOptions;
+use crate::background::clean_in_background;
 use crate::interrupt::Interruption;
 use crate::log::Log;
 use crate::progress::Progress;
+use crate::report::print_decided;
 use crate::targets::local;
 
 /// What became of one run.
@@ -16,13 +19,14 @@ pub(crate) struct Ran {
     pub(crate) log: Option<Arc<Log>>,
 }
 
-/// Runs a plan, with a log of its own.
+/// Runs a plan, with a log of its own. With `early` its report is printed when it is decided, before the clean-up.
 pub(crate) async fn carry_out(
     options: &RunOptions,
     plan: Plan,
     backend: &dyn Backend,
     interruption: &Interruption,
     progress: impl FnOnce(Arc<Log>) -> Progress,
+    early: Option<Detail>,
 ) -> Ran {
     let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
     let runner = match Runner::new(plan) {
@@ -36,12 +40,24 @@ pub(crate) async fn carry_out(
     let result = runner
         .with_cancellation(interruption.run.clone())
         .with_hurry(interruption.clean_up.clone())
-        .with_keep(options.keep)
+        .with_keep(options.keep || options.cluster.detach_cleanup)
         .with_secrets(options.with_secrets)
-        .with_events(Arc::new(move |event| sink.take(event)))
+        .with_events(Arc::new(move |event| {
+            sink.take(event);
+            if let (Event::Decided(report), Some(detail)) = (event, early) {
+                // A reader that has gone is told of when the rest is printed.
+                sink.aside(|| drop(print_decided(report, detail)));
+            }
+        }))
         .run(backend)
         .await;
     progress.finish();
+    let result = result.map(|mut report| {
+        if options.cluster.detach_cleanup {
+            report.cleanup.kept = vec![clean_in_background(&options.cluster, &report.run_id, &log)];
+        }
+        report
+    });
     Ran { result, log: Some(log) }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line program
 
 mod args;
+mod background;
 mod clean;
 mod compare;
 mod doctor;

@@ -36,6 +36,7 @@ pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
         node_selector: node_selector.into_iter().collect(),
         tolerations,
         liveness_probe: options.liveness_probe,
+        sidecar: options.sidecar,
     };
     let directory = &options.directory;
     let failed = |what: String, error: std::io::Error| {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,7 +22,12 @@ pub(crate) struct Progress {
     quiet: bool,
     /// Before every line: which of many runs it is.
     prefix: String,
+    /// Whether the node is one whose phases take long enough to be announced.
+    takes_long: AtomicBool,
 }
+
+/// The backend whose phases are over at once.
+const LOCAL: &str = "local";
 
 impl Progress {
     /// Begins; the bar is drawn on a terminal only.
@@ -38,30 +44,38 @@ impl Progress {
             log,
             quiet: false,
             prefix: String::new(),
+            takes_long: AtomicBool::default(),
         }
     }
 
     /// Only logs: for one of many runs.
     pub(crate) fn quiet(log: Arc<Log>) -> Self {
         let bar = ProgressBar::hidden();
-        Self { bar, colour: Colour::Plain, log, quiet: true, prefix: String::new() }
+        let (colour, prefix, takes_long) = (Colour::Plain, String::new(), AtomicBool::default());
+        Self { bar, colour, log, quiet: true, prefix, takes_long }
     }
 
     /// One of many runs at a time: lines without a bar, each with the node's name.
     pub(crate) fn of_many(log: Arc<Log>, node: &str) -> Self {
         let (bar, colour) = (ProgressBar::hidden(), output::colour(&io::stderr()));
-        Self { bar, colour, log, quiet: false, prefix: format!("{}: ", one_line(node)) }
+        let prefix = format!("{}: ", one_line(node));
+        Self { bar, colour, log, quiet: false, prefix, takes_long: AtomicBool::default() }
     }
 
     /// Takes one event.
     pub(crate) fn take(&self, event: &Event<'_>) {
         match event {
             Event::NodeReady { backend, node } => {
+                self.takes_long.store(*backend != LOCAL, Ordering::Relaxed);
                 self.note(&format!("{backend} node {node} is ready"))
             }
             Event::PhaseStarted { phase } => {
                 self.bar.set_message(one_line(phase).into_owned());
                 self.log.line(&format!("phase {phase} started"));
+                // A phase on a cluster takes seconds.
+                if self.bar.is_hidden() && self.takes_long.load(Ordering::Relaxed) {
+                    self.show(&format!("phase {}", one_line(phase)));
+                }
             }
             Event::Checked { phase, check } => {
                 let status = check.status.as_str();
@@ -119,6 +133,11 @@ impl Progress {
         }
     }
 
+    /// Writes to standard output, beside the bar.
+    pub(crate) fn aside(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
+    }
+
     /// Takes the bar away and says where the log is.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
@@ -129,6 +148,6 @@ impl Progress {
 }
 
 /// A line on standard error. Without a reader the run goes on.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -45,6 +45,19 @@ pub(crate) fn print(report: &Report, format: ReportFormat, detail: Detail) -> Re
     output::text(&rendered)
 }
 
+/// Prints what is decided of a run that is not cleaned up yet.
+pub(crate) fn print_decided(report: &Report, detail: Detail) -> Result<(), Error> {
+    output::text(&text::render_decided(report, output::style(detail)))
+}
+
+/// Prints how the clean-up of a run went whose report has been printed; nothing where there is nothing to say.
+pub(crate) fn print_cleanup(report: &Report, detail: Detail) -> Result<(), Error> {
+    match text::render_cleanup(report, output::style(detail)) {
+        nothing if nothing.is_empty() => Ok(()),
+        words => output::text(&words),
+    }
+}
+
 /// Writes a report in every format for people and programs, and the log of its run, into a
 /// directory.
 pub(crate) fn save(report: &Report, directory: &Directory, log: Option<&Log>) -> Result<(), Error> {

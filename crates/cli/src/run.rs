@@ -15,9 +15,6 @@ use crate::results::{Results, Several};
 use crate::runtime::{allow_a_run, runtime};
 use crate::targets::Targets;
 
-/// Nodes of a cluster that are run on at a time, unless the options say otherwise.
-const NODES_AT_A_TIME: u16 = 8;
-
 pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     let jobs = check(options)?;
     allow_a_run()?;
@@ -26,7 +23,8 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     }
     let plans = plans::of(options)?;
     let several = match (options.scenario.is_empty(), options.cluster.is_one_node()) {
-        (_, false) => Some(Several::Nodes),
+        (true, false) => Some(Several::Nodes),
+        (false, false) => Some(Several::Scenarios),
         (true, true) => None,
         (false, true) => Some(Several::Scenarios).filter(|_| plans.len() > 1),
     };
@@ -36,7 +34,7 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     runtime()?.block_on(run(options, plans, several, usize::from(jobs)))
 }
 
-/// Refuses options that do not go together; returns how many runs may go on at a time.
+/// Refuses options that do not go together; returns how many runs may go on at a time on one node.
 fn check(options: &RunOptions) -> Result<u16, Error> {
     let refuse = |operation, reason| Error::new(ErrorKind::InvalidInput, operation, reason);
     let on_a_cluster = options.backend == BackendName::K8s;
@@ -44,11 +42,7 @@ fn check(options: &RunOptions) -> Result<u16, Error> {
         options.cluster.refuse_any()?;
     }
     if options.scenario.is_empty() {
-        return Ok(options.cluster.parallel.unwrap_or(NODES_AT_A_TIME));
-    }
-    if !options.cluster.is_one_node() {
-        return Err(refuse("run scenarios", "scenarios run on one node")
-            .with_fix("name it with --node NAME, or leave --all-nodes and --selector out"));
+        return Ok(1);
     }
     let jobs = options.jobs.unwrap_or(if on_a_cluster { 1 } else { 2 });
     if on_a_cluster && jobs > 1 {
@@ -67,13 +61,16 @@ async fn run(
 ) -> Result<Exit, Error> {
     let interruption = Interruption::default();
     let interrupted = interruption.by_signals()?;
-    let targets = Targets::of(options.backend, &options.cluster).await?;
+    let targets = Targets::of(options.backend, &options.cluster, options.shown.quiet).await?;
     let mut results = Results::new(options, several);
-    let runs = targets
-        .nodes()
-        .flat_map(|(node, backend)| plans.iter().map(move |plan| (node, backend, plan.clone())));
-    let runs = runs.map(|(node, backend, plan)| one(options, node, plan, backend, &interruption));
-    let mut runs = stream::iter(runs).buffered(jobs);
+    // One after the other on each node, on several nodes at a time.
+    let (plans, interrupted_by) = (&plans, &interruption);
+    let runs = targets.nodes().map(|(node, backend)| {
+        let runs = plans.iter().cloned();
+        let runs = runs.map(move |plan| one(options, node, plan, backend, several, interrupted_by));
+        stream::iter(runs).buffered(jobs).boxed_local()
+    });
+    let mut runs = stream::iter(runs).flatten_unordered(options.cluster.at_a_time());
     let mut failure = None;
     while let Some((name, ran)) = runs.next().await {
         if let Err(error) = results.add(&name, ran) {
@@ -97,19 +94,29 @@ async fn one(
     node: Option<&str>,
     plan: Plan,
     backend: &dyn Backend,
+    several: Option<Several>,
     interruption: &Interruption,
 ) -> (String, Ran) {
-    let name = node.unwrap_or(plans::name_of(&plan)).to_owned();
+    let of_plan = plans::name_of(&plan);
+    let name = match node {
+        Some(node) if several == Some(Several::Scenarios) => format!("{node}/{of_plan}"),
+        Some(node) => node.to_owned(),
+        None => of_plan.to_owned(),
+    };
     if interruption.run.is_cancelled() {
         let cancelled = Error::new(ErrorKind::Cancelled, "run the plan", "interrupted");
         return (name, Ran { result: Err(cancelled), log: None });
     }
-    let only_logged = options.shown.quiet || !options.scenario.is_empty();
+    let of_scenario = !options.scenario.is_empty();
     let show = |log| match node {
-        _ if only_logged => Progress::quiet(log),
+        _ if options.shown.quiet => Progress::quiet(log),
+        // On a cluster each takes seconds.
+        _ if of_scenario && options.backend == BackendName::K8s => Progress::of_many(log, &name),
+        _ if of_scenario => Progress::quiet(log),
         Some(node) => Progress::of_many(log, node),
         None => Progress::new(log, 5),
     };
-    let ran = carry_out(options, plan, backend, interruption, show).await;
+    let early = options.is_told_early(several).then(|| options.shown.detail());
+    let ran = carry_out(options, plan, backend, interruption, show, early).await;
     (name, ran)
 }

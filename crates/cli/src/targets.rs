@@ -1,11 +1,16 @@
 //! The nodes that a run is carried out on: one, or several of a cluster.
 
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, parse_toleration};
 use propagation_core::{Backend, Error, ErrorKind};
+use propagation_report::text::one_line;
 
 use crate::args::BackendName;
 use crate::args::cluster::{AccessName, ClusterOptions};
 use crate::interrupt::Interruption;
+use crate::progress::say;
 
 /// Nodes to run on.
 pub(crate) struct Targets {
@@ -19,23 +24,23 @@ impl Targets {
     ///
     /// # Errors
     /// When the cluster cannot be reached, or a node is unknown.
-    pub(crate) async fn of(backend: BackendName, options: &ClusterOptions) -> Result<Self, Error> {
+    pub(crate) async fn of(
+        backend: BackendName,
+        options: &ClusterOptions,
+        quiet: bool,
+    ) -> Result<Self, Error> {
         if backend == BackendName::Local {
             return Ok(Self { nodes: vec![(None, local()?)], cluster: None });
         }
         let cluster = connect(options).await?;
         if options.is_one_node() {
-            let node: Box<dyn Backend> = Box::new(cluster.clone());
+            let node: Box<dyn Backend> = Box::new(told(cluster.clone(), None, quiet));
             return Ok(Self { nodes: vec![(None, node)], cluster: Some(cluster) });
         }
-        let mut names = options.node.clone();
-        if names.is_empty() {
-            names = cluster.nodes(options.selector.as_deref()).await?;
-        }
-        names.sort();
-        names.dedup();
+        let names = names(&cluster, options).await?;
         let nodes = names.into_iter().map(|name| {
-            let node: Box<dyn Backend> = Box::new(cluster.for_node(&name));
+            let node: Box<dyn Backend> =
+                Box::new(told(cluster.for_node(&name), Some(&name), quiet));
             (Some(name), node)
         });
         Ok(Self { nodes: nodes.collect(), cluster: Some(cluster) })
@@ -52,6 +57,32 @@ impl Targets {
             interruption.settle(cluster).await;
         }
     }
+}
+
+/// The names of the nodes that the options name, in order.
+///
+/// # Errors
+/// When the cluster does not answer, or has no such node.
+pub(crate) async fn names(
+    cluster: &K8sBackend,
+    options: &ClusterOptions,
+) -> Result<Vec<String>, Error> {
+    let mut names = options.node.clone();
+    if names.is_empty() {
+        names = cluster.nodes(options.selector.as_deref()).await?;
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// A backend whose clean-up says on standard error what it waits for. On a terminal the bar says that it goes on.
+fn told(backend: K8sBackend, node: Option<&str>, quiet: bool) -> K8sBackend {
+    if quiet || io::stderr().is_terminal() {
+        return backend;
+    }
+    let prefix = node.map_or_else(String::new, |node| format!("{}: ", one_line(node)));
+    backend.with_progress(Arc::new(move |words| say(&format!("{prefix}{}", one_line(words)))))
 }
 
 /// Connects to a cluster.
@@ -72,6 +103,7 @@ pub(crate) async fn connect(options: &ClusterOptions) -> Result<K8sBackend, Erro
         node: options.node.first().cloned(),
         namespace: options.namespace.clone(),
         image: options.image.clone(),
+        program_image: options.program_image.clone(),
         access: match options.access.unwrap_or_default() {
             AccessName::Found => Access::Found,
             AccessName::Ssh => Access::Ssh,

@@ -1,6 +1,19 @@
 //! The command line on a real cluster: that of `KUBECONFIG`, whose nodes the ssh configuration of
 //! `PROPAGATION_SSH_CONFIG` knows by their names. Without one every test is skipped, and counted.
 
+macro_rules! lab {
+    () => {
+        match crate::Lab::find() {
+            Ok(lab) => lab,
+            Err(reason) => return crate::support::skip("k8s", &reason),
+        }
+    };
+}
+
+#[path = "cluster/carried_out.rs"]
+mod carried_out;
+#[path = "cluster/printed.rs"]
+mod printed;
 mod support;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -21,7 +34,7 @@ use propagation_core::observation::Actor;
 use propagation_core::{Backend, Node, Plan, Run, RunId};
 use serde_json::{Value, json};
 use support::nodes::{self, kubectl, kubectl_says};
-use support::{PASSED, TestResult, expect_code, expect_part, scratch, skip, stderr, stdout, test};
+use support::{PASSED, TestResult, expect_code, expect_part, scratch, stderr, stdout, test};
 
 fn main() {
     support::main(vec![
@@ -56,6 +69,20 @@ fn main() {
         test("what_is_wrong_with_ssh_is_said", bad_ssh),
         test("a_namespace_of_somebody_else_is_refused", foreign_namespace),
         test("the_manifests_work_by_hand", by_hand),
+        test("a_native_sidecar_is_a_producer", printed::sidecar),
+        test("daemons_and_programs_of_the_node_run_in_pods", carried_out::programs_of_the_node),
+        test("programs_of_a_named_image_run_in_pods", carried_out::programs_of_an_image),
+        test("a_program_that_the_node_has_not_is_a_skip", carried_out::no_such_program),
+        test("processes_of_the_node_are_workloads", carried_out::on_the_node),
+        test("faults_of_answers_and_supervisors_are_carried_out", carried_out::commanded),
+        test("a_mount_is_handed_over_to_the_next_container", carried_out::handed_over),
+        test("scenarios_run_on_several_nodes", carried_out::several_nodes),
+        test("doctor_looks_at_every_node", carried_out::doctor),
+        test("the_commands_of_a_report_work_as_printed", printed::commands),
+        test("the_probe_of_a_report_can_be_applied_as_printed", printed::probe),
+        test("the_report_comes_before_the_clean_up", printed::report_first),
+        test("a_clean_up_in_the_background_leaves_nothing", printed::detached),
+        test("a_silent_kubelet_is_named", printed::silent_kubelet),
     ]);
 }
 
@@ -64,15 +91,6 @@ struct Lab {
     ssh_config: PathBuf,
     node: String,
     scratch: tempfile::TempDir,
-}
-
-macro_rules! lab {
-    () => {
-        match Lab::find() {
-            Ok(lab) => lab,
-            Err(reason) => return skip("k8s", &reason),
-        }
-    };
 }
 
 impl Lab {
@@ -124,6 +142,14 @@ impl Lab {
     /// Nothing of any run is in the cluster or on its nodes.
     fn expect_nothing_left(&self) -> Result<(), Failed> {
         nodes::expect_nothing_left(&self.ssh_config)
+    }
+
+    /// An image of the node that has a shell.
+    fn busybox(&self) -> Result<String, Failed> {
+        let images = "jsonpath={.status.images[*].names[*]}";
+        let images = kubectl_says(&["get", "node", &self.node, "--output", images])?;
+        let with_shell = images.split_whitespace().find(|name| name.contains("busybox"));
+        Ok(with_shell.ok_or("the node has no busybox")?.to_owned())
     }
 
     /// A kubeconfig that was changed.
@@ -402,17 +428,14 @@ fn strangers() -> TestResult {
     PASSED
 }
 
-/// Through the library: plans with programs of their own are refused on a cluster.
+/// Through the library, as process 1 there.
 fn executed_in_a_container() -> TestResult {
     let lab = lab!();
-    let images = "jsonpath={.status.images[*].names[*]}";
-    let images = kubectl_says(&["get", "node", &lab.node, "--output", images])?;
-    let with_shell = images.split_whitespace().find(|name| name.contains("busybox"));
     let options = K8sOptions {
         node: Some(lab.node.clone()),
         access: Access::Ssh,
         ssh: SshOptions { config: Some(lab.ssh_config.clone()), ..SshOptions::default() },
-        image: Some(with_shell.ok_or("the node has no busybox")?.to_owned()),
+        image: Some(lab.busybox()?),
         ..K8sOptions::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

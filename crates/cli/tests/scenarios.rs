@@ -234,7 +234,6 @@ fn what_cannot_be_honoured_is_refused() -> TestResult {
     for (more, part) in [
         (&["--format", "html"][..], "this format holds one report"),
         (&["--node", "w1"], "add --backend k8s"),
-        (&["--backend", "k8s", "--all-nodes"], "scenarios run on one node"),
         (&["--backend", "k8s", "--jobs", "2"], "use the same bridge"),
     ] {
         let arguments = [&["run", "--scenario", &*two][..], more].concat();

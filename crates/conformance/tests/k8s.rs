@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions};
 use propagation_conformance::{Need, Suite, cluster_named, run_suites};
 use propagation_core::fake::FakeBackend;
-use propagation_core::plan::{FaultKind, Repair};
+use propagation_core::plan::FaultKind;
 use propagation_core::{Backend, Capabilities, Error, ErrorKind, Feature, Node, Plan, Run, RunId};
 
 /// The namespace that all cases share: making and deleting one takes longer than a case.
@@ -45,21 +45,14 @@ impl Backend for Fresh {
     }
 }
 
-/// Whether nodes of a cluster can do it: signals, deletions and unmounts, and what the trait methods do.
+/// Whether nodes of a cluster can do it: signals, orders, deletions and unmounts, and what the trait methods do.
 fn is_declared(need: Need) -> bool {
     match need {
-        Need::Feature(feature) => {
-            matches!(feature, Feature::OtherUids | Feature::Replicas | Feature::RealKernel)
-        }
-        Need::Fault(fault) => !matches!(
-            fault,
-            FaultKind::Exit
-                | FaultKind::Abort
-                | FaultKind::Slow
-                | FaultKind::Errors
-                | FaultKind::Oom
+        Need::Feature(feature) => matches!(
+            feature,
+            Feature::OtherUids | Feature::Replicas | Feature::RealKernel | Feature::Keeper
         ),
-        Need::Repair(repair) => repair != Repair::HandOver,
+        Need::Fault(fault) => fault != FaultKind::Oom,
         Need::Access(access) => access != propagation_core::observation::Access::Held,
         _ => true,
     }

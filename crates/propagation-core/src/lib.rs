@@ -42,8 +42,8 @@ pub use propagation_model::runtime_apart;
 pub use propagation_model::{
     Answer, Class, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome,
     ScenarioOutcome, Signal, Verdict, VerdictOutcome, comparison, confinement, errno, error, facts,
-    input, journal, kernel, marker, mountinfo, observation, plan, program, report, scenario,
-    suggest, verdict,
+    input, journal, kernel, marker, mountinfo, observation, plan, probed_consumer, program, report,
+    scenario, suggest, verdict,
 };
 #[doc(hidden)]
 pub use propagation_protocol::{self as protocol, consumer_log, host};

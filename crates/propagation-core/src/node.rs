@@ -15,7 +15,7 @@ use crate::observation::{Access, Actor, Observation};
 use crate::plan::WorkloadSpec;
 use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
-use crate::report::{Cleanup, Usage};
+use crate::report::{Cleanup, ClusterAccess, Usage};
 use crate::workload::Workload;
 
 /// Path that an actor looks at.
@@ -163,6 +163,11 @@ pub trait Node: Send + Sync {
     /// node that never waits has none.
     fn take_waits(&self) -> Vec<Wait> {
         Vec::new()
+    }
+
+    /// How the node was reached, for nodes of a cluster.
+    fn cluster(&self) -> Option<ClusterAccess> {
+        None
     }
 
     /// The whole mount tables that actors see, in the order of `actors`; `None` for a workload that

@@ -266,6 +266,7 @@ impl Runner {
 
         let answers = decide::asks_for_an_answer(phases.iter().map(|phase| phase.id()));
         let mut report = Report::new(plan, run_id.as_str(), backend.name(), node.name());
+        report.cluster = node.cluster();
         report.started_at = started_at.to_string();
         report.phases = done.phases;
         report.measurements = done.measurements;
@@ -432,6 +433,8 @@ async fn clean_up(
     cleanup.undone.extend(closed.undone);
     cleanup.could_not.extend(closed.could_not);
     cleanup.kept.extend(closed.kept);
+    cleanup.kubelet_ms = closed.kubelet_ms;
+    cleanup.namespace_ms = closed.namespace_ms;
     cleanup.duration_ms = started.elapsed().as_secs_f64() * 1e3;
     cleanup
 }

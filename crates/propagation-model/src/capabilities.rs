@@ -62,7 +62,8 @@ features! {
     UnprivilegedProducer = "unprivileged_producer", "producer that is not root",
     Keeper = "keeper", "keeper of a producer's descriptor",
     Replicas = "replicas", "workload with several replicas",
-    Programs = "programs", "program of the scenario",
+    Programs = "programs", "program of the scenario in a container",
+    NodePrograms = "node_programs", "program of the scenario on the node itself",
     OtherUids = "other_uids", "second user to look and to run programs as",
     RealKernel = "real_kernel", "real kernel: mounts, processes and errnos that are not simulated",
 }
@@ -145,7 +146,12 @@ impl Capabilities {
     /// assert_eq!(reason, "workload \"consumer-early\": no workload with several replicas (replicas)");
     /// ```
     pub fn lack(&self, needs: &[Need]) -> Option<String> {
-        needs.iter().find(|need| !self.meet(need.what)).map(Need::to_string)
+        self.lacks(needs).map(Need::to_string)
+    }
+
+    /// The first requirement that is not met; none when all are met.
+    pub fn lacks<'a>(&self, needs: &'a [Need]) -> Option<&'a Need> {
+        needs.iter().find(|need| !self.meet(need.what))
     }
 
     fn meet(&self, what: Requirement) -> bool {
@@ -166,6 +172,19 @@ pub enum Requirement {
     Repair(Repair),
     /// The feature is supported.
     Feature(Feature),
+}
+
+impl fmt::Display for Requirement {
+    /// Reason why a backend that does not meet it does not carry the plan out.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => write!(formatter, "the fault {} cannot be done", fault.name()),
+            Self::Repair(repair) => {
+                write!(formatter, "the repair {} cannot be done", repair.name())
+            }
+            Self::Feature(feature) => write!(formatter, "no {} ({feature})", feature.words()),
+        }
+    }
 }
 
 impl From<Feature> for Requirement {
@@ -189,16 +208,6 @@ impl fmt::Display for Need {
         if let Some(workload) = &self.workload {
             write!(formatter, "workload {workload:?}: ")?;
         }
-        match self.what {
-            Requirement::Fault(fault) => {
-                write!(formatter, "the fault {} cannot be done", fault.name())
-            }
-            Requirement::Repair(repair) => {
-                write!(formatter, "the repair {} cannot be done", repair.name())
-            }
-            Requirement::Feature(feature) => {
-                write!(formatter, "no {} ({feature})", feature.words())
-            }
-        }
+        write!(formatter, "{}", self.what)
     }
 }

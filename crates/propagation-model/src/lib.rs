@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod marker;
 pub mod observation;
 pub mod plan;
+pub mod probed_consumer;
 pub mod program;
 pub mod report;
 mod runtimes;

@@ -12,15 +12,17 @@
 //!   | -- Clock ---------------> |                               |
 //!   | <-- Clock {now} --------- |                               |
 //!   | --- Request {id, call} -> | <------- ProgramHello ------- |
-//!   |                           | --- ContainerSpec ----------> |  once it is admitted and to start
+//!   |                           | --- ProgramOrders ----------> |  once it is admitted and to start
 //!   | <-- Arrived {container} - |                               |
 //!   | <-- Event {container} --- | <------- ProgramEvent ------- |
 //!   | <-- Answer {id, result} - |                               |
 //! ```
 
+use propagation_model::marker::Marker;
+use propagation_model::plan::Stale;
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, Failure, ProgramEvent, Reply};
+use crate::{Call, ContainerSpec, Failure, ProgramEvent, Reply};
 
 /// The directory on a node that holds the directories of all runs until they are cleaned up.
 pub const RUNS: &str = "/var/lib/propagation";
@@ -62,6 +64,11 @@ impl Layout {
         format!("{}/programs.sock", self.directory)
     }
 
+    /// Where daemons other than the built-in one mount.
+    pub fn external(&self) -> String {
+        format!("{}/external", self.directory)
+    }
+
     /// The journal of changes to the node.
     pub fn journal(&self) -> String {
         format!("{}/journal.json", self.directory)
@@ -87,6 +94,16 @@ pub struct ProgramHello {
     pub program: ProgramId,
     /// The value of [`SECRET_VARIABLE`].
     pub secret: String,
+}
+
+/// The instructions of a program, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramOrders {
+    /// The container that it is the program of.
+    pub container: ContainerSpec,
+    /// For a producer that takes over the connection of a dead one: the body of the kernel's FUSE_INIT request, in
+    /// hexadecimal. The descriptor came with the message before.
+    pub takes_over: Option<String>,
 }
 
 /// Calls to a host agent.
@@ -116,6 +133,22 @@ pub enum HostCall {
     Foresee {
         /// Absolute paths.
         paths: Vec<String>,
+    },
+    /// Let the next program of a container serve the connection that is kept for it.
+    HandOver {
+        /// The container.
+        container: u32,
+        /// The marker that it serves.
+        marker: Marker,
+    },
+    /// Start the daemon under the supervisor of a container again.
+    StartDaemon {
+        /// The container.
+        container: u32,
+        /// The marker that it serves.
+        marker: Marker,
+        /// What it does with dead mounts; none keeps what the container was told.
+        stale: Option<Stale>,
     },
     /// Wait until the kubelet has ended the run's programs; kill them when it does not.
     Ended,

@@ -2,6 +2,8 @@
 //! scenarios. Only renderings use them.
 
 use propagation_model::Report;
+use propagation_model::plan::Bridge;
+use propagation_model::probed_consumer::probed_consumer;
 use propagation_model::verdict::{Answer, VerdictOutcome};
 
 /// The consequences of an answer for replacing a network filesystem by FUSE mounts.
@@ -15,17 +17,17 @@ pub struct Decision {
     pub next_steps: Vec<String>,
     /// Duration of the migration, according to the test plan.
     pub migration_timeline: &'static str,
-    /// The liveness probe to add to consumers, as YAML, if one helps.
-    pub liveness_probe: Option<&'static str>,
+    /// A consumer with a liveness probe, as a manifest, if a probe helps.
+    pub liveness_probe: Option<String>,
 }
 
 impl Decision {
     /// The decision for the answer of a report; none for a scenario.
     pub fn of(report: &Report) -> Option<Self> {
-        report.verdict.answer().map(Self::by)
+        report.verdict.answer().map(|answer| Self::by(answer, &report.plan.bridge))
     }
 
-    fn by(answer: &Answer) -> Self {
+    fn by(answer: &Answer, bridge: &Bridge) -> Self {
         let then = |steps: &[&str]| {
             let own = steps.iter().map(|step| (*step).to_owned());
             answer.next_steps.iter().cloned().chain(own).collect()
@@ -47,12 +49,12 @@ impl Decision {
                 letter: Some('B'),
                 decision: "FUSE propagation works, but stale mounts need an intervention.",
                 next_steps: then(&[
-                    "Add the liveness probe below to consumers: it notices a stale, hung or empty \
-                     mount.",
+                    "Give consumers a liveness probe, as the manifest below does: it notices a stale, hung or \
+                     empty mount. Its image: propagation image agent.tar.",
                     "Accept a short interruption with automatic recovery, or keep the present layer.",
                 ]),
                 migration_timeline: "1 week: add probes to existing pods.",
-                liveness_probe: Some(LIVENESS_PROBE),
+                liveness_probe: Some(probed_consumer(bridge, false)),
             },
             VerdictOutcome::FundamentalFailure => Self {
                 letter: Some('C'),
@@ -71,15 +73,3 @@ impl Decision {
         }
     }
 }
-
-/// Restarts a consumer within 40 s of breakage: 3 failures, 10 s apart, 5 s each at the most. A container
-/// restart binds the volume anew, so it heals a consumer whose volume is the bridge or an ancestor; while
-/// the source itself is stale the start is refused until it is unmounted.
-const LIVENESS_PROBE: &str = "\
-livenessProbe:
-  exec:
-    command: [\"/propagation-agent\", \"probe\", \"/mnt/dfs\", \"--timeout\", \"4s\"]
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 3
-";

@@ -92,8 +92,9 @@ fn write_causes(out: &mut String, report: &Report) {
         let _ = writeln!(out, "   Fix: {}\n", text(&cause.fix.words));
         let fix: Vec<String> = cause.fix.text.lines().map(str::to_owned).collect();
         write_block(out, "   ", "", &fix);
-        if !cause.verify.is_empty() {
-            let _ = writeln!(out, "   Verify: {}\n", code(&cause.verify));
+        let verify = reproduce::verify(report, cause);
+        if !verify.is_empty() {
+            let _ = writeln!(out, "   Verify: {}\n", code(&verify));
         }
         if !cause.source.is_empty() {
             let _ = writeln!(out, "   Source: {}", text(&cause.source));

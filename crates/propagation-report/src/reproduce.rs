@@ -1,5 +1,6 @@
 //! The commands that repeat a run.
 
+use propagation_model::cause::Cause;
 use propagation_model::plan::{
     Bridge, Covering, Deadlines, Fault, FuseSpec, NodeSpec, Plan, Propagation, Role, Volume,
     WorkloadSpec,
@@ -10,12 +11,9 @@ use propagation_model::report::Report;
 /// node of a cluster if it was on one; where the plan says more than the options can, two that start
 /// from its `report.json`.
 pub fn commands(report: &Report) -> Vec<String> {
-    let node: &[&str] = match report.backend.as_str() {
-        "k8s" => &["--backend", "k8s", "--node", &report.node],
-        _ => &[],
-    };
+    let node = on_the_node(report);
     let line = |words: Vec<String>| {
-        let words = words.into_iter().chain(node.iter().map(|word| (*word).to_owned()));
+        let words = words.into_iter().chain(node.iter().cloned());
         words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
     };
     let by_plan = || ["propagation", "run", "--scenario", "plan.yaml"].map(str::to_owned).into();
@@ -25,6 +23,43 @@ pub fn commands(report: &Report) -> Vec<String> {
             vec!["propagation report report.json --format plan > plan.yaml".into(), line(by_plan())]
         }
     }
+}
+
+/// The command that shows whether a fix has worked. The pods of a run on a cluster are gone after it, so there the run
+/// is repeated.
+pub fn verify(report: &Report, cause: &Cause) -> String {
+    match report.backend.as_str() {
+        "k8s" if !cause.verify.is_empty() => {
+            format!("{}   # after the fix", commands(report).join(" && "))
+        }
+        _ => cause.verify.clone(),
+    }
+}
+
+/// The options that lead to the same node in the same way.
+fn on_the_node(report: &Report) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    if report.backend != "k8s" {
+        return words;
+    }
+    words.extend(["--backend", "k8s", "--node", &report.node].map(str::to_owned));
+    let Some(cluster) = &report.cluster else { return words };
+    let mut option = |name: &str, value: Option<&str>| {
+        words.extend(value.into_iter().flat_map(|value| [name.to_owned(), value.to_owned()]));
+    };
+    option("--access", Some(if cluster.over_ssh { "ssh" } else { "pod" }));
+    option("--kubeconfig", cluster.kubeconfig.as_deref());
+    option("--context", cluster.context.as_deref());
+    option("--namespace", cluster.namespace.as_deref());
+    option("--image", cluster.image.as_deref());
+    option("--program-image", cluster.program_image.as_deref());
+    option("--ssh-config", cluster.ssh_config.as_deref());
+    option("--ssh-user", cluster.ssh_user.as_deref());
+    option("--ssh-domain", cluster.ssh_domain.as_deref());
+    cluster.tolerations.iter().for_each(|taint| option("--tolerate", Some(taint)));
+    words.extend(cluster.import_image.then(|| "--import-image".to_owned()));
+    words.extend(cluster.apply.then(|| "--apply".to_owned()));
+    words
 }
 
 /// The words of `propagation run` that have this plan; none when it says more than the options can.
@@ -138,6 +173,8 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use propagation_model::report::ClusterAccess;
+
     use super::*;
     use crate::tests::report;
 
@@ -159,6 +196,15 @@ mod tests {
         (report.backend, report.node) = ("k8s".into(), "k3s-w1".into());
         report.plan = Plan::default();
         assert_eq!(commands(&report), ["propagation run --backend k8s --node k3s-w1"]);
+        let mut access = ClusterAccess::default();
+        access.over_ssh = true;
+        access.namespace = Some("tests".into());
+        access.tolerations = vec!["*".into()];
+        report.cluster = Some(access);
+        let again = "propagation run --backend k8s --node k3s-w1 --access ssh --namespace tests \
+                     --tolerate '*'";
+        assert_eq!(commands(&report), [again]);
+        report.cluster = None;
         report.plan.recovery.pop();
         let again = "propagation run --scenario plan.yaml --backend k8s --node k3s-w1";
         assert_eq!(commands(&report)[1], again);

@@ -10,7 +10,7 @@ use super::words::{first_lines, short};
 use super::words::{untouched, where_it_ran};
 use super::{Decision, reproduce, time};
 use propagation_model::cause::{Cause, CauseId, FixKind};
-use propagation_model::report::{Check, Experiment, PhaseReport, Report, Status};
+use propagation_model::report::{Check, Cleanup, Experiment, PhaseReport, Report, Status};
 
 /// Whether to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,27 @@ impl Style {
 
 /// The whole report as text; the verdict and the fix of its first cause come last.
 pub fn render(report: &Report, style: Style) -> String {
+    whole(report, style, true)
+}
+
+/// The report of a run that is decided and not cleaned up yet; [`render_cleanup`] is the rest.
+pub fn render_decided(report: &Report, style: Style) -> String {
+    whole(report, style, false)
+}
+
+/// The clean-up that follows a decided report.
+pub fn render_cleanup(report: &Report, style: Style) -> String {
+    let cleanup = &report.cleanup;
+    let mut out = String::new();
+    if style.detail > Detail::Brief || !cleanup.could_not.is_empty() {
+        let took = if cleanup.kept.is_empty() { cleaned_up(cleanup) } else { "kept".into() };
+        let _ = writeln!(out, "Run {}: {took}", one_line(&report.run_id));
+        write_left(&mut out, cleanup);
+    }
+    lay_out(&out, style.width)
+}
+
+fn whole(report: &Report, style: Style, is_cleaned: bool) -> String {
     let Style { colour, detail, width } = style;
     let mut out = String::new();
     if detail > Detail::Brief {
@@ -102,7 +123,7 @@ pub fn render(report: &Report, style: Style) -> String {
             write_logs(&mut out, report, colour);
         }
         write_decision(&mut out, report, colour);
-        write_cleanup(&mut out, report);
+        write_run(&mut out, report, is_cleaned);
         write_advice(&mut out, report, colour, all);
     }
     write_verdict(&mut out, report, colour);
@@ -286,7 +307,7 @@ fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
     let _ = writeln!(out, "\n{}", colour.bold("Why"));
     let shown = if all { wrong.len() } else { CAUSES };
     for cause in wrong.iter().take(shown) {
-        write_cause(out, cause, colour);
+        write_cause(out, cause, &reproduce::verify(report, cause), colour);
     }
     if wrong.len() > shown {
         let _ = writeln!(out, "  … and {} more with --evidence", wrong.len() - shown);
@@ -294,7 +315,7 @@ fn write_causes(out: &mut String, report: &Report, colour: Colour, all: bool) {
 }
 
 /// One cause: what is wrong, what shows it, what to do, how to see that it helped; for [`lay_out`].
-pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
+pub fn write_cause(out: &mut String, cause: &Cause, verify: &str, colour: Colour) {
     let head = colour.bold(&format!("Cause: {}", one_line(&cause.title)));
     let _ = writeln!(
         out,
@@ -309,8 +330,8 @@ pub fn write_cause(out: &mut String, cause: &Cause, colour: Colour) {
     for line in cause.fix.text.lines() {
         let _ = writeln!(out, "{VERBATIM}      {}", one_line(line));
     }
-    if !cause.verify.is_empty() {
-        let _ = writeln!(out, "{VERBATIM}    verify: {}", one_line(&cause.verify));
+    if !verify.is_empty() {
+        let _ = writeln!(out, "{VERBATIM}    verify: {}", one_line(verify));
     }
     if !cause.source.is_empty() {
         let _ = writeln!(out, "    source: {}", one_line(&cause.source));
@@ -369,15 +390,17 @@ fn write_logs(out: &mut String, report: &Report, colour: Colour) {
     }
 }
 
-fn write_cleanup(out: &mut String, report: &Report) {
-    let cleanup = &report.cleanup;
+fn write_run(out: &mut String, report: &Report, is_cleaned: bool) {
+    let cleaned = match is_cleaned {
+        true => format!(", {}", cleaned_up(&report.cleanup)),
+        false => String::new(),
+    };
     let _ = writeln!(
         out,
-        "\nRun {} on {}, {:.1} ms to the verdict, cleaned up in {:.1} ms",
+        "\nRun {} on {}, {:.1} ms to the verdict{cleaned}",
         one_line(&report.run_id),
         where_it_ran(report),
         report.duration_ms,
-        cleanup.duration_ms
     );
     if let Some(words) = untouched(report) {
         let _ = writeln!(out, "{words}");
@@ -386,6 +409,28 @@ fn write_cleanup(out: &mut String, report: &Report) {
     if !command.is_empty() {
         let _ = writeln!(out, "{VERBATIM}Reproduce: {}", one_line(&command));
     }
+    write_left(out, &report.cleanup);
+}
+
+/// How long the clean-up took, and how much of it others were waited for.
+fn cleaned_up(cleanup: &Cleanup) -> String {
+    let mut took = format!("cleaned up in {:.1} ms", cleanup.duration_ms);
+    let (kubelet, namespace) = (cleanup.kubelet_ms, cleanup.namespace_ms);
+    if kubelet.is_some() || namespace.is_some() {
+        let of = |name: &str, ms: Option<f64>| ms.map(|ms| format!("{name} {ms:.1}"));
+        let ours = cleanup.duration_ms - kubelet.unwrap_or(0.0) - namespace.unwrap_or(0.0);
+        let parts = [
+            of("waited for the kubelet", kubelet),
+            of("for the namespace", namespace),
+            of("ours", Some(ours.max(0.0))),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let _ = write!(took, ": {}", parts.join(", "));
+    }
+    took
+}
+
+fn write_left(out: &mut String, cleanup: &Cleanup) {
     for kept in &cleanup.kept {
         let _ = writeln!(out, "  kept: {}", one_line(kept));
     }

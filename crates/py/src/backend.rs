@@ -25,6 +25,9 @@ const TAINT: &str = "write KEY[=VALUE][:EFFECT], or * for every taint";
 /// host name. `image` is an image with the agent, for nodes that the agent cannot be sent to; with
 /// `import_image` such an image is made and imported over ssh.
 ///
+/// `program_image` is an image with the programs that scenarios start in containers; by default these
+/// containers get the node's own programs, read-only.
+///
 /// `tolerations` are taints to ignore: `KEY[=VALUE][:EFFECT]`, or `*` for all.
 /// `apply` puts `user_allow_other` into the node's `/etc/fuse.conf` for the time of the run.
 ///
@@ -38,10 +41,10 @@ pub(crate) struct K8sBackend(K8sOptions);
 impl K8sBackend {
     #[new]
     #[pyo3(signature = (*, kubeconfig = None, context = None, node = None, namespace = None,
-        image = None, access = "found", ssh_config = None, ssh_user = None, ssh_domain = None,
+        image = None, program_image = None, access = "found", ssh_config = None, ssh_user = None, ssh_domain = None,
         import_image = false, tolerations = Vec::new(), apply = false))]
     #[pyo3(text_signature = "(*, kubeconfig=None, context=None, node=None, namespace=None, \
-        image=None, access='found', ssh_config=None, ssh_user=None, ssh_domain=None, \
+        image=None, program_image=None, access='found', ssh_config=None, ssh_user=None, ssh_domain=None, \
         import_image=False, tolerations=(), apply=False)")]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
@@ -51,6 +54,7 @@ impl K8sBackend {
         node: Option<String>,
         namespace: Option<String>,
         image: Option<String>,
+        program_image: Option<String>,
         access: &str,
         ssh_config: Option<PathBuf>,
         ssh_user: Option<String>,
@@ -69,6 +73,7 @@ impl K8sBackend {
             node,
             namespace,
             image,
+            program_image,
             access: access_called(access).or_raise(py)?,
             import_image,
             tolerations: tolerations.collect::<Result<_, _>>().or_raise(py)?,

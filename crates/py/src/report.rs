@@ -365,8 +365,8 @@ pub(crate) struct Answer {
     scenario_letter: Option<char>,
     /// Duration of the migration, according to the test plan.
     migration_timeline: &'static str,
-    /// The liveness probe to add to consumers, as YAML, if one helps.
-    liveness_probe: Option<&'static str>,
+    /// A consumer with a liveness probe, as a manifest, if a probe helps.
+    liveness_probe: Option<String>,
 }
 
 impl Answer {
@@ -447,6 +447,10 @@ pub(crate) struct Cleanup {
     kept: Vec<String>,
     /// How long it took, in milliseconds.
     duration_ms: f64,
+    /// How long of it a kubelet was waited for; none where there is no kubelet.
+    kubelet_ms: Option<f64>,
+    /// How long of it the API server was waited for, until a namespace was gone.
+    namespace_ms: Option<f64>,
 }
 
 impl From<&core::Cleanup> for Cleanup {
@@ -456,6 +460,8 @@ impl From<&core::Cleanup> for Cleanup {
             could_not: cleanup.could_not.clone(),
             kept: cleanup.kept.clone(),
             duration_ms: cleanup.duration_ms,
+            kubelet_ms: cleanup.kubelet_ms,
+            namespace_ms: cleanup.namespace_ms,
         }
     }
 }

@@ -85,7 +85,7 @@ impl Host {
     fn mounted_elsewhere(&self) -> Vec<String> {
         let bridge = self.bridge.fuse_path();
         let table = self.proc.mount_table().map(|table| {
-            let own = table.iter().filter(|mount| mount.source.to_string() == self.source());
+            let own = table.iter().filter(|mount| self.is_own(mount));
             own.map(|mount| mount.mount_point.to_string_lossy().into_owned()).collect()
         });
         let mut paths: Vec<String> = table.unwrap_or_default();

@@ -37,6 +37,8 @@ pub(super) struct Ending {
 pub(super) enum Then {
     /// It was done to them, and is proven.
     Fault(Signal),
+    /// They were told to end.
+    Told,
     /// They are killed if they have not ended by themselves.
     Kill,
     /// Nothing more.
@@ -66,7 +68,7 @@ impl Ending {
         match self.then {
             Then::Fault(Signal::STOP) => self.pids.iter().filter(|pid| !stopped(pid)).count(),
             Then::Fault(Signal::CONT) => self.pids.iter().filter(stopped).count(),
-            Then::Fault(_) | Then::Kill | Then::Nothing | Then::Clean => {
+            Then::Fault(_) | Then::Told | Then::Kill | Then::Nothing | Then::Clean => {
                 self.handles.iter().filter(|handle| !has_ended(handle)).count()
             }
         }
@@ -122,6 +124,7 @@ impl Job<Host> for Ending {
                 }
             }
             Then::Fault(signal) => Reply::Injected { evidence: evidence(&self.pids, signal) },
+            Then::Told => Reply::Injected { evidence: ended_as_told(&self.pids) },
             Then::Kill | Then::Nothing => Reply::Done,
         }))
     }
@@ -130,6 +133,12 @@ impl Job<Host> for Ending {
 /// One that has ended is not there to be killed.
 fn kill(handle: &OwnedFd) {
     let _ = rustix::process::pidfd_send_signal(handle, Signal::KILL);
+}
+
+fn ended_as_told(pids: &[i32]) -> String {
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    let pids = pids.join(", ");
+    format!("process {pids} of the node has ended as it was told; its namespaces are gone")
 }
 
 fn evidence(pids: &[i32], signal: Signal) -> String {

@@ -73,8 +73,8 @@ impl Peer {
         let mount = proc.open_file(&format!("{pid}/ns/mnt"))?;
         let view = View { mount, user: None };
         let process_ns = made_at_ns(proc, pid).unwrap_or(came_ns).min(came_ns);
-        let pipe = pipe.trusted();
-        Ok(Process { pid, handle, view, pipe, process_ns, came_ns, said_its_end: false })
+        let (pipe, said_its_end, is_here) = (pipe.trusted(), false, false);
+        Ok(Process { pid, handle, view, pipe, process_ns, came_ns, said_its_end, is_here })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

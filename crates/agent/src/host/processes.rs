@@ -6,12 +6,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use propagation_model::plan::Fault;
 use propagation_protocol::Failure;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::facts::state_of;
 use crate::failure::system;
 use crate::mounts::{Proc, to_nix};
 use crate::pipe::Pipe;
+use crate::sys::now_ns;
 use crate::view::View;
 
 /// One process that is process 1 of a container.
@@ -26,9 +27,22 @@ pub(super) struct Process {
     pub(super) process_ns: u64,
     pub(super) came_ns: u64,
     pub(super) said_its_end: bool,
+    /// Whether no kubelet looks after it: it is a process of the node itself.
+    pub(super) is_here: bool,
 }
 
 impl Process {
+    /// A process that this one has just started.
+    pub(super) fn started_here(pid: i32, pipe: Pipe, proc: &Proc) -> Result<Self, Errno> {
+        let id = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
+        let handle = pidfd_open(id, PidfdFlags::empty()).map_err(to_nix)?;
+        // It is in this mount namespace, also when it has ended at once.
+        let view = View::current(proc)?;
+        let (came_ns, said_its_end, is_here) = (now_ns(), false, true);
+        let process_ns = came_ns;
+        Ok(Self { pid, handle, view, pipe, process_ns, came_ns, said_its_end, is_here })
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), Errno> {
         pidfd_send_signal(&self.handle, signal).map_err(to_nix)
     }

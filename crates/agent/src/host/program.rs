@@ -2,15 +2,15 @@
 //! it. Until it is told it waits, so that a container that the kubelet restarts does nothing before
 //! its time.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use propagation_model::program::ProgramState;
-use propagation_protocol::host::ProgramHello;
-use propagation_protocol::{ContainerSpec, ProgramEvent};
+use propagation_protocol::ProgramEvent;
+use propagation_protocol::host::{ProgramHello, ProgramOrders};
 
 use super::{cannot_reach, dial};
 use crate::failure::errno_text;
@@ -36,18 +36,33 @@ pub fn run_program(program: &Program) -> Result<i32, String> {
     let failed = |errno| format!("wait for the host agent: {}", errno_text(errno));
     let mut pipe = dial(&program.socket).map_err(|errno| cannot_reach(&program.socket, errno))?;
     pipe.send(&program.hello).map_err(failed)?;
-    let Some(spec) = receive_or_end(&mut pipe).map_err(failed)? else { return Ok(0) };
+    let Some(orders) = receive_or_end(&mut pipe).map_err(failed)? else { return Ok(0) };
+    let device = pipe.take_descriptor();
     let reporter = Reporter::to_host(pipe);
-    let code = carry_out(program, &spec, &reporter).map_err(failed)?;
-    reporter.event(&ProgramEvent::Ended { state: ProgramState::Exited { code } });
+    let replica = program.hello.program.replica;
+    let code = carry_out(replica, &orders, &program.source, device, &reporter).map_err(failed)?;
     Ok(code)
 }
 
-fn carry_out(program: &Program, spec: &ContainerSpec, reporter: &Reporter) -> Result<i32, Errno> {
-    if program.hello.program.replica > 0 {
-        return wait_for_the_end(reporter).map(|()| 0);
-    }
-    Ok(crate::node::run(spec, &program.source, reporter))
+/// Does what a program is told, until its end; the exit code.
+pub(super) fn carry_out(
+    replica: u32,
+    orders: &ProgramOrders,
+    source: &str,
+    device: Option<OwnedFd>,
+    reporter: &Reporter,
+) -> Result<i32, Errno> {
+    let spec = &orders.container;
+    let code = match (&orders.takes_over, device) {
+        _ if replica > 0 => wait_for_the_end(reporter).map(|()| 0)?,
+        (Some(init), Some(device)) => {
+            let init = crate::node::from_hex(init).ok_or(Errno::EBADMSG)?;
+            crate::node::producer_of(spec, source).take_over(device, &init, reporter)
+        }
+        _ => crate::node::run(spec, source, reporter),
+    };
+    reporter.event(&ProgramEvent::Ended { state: ProgramState::Exited { code } });
+    Ok(code)
 }
 
 /// Process 1 of a pid namespace gets only the signals that it asks for.
@@ -59,11 +74,11 @@ fn sigterm() -> Result<SignalFd, Errno> {
 }
 
 /// What is to be done; none when the program is to end instead.
-fn receive_or_end(pipe: &mut Pipe) -> Result<Option<ContainerSpec>, Errno> {
+fn receive_or_end(pipe: &mut Pipe) -> Result<Option<ProgramOrders>, Errno> {
     let term = sigterm()?;
     loop {
-        if let Some(spec) = pipe.next()? {
-            return Ok(Some(spec));
+        if let Some(orders) = pipe.next()? {
+            return Ok(Some(orders));
         }
         let mut descriptors = [
             PollFd::new(pipe.as_fd(), PollFlags::POLLIN),

@@ -4,17 +4,21 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
 use propagation_model::ErrorKind;
+use propagation_model::marker::Marker;
 use propagation_model::plan::Role;
 use propagation_model::program::ProgramState;
-use propagation_protocol::host::{HostMessage, Layout, ProgramId};
-use propagation_protocol::{ContainerSpec, Failure, ProgramEvent};
+use propagation_protocol::host::{HostMessage, Layout, ProgramId, ProgramOrders};
+use propagation_protocol::{ContainerSpec, Failure, ProgramCommand, ProgramEvent};
 
 use super::peer::{Peer, Pod};
 use super::processes::{Process, has_ended};
-use crate::failure::failure;
+use crate::failure::{failure, system};
 use crate::mounts::Proc;
+use crate::node::{Keeper, from_hex};
 use crate::pipe::Pipe;
+use crate::reporter::to_hex;
 use crate::view::View;
 
 /// The most that may have connected without being known; the first that came goes for one more.
@@ -29,10 +33,33 @@ struct Slot {
     /// The pod that was made for it: only this pod is heard.
     pod: Option<Pod>,
     /// What its next program is to do, once.
-    next: Option<ContainerSpec>,
+    next: Option<Next>,
     running: Option<(Process, ContainerSpec)>,
     /// A program without orders: the kubelet has restarted its container.
     waiting: Option<Process>,
+    /// What the program has said to its last command.
+    said: Option<Said>,
+    /// Keeps the connection of its producer.
+    kept: Option<Keeper>,
+    /// What the program before was told.
+    before: Option<ContainerSpec>,
+}
+
+/// What a program is to do.
+#[derive(Debug)]
+struct Next {
+    spec: ContainerSpec,
+    /// On the connection that is kept.
+    takes_over: bool,
+}
+
+/// What a program says to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It has obeyed.
+    Obeyed(String),
+    /// The daemon that it supervises has ended.
+    DaemonEnded(ProgramState),
 }
 
 /// All containers of the run.
@@ -82,8 +109,40 @@ impl Programs {
     pub(super) fn expect(&mut self, spec: &ContainerSpec) {
         for replica in 0..spec.replicas {
             let program = ProgramId { container: spec.id, replica };
-            self.slots.entry(program).or_default().next = Some(spec.clone());
+            let slot = self.slots.entry(program).or_default();
+            slot.next = Some(Next { spec: spec.clone(), takes_over: false });
+            // A producer that begins anew has a connection of its own.
+            slot.kept = None;
         }
+    }
+
+    /// The next program of a container is to serve the connection that is kept.
+    pub(super) fn expect_successor(
+        &mut self,
+        container: u32,
+        marker: &Marker,
+    ) -> Result<(), Failure> {
+        let slot = self.slots.entry(ProgramId { container, replica: 0 }).or_default();
+        let refuse = |kind, reason: &str| {
+            let operation = format!("hand over the mount of container {container}");
+            Err(failure(kind, operation, reason, None))
+        };
+        if slot.running.is_some() {
+            return refuse(ErrorKind::Environment, "its daemon lives");
+        }
+        let (Some(before), Some(_)) = (&slot.before, &slot.kept) else {
+            return refuse(ErrorKind::Unsupported, "nothing is kept for it");
+        };
+        let spec = ContainerSpec { marker: marker.clone(), ..before.clone() };
+        slot.next = Some(Next { spec, takes_over: true });
+        Ok(())
+    }
+
+    /// A program that was started here, without a pod.
+    pub(super) fn runs_here(&mut self, program: ProgramId, process: Process, spec: ContainerSpec) {
+        let slot = self.slots.entry(program).or_default();
+        slot.next = None;
+        slot.running = Some((process, spec));
     }
 
     /// Takes what has come; the messages that follow from it.
@@ -157,6 +216,38 @@ impl Programs {
             .filter_map(|(_, slot)| slot.running.as_ref().map(|(process, _)| process))
     }
 
+    /// Gives the program of a container a command; what it says to it is [`Self::said`].
+    pub(super) fn command(
+        &mut self,
+        container: u32,
+        command: &ProgramCommand,
+    ) -> Result<(), Failure> {
+        let operation = || format!("give the program of container {container} a command");
+        let slot = self.slots.get_mut(&ProgramId { container, replica: 0 });
+        let Some((slot, (process, _))) = slot.and_then(|slot| {
+            let Slot { running, said, .. } = slot;
+            Some((said, running.as_mut()?))
+        }) else {
+            let reason = "its program has ended";
+            return Err(failure(ErrorKind::Environment, operation(), reason, None));
+        };
+        *slot = None;
+        process.pipe.send(command).map_err(|errno| system(operation(), errno))
+    }
+
+    /// What the program of a container has said to its last command.
+    pub(super) fn said(&self, container: u32) -> Option<&Said> {
+        self.slots.get(&ProgramId { container, replica: 0 })?.said.as_ref()
+    }
+
+    /// The program of a container serves another generation from now on.
+    pub(super) fn serves(&mut self, container: u32, marker: &Marker) {
+        let slot = self.slots.get_mut(&ProgramId { container, replica: 0 });
+        if let Some((_, spec)) = slot.and_then(|slot| slot.running.as_mut()) {
+            spec.marker = marker.clone();
+        }
+    }
+
     /// All processes of a container, or of all of them.
     pub(super) fn all(&self, container: Option<u32>) -> impl Iterator<Item = &Process> {
         self.slots
@@ -179,6 +270,7 @@ impl Programs {
         for (program, slot) in &mut self.slots {
             if container.is_none_or(|id| program.container == id) {
                 slot.next = None;
+                slot.kept = None;
             }
         }
     }
@@ -195,8 +287,18 @@ impl Slot {
         let mut open = process.pipe.fill(false).unwrap_or(false);
         loop {
             match process.pipe.next::<ProgramEvent>() {
+                Ok(Some(ProgramEvent::Obeyed { evidence })) => {
+                    self.said = Some(Said::Obeyed(evidence));
+                }
+                Ok(Some(ProgramEvent::Kept { init })) => {
+                    let given = process.pipe.take_descriptor().zip(from_hex(&init));
+                    self.kept = given.and_then(|(device, init)| Keeper::start(device, init).ok());
+                }
                 Ok(Some(event)) => {
                     process.said_its_end |= matches!(event, ProgramEvent::Ended { .. });
+                    if let ProgramEvent::DaemonEnded { state } = &event {
+                        self.said = Some(Said::DaemonEnded(state.clone()));
+                    }
                     messages.push(HostMessage::Event { program, event });
                 }
                 Ok(None) => break,
@@ -213,7 +315,7 @@ impl Slot {
                 let state = ProgramState::Signaled { signal: propagation_model::Signal::SIGKILL };
                 messages.push(HostMessage::Event { program, event: ProgramEvent::Ended { state } });
             }
-            self.running = None;
+            self.before = self.running.take().map(|(_, spec)| spec);
         }
     }
 
@@ -222,15 +324,29 @@ impl Slot {
         if self.running.is_some() || self.next.is_none() || self.waiting.is_none() {
             return;
         }
-        if let (Some(process), Some(spec)) = (self.waiting.take(), self.next.take()) {
-            if process.pipe.send(&spec).is_err() {
+        if let (Some(mut process), Some(next)) = (self.waiting.take(), self.next.take()) {
+            if next.spec.fuse.keeper {
+                process.pipe.take_descriptors();
+            }
+            if self.tell(&process, &next).is_err() {
                 // It has just ended; the kubelet restarts it.
-                self.next = Some(spec);
+                self.next = Some(next);
                 return;
             }
             let Process { process_ns, came_ns, .. } = process;
             messages.push(HostMessage::Arrived { program, process_ns, came_ns });
-            self.running = Some((process, spec));
+            self.running = Some((process, next.spec));
         }
+    }
+
+    /// Sends a program its orders.
+    fn tell(&mut self, process: &Process, next: &Next) -> Result<(), Errno> {
+        let mut takes_over = None;
+        if let Some(keeper) = self.kept.as_mut().filter(|_| next.takes_over) {
+            let (device, init) = keeper.take_copy()?;
+            takes_over = Some(to_hex(init));
+            process.pipe.send_descriptors(&[device])?;
+        }
+        process.pipe.send(&ProgramOrders { container: next.spec.clone(), takes_over })
     }
 }

@@ -107,10 +107,14 @@ impl Host {
 
     /// Refuses a mountpoint on which another run or another program has mounted.
     pub(super) fn check_mountpoint(&self) -> Result<(), Failure> {
-        let path = self.bridge.fuse_path();
+        self.check_mounts_at(&self.bridge.fuse_path())
+    }
+
+    /// Refuses a path on which there is a mount that is not the run's.
+    pub(super) fn check_mounts_at(&self, path: &str) -> Result<(), Failure> {
         let table = self.proc.mount_table()?;
-        let stack = table.stack_at(&MountPath::from(path.as_str()));
-        match stack.iter().find(|mount| mount.source.to_string() != self.source()) {
+        let stack = table.stack_at(&MountPath::from(path));
+        match stack.iter().find(|mount| !self.is_own(mount)) {
             None => Ok(()),
             Some(mount) => Err(failure(
                 ErrorKind::InvalidInput,

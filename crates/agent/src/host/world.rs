@@ -21,7 +21,7 @@ use super::bridge::{check_bridge, foresee, with_parents};
 use super::ending::{Ending, KILLED_WITHIN_MS, Then};
 use super::journal;
 use super::peer::Pod;
-use super::processes::{send, signal_of};
+use super::processes::send;
 use super::state::Host;
 use crate::changes::apply;
 use crate::facts;
@@ -60,6 +60,13 @@ impl World for Host {
                 in_child(self, "note what a kubelet may make", 0, |host| {
                     paths.iter().try_for_each(|path| foresee(host, path)).map(|()| Reply::Done)
                 })
+            }
+            HostCall::HandOver { container, marker } => {
+                self.programs.expect_successor(container, &marker)?;
+                Ok(Begun::Answered(Reply::Done))
+            }
+            HostCall::StartDaemon { container, marker, stale } => {
+                self.start_daemon(container, marker, stale).map(Begun::Answered)
             }
             HostCall::Ended => self.wait_for_all(None),
             HostCall::Clean => {
@@ -142,7 +149,7 @@ impl World for Host {
     }
 
     fn owns(&self, mount: &MountEntry) -> bool {
-        mount.source.to_string() == self.source()
+        self.is_own(mount)
     }
 
     fn a_producer_serves(&self) -> bool {
@@ -208,7 +215,10 @@ impl World for Host {
         if specs.iter().any(|spec| spec.role == Role::Producer) {
             self.check_mountpoint()?;
         }
+        self.note_external(&specs)?;
         specs.iter().for_each(|spec| self.programs.expect(spec));
+        let started = self.start_here(&specs)?;
+        started.into_iter().for_each(|message| self.session.send(message));
         let refused = specs.iter().map(|_| None).collect();
         Ok(Begun::Answered(Reply::Started { refused }))
     }
@@ -218,7 +228,6 @@ impl World for Host {
         Err(failure(ErrorKind::Unsupported, "look through a kept descriptor", reason, None))
     }
 
-    /// Sends the signal of a fault; the job ends when it has provably happened.
     fn inject(
         &mut self,
         _id: u64,
@@ -226,18 +235,7 @@ impl World for Host {
         fault: &Fault,
         deadline_ms: u64,
     ) -> Result<Begun<Self>, Failure> {
-        let operation = format!("do the fault {fault} to container {container}");
-        let Some(signal) = signal_of(fault) else {
-            let reason = "a host agent only does faults that are signals";
-            return Err(failure(ErrorKind::Unsupported, operation, reason, None));
-        };
-        let processes: Vec<_> = self.programs.told(container).collect();
-        if processes.is_empty() {
-            let reason = "its program has ended";
-            return Err(failure(ErrorKind::Environment, operation, reason, None));
-        }
-        processes.iter().try_for_each(|process| send(process, signal))?;
-        Ending::of(processes.into_iter(), Then::Fault(signal), deadline_ms).map(Begun::job)
+        self.do_fault(container, fault, deadline_ms)
     }
 
     fn remove(&mut self, _id: u64, container: u32) -> Result<Begun<Self>, Failure> {
@@ -250,6 +248,9 @@ impl Host {
     /// them when it does not.
     fn wait_for_all(&mut self, container: Option<u32>) -> Result<Begun<Self>, Failure> {
         self.programs.expect_nothing(container);
+        // No kubelet ends those that are processes of the node.
+        let here = self.programs.all(container).filter(|process| process.is_here);
+        here.into_iter().try_for_each(|process| send(process, Signal::KILL))?;
         let processes = self.programs.all(container);
         Ending::of(processes, Then::Kill, ENDED_WITHIN_MS).map(Begun::job)
     }

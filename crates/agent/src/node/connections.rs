@@ -47,7 +47,7 @@ fn threads_below(proc: &Proc, roots: &[Pid]) -> Vec<String> {
 }
 
 /// The connections that some processes, or any below them, serve, on kernels that show it.
-pub(super) fn open_below(proc: &Proc, roots: &[Pid]) -> BTreeSet<u32> {
+pub(crate) fn open_below(proc: &Proc, roots: &[Pid]) -> BTreeSet<u32> {
     threads_below(proc, roots).iter().flat_map(|thread| open_in(proc, thread)).collect()
 }
 
@@ -86,7 +86,7 @@ fn open_in(proc: &Proc, process: &str) -> BTreeSet<u32> {
 ///
 /// # Errors
 /// When fusectl cannot be mounted and is not there, or does not let the caller write.
-pub(super) fn abort(minors: &BTreeSet<u32>) -> Result<String, Failure> {
+pub(crate) fn abort(minors: &BTreeSet<u32>) -> Result<String, Failure> {
     const OPERATION: &str = "abort the FUSE connection";
     let refuse = |kind: ErrorKind, reason: String| {
         let fix = "as root, mount fusectl: mount -t fusectl none /sys/fs/fuse/connections";

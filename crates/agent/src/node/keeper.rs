@@ -13,7 +13,7 @@ use crate::sys::keep_only;
 
 /// A keeper of one connection.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     child: Child,
     /// The FUSE_INIT request that began the connection.
     init: Vec<u8>,
@@ -21,7 +21,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Gives the descriptor to a new process; the caller has it no longer.
-    pub(super) fn start(device: OwnedFd, init: Vec<u8>) -> Result<Self, Errno> {
+    pub(crate) fn start(device: OwnedFd, init: Vec<u8>) -> Result<Self, Errno> {
         use std::os::fd::AsFd;
         let child = Child::start(|pipe| {
             // SAFETY: this process uses nothing else that it was born with, and never returns.
@@ -42,7 +42,7 @@ impl Keeper {
     }
 
     /// Another handle on the descriptor, and the FUSE_INIT request.
-    pub(super) fn take_copy(&mut self) -> Result<(OwnedFd, &[u8]), Errno> {
+    pub(crate) fn take_copy(&mut self) -> Result<(OwnedFd, &[u8]), Errno> {
         self.child.pipe.send(&true)?;
         self.child.pipe.receive::<bool>()?;
         let device = self.child.pipe.take_descriptor().ok_or(Errno::EBADF)?;

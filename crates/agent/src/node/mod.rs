@@ -51,8 +51,11 @@ use crate::sys::{Fork, fork_into_pid_namespace};
 use outside::{Before, Outside};
 
 pub use connections::release;
+pub(crate) use connections::{abort, open_below};
+pub(crate) use keeper::Keeper;
 pub use oci::inside::main as container;
-pub(crate) use role::run;
+pub(crate) use programs::from_hex;
+pub(crate) use role::{is_supervised, producer_of, run};
 
 /// Makes the node and serves it; returns the exit code. The socket to the parent is standard input.
 pub fn main() -> i32 {

@@ -32,12 +32,12 @@ pub(crate) fn run(spec: &ContainerSpec, source: &str, reporter: &Reporter) -> i3
 }
 
 /// Whether the daemon of a container is a child of process 1.
-pub(super) fn is_supervised(spec: &ContainerSpec) -> bool {
+pub(crate) fn is_supervised(spec: &ContainerSpec) -> bool {
     spec.role == Role::Producer && (spec.supervised || !spec.fuse.is_builtin())
 }
 
 /// The producer that a container is.
-pub(super) fn producer_of(spec: &ContainerSpec, source: &str) -> Producer {
+pub(crate) fn producer_of(spec: &ContainerSpec, source: &str) -> Producer {
     Producer {
         volume: spec.volumes.first().map(|v| v.destination.clone()).unwrap_or_default(),
         mountpoint: spec.fuse_path.clone(),

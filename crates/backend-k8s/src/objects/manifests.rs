@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{Container, ExecAction, Pod, Probe, Toleration};
 use propagation_core::plan::{Plan, Role};
 use propagation_core::{Error, ErrorKind};
 use serde::Serialize;
 
-use super::workload::{Common, Placement, Task, pod};
+use super::workload::{Common, IN_IMAGE, Placement, Task, pod};
 use super::{namespace, service_account};
 use crate::oci::image_name;
 
@@ -27,6 +27,8 @@ pub struct Choices {
     pub tolerations: Vec<Toleration>,
     /// Whether consumers get a liveness probe.
     pub liveness_probe: bool,
+    /// Whether the producer is a native sidecar of a consumer (Kubernetes 1.29) instead of a pod of its own.
+    pub sidecar: bool,
 }
 
 /// The files, by name: the seed's kustomize tree, and `rbac.yaml` beside it.
@@ -56,6 +58,9 @@ pub fn files(plan: &Plan, choices: &Choices) -> Result<Vec<(&'static str, String
         let documents = specs.map(|spec| yaml(&pod(&spec.name, spec, &common, &task)));
         documents.collect::<Result<Vec<_>, _>>().map(|documents| documents.join("---\n"))
     };
+    if choices.sidecar {
+        return sidecar_files(plan, choices, &common, &task);
+    }
     let space =
         [yaml(&namespace(&choices.namespace, None))?, yaml(&service_account(&choices.namespace))?];
     Ok(vec![
@@ -69,6 +74,62 @@ pub fn files(plan: &Plan, choices: &Choices) -> Result<Vec<(&'static str, String
         ("rbac.yaml", RBAC.into()),
     ])
 }
+
+/// The files of one pod whose producer is a native sidecar.
+fn sidecar_files(
+    plan: &Plan,
+    choices: &Choices,
+    common: &Common<'_>,
+    task: &Task<'_>,
+) -> Result<Vec<(&'static str, String)>, Error> {
+    let consumer = plan.with_role(Role::Consumer).next();
+    let (Some(producer), Some(consumer)) = (plan.producer(), consumer) else {
+        let reason = "the plan has no producer or no consumer";
+        return Err(Error::new(ErrorKind::InvalidInput, "write a pod with a sidecar", reason));
+    };
+    let paths = producer.paths(common.bridge);
+    let pod = with_sidecar(
+        pod("consumer", consumer, common, task),
+        pod("producer", producer, common, task),
+        &paths.fuse,
+    );
+    let space =
+        [yaml(&namespace(&choices.namespace, None))?, yaml(&service_account(&choices.namespace))?];
+    Ok(vec![
+        ("kustomization.yaml", KUSTOMIZATION.replace("  - producer.yaml\n", "")),
+        ("namespace.yaml", format!("{NAMESPACE_WORDS}{}", space.join("---\n"))),
+        ("consumer.yaml", format!("{SIDECAR_WORDS}{}", yaml(&pod)?)),
+        ("rbac.yaml", RBAC.into()),
+    ])
+}
+
+/// A pod whose containers start when its sidecar serves, and go on when that is restarted.
+fn with_sidecar(mut pod: Pod, producer: Pod, mountpoint: &str) -> Pod {
+    let sidecars = producer.spec.into_iter().flat_map(|spec| spec.containers).map(|container| {
+        let command = [IN_IMAGE, "probe", mountpoint, "--timeout", "4s"];
+        let exec = ExecAction { command: Some(command.map(str::to_owned).into()) };
+        Container {
+            name: "producer".into(),
+            restart_policy: Some("Always".into()),
+            startup_probe: Some(Probe {
+                exec: Some(exec),
+                period_seconds: Some(1),
+                timeout_seconds: Some(5),
+                failure_threshold: Some(60),
+                ..Probe::default()
+            }),
+            ..container
+        }
+    });
+    if let Some(spec) = &mut pod.spec {
+        spec.init_containers = Some(sidecars.collect());
+    }
+    pod
+}
+
+const SIDECAR_WORDS: &str = "\
+# The producer is a native sidecar: it serves before the consumer starts, and is restarted beside it.
+";
 
 const KUSTOMIZATION: &str = "\
 # kubectl apply -k .

@@ -33,11 +33,43 @@ fn the_pods_of_a_run() {
         .zip(0..)
         .map(|(spec, container)| {
             let program = ProgramId { container, replica: 0 };
-            let task = Task::AsTold { program, secret: "0123abcd", run: &run };
+            let task = Task::AsTold { program, secret: "0123abcd", run: &run, trees: &[] };
             pod(&format!("{}-{container}", spec.name), spec, &common, &task)
         })
         .collect();
     insta::assert_json_snapshot!("pods", pods);
+}
+
+#[test]
+fn programs_of_the_node_and_further_volumes_are_volumes() {
+    let (mut plan, run, placement) = (Plan::default(), run(), Placement::default());
+    let common = Common {
+        namespace: "n",
+        run: Some(&run),
+        bridge: &plan.bridge.clone(),
+        image: "i",
+        placement: &placement,
+    };
+    plan.workloads[0].volumes = vec![
+        serde_json::from_value(serde_json::json!({
+            "source": "{bridge}/csi", "destination": "/csi", "propagation": "Bidirectional",
+        }))
+        .expect("a volume"),
+    ];
+    let program = ProgramId { container: 0, replica: 0 };
+    let task = Task::AsTold { program, secret: "s", run: &run, trees: &["/usr"] };
+    let spec = pod("p", &plan.workloads[0], &common, &task).spec.expect("a spec");
+    let sources: Vec<_> = spec
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|volume| Some(volume.host_path.as_ref()?.path.as_str()))
+        .collect();
+    let own = format!("/var/lib/propagation/{run}");
+    assert_eq!(sources, ["/tmp/fuse-test-bridge", "/tmp/fuse-test-bridge/csi", "/usr", &own]);
+    let mounts = spec.containers[0].volume_mounts.as_ref().expect("mounts");
+    let usr = mounts.iter().find(|mount| mount.mount_path == "/usr").expect("the node's programs");
+    assert_eq!(usr.read_only, Some(true));
 }
 
 #[test]
@@ -117,6 +149,18 @@ fn a_record_is_read_back() {
 #[test]
 fn the_namespace_lets_privileged_pods_in() {
     insta::assert_json_snapshot!("namespace", namespace("fuse-test", Some((&run(), "desk/42/7"))));
+}
+
+#[test]
+fn a_sidecar_serves_before_its_consumer_starts() {
+    let choices = Choices { namespace: "fuse-test".into(), sidecar: true, ..Choices::default() };
+    let files = files(&Plan::default(), &choices).expect("YAML");
+    let (_, pod) = files.iter().find(|(name, _)| *name == "consumer.yaml").expect("a pod");
+    for part in ["initContainers:", "restartPolicy: Always", "startupProbe:"] {
+        assert!(pod.contains(part), "{part}: {pod}");
+    }
+    assert!(files.iter().all(|(name, _)| *name != "producer.yaml"));
+    assert!(!files[0].1.contains("producer.yaml"), "{}", files[0].1);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod, PodSecurityContext,
-    PodSpec, Probe, ResourceRequirements, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, ExecAction, HostPathVolumeSource, Pod,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, Toleration, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
@@ -33,11 +34,20 @@ pub(crate) struct Common<'a> {
     pub(crate) placement: &'a Placement,
 }
 
+/// Directories and files of the node that a container gets, read-only, when it runs programs of the node.
+pub(crate) fn node_trees(architecture: &str) -> Vec<&'static str> {
+    let mut trees = vec!["/usr", "/bin", "/sbin", "/lib", "/etc/passwd", "/etc/group"];
+    // Where the dynamic linker is.
+    trees.extend((architecture == "amd64").then_some("/lib64"));
+    trees
+}
+
 /// What the program of a pod does.
 #[derive(Debug, Clone)]
 pub(crate) enum Task<'a> {
-    /// What the host agent says; the files of the run come in a volume.
-    AsTold { program: ProgramId, secret: &'a str, run: &'a RunId },
+    /// What the host agent says; the files of the run come in a volume, and so does what is to be the container's of
+    /// the node.
+    AsTold { program: ProgramId, secret: &'a str, run: &'a RunId, trees: &'a [&'static str] },
     /// What its command line says: for pods that are applied by hand.
     ByItself { deadlines: &'a Deadlines, allow_other: bool, liveness_probe: bool },
 }
@@ -57,7 +67,37 @@ pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &T
         recursive_read_only: spec.bind.recursive_read_only.then(|| "Enabled".to_owned()),
         ..VolumeMount::default()
     }];
-    if let Task::AsTold { run, .. } = task {
+    for (number, volume) in spec.volumes.iter().enumerate() {
+        let (name, how) = (format!("further-{number}"), &volume.bind);
+        let kind = how.kind.map(|kind| kind.to_string());
+        let source = common.bridge.fill(&volume.source);
+        volumes.push(host_path(&name, &source, kind.as_deref()));
+        mounts.push(VolumeMount {
+            name,
+            mount_path: volume.destination.clone(),
+            mount_propagation: Some(volume.propagation.to_string()),
+            read_only: how.read_only.then_some(true),
+            recursive_read_only: how.recursive_read_only.then(|| "Enabled".to_owned()),
+            ..VolumeMount::default()
+        });
+    }
+    if let Task::AsTold { run, trees, .. } = task {
+        for (number, tree) in trees.iter().enumerate() {
+            let name = format!("node-{number}");
+            volumes.push(host_path(&name, tree, None));
+            mounts.push(VolumeMount {
+                name,
+                mount_path: (*tree).to_owned(),
+                read_only: Some(true),
+                ..VolumeMount::default()
+            });
+        }
+        if !trees.is_empty() {
+            let empty_dir = Some(EmptyDirVolumeSource::default());
+            volumes.push(Volume { name: "tmp".into(), empty_dir, ..Volume::default() });
+            let (name, mount_path) = ("tmp".into(), "/tmp".into());
+            mounts.push(VolumeMount { name, mount_path, ..VolumeMount::default() });
+        }
         let on_node = Layout::on_node(run.as_str());
         volumes.push(host_path("run", on_node.directory(), Some("Directory")));
         mounts.push(VolumeMount {

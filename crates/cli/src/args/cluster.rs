@@ -45,6 +45,9 @@ pub(crate) struct ClusterOptions {
     /// Image with the agent, for nodes that it cannot be copied to.
     #[arg(long, value_name = "REF")]
     pub(crate) image: Option<String>,
+    /// Image with the programs that scenarios start in containers [default: the node's own, read-only].
+    #[arg(long, value_name = "REF")]
+    pub(crate) program_image: Option<String>,
     /// How to reach the node itself.
     #[arg(long, value_enum)]
     pub(crate) access: Option<AccessName>,
@@ -66,7 +69,13 @@ pub(crate) struct ClusterOptions {
     /// Add user_allow_other to the node's /etc/fuse.conf during the run.
     #[arg(long)]
     pub(crate) apply: bool,
+    /// Leave the clean-up to a process in the background; it can also be done by `propagation clean --backend k8s`.
+    #[arg(long)]
+    pub(crate) detach_cleanup: bool,
 }
+
+/// Nodes of a cluster that are used at a time, unless the options say otherwise.
+const NODES_AT_A_TIME: u16 = 8;
 
 impl ClusterOptions {
     /// Refuses options that do not apply to the backend.
@@ -81,7 +90,11 @@ impl ClusterOptions {
 
     /// Refuses options that apply to runs only.
     pub(crate) fn refuse_those_of_runs(&self) -> Result<(), Error> {
-        let given = [(self.apply, "--apply"), (self.parallel.is_some(), "--parallel")];
+        let given = [
+            (self.apply, "--apply"),
+            (self.parallel.is_some(), "--parallel"),
+            (self.detach_cleanup, "--detach-cleanup"),
+        ];
         match given.iter().find(|(given, _)| *given) {
             None => Ok(()),
             Some((_, name)) => Err(Error::new(
@@ -91,6 +104,11 @@ impl ClusterOptions {
             )
             .with_fix("leave it out")),
         }
+    }
+
+    /// Nodes to use at a time.
+    pub(crate) fn at_a_time(&self) -> usize {
+        usize::from(self.parallel.unwrap_or(NODES_AT_A_TIME))
     }
 
     /// Whether it is one node that was asked for.

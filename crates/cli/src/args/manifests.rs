@@ -33,4 +33,7 @@ pub(crate) struct ManifestsOptions {
     /// Give the consumers a liveness probe that restarts them when the mount is dead or hangs.
     #[arg(long)]
     pub(crate) liveness_probe: bool,
+    /// Write one pod whose producer is a native sidecar (Kubernetes 1.29) instead of a pod for each.
+    #[arg(long)]
+    pub(crate) sidecar: bool,
 }

@@ -171,6 +171,9 @@ impl Shown {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
+    /// Where to look: this machine, or nodes of a cluster.
+    #[arg(long, value_enum, default_value = "local")]
+    pub(crate) backend: BackendName,
     /// Directory that the workloads will share.
     #[arg(long, value_name = "PATH", value_parser = parse_bridge,
           default_value_t = Bridge::default().path)]
@@ -181,9 +184,11 @@ pub(crate) struct DoctorOptions {
     /// Output format.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
-    /// Time limit of the check.
+    /// Time limit of the check of this machine.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5s")]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ use propagation_core::{Error, ErrorKind};
 use super::cluster::ClusterOptions;
 use super::parse::{Experiments, one_of, parse_bridge, parse_duration, parse_experiments};
 use super::{BackendName, ReportFormat, Shown};
+use crate::results::Several;
 
 /// What must not be skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -98,7 +99,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,
     /// Leave the node standing at the end.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "detach_cleanup")]
     pub(crate) keep: bool,
     #[command(flatten)]
     pub(crate) shown: Shown,
@@ -167,6 +168,11 @@ impl RunOptions {
         if let Some(timeout) = self.timeout {
             plan.deadlines.run_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         }
+    }
+
+    /// Whether the report of a run is printed before the clean-up: a cluster is cleaned up long after its run is decided.
+    pub(crate) fn is_told_early(&self, several: Option<Several>) -> bool {
+        self.backend == BackendName::K8s && self.format == ReportFormat::Text && several.is_none()
     }
 
     /// Refuses formats for a single report when there are several.

@@ -9,7 +9,7 @@ use propagation_core::report::Status;
 use propagation_core::{Error, ErrorKind, Report};
 use propagation_report::html::IndexEntry;
 use propagation_report::junit;
-use propagation_report::text::{Detail, lay_out};
+use propagation_report::text::{Detail, lay_out, one_line};
 use serde::Serialize;
 
 use crate::args::ReportFormat;
@@ -18,7 +18,7 @@ use crate::execute::Ran;
 use crate::exit::Exit;
 use crate::files::make_directory;
 use crate::output;
-use crate::report::{print, save, save_index, save_junit};
+use crate::report::{print, print_cleanup, save, save_index, save_junit};
 use count::{Count, status};
 
 /// What there are several results of.
@@ -95,7 +95,13 @@ impl<'a> Results<'a> {
         let (format, detail) = (self.options.format, self.options.shown.detail());
         let of_scenarios = !self.options.scenario.is_empty();
         match (result, self.several, format) {
-            (Ok(report), None, _) | (Ok(report), Some(Several::Nodes), ReportFormat::Text) => {
+            // The rest of it was printed when it was decided.
+            (Ok(report), None, _) if self.options.is_told_early(None) => {
+                print_cleanup(&report, detail)
+            }
+            (Ok(report), None, _) => print(&report, format, detail),
+            (Ok(report), Some(Several::Nodes), ReportFormat::Text) => {
+                output::text(&format!("Node {}", one_line(name)))?;
                 print(&report, format, detail)
             }
             (Err(error), None, _) if !of_scenarios => {
@@ -142,6 +148,12 @@ impl<'a> Results<'a> {
 
     /// Shows and saves the results.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        if self.several == Some(Several::Nodes) {
+            // They came as they ended.
+            self.nodes[1..].sort();
+            self.documents.sort_by(|a, b| a.name.cmp(&b.name));
+            self.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        }
         if let (Some(directory), Some(_)) = (&self.options.report, self.several) {
             save_index(&self.entries, directory)?;
             save_junit(std::mem::take(&mut self.junit), directory)?;

@@ -12,6 +12,7 @@ use crate::Class;
 use crate::errno::Errno;
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
 use crate::plan::{Fault, Role, Volume};
+use crate::probed_consumer::probed_consumer;
 use crate::report::{Check, CheckId, Deed, Status};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -207,7 +208,7 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
         &seen,
         Fix::yaml(
             "let consumers look for a sentinel file, not only for the mount",
-            PROBE_WITH_SENTINEL,
+            probed_consumer(&scene.report.plan.bridge, true),
         ),
         format!(
             "propagation probe {} --sentinel producer-marker.txt   # ok, exit status 0",
@@ -249,10 +250,6 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
     })
 }
 
-const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [/propagation-agent, \
-                                   probe, /mnt/dfs, --sentinel, producer-marker.txt, --timeout, \
-                                   4s]\n";
-
 fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Noticed)?;
     Some(Cause {
@@ -265,8 +262,9 @@ fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
         mounts: Vec::new(),
         evidence: vec![check.observed.clone()],
         fix: Fix::yaml(
-            "let consumers look for a sentinel file, not only for the directory",
-            PROBE_WITH_SENTINEL,
+            "let consumers look for a sentinel file, not only for the directory; the image has the probe, and \
+             `propagation image agent.tar` writes it",
+            probed_consumer(&scene.report.plan.bridge, true),
         ),
         verify: "kubectl describe pod   # Liveness probe failed, while the producer is away".into(),
         source: KUBERNETES_MODES.into(),

@@ -132,6 +132,7 @@ impl FakeBackend {
             Feature::ExternalDaemon,
             Feature::Keeper,
             Feature::Programs,
+            Feature::NodePrograms,
             Feature::RealKernel,
         ])
     }

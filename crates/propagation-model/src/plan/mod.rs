@@ -8,6 +8,7 @@ mod fuse;
 mod node;
 mod placeholder;
 mod problem;
+mod programs;
 mod repair;
 mod requires;
 mod step;

@@ -48,7 +48,10 @@ impl Plan {
             (!usual, Feature::OtherVolume),
             (!spec.volumes.is_empty(), Feature::FurtherVolumes),
             (!spec.bind.is_default(), Feature::CheckedBind),
-            (!spec.bind.recursive, Feature::SingleBind),
+            (
+                !spec.bind.recursive || spec.volumes.iter().any(|volume| !volume.bind.recursive),
+                Feature::SingleBind,
+            ),
             (spec.readers + spec.writers > 0, Feature::Load),
             (serves && !fuse.is_builtin(), Feature::ExternalDaemon),
             (serves && spec.uid != 0, Feature::UnprivilegedProducer),
@@ -66,7 +69,12 @@ impl Plan {
                 Action::Phase(PhaseName::StaleMount) => needs.push(needed(fault(&self.fault))),
                 Action::Fault(what) => needs.push(needed(fault(what))),
                 Action::Repair(repair) => needs.push(needed(Requirement::Repair(*repair))),
-                Action::Execute { .. } => needs.push(needed(Feature::Programs)),
+                Action::Execute { inside, .. } => {
+                    let container = self.workloads.iter().any(|it| it.name == *inside && !it.host);
+                    let where_it_runs =
+                        if container { Feature::Programs } else { Feature::NodePrograms };
+                    needs.push(needed(where_it_runs));
+                }
                 Action::Publish(_) | Action::Unpublish(_) => {
                     needs.push(needed(Feature::Publishing))
                 }

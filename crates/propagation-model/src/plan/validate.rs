@@ -336,8 +336,7 @@ impl Plan {
 
     /// Replaces `{bridge}` and `{mountpoint}` by the paths of the node.
     pub fn fill_paths(&self, text: &str) -> String {
-        text.replace("{mountpoint}", &self.bridge.fuse_path())
-            .replace("{bridge}", &self.bridge.path)
+        self.bridge.fill(text)
     }
 }
 

@@ -121,6 +121,11 @@ impl Bridge {
         format!("{}/{}", self.path, self.mountpoint)
     }
 
+    /// Replaces `{bridge}` and `{mountpoint}` by the paths of the node.
+    pub fn fill(&self, text: &str) -> String {
+        text.replace("{mountpoint}", &self.fuse_path()).replace("{bridge}", &self.path)
+    }
+
     fn parent_and_name(&self) -> (&str, &str) {
         match self.path.rsplit_once('/') {
             Some(("", name)) => ("/", name),

@@ -39,6 +39,54 @@ pub struct Cleanup {
     pub kept: Vec<String>,
     /// How long it took.
     pub duration_ms: f64,
+    /// How long of it a kubelet was waited for, until pods were gone; none where there is no kubelet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_ms: Option<f64>,
+    /// How long of it the API server was waited for, until a namespace was gone; none where there is no namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_ms: Option<f64>,
+}
+
+/// How a node of a cluster was reached: what a repetition of the run has to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ClusterAccess {
+    /// Whether the node was reached over ssh; otherwise through a pod.
+    pub over_ssh: bool,
+    /// The kubeconfig, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<String>,
+    /// Its context, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// The namespace, if the run made none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The image with the agent, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The image with the programs of the scenario, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_image: Option<String>,
+    /// Whether the agent was imported as an image.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub import_image: bool,
+    /// The ssh configuration, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_config: Option<String>,
+    /// The ssh user, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_user: Option<String>,
+    /// The suffix that made the node's name a host name, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_domain: Option<String>,
+    /// Tolerated taints: `KEY[=VALUE][:EFFECT]`, or `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<String>,
+    /// Whether `user_allow_other` was added to the node's `/etc/fuse.conf` for the run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub apply: bool,
 }
 
 impl Cleanup {
@@ -202,6 +250,9 @@ pub struct Report {
     pub backend: String,
     /// Name of the node.
     pub node: String,
+    /// How the node was reached, on a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterAccess>,
     /// When it started (RFC 3339, UTC).
     pub started_at: String,
     /// From the start to the verdict, without the experiments.
@@ -274,6 +325,7 @@ impl Report {
             run_id: run_id.into(),
             backend: backend.into(),
             node: node.into(),
+            cluster: None,
             started_at: String::new(),
             duration_ms: 0.0,
             verdict: Verdict::Expectations(Expectations::of(&[])),

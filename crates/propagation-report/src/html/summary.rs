@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::{block, outcome_look, shown};
 use crate::Decision;
+use crate::reproduce;
 use crate::time;
 use crate::words::{duration, untouched, where_it_ran};
 use propagation_model::cause::{Cause, FixKind};
@@ -117,13 +118,13 @@ pub(super) fn causes(report: &Report) -> Option<Markup> {
     Some(html! {
         ol class="causes" {
             @for (number, cause) in report.diagnosis.iter().enumerate() {
-                li { (one_cause(cause, number == 0)) }
+                li { (one_cause(report, cause, number == 0)) }
             }
         }
     })
 }
 
-fn one_cause(cause: &Cause, open: bool) -> Markup {
+fn one_cause(report: &Report, cause: &Cause, open: bool) -> Markup {
     let actors: Vec<String> = cause.actors.iter().map(ToString::to_string).collect();
     html! {
         details open[open] {
@@ -142,9 +143,10 @@ fn one_cause(cause: &Cause, open: bool) -> Markup {
                 @if cause.fix.kind != FixKind::None {
                     (block(&cause.fix.text.lines().map(str::to_owned).collect::<Vec<_>>()))
                 }
-                @if !cause.verify.is_empty() {
+                @let verify = reproduce::verify(report, cause);
+                @if !verify.is_empty() {
                     h3 { "How to see that it has worked" }
-                    (block(std::slice::from_ref(&cause.verify)))
+                    (block(std::slice::from_ref(&verify)))
                 }
                 p class="note" {
                     code { (shown(cause.id.as_str())) }

@@ -106,6 +106,7 @@ class ClusterOptions(Options, total=False):
     ssh_user: str | None
     ssh_domain: str | None
     import_image: bool
+    program_image: str
     tolerations: Sequence[str]
     apply: bool
 

@@ -285,7 +285,8 @@ fn has_ended(operation: String) -> Failure {
     failure(ErrorKind::Environment, operation, "its program has ended", None)
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// Bytes from text in hexadecimal.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     text.as_bytes().chunks(2).map(byte).collect()
 }

@@ -1,0 +1,195 @@
+//! What scenarios ask for beyond the built-in programs, carried out in pods.
+
+use serde_json::Value;
+
+use super::support::nodes;
+use super::support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout};
+use super::{Failed, Lab};
+
+/// Runs a scenario on the node over ssh; it must come out as it says.
+fn as_expected(lab: &Lab, name: &str, yaml: &str, words: &[&str]) -> Result<(), Failed> {
+    let file = lab.scratch.path().join(format!("{name}.yaml"));
+    std::fs::write(&file, format!("name: {name}\n{yaml}"))?;
+    let output = lab.run(&["--patience", "5", "--scenario"]).arg(&file).args(words).output()?;
+    if let Err(failed) = expect_code(&output, 0) {
+        let said = failed.message().unwrap_or_default().to_owned();
+        return Err(format!("{said}\n{}", stdout(&output)).into());
+    }
+    lab.expect_nothing_left()
+}
+
+const BINDFS: &str = r#"
+fuse: {command: [bindfs, -f, "{source}", "{mountpoint}"], type: fuse}
+workloads:
+  - {name: daemon, role: producer}
+  - {name: app, role: consumer, order: before_mount}
+steps:
+  - start: [daemon, app]
+    expect: {app: ok}
+  - run: [ls, "{mountpoint}"]
+    in: app
+    expect: {run: {exit: 0, text: producer-marker.txt}}
+  - fault: kill
+    on: daemon
+    expect: {app: ENOTCONN}
+  - restart: daemon
+    expect: {app: ok}
+"#;
+
+pub(crate) fn programs_of_the_node() -> TestResult {
+    let lab = lab!();
+    if lab.on_node("command -v bindfs").is_err() {
+        return skip("bindfs", "the node has no bindfs");
+    }
+    as_expected(&lab, "bindfs-in-a-pod", BINDFS, &[])?;
+    PASSED
+}
+
+/// An image of the user's has the programs: busybox has no bindfs, and `ls`.
+pub(crate) fn programs_of_an_image() -> TestResult {
+    const LS: &str = r#"
+workloads:
+  - {name: fuse, role: producer}
+  - {name: app, role: consumer}
+steps:
+  - start: [fuse, app]
+    expect: {app: ok}
+  - run: [ls, "{mountpoint}"]
+    in: app
+    expect: {run: {exit: 0, text: producer-marker.txt}}
+"#;
+    let lab = lab!();
+    let image = lab.busybox()?;
+    as_expected(&lab, "programs-of-an-image", LS, &["--program-image", &image])?;
+    PASSED
+}
+
+pub(crate) fn no_such_program() -> TestResult {
+    let lab = lab!();
+    let file = lab.scratch.path().join("absent.yaml");
+    std::fs::write(&file, BINDFS.replace("bindfs, -f", "no-such-daemon, -f"))?;
+    let output = lab.run(&["--scenario"]).arg(&file).output()?;
+    expect_code(&output, 5)?;
+    expect_part(&stdout(&output), "skipped: the node has no program no-such-daemon")?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+pub(crate) fn on_the_node() -> TestResult {
+    const HOST: &str = r#"
+workloads:
+  - {name: service, role: producer, host: true}
+  - {name: app, role: consumer, order: before_mount}
+  - {name: apart, role: consumer, propagation: None, order: before_mount}
+steps:
+  - start: [apart, app, service]
+    expect: {node: ok, app: ok, apart: absent}
+  - fault: kill
+    on: service
+    expect: {node: ENOTCONN, app: ENOTCONN}
+  - restart: service
+    expect: {node: ok, app: ok}
+"#;
+    let lab = lab!();
+    as_expected(&lab, "a-process-of-the-node", HOST, &[])?;
+    PASSED
+}
+
+pub(crate) fn commanded() -> TestResult {
+    const ANSWERS: &str = r#"
+workloads:
+  - {name: fuse, role: producer}
+  - {name: app, role: consumer}
+steps:
+  - start: [fuse, app]
+    expect: {app: ok}
+  - fault: {errors: EIO}
+    expect: {app: EIO}
+  - fault: {errors: "0"}
+    expect: {app: ok}
+  - fault: abort
+    expect: {app: ENOTCONN}
+"#;
+    const SUPERVISED: &str = r#"
+workloads:
+  - {name: fuse, role: producer, supervised: true}
+  - {name: app, role: consumer}
+steps:
+  - start: [fuse, app]
+    expect: {app: ok}
+  - fault: kill
+    expect: {app: ENOTCONN, fuse.program: running}
+  - repair: remount
+    expect: {app: ok}
+"#;
+    let lab = lab!();
+    as_expected(&lab, "answers", ANSWERS, &[])?;
+    as_expected(&lab, "supervised", SUPERVISED, &[])?;
+    PASSED
+}
+
+pub(crate) fn handed_over() -> TestResult {
+    const KEPT: &str = r#"
+fuse: {keeper: true}
+workloads:
+  - {name: fuse, role: producer}
+  - {name: app, role: consumer}
+steps:
+  - start: [fuse, app]
+    expect: {app: ok}
+  - fault: kill
+  - repair: hand_over
+    expect: {app: {outcome: ok, device: same}}
+"#;
+    let lab = lab!();
+    as_expected(&lab, "handed-over", KEPT, &[])?;
+    PASSED
+}
+
+pub(crate) fn several_nodes() -> TestResult {
+    const PLAIN: &str = r#"
+name: plain
+workloads:
+  - {name: fuse, role: producer}
+  - {name: app, role: consumer}
+steps:
+  - start: [fuse, app]
+    expect: {app: ok}
+"#;
+    let lab = lab!();
+    let names = nodes::names()?;
+    let (file, report) = (lab.scratch.path().join("plain.yaml"), lab.scratch.path().join("result"));
+    std::fs::write(&file, PLAIN)?;
+    let words = ["run", "--backend", "k8s", "--all-nodes", "--access", "ssh", "--scenario"];
+    let mut command = lab.command(&words);
+    command.arg(&file).arg("--ssh-config").arg(&lab.ssh_config);
+    let output = command.arg("--report").arg(&report).output()?;
+    expect_code(&output, 0)?;
+    for name in &names {
+        expect_part(&stdout(&output), &format!("{name}/plain: "))?;
+        let json = std::fs::read(report.join(name).join("plain/report.json"))?;
+        let json: Value = serde_json::from_slice(&json)?;
+        if json["node"] != **name {
+            return Err(format!("the report of {name} is of {}", json["node"]).into());
+        }
+    }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+pub(crate) fn doctor() -> TestResult {
+    let lab = lab!();
+    let names = nodes::names()?;
+    let mut command = lab.command(&["doctor", "--backend", "k8s", "--all-nodes"]);
+    let output = command.arg("--ssh-config").arg(&lab.ssh_config).output()?;
+    if output.status.code() == Some(1) {
+        return Err(format!("it failed: {}", stderr(&output)).into());
+    }
+    let text = stdout(&output);
+    for name in &names {
+        expect_part(&text, &format!("Node {name}"))?;
+    }
+    expect_part(&text, "Mounts on the way to the bridge")?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
