@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::lifetime::{delete_pod, start_again};
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
 use crate::Class;
@@ -135,12 +136,29 @@ fn made_as_a_directory(scene: &Scene<'_>) -> Option<Cause> {
         "the file of a volume was not there when a container started: the runtime makes a directory in its place, \
          which stays under the mountpoint",
         &seen,
-        Fix::command(
-            "start whoever has the file as its volume after the mount; remove the directory while nothing is mounted",
-            format!("rmdir {path}   # on the node"),
-        ),
+        again_after_the_mount(&seen, &path),
         format!("stat -c %F {path}   # a regular file"),
     )
+}
+
+/// Fix for consumers that were bound to a directory in place of a file.
+fn again_after_the_mount(seen: &[&Observation], path: &str) -> Fix {
+    let mut pods: Vec<String> = Vec::new();
+    for one in seen {
+        if let Actor::Workload { name, .. } = &one.actor
+            && !pods.contains(&delete_pod(name))
+        {
+            pods.push(delete_pod(name));
+        }
+    }
+    let words = format!(
+        "start whoever has the file as its volume after the mount; remove the directory {path} of the node once nothing \
+         is mounted there"
+    );
+    match pods.is_empty() {
+        true => Fix::words(words),
+        false => Fix::command(words, pods.join("\n")),
+    }
 }
 
 /// The node could read the mount and has none any more; a mount that was dead before is another cause.
@@ -201,7 +219,7 @@ fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
         actors: vec![Actor::Node],
         mounts: Vec::new(),
         evidence,
-        fix: Fix::words(format!("start {name} again, which mounts")),
+        fix: start_again(scene, name, format!("start {name} again, which mounts")),
         verify: format!("findmnt --mountpoint {path}   # on the node"),
         source: "umount(2)".into(),
     };
@@ -297,9 +315,9 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
     })
 }
 
-const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [/propagation-agent, \
-                                   probe, /mnt/dfs, --sentinel, producer-marker.txt, --timeout, \
-                                   4s]\n";
+/// Every image that has cat can run it; the kubelet ends it when there is no answer.
+const PROBE_WITH_SENTINEL: &str = "livenessProbe:\n  exec:\n    command: [cat, \
+                                   /mnt/dfs/producer-marker.txt]\n  timeoutSeconds: 4\n";
 
 fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Noticed)?;
