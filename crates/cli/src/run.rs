@@ -18,6 +18,11 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
     if options.backend == BackendName::Local {
         options.cluster.refuse_any()?;
     }
+    if options.backend != BackendName::Local && options.like_this_host {
+        let reason = "only simulated nodes can be shaped, and a node of a cluster is what it is";
+        return Err(Error::new(ErrorKind::InvalidInput, "use --like-this-host", reason)
+            .with_fix("leave it out, or use --backend local"));
+    }
     crate::runtime::allow_a_run()?;
     if let Some(directory) = &options.report {
         make_directory(directory, "--report")?;
@@ -52,7 +57,11 @@ pub(crate) async fn one(
         true => Progress::quiet(log),
         false => Progress::new(log, 5),
     };
-    let ran = carry_out(options, options.plan(), backend, cancellation, show).await;
+    let mut plan = options.plan();
+    if options.like_this_host {
+        crate::doctor::make_like_this_host(&mut plan).await?;
+    }
+    let ran = carry_out(options, plan, backend, cancellation, show).await;
     let report = ran.result?;
     show_report(&report, options, None, ran.log.as_deref())?;
     Ok(Exit::of(&report))

@@ -2,7 +2,10 @@
 //! scenarios. Only renderings use them.
 
 use propagation_model::Report;
+use propagation_model::plan::{Plan, Role};
 use propagation_model::verdict::{Answer, VerdictOutcome};
+
+use crate::reproduce::quoted;
 
 /// The consequences of an answer for replacing a network filesystem by FUSE mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,13 +19,17 @@ pub struct Decision {
     /// Duration of the migration, according to the test plan.
     pub migration_timeline: &'static str,
     /// The liveness probe to add to consumers, as YAML, if one helps.
-    pub liveness_probe: Option<&'static str>,
+    pub liveness_probe: Option<String>,
 }
 
 impl Decision {
     /// The decision for the answer of a report; none for a scenario.
     pub fn of(report: &Report) -> Option<Self> {
-        report.verdict.answer().map(Self::by)
+        let mut decision = report.verdict.answer().map(Self::by)?;
+        if report.verdict.is(VerdictOutcome::PartialSuccess) {
+            decision.liveness_probe = Some(liveness_probe(&report.plan));
+        }
+        Some(decision)
     }
 
     fn by(answer: &Answer) -> Self {
@@ -52,7 +59,7 @@ impl Decision {
                     "Accept a short interruption with automatic recovery, or keep the present layer.",
                 ]),
                 migration_timeline: "1 week: add probes to existing pods.",
-                liveness_probe: Some(LIVENESS_PROBE),
+                liveness_probe: None,
             },
             VerdictOutcome::FundamentalFailure => Self {
                 letter: Some('C'),
@@ -72,14 +79,25 @@ impl Decision {
     }
 }
 
-/// Restarts a consumer within 40 s of breakage: 3 failures, 10 s apart, 5 s each at the most. A container
+/// Restarts a consumer within 45 s of breakage: 3 failures, 10 s apart, 5 s each at the most. A container
 /// restart binds the volume anew, so it heals a consumer whose volume is the bridge or an ancestor; while
 /// the source itself is stale the start is refused until it is unmounted.
-const LIVENESS_PROBE: &str = "\
-livenessProbe:
-  exec:
-    command: [\"/propagation-agent\", \"probe\", \"/mnt/dfs\", \"--timeout\", \"4s\"]
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 3
-";
+///
+/// It runs in every image that has a shell, `grep` and `ls`: the mount is in the mount table, it answers, and it is not
+/// empty. The kubelet ends a look that gets no answer.
+fn liveness_probe(plan: &Plan) -> String {
+    let consumer = plan.with_role(Role::Consumer).next();
+    let path =
+        consumer.map_or_else(|| plan.bridge.fuse_path(), |spec| spec.paths(&plan.bridge).fuse);
+    let look = format!(
+        "grep -q {} /proc/self/mountinfo && ls {} | grep -q .",
+        quoted(&format!(" {path} .* - fuse")),
+        quoted(&path)
+    );
+    // A YAML scalar in single quotes.
+    format!(
+        "livenessProbe:\n  exec:\n    command: [sh, -c, '{}']\n  periodSeconds: 10\n  timeoutSeconds: 5\n  \
+         failureThreshold: 3\n",
+        look.replace('\'', "''")
+    )
+}
