@@ -101,17 +101,20 @@ pub(crate) fn remove_line(path: &str, line: &str) -> Result<(), Failure> {
 /// being executed is not written to. Without `mode` it keeps its own.
 pub(crate) fn replace(path: &str, content: &[u8], mode: Option<u32>) -> io::Result<()> {
     let fresh = format!("{path}.new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(content)?;
-    let permissions = match mode {
-        Some(mode) => Some(fs::Permissions::from_mode(mode)),
-        None => fs::metadata(path).ok().map(|there| there.permissions()),
+    let write = || {
+        let mut file = File::create(&fresh)?;
+        file.write_all(content)?;
+        let permissions = match mode {
+            Some(mode) => Some(fs::Permissions::from_mode(mode)),
+            None => fs::metadata(path).ok().map(|there| there.permissions()),
+        };
+        if let Some(permissions) = permissions {
+            file.set_permissions(permissions)?;
+        }
+        file.sync_all()?;
+        fs::rename(&fresh, path)
     };
-    if let Some(permissions) = permissions {
-        file.set_permissions(permissions)?;
-    }
-    file.sync_all()?;
-    fs::rename(&fresh, path)
+    write().inspect_err(|_| drop(fs::remove_file(&fresh)))
 }
 
 #[cfg(test)]

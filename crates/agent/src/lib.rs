@@ -35,6 +35,8 @@ mod producer;
 mod publish;
 mod reporter;
 mod run_program;
+mod serve;
+mod stuck;
 mod supervisor;
 mod sys;
 mod take_over;
@@ -42,6 +44,7 @@ mod take_over;
 mod test_container;
 mod turn;
 mod user;
+mod view;
 mod watch;
 
 pub use consumer::Consumer;

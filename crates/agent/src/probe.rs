@@ -183,12 +183,17 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
             match errno {
                 Errno::ENOENT => Found::Empty(format!("the sentinel is not in {path}: {mount}")),
                 // Says nothing about the daemon: this user is kept out.
-                Errno::EACCES | Errno::EPERM => Found::Error(format!(
-                    "{path} does not let uid {} in: {}; mount with allow_other, or probe as its \
-                     owner: {mount}",
-                    Uid::effective(),
-                    errno_text(errno)
-                )),
+                Errno::EACCES | Errno::EPERM => {
+                    let fix = match kind.is_empty() {
+                        true => "mount with allow_other, or probe as its owner",
+                        // smbd denies access to a FUSE mount whose daemon is dead.
+                        false => "the server denies it; probe what it exports there",
+                    };
+                    let (uid, words) = (Uid::effective(), errno_text(errno));
+                    Found::Error(format!(
+                        "{path} does not let uid {uid} in: {words}; {fix}: {mount}"
+                    ))
+                }
                 Errno::ENOTCONN => Found::Stale(format!(
                     "the daemon behind {path} is gone: {}; restart this container once its \
                      producer serves again: {mount}",

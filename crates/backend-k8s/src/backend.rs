@@ -9,7 +9,7 @@ use propagation_core::report::Cleanup;
 use propagation_core::{Backend, Capabilities, Error, ErrorKind, Node, Plan, Run};
 use tokio::sync::{RwLock, oneshot};
 
-use crate::clean::{self, Leftover};
+use crate::clean::{self, Leftover, Leftovers};
 use crate::cluster::Cluster;
 use crate::options::K8sOptions;
 use crate::{namespaces, open};
@@ -97,6 +97,20 @@ impl K8sBackend {
     /// [`ErrorKind::Environment`] when the cluster does not answer.
     pub fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Error>> {
         Box::pin(clean::leftovers(&self.cluster))
+    }
+
+    /// The same, and the runs of which only a node has something: looks at these nodes, or at all, over ssh
+    /// where it is configured and otherwise through pods.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Environment`] when the cluster does not answer.
+    pub fn search<'a>(&'a self, nodes: &'a [String]) -> BoxFuture<'a, Result<Leftovers, Error>> {
+        Box::pin(clean::search(&self.cluster, nodes))
+    }
+
+    /// Removes what the cluster has of a run whose node cannot be cleaned; lists what stays there. Idempotent.
+    pub fn give_up<'a>(&'a self, leftover: &'a Leftover) -> BoxFuture<'a, Cleanup> {
+        Box::pin(clean::give_up(&self.cluster, leftover))
     }
 
     /// Removes the remains of a run: its pods, its mounts and changes on its node, its namespace. Idempotent.

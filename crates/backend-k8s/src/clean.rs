@@ -1,22 +1,24 @@
 //! Finds and removes the remains of a killed run, by its record in the cluster.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as NodeObject, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as NodeObject, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
+use propagation_core::plan::Bridge;
 use propagation_core::report::Cleanup;
 use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::cluster::Cluster;
 use crate::failure::{api, or_gone, persist, persist_until};
-use crate::finish::{Going, OnNode, finish};
+use crate::finish::{self, Going, OnNode, finish};
 use crate::host::{Host, programs};
-use crate::namespaces::made_for;
+use crate::namespaces::{self, made_for};
 use crate::objects::host::host_pod;
-use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record};
-use crate::reach::{Way, reach};
-use crate::{operator, sign};
+use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record, service_account};
+use crate::reach::{Way, connect, reach};
+use crate::{operator, search, sign};
 
 /// How long a kubelet may take to end a host pod.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
@@ -32,7 +34,18 @@ pub struct Leftover {
     pub node: String,
     /// How many pods it has.
     pub pods: usize,
+    /// Whether the cluster has a record of it; otherwise only the node has something of it.
+    pub is_recorded: bool,
     record: Record,
+}
+
+/// The remains of runs in a cluster and on its nodes.
+#[derive(Debug, Clone, Default)]
+pub struct Leftovers {
+    /// The runs, also runs that are still going on.
+    pub runs: Vec<Leftover>,
+    /// Nodes that could not be looked at, each with the reason.
+    pub unknown: BTreeMap<String, String>,
 }
 
 impl Leftover {
@@ -84,6 +97,7 @@ pub(crate) async fn leftovers(cluster: &Cluster) -> Result<Vec<Leftover>, Error>
                 namespace: space.clone(),
                 node: record.node.clone(),
                 pods: pods.items.len(),
+                is_recorded: true,
                 record,
             });
         }
@@ -91,10 +105,51 @@ pub(crate) async fn leftovers(cluster: &Cluster) -> Result<Vec<Leftover>, Error>
     Ok(found)
 }
 
+/// The runs with objects in the cluster, and those that only a node has something of.
+pub(crate) async fn search(cluster: &Cluster, nodes: &[String]) -> Result<Leftovers, Error> {
+    // First the nodes: a run has its record before it has anything there.
+    let on_nodes = search::on_nodes(cluster, nodes).await?;
+    let mut runs = leftovers(cluster).await?;
+    for ((node, run), over_ssh) in on_nodes.runs {
+        if runs.iter().any(|known| known.run_id == run) {
+            continue;
+        }
+        let image = cluster.options.image.clone();
+        let (bridge, operator, sign) = (Bridge::default(), String::new(), None);
+        runs.push(Leftover {
+            run_id: run.clone(),
+            namespace: namespaces::of_run(&run),
+            node: node.clone(),
+            pods: 0,
+            is_recorded: false,
+            record: Record { run, node, bridge, over_ssh, image, operator, sign },
+        });
+    }
+    Ok(Leftovers { runs, unknown: on_nodes.unknown })
+}
+
 /// Removes the remains of a run: its pods, its mounts and changes on its node, its namespace. Idempotent. Lists
 /// what could not be undone, with what to do about it.
 pub(crate) async fn remove(cluster: &Cluster, leftover: &Leftover) -> Cleanup {
-    remove_record(cluster, &leftover.namespace, &leftover.record).await
+    let (space, record) = (&leftover.namespace, &leftover.record);
+    if !leftover.is_recorded && !record.over_ssh {
+        // For the host pod.
+        let account = service_account(space);
+        let made = async {
+            namespaces::make_named(&cluster.client, space, Some(&record.run)).await?;
+            cluster.apply::<ServiceAccount>(space, &account).await
+        };
+        if let Err(error) = made.await {
+            return Cleanup::failed(error.to_string());
+        }
+    }
+    remove_record(cluster, space, record).await
+}
+
+/// Gives up what the node of a run still has: removes what the cluster has of the run, and lists what stays.
+pub(crate) async fn give_up(cluster: &Cluster, leftover: &Leftover) -> Cleanup {
+    let (client, namespace) = (cluster.client.clone(), leftover.namespace.clone());
+    finish::give_up(&Going { client, namespace, record: leftover.record.clone() }).await
 }
 
 pub(crate) async fn remove_record(cluster: &Cluster, namespace: &str, record: &Record) -> Cleanup {
@@ -151,7 +206,9 @@ async fn reconnect(
         Way::Pod => remove_host_pod(&cluster.client, namespace, &record.run).await?,
     }
     let reached = reach(&cluster, &node, namespace, record, &way).await?;
-    Host::connect(reached.link, programs(Instant::now())).await.map(Some)
+    let (run, programs) = (&record.run, programs(Instant::now()));
+    let connected = connect(&cluster, namespace, run, reached.link, &way, programs).await;
+    connected.map(Some).map_err(Error::from)
 }
 
 /// Deletes the host pod and waits until it is gone: one that has ended does not start again, and one of

@@ -94,21 +94,22 @@ impl Cluster {
 }
 
 async fn config(options: &K8sOptions) -> Result<Config, Error> {
-    let failed = |reason: String| {
-        Error::new(ErrorKind::Environment, "read the kubeconfig", reason).with_fix(
-            "name one with --kubeconfig or $KUBECONFIG (k3s: /etc/rancher/k3s/k3s.yaml), and a \
-             context of it with --context",
-        )
-    };
     let chosen = KubeConfigOptions { context: options.context.clone(), ..Default::default() };
     if let Some(path) = &options.kubeconfig {
-        let file = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
+        let file = Kubeconfig::read_from(path).map_err(unread)?;
         let config = Config::from_custom_kubeconfig(file, &chosen).await;
-        return config.map_err(|error| failed(error.to_string()));
+        return config.map_err(unread);
     }
     if options.context.is_some() {
         let config = Config::from_kubeconfig(&chosen).await;
-        return config.map_err(|error| failed(error.to_string()));
+        return config.map_err(unread);
     }
-    Config::infer().await.map_err(|error| failed(error.to_string()))
+    Config::infer().await.map_err(unread)
+}
+
+fn unread(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::from_source(ErrorKind::Environment, "read the kubeconfig", error).with_fix(
+        "name one with --kubeconfig or $KUBECONFIG (k3s: /etc/rancher/k3s/k3s.yaml), and a \
+         context of it with --context",
+    )
 }

@@ -164,6 +164,18 @@ pub(crate) fn or_gone<T>(result: Result<T, kube::Error>) -> Result<(), kube::Err
     }
 }
 
+/// What to do about what a node's disk does not let the agent do, by the words of its programs.
+pub(crate) fn fix_of_disk(words: &str) -> Option<&'static str> {
+    let words = words.to_lowercase();
+    if words.contains("no space left on device") {
+        Some("free space on the node's disk")
+    } else if words.contains("permission denied") && words.contains("mounted noexec") {
+        Some("allow programs there: mount -o remount,exec")
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

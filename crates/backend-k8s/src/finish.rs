@@ -5,7 +5,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
-use propagation_core::host::{HostCall, HostReply};
+use propagation_core::host::HostCall;
+use propagation_core::protocol::Reply;
 use propagation_core::report::Cleanup;
 use propagation_core::{Error, ErrorKind};
 
@@ -82,10 +83,42 @@ pub(crate) async fn finish(going: &Going, on_node: OnNode<'_>) -> Cleanup {
     cleanup
 }
 
+/// Ends a run in the cluster alone, and lists what is given up. Pods that no kubelet ends are removed from the API
+/// server.
+pub(crate) async fn give_up(going: &Going) -> Cleanup {
+    let (run, node) = (&going.record.run, &going.record.node);
+    let mut cleanup = Cleanup::default();
+    let pods: Api<Pod> = Api::namespaced(going.client.clone(), &going.namespace);
+    let list = ListParams::default().labels(&format!("{RUN_ID}={run}"));
+    let now = DeleteParams::default().grace_period(0);
+    let operation = format!("delete the pods of run {run}");
+    let deleted = async {
+        for pod in persist(&operation, || pods.list(&list)).await? {
+            let name = pod.name_any();
+            persist(&operation, || async { or_gone(pods.delete(&name, &now).await) }).await?;
+        }
+        delete_objects(going).await
+    };
+    match deleted.await {
+        Ok(()) => cleanup
+            .undone
+            .push(format!("deleted what run {run} had in namespace {}", going.namespace)),
+        Err(error) => cleanup.could_not.push(format!("delete the objects of run {run}: {error}")),
+    }
+    namespaces::delete_unused(&going.client, &going.namespace, &mut cleanup).await;
+    if !node.is_empty() {
+        cleanup.kept.push(format!(
+            "what node {node} has of run {run}: its mounts and directories, listed in \
+             /var/lib/propagation/{run}; a later clean-up finds them there"
+        ));
+    }
+    cleanup
+}
+
 async fn clean_node(going: &Going, host: &Host, cleanup: &mut Cleanup) {
     let node = &going.record.node;
     match host.ask(HostCall::Clean).await {
-        Ok(HostReply::Cleaned { undone, could_not }) => {
+        Ok(Reply::Cleaned { undone, could_not }) => {
             cleanup.undone.extend(undone.into_iter().map(|line| format!("node {node}: {line}")));
             cleanup
                 .could_not

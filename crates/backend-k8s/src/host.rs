@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use propagation_core::client::{Arrival, Clock, Connection, Programs, lock, read};
-use propagation_core::host::{
-    FromHost, HOST_PROTOCOL_VERSION, HostCall, HostMessage, HostReply, HostRequest, ToHost,
-};
+use propagation_core::host::{FromHost, HostCall, HostMessage, HostRequest, ToHost};
 use propagation_core::program::ProgramState;
-use propagation_core::protocol::{Call, Failure, Reply, encode};
+use propagation_core::protocol::{
+    Call, Failure, MOST_LOOKS_AT_ONCE, PROTOCOL_VERSION, Reply, encode,
+};
 use propagation_core::{Error, ErrorKind, RunId};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
@@ -34,9 +34,6 @@ const GREET_WITHIN: Duration = Duration::from_secs(30);
 /// meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
-/// How many looks the agent takes at a time.
-const LOOKS_AT_ONCE: u64 = 32;
-
 /// How long a request may take to be written: the agent reads at all times.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 
@@ -45,7 +42,7 @@ pub(crate) fn programs(started: Instant) -> Arc<Programs> {
     Arc::new(Programs::new(Clock::starting_at(started), false))
 }
 
-type Answered = Result<HostReply, Failure>;
+type Answered = Result<Reply, Failure>;
 
 /// Requests without an answer, by number; why there can be none once the connection is given up.
 type Waiting = Mutex<Result<BTreeMap<u64, (HostCall, oneshot::Sender<Answered>)>, String>>;
@@ -91,7 +88,7 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::Disconnected`] when the connection is given up, [`ErrorKind::Timeout`] when no answer
     /// comes; what the agent says that it could not do.
-    pub(crate) async fn ask(&self, call: HostCall) -> Result<HostReply, Error> {
+    pub(crate) async fn ask(&self, call: HostCall) -> Result<Reply, Error> {
         Ok(self.answer(call).await??)
     }
 
@@ -149,11 +146,7 @@ impl Host {
 #[async_trait]
 impl Connection for Host {
     async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error> {
-        match self.answer(HostCall::Node { call }).await? {
-            Ok(HostReply::Node { reply }) => Ok(Ok(reply)),
-            Ok(other) => Err(unexpected(&other)),
-            Err(failure) => Ok(Err(failure)),
-        }
+        self.answer(HostCall::Node { call }).await
     }
 
     fn other_version(&self, detail: &str) -> Error {
@@ -186,7 +179,7 @@ fn allowed(call: &HostCall) -> Duration {
     let own_ms = match call {
         HostCall::Node { call: Call::Observe { looks, deadline_ms, .. } } => {
             let looks: u64 = looks.iter().map(|look| look.users.len() as u64).sum();
-            deadline_ms.saturating_mul(looks.div_ceil(LOOKS_AT_ONCE))
+            deadline_ms.saturating_mul(looks.div_ceil(MOST_LOOKS_AT_ONCE as u64))
         }
         HostCall::Node {
             call: Call::Execute { deadline_ms, .. } | Call::Inject { deadline_ms, .. },
@@ -251,13 +244,11 @@ impl Keeper {
             Err(_) => None,
         };
         match hello {
-            Some(FromHost::Hello { protocol, started, .. })
-                if protocol == HOST_PROTOCOL_VERSION =>
-            {
+            Some(FromHost::Hello { protocol, started, .. }) if protocol == PROTOCOL_VERSION => {
                 Ok((stream, started))
             }
             Some(FromHost::Hello { protocol, agent, .. }) => Err(other_version(&format!(
-                "agent {agent} speaks protocol {protocol}, and this program {HOST_PROTOCOL_VERSION}"
+                "agent {agent} speaks protocol {protocol}, and this program {PROTOCOL_VERSION}"
             ))),
             Some(FromHost::CannotServe { failure }) => Err(failure.into()),
             Some(other) => Err(unexpected(&other)),
@@ -426,5 +417,5 @@ async fn write(stream: &mut Stream, message: &ToHost) -> Result<(), Error> {
         stream.writer.write_all(&bytes).await?;
         stream.writer.flush().await
     };
-    written.await.map_err(|error: std::io::Error| gone(&error.to_string()))
+    written.await.map_err(|error: std::io::Error| gone(&error.to_string()).with_source(error))
 }

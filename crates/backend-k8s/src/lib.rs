@@ -6,7 +6,8 @@
 //! cluster's own, so the run shows what they really do and refuse.
 //!
 //! Reading order: [`objects`] makes objects from a plan, `open` opens a node, `shared` starts pods, `reach`,
-//! `host` and `link` connect to the node, `finish` ends a run, `clean` removes the remains of a killed one.
+//! `host` and `link` connect to the node, `finish` ends a run, `clean` removes the remains of a killed one, `search` finds
+//! them on nodes.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
@@ -41,6 +42,7 @@ mod operator;
 mod options;
 mod pods;
 mod reach;
+mod search;
 mod shared;
 mod sign;
 mod standing;
@@ -48,7 +50,7 @@ mod tasks;
 mod workload;
 
 pub use backend::K8sBackend;
-pub use clean::Leftover;
+pub use clean::{Leftover, Leftovers};
 #[cfg(unix)]
 pub use link::ssh::SshOptions;
 pub use options::{Access, K8sOptions, parse_toleration};

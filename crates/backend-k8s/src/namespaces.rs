@@ -24,11 +24,16 @@ pub(crate) async fn make(cluster: &Cluster, run: &RunId) -> Result<String, Error
             Ok(name.clone())
         }
         None => {
-            let name = format!("fuse-test-{run}");
+            let name = of_run(run);
             create(&cluster.client, &name, Some(run)).await?;
             Ok(name)
         }
     }
+}
+
+/// The name of the namespace that is made for a run.
+pub(crate) fn of_run(run: &RunId) -> String {
+    format!("fuse-test-{run}")
 }
 
 /// A namespace of this name, if this program has made it; otherwise a new one, that goes with the run

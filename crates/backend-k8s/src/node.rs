@@ -229,12 +229,10 @@ impl Node for K8sNode {
             cleanup
         });
         finished.await.unwrap_or_else(|error| {
-            let mut cleanup = Cleanup::default();
-            cleanup.could_not.push(format!(
+            Cleanup::failed(format!(
                 "clean up: {error}; `propagation clean --backend k8s --run-id {}`",
                 self.run.id
-            ));
-            cleanup
+            ))
         })
     }
 }

@@ -12,11 +12,11 @@ use propagation_core::report::time::WaitedOn;
 use propagation_core::{Error, ErrorKind, Run};
 
 use crate::cluster::Cluster;
-use crate::host::{Host, programs};
+use crate::host::programs;
 use crate::node::{K8sNode, NodeFacts};
 use crate::objects::{Record, service_account};
 use crate::pods::Pods;
-use crate::reach::{Way, reach};
+use crate::reach::{NotConnected, Way, connect, reach};
 use crate::shared::Shared;
 use crate::tasks::Tasks;
 use crate::{clean, namespaces, nodes, operator, sign};
@@ -80,7 +80,6 @@ impl Opening<'_> {
         make_record(self.cluster, self.space, self.record).await?;
         let options = &self.cluster.options;
         let reached = reach(self.cluster, self.node, self.space, self.record, self.way).await?;
-        *on_node = true;
         let programs = programs(run.started);
         if let Some(waited) = reached.waited {
             let now_us = programs.clock().now_us();
@@ -88,7 +87,11 @@ impl Opening<'_> {
             let since_us = now_us.saturating_sub(waited_us);
             programs.waited(WaitedOn::Kubelet, "host agent", since_us, now_us);
         }
-        let connection = Host::connect(reached.link, Arc::clone(&programs)).await?;
+        let (run_id, link) = (&self.record.run, reached.link);
+        let connected =
+            connect(self.cluster, self.space, run_id, link, self.way, Arc::clone(&programs)).await;
+        *on_node = !matches!(&connected, Err(NotConnected { has_ended: true, .. }));
+        let connection = connected?;
         connection.ask(HostCall::CheckBridge).await?;
         let node = NodeClient { connection, plan: plan.clone(), programs };
         if options.apply {

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::{Api, Client, ResourceExt};
+use propagation_core::client::Programs;
 use propagation_core::host::Layout;
-use propagation_core::{Error, ErrorKind};
+use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::cluster::Cluster;
-use crate::failure::persist_until;
+use crate::failure::{fix_of_disk, persist_until};
+use crate::host::Host;
 use crate::link::Link;
 use crate::link::exec::ExecLink;
 #[cfg(unix)]
@@ -19,6 +21,12 @@ use crate::objects::host::{AgentFrom, arguments, config_maps, host_pod, pod as h
 use crate::options::Access;
 use crate::standing::{Standing, standing};
 use crate::{agent, images};
+
+const LOOK: &str =
+    "look at its events: kubectl describe pod; or reach the node over ssh (--access ssh)";
+
+/// Time for a kubelet to tell that a pod has ended.
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The way that was chosen to the node.
 #[derive(Clone)]
@@ -130,6 +138,59 @@ pub(crate) async fn reach(
     }
 }
 
+/// Why there is no connection to a host agent.
+pub(crate) struct NotConnected {
+    pub(crate) error: Error,
+    /// Whether it has ended before it served, and so has changed nothing.
+    pub(crate) has_ended: bool,
+}
+
+impl From<NotConnected> for Error {
+    fn from(not: NotConnected) -> Self {
+        not.error
+    }
+}
+
+/// Connects to a host agent. One that cannot serve ends, and the status of its pod says why.
+pub(crate) async fn connect(
+    cluster: &Cluster,
+    space: &str,
+    run: &RunId,
+    link: Arc<dyn Link>,
+    way: &Way,
+    programs: Arc<Programs>,
+) -> Result<Host, NotConnected> {
+    let error = match Host::connect(link, programs).await {
+        Ok(host) => return Ok(host),
+        Err(error) => error,
+    };
+    if way.is_ssh() {
+        return Err(NotConnected { error, has_ended: false });
+    }
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), space);
+    let name = host_pod(run);
+    let operation = format!("start the host pod {space}/{name}");
+    let ended =
+        |pod: Option<&Pod>| pod.is_none_or(|pod| matches!(standing(pod), Standing::Over { .. }));
+    let ended = persist_until(&operation, &pods, &name, ended);
+    match tokio::time::timeout(ENDED_WITHIN, ended).await {
+        Ok(Ok(Some(pod))) => {
+            Err(NotConnected { error: has_ended(&operation, &pod), has_ended: true })
+        }
+        _ => Err(NotConnected { error, has_ended: false }),
+    }
+}
+
+/// A host pod that has ended, in its own words.
+fn has_ended(operation: &str, pod: &Pod) -> Error {
+    let reason = match standing(pod) {
+        Standing::Over { reason: Some(reason) } => reason,
+        _ => "it has ended".into(),
+    };
+    let fix = fix_of_disk(&reason).unwrap_or(LOOK);
+    Error::new(ErrorKind::Environment, operation, reason).with_fix(fix)
+}
+
 async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<Duration, Error> {
     const WITHIN: Duration = Duration::from_secs(60);
     let began = Instant::now();
@@ -142,19 +203,18 @@ async fn wait_for_host_pod(client: &Client, space: &str, name: &str) -> Result<D
     let failed = |reason: String, fix: &str| {
         Error::new(ErrorKind::Environment, operation.clone(), reason).with_fix(fix)
     };
-    const LOOK: &str = "look at its events: kubectl describe pod; or reach the node over ssh \
-                        (--access ssh)";
     let pod = match waited {
         Ok(pod) => pod?,
         Err(_) => return Err(failed(format!("not in {} s", WITHIN.as_secs()), LOOK)),
     };
     match pod.as_ref().map(standing) {
+        Some(Standing::Over { .. }) => Err(pod.map_or_else(
+            || failed("it was deleted".into(), LOOK),
+            |pod| has_ended(&operation, &pod),
+        )),
         Some(Standing::Running) => Ok(began.elapsed()),
         Some(Standing::Broken { reason, fix }) => Err(failed(reason, fix)),
         Some(Standing::Refused(refusal)) => Err(failed(refusal.text, LOOK)),
-        Some(Standing::Over { reason }) => {
-            Err(failed(reason.unwrap_or_else(|| "it has ended".into()), LOOK))
-        }
         _ => Err(failed("it was deleted".into(), LOOK)),
     }
 }

@@ -212,6 +212,12 @@ impl Shared {
             placement: &self.placement,
         };
         self.tasks.go_on()?;
+        if let Some(sub_path) = &one.spec.sub_path {
+            // The kubelet makes it where it is not there.
+            let source = one.spec.paths(&self.node.plan.bridge).source;
+            let paths = vec![format!("{source}/{sub_path}")];
+            self.node.connection.ask(HostCall::Foresee { paths }).await?;
+        }
         self.pods.expect(&one.pods);
         let (api, parameters) = (self.pod_api(), PatchParams::apply(FIELD_MANAGER).force());
         let secrets = one.pods.iter().map(|_| secret()).collect::<Result<Vec<_>, _>>()?;

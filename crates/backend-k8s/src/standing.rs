@@ -25,7 +25,10 @@ pub(crate) fn standing(pod: &Pod) -> Standing {
     let Some(status) = &pod.status else { return Standing::Pending };
     let phase = status.phase.as_deref().unwrap_or_default();
     if matches!(phase, "Failed" | "Succeeded") {
-        let words = [status.reason.as_deref(), status.message.as_deref()];
+        let own = status.container_statuses.iter().flatten().next();
+        let own = own.and_then(|container| container.state.as_ref()?.terminated.as_ref());
+        let own = own.and_then(|ended| ended.message.as_deref()).map(str::trim);
+        let words = [status.reason.as_deref(), status.message.as_deref(), own];
         let reason = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
         if status.reason.as_deref().is_some_and(|reason| reason.starts_with("OutOf")) {
             return broken(&reason, ROOM);

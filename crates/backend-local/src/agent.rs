@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use propagation_core::client::operator::this_process;
 use propagation_core::client::{Connection, Programs, lock, read};
+use propagation_core::program::Refused;
 use propagation_core::protocol::{
-    Call, Failure, Message, NodeSetup, PROTOCOL_VERSION, Reply, Request, encode,
+    Call, Failure, Message, NodeSetup, PROTOCOL_VERSION, Reply, Request, SimulatedCall, encode,
 };
 use propagation_core::{Error, ErrorKind};
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -114,9 +115,16 @@ impl Agent {
     }
 }
 
-#[async_trait]
-impl Connection for Agent {
-    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error> {
+impl Agent {
+    /// Sends a call and waits for its answer, or for the failure that the agent reports. When the future is dropped
+    /// the call may still be carried out; its answer is discarded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disconnected`] when the agent has gone.
+    pub(crate) async fn answer(
+        &self,
+        call: SimulatedCall,
+    ) -> Result<Result<Reply, Failure>, Error> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         match lock(&self.waiting).as_mut() {
@@ -128,6 +136,24 @@ impl Connection for Agent {
             Ok(answer) => Ok(answer),
             Err(_) => Err(disconnected()),
         }
+    }
+
+    /// Sends a call that kernel, runtime or daemon may refuse, and waits for its answer.
+    ///
+    /// # Errors
+    /// As [`Agent::answer`]; what the agent could not do.
+    pub(crate) async fn ask(&self, call: SimulatedCall) -> Result<Result<Reply, Refused>, Error> {
+        match self.answer(call).await? {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(failure) => Ok(Err(failure.refused()?)),
+        }
+    }
+}
+
+#[async_trait]
+impl Connection for Agent {
+    async fn call(&self, call: Call) -> Result<Result<Reply, Failure>, Error> {
+        self.answer(SimulatedCall::Node { call }).await
     }
 
     fn other_version(&self, detail: &str) -> Error {

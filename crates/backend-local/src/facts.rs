@@ -5,6 +5,8 @@ use std::time::Duration;
 use propagation_core::facts::HostFacts;
 use propagation_core::{Error, ErrorKind};
 
+const OPERATION: &str = "read the facts of this host";
+
 /// Reads the facts of this host for a bridge at `bridge`, changing nothing. The agent does it, so
 /// that a hung mount on the way cannot hang the caller: after `deadline` it is given up.
 ///
@@ -14,14 +16,14 @@ use propagation_core::{Error, ErrorKind};
 pub async fn host_facts(bridge: &str, deadline: Duration) -> Result<HostFacts, Error> {
     let bridge = bridge.to_owned();
     let failed =
-        |reason: String| Error::new(ErrorKind::Environment, "read the facts of this host", reason);
+        |error: std::io::Error| Error::from_source(ErrorKind::Environment, OPERATION, error);
     let mut child = propagation_agent_embed::command()
-        .map_err(|e| failed(e.to_string()))?
+        .map_err(failed)?
         .args(["facts", "--bridge", &bridge])
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::piped())
         .spawn()
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(failed)?;
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let stdout = child.stdout.take();
     let read = move || {
@@ -33,8 +35,9 @@ pub async fn host_facts(bridge: &str, deadline: Duration) -> Result<HostFacts, E
         Ok::<_, std::io::Error>(text)
     };
     match crate::within::within(deadline, read).await {
-        Some(Ok(json)) => serde_json::from_str(&json).map_err(|e| failed(e.to_string())),
-        Some(Err(error)) => Err(failed(error.to_string())),
+        Some(Ok(json)) => serde_json::from_str(&json)
+            .map_err(|error| Error::from_source(ErrorKind::Environment, OPERATION, error)),
+        Some(Err(error)) => Err(failed(error)),
         None => {
             // It ends when the mount that holds it does; the kill is remembered until then.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);

@@ -1,12 +1,10 @@
 //! The mount tables of this host, for `doctor`.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use propagation_core::facts::RUNTIMES;
 use propagation_core::mountinfo::MountTable;
-use propagation_core::{Error, ErrorKind};
+use propagation_core::{Error, ErrorKind, runtime_apart};
 
 /// The mount tables that decide what containers on this host see.
 #[derive(Debug, Clone)]
@@ -35,16 +33,9 @@ pub fn host_mounts() -> Result<HostMounts, Error> {
         Error::new(ErrorKind::Environment, "read /proc/self/mountinfo", "it is not there")
             .with_fix("mount /proc")
     })?;
-    let node_namespace = namespace(Path::new("/proc/1"));
-    let runtime = processes().find_map(|process| {
-        let name = fs::read_to_string(process.join("comm")).ok()?;
-        let name = RUNTIMES.into_iter().find(|known| *known == name.trim())?;
-        let apart = namespace(&process);
-        if apart.is_none() || node_namespace.is_none() || apart == node_namespace {
-            return None;
-        }
-        let pid = process.file_name()?.to_string_lossy().into_owned();
-        Some(RuntimeMounts { process: format!("{name} (process {pid})"), table: read(&process)? })
+    let runtime = runtime_apart().and_then(|(name, pid)| {
+        let table = read(&Path::new("/proc").join(pid.to_string()))?;
+        Some(RuntimeMounts { process: format!("{name} (process {pid})"), table })
     });
     Ok(HostMounts { node, runtime })
 }
@@ -54,19 +45,9 @@ pub(crate) fn own_mounts() -> Option<MountTable> {
     read(Path::new("/proc/self"))
 }
 
-fn processes() -> impl Iterator<Item = std::path::PathBuf> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let numbered = entries.filter(|entry| entry.file_name().as_bytes()[0].is_ascii_digit());
-    numbered.map(|entry| entry.path())
-}
-
 fn read(process: &Path) -> Option<MountTable> {
     let bytes = fs::read(process.join("mountinfo")).ok()?;
     MountTable::parse(&bytes).ok()
-}
-
-fn namespace(process: &Path) -> Option<std::path::PathBuf> {
-    fs::read_link(process.join("ns/mnt")).ok()
 }
 
 #[cfg(test)]

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nix::time::{ClockId, clock_gettime};
-use propagation_core::client::{
-    Clock, Connection, NodeClient, Programs, WorkloadClient, finished, lock,
-};
+use propagation_core::client::{Clock, NodeClient, Programs, WorkloadClient, finished, lock};
 use propagation_core::facts::HostFacts;
 use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
@@ -16,7 +14,7 @@ use propagation_core::node::Probe;
 use propagation_core::observation::{Actor, Observation};
 use propagation_core::plan::{OTHER_UID, Plan, WorkloadSpec};
 use propagation_core::program::{Executed, Refused, StartRefused};
-use propagation_core::protocol::{Call, NodeSetup};
+use propagation_core::protocol::{Call, NodeSetup, SimulatedCall};
 use propagation_core::report::{Cleanup, Usage};
 use propagation_core::{Capabilities, Error, Feature, Node, Run, Workload};
 
@@ -144,15 +142,19 @@ impl Node for LocalNode {
     }
 
     async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
-        self.client.let_go(actor).await
+        let (place, _) = self.client.programs.place(actor)?;
+        self.client.connection.answer(SimulatedCall::LetGo { place }).await??;
+        Ok(())
     }
 
     async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
-        Ok(self.client.ask(Call::Publish { path: path.into() }).await?.map(drop))
+        let call = SimulatedCall::Publish { path: path.into() };
+        Ok(self.client.connection.ask(call).await?.map(drop))
     }
 
     async fn unpublish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
-        Ok(self.client.ask(Call::Unpublish { path: path.into() }).await?.map(drop))
+        let call = SimulatedCall::Unpublish { path: path.into() };
+        Ok(self.client.connection.ask(call).await?.map(drop))
     }
 
     async fn execute(
@@ -173,7 +175,7 @@ impl Node for LocalNode {
         let agent = &self.client.connection;
         let mut cleanup = Cleanup::default();
         let run_id = &self.run.id;
-        if self.run.keep && agent.call(Call::Keep).await.is_ok() {
+        if self.run.keep && matches!(agent.answer(SimulatedCall::Keep).await, Ok(Ok(_))) {
             // The process belongs to `propagation clean` from here on.
             drop(agent.take_process());
             cleanup.kept.push(format!(

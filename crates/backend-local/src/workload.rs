@@ -10,7 +10,7 @@ use propagation_core::plan::{Fault, Stale, WorkloadSpec};
 use propagation_core::program::{
     Attach, Attached, LoadReport, ProgramState, Refused, StartRefused,
 };
-use propagation_core::protocol::{Call, Reply};
+use propagation_core::protocol::{Call, Reply, SimulatedCall};
 use propagation_core::workload::{Restart, RestartScope, Until, WorkloadStatus};
 use propagation_core::{Error, ErrorKind, Workload};
 
@@ -45,8 +45,8 @@ impl LocalWorkload {
         stale: Option<Stale>,
     ) -> Result<Result<(), StartRefused>, Error> {
         let container = self.begin_again()?;
-        let call = Call::StartDaemon { container, marker: marker.clone(), stale };
-        self.client.node.call(call).await?;
+        let call = SimulatedCall::StartDaemon { container, marker: marker.clone(), stale };
+        self.client.node.connection.answer(call).await??;
         Ok(Ok(()))
     }
 }
@@ -88,13 +88,13 @@ impl Workload for LocalWorkload {
 
     async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
         let container = self.begin_again()?;
-        let call = Call::HandOver { container, marker: marker.clone() };
-        Ok(self.client.node.ask(call).await?.map(drop))
+        let call = SimulatedCall::HandOver { container, marker: marker.clone() };
+        Ok(self.client.node.connection.ask(call).await?.map(drop))
     }
 
     async fn load(&self) -> Result<Option<LoadReport>, Error> {
         let container = self.client.container()?;
-        match self.client.node.call(Call::Load { container }).await? {
+        match self.client.node.connection.answer(SimulatedCall::Load { container }).await?? {
             Reply::Load { load } => Ok(load),
             other => Err(self.client.node.unexpected(&other)),
         }

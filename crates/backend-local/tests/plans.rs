@@ -257,7 +257,6 @@ fn a_kernel_is_named_by_text() {
     }
 }
 
-/// A phase with a bug.
 struct Panics;
 
 #[async_trait]

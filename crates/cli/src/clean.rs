@@ -1,8 +1,8 @@
 //! `propagation clean`: removes what dead runs have left.
 
-#[cfg(target_os = "linux")]
-use propagation_core::ErrorKind;
-use propagation_core::{Error, RunId};
+mod cluster;
+
+use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::args::{BackendName, CleanOptions};
 use crate::exit::Exit;
@@ -10,9 +10,14 @@ use crate::exit::Exit;
 pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
     options.cluster.refuse_those_of_runs()?;
     match options.backend {
-        BackendName::K8s => crate::runtime()?.block_on(crate::cluster::clean_up(options)),
+        BackendName::K8s => crate::runtime()?.block_on(cluster::clean_up(options)),
         BackendName::Local => {
             options.cluster.refuse_any()?;
+            if options.force {
+                let reason = "--force is for runs on a cluster";
+                return Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
+                    .with_fix("leave it out, or add --backend k8s"));
+            }
             local(options)
         }
     }

@@ -183,19 +183,12 @@ fn mounts() -> Result<Mounts, Error> {
 
 #[cfg(not(target_os = "linux"))]
 async fn facts(_bridge: &str, _timeout: Duration) -> Result<HostFacts, Error> {
-    Err(linux_only())
+    Err(crate::runtime::linux_only())
 }
 
 #[cfg(not(target_os = "linux"))]
 fn mounts() -> Result<Mounts, Error> {
-    Err(linux_only())
-}
-
-/// For systems without mount namespaces.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn linux_only() -> Error {
-    Error::new(propagation_core::ErrorKind::Unsupported, "use the local backend", "it needs Linux")
-        .with_fix("run it on a Linux machine")
+    Err(crate::runtime::linux_only())
 }
 
 #[cfg(test)]

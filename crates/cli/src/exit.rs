@@ -30,10 +30,25 @@ impl Exit {
             false => Self::Left,
         }
     }
+
+    /// The worse of two.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
+    /// From the best to the worst.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Outcome(outcome) => 1 + status(outcome),
+            Self::Left => u8::MAX - 1,
+            Self::Failed | Self::NotInOrder | Self::Interrupted => u8::MAX,
+        }
+    }
 }
 
 /// The exit status of an outcome.
-pub(crate) fn status(outcome: RunOutcome) -> u8 {
+fn status(outcome: RunOutcome) -> u8 {
     match outcome {
         RunOutcome::Answer(VerdictOutcome::FullSuccess)
         | RunOutcome::Scenario(ScenarioOutcome::AsExpected) => 0,

@@ -1,20 +1,13 @@
 //! `propagation image`: the agent as an OCI archive.
 
 use std::fs;
-use std::path::PathBuf;
 
-use clap::Args;
 use propagation_backend_k8s::oci;
 use propagation_core::{Error, ErrorKind};
 
+use crate::args::ImageOptions;
 use crate::exit::Exit;
 use crate::output;
-
-#[derive(Debug, Args)]
-pub(crate) struct ImageOptions {
-    /// Archive to write.
-    pub(crate) file: PathBuf,
-}
 
 pub(crate) fn main(options: &ImageOptions) -> Result<Exit, Error> {
     let archive = oci::own_archive()?;

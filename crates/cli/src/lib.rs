@@ -5,22 +5,25 @@
 
 mod args;
 mod clean;
-mod cluster;
 mod compare;
 mod doctor;
+mod execute;
 mod exit;
 mod files;
 mod image;
+mod interrupt;
 mod log;
 mod manifests;
 mod matrix;
 mod output;
+mod plans;
 mod probe;
 mod progress;
 mod report;
+mod results;
 mod run;
 mod runtime;
-mod scenario;
+mod targets;
 
 use std::ffi::OsString;
 

@@ -1,45 +1,15 @@
 //! `propagation manifests`: the plan as files for `kubectl apply -k`.
 
-use std::path::PathBuf;
-
-use clap::Args;
 use propagation_backend_k8s::objects::manifests::{Choices, files};
 use propagation_backend_k8s::parse_toleration;
 use propagation_core::plan::{Bridge, Plan};
 use propagation_core::{Error, ErrorKind};
 
-use crate::cluster::bad_toleration;
+use crate::args::manifests::ManifestsOptions;
 use crate::exit::Exit;
 use crate::files::Directory;
 use crate::output;
-
-#[derive(Debug, Args)]
-pub(crate) struct ManifestsOptions {
-    /// Directory to write the manifests to; it is created.
-    pub(crate) directory: PathBuf,
-    /// Directory of the node that the pods share.
-    #[arg(long, value_name = "PATH", value_parser = crate::args::parse_bridge,
-          default_value_t = Bridge::default().path)]
-    bridge: String,
-    /// Node for all pods.
-    #[arg(long, value_name = "NAME", conflicts_with = "selector")]
-    node: Option<String>,
-    /// Labels of the nodes for the pods: KEY=VALUE, separated by commas.
-    #[arg(long, value_name = "LABELS")]
-    selector: Option<String>,
-    /// The namespace.
-    #[arg(long, value_name = "NAME", default_value = "fuse-test")]
-    namespace: String,
-    /// Image with the agent; see `propagation image`.
-    #[arg(long, value_name = "REF")]
-    image: Option<String>,
-    /// Taint to tolerate: KEY[=VALUE][:EFFECT], or * for all.
-    #[arg(long, value_name = "TAINT")]
-    tolerate: Vec<String>,
-    /// Give the consumers a liveness probe that restarts them when the mount is dead or hangs.
-    #[arg(long)]
-    liveness_probe: bool,
-}
+use crate::targets::bad_toleration;
 
 pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
     let refuse = |what: &str, reason: String| Error::new(ErrorKind::InvalidInput, what, reason);

@@ -19,13 +19,14 @@ use propagation_report::html;
 use propagation_report::text::Detail;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::MatrixOptions;
+use crate::args::matrix::MatrixOptions;
 use crate::exit::Exit;
 use crate::files::{Directory, make_directory};
+use crate::interrupt::cancel_on_signals;
 use crate::output;
 use crate::report;
-use crate::run::{cancel_on_signal, local};
 use crate::runtime;
+use crate::targets::local;
 use propagation_core::Class;
 
 pub(crate) fn main(options: &MatrixOptions) -> Result<Exit, Error> {
@@ -96,7 +97,7 @@ fn one_cell(options: &MatrixOptions, id: &str) -> Result<Exit, Error> {
     let cell = matrix.cell(0);
     let report = runtime::runtime()?.block_on(async {
         let cancellation = CancellationToken::new();
-        let signals = cancel_on_signal(cancellation.clone())?;
+        let signals = cancel_on_signals([cancellation.clone()])?;
         let runner = Runner::new(cell.plan)?.with_cancellation(cancellation);
         let report = runner.run(&*local()?).await;
         signals.abort();
@@ -115,7 +116,7 @@ fn read(options: &MatrixOptions) -> Result<Matrix, Error> {
                 .with_fix("write a map of axes to lists of values: `fault: [kill, terminate]`")
         };
         let bytes = input::read(path, scenario::MOST_BYTES);
-        let bytes = bytes.map_err(|error| refuse(error.to_string()))?;
+        let bytes = bytes.map_err(|error| refuse(error.to_string()).with_source(error))?;
         let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8 text".into()))?;
         let axes: BTreeMap<String, Vec<String>> =
             scenario::parse_as(&path.display().to_string(), &text)?;
@@ -225,7 +226,7 @@ fn write_line(file: &mut impl Write, cell: &Cell) -> std::io::Result<()> {
 fn listen(cancellation: &CancellationToken) {
     let Ok(runtime) = runtime::runtime() else { return };
     runtime.block_on(async {
-        if let Ok(task) = cancel_on_signal(cancellation.clone()) {
+        if let Ok(task) = cancel_on_signals([cancellation.clone()]) {
             cancellation.cancelled().await;
             task.abort();
         }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use propagation_core::{Error, ErrorKind};
 use propagation_report::text::{Colour, Detail, Style};
-use serde_json::Value;
+use serde::Serialize;
 
 /// Writes text and its end of line.
 pub(crate) fn text(text: &str) -> Result<(), Error> {
@@ -14,8 +14,11 @@ pub(crate) fn text(text: &str) -> Result<(), Error> {
 }
 
 /// Writes indented JSON.
-pub(crate) fn json(value: &Value) -> Result<(), Error> {
-    text(&format!("{value:#}"))
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<(), Error> {
+    let written = serde_json::to_string_pretty(value).map_err(|error| {
+        Error::from_source(ErrorKind::Internal, "write the result as JSON", error)
+    })?;
+    text(&written)
 }
 
 /// Writes bytes. A reader that has gone (`| head`) is not an error.

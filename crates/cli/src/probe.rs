@@ -27,5 +27,5 @@ pub(crate) fn main(options: &ProbeOptions) -> Result<Exit, Error> {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn main(_options: &ProbeOptions) -> Result<Exit, Error> {
-    Err(crate::doctor::linux_only())
+    Err(crate::runtime::linux_only())
 }

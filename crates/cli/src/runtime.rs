@@ -30,6 +30,13 @@ pub(crate) fn failed(error: io::Error) -> Error {
     Error::from_source(ErrorKind::Environment, "start the async runtime", error)
 }
 
+/// For systems without mount namespaces.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn linux_only() -> Error {
+    Error::new(ErrorKind::Unsupported, "use the local backend", "it needs Linux")
+        .with_fix("run it on a Linux machine")
+}
+
 /// What the runtime, its signals and a progress bar take without asking: where it is not to be had,
 /// they panic.
 #[cfg(unix)]

@@ -32,6 +32,9 @@ fn main() {
         test("one_node_that_fails_does_not_spoil_the_other", many_nodes),
         test("a_pod_that_somebody_takes_away_is_named", taken_away),
         test("an_interrupted_run_is_cleaned_up", interrupted),
+        test("without_room_for_all_pods_nothing_is_left", crowded),
+        test("a_read_only_bridge_is_named_and_nothing_is_left", read_only_bridge),
+        test("interrupted_again_it_writes_the_report_and_waits_no_more", interrupted_again),
         test("what_a_killed_run_leaves_is_found_and_removed", killed),
         test("strangers_are_told_nothing", strangers),
         test("what_is_executed_in_a_container_may_do_what_it_may", executed_in_a_container),
@@ -40,6 +43,11 @@ fn main() {
         test("bridges_that_cannot_be_one_are_refused", bad_bridges),
         test("what_a_run_has_not_made_is_left", left_alone),
         test("what_a_run_makes_it_removes", made_and_removed),
+        test("a_sub_path_that_the_kubelet_has_made_is_removed", sub_paths),
+        test("a_disk_that_may_not_execute_is_named_and_left_as_it_was", noexec),
+        test("a_full_disk_is_named_and_left_as_it_was", full_disk),
+        test("what_only_a_node_has_of_a_run_is_found_and_removed", unrecorded),
+        test("what_cannot_be_cleaned_is_given_up_on_demand", given_up),
         test("what_cannot_be_removed_has_its_own_exit_status", not_cleaned),
         test("a_run_that_goes_on_is_named_and_one_that_is_silent_is_removed", signs),
         test("an_image_that_is_not_there_leaves_nothing", no_image),
@@ -91,6 +99,20 @@ impl Lab {
     fn run(&self, words: &[&str]) -> Command {
         let mut command = self.command(&["run", "--backend", "k8s", "--node", &self.node]);
         command.args(["--access", "ssh", "--ssh-config"]).arg(&self.ssh_config).args(words);
+        command
+    }
+
+    /// A run through a host pod with further words.
+    fn run_through_a_pod(&self, words: &[&str]) -> Command {
+        let mut command = self.command(&["run", "--backend", "k8s", "--node", &self.node]);
+        command.args(["--access", "pod"]).args(words);
+        command
+    }
+
+    /// A clean-up with further words.
+    fn clean(&self, words: &[&str]) -> Command {
+        let mut command = self.command(&["clean", "--backend", "k8s"]);
+        command.arg("--ssh-config").arg(&self.ssh_config).args(words);
         command
     }
 
@@ -197,12 +219,68 @@ fn signal(child: &std::process::Child, signal: &str) -> Result<(), Failed> {
 
 fn interrupted() -> TestResult {
     let lab = lab!();
-    let mut child = under_way(&mut lab.run(&[]), "producer passed")?;
-    signal(&child, "INT")?;
+    for name in ["INT", "HUP"] {
+        let mut child = under_way(&mut lab.run(&[]), "producer passed")?;
+        signal(&child, name)?;
+        let status = child.wait()?;
+        if status.code() != Some(130) {
+            return Err(format!("a run interrupted by {name} ended with {status}").into());
+        }
+        lab.expect_nothing_left()?;
+    }
+    PASSED
+}
+
+/// Pods that are being made, or wait for room, when the run ends.
+fn crowded() -> TestResult {
+    let lab = lab!();
+    let output = lab.run(&["--consumers", "40"]).output()?;
+    let there = lab.on_node("ls -d /tmp/fuse-test-bridge 2>/dev/null; true")?;
+    if !there.is_empty() || stdout(&output).contains("could not clean up") {
+        return Err(format!("left: {there}{}", stdout(&output)).into());
+    }
+    expect_part(&stdout(&output), "Verdict: ")?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn read_only_bridge() -> TestResult {
+    let lab = lab!();
+    lab.on_node("mkdir -p /srv/ro; mount -t tmpfs -o ro none /srv/ro")?;
+    let mut ran = Vec::new();
+    for bridge in ["/srv/ro", "/srv/ro/below"] {
+        ran.push(lab.run(&["--bridge", bridge]).output());
+    }
+    lab.on_node("umount /srv/ro; rmdir /srv/ro")?;
+    for run in ran {
+        let run = run?;
+        let said = format!("{}{}", stdout(&run), stderr(&run));
+        if run.status.success() || said.contains("could not clean up") {
+            return Err(format!("{}: {said}", run.status).into());
+        }
+        expect_part(&said, "ead-only file system")?;
+    }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn interrupted_again() -> TestResult {
+    let lab = lab!();
+    let report = lab.scratch.path().join("result");
+    let mut child = under_way(lab.run(&["--report"]).arg(&report), "verdict ")?;
+    // The pods take seconds to go.
+    for _ in 0..2 {
+        signal(&child, "INT")?;
+        thread::park_timeout(Duration::from_millis(300));
+    }
     let status = child.wait()?;
     if status.code() != Some(130) {
-        return Err(format!("an interrupted run ended with {status}").into());
+        return Err(format!("it ended with {status}").into());
     }
+    let json: Value = serde_json::from_slice(&std::fs::read(report.join("report.json"))?)?;
+    expect_part(&json["cleanup"]["could_not"].to_string(), "it was interrupted")?;
+    expect_part(&std::fs::read_to_string(report.join("junit.xml"))?, "clean_up")?;
+    expect_code(&lab.clean(&[]).output()?, 0)?;
     lab.expect_nothing_left()?;
     PASSED
 }
@@ -242,11 +320,7 @@ fn taken_away() -> TestResult {
 
 fn killed() -> TestResult {
     let lab = lab!();
-    let clean = |words: &[&str]| {
-        let mut command = lab.command(&["clean", "--backend", "k8s"]);
-        command.arg("--ssh-config").arg(&lab.ssh_config).args(words);
-        command
-    };
+    let clean = |words: &[&str]| lab.clean(words);
     for line in ["is ready", "host_setup passed", "consumer passed"] {
         let mut child = under_way(&mut lab.run(&[]), line)?;
         signal(&child, "KILL")?;
@@ -485,11 +559,7 @@ fn not_cleaned() -> TestResult {
     let mut child = under_way(&mut lab.run(&["--bridge", "/srv/m"]), "consumer passed")?;
     lab.on_node("chattr +i /srv/m")?;
     let status = child.wait()?;
-    let clean = |words: &[&str]| {
-        let mut command = lab.command(&["clean", "--backend", "k8s"]);
-        command.arg("--ssh-config").arg(&lab.ssh_config).args(words);
-        command
-    };
+    let clean = |words: &[&str]| lab.clean(words);
     let stuck = clean(&[]).output()?;
     lab.on_node("chattr -i /srv/m")?;
     let cleaned = clean(&[]).output()?;
@@ -573,6 +643,127 @@ fn made_and_removed() -> TestResult {
     PASSED
 }
 
+/// A kubelet makes the directory of a subPath where it is not there.
+fn sub_paths() -> TestResult {
+    let lab = lab!();
+    let file = lab.scratch.path().join("sub-paths.yaml");
+    let text = "name: sub-paths
+bridge: {path: /srv/m}
+workloads:
+  - {name: daemon, role: producer}
+  - {name: app, role: consumer, order: before_mount, sub_path: data/deep}
+steps:
+  - start: app
+  - start: daemon
+";
+    std::fs::write(&file, text)?;
+    let mut runs = Vec::new();
+    for mut run in [lab.run(&["--scenario"]), lab.run_through_a_pod(&["--scenario"])] {
+        runs.push(run.arg(&file).output()?);
+    }
+    let there = lab.on_node("find /srv/m; rm -r --one-file-system /srv/m 2>/dev/null; true")?;
+    if !there.is_empty() {
+        return Err(format!("left: {there}{}", stdout(&runs[0])).into());
+    }
+    runs.iter().try_for_each(|run| expect_code(run, 0))?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+impl Lab {
+    /// Runs both ways with another filesystem where the node has the files of runs; both fail with these words, and
+    /// what is there then, which is nothing.
+    fn with_files_on(&self, options: &str, words: &str, fix: &str) -> Result<(), Failed> {
+        self.on_node(&format!(
+            "mkdir -p -m 700 /var/lib/propagation; mount -t tmpfs -o {options} own /var/lib/propagation"
+        ))?;
+        let report = self.scratch.path().join("result");
+        let mut ran = Vec::new();
+        for mut run in [self.run(&["--report"]), self.run_through_a_pod(&["--report"])] {
+            let run = run.arg(&report).output();
+            ran.push((run, self.on_node("find /var/lib/propagation -mindepth 1")));
+        }
+        self.on_node("umount /var/lib/propagation; rmdir /var/lib/propagation")?;
+        for (run, left) in ran {
+            let (run, left) = (run?, left?);
+            let said = format!("{}{}", stdout(&run), stderr(&run));
+            if run.status.success() || !left.is_empty() {
+                return Err(format!("{}, left: {left}, said: {said}", run.status).into());
+            }
+            expect_part(&said, words)?;
+            expect_part(&said, fix)?;
+        }
+        self.expect_nothing_left()
+    }
+}
+
+fn noexec() -> TestResult {
+    lab!().with_files_on("noexec", "mounted noexec", "remount,exec")?;
+    PASSED
+}
+
+fn full_disk() -> TestResult {
+    let lab = lab!();
+    let agent = propagation_agent_embed::AGENT.len().div_ceil(4096);
+    // No room for the agent; and room for it, and for next to nothing else.
+    for pages in [agent / 2, agent + 1] {
+        let size = format!("size={}k", pages * 4);
+        lab.with_files_on(&size, "o space left on device", "free space")
+            .map_err(|failed| format!("{size}: {failed:?}"))?;
+    }
+    PASSED
+}
+
+/// Somebody has deleted the namespace of a run, with its record.
+fn unrecorded() -> TestResult {
+    let lab = lab!();
+    for (mut run, mut clean) in [
+        (lab.run(&["--bridge", "/srv/m"]), lab.clean(&[])),
+        (
+            lab.run_through_a_pod(&["--bridge", "/srv/m"]),
+            lab.command(&["clean", "--backend", "k8s"]),
+        ),
+    ] {
+        let mut child = under_way(&mut run, "producer passed")?;
+        let (space, _) = pod_of("consumer-early")?;
+        signal(&child, "KILL")?;
+        child.wait()?;
+        kubectl_says(&["delete", "namespace", &space, "--timeout=120s"])?;
+        let listed = lab.clean(&["--list"]).output()?;
+        expect_part(&stdout(&listed), &format!("node {}, without a record", lab.node))?;
+        let cleaned = clean.output()?;
+        expect_code(&cleaned, 0)?;
+        expect_part(&stdout(&cleaned), "removed /var/lib/propagation")?;
+        let bridge = lab.on_node("ls -d /srv/m 2>/dev/null; true")?;
+        if !bridge.is_empty() {
+            return Err(format!("the bridge is left: {}", stdout(&cleaned)).into());
+        }
+        lab.expect_nothing_left()?;
+    }
+    PASSED
+}
+
+fn given_up() -> TestResult {
+    let lab = lab!();
+    let mut child = under_way(&mut lab.run(&["--bridge", "/srv/m"]), "consumer passed")?;
+    let (space, _) = pod_of("consumer-early")?;
+    signal(&child, "KILL")?;
+    child.wait()?;
+    lab.on_node("chattr +i /srv/m")?;
+    let given_up = lab.clean(&["--force"]).output()?;
+    let there = kubectl(&["get", "namespace", &space])?;
+    lab.on_node("chattr -i /srv/m")?;
+    let cleaned = lab.clean(&[]).output()?;
+    expect_code(&given_up, 7)?;
+    expect_part(&stdout(&given_up), &format!("given up: what node {} has", lab.node))?;
+    if there.status.success() {
+        return Err("its namespace is still there".into());
+    }
+    expect_code(&cleaned, 0)?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
 fn few_rights() -> TestResult {
     let lab = lab!();
     let manifests = lab.scratch.path().join("manifests");
@@ -651,23 +842,26 @@ fn api_server_away() -> TestResult {
         cluster["server"] = json!(format!("https://127.0.0.1:{}", relay.port));
     })?;
     let words = ["run", "--backend", "k8s", "--node", &lab.node, "--access", "pod", "--kubeconfig"];
-    let mut command = lab.command(&words);
-    let mut child = under_way(command.arg(&kubeconfig), "producer passed")?;
-    relay.cut.store(true, Ordering::SeqCst);
-    let cut = Instant::now();
-    // Long enough that whatever was under way has noticed; a pause is what is tested.
-    while cut.elapsed() < Duration::from_secs(2) {
-        thread::park_timeout(Duration::from_millis(100));
+    // In the middle, and while it is cleaned up.
+    for line in ["producer passed", "verdict "] {
+        let mut command = lab.command(&words);
+        let mut child = under_way(command.arg(&kubeconfig), line)?;
+        relay.cut.store(true, Ordering::SeqCst);
+        let cut = Instant::now();
+        // Long enough that whatever was under way has noticed; a pause is what is tested.
+        while cut.elapsed() < Duration::from_secs(2) {
+            thread::park_timeout(Duration::from_millis(100));
+        }
+        relay.cut.store(false, Ordering::SeqCst);
+        let mut text = String::new();
+        child.stdout.take().ok_or("no standard output")?.read_to_string(&mut text)?;
+        let status = child.wait()?;
+        expect_part(&text, "Verdict: full_success (scenario A)")?;
+        if !status.success() {
+            return Err(format!("it ended with {status}").into());
+        }
+        lab.expect_nothing_left().map_err(|left| format!("{left:?} after {text}"))?;
     }
-    relay.cut.store(false, Ordering::SeqCst);
-    let mut text = String::new();
-    child.stdout.take().ok_or("no standard output")?.read_to_string(&mut text)?;
-    let status = child.wait()?;
-    expect_part(&text, "Verdict: full_success (scenario A)")?;
-    if !status.success() {
-        return Err(format!("it ended with {status}").into());
-    }
-    lab.expect_nothing_left().map_err(|left| format!("{left:?} after {text}"))?;
     PASSED
 }
 

@@ -4,6 +4,8 @@
 //! one; a block that follows under `<!-- output -->` is its standard output. With `BLESS=1` the
 //! outputs and the generated parts are written anew.
 
+#[path = "documents/circles.rs"]
+mod circles;
 #[path = "documents/literals.rs"]
 mod literals;
 mod support;
@@ -28,6 +30,10 @@ fn main() {
         Trial::ignorable_test(
             "ids_and_outcomes_are_compared_as_types",
             literals::compared_as_types,
+        ),
+        Trial::ignorable_test(
+            "files_do_not_import_each_other_in_a_circle",
+            circles::without_circles,
         ),
         Trial::ignorable_test("paths_in_the_documents_for_contributors_exist", paths),
     ];

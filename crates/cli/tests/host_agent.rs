@@ -12,14 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use propagation_core::host::{
-    FromHost, HOST_PROTOCOL_VERSION, HostCall, HostMessage, HostReply, HostRequest, ProgramId,
-    ToHost,
-};
+use propagation_core::host::{FromHost, HostCall, HostMessage, HostRequest, ProgramId, ToHost};
 use propagation_core::marker::Marker;
 use propagation_core::plan::{FuseSpec, Role, User};
 use propagation_core::protocol::{
-    Call, ContainerSpec, Failure, Place, Reply, encode, frame_length,
+    Call, ContainerSpec, Failure, PROTOCOL_VERSION, Place, Reply, encode, frame_length,
 };
 use serde::de::DeserializeOwned;
 use support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout, test};
@@ -140,7 +137,7 @@ impl Lab {
         expect_code(&lab.inside(&open).output()?, 0)?;
         lab.send(&ToHost::Resume { operator: "test".into(), received: 0 })?;
         match lab.receive()? {
-            FromHost::Hello { protocol: HOST_PROTOCOL_VERSION, .. } => Ok(lab),
+            FromHost::Hello { protocol: PROTOCOL_VERSION, .. } => Ok(lab),
             other => Err(format!("it greets with {other:?}").into()),
         }
     }
@@ -158,7 +155,7 @@ impl Lab {
     }
 
     /// Asks, and waits for the answer; whether a program has arrived meanwhile.
-    fn ask(&mut self, call: HostCall) -> Result<(Result<HostReply, Failure>, bool), Failed> {
+    fn ask(&mut self, call: HostCall) -> Result<(Result<Reply, Failure>, bool), Failed> {
         self.last_id += 1;
         let request = HostRequest { id: self.last_id, call };
         self.send(&ToHost::Request { request, received: 0 })?;
@@ -328,7 +325,7 @@ fn executed() -> TestResult {
     let (place, command) = (Place::Node, vec!["true".to_owned()]);
     let call = Call::Execute { place, command, deadline_ms: 10_000 };
     match lab.ask(HostCall::Node { call })?.0 {
-        Ok(HostReply::Node { reply: Reply::Executed { executed } }) => {
+        Ok(Reply::Executed { executed }) => {
             if executed.exit_code() == Some(0) {
                 PASSED
             } else {

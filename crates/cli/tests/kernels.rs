@@ -1,58 +1,41 @@
-//! The five phases and the scenario library on the kernels that people have, each in a guest of its own, as
-//! root and as an ordinary user.
+//! The five phases and the scenario library on the kernels that people have, each in guests of its own: one as
+//! root, one as an ordinary user.
 //!
 //! `PROPAGATION_KERNELS` names the directories that `scripts/fetch-kernels` prints, with colons between them;
-//! `make test-kernels` does both.
-//! `BLESS=1` writes what was found into `docs/kernels.md`.
+//! `make test-kernels` does both. `BLESS=1` writes what was found into `docs/kernels.md`. With `PROPAGATION_GUESTS=half`
+//! each file runs once on each kernel, as root on one and as an ordinary user on the next.
 #![allow(clippy::print_stdout)] // the table of differences is what this test is for
 
 #[path = "kernels/guest.rs"]
 mod guest;
+#[path = "kernels/real.rs"]
+mod real;
 mod support;
 #[path = "kernels/table.rs"]
 mod table;
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::fs;
 use std::sync::Mutex;
 
 use guest::Kernel;
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{PASSED, PROPAGATION, TestResult, scratch, skip};
+use support::{PASSED, PROPAGATION, TestResult, library, scratch, skip};
 use table::{Row, Who};
 
-/// A guest gets so many seconds; emulated, the library takes one to three minutes for each user.
+/// A guest gets so many seconds; emulated, the library takes one to three minutes.
 const SECONDS: u32 = 1500;
 
 /// Two guests fill the two cores that a small machine has.
 const AT_ONCE: usize = 2;
 
-/// What a guest does. The results are files of the directory that it shares with the machine.
-const SCRIPT: &str = r#"#!/bin/busybox sh
-export XDG_STATE_HOME=/tmp/state
-as_root() { "$@"; }
-as_user() { /usr/bin/setpriv --reuid 54321 --regid 54321 --clear-groups env HOME=/tmp/home "$@"; }
-chmod 666 /dev/fuse
-cp /work/propagation /tmp/propagation
-mkdir -p /tmp/home /tmp/state
-chown 54321:54321 /tmp/home
-chmod 1777 /tmp/state
-for who in root user; do
-    for run in "phases:" "help:--volume mountpoint --experiments 5s" \
-        "library:--scenario /work/scenarios --patience 3 --jobs 4"; do
-        name=$who-${run%%:*}
-        # shellcheck disable=SC2086 # options
-        as_$who /tmp/propagation run ${run#*:} --format json > /work/$name.json 2> /work/$name.err
-        echo $? > /work/$name.status
-    done
-done
-"#;
+/// What a guest does.
+const SCRIPT: &str = include_str!("kernels/main.sh");
 
 static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(AT_ONCE);
+    arguments.test_threads.get_or_insert(AT_ONCE);
     let tests = match std::env::var("PROPAGATION_KERNELS") {
         Ok(directories) if !directories.is_empty() => in_guests(&directories),
         _ => vec![Trial::ignorable_test("kernels", || {
@@ -60,66 +43,67 @@ fn main() {
         })],
     };
     let conclusion = libtest_mimic::run(&arguments, tests);
-    let mut rows = ROWS.lock().map(|rows| rows.clone()).unwrap_or_default();
-    rows.sort_by_key(|row| row.kernel.version());
-    print!("{}", table::differences(&rows));
-    if support::blessing() && !rows.is_empty() {
-        let document = root().join("docs/kernels.md");
-        std::fs::write(document, table::document(&rows)).expect("write docs/kernels.md");
-    }
+    print!("{}", table::differences(&ROWS.lock().expect("no test has panicked")));
     conclusion.exit();
 }
 
-/// One test for each kernel that is named.
+/// One test for each kernel that is named and each user, and with the newest one those of [`real`].
 fn in_guests(directories: &str) -> Vec<Trial> {
-    let test = |directory: &str| {
-        let kernel = Kernel::new(directory);
-        Trial::ignorable_test(format!("linux {}", kernel.release), move || on(&kernel))
-    };
-    directories.split(':').map(test).collect()
-}
-
-/// Everything comes out as the files say, or is skipped with a reason. What does not is tried once more by
-/// itself, in a guest of its own, because an emulated processor is slow; that is counted.
-fn on(kernel: &Kernel) -> TestResult {
-    let mut rows = carry_out(kernel, &root().join("scenarios"))?;
-    let again: BTreeSet<String> = rows.iter().flat_map(Row::to_be_tried_again).collect();
-    if !again.is_empty() {
-        let files = scratch();
-        for file in propagation_core::scenario::files(&root().join("scenarios"))? {
-            let plan = propagation_core::scenario::read(&file)?;
-            if plan.name.is_some_and(|name| again.contains(&name)) {
-                let name = file.file_name().ok_or("a file without a name")?;
-                std::fs::copy(&file, files.path().join(name))?;
-            }
-        }
-        for (row, second) in rows.iter_mut().zip(carry_out(kernel, files.path())?) {
-            row.take_over(second);
+    let kernels: Vec<Kernel> = directories.split(':').map(Kernel::new).collect();
+    let mut tests = Vec::new();
+    for (number, kernel) in kernels.iter().enumerate() {
+        for who in [Who::Root, Who::User] {
+            let half = halves().then_some((number + who as usize) % 2);
+            let name = format!("linux {} as {who}", kernel.release);
+            let kernel = kernel.clone();
+            tests.push(Trial::ignorable_test(name, move || on(&kernel, who, half)));
         }
     }
-    let wrong: Vec<String> = rows.iter().flat_map(Row::otherwise).collect();
-    ROWS.lock().map_err(|error| error.to_string())?.extend(rows);
+    let newest = kernels.iter().max_by_key(|kernel| kernel.version());
+    tests.extend(newest.into_iter().flat_map(real::tests));
+    tests
+}
+
+/// Whether each file runs as one of the two users only.
+fn halves() -> bool {
+    std::env::var("PROPAGATION_GUESTS").is_ok_and(|words| words == "half")
+}
+
+/// Everything comes out as the files say, or is skipped with a reason. Of the files it is all, or every other one
+/// from this one on.
+fn on(kernel: &Kernel, who: Who, half: Option<usize>) -> TestResult {
+    let row = carry_out(kernel, who, half)?;
+    let wrong: Vec<String> = row.otherwise().collect();
+    record(row)?;
     if wrong.is_empty() { PASSED } else { Err(wrong.join("\n").into()) }
 }
 
-/// One guest, which runs these scenario files as root and as an ordinary user.
-fn carry_out(kernel: &Kernel, scenarios: &Path) -> Result<Vec<Row>, Failed> {
-    let scratch = scratch();
-    let work = scratch.path();
-    std::fs::copy(PROPAGATION, work.join("propagation"))?;
-    std::fs::create_dir(work.join("scenarios"))?;
-    for file in propagation_core::scenario::files(scenarios)? {
-        let name = file.file_name().ok_or("a file without a name")?;
-        std::fs::copy(&file, work.join("scenarios").join(name))?;
+/// Keeps a row. The document has all so far, because a run of all kernels takes long.
+fn record(row: Row) -> Result<(), Failed> {
+    let mut rows = ROWS.lock().map_err(|error| error.to_string())?;
+    rows.push(row);
+    rows.sort_by_key(|row| (row.kernel.version(), row.who));
+    if support::blessing() {
+        let document = table::document(&rows, halves(), &library::found());
+        fs::write(library::root().join("docs/kernels.md"), document)?;
     }
-    let ended = guest::run(kernel, work, SCRIPT, SECONDS)?;
-    let row = |who| {
-        let row = Row::read(kernel, who, work, ended.lost_boots);
-        row.map_err(|error| Failed::from(format!("{error}\n{}", ended.console)))
-    };
-    [Who::Root, Who::User].into_iter().map(row).collect()
+    Ok(())
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace").to_owned()
+/// One guest.
+fn carry_out(kernel: &Kernel, who: Who, half: Option<usize>) -> Result<Row, Failed> {
+    let scratch = scratch();
+    let work = scratch.path();
+    fs::copy(PROPAGATION, work.join("propagation"))?;
+    fs::write(work.join("who"), who.to_string())?;
+    fs::create_dir(work.join("scenarios"))?;
+    let files = propagation_core::scenario::files(&library::root().join("scenarios"))?;
+    let (first, step) = half.map_or((0, 1), |half| (half, 2));
+    for file in files.iter().skip(first).step_by(step) {
+        let name = propagation_core::scenario::read(file)?.name.ok_or("a file without a name")?;
+        fs::copy(file, work.join(format!("scenarios/{name}.yaml")))?;
+    }
+    let ended = guest::run(kernel, work, SCRIPT, "", SECONDS)?;
+    Row::read(kernel, who, work, ended.lost_boots)
+        .map_err(|error| format!("{error}\n{}", ended.console).into())
 }

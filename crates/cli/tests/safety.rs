@@ -20,6 +20,7 @@ fn main() {
         test("a_runtime_is_copied_and_never_the_machines_own", runtime),
         test("a_daemon_stuck_in_the_kernel_leaves_nothing", stuck),
         test("a_consumer_whose_look_is_stuck_sees_the_next_mount", next_mount),
+        test("looks_at_a_hung_mount_leave_one_process_behind", looks_that_hang),
         test("killed_with_a_stuck_daemon_it_leaves_nothing", stuck_and_killed),
         test("clean_frees_a_kept_node_with_a_stuck_daemon", stuck_and_kept),
         test("a_killed_run_leaves_no_control_group", control_groups),
@@ -30,7 +31,10 @@ fn main() {
             contained_with_runtime,
         ),
         test("a_program_in_a_container_has_its_capabilities_and_no_more", capabilities),
+        test("calls_that_no_node_needs_are_as_if_there_were_none", denied_calls),
+        test("an_ordinary_user_beside_a_run_of_root_gains_nothing", beside_a_run_of_root),
         test("what_a_program_prints_without_end_is_counted_and_left_out", output_without_end),
+        test("whatever_is_sent_takes_little_memory", little_memory),
         test("a_daemon_may_print_more_than_a_pipe_holds", chatty_start),
         test("a_daemon_that_never_stops_printing_is_watched_all_the_same", chatterer),
         test("at_the_limit_of_processes_nothing_is_said_of_the_mount", few_processes),
@@ -212,7 +216,11 @@ while True:
 
 /// The daemon as a `fuse` of a scenario, its lines indented.
 fn stuck_fuse(indent: &str) -> String {
-    let daemon = STUCK_DAEMON.replace('\n', &format!("\n{indent}      "));
+    fuse_of(STUCK_DAEMON, indent)
+}
+
+fn fuse_of(daemon: &str, indent: &str) -> String {
+    let daemon = daemon.replace('\n', &format!("\n{indent}      "));
     format!(
         "type: fuse.stuck\n{indent}  command:\n{indent}    - python3\n{indent}    - -c\n{indent}    - |\
          {daemon}\n{indent}    - \"{{mountpoint}}\""
@@ -272,6 +280,49 @@ test $stuck = 1",
             stuck_fuse("")
         ),
     )
+}
+
+/// Of several consumers, each of which is looked from three times, one look stays in the kernel.
+fn looks_that_hang() -> TestResult {
+    needs_root!();
+    if let Some(skipped) = needs_python() {
+        return skipped;
+    }
+    let before = Machine::now();
+    let scratch = scratch();
+    // It reads every lookup, and answers none.
+    let (notify, refuse) = (
+        "        write(0, 3, struct.pack(\"<QII\", 1, 1, 0) + b\"x\\0\")\n",
+        "        write(unique, -2)\n",
+    );
+    let silent = STUCK_DAEMON.replace(&format!("{notify}{refuse}"), "        pass\n");
+    if silent == STUCK_DAEMON {
+        return Err("the daemon answers lookups".into());
+    }
+    let count = step(
+        "node",
+        "stuck=0
+for process in /proc/[0-9]*; do
+  if [ \"$(cat $process/comm 2>/dev/null)\" = propagation ] && grep -q '^State:.D' $process/status; then
+    stuck=$((stuck + 1))
+  fi
+done
+echo $stuck
+test $stuck = 1",
+    );
+    let text = format!(
+        "deadlines: {{probe_ms: 200, marker_ms: 1500}}\nlooks: asked\nfuse:\n  {}\nworkloads:\n  \
+         - {{name: silent, role: producer}}\n  \
+         - {{name: app, role: consumer, order: before_mount, replicas: 4}}\nsteps:\n  - start: app\n  \
+         - {{start: silent, expect: {{app: hang}}}}\n  - {{pause_ms: 1, expect: {{app: hang}}}}\n  \
+         - {{pause_ms: 1, expect: {{app: hang}}}}\n{count}",
+        fuse_of(&silent, "")
+    );
+    // The daemon is said not to answer; everything else is as expected.
+    let text = stdout(&run(scratch.path(), &scenario(scratch.path(), &text)));
+    expect_part(&text, "4 of 5 expectations are met")?;
+    expect_part(&text, "Phase 5 5-run: passed")?;
+    unchanged(&before)
 }
 
 fn needs_python() -> Option<TestResult> {
@@ -524,7 +575,8 @@ done
 grep -q '^NoNewPrivs:.1' /proc/self/status
 ! sh -c 'echo h > /proc/sysrq-trigger' 2>/dev/null
 ! touch /proc/sys/kernel/core_pattern 2>/dev/null || test ! -w /proc/sys/kernel/core_pattern
-! mkdir /sys/fs/cgroup/memory/here 2>/dev/null";
+! mkdir /sys/fs/cgroup/memory/here 2>/dev/null
+grep -q '^Seccomp:.2' /proc/self/status";
     let steps = format!("node: {{runtime: {{engine: runc}}}}\nsteps:\n{}", step("node", text));
     expect_code(&run(scratch.path(), &scenario(scratch.path(), &steps)), 0)?;
     PASSED
@@ -551,6 +603,128 @@ test $(( 0x$read >> 21 & 1 )) = 0";
     let (app, rooted) = (step("app", default), step("rooted", privileged));
     let text = format!("{workloads}steps:\n  - start: all\n{app}{rooted}{}", step("named", named));
     expect_code(&run(scratch.path(), &scenario(scratch.path(), &text)), 0)?;
+    PASSED
+}
+
+/// Keys, kernel programs, events of the processor, faults of memory, the clock, modules, by their numbers: each is as on a kernel that does not have it.
+fn denied_calls() -> TestResult {
+    if let Some(skipped) = needs_python() {
+        return skipped;
+    }
+    let numbers: &[libc::c_long] = &[
+        libc::SYS_add_key,
+        libc::SYS_bpf,
+        libc::SYS_perf_event_open,
+        libc::SYS_userfaultfd,
+        libc::SYS_clock_settime,
+        libc::SYS_finit_module,
+        libc::SYS_kexec_load,
+    ];
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    let text = format!(
+        "grep -q '^Seccomp:.2' /proc/self/status
+python3 -c 'import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def answer(number):
+    return libc.syscall(number, 0, 0, 0, 0, 0), ctypes.get_errno()
+answers = [answer(number) for number in ({},)]
+assert all(one == (-1, 38) for one in answers), answers
+assert answer({})[0] > 0'",
+        numbers.join(", "),
+        libc::SYS_getpid
+    );
+    let workloads =
+        "workloads: [{name: app, role: consumer, order: before_mount, privileged: true}]\n";
+    let (node, app) = (step("node", &text), step("app", &text));
+    let text = format!("{workloads}steps:\n  - start: all\n{node}{app}");
+    expect_code(&run(scratch().path(), &scenario(scratch().path(), &text)), 0)?;
+    PASSED
+}
+
+/// What an ordinary user of this machine tries on a node of root, its report and its log: each fails.
+fn beside_a_run_of_root() -> TestResult {
+    needs_root!();
+    const ATTACKS: &str = "
+fails() { if timeout 20 \"$@\" > /dev/null 2>&1; then echo \"possible: $*\"; exit 1; fi; }
+[ \"$(id -u)\" = 65534 ]
+for pid in $PIDS; do
+  [ -d /proc/$pid ]
+  for file in environ mem maps auxv syscall stack; do fails cat /proc/$pid/$file; done
+  for link in root cwd exe ns/mnt ns/net fd/0; do fails readlink /proc/$pid/$link; done
+  fails ls /proc/$pid/fd /proc/$pid/root/
+  fails nsenter --target $pid --mount true
+  fails nsenter --target $pid --user --mount true
+  fails bash -c \"kill -KILL $pid\"
+  fails bash -c \"echo 1000 > /proc/$pid/oom_score_adj\"
+done
+for connection in /sys/fs/fuse/connections/*/abort; do fails bash -c \"echo 1 > $connection\"; done
+fails ls report propagation
+fails cat report/report.json report/run.log propagation/fuse-test-$RUN.log
+fails bash -c 'echo x >> report/report.json'
+fails touch report/here propagation/here
+fails ./tool clean --run-id $RUN
+";
+    let scratch = scratch();
+    let tool = scratch.path().join("tool");
+    fs::copy(support::PROPAGATION, &tool)?;
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
+    let report = scratch.path().join("report");
+    let kept = output(scratch.path(), &["run", "--keep", "--report", &report.to_string_lossy()]);
+    let saved: serde_json::Value = serde_json::from_slice(&fs::read(report.join("report.json"))?)?;
+    let run = saved["run_id"].as_str().ok_or("no run id")?;
+    let is_of_run = |process: &fs::DirEntry| {
+        let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        command.starts_with("propagation-agent\0node\0") && command.contains(run)
+    };
+    let processes = fs::read_dir("/proc")?.filter_map(Result::ok).filter(is_of_run);
+    let pids: Vec<String> =
+        processes.map(|process| process.file_name().to_string_lossy().into_owned()).collect();
+    let attacked = std::process::Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "bash", "-euc", ATTACKS])
+        .env("PIDS", pids.join(" "))
+        .env("RUN", run)
+        .current_dir(scratch.path())
+        .output();
+    let there = pids.iter().all(|pid| Path::new("/proc").join(pid).exists());
+    let cleaned = output(scratch.path(), &["clean", "--run-id", run]);
+    expect_code(&kept, 0)?;
+    expect_code(&attacked?, 0)?;
+    expect_code(&cleaned, 0)?;
+    if pids.len() < 3 || !there {
+        return Err(format!("{} processes were attacked, and not all are there", pids.len()).into());
+    }
+    PASSED
+}
+
+/// A daemon that prints without pause, programs that do, and a marker that has no end, in 256 MiB for each process.
+fn little_memory() -> TestResult {
+    if let Some(skipped) = needs_python() {
+        return skipped;
+    }
+    const MEASURE: &str = "import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    let scratch = scratch();
+    let text = "deadlines: {marker_ms: 3000}
+fuse: {type: fuse.none, command: [sh, -c, \"yes $(head -c 100000 /dev/zero | tr '\\\\0' x)\"]}
+workloads: [{name: daemon, role: producer}]
+steps:
+  - run: [sh, -c, \"head -c 1000000000 /dev/zero\"]
+  - run: [sh, -c, \"head -c 1000000000 /dev/zero | tr '\\\\0' x >&2\"]
+  - start: daemon
+";
+    let file = scenario(scratch.path(), text);
+    let measured = std::process::Command::new("python3")
+        .args(["-c", MEASURE, support::PROPAGATION, "run", "--scenario"])
+        .arg(&file)
+        .env("XDG_STATE_HOME", scratch.path())
+        .output()?;
+    let kibibytes: u64 = stdout(&measured).trim().parse().map_err(|_| stderr(&measured))?;
+    if kibibytes < 1_000 || kibibytes > 256 * 1024 {
+        return Err(format!("a process had {kibibytes} KiB").into());
+    }
     PASSED
 }
 

@@ -57,6 +57,19 @@ const COLD: &str = "the transport was mounted anew before the scan: its client a
 /// # Errors
 /// [`propagation_core::ErrorKind::InvalidInput`] for invalid options; the errors of [`Backend::open`] and of the
 /// node. A transport that is unavailable or fails is a result.
+///
+/// ```no_run
+/// # #[cfg(target_os = "linux")]
+/// # async fn example() -> Result<(), propagation_core::Error> {
+/// use propagation_backend_local::LocalBackend;
+/// use propagation_compare::{Options, compare};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let never = CancellationToken::new();
+/// let measured = compare(&Options::quick(), &LocalBackend::new(), &never, &|_| ()).await?;
+/// println!("{} transports in {} rounds", measured.transports.len(), measured.rounds);
+/// # Ok(()) }
+/// ```
 pub fn compare<'a>(
     options: &'a Options,
     backend: &'a dyn Backend,

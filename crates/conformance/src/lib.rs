@@ -36,6 +36,7 @@ mod case;
 mod cases;
 mod failure;
 mod lab;
+mod need;
 mod require;
 mod skip;
 mod suite;
@@ -43,7 +44,7 @@ mod suite;
 mod tests;
 mod watchdog;
 
-pub use case::Need;
+pub use need::Need;
 pub use require::{KNOWN, REQUIRE, cluster_named, skip};
 pub use skip::Skip;
 pub use suite::{CaseOutcome, Suite, run_suites};

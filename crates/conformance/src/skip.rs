@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::case::Need;
+use crate::need::Need;
 
 /// Why a case was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,10 +8,11 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use propagation_core::facts::FuseDevice;
 use propagation_core::{Backend, ErrorKind, RunId};
 
-use crate::case::{Case, Need, Offer};
+use crate::case::Case;
 use crate::cases;
 use crate::failure::Failure;
 use crate::lab::{Lab, Remover};
+use crate::need::{Need, Offer};
 use crate::require::{REQUIRE, Required};
 use crate::skip::Skip;
 use crate::watchdog::watch;
@@ -251,7 +252,7 @@ impl Suite {
     /// Does a case, closes its nodes, and looks at what it has left.
     async fn carry_out(self, case: Case) -> Result<(), Failure> {
         let lab = Lab::new(Arc::clone(&self.backend), self.soon, self.remover.clone());
-        let done = tokio::time::timeout(self.case_deadline, case.run(&lab)).await;
+        let done = tokio::time::timeout(self.case_deadline, cases::begin(&case, &lab)).await;
         let done = done.unwrap_or_else(|_| {
             Err(Failure::new(format_args!("no end in {} s", self.case_deadline.as_secs_f64())))
         });

@@ -1,12 +1,12 @@
 //! A mount: one line of mountinfo.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::parse::{FieldError, ParseError, parse_device, parse_line};
-use super::path::{MountPath, write_escaped};
+use super::error::FieldError;
+use super::escape::write_escaped;
+use super::path::MountPath;
 
 /// The device number of a superblock, written `major:minor`.
 ///
@@ -25,14 +25,6 @@ pub struct DeviceId {
 impl fmt::Display for DeviceId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.major, self.minor)
-    }
-}
-
-impl FromStr for DeviceId {
-    type Err = FieldError;
-
-    fn from_str(text: &str) -> Result<Self, FieldError> {
-        parse_device(text.as_bytes())
     }
 }
 
@@ -181,14 +173,6 @@ impl MountEntry {
     /// `root`.
     pub fn path_of(&self, directory: &MountPath) -> Option<MountPath> {
         directory.strip_prefix(&self.root).map(|below| self.mount_point.join(&below))
-    }
-}
-
-impl FromStr for MountEntry {
-    type Err = ParseError;
-
-    fn from_str(line: &str) -> Result<Self, ParseError> {
-        parse_line(line.strip_suffix('\n').unwrap_or(line).as_bytes(), 1)
     }
 }
 

@@ -40,6 +40,8 @@
 
 mod diff;
 mod entry;
+mod error;
+mod escape;
 mod graph;
 mod graph_data;
 mod graph_text;
@@ -51,8 +53,8 @@ mod tests;
 
 pub use diff::{MountChange, TableDiff, diff};
 pub use entry::{DeviceId, MountEntry, MountPropagation, is_fuse};
+pub use error::{FieldError, ParseError};
 pub use graph::MountGraph;
 pub use graph_data::{GraphData, GraphEdge, GraphNode, MountRef, Slave};
-pub use parse::{FieldError, ParseError};
 pub use path::MountPath;
 pub use table::MountTable;

@@ -14,49 +14,13 @@
 //! mount id
 //! ```
 
-use thiserror::Error;
+use std::str::FromStr;
 
 use super::entry::{DELETED, DeviceId, MountEntry};
-use super::path::{MountPath, notation};
+use super::error::{FieldError, ParseError};
+use super::escape::notation;
+use super::path::MountPath;
 use super::table::MountTable;
-
-/// A value in mountinfo notation that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("expected {expected}, found {}", quoted(found))]
-pub struct FieldError {
-    /// The expected value.
-    pub expected: &'static str,
-    /// The beginning of the value that was found; empty when there was none.
-    pub found: String,
-}
-
-impl FieldError {
-    /// Longer values are cut in messages: a field can be as long as the file.
-    const FOUND_BYTES: usize = 80;
-
-    pub(super) fn new(expected: &'static str, found: &[u8]) -> Self {
-        let shown = &found[..found.len().min(Self::FOUND_BYTES)];
-        Self { expected, found: MountPath::new(shown).to_string() }
-    }
-}
-
-/// A line of mountinfo that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("mountinfo line {line}, {field}: expected {expected}, found {}", quoted(found))]
-pub struct ParseError {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// The name of the field.
-    pub field: &'static str,
-    /// The expected value.
-    pub expected: &'static str,
-    /// The beginning of the value that was found; empty when there was none.
-    pub found: String,
-}
-
-fn quoted(found: &str) -> String {
-    if found.is_empty() { "nothing".to_owned() } else { format!("\"{found}\"") }
-}
 
 impl MountTable {
     /// Reads a whole mountinfo file.
@@ -83,8 +47,24 @@ impl MountTable {
     }
 }
 
+impl FromStr for MountEntry {
+    type Err = ParseError;
+
+    fn from_str(line: &str) -> Result<Self, ParseError> {
+        parse_line(line.strip_suffix('\n').unwrap_or(line).as_bytes(), 1)
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = FieldError;
+
+    fn from_str(text: &str) -> Result<Self, FieldError> {
+        parse_device(text.as_bytes())
+    }
+}
+
 /// Reads one line, without its newline.
-pub(super) fn parse_line(line: &[u8], number: usize) -> Result<MountEntry, ParseError> {
+fn parse_line(line: &[u8], number: usize) -> Result<MountEntry, ParseError> {
     let mut fields = Fields { rest: Some(line), number };
     let mount_id = fields.read("mount id", parse_number)?;
     let parent_id = fields.read("parent id", parse_number)?;
@@ -208,7 +188,7 @@ fn parse_number(field: &[u8]) -> Result<u64, FieldError> {
     decimal(field).ok_or_else(|| FieldError::new("a decimal number", field))
 }
 
-pub(super) fn parse_device(field: &[u8]) -> Result<DeviceId, FieldError> {
+fn parse_device(field: &[u8]) -> Result<DeviceId, FieldError> {
     let number = |digits| u32::try_from(decimal(digits)?).ok();
     split_colon(field)
         .and_then(|(major, minor)| Some(DeviceId { major: number(major)?, minor: number(minor)? }))

@@ -1,15 +1,12 @@
 //! The decision: the verdict that follows from the phases and causes of a report.
 
-use propagation_model::plan::Repair;
+use propagation_model::plan::{PhaseName, Repair};
 use propagation_model::report::{CheckId, Measurements, PhaseReport, Report, Status};
 use propagation_model::verdict::{Answer, Expectations, ScenarioOutcome, Verdict, VerdictOutcome};
 
-/// Phases that an answer needs. Custom phases may run beside them.
-const FIVE: [&str; 5] = ["host_setup", "producer", "consumer", "stale_mount", "recovery"];
-
-/// Whether a list of phases has all five that an [`Answer`] needs.
+/// Whether a list of phases has all five that an [`Answer`] needs. Custom phases may run beside them.
 pub(crate) fn asks_for_an_answer<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> bool {
-    FIVE.iter().all(|five| ids.clone().any(|id| id == *five))
+    PhaseName::ALL.iter().all(|five| ids.clone().any(|id| id == five.as_str()))
 }
 
 /// The verdict of a report whose phases and causes are complete.
@@ -46,14 +43,16 @@ fn answer(report: &Report) -> Answer {
         let again = vec!["Remove the cause named above and run it again.".into()];
         return inconclusive(could_not(phase), again);
     }
-    let failed =
-        |id: &str| phases.iter().find(|phase| phase.id == id && phase.status == Status::Failed);
-    if let Some(phase) = failed("host_setup") {
+    let failed = |name: PhaseName| {
+        let mut named = phases.iter().filter(|phase| phase.id == name.as_str());
+        named.find(|phase| phase.status == Status::Failed)
+    };
+    if let Some(phase) = failed(PhaseName::HostSetup) {
         let why = why(report, phase);
         let summary = format!("The host is not set up to share FUSE mounts: {why}.");
         return inconclusive(summary, fixes_and_again(report));
     }
-    if let Some(phase) = failed("producer") {
+    if let Some(phase) = failed(PhaseName::Producer) {
         let why = why(report, phase);
         let summary = format!(
             "The producer's mount did not reach the node: {why}. This is configuration, not a limit \
@@ -61,7 +60,7 @@ fn answer(report: &Report) -> Answer {
         );
         return inconclusive(summary, fixes_and_again(report));
     }
-    if let Some(phase) = failed("consumer") {
+    if let Some(phase) = failed(PhaseName::Consumer) {
         let positive = |id: &CheckId| matches!(id, CheckId::Control(_));
         if phase.checks.iter().any(|c| positive(&c.id) && c.status == Status::Failed) {
             let summary =
@@ -74,11 +73,12 @@ fn answer(report: &Report) -> Answer {
         let outcome = VerdictOutcome::FundamentalFailure;
         return Answer::new(outcome, summary, fixes_and_again(report));
     }
-    let trouble = ["stale_mount", "recovery"].into_iter().find_map(failed);
+    let trouble = [PhaseName::StaleMount, PhaseName::Recovery].into_iter().find_map(failed);
     if let Some(phase) = trouble {
         return partial(report, phase);
     }
-    if let Some(missing) = FIVE.iter().find(|id| !passed(phases, id)) {
+    if let Some(missing) = PhaseName::ALL.into_iter().find(|name| !passed(phases, *name)) {
+        let missing = missing.as_str();
         let summary = format!("The phase {missing} did not run, so nothing follows for recovery.");
         return inconclusive(summary, vec!["Run all five phases.".into()]);
     }
@@ -114,8 +114,8 @@ fn could_not(phase: &PhaseReport) -> String {
     format!("The phase {} could not be carried out: {}.", phase.id, reason.trim_end_matches('.'))
 }
 
-fn passed(phases: &[PhaseReport], id: &str) -> bool {
-    phases.iter().any(|phase| phase.id == id && phase.status == Status::Passed)
+fn passed(phases: &[PhaseReport], name: PhaseName) -> bool {
+    phases.iter().any(|phase| phase.id == name.as_str() && phase.status == Status::Passed)
 }
 
 /// The first cause; without a cause, the observation of the first failed check.
@@ -186,7 +186,8 @@ mod tests {
 
     /// A report of five phases that passed, but for those named, and has no cause.
     fn five(not_passed: &[(&str, Status)]) -> Report {
-        let phases = FIVE.iter().map(|id| {
+        let phases = PhaseName::ALL.iter().map(|name| {
+            let id = &name.as_str();
             let found = not_passed.iter().find(|(name, _)| name == id);
             let status = found.map_or(Status::Passed, |(_, status)| *status);
             let mut phase = PhaseReport::new(*id, status);
@@ -217,7 +218,7 @@ mod tests {
         for first in ["host_setup", "producer"] {
             assert_eq!(outcome(&[(first, Failed)]), Inconclusive);
         }
-        for id in FIVE {
+        for id in PhaseName::ALL.map(PhaseName::as_str) {
             assert_eq!(outcome(&[(id, Errored)]), Inconclusive, "{id} errored");
         }
         assert_eq!(outcome(&[("recovery", Skipped)]), Inconclusive);

@@ -14,11 +14,12 @@
 //! [`prelude`] has the names that most programs need.
 //!
 //! A backend implements [`Backend`], [`Node`] and [`Workload`]; a custom phase implements [`Phase`]. [`mountinfo`]
-//! parses the kernel's mount tables and computes where a new mount propagates. [`client`] is shared by the backends
-//! that talk to the agent, the program inside the containers.
+//! parses the kernel's mount tables and computes where a new mount propagates. The hidden
+//! module `client` is for the backends that talk to the agent, the program inside the containers.
 
 mod act;
 pub mod backend;
+#[doc(hidden)]
 pub mod client;
 pub mod context;
 mod decide;
@@ -37,6 +38,8 @@ pub mod run_id;
 pub mod step;
 pub mod workload;
 
+#[doc(hidden)]
+pub use propagation_model::runtime_apart;
 pub use propagation_model::{
     Answer, Class, Errno, Error, ErrorKind, Expectations, Plan, Report, RunOutcome,
     ScenarioOutcome, Signal, Verdict, VerdictOutcome, comparison, confinement, errno, error, facts,

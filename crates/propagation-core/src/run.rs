@@ -42,6 +42,7 @@ pub struct Runner {
     run_id: RunId,
     events: EventSink,
     cancellation: CancellationToken,
+    hurry: CancellationToken,
     keep: bool,
     secrets: bool,
     /// Whether the plan's own steps are run.
@@ -70,6 +71,7 @@ impl Runner {
             run_id: RunId::generate()?,
             events: Arc::new(|_| {}),
             cancellation: CancellationToken::new(),
+            hurry: CancellationToken::new(),
             keep: false,
             secrets: false,
             own_steps: true,
@@ -94,6 +96,20 @@ impl Runner {
     }
 
     /// Sends the events to this sink.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use propagation_core::prelude::*;
+    /// use propagation_core::Event;
+    ///
+    /// let runner = Runner::new(Plan::default())?.with_events(Arc::new(|event: &Event<'_>| {
+    ///     if let Event::PhaseEnded(phase) = event {
+    ///         println!("{}: {}", phase.id, phase.status.as_str());
+    ///     }
+    /// }));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[must_use]
     pub fn with_events(mut self, events: EventSink) -> Self {
         self.events = events;
@@ -105,6 +121,14 @@ impl Runner {
     #[must_use]
     pub fn with_cancellation(mut self, cancellation: CancellationToken) -> Self {
         self.cancellation = cancellation;
+        self
+    }
+
+    /// Does not wait for the end of the clean-up any more when this token is cancelled: the report is there at
+    /// once, and says that something may be left.
+    #[must_use]
+    pub fn with_hurry(mut self, hurry: CancellationToken) -> Self {
+        self.hurry = hurry;
         self
     }
 
@@ -192,6 +216,7 @@ impl Runner {
             run_id,
             events,
             cancellation,
+            hurry,
             keep,
             secrets,
             own_steps,
@@ -264,14 +289,29 @@ impl Runner {
             report.plan = report.plan.without_secrets();
         }
         events(&Event::Decided(&report));
-        report.cleanup = if keep || bare {
-            node.close().await
-        } else {
-            clean_up(&*node, &done.workloads, done.journal).await
+        let cleaning = async {
+            match keep || bare {
+                true => node.close().await,
+                false => clean_up(&*node, &done.workloads, done.journal).await,
+            }
+        };
+        report.cleanup = tokio::select! {
+            biased;
+            cleanup = cleaning => cleanup,
+            () = hurry.cancelled() => not_waited_for(&run_id),
         };
         events(&Event::Cleaned(&report.cleanup));
         Ok(report)
     }
+}
+
+/// A clean-up whose end nobody has waited for.
+fn not_waited_for(run_id: &RunId) -> Cleanup {
+    let words = format!(
+        "wait for the end of the clean-up: it was interrupted; what it has left a later clean-up of run {run_id} \
+         removes"
+    );
+    Cleanup::failed(words)
 }
 
 /// Tries single changes where a run did not come out as it should.

@@ -7,10 +7,6 @@ use crate::errno::Errno;
 use crate::kernel::FeatureFact;
 use crate::mountinfo::MountEntry;
 
-/// Programs that start containers, as `/proc/<pid>/comm` calls them.
-pub const RUNTIMES: [&str; 6] =
-    ["containerd", "crio", "dockerd", "k3s-server", "k3s-agent", "rke2"];
-
 /// The state of `/dev/fuse` as the agent found it by opening it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]

@@ -20,6 +20,7 @@ pub mod observation;
 pub mod plan;
 pub mod program;
 pub mod report;
+mod runtimes;
 pub mod scenario;
 pub mod signal;
 pub mod suggest;
@@ -33,5 +34,7 @@ pub use errno::Errno;
 pub use error::{Error, ErrorKind};
 pub use plan::Plan;
 pub use report::Report;
+#[doc(hidden)]
+pub use runtimes::runtime_apart;
 pub use signal::Signal;
 pub use verdict::{Answer, Expectations, RunOutcome, ScenarioOutcome, Verdict, VerdictOutcome};

@@ -113,6 +113,8 @@ pub enum RefusalKind {
     Hangs,
     /// The source does not exist and cannot be made (EROFS).
     ReadOnly,
+    /// The source does not exist (ENOENT).
+    Missing,
     /// The source is of another type than is wanted: a file where a directory should be, or the other way
     /// round (ENOTDIR), or not what the type of a hostPath asks for.
     WrongType,
@@ -165,6 +167,7 @@ impl RefusalKind {
             Errno::EACCES => Self::Denied,
             Errno::EPERM => Self::NotPermitted,
             Errno::EROFS => Self::ReadOnly,
+            Errno::ENOENT => Self::Missing,
             Errno::ENOTDIR => Self::WrongType,
             Errno::ENOSPC
             | Errno::EMFILE

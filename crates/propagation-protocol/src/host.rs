@@ -22,9 +22,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Call, Failure, ProgramEvent, Reply};
 
-/// Version of these messages; both sides must have the same.
-pub const HOST_PROTOCOL_VERSION: u32 = 5;
-
 /// The directory on a node that holds the directories of all runs until they are cleaned up.
 pub const RUNS: &str = "/var/lib/propagation";
 
@@ -114,6 +111,12 @@ pub enum HostCall {
     /// Make sure that the bridge is usable: its path leads over no symbolic link, and nothing is mounted at its
     /// mountpoint.
     CheckBridge,
+    /// Note directories that a kubelet may make for the run, as it does for a `subPath`: those that are not
+    /// there are removed with the run's own.
+    Foresee {
+        /// Absolute paths.
+        paths: Vec<String>,
+    },
     /// Wait until the kubelet has ended the run's programs; kill them when it does not.
     Ended,
     /// Kill the run's programs, undo the changes of the journal, unmount what the run has mounted, and
@@ -154,24 +157,6 @@ pub enum ToHost {
     },
 }
 
-/// Answers of a host agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum HostReply {
-    /// For [`HostCall::Node`].
-    Node {
-        /// The answer of the call.
-        reply: Reply,
-    },
-    /// For [`HostCall::Clean`] and [`HostCall::End`].
-    Cleaned {
-        /// What was undone.
-        undone: Vec<String>,
-        /// What could not be undone.
-        could_not: Vec<String>,
-    },
-}
-
 /// A message that must not get lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -181,7 +166,7 @@ pub enum HostMessage {
         /// Number of the request.
         id: u64,
         /// The result.
-        result: Result<HostReply, Failure>,
+        result: Result<Reply, Failure>,
     },
     /// A program runs and has received its instructions.
     Arrived {
@@ -208,7 +193,7 @@ pub enum HostMessage {
 pub enum FromHost {
     /// The first frame of a connection.
     Hello {
-        /// [`HOST_PROTOCOL_VERSION`] of the agent.
+        /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION) of the agent.
         protocol: u32,
         /// Version of the agent.
         agent: String,

@@ -8,6 +8,9 @@ use quick_xml::{ElementWriter, Writer};
 use super::words::short;
 use propagation_model::report::{Check, PhaseReport, Report, Status};
 
+/// The name of the suite of the clean-up.
+const CLEAN_UP: &str = "clean_up";
+
 /// The whole report. Characters that XML 1.0 does not allow are written as escape sequences, so that every
 /// reader accepts it.
 pub fn render(report: &Report) -> String {
@@ -30,7 +33,7 @@ pub struct Several {
 impl Several {
     /// Adds the suites of a report, each with the name of what was run before its own.
     pub fn add(&mut self, name: &str, report: &Report) {
-        self.counts.add(Counts::of(&report.phases));
+        self.counts.add(Counts::of_report(report));
         self.duration_ms += report.duration_ms;
         self.suites.push(b'\n');
         let mut writer = Writer::new_with_indent(&mut self.suites, b' ', 2);
@@ -38,6 +41,7 @@ impl Several {
             // Writing to a Vec does not fail.
             let _ = write_phase(&mut writer, report, phase, Some(name));
         }
+        let _ = write_cleanup(&mut writer, report, Some(name));
     }
 
     /// Adds a suite with one case for a run that has no report.
@@ -80,6 +84,10 @@ struct Counts {
 impl Counts {
     fn of(phases: &[PhaseReport]) -> Self {
         phases.iter().flat_map(cases).fold(Self::default(), |counts, case| counts.with(&case))
+    }
+
+    fn of_report(report: &Report) -> Self {
+        left(report).iter().fold(Self::of(&report.phases), |counts, case| counts.with(case))
     }
 
     fn with(mut self, case: &Case<'_>) -> Self {
@@ -136,17 +144,24 @@ fn cases(phase: &PhaseReport) -> impl Iterator<Item = Case<'_>> {
     }))
 }
 
+/// What a run has left, a case for each.
+fn left(report: &Report) -> Vec<Case<'_>> {
+    let case =
+        |reason| Case { name: "(left)".into(), status: Status::Errored, check: None, reason };
+    report.cleanup.could_not.iter().map(|reason| case(reason)).collect()
+}
+
 fn write_report(writer: &mut Writer<Vec<u8>>, report: &Report) -> io::Result<()> {
     let name = match &report.plan.name {
         Some(scenario) => format!("propagation {}", short(scenario)),
         None => format!("propagation {}", short(&report.node)),
     };
-    let counts = Counts::of(&report.phases);
+    let counts = Counts::of_report(report);
     write_suites(writer, &name, counts, report.duration_ms, |writer| {
         for phase in &report.phases {
             write_phase(writer, report, phase, None)?;
         }
-        Ok(())
+        write_cleanup(writer, report, None)
     })
 }
 
@@ -187,6 +202,25 @@ fn suite<'a, W: io::Write>(
         (skipped.0, &skipped.1),
         ("time", &seconds(duration_ms)),
     ])
+}
+
+/// A suite for the clean-up that something has resisted.
+fn write_cleanup<W: io::Write>(
+    writer: &mut Writer<W>,
+    report: &Report,
+    of: Option<&str>,
+) -> io::Result<()> {
+    let cases = left(report);
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let name = of.map_or_else(|| CLEAN_UP.into(), |of| format!("{}/{CLEAN_UP}", short(of)));
+    let counts = cases.iter().fold(Counts::default(), |counts, case| counts.with(case));
+    let suite = suite(writer, &name, counts, report.cleanup.duration_ms);
+    suite.write_inner_content(|writer| {
+        cases.into_iter().try_for_each(|case| write_case(writer, &name, case))
+    })?;
+    Ok(())
 }
 
 /// A phase as a suite; `of` is the name of what was run, where there are several.

@@ -211,6 +211,26 @@ fn a_table_of_markdown_keeps_its_columns() {
 }
 
 #[test]
+fn what_a_run_has_left_is_in_every_rendering() {
+    let mut report = report("full_success");
+    report.cleanup.could_not = vec!["clean node w1: it does not answer".into()];
+    for (format, rendered) in renderings(&report) {
+        if !matches!(format, "dot" | "svg" | "tree") {
+            assert!(rendered.contains("clean node w1: it does not answer"), "{format}: {rendered}");
+        }
+    }
+    let mut several = junit::Several::default();
+    several.add("one", &report);
+    for (xml, suite) in [(junit::render(&report), "clean_up"), (several.finish(), "one/clean_up")] {
+        assert!(xml.contains(&format!("<testsuite name=\"{suite}\"")), "{xml}");
+        assert!(
+            xml.contains("errors=\"1\"") && xml.contains("<error message=\"clean node"),
+            "{xml}"
+        );
+    }
+}
+
+#[test]
 fn xml_is_well_formed() {
     for (name, report) in [("hostile", hostile_report().clone())].into_iter().chain(reports()) {
         let svg = graph::svg::standalone(&picture(&report));

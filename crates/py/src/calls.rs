@@ -10,12 +10,12 @@ use propagation_core::workload::{Restart, RestartScope, Until};
 use propagation_core::{Capabilities, Error, ErrorKind, scenario};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{OrRaise, from_plain, invalid, other_process, to_plain};
 use crate::job::{Completion, Job};
+use crate::word::Word;
 
 /// What Python sends to the phase that it carries out.
 pub(crate) enum Request {
@@ -353,25 +353,5 @@ impl Drop for Calls {
             // A fork: what wakes the receiver is the parent's.
             std::mem::forget(inner);
         }
-    }
-}
-
-/// A value of the scenario's vocabulary: a word, or a mapping for one that has a value of its own.
-#[derive(FromPyObject)]
-pub(crate) enum Word<'py> {
-    #[pyo3(transparent, annotation = "str")]
-    Text(String),
-    #[pyo3(transparent, annotation = "dict")]
-    Mapping(Bound<'py, PyDict>),
-}
-
-impl Word<'_> {
-    /// What it means.
-    pub(crate) fn read<T: DeserializeOwned>(self, py: Python<'_>, what: &str) -> PyResult<T> {
-        let value = match self {
-            Self::Text(text) => text.into(),
-            Self::Mapping(mapping) => from_plain(&mapping)?,
-        };
-        scenario::part(&format!("{what} {value}"), value).or_raise(py)
     }
 }

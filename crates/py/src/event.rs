@@ -8,6 +8,7 @@ use pyo3::types::PyTuple;
 use pyo3::{PyClass, PyClassInitializer};
 
 use crate::calls::Calls;
+use crate::job::Given;
 use crate::observation::Observation;
 use crate::report::{Check, Cleanup, PhaseReport, Verdict};
 
@@ -43,16 +44,17 @@ impl Item {
             _ => return None,
         })
     }
+}
 
-    /// The Python object for it.
-    pub(crate) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+impl Given for Item {
+    fn into_object(self: Box<Self>, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         fn object<T: PyClass + Into<PyClassInitializer<T>>>(
             py: Python<'_>,
             value: T,
         ) -> PyResult<Bound<'_, PyAny>> {
             Ok(Bound::new(py, value)?.into_any())
         }
-        match self {
+        match *self {
             Self::NodeReady { backend, node } => object(py, NodeReady { backend, node }),
             Self::PhaseStarted { phase } => object(py, PhaseStarted { phase }),
             Self::Checked { phase, check } => {

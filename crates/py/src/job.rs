@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{OrRaise, other_process};
-use crate::event::Item;
 
 #[cfg(unix)]
 use std::os::{fd::IntoRawFd, unix::net::UnixStream as Bell};
@@ -22,9 +21,15 @@ use std::{net::TcpStream as Bell, os::windows::io::IntoRawSocket};
 pub(crate) type Convert =
     Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
 
+/// Something that a job gives before its result, kept until Python takes it.
+pub(crate) trait Given: Send {
+    /// Its object, in the thread that asks for it.
+    fn into_object(self: Box<Self>, py: Python<'_>) -> PyResult<Bound<'_, PyAny>>;
+}
+
 /// What has come out of a job so far.
 struct State {
-    items: Vec<Item>,
+    items: Vec<Box<dyn Given>>,
     outcome: Option<Result<Convert, Error>>,
     /// Written to when there is something to take, closed when nothing more will come.
     bell: Option<Bell>,
@@ -43,9 +48,9 @@ impl Feed {
     }
 
     /// Adds an item. Wakes the waiting thread, once until everything has been taken.
-    pub(crate) fn push(&self, item: Item) {
+    pub(crate) fn push(&self, item: impl Given + 'static) {
         let mut state = self.lock();
-        state.items.push(item);
+        state.items.push(Box::new(item));
         if !state.rung {
             state.rung = true;
             if let Some(bell) = &mut state.bell {

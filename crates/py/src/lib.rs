@@ -20,6 +20,7 @@ mod phase;
 mod report;
 mod run;
 mod scenario;
+mod word;
 mod workload;
 
 use pyo3::prelude::*;

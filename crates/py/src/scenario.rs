@@ -10,8 +10,8 @@ use propagation_core::plan::{
 use propagation_core::{Error, scenario};
 use pyo3::prelude::*;
 
-use crate::calls::Word;
 use crate::error::{OrRaise, from_plain, invalid, to_plain};
+use crate::word::Word;
 
 /// A scenario: the node, its workloads, the fault, the recovery. Immutable.
 ///

@@ -8,7 +8,8 @@ use propagation_core::client;
 use propagation_core::host::{FromHost, HostCall, HostRequest, ProgramHello, ProgramId, ToHost};
 use propagation_core::plan::{Fault, NodeSpec};
 use propagation_core::protocol::{
-    Call, Message, NodeSetup, PROTOCOL_VERSION, ProgramCommand, ProgramEvent, Request, encode,
+    Call, Message, NodeSetup, PROTOCOL_VERSION, ProgramCommand, ProgramEvent, Request,
+    SimulatedCall, encode,
 };
 use propagation_core::{Error, ErrorKind};
 use serde::Serialize;
@@ -70,7 +71,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             bridge: "/b".into(),
             mountpoint: "dfs".into(),
         }),
-        frame(Request { id: 7, call }),
+        frame(Request { id: 7, call: SimulatedCall::Node { call } }),
         frame(hello),
         frame(ToHost::Resume { operator: "o".into(), received: 3 }),
         frame(ToHost::Request { request, received: 3 }),

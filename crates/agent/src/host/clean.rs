@@ -1,33 +1,30 @@
 //! Undoes what the run has done to the node. Nothing is deleted through a mount.
 
 use std::fs;
-use std::io::ErrorKind::NotFound;
 use std::path::Path;
 
-use mountinfo::{MountEntry, MountPath};
-use propagation_model::ErrorKind;
 use propagation_model::journal::{Entry, EntryState, HostChange};
 use propagation_model::marker::{Marker, PLAIN_FILE};
-use propagation_protocol::Failure;
-use propagation_protocol::host::{HostReply, RUNS};
+use propagation_protocol::host::RUNS;
+use propagation_protocol::{Failure, Reply};
 
-use super::server::Server;
+use super::state::Host;
 use super::{journal, line};
-use crate::changes::{remove_empty, remove_line};
-use crate::failure::{failure, system};
-use crate::mounts::{errno_of, unmount_lazily};
+use crate::failure::system;
+use crate::mounts::errno_of;
+use crate::serve::{take_back, unmount_own};
 
-impl Server {
+impl Host {
     /// Takes everything back that the journal has, the last change first, and removes the run's
     /// directory. Runs in a child, once no program runs any more.
-    pub(super) fn clean(&self) -> HostReply {
+    pub(super) fn clean(&self) -> Reply {
         let (mut undone, mut could_not, mut removed) = (Vec::new(), Vec::new(), Vec::new());
         for path in self.mounted_elsewhere() {
-            if let Err(failure) = self.unmount_own(&path) {
+            if let Err(failure) = unmount_own(self, &path) {
                 could_not.push(line(&failure));
             }
         }
-        match self.unmount_own(&self.bridge.fuse_path()) {
+        match unmount_own(self, &self.bridge.fuse_path()) {
             Ok(None) => {}
             Ok(Some(others)) => undone.push(format!("left {others}: it is not this run's")),
             Err(failure) => could_not.push(line(&failure)),
@@ -49,7 +46,7 @@ impl Server {
                     .map(|(number, entry)| (number, entry.change.clone()))
                     .collect();
                 for (entry, change) in &changes {
-                    match self.take_back(change) {
+                    match take_back(self, change) {
                         Ok(None) => {
                             journal.undone(*entry);
                             undone.push(format!("undid: {change}"));
@@ -64,7 +61,10 @@ impl Server {
                         }
                     }
                 }
-                if let Err(failure) = journal::write(&self.layout.journal(), &journal) {
+                // It goes with the run's directory, also where the disk has no room for another.
+                if !could_not.is_empty()
+                    && let Err(failure) = journal::write(&self.layout.journal(), &journal)
+                {
                     could_not.push(line(&failure));
                 }
             }
@@ -78,30 +78,7 @@ impl Server {
                 Err(failure) => could_not.push(line(&failure)),
             }
         }
-        HostReply::Cleaned { undone, could_not }
-    }
-
-    /// Undoes a change. Returns what another owner has put in the way, if anything.
-    pub(super) fn take_back(&self, change: &HostChange) -> Result<Option<String>, Failure> {
-        match change {
-            HostChange::MakeDirectory { path, .. } => {
-                if let Some(others) = self.unmount_own(path)? {
-                    return Ok(Some(others));
-                }
-                // On a read-only filesystem even what is not there cannot be removed.
-                if fs::symlink_metadata(path).is_err_and(|e| e.kind() == NotFound) {
-                    return Ok(None);
-                }
-                match remove_empty(path) {
-                    Err(failure) => match fs::read_dir(path).into_iter().flatten().next() {
-                        Some(Ok(entry)) => Ok(Some(format!("{:?} is in it", entry.file_name()))),
-                        _ => Err(failure),
-                    },
-                    Ok(()) => Ok(None),
-                }
-            }
-            HostChange::AddLine { path, line } => remove_line(path, line).map(|()| None),
-        }
+        Reply::Cleaned { undone, could_not }
     }
 
     /// The mountpoints of the run other than its bridge: a clean-up may not know the bridge.
@@ -115,28 +92,6 @@ impl Server {
         paths.retain(|path| *path != bridge);
         paths.dedup();
         paths
-    }
-
-    /// Unmounts what this run has mounted on a directory. Leaves mounts of others and returns them.
-    fn unmount_own(&self, path: &str) -> Result<Option<String>, Failure> {
-        let target = MountPath::from(path);
-        let table = self.proc.mount_table()?;
-        let stack = table.stack_at(&target);
-        let others = |mount: &&MountEntry| mount.source.to_string() != self.source();
-        let own = stack.iter().any(|mount| !others(mount));
-        if own && self.programs.a_producer_serves() {
-            let words = format!("unmount {path:?}");
-            let fix = Some("stop the producer first");
-            return Err(failure(ErrorKind::Environment, words, "a producer serves it", fix));
-        }
-        for mount in stack.iter().rev() {
-            if others(mount) {
-                return Ok(Some(format!("{mount}, mounted there")));
-            }
-            unmount_lazily(Path::new(path))
-                .map_err(|errno| system(format!("unmount {path:?}"), errno))?;
-        }
-        Ok(None)
     }
 
     /// In a bridge that was there before, the producer's plain file is left.

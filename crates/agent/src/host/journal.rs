@@ -34,6 +34,16 @@ pub(super) fn write(path: &str, journal: &Journal) -> Result<(), Failure> {
     changes::replace(path, &content, Some(0o644)).map_err(|e| failed(&e))
 }
 
+/// Notes a change that another program may make for the run.
+pub(super) fn foresee(path: &str, change: &HostChange) -> Result<(), Failure> {
+    let mut journal = read(path)?;
+    if journal.entries().iter().any(|entry| entry.change == *change) {
+        return Ok(());
+    }
+    journal.intend(change.clone());
+    write(path, &journal)
+}
+
 /// Makes a change, journaled; whether it had to be made.
 pub(super) fn make(
     path: &str,

@@ -7,15 +7,17 @@
 //! lie: children with a deadline do.
 
 mod attach;
-mod calls;
+mod bridge;
 mod clean;
+mod ending;
 mod journal;
-mod looks;
 mod peer;
+mod processes;
 mod program;
 mod programs;
-mod server;
 mod session;
+mod state;
+mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,14 +32,15 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
 use nix::sys::stat::Mode;
-use nix::unistd::setsid;
+use nix::unistd::{AccessFlags, access, setsid};
+use propagation_model::ErrorKind;
 use propagation_model::plan::Bridge;
 use propagation_model::program::Executed;
 use propagation_protocol::Failure;
 use propagation_protocol::host::{Layout, RUNS};
 
 use crate::changes;
-use crate::failure::{errno_text, system};
+use crate::failure::{errno_text, failure, system};
 use crate::mounts::errno_of;
 use crate::pipe::Pipe;
 
@@ -57,10 +60,10 @@ pub struct Setup {
 /// to end; returns the exit code. Its words go to standard error.
 pub fn main(setup: &Setup) -> i32 {
     match prepare(setup) {
-        Ok(server) => i32::from(server.run().is_err()),
+        Ok(host) => i32::from(crate::serve::serve(host).is_err()),
         Err(failure) => {
             use std::io::Write;
-            let _ = writeln!(io::stderr(), "{}: {}", failure.operation, failure.reason);
+            let _ = writeln!(io::stderr(), "{}", line(&failure));
             1
         }
     }
@@ -86,7 +89,7 @@ fn start_in_background(setup: &Setup) -> Result<(), Failure> {
     Ok(())
 }
 
-fn prepare(setup: &Setup) -> Result<server::Server, Failure> {
+fn prepare(setup: &Setup) -> Result<state::Host, Failure> {
     let own = fs::read("/proc/self/exe")
         .map_err(|e| system("read the agent's own binary", errno_of(&e)))?;
     enter_node()?;
@@ -103,10 +106,31 @@ fn prepare(setup: &Setup) -> Result<server::Server, Failure> {
         let made = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
         made.map_err(|e| failed(&e))?;
     }
-    write_binary(&layout.agent(), &own).map_err(|e| failed(&e))?;
-    let control = serve_at(&layout.control(), 0o600)?;
-    let programs = serve_at(&layout.programs(), 0o666)?;
-    server::Server::new(setup, layout, control, programs)
+    let files = || {
+        write_binary(&layout.agent(), &own).map_err(|e| failed(&e))?;
+        access(Path::new(&layout.agent()), AccessFlags::X_OK)
+            .map_err(|errno| cannot_be_executed(&layout, errno))?;
+        Ok((serve_at(&layout.control(), 0o600)?, serve_at(&layout.programs(), 0o666)?))
+    };
+    let (control, programs) = files().inspect_err(|_| leave(&layout))?;
+    state::Host::new(setup, layout, control, programs)
+}
+
+/// Removes the files of a run that has not changed the node yet.
+fn leave(layout: &Layout) {
+    if !Path::new(&layout.journal()).exists() {
+        let _ = fs::remove_file(layout.agent());
+        let _ = fs::remove_dir(layout.directory());
+        let _ = fs::remove_dir(RUNS);
+    }
+}
+
+/// The run's pods execute the agent from there too.
+fn cannot_be_executed(layout: &Layout, errno: nix::errno::Errno) -> Failure {
+    let reason = format!("{}; {RUNS} is on a filesystem that is mounted noexec", errno_text(errno));
+    let fix = "allow programs there: mount -o remount,exec";
+    let operation = format!("execute {}", layout.agent());
+    failure(ErrorKind::Environment, operation, reason, Some(fix))
 }
 
 /// The node's own mount namespace and root: those of its process 1.
@@ -144,7 +168,7 @@ fn serve_at(path: &str, mode: u32) -> Result<OwnedFd, Failure> {
     // Under another name first: who finds the socket can connect to it.
     let fresh = format!("{path}.new");
     let _ = fs::remove_file(&fresh);
-    let flags = SockFlag::SOCK_CLOEXEC;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
     bind(listener.as_raw_fd(), &UnixAddr::new(Path::new(&fresh)).map_err(failed)?)
         .map_err(failed)?;

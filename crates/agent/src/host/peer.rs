@@ -12,10 +12,12 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials, sockopt::PeerPidfd}
 use propagation_protocol::host::{Layout, ProgramHello};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::server::has_ended;
+use super::processes::{Process, has_ended};
+use crate::facts::made_at_ns;
 use crate::mounts::{Proc, parse, to_nix};
 use crate::pipe::Pipe;
 use crate::sys::{in_ms, now_ns};
+use crate::view::View;
 
 /// Time for a peer to say who it is, after it has connected.
 const GREETS_WITHIN_MS: u64 = 5_000;
@@ -38,12 +40,12 @@ pub(super) struct Pod {
 /// A process that has connected.
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub(super) pipe: Pipe,
-    pub(super) pid: i32,
+    pipe: Pipe,
+    pid: i32,
     /// Ready when it has ended.
-    pub(super) handle: OwnedFd,
+    handle: OwnedFd,
     /// When it connected.
-    pub(super) came_ns: u64,
+    came_ns: u64,
     /// The identity that it claims.
     pub(super) hello: Option<ProgramHello>,
     deadline: u64,
@@ -63,6 +65,16 @@ impl Peer {
         };
         let deadline = in_ms(GREETS_WITHIN_MS);
         Ok(Self { pipe, pid, handle, came_ns: now_ns(), hello: None, deadline })
+    }
+
+    /// The process itself, once it has been checked.
+    pub(super) fn into_process(self, proc: &Proc) -> Result<Process, Errno> {
+        let Self { pipe, pid, handle, came_ns, .. } = self;
+        let mount = proc.open_file(&format!("{pid}/ns/mnt"))?;
+        let view = View { mount, user: None };
+        let process_ns = made_at_ns(proc, pid).unwrap_or(came_ns).min(came_ns);
+        let pipe = pipe.trusted();
+        Ok(Process { pid, handle, view, pipe, process_ns, came_ns, said_its_end: false })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

@@ -2,56 +2,26 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
 use propagation_model::ErrorKind;
-use propagation_model::plan::{Fault, Role};
+use propagation_model::plan::Role;
 use propagation_model::program::ProgramState;
 use propagation_protocol::host::{HostMessage, Layout, ProgramId};
 use propagation_protocol::{ContainerSpec, Failure, ProgramEvent};
-use rustix::process::{Signal, pidfd_send_signal};
 
 use super::peer::{Peer, Pod};
-use crate::facts::{made_at_ns, state_of};
-use crate::failure::{failure, system};
-use crate::mounts::{Proc, to_nix};
+use super::processes::{Process, has_ended};
+use crate::failure::failure;
+use crate::mounts::Proc;
 use crate::pipe::Pipe;
+use crate::view::View;
 
 /// The most that may have connected without being known; the first that came goes for one more.
 const MOST_STRANGERS: usize = 64;
 
 /// The most refusals that are told of.
 const MOST_REFUSALS: u32 = 32;
-
-/// One process that is process 1 of a container.
-#[derive(Debug)]
-pub(super) struct Process {
-    pub(super) pid: i32,
-    /// Ready when it has ended.
-    pub(super) handle: OwnedFd,
-    namespace: OwnedFd,
-    pipe: Pipe,
-    /// When it was made, and when it said that it is there.
-    process_ns: u64,
-    came_ns: u64,
-    said_its_end: bool,
-}
-
-impl Process {
-    /// The process of a pod that has been checked.
-    fn of(peer: Peer, proc: &Proc) -> Result<Self, Errno> {
-        let Peer { pipe, pid, handle, came_ns, .. } = peer;
-        let namespace = proc.open_file(&format!("{pid}/ns/mnt"))?;
-        let process_ns = made_at_ns(proc, pid).unwrap_or(came_ns).min(came_ns);
-        let pipe = pipe.trusted();
-        Ok(Self { pid, handle, namespace, pipe, process_ns, came_ns, said_its_end: false })
-    }
-
-    pub(super) fn signal(&self, signal: Signal) -> Result<(), Errno> {
-        pidfd_send_signal(&self.handle, signal).map_err(to_nix)
-    }
-}
 
 /// What is known of one container.
 #[derive(Debug, Default)]
@@ -134,7 +104,7 @@ impl Programs {
             };
             let process = peer
                 .check(&pod, layout, proc)
-                .and_then(|()| Process::of(peer, proc).map_err(|errno| errno.desc().to_owned()));
+                .and_then(|()| peer.into_process(proc).map_err(|errno| errno.desc().to_owned()));
             match process {
                 Ok(process) => slot.waiting = Some(process),
                 Err(reason) => self.refuse(&reason),
@@ -164,14 +134,19 @@ impl Programs {
         })
     }
 
-    /// The mount namespace of a container.
-    pub(super) fn namespace(&self, container: u32, replica: u32) -> Result<&OwnedFd, Failure> {
-        self.slot(container, replica).map(|(process, _)| &process.namespace)
+    /// The mount view of a container. The node's rights are enough to enter it.
+    pub(super) fn view(&self, container: u32, replica: u32) -> Result<&View, Failure> {
+        self.slot(container, replica).map(|(process, _)| &process.view)
     }
 
-    /// The process id and what it was told.
-    pub(super) fn running(&self, container: u32, replica: u32) -> Option<(i32, &ContainerSpec)> {
-        self.slot(container, replica).ok().map(|(process, spec)| (process.pid, spec))
+    /// The id of a container's process.
+    pub(super) fn pid(&self, container: u32, replica: u32) -> Option<i32> {
+        self.slot(container, replica).ok().map(|(process, _)| process.pid)
+    }
+
+    /// What the program of a container was told.
+    pub(super) fn spec(&self, container: u32) -> Option<&ContainerSpec> {
+        self.slot(container, 0).ok().map(|(_, spec)| spec)
     }
 
     /// The processes of a container that have been told what to do.
@@ -195,9 +170,8 @@ impl Programs {
     /// Whether a producer's program runs.
     pub(super) fn a_producer_serves(&self) -> bool {
         let told = self.slots.values().filter_map(|slot| slot.running.as_ref());
-        told.into_iter().any(|(process, spec)| {
-            spec.role == Role::Producer && !super::server::has_ended(&process.handle)
-        })
+        told.into_iter()
+            .any(|(process, spec)| spec.role == Role::Producer && !has_ended(&process.handle))
     }
 
     /// What a container was to do next is off.
@@ -259,28 +233,4 @@ impl Slot {
             self.running = Some((process, spec));
         }
     }
-}
-
-/// The signal that is a fault; none for one that needs more. The program is process 1 of its container.
-pub(super) fn signal_of(fault: &Fault) -> Option<Signal> {
-    match fault {
-        Fault::Kill | Fault::KillParent => Some(Signal::KILL),
-        Fault::Terminate => Some(Signal::TERM),
-        Fault::Stop => Some(Signal::STOP),
-        Fault::Continue => Some(Signal::CONT),
-        _ => None,
-    }
-}
-
-/// Signals one process; one that has ended is not there to be signalled.
-pub(super) fn send(process: &Process, signal: Signal) -> Result<(), Failure> {
-    match process.signal(signal) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(system(format!("send {signal:?} to process {}", process.pid), errno)),
-    }
-}
-
-/// Whether a process is stopped.
-pub(super) fn is_stopped(proc: &Proc, pid: i32) -> bool {
-    matches!(state_of(proc, &pid.to_string()), Some('T' | 't'))
 }

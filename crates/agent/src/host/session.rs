@@ -3,10 +3,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use propagation_protocol::Failure;
-use propagation_protocol::host::{
-    FromHost, HOST_PROTOCOL_VERSION, HostMessage, HostReply, HostRequest, ToHost,
-};
+use propagation_protocol::host::{FromHost, HostMessage, HostRequest, ToHost};
+use propagation_protocol::{Failure, PROTOCOL_VERSION, Reply};
 
 use crate::pipe::Pipe;
 use crate::sys::now_ns;
@@ -52,7 +50,7 @@ impl Session {
         }
     }
 
-    pub(super) fn answer(&mut self, id: u64, result: Result<HostReply, Failure>) {
+    pub(super) fn answer(&mut self, id: u64, result: Result<Reply, Failure>) {
         self.send(HostMessage::Answer { id, result });
     }
 
@@ -106,7 +104,7 @@ impl Session {
         }
         self.unconfirmed.retain(|(number, _)| *number > received);
         let hello = FromHost::Hello {
-            protocol: HOST_PROTOCOL_VERSION,
+            protocol: PROTOCOL_VERSION,
             agent: env!("CARGO_PKG_VERSION").into(),
             started: self.started.clone(),
         };
@@ -133,9 +131,9 @@ mod tests {
         ours
     }
 
-    fn done(id: u64) -> Result<HostReply, Failure> {
+    fn done(id: u64) -> Result<Reply, Failure> {
         let undone = vec![format!("answer {id}")];
-        Ok(HostReply::Cleaned { undone, could_not: Vec::new() })
+        Ok(Reply::Cleaned { undone, could_not: Vec::new() })
     }
 
     fn numbers(pipe: &mut Pipe) -> Vec<u64> {

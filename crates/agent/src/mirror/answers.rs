@@ -1,177 +1,27 @@
 //! The answers to the kernel's requests: each is the same call on the directory that is shown.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno as FuseErrno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno as FuseErrno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    Request, TimeOrNow, WriteFlags,
 };
 use nix::errno::Errno;
-use rustix::fs::{
-    AtFlags, Mode, OFlags, RawDir, RenameFlags as RenameHow, Stat, Timespec, Timestamps, UTIME_NOW,
-    UTIME_OMIT,
-};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::shown::Found;
+use super::attributes::attributes;
+use super::operations::Change;
 use super::{Mirror, lock};
 use crate::mounts::{errno_of, to_nix};
 
 /// How long the kernel may keep names and attributes: libfuse's default.
 const KEEP: Duration = Duration::from_secs(1);
-
-/// The entries of an open directory, as it was when it was opened.
-#[derive(Debug)]
-pub(super) struct Directory {
-    entries: Vec<(OsString, FileType, u64)>,
-}
-
-/// What a file is, whatever it is called.
-pub(super) fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
-}
-
-impl Mirror {
-    fn stat(&self, path: &Path) -> Result<Stat, Errno> {
-        self.root.find(path)?.stat()
-    }
-
-    fn found(&self, inode: INodeNo) -> Result<Found, Errno> {
-        self.root.find(&self.path(inode)?)
-    }
-
-    pub(super) fn path(&self, inode: INodeNo) -> Result<std::path::PathBuf, Errno> {
-        lock(&self.inodes).path(inode).map(Into::into).ok_or(Errno::ESTALE)
-    }
-
-    fn child(&self, parent: INodeNo, name: &OsStr) -> Result<std::path::PathBuf, Errno> {
-        lock(&self.inodes).child(parent, name).ok_or(Errno::ESTALE)
-    }
-
-    /// The attributes of an entry, of which the kernel is told.
-    pub(super) fn entry(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
-        let path = self.child(parent, name)?;
-        let stat = self.stat(&path)?;
-        let inode = lock(&self.inodes).tell(path, identity(&stat));
-        Ok(attributes(inode, &stat))
-    }
-
-    pub(super) fn list(&self, inode: INodeNo) -> Result<Directory, Errno> {
-        let directory = self.root.open(
-            &self.path(inode)?,
-            OFlags::RDONLY | OFlags::DIRECTORY,
-            Mode::empty(),
-        )?;
-        let mut buffer = Vec::with_capacity(64 * 1024);
-        let mut raw = RawDir::new(&directory, buffer.spare_capacity_mut());
-        let mut entries = Vec::new();
-        while let Some(entry) = raw.next() {
-            let entry = entry.map_err(to_nix)?;
-            let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-            entries.push((name, kind_of_entry(entry.file_type()), entry.ino()));
-        }
-        Ok(Directory { entries })
-    }
-
-    pub(super) fn remove(
-        &self,
-        parent: INodeNo,
-        name: &OsStr,
-        flags: AtFlags,
-    ) -> Result<(), Errno> {
-        let path = self.child(parent, name)?;
-        let stat = self.stat(&path)?;
-        let (directory, name) = self.root.parent(&path)?;
-        rustix::fs::unlinkat(directory, name, flags).map_err(to_nix)?;
-        lock(&self.inodes).removed(identity(&stat), &path, has_one_name(&stat));
-        Ok(())
-    }
-
-    pub(super) fn rename_entry(
-        &self,
-        from: (INodeNo, &OsStr),
-        to: (INodeNo, &OsStr),
-        how: RenameFlags,
-    ) -> Result<(), Errno> {
-        let (from, to) = (self.child(from.0, from.1)?, self.child(to.0, to.1)?);
-        let moved = self.stat(&from)?;
-        let replaced = self.stat(&to).ok();
-        let how = RenameHow::from_bits_retain(how.bits());
-        let ((old, name), (new, new_name)) = (self.root.parent(&from)?, self.root.parent(&to)?);
-        rustix::fs::renameat_with(old, name, new, new_name, how).map_err(to_nix)?;
-        let mut inodes = lock(&self.inodes);
-        if how.contains(RenameHow::EXCHANGE) {
-            inodes.exchanged(&from, &to);
-            return Ok(());
-        }
-        if let Some(other) = replaced {
-            inodes.removed(identity(&other), &to, has_one_name(&other));
-        }
-        if kind(moved.st_mode) == FileType::Directory {
-            inodes.directory_renamed(&from, &to);
-        } else {
-            inodes.renamed(identity(&moved), &to);
-        }
-        Ok(())
-    }
-
-    pub(super) fn change(
-        &self,
-        inode: INodeNo,
-        change: &Change,
-        open: Option<u64>,
-    ) -> Result<FileAttr, Errno> {
-        let path = self.path(inode)?;
-        let found = self.root.find(&path)?;
-        if let Some(mode) = change.mode {
-            found.set_mode(mode)?;
-        }
-        if change.uid.is_some() || change.gid.is_some() {
-            found.set_owner(change.uid, change.gid)?;
-        }
-        if let Some(size) = change.size {
-            match open {
-                Some(handle) => self.file(handle)?.file.set_len(size),
-                None => self
-                    .root
-                    .open(&path, OFlags::WRONLY, Mode::empty())
-                    .and_then(|file| file.set_len(size).map_err(|error| errno_of(&error)))
-                    .map_err(io::Error::from),
-            }
-            .map_err(|error| errno_of(&error))?;
-        }
-        if change.accessed.is_some() || change.modified.is_some() {
-            let times = Timestamps {
-                last_access: timespec(change.accessed),
-                last_modification: timespec(change.modified),
-            };
-            found.set_times(&times)?;
-        }
-        Ok(attributes(inode, &found.stat()?))
-    }
-}
-
-/// Whether a file ends with one of its names: directories count theirs otherwise.
-fn has_one_name(stat: &Stat) -> bool {
-    stat.st_nlink <= 1 || kind(stat.st_mode) == FileType::Directory
-}
-
-/// What a request changes of a file's attributes.
-#[derive(Debug, Default)]
-pub(super) struct Change {
-    pub(super) mode: Option<u32>,
-    pub(super) uid: Option<u32>,
-    pub(super) gid: Option<u32>,
-    pub(super) size: Option<u64>,
-    pub(super) accessed: Option<TimeOrNow>,
-    pub(super) modified: Option<TimeOrNow>,
-}
 
 /// Answers with what a call gave.
 macro_rules! answer {
@@ -539,17 +389,6 @@ impl Filesystem for Mirror {
     }
 }
 
-impl Mirror {
-    /// What a user makes is that user's.
-    fn give(&self, path: &Path, request: &Request) -> Result<(), Errno> {
-        let owner = (request.uid(), request.gid());
-        if owner == (0, 0) {
-            return Ok(());
-        }
-        self.root.find(path)?.set_owner(Some(owner.0), Some(owner.1))
-    }
-}
-
 /// What of the flags of an opening is the file's business; the kernel sees to the rest.
 const OPENED_WITH: OFlags = OFlags::RWMODE.union(OFlags::TRUNC).union(OFlags::SYNC);
 
@@ -560,61 +399,4 @@ thread_local! {
 
 fn fuse(errno: Errno) -> FuseErrno {
     FuseErrno::from_i32(errno as i32)
-}
-
-fn attributes(ino: INodeNo, stat: &Stat) -> FileAttr {
-    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    FileAttr {
-        ino,
-        size: stat.st_size.try_into().unwrap_or_default(),
-        blocks: stat.st_blocks.try_into().unwrap_or_default(),
-        atime: time(stat.st_atime, stat.st_atime_nsec),
-        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
-        crtime: UNIX_EPOCH,
-        kind: kind(stat.st_mode),
-        perm: u16::try_from(stat.st_mode & 0o7777).unwrap_or_default(),
-        nlink: stat.st_nlink.try_into().unwrap_or(u32::MAX),
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        rdev: narrow(stat.st_rdev),
-        blksize: 4096,
-        flags: 0,
-    }
-}
-
-fn time(seconds: i64, nanoseconds: u64) -> SystemTime {
-    let part = Duration::new(seconds.unsigned_abs(), 0);
-    let whole =
-        if seconds < 0 { UNIX_EPOCH.checked_sub(part) } else { UNIX_EPOCH.checked_add(part) };
-    whole.unwrap_or(UNIX_EPOCH) + Duration::from_nanos(nanoseconds)
-}
-
-fn timespec(time: Option<TimeOrNow>) -> Timespec {
-    let (tv_sec, tv_nsec) = match time {
-        None => (0, UTIME_OMIT),
-        Some(TimeOrNow::Now) => (0, UTIME_NOW),
-        Some(TimeOrNow::SpecificTime(time)) => {
-            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-            (since.as_secs().try_into().unwrap_or(i64::MAX), since.subsec_nanos().into())
-        }
-    };
-    Timespec { tv_sec, tv_nsec }
-}
-
-fn kind(mode: u32) -> FileType {
-    kind_of_entry(rustix::fs::FileType::from_raw_mode(mode))
-}
-
-fn kind_of_entry(kind: rustix::fs::FileType) -> FileType {
-    use rustix::fs::FileType as Kind;
-    match kind {
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::Socket => FileType::Socket,
-        Kind::CharacterDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-        _ => FileType::RegularFile,
-    }
 }

@@ -5,7 +5,9 @@
 //! opened (Linux 6.9, `CONFIG_FUSE_PASSTHROUGH`).
 
 mod answers;
+mod attributes;
 mod inodes;
+mod operations;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -25,8 +27,8 @@ use rustix::fs::{Mode, OFlags};
 use crate::failure::errno_text;
 use crate::fuse_mount::{Options, mount_fuse};
 use crate::mounts::{Proc, errno_of, to_nix};
-use answers::Directory;
 use inodes::Inodes;
+use operations::Directory;
 use shown::Shown;
 
 /// How many threads answer requests.
@@ -97,7 +99,7 @@ impl Mirror {
         Ok(Self {
             root: Shown::new(root),
             passthrough,
-            inodes: Mutex::new(Inodes::new(answers::identity(&stat))),
+            inodes: Mutex::new(Inodes::new(operations::identity(&stat))),
             files: Mutex::default(),
             directories: Mutex::default(),
             backing: Mutex::default(),

@@ -8,7 +8,7 @@ use fuser::{FileAttr, RenameFlags};
 use rustix::fs::{AtFlags, RenameFlags as RenameHow};
 use tempfile::TempDir;
 
-use super::answers::Change;
+use super::operations::Change;
 use super::*;
 
 /// A directory with `shown` and `outside` in it, and the filesystem that shows the first.

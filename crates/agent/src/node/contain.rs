@@ -12,7 +12,8 @@ use nix::unistd::Uid;
 use propagation_protocol::{Failure, NodeSetup};
 
 use super::capabilities::give_up_the_machines;
-use super::view::enter_user_namespace;
+use super::kernel_calls;
+use super::runtime::enter_user_namespace;
 use crate::failure::system;
 use crate::mounts::Proc;
 
@@ -22,10 +23,14 @@ use crate::mounts::Proc;
 pub(super) fn contain(setup: &NodeSetup) -> Result<(), Failure> {
     let failed = |errno| system("contain the node", errno);
     let builtin = setup.spec.runtime.is_builtin();
+    let mut contained = false;
     if builtin {
         let proc = Proc::open()?;
         match enter_user_namespace(&proc) {
-            Ok(()) => unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?,
+            Ok(()) => {
+                unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?;
+                contained = true;
+            }
             // Not allowed here, or no more of them.
             Err(Errno::EPERM | Errno::EACCES | Errno::ENOSPC | Errno::EINVAL)
                 if Uid::effective().is_root() => {}
@@ -34,5 +39,6 @@ pub(super) fn contain(setup: &NodeSetup) -> Result<(), Failure> {
         // A change of credentials may have taken it back.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
     }
-    give_up_the_machines(builtin).map_err(failed)
+    give_up_the_machines(builtin).map_err(failed)?;
+    kernel_calls::deny(contained).map_err(failed)
 }

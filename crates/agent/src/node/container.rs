@@ -10,44 +10,26 @@ use mountinfo::MountPath;
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{Pid, chdir};
+use nix::unistd::chdir;
 use propagation_model::plan::{BindSpec, NodeSpec, Propagation};
 use propagation_model::program::{RefusalKind, StartRefused};
 use propagation_protocol::{Bind, ContainerSpec};
 
 use super::host_path;
+use super::made::{Made, refused};
 use super::oci::{self, Engine};
 use super::root::DISK;
 use super::rootfs;
+use super::runtime::{carries, enter_user_namespace, finished};
 use super::sub_path::{self, SUB_PATHS};
-use super::view::{View, carries, enter_user_namespace, finished};
-use crate::failure::{go_errno_text, reported};
 use crate::mounts::{
     Proc, bind as bind_alone, bind_recursive, errno_of, flag_of, make_directory,
     pivot_into_current_directory, propagate, propagate_recursive, read_only, remount_read_only,
 };
-use crate::pipe::Pipe;
+use crate::view::View;
 
 /// Devices that every container has, from the node.
 const PLAIN_DEVICES: [&str; 4] = ["null", "zero", "random", "urandom"];
-
-/// A container that has been made.
-#[derive(Debug)]
-pub(super) struct Made {
-    /// Its mount namespaces, one for each replica.
-    pub(super) views: Vec<View>,
-    /// Its process, where the maker has started one.
-    pub(super) process: Option<Process>,
-}
-
-/// A process of a container that waits for its role.
-#[derive(Debug)]
-pub(super) struct Process {
-    /// Its id on the node.
-    pub(super) pid: Pid,
-    /// The node's end of what it reports through.
-    pub(super) pipe: Pipe,
-}
 
 /// What the kubelet and containerd look at before the runtime begins; the volume that is experimented with.
 /// Runs in a child that can be given up: a volume's source may hang.
@@ -90,10 +72,6 @@ pub(super) fn create(
         return Ok(made);
     }
     made
-}
-
-pub(super) fn refused(operation: &str, errno: Errno) -> StartRefused {
-    StartRefused::with(reported(errno), format!("{operation}: {}", go_errno_text(errno)))
 }
 
 /// The volume that is experimented with: with a subPath it is the kubelet's own bind.

@@ -3,35 +3,40 @@
 use nix::sys::signal::Signal;
 use propagation_model::ErrorKind;
 use propagation_model::plan::{Fault, Role};
-use propagation_protocol::{Failure, ProgramCommand, Reply};
+use propagation_protocol::{Failure, ProgramCommand};
 
 use super::outside::Ask;
 use super::programs::{Awaited, Container};
-use super::server::Server;
+use super::simulated::Simulated;
 use crate::failure::failure;
 
-impl Server {
-    /// Does a fault; the answer follows when it has provably happened.
-    pub(super) fn inject(&mut self, request: u64, id: u32, fault: &Fault, deadline_ms: u64) {
-        let done = match fault {
-            Fault::Abort => self.abort(id).map(Some),
-            Fault::Oom => self.limit_memory(id).and_then(|()| {
+impl Simulated {
+    /// Begins a fault. Returns its evidence, or none when the answer follows once it has provably happened.
+    pub(super) fn begin_fault(
+        &mut self,
+        request: u64,
+        id: u32,
+        fault: &Fault,
+        deadline_ms: u64,
+    ) -> Result<Option<String>, Failure> {
+        match fault {
+            Fault::Abort => return self.abort(id).map(Some),
+            Fault::Oom => {
+                self.limit_memory(id)?;
                 self.with(id, fault, |container| {
                     let command = ProgramCommand::UseMemory;
                     container.command(request, &command, Awaited::End, deadline_ms)
-                })
-            }),
-            fault => {
-                self.with(id, fault, |container| begin(container, request, fault, deadline_ms))
+                })?;
             }
-        };
-        match done {
-            // A container that goes takes with it what was kept open in it.
-            Ok(None) if fault.ends_the_daemon() => self.end_holders(id),
-            Ok(None) => {}
-            Ok(Some(evidence)) => self.answer(request, Ok(Reply::Injected { evidence })),
-            Err(failure) => self.answer(request, Err(failure)),
+            fault => {
+                self.with(id, fault, |container| begin(container, request, fault, deadline_ms))?;
+            }
         }
+        // A container that goes takes with it what was kept open in it.
+        if fault.ends_the_daemon() {
+            self.end_holders(id);
+        }
+        Ok(None)
     }
 
     fn with(
@@ -39,17 +44,26 @@ impl Server {
         id: u32,
         fault: &Fault,
         work: impl FnOnce(&mut Container) -> Result<(), Failure>,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<(), Failure> {
         let container = self.containers.get_mut(&id).ok_or_else(|| {
             let reason = "unknown container, or it has ended";
             failure(ErrorKind::Environment, format!("{fault} of container {id}"), reason, None)
         })?;
-        work(container).map(|()| None)
+        work(container)
+    }
+
+    /// Ends the connections of producers that were killed and have not ended.
+    pub(super) fn release_stuck(&mut self, now: u64) {
+        let stuck =
+            self.containers.iter_mut().filter_map(|(id, one)| one.is_stuck(now).then_some(*id));
+        for id in stuck.collect::<Vec<_>>() {
+            self.release(id);
+        }
     }
 
     /// Aborts the connection of a stuck producer. If that fails, the request for its removal gets the answer that
     /// it has not ended.
-    pub(super) fn release(&self, id: u32) {
+    fn release(&self, id: u32) {
         let pid = self.containers.get(&id).and_then(Container::pid);
         let released = pid.map(|pid| self.outside.ask(&Ask::AbortOf { pid: pid.as_raw() }));
         // By its mountpoint, where nobody else can have mounted there.

@@ -49,6 +49,13 @@ impl MemoryLimit {
             let _ = writable(root);
             fs::create_dir(&made.directory)
                 .map_err(|error| refuse("make", &made.directory, &error))?;
+            if !made.directory.join(limit).exists() {
+                // As where nothing like systemd has handed it on.
+                let reason = format!("groups below {ROOT} have no memory controller");
+                let fix = "echo +memory > /sys/fs/cgroup/cgroup.subtree_control";
+                let operation = "limit the memory of the daemon";
+                return Err(failure(ErrorKind::Unsupported, operation, reason, Some(fix)));
+            }
             let files = [(limit, LIMIT_BYTES.to_string()), ("cgroup.procs", pid.to_string())];
             for (file, value) in files {
                 let path = made.directory.join(file);

@@ -9,28 +9,31 @@
 #![allow(unsafe_code)] // fork, and numbers of descriptors where the program begins
 
 mod apart;
-pub(crate) mod calls;
 mod capabilities;
 mod connections;
 mod contain;
 mod container;
+mod execute;
 mod faults;
 mod hold;
+mod holder;
 mod host_path;
 mod keeper;
+mod kernel_calls;
+mod made;
 mod memory_limit;
-mod observe;
 mod oci;
 mod outside;
 mod programs;
 mod role;
 mod root;
 mod rootfs;
-mod server;
+mod runtime;
+mod simulated;
 mod start;
 mod sub_path;
 mod user_namespace;
-mod view;
+mod world;
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,7 +42,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Uid, setsid};
-use propagation_protocol::{Failure, Message, NodeSetup, PROTOCOL_VERSION};
+use propagation_protocol::{Failure, Message, NodeSetup};
 
 use crate::facts::mapped_uids;
 use crate::failure::system;
@@ -144,30 +147,25 @@ fn can_unshare() -> bool {
 }
 
 fn serve(setup: &NodeSetup, control: Pipe, outside: Outside) -> i32 {
-    let prepared = || -> Result<server::Server, Failure> {
-        let mapped = mapped_uids();
-        crate::sys::raise_descriptor_limit();
-        let runtime = root::base(setup)?;
-        contain::contain(setup)?;
-        root::furnish(setup, runtime)?;
-        let mut signals = SigSet::empty();
-        signals.add(Signal::SIGCHLD);
-        signals.thread_block().map_err(|errno| system("block SIGCHLD", errno))?;
-        server::Server::new(setup.clone(), outside, signals, mapped)
-    };
-    let server = match prepared() {
-        Ok(server) => server,
-        Err(failure) => return cannot_serve(&control, failure),
-    };
-    let hello = Message::Hello {
-        protocol: PROTOCOL_VERSION,
-        agent: env!("CARGO_PKG_VERSION").into(),
-        mapped_uids: server.mapped_uids(),
-    };
-    if control.send(&hello).is_err() {
-        return 0;
+    let mapped_uids = mapped_uids();
+    match prepare(setup, outside) {
+        Ok(mut node) => {
+            node.greet(control, mapped_uids);
+            i32::from(crate::serve::serve(node).is_err())
+        }
+        Err(failure) => cannot_serve(&control, failure),
     }
-    i32::from(server.run(control).is_err())
+}
+
+fn prepare(setup: &NodeSetup, outside: Outside) -> Result<simulated::Simulated, Failure> {
+    crate::sys::raise_descriptor_limit();
+    let runtime = root::base(setup)?;
+    contain::contain(setup)?;
+    root::furnish(setup, runtime)?;
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGCHLD);
+    signals.thread_block().map_err(|errno| system("block SIGCHLD", errno))?;
+    simulated::Simulated::new(setup.clone(), outside, signals)
 }
 
 fn cannot_serve(control: &Pipe, failure: Failure) -> i32 {

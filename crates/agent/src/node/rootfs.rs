@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use propagation_model::program::StartRefused;
 use propagation_protocol::ContainerSpec;
 
-use super::container::refused;
+use super::made::refused;
 use super::oci::PROGRAM;
 use super::root::{DISK, IMAGE, fill_rootfs};
 use crate::mounts::{Proc, errno_of, unmount_lazily};

@@ -1,6 +1,7 @@
 //! Starting containers: made in a child, because looking at a volume's source may hang.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
@@ -10,14 +11,16 @@ use propagation_model::program::{RefusalKind, StartRefused};
 use propagation_protocol::{ContainerSpec, Failure, Place, Reply};
 use serde::{Deserialize, Serialize};
 
-use super::container::{self, Made, Process};
+use super::container;
+use super::made::{Made, Process};
 use super::programs::Container;
-use super::server::{Progress, Server};
-use super::view::View;
+use super::simulated::Simulated;
 use crate::child::Child;
 use crate::failure::{failure, reported, system};
 use crate::pipe::Pipe;
+use crate::serve::{Job, Progress};
 use crate::sys::in_ms;
+use crate::view::View;
 
 /// How long an OCI runtime may take for a container whose volumes have been looked at, in milliseconds:
 /// it executes several programs, on a busy machine.
@@ -57,26 +60,18 @@ struct Sent {
 
 impl Starting {
     pub(super) fn begin(
-        server: &Server,
+        node: &Simulated,
         containers: Vec<ContainerSpec>,
         deadline_ms: u64,
     ) -> Result<Self, Failure> {
-        check_descriptors(server, &containers)?;
+        check_descriptors(node, &containers)?;
         let waiting = VecDeque::from(containers);
-        let child = make_in_child(server, &waiting)?;
+        let child = make_in_child(node, &waiting)?;
         let refused = Vec::new();
         let mut starting =
             Self { waiting, refused, child, deadline_ms, deadline: 0, in_runtime: false, made: 0 };
         starting.expect_next();
         Ok(starting)
-    }
-
-    pub(super) fn child(&self) -> &Child {
-        &self.child
-    }
-
-    pub(super) fn deadline(&self) -> u64 {
-        self.deadline
     }
 
     /// The container that is made next has its time from now on.
@@ -92,21 +87,7 @@ impl Starting {
         self.deadline = in_ms(milliseconds.saturating_add(replicas * REPLICA_MS));
     }
 
-    pub(super) fn poll(&mut self, server: &mut Server, now: u64) -> Progress {
-        match self.advance(server, now) {
-            Ok(()) if self.waiting.is_empty() => {
-                let refused = std::mem::take(&mut self.refused);
-                Progress::Finished(Ok(Reply::Started { refused }))
-            }
-            Ok(()) => Progress::Unfinished,
-            Err(failure) => {
-                self.child.give_up();
-                Progress::Finished(Err(failure))
-            }
-        }
-    }
-
-    fn advance(&mut self, server: &mut Server, now: u64) -> Result<(), Failure> {
+    fn go_on(&mut self, node: &mut Simulated, now: u64) -> Result<(), Failure> {
         let out_of_reach = |errno| system("make containers", errno);
         self.child.pipe.fill(false).map_err(out_of_reach)?;
         while let Some(said) = self.child.pipe.next::<Said>().map_err(out_of_reach)? {
@@ -123,7 +104,7 @@ impl Starting {
             self.made += 1;
             self.expect_next();
             let refusal = match sent {
-                Ok(sent) => self.take(server, spec, &sent).map(|()| None)?,
+                Ok(sent) => self.take(node, spec, &sent).map(|()| None)?,
                 Err(refusal) => Some(refusal),
             };
             self.refused.push(refusal);
@@ -136,12 +117,12 @@ impl Starting {
                 return Err(out_of_reach(Errno::ECHILD));
             }
             // A child that has entered a user namespace makes no other container.
-            self.child = make_in_child(server, &self.waiting)?;
+            self.child = make_in_child(node, &self.waiting)?;
             self.made = 0;
             self.expect_next();
         }
         if now >= self.deadline {
-            self.give_up_one(server)?;
+            self.give_up_one(node)?;
         }
         Ok(())
     }
@@ -149,12 +130,12 @@ impl Starting {
     /// Takes over a container that has been made, with the descriptors that came before the word.
     fn take(
         &mut self,
-        server: &mut Server,
+        node: &mut Simulated,
         spec: ContainerSpec,
         sent: &Sent,
     ) -> Result<(), Failure> {
         let lost = || system("make containers", Errno::EMFILE);
-        let with_user = has_user_namespace(server, &spec);
+        let with_user = has_user_namespace(node, &spec);
         let pipe = &mut self.child.pipe;
         let mut views = Vec::new();
         for _ in 0..sent.views {
@@ -168,14 +149,14 @@ impl Starting {
         });
         let made = Made { views, process: process.transpose()? };
         let id = spec.id;
-        let source = format!("propagation-{}", server.setup.run_id);
-        let container = Container::start(spec, made, server.engine.as_ref(), &source)?;
-        server.containers.insert(id, container);
+        let source = format!("propagation-{}", node.setup.run_id);
+        let container = Container::start(spec, made, node.engine.as_ref(), &source)?;
+        node.containers.insert(id, container);
         Ok(())
     }
 
     /// The container that is being made hangs: it is refused, the others go on in a new child.
-    fn give_up_one(&mut self, server: &Server) -> Result<(), Failure> {
+    fn give_up_one(&mut self, node: &Simulated) -> Result<(), Failure> {
         self.child.give_up();
         if let Some(spec) = self.waiting.pop_front() {
             let (what, allowed_ms) = match self.in_runtime {
@@ -186,23 +167,47 @@ impl Starting {
             self.refused.push(Some(StartRefused::of(RefusalKind::Hangs, text)));
         }
         if !self.waiting.is_empty() {
-            self.child = make_in_child(server, &self.waiting)?;
+            self.child = make_in_child(node, &self.waiting)?;
             self.expect_next();
         }
         Ok(())
     }
 }
 
+impl Job<Simulated> for Starting {
+    fn descriptors<'a>(&'a self, _: &'a Simulated) -> Vec<BorrowedFd<'a>> {
+        vec![self.child.pipe.as_fd()]
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        Some(self.deadline)
+    }
+
+    fn advance(&mut self, node: &mut Simulated, now: u64) -> Progress {
+        match self.go_on(node, now) {
+            Ok(()) if self.waiting.is_empty() => {
+                let refused = std::mem::take(&mut self.refused);
+                Progress::Finished(Ok(Reply::Started { refused }))
+            }
+            Ok(()) => Progress::Unfinished,
+            Err(failure) => {
+                self.child.give_up();
+                Progress::Finished(Err(failure))
+            }
+        }
+    }
+}
+
 /// Whether a container's mount namespace belongs to another user namespace than the node's.
-fn has_user_namespace(server: &Server, spec: &ContainerSpec) -> bool {
-    let base = server.view_of(&spec.made_in);
+fn has_user_namespace(node: &Simulated, spec: &ContainerSpec) -> bool {
+    let base = node.view_of(&spec.made_in);
     spec.user_namespace || (!spec.host && base.is_ok_and(|view| view.user.is_some()))
 }
 
-fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Child, Failure> {
+fn make_in_child(node: &Simulated, specs: &VecDeque<ContainerSpec>) -> Result<Child, Failure> {
     Child::start(|pipe| {
         for spec in specs {
-            let made = make(server, spec, &pipe).and_then(|made| {
+            let made = make(node, spec, &pipe).and_then(|made| {
                 let views = u32::try_from(made.views.len()).unwrap_or(u32::MAX);
                 let sent = Sent { views, pid: made.process.as_ref().map(|one| one.pid.as_raw()) };
                 let views = made.views.into_iter().flat_map(View::into_descriptors);
@@ -214,7 +219,7 @@ fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Chi
                 })
             });
             let said = made.map_or_else(Said::Refused, Said::Made);
-            if pipe.send(&said).is_err() || has_user_namespace(server, spec) {
+            if pipe.send(&said).is_err() || has_user_namespace(node, spec) {
                 return;
             }
         }
@@ -223,40 +228,40 @@ fn make_in_child(server: &Server, specs: &VecDeque<ContainerSpec>) -> Result<Chi
 }
 
 /// In a child: makes one workload, and returns to the node.
-fn make(server: &Server, spec: &ContainerSpec, pipe: &Pipe) -> Result<Made, StartRefused> {
+fn make(node: &Simulated, spec: &ContainerSpec, pipe: &Pipe) -> Result<Made, StartRefused> {
     let refused = |errno: Errno| {
         StartRefused::with(reported(errno), format!("enter the runtime's mount namespace: {errno}"))
     };
     if spec.host {
-        let view = server.view.share().map_err(refused)?;
+        let view = node.view.share().map_err(refused)?;
         return Ok(Made { views: vec![view], process: None });
     }
-    let base = server
+    let base = node
         .view_of(&spec.made_in)
         .map_err(|failure| StartRefused::of(RefusalKind::Other, failure.reason))?;
     let apart = spec.made_in != Place::Node;
     if apart {
         base.enter().map_err(refused)?;
     }
-    let engine = server.engine.as_ref();
-    let volume = container::look(spec, &server.proc, &server.setup.spec)?;
+    let engine = node.engine.as_ref();
+    let volume = container::look(spec, &node.proc, &node.setup.spec)?;
     if engine.is_some() {
         // Without a parent nobody waits.
         let _ = pipe.send(&Said::InRuntime);
     }
-    let made = container::create(spec, &volume, &server.proc, base, &server.setup.spec, engine)?;
-    if apart && !has_user_namespace(server, spec) {
-        server.view.enter_mounts().map_err(refused)?;
+    let made = container::create(spec, &volume, &node.proc, base, &node.setup.spec, engine)?;
+    if apart && !has_user_namespace(node, spec) {
+        node.view.enter_mounts().map_err(refused)?;
     }
     Ok(made)
 }
 
 /// Every mount view is a descriptor of the node, and of the child while it makes them.
-fn check_descriptors(server: &Server, containers: &[ContainerSpec]) -> Result<(), Failure> {
+fn check_descriptors(node: &Simulated, containers: &[ContainerSpec]) -> Result<(), Failure> {
     const RESERVE: u64 = 64;
     let wanted: u64 = containers.iter().map(|spec| u64::from(spec.replicas)).sum();
     let held: u64 =
-        server.containers.values().map(|container| u64::from(container.spec().replicas)).sum();
+        node.containers.values().map(|container| u64::from(container.spec().replicas)).sum();
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
     if held + wanted + RESERVE <= limit {
         return Ok(());

@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
 use super::{Link, Stream};
-use crate::failure::{AWAY_AT_MOST, chain};
+use crate::failure::{AWAY_AT_MOST, chain, fix_of_disk};
+use crate::objects::host::may_be_executed;
 
 /// How a node is reached over ssh.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -107,14 +108,12 @@ impl SshNode {
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let reason = format!("it ended with {}: {stderr}", output.status);
         let error = Error::new(ErrorKind::Environment, operation, reason);
-        Err(match () {
-            () if stderr.contains("No space left on device") => {
-                error.with_fix("free space on the node's disk")
-            }
-            () if stderr.contains("sudo") => {
+        Err(match fix_of_disk(&stderr) {
+            Some(fix) => error.with_fix(fix),
+            None if stderr.contains("sudo") => {
                 error.with_fix("log in as root (--ssh-user root), or allow sudo without a password")
             }
-            () => error,
+            None => error,
         })
     }
 
@@ -132,11 +131,14 @@ impl SshNode {
     pub(crate) async fn upload_agent(&self, run: &RunId, agent: &[u8]) -> Result<(), Error> {
         let layout = Layout::on_node(run.as_str());
         // On the node itself only root gets to the files of runs.
-        let script = "umask 022 && mkdir -p -m 0700 \"${0%/*}\" && mkdir -p \"$0\" && cat > \"$1.new\" && chmod 0755 \"$1.new\" && \
-                      mv \"$1.new\" \"$1\"";
+        let script = format!(
+            "umask 022 && mkdir -p -m 0700 \"${{0%/*}}\" && mkdir -p \"$0\" && \
+             cat > \"$1.new\" && chmod 0755 \"$1.new\" && mv \"$1.new\" \"$1\" && {}",
+            may_be_executed("$1")
+        );
         let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&w| w.into()).collect() };
         let uploaded = self
-            .run(&words(&["sh", "-c", script, layout.directory(), &layout.agent()]), agent)
+            .run(&words(&["sh", "-c", &script, layout.directory(), &layout.agent()]), agent)
             .await;
         if uploaded.is_err() {
             // Ctrl-C reaches the ssh of the upload too: the script ends with what had come until then.

@@ -19,7 +19,7 @@ pub(crate) fn host_pod(run: &RunId) -> String {
 }
 
 /// The directory of the node that the directories of runs are made below.
-const PARENT: &str = "/var/lib";
+pub(crate) const PARENT: &str = "/var/lib";
 
 /// Where the config maps are mounted.
 const PARTS: &str = "/agent";
@@ -85,6 +85,15 @@ pub(crate) fn arguments(command: &str, run: &RunId, bridge: &Bridge) -> Vec<Stri
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// The part of a shell script that fails, with the reason, where the agent may not be executed. For root `test -x`
+/// may look at nothing but the file's mode.
+pub(crate) fn may_be_executed(file: &str) -> String {
+    format!(
+        "{{ \"{file}\" version > /dev/null || \
+         {{ echo \"if permission is denied: {RUNS} is on a filesystem that is mounted noexec\" >&2; false; }}; }}"
+    )
+}
+
 /// The host pod. It goes to the node without asking the scheduler, whatever its taints.
 pub(crate) fn pod(
     namespace: &str,
@@ -117,8 +126,10 @@ pub(crate) fn pod(
             // The words that follow are the script's arguments, so that none has to be quoted.
             let script = format!(
                 "mkdir -p -m 0700 {RUNS} && mkdir -p \"${{0%/*}}\" && \
-                 cat {PARTS}/agent.gz.* | gunzip -c > \"$0\" && chmod 0755 \"$0\" && exec \"$0\" \"$@\"; \
-                 rm -f \"$0\"; rmdir \"${{0%/*}}\" {RUNS}; exit 1"
+                 cat {PARTS}/agent.gz.* | gunzip -c > \"$0\" && chmod 0755 \"$0\" && \
+                 {MAY_BE_EXECUTED} && exec \"$0\" \"$@\"; \
+                 rm -f \"$0\"; rmdir \"${{0%/*}}\" {RUNS}; exit 1",
+                MAY_BE_EXECUTED = may_be_executed("$0"),
             );
             command = vec!["sh".into(), "-c".into(), script, layout.agent()];
             command.extend(arguments("host", run, bridge));
@@ -131,6 +142,8 @@ pub(crate) fn pod(
         image_pull_policy: Some("IfNotPresent".into()),
         command: Some(command),
         resources: Some(resources()),
+        // What it says when it cannot serve is in the pod's status then.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {
             privileged: Some(true),
             run_as_user: Some(0),

@@ -104,9 +104,10 @@ fn consumer_words(choices: &Choices) -> String {
 }
 
 fn yaml<T: Serialize>(object: &T) -> Result<String, Error> {
-    let failed =
-        |reason: String| Error::new(ErrorKind::Internal, "write an object as YAML", reason);
+    const OPERATION: &str = "write an object as YAML";
     // By way of JSON, whose maps are sorted: the same object gives the same text.
-    let value = serde_json::to_value(object).map_err(|error| failed(error.to_string()))?;
-    serde_saphyr::to_string(&value).map_err(|error| failed(error.to_string()))
+    let value = serde_json::to_value(object)
+        .map_err(|error| Error::from_source(ErrorKind::Internal, OPERATION, error))?;
+    serde_saphyr::to_string(&value)
+        .map_err(|error| Error::from_source(ErrorKind::Internal, OPERATION, error))
 }

@@ -146,7 +146,7 @@ fn kind_of(task: &Task<'_>) -> Option<&'static str> {
     }
 }
 
-pub(super) fn host_path(name: &str, path: &str, kind: Option<&str>) -> Volume {
+pub(crate) fn host_path(name: &str, path: &str, kind: Option<&str>) -> Volume {
     Volume {
         name: name.into(),
         host_path: Some(HostPathVolumeSource {
@@ -158,7 +158,7 @@ pub(super) fn host_path(name: &str, path: &str, kind: Option<&str>) -> Volume {
 }
 
 /// Small, as the programs are.
-pub(super) fn resources() -> ResourceRequirements {
+pub(crate) fn resources() -> ResourceRequirements {
     let amounts = [("cpu", "50m"), ("memory", "32Mi")];
     let amounts = amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.into())));
     ResourceRequirements { requests: Some(amounts.into()), ..ResourceRequirements::default() }

@@ -17,7 +17,88 @@ fn plan(text: &str) -> Plan {
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = several_producers();
     cases.extend(placed_elsewhere());
+    cases.extend(left_behind());
     cases
+}
+
+/// What stays wrong for somebody once the node is right.
+fn left_behind() -> Vec<Case> {
+    vec![
+        Case::new(
+            "a_descriptor_of_the_dead_connection",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: d, role: producer}\n\
+                     - {name: app, role: consumer}\n\
+                     steps:\n\
+                     - {start: all, expect: {app.held: ok}}\n\
+                     - {fault: kill}\n\
+                     - {repair: lazy_unmount_mount, expect: {app: ok, app.held: ENOTCONN}}\n",
+                )
+            },
+            &[CauseId::DescriptorHeld, CauseId::DaemonDead],
+        ),
+        Case::new(
+            "a_file_volume_before_its_file",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: d, role: producer}\n\
+                     - {name: app, role: consumer, volume: file, order: before_mount}\n\
+                     steps:\n\
+                     - {start: app}\n\
+                     - {start: d, expect: {node: ok, app: not_ok}}\n",
+                )
+            },
+            &[CauseId::SourceMadeAsDirectory],
+        ),
+        Case::new(
+            "a_private_mount_over_the_volume_of_a_running_consumer",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: d, role: producer, host: true}\n\
+                     - {name: early, role: consumer, order: before_mount}\n\
+                     steps:\n\
+                     - {start: early}\n\
+                     - {run: [mount, -t, tmpfs, --make-private, t, \"{bridge}\"]}\n\
+                     - {start: d, expect: {node: ok, early: absent}}\n",
+                )
+            },
+            &[CauseId::CoveringPrivate],
+        ),
+        Case::new(
+            "a_publish_path_that_was_bound_too_late",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: d, role: producer}\n\
+                     - {name: app, role: consumer, volume: {path: /srv/x}, propagation: None}\n\
+                     steps:\n\
+                     - {run: [mkdir, -p, /srv/x]}\n\
+                     - {start: d}\n\
+                     - {start: app}\n\
+                     - {publish: app, expect: {app: absent, node: ok}}\n",
+                )
+            },
+            &[CauseId::ConsumerModeNone],
+        ),
+        Case::new(
+            "a_listing_that_fails_for_everybody",
+            || {
+                plan(
+                    "workloads:\n\
+                     - {name: d, role: producer}\n\
+                     - {name: app, role: consumer}\n\
+                     steps:\n\
+                     - {start: all, expect: {app.list: ok}}\n\
+                     - {fault: {errors: {readdir: EIO}}, expect: {app.list: EIO, app: ok}}\n",
+                )
+            },
+            &[CauseId::DaemonAnswersErrors],
+        ),
+    ]
 }
 
 fn several_producers() -> Vec<Case> {

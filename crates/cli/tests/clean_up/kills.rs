@@ -111,7 +111,34 @@ pub(crate) fn tests() -> Vec<Trial> {
         let name = format!("killed_at_{}_moments_leaves_nothing_{}", variant.kills, variant.name);
         Trial::ignorable_test(name, move || killed(variant, variant.kills))
     };
-    VARIANTS.iter().map(test).collect()
+    let namespaces = support::test("namespaces_of_killed_runs_are_given_back", namespaces);
+    VARIANTS.iter().map(test).chain([namespaces]).collect()
+}
+
+/// In a user namespace that may have few namespaces, far more killed runs than these would be enough for: each
+/// kind is counted by the kernel, also what nobody sees any more.
+fn namespaces() -> TestResult {
+    const RUNS: &str = "
+for kind in mnt pid net ipc user; do echo $LIMIT > /proc/sys/user/max_${kind}_namespaces; done
+killed=0
+while [ $killed -lt $KILLS ]; do
+  code=0
+  timeout --signal KILL 0.$(( RANDOM % 3 ))$(( RANDOM % 10 ))1 $PROPAGATION run > $SCRATCH/out 2>&1 || code=$?
+  [ $code = 137 ] && killed=$((killed + 1))
+done
+# Those of networks are given back a moment later.
+for try in $(seq 100); do
+  $PROPAGATION run > $SCRATCH/out 2>&1 && exit 0
+  sleep 0.2
+done
+cat $SCRATCH/out
+exit 1";
+    // A run has about twenty of one kind.
+    let limits = "export LIMIT=60 KILLS=100";
+    let script =
+        format!("{limits}\nexec unshare --user --map-root-user --mount bash -euc '{RUNS}'");
+    expect_code(&support::in_private_namespace(&script), 0)?;
+    PASSED
 }
 
 fn killed(variant: &Variant, kills: usize) -> TestResult {

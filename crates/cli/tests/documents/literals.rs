@@ -47,7 +47,8 @@ pub(crate) fn compared_as_types() -> Result<Completion, Failed> {
     }
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+/// The sources below a directory.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     let mut found = Vec::new();
     for path in entries.map(|entry| entry.path()) {
@@ -133,7 +134,8 @@ impl<'ast> Visit<'ast> for Comparisons {
     }
 }
 
-fn is_for_tests(attribute: &syn::Attribute) -> bool {
+/// Whether an attribute is `cfg(test)`.
+pub(crate) fn is_for_tests(attribute: &syn::Attribute) -> bool {
     let of = |list: &syn::MetaList| list.tokens.to_string().contains("test");
     attribute.path().is_ident("cfg") && attribute.meta.require_list().is_ok_and(of)
 }

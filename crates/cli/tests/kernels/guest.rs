@@ -51,7 +51,7 @@ pub(super) struct Ended {
 }
 
 /// Starts a guest that runs `script` as root and shares `work` with it as `/work`, and waits until it is
-/// switched off.
+/// switched off. The kernel gets further options.
 ///
 /// # Errors
 /// When it does not come up twice, is not done after so many seconds, or `script` fails; with its console.
@@ -59,6 +59,7 @@ pub(super) fn run(
     kernel: &Kernel,
     work: &Path,
     script: &str,
+    options: &str,
     seconds: u32,
 ) -> Result<Ended, Failed> {
     let main = work.join("main");
@@ -66,7 +67,7 @@ pub(super) fn run(
     fs::set_permissions(&main, fs::Permissions::from_mode(0o755))?;
     copy_etc(&work.join("etc"))?;
     for lost_boots in 0..=1 {
-        let console = boot(kernel, work, seconds)?;
+        let console = boot(kernel, work, options, seconds)?;
         if !console.contains(&format!("guest: {}", kernel.release)) {
             continue;
         }
@@ -80,7 +81,7 @@ pub(super) fn run(
 }
 
 /// One start of the emulator, without acceleration: no machine that runs tests needs to have any.
-fn boot(kernel: &Kernel, work: &Path, seconds: u32) -> Result<String, Failed> {
+fn boot(kernel: &Kernel, work: &Path, options: &str, seconds: u32) -> Result<String, Failed> {
     let console = work.join("console");
     let share = |path: &Path, tag: &str, more: &str| {
         let path = path.display();
@@ -98,7 +99,7 @@ fn boot(kernel: &Kernel, work: &Path, seconds: u32) -> Result<String, Failed> {
         .arg(kernel.directory.join("vmlinuz"))
         .arg("-initrd")
         .arg(kernel.directory.join("initrd"))
-        .args(["-append", "console=ttyS0 quiet panic=-1"])
+        .args(["-append", &format!("console=ttyS0 quiet panic=-1 {options}")])
         .args(share(Path::new("/usr"), "usr", ",readonly=on,multidevs=remap"))
         .args(share(work, "work", ""));
     let output = emulator.output()?;

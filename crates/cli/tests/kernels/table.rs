@@ -4,14 +4,12 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
 
-use propagation_core::{Report, RunOutcome, VerdictOutcome};
-use serde_json::Value;
-
 use super::guest::Kernel;
-use super::support::library::{Came, came};
+use super::support::library::{self, Came};
+use propagation_core::{Report, RunOutcome, VerdictOutcome};
 
 /// As whom it was run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Who {
     Root,
     User,
@@ -30,7 +28,7 @@ impl fmt::Display for Who {
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) kernel: Kernel,
-    who: Who,
+    pub(super) who: Who,
     lost_boots: u32,
     /// The answer of the five phases, and how long it took in the guest.
     phases: Result<(VerdictOutcome, f64), String>,
@@ -39,6 +37,8 @@ pub(super) struct Row {
     scenarios: Vec<(String, Came)>,
     /// How many of them were tried once more by themselves.
     tried_again: usize,
+    /// How long the library took in the guest, in seconds.
+    seconds: u32,
 }
 
 impl Row {
@@ -49,10 +49,9 @@ impl Row {
         work: &Path,
         lost_boots: u32,
     ) -> Result<Self, String> {
-        let read = |what: &str| fs::read(work.join(format!("{who}-{what}.json")));
-        let said = |what: &str| {
-            fs::read_to_string(work.join(format!("{who}-{what}.err"))).unwrap_or_default()
-        };
+        let read = |what: &str| fs::read(work.join(format!("{what}.json")));
+        let said =
+            |what: &str| fs::read_to_string(work.join(format!("{what}.err"))).unwrap_or_default();
         let report = |what: &str| -> Result<Report, String> {
             let bytes = read(what).map_err(|error| error.to_string())?;
             Report::from_json(&bytes).map_err(|_| said(what))
@@ -66,25 +65,17 @@ impl Row {
             let heals = report.advice.as_ref().is_some_and(|advice| !advice.for_good.is_empty());
             (tried, heals)
         });
-        let library: Value = read("library")
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))
-            .map_err(|error| format!("the library as {who}: {error}: {}", said("library")))?;
-        // Of one file it is the report alone.
-        let library = match library {
-            Value::Array(all) => all,
-            one => vec![one],
+        let came = |what: &str| -> Result<Vec<(String, Came)>, String> {
+            let bytes = read(what).map_err(|error| error.to_string())?;
+            library::all_came(&bytes).map_err(|error| format!("{what}: {error}: {}", said(what)))
         };
-        let scenarios = library.iter().map(came).collect::<Result<_, _>>()?;
-        Ok(Self {
-            kernel: kernel.clone(),
-            who,
-            lost_boots,
-            phases,
-            experiments,
-            scenarios,
-            tried_again: 0,
-        })
+        let mut scenarios = came("library")?;
+        let again = if work.join("again.json").exists() { came("again")? } else { Vec::new() };
+        let tried_again = library::take_over(&mut scenarios, &again);
+        let seconds = fs::read_to_string(work.join("library.seconds"));
+        let seconds = seconds.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default();
+        let kernel = kernel.clone();
+        Ok(Self { kernel, who, lost_boots, phases, experiments, scenarios, tried_again, seconds })
     }
 
     /// How many scenarios came out as expected, otherwise, and were skipped.
@@ -98,26 +89,6 @@ impl Row {
             }] += 1;
         }
         counts
-    }
-
-    /// The scenarios that came out otherwise.
-    pub(super) fn to_be_tried_again(&self) -> impl Iterator<Item = String> {
-        let otherwise = |(name, came): &(String, Came)| {
-            matches!(came, Came::Otherwise(_)).then(|| name.clone())
-        };
-        self.scenarios.iter().filter_map(otherwise)
-    }
-
-    /// Takes over how those that came out otherwise did by themselves.
-    pub(super) fn take_over(&mut self, second: Row) {
-        self.lost_boots += second.lost_boots;
-        for (name, came) in &mut self.scenarios {
-            let again = second.scenarios.iter().find(|(other, _)| other == name);
-            if let (Came::Otherwise(_), Some((_, again))) = (&came, again) {
-                *came = again.clone();
-                self.tried_again += 1;
-            }
-        }
     }
 
     /// What came out otherwise than it should on every kernel.
@@ -157,8 +128,9 @@ pub(super) fn differences(rows: &[Row]) -> String {
 }
 
 /// `docs/kernels.md`.
-pub(super) fn document(rows: &[Row]) -> String {
-    let mut text = String::from(HEAD);
+pub(super) fn document(rows: &[Row], halves: bool, found: &str) -> String {
+    let halves = if halves { HALVES } else { "" };
+    let mut text = format!("{HEAD}{halves}{found}\n\n{COLUMNS}");
     for row in rows {
         let phases = match &row.phases {
             Ok((answer, ms)) => format!("{answer}, {:.1} s", ms / 1e3),
@@ -172,8 +144,8 @@ pub(super) fn document(rows: &[Row]) -> String {
         let [expected, otherwise, skipped] = row.counts();
         let _ = writeln!(
             text,
-            "| {} | {} | {phases} | {experiments} | {expected} | {otherwise} | {skipped} | {} | {} |",
-            row.kernel.release, row.who, row.tried_again, row.lost_boots
+            "| {} | {} | {phases} | {experiments} | {expected} | {otherwise} | {skipped} | {} | {} s | {} |",
+            row.kernel.release, row.who, row.tried_again, row.seconds, row.lost_boots
         );
     }
     text.push_str(
@@ -201,10 +173,22 @@ const HEAD: &str = "\
 # Kernels
 
 What the five phases, the experiments for a run that needs a change (`--volume mountpoint`) and the scenario library
-give on Debian's kernels, each in an emulated guest, as root and as an ordinary user. Written by
-`BLESS=1 make test-kernels`. Times are those of an emulated
-processor and say nothing of a real one; a scenario that comes out otherwise is tried once more by itself.
+give on Debian's kernels, in emulated guests, as root and as an ordinary user. Written by `BLESS=1 make test-kernels`.
+Times are those of an emulated processor and say nothing of a real one; a scenario that comes out otherwise is tried
+once more by itself. What needs a newer kernel says so in its file (`since`) and is skipped on an older one.
 
-| kernel | as | five phases | experiments | as expected | otherwise | skipped | tried again | boots lost |
-|---|---|---|---|---:|---:|---:|---:|---:|
+With the newest kernel, scripts in `crates/cli/tests/kernels/real` try what the library cannot: profiles of AppArmor that
+deny the mount, SELinux in permissive mode, automount, control groups of version 2 that deny `/dev/fuse` or kill the
+daemon for its memory, and `fs.fuse.default_request_timeout`. In CI are 6.1, 6.12 and the newest, with
+`PROPAGATION_GUESTS=half`.
+
+";
+
+const HALVES: &str = "\
+Each file ran once on each kernel: as root on one, as an ordinary user on the next.
+";
+
+const COLUMNS: &str = "\
+| kernel | as | five phases | experiments | as expected | otherwise | skipped | tried again | library took | boots lost |
+|---|---|---|---|---:|---:|---:|---:|---:|---:|
 ";

@@ -66,6 +66,38 @@ pub(crate) fn the_library_is_listed_and_explained() -> TestResult {
     PASSED
 }
 
+/// Tests of causes outside of the library.
+const OTHER_TESTS: [&str; 4] = [
+    "crates/backend-local/tests/diagnosis/cases.rs",
+    "crates/backend-local/tests/diagnosis/scenarios.rs",
+    "crates/cli/tests/causes/cases.rs",
+    "crates/propagation-core/src/diagnosis/tests.rs",
+];
+
+/// Every cause is the first one of a scenario, or of a test of the diagnosis.
+pub(crate) fn every_cause_is_first_somewhere() -> TestResult {
+    let reports = reports()?;
+    let first: BTreeSet<&CauseId> =
+        reports.iter().filter_map(|report| Some(&report.diagnosis.first()?.id)).collect();
+    let texts: Vec<String> = OTHER_TESTS
+        .iter()
+        .map(|path| fs::read_to_string(super::root().join(path)))
+        .collect::<Result<_, _>>()?;
+    // Where the first one is written: at the beginning of a list, or as the one that is expected.
+    let tested = |id: &CauseId| {
+        let begins =
+            [format!("[CauseId::{id:?}"), format!("CauseId::{id:?})"), format!(", {id:?})")];
+        texts.iter().any(|text| begins.iter().any(|part| text.contains(part)))
+    };
+    // One that only experiments find has its test there.
+    let never: Vec<&str> = CauseId::ALL
+        .iter()
+        .filter(|id| **id != CauseId::FoundByExperiment && !first.contains(id) && !tested(id))
+        .map(CauseId::as_str)
+        .collect();
+    if never.is_empty() { PASSED } else { Err(format!("never first: {}", never.join(", ")).into()) }
+}
+
 fn words(ids: &[CauseId]) -> String {
     ids.iter().map(CauseId::as_str).collect::<Vec<_>>().join(" or ")
 }

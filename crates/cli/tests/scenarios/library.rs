@@ -42,7 +42,7 @@ fn run() -> Result<Vec<Report>, Box<dyn std::error::Error>> {
     let library = library.to_string_lossy();
     let ran = output(scratch.path(), &["run", "--scenario", &library, "--format", "json"]);
     let all: Vec<Value> = serde_json::from_slice(&ran.stdout)?;
-    let reports = all.iter().filter(|document| document.get("verdict").is_some());
+    let reports = all.iter().filter_map(|document| document.get("report"));
     let reports: Vec<Report> = reports
         .map(|document| Report::from_json(document.to_string().as_bytes()))
         .collect::<Result<_, _>>()?;

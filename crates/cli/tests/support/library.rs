@@ -1,8 +1,13 @@
 //! How the files of the scenario library came out, from the JSON of a run of all.
 
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Failed;
 use propagation_core::report::Status;
 use propagation_core::{Report, RunOutcome, ScenarioOutcome, VerdictOutcome};
 use serde_json::Value;
+
+use super::scratch;
 
 /// How one scenario came out.
 #[derive(Debug, Clone)]
@@ -27,8 +32,8 @@ pub fn came(document: &Value) -> Result<(String, Came), String> {
     if let Some(error) = text("error") {
         return Ok((text("name").unwrap_or_default(), Came::Otherwise(error)));
     }
-    let report =
-        Report::from_json(document.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    let report = document.get("report").unwrap_or(document).to_string();
+    let report = Report::from_json(report.as_bytes()).map_err(|error| error.to_string())?;
     let name = report.plan.name.clone().unwrap_or_default();
     let unmet = report.phases.iter().flat_map(|phase| &phase.checks);
     let unmet = unmet.filter(|check| check.status == Status::Failed);
@@ -42,4 +47,57 @@ pub fn came(document: &Value) -> Result<(String, Came), String> {
         _ => Came::Otherwise(unmet.join("; ")),
     };
     Ok((name, came))
+}
+
+/// How the files came out, from the JSON of a run of a directory or of one file.
+///
+/// # Errors
+/// When it is no JSON, or a document is no report of this version.
+pub fn all_came(json: &[u8]) -> Result<Vec<(String, Came)>, String> {
+    let all = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    match all {
+        Value::Array(all) => all.iter().map(came).collect(),
+        one => Ok(vec![came(&one)?]),
+    }
+}
+
+/// Takes over how scenarios that came out otherwise did when they were tried again; how many were.
+pub fn take_over(first: &mut [(String, Came)], second: &[(String, Came)]) -> usize {
+    let mut tried_again = 0;
+    for (name, came) in first {
+        let again = second.iter().find(|(other, _)| other == name);
+        if let (Came::Otherwise(_), Some((_, again))) = (&came, again) {
+            came.clone_from(again);
+            tried_again += 1;
+        }
+    }
+    tried_again
+}
+
+/// A directory with the library's files of these names.
+///
+/// # Errors
+/// When a file cannot be read or copied.
+pub fn only(names: &[String]) -> Result<tempfile::TempDir, Failed> {
+    let files = scratch();
+    for file in propagation_core::scenario::files(&root().join("scenarios"))? {
+        let plan = propagation_core::scenario::read(&file)?;
+        if plan.name.is_some_and(|name| names.contains(&name)) {
+            let name = file.file_name().ok_or("a file without a name")?;
+            std::fs::copy(&file, files.path().join(name))?;
+        }
+    }
+    Ok(files)
+}
+
+/// When and with what a document was written: one line.
+pub fn found() -> String {
+    let today = jiff::Timestamp::now().to_string();
+    let today = today.split('T').next().unwrap_or_default();
+    format!("Found on {today} with propagation {}.", env!("CARGO_PKG_VERSION"))
+}
+
+/// The workspace.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace").to_owned()
 }

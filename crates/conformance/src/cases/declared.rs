@@ -11,27 +11,31 @@ use propagation_core::verdict::ScenarioOutcome;
 use propagation_core::{Class, Errno, RunOutcome, Runner};
 
 use super::{consumer, early};
-use crate::case::{Case, Does, Need};
+use crate::case::{Case, Does};
 use crate::failure::{Checked, Failure, ensure};
 use crate::lab::{DEAD, Lab};
+use crate::need::Need;
 
 /// The cases, of everything that can be declared.
 pub(crate) fn cases() -> impl Iterator<Item = Case> {
-    let faults = FaultKind::ALL.iter().map(|fault| Case::made(Does::Fault(*fault)));
+    let faults = FaultKind::ALL.iter().map(|fault| made(Does::Fault(*fault)));
     // Waiting asks a node for nothing.
     let repairs = Repair::ALL.into_iter().filter(|repair| *repair != Repair::Wait);
-    let repairs = repairs.map(|repair| Case::made(Does::Repair(repair)));
-    let accesses = Access::ALL.into_iter().map(|access| Case::made(Does::Access(access)));
+    let repairs = repairs.map(|repair| made(Does::Repair(repair)));
+    let accesses = Access::ALL.into_iter().map(|access| made(Does::Access(access)));
     faults.chain(repairs).chain(accesses)
 }
 
-/// What a case needs beyond its subject.
-pub(crate) fn needs(does: Does) -> &'static [Need] {
-    match does {
-        Does::Fault(FaultKind::Continue) => &[Need::STOP_FAULT],
-        Does::Repair(Repair::HandOver) => &[Need::KEEPER],
-        _ => &[],
-    }
+/// A case, with what it needs beyond its subject.
+fn made(does: Does) -> Case {
+    Case::made(
+        does,
+        match does {
+            Does::Fault(FaultKind::Continue) => &[Need::STOP_FAULT],
+            Does::Repair(Repair::HandOver) => &[Need::KEEPER],
+            _ => &[],
+        },
+    )
 }
 
 /// Does a fault, and sees that it has happened, and no other.

@@ -2,7 +2,7 @@
 
 mod changes;
 mod cleanup;
-pub(crate) mod declared;
+mod declared;
 mod failure;
 mod lifecycle;
 mod observation;
@@ -13,7 +13,8 @@ mod verdict;
 
 use propagation_core::plan::{Propagation, StartOrder, Volume, WorkloadSpec};
 
-use crate::case::Case;
+use crate::case::{Case, Does, Doing};
+use crate::lab::Lab;
 
 /// All cases, in the order of a run.
 pub(crate) fn all() -> impl Iterator<Item = Case> {
@@ -32,6 +33,16 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
     .flatten()
     .copied()
     .chain(declared::cases())
+}
+
+/// Begins a case.
+pub(crate) fn begin<'lab>(case: &Case, lab: &'lab Lab) -> Doing<'lab> {
+    match case.does {
+        Does::Written(run) => run(lab),
+        Does::Fault(fault) => Box::pin(declared::fault(lab, fault)),
+        Does::Repair(repair) => Box::pin(declared::repair(lab, repair)),
+        Does::Access(access) => Box::pin(declared::access(lab, access)),
+    }
 }
 
 /// A consumer with the bridge as its volume, started before the mount.

@@ -13,10 +13,11 @@ use propagation_core::workload::{RestartScope, Until};
 use propagation_core::{Error, ErrorKind, Workload};
 
 use super::{consumer, early, late};
-use crate::case::{Need, cases};
+use crate::case::cases;
 use crate::failure::{Checked, Failure, ensure, ensure_eq};
 use crate::lab::DEAD;
 use crate::lab::{Lab, Stage, of};
+use crate::need::Need;
 use propagation_core::{Class, Errno};
 
 cases! {

@@ -206,15 +206,6 @@ impl<C: Connection> NodeClient<C> {
         }
     }
 
-    /// Closes the descriptor that is held for an actor.
-    ///
-    /// # Errors
-    /// As [`Node::let_go`](crate::Node::let_go).
-    pub async fn let_go(&self, actor: &Actor) -> Result<(), Error> {
-        let (place, _) = self.programs.place(actor)?;
-        self.call(Call::LetGo { place }).await.map(drop)
-    }
-
     /// Processes and FUSE connections that the node has in use.
     ///
     /// # Errors

@@ -39,11 +39,12 @@ fn multiplied(scene: &Scene<'_>) -> Option<Cause> {
         .filter(|act| matches!(act.deed, Deed::Start | Deed::Restart { .. }))
         .map(|act| act.step.as_str())
         .collect();
-    let by_starts = |equal: &Equal<'_>| {
+    let grew_in = |equal: &Equal<'_>| {
         let there = |table: &MountTable| table.iter().filter(|mount| key(mount) == *equal).count();
-        tables.windows(2).any(|pair| {
+        tables.windows(2).find_map(|pair| {
             let ((_, earlier), (step, later)) = (pair[0], pair[1]);
-            starts.contains(step) && there(later) > there(earlier).max(1)
+            let grew = starts.contains(step) && there(later) > there(earlier).max(1);
+            grew.then_some(step)
         })
     };
     // FUSE mounts lie on each other for other reasons: a repair by re-binding leaves them.
@@ -51,7 +52,7 @@ fn multiplied(scene: &Scene<'_>) -> Option<Cause> {
         .into_iter()
         .filter(|(equal, mounts)| {
             let grown = mounts.len() > before.get(equal).map_or(0, Vec::len);
-            grown && mounts.len() > 1 && !mounts[0].is_fuse() && by_starts(equal)
+            grown && mounts.len() > 1 && !mounts[0].is_fuse() && grew_in(equal).is_some()
         })
         .max_by_key(|(equal, mounts)| (mounts.len(), *equal))?;
     let at = equal.2;
@@ -71,7 +72,7 @@ fn multiplied(scene: &Scene<'_>) -> Option<Cause> {
     };
     Some(Cause {
         id: CauseId::MountsMultiply,
-        from_step: None,
+        from_step: grew_in(&equal).map(str::to_owned),
         until_step: None,
         title: format!(
             "{} equal mounts lie on each other at {at} of the node: what {who} mounts inside its \

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::lifetime::{cause, is_dead, probe};
+use super::dead::{cause, is_dead, probe};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{line, names, shell, yaml};
@@ -73,13 +73,16 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
     let cause =
         Cause { actors: first_replicas(&hung), mounts: mounts.into_iter().collect(), ..cause };
     let cause = scene.history.when(&hung).of(cause);
-    let ended = scene.history.spells.iter().any(|spell| {
-        let first = spell.seen[0];
-        spell.lasts()
-            && is_dead(first)
-            && scene.device_of(first) == device
-            && was_ended(scene, first)
-    });
+    // Once the node has a fresh mount, whoever keeps the dead one has another cause.
+    let is_right = scene.node.last().is_some_and(|seen| seen.outcome.is_ok());
+    let ended = !is_right
+        && scene.history.spells.iter().any(|spell| {
+            let first = spell.seen[0];
+            spell.lasts()
+                && is_dead(first)
+                && scene.device_of(first) == device
+                && was_ended(scene, first)
+        });
     if !ended {
         return Some(cause);
     }
@@ -135,7 +138,6 @@ fn why(
     act: Option<&Act>,
     keeper: bool,
 ) -> Why {
-    let first = hung[0];
     let on_it = |seen: &&Observation| seen.outcome.is_ok() && scene.device_of(seen) == device;
     let ended = if keeper { Why::Kept } else { Why::Outlived };
     match act.map(|act| &act.deed) {
@@ -146,6 +148,12 @@ fn why(
         Some(Deed::Fault { fault }) if fault.ends_the_daemon() => return ended,
         Some(Deed::Stop) => return ended,
         _ => {}
+    }
+    // Whoever got an answer got it after the last who waited: the daemon began to serve.
+    let last_began = hung.iter().map(|one| one.at_us.saturating_sub(one.took_us)).max();
+    let before = |seen: &Observation| last_began.is_some_and(|at_us| seen.at_us < at_us);
+    if act.is_none() && !scene.asked().filter(on_it).any(before) {
+        return Why::NotYetServed;
     }
     // Answered while others waited, and nothing was done between the two. Attributes may be the kernel's own.
     let asks =
@@ -162,8 +170,7 @@ fn why(
             answered.took_us as f64 / 1e3
         ));
     }
-    let served = scene.asked().filter(on_it).any(|seen| seen.at_us < first.at_us);
-    if served { Why::Stopped } else { Why::NotYetServed }
+    Why::Stopped
 }
 
 fn slow(scene: &Scene<'_>, name: &str, hung: &[&Observation], evidence: Vec<String>) -> Cause {

@@ -138,6 +138,38 @@ fn unusable(errno: Errno, for_all: bool) -> (&'static str, Fix) {
     }
 }
 
+/// The cause for a container in which the device cannot be opened.
+pub(super) fn no_device(scene: &Scene<'_>, name: &str, errno: Errno, said: &str) -> Option<Cause> {
+    let of_the_device =
+        [Errno::ENOENT, Errno::ENODEV, Errno::ENXIO, Errno::EPERM, Errno::EACCES].contains(&errno);
+    let spec = scene.spec(name).filter(|_| of_the_device)?;
+    let facts = scene.report.environment.as_ref();
+    let on_node = facts.is_none_or(|facts| matches!(facts.fuse_device, FuseDevice::Usable));
+    let for_all = facts.is_some_and(|facts| facts.fuse_device_for_all);
+    let (title, fix) = match errno {
+        // The node has it, so the container was not given it.
+        Errno::ENOENT if on_node && !spec.host => (
+            "there is no /dev/fuse in the container",
+            Fix::yaml(
+                "give the container the device: privileged, a device plugin, or in Docker --device /dev/fuse",
+                PRIVILEGED,
+            ),
+        ),
+        _ => unusable(errno, for_all),
+    };
+    Some(Cause {
+        source: "fuse(4); open(2), ERRORS".into(),
+        actors: vec![Actor::workload(name)],
+        ..node_cause(
+            DEVICE,
+            format!("{name} cannot mount: {title}"),
+            vec![said.to_owned()],
+            fix,
+            format!("kubectl exec {name} -- ls -l /dev/fuse   # crw-rw-rw-"),
+        )
+    })
+}
+
 /// The line of fuse.conf that lets users other than root mount with allow_other (fuse.conf in mount.fuse3(8)).
 const USER_ALLOW_OTHER: &str = "user_allow_other";
 

@@ -1,13 +1,15 @@
 //! The daemon and its connection: dead, answering errors, outlived by the mount; and what a dead mount blocks.
 
+use std::collections::BTreeMap;
+
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::dead::{cause, is_dead, probe};
 use super::hang;
-use super::history::Spell;
 use super::read_only;
 use super::runtime::said_by_the_runtime;
-use super::scene::{Scene, first_replicas};
-use super::text::{FUSE_CONNECTIONS, line, names, shell};
+use super::scene::{Scene, Spell, first_replicas};
+use super::text::{line, names, shell};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountPath, MountRef};
@@ -29,39 +31,6 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes
 }
 
-pub(super) fn cause(
-    id: CauseId,
-    title: String,
-    evidence: Vec<String>,
-    fix: Fix,
-    verify: String,
-) -> Cause {
-    Cause {
-        id,
-        from_step: None,
-        until_step: None,
-        title,
-        confidence: Confidence::Likely,
-        actors: Vec::new(),
-        mounts: Vec::new(),
-        evidence,
-        fix,
-        verify,
-        source: FUSE_CONNECTIONS.into(),
-    }
-}
-
-/// A look that gives up by itself.
-pub(super) fn probe(scene: &Scene<'_>) -> String {
-    let path = scene.report.plan.bridge.fuse_path();
-    format!("propagation probe {} --timeout 4s   # ok, exit status 0", shell(&path))
-}
-
-/// Whether an observation is of a mount whose connection has ended.
-pub(super) fn is_dead(seen: &Observation) -> bool {
-    matches!(seen.outcome.class(), Class::Errno(Errno::ENOTCONN | Errno::ECONNABORTED))
-}
-
 /// The node reads ENOTCONN, or consumers do and nothing is mounted on the node any more: nobody has mounted
 /// again.
 fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
@@ -74,13 +43,36 @@ fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
         is_dead(last)
             && last.access == Access::Read
             && !below::explains(&over_lost, last)
-            && (*spell.actor == Actor::Node || nothing_on_the_node(scene, last))
+            && (*spell.actor == Actor::Node
+                || nothing_on_the_node(scene, last)
+                || lies_elsewhere(scene, last))
     };
-    let spells: Vec<&Spell<'_>> = scene.history.spells.iter().filter(dead).collect();
-    let (lasting, over): (Vec<_>, Vec<_>) = spells.into_iter().partition(|spell| spell.lasts());
-    // The five phases end the daemon themselves.
-    let over = if scene.report.plan.is_five_phases() { Vec::new() } else { over };
-    [lasting, over].into_iter().filter_map(|spells| died(scene, &spells)).collect()
+    let mut of_producers: BTreeMap<Option<&str>, Vec<&Spell<'_>>> = BTreeMap::new();
+    for spell in scene.history.spells.iter().filter(dead) {
+        let first = spell.seen[0];
+        let producer = scene.producer_of(scene.device_of(first), first.at_us);
+        let name = producer.map(|spec| spec.name.as_str());
+        of_producers.entry(name).or_default().push(spell);
+    }
+    let mut causes = Vec::new();
+    for spells in of_producers.into_values() {
+        let (lasting, over): (Vec<_>, Vec<_>) = spells.into_iter().partition(|spell| spell.lasts());
+        // The five phases end the daemon themselves.
+        let over = if scene.report.plan.is_five_phases() { Vec::new() } else { over };
+        causes.extend([lasting, over].into_iter().filter_map(|spells| died(scene, &spells)));
+    }
+    causes
+}
+
+/// Whether somebody sees a dead mount of a producer that mounts at another path than the bridge's, and that still
+/// lies there on the node.
+fn lies_elsewhere(scene: &Scene<'_>, seen: &Observation) -> bool {
+    let Some(device) = scene.device_of(seen) else { return false };
+    let Some(producer) = scene.producer_of(Some(device), seen.at_us) else { return false };
+    let at = scene.on_node(producer);
+    let table = scene.table_in(&Actor::Node, &seen.step);
+    let there = table.and_then(|table| table.at(&at)).map(|mount| mount.device);
+    at != scene.fuse_path && there == Some(device)
 }
 
 /// A bind of the fresh mount that was tried before there was one.
@@ -130,13 +122,15 @@ pub(super) fn rule_of_recovery(scene: &Scene<'_>) -> Vec<Cause> {
     let of_producer = |cause: &Cause| {
         cause.actors.iter().any(|actor| scene.role_of(actor) == Some(Role::Producer))
     };
-    let blocked = stale_source(scene).filter(of_producer);
+    let blocked = stale_source(scene).filter(of_producer).or_else(|| stale_stage_path(scene));
     recovery_before_mount(scene).into_iter().chain(blocked).collect()
 }
 
 /// Whether the node sees no mount in the step in which a consumer sees a dead one.
 fn nothing_on_the_node(scene: &Scene<'_>, seen: &Observation) -> bool {
-    if scene.role_of(&seen.actor) != Some(Role::Consumer) || !scene.is_concerned(&seen.actor) {
+    let Actor::Workload { name, .. } = &seen.actor else { return false };
+    let on_bridge = scene.spec(name).is_some_and(|spec| scene.is_on_bridge(spec));
+    if scene.role_of(&seen.actor) != Some(Role::Consumer) || !on_bridge {
         return false;
     }
     let mut in_step = scene.node.iter().rev().filter(|one| one.step == seen.step);
@@ -162,8 +156,7 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
         return None;
     }
     let first = spells.iter().map(|spell| spell.seen[0]).min_by_key(|one| one.at_us)?;
-    let device = first.mount.as_ref().map(|mount| mount.device);
-    let producer = scene.producer_of(device, first.at_us);
+    let producer = scene.producer_of(scene.device_of(first), first.at_us);
     let name = producer.map_or("the producer", |spec| spec.name.as_str());
     let mut evidence = vec![first.to_string()];
     let act = producer.and_then(|spec| scene.last_act(spec, first.at_us));
@@ -220,8 +213,11 @@ fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
              off before it mounts"
         ));
     }
-    let at = match (&last.actor, &last.mount) {
-        (Actor::Node, Some(mount)) => mount.mount_point.clone(),
+    let elsewhere = lies_elsewhere(scene, last);
+    let producer = scene.producer_of(scene.device_of(last), last.at_us).filter(|_| elsewhere);
+    let at = match (&last.actor, &last.mount, producer) {
+        (Actor::Node, Some(mount), _) => mount.mount_point.clone(),
+        (.., Some(producer)) => scene.on_node(producer),
         _ => scene.fuse_path.clone(),
     };
     let path = shell(&at.to_string_lossy());
@@ -268,6 +264,16 @@ fn log_of(scene: &Scene<'_>, producer: &WorkloadSpec) -> Option<String> {
     log.lines.last().map(|said| format!("the log of {name} ends with: {said}"))
 }
 
+/// Whether an errno of an access through a FUSE mount is the daemon's own answer: the kernel says none of these by
+/// itself. What a filesystem cannot do by its nature is no trouble where it is expected.
+fn only_a_daemon_says(scene: &Scene<'_>, seen: &Observation) -> bool {
+    const TROUBLE: [Errno; 3] = [Errno::EDQUOT, Errno::EIO, Errno::ENOSPC];
+    const NATURE: [Errno; 3] = [Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EROFS];
+    let class = seen.outcome.class();
+    TROUBLE.map(Class::Errno).contains(&class)
+        || NATURE.map(Class::Errno).contains(&class) && !scene.is_expected_as_seen(seen)
+}
+
 /// The daemon answers, with an error.
 fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
     let over_lost = below::devices(scene);
@@ -281,12 +287,20 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
         let mounted = seen.mount.as_ref().is_some_and(|mount| mount.is_fuse());
         !by_the_kernel && mounted && !below::explains(&over_lost, seen)
     };
-    let spells: Vec<&Spell<'_>> = scene
+    let mut spells: Vec<&Spell<'_>> = scene
         .history
         .spells
         .iter()
-        .filter(|spell| *spell.actor == Actor::Node && answers(spell.seen[spell.seen.len() - 1]))
+        .filter(|spell| {
+            let last = spell.seen[spell.seen.len() - 1];
+            let by_the_daemon = *spell.actor == Actor::Node
+                || scene.is_answered(last)
+                || only_a_daemon_says(scene, last);
+            by_the_daemon && answers(last)
+        })
         .collect();
+    let of_node = spells.iter().any(|spell| *spell.actor == Actor::Node);
+    spells.retain(|spell| !of_node || *spell.actor == Actor::Node);
     let lasts = spells.iter().any(|spell| spell.lasts());
     let seen: Vec<&Observation> = spells
         .iter()
@@ -298,9 +312,8 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
     let producer = scene.producer_of(last.mount.as_ref().map(|mount| mount.device), last.at_us);
     let mut evidence = vec![last.to_string()];
     evidence.extend(producer.and_then(|spec| log_of(scene, spec)));
-    let denies = [Errno::EACCES, Errno::EPERM].contains(errno);
-    let (id, title, fix) = match denies {
-        true => (
+    let (id, title, fix) = match *errno {
+        Errno::EACCES | Errno::EPERM => (
             CauseId::DaemonDenies,
             format!(
                 "the daemon lives and answers {call} itself with {errno}, also to those who could read before: no \
@@ -308,14 +321,27 @@ fn daemon_errors(scene: &Scene<'_>) -> Option<Cause> {
             ),
             "look into what the daemon checks for itself, and into its log; mounts and propagation are in order",
         ),
-        false => (
+        Errno::ENOSPC => (
+            CauseId::DaemonAnswersErrors,
+            format!("the daemon lives and answers {call} with {errno}: its backing store is full"),
+            "make room in what the daemon stores to, or in its cache; mounts and propagation are in order",
+        ),
+        Errno::ENOSYS | Errno::EOPNOTSUPP => (
+            CauseId::DaemonAnswersErrors,
+            format!(
+                "the daemon lives and answers {call} with {errno}: it does not implement that operation"
+            ),
+            "use a daemon or a release that implements it; mounts and propagation are in order",
+        ),
+        _ => (
             CauseId::DaemonAnswersErrors,
             format!("the daemon lives and answers {call} with {errno}: its backing store fails"),
             "look into the producer's log; mounts and propagation are in order",
         ),
     };
     let cause = cause(id, title, evidence, Fix::words(fix), probe(scene));
-    Some(scene.history.when(&seen).of(Cause { actors: vec![Actor::Node], ..cause }))
+    let actors = if of_node { vec![Actor::Node] } else { first_replicas(&seen) };
+    Some(scene.history.when(&seen).of(Cause { actors, ..cause }))
 }
 
 /// The runtime looks at the volume's source before it binds it, and the source is dead.
@@ -381,6 +407,49 @@ fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     Some(scene.when_failed(&failures).of(cause))
 }
 
+/// A driver looks at its own mountpoint before it publishes a volume, finds a dead mount, and gives up.
+fn stale_stage_path(scene: &Scene<'_>) -> Option<Cause> {
+    let refused = |act: &&Act| {
+        act.deed == Deed::Publish
+            && act.refusal.is_some_and(|refusal| refusal.kind == RefusalKind::DeadSource)
+    };
+    let act = scene.report.acts.iter().rev().find(refused)?;
+    let later = scene.report.acts.iter().find(|one| {
+        one.deed == Deed::Publish
+            && one.from_us > act.from_us
+            && one.refused.is_none()
+            && act.on.iter().all(|name| one.on.contains(name))
+    });
+    let at = &scene.fuse_path;
+    let path = shell(&at.to_string_lossy());
+    let who = names(act.on.iter().map(String::as_str));
+    let table = scene.table_in(&Actor::Node, &act.step);
+    let dead = table.and_then(|table| table.at(at)).filter(|mount| mount.is_fuse());
+    let mut evidence: Vec<String> = act.refused.iter().cloned().collect();
+    evidence.extend(dead.map(|mount| line("node", mount)));
+    Some(Cause {
+        from_step: Some(act.step.clone()),
+        until_step: later.map(|one| one.step.clone()),
+        actors: act.on.iter().map(|name| Actor::workload(name.clone())).collect(),
+        mounts: dead.map(|mount| MountRef::new("node", mount.mount_id)).into_iter().collect(),
+        ..cause(
+            CauseId::StaleSourceBlocksStart,
+            format!(
+                "a dead FUSE mount at {path} blocks the volume of {who}: whoever publishes it looks at that path first, \
+                 gets ENOTCONN and takes it for an error instead of for a volume that is not staged"
+            ),
+            evidence,
+            Fix::command(
+                format!(
+                    "take the dead mount off the node, let the producer mount again, then publish the volume of {who}"
+                ),
+                format!("umount --lazy {path}   # on the node"),
+            ),
+            format!("stat {path}   # no error"),
+        )
+    })
+}
+
 /// The source that a start failed to look at, with the mount of the node on which it lies.
 fn dead_source<'r>(scene: &Scene<'r>, failure: &Failure) -> (MountPath, Option<&'r MountEntry>) {
     let spec = scene.spec(&failure.workload);
@@ -389,6 +458,15 @@ fn dead_source<'r>(scene: &Scene<'r>, failure: &Failure) -> (MountPath, Option<&
         _ => scene.fuse_path.clone(),
     };
     let table = scene.table_in(&Actor::Node, &failure.step);
+    // The kubelet's own bind of a subPath is named after the pod.
+    let of_pod = |mount: &&MountEntry| {
+        mount.is_fuse()
+            && mount.mount_point.to_string_lossy().ends_with(&format!("/{}", failure.workload))
+    };
+    let by_kubelet = spec.filter(|spec| spec.sub_path.is_some() && failure.of == FailureOf::Start);
+    if let Some(bind) = by_kubelet.and_then(|_| table?.iter().find(of_pod)) {
+        return (bind.mount_point.clone(), Some(bind));
+    }
     let covering = table.and_then(|table| table.covering(&source)).filter(|mount| mount.is_fuse());
     (source, covering)
 }
@@ -486,6 +564,12 @@ fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
     }
     let (_, first) = found.first()?;
     let at = shell(&first.mount_point.to_string_lossy());
+    let of_sub_path = found.iter().any(|(actor, _)| match actor {
+        Actor::Workload { name, .. } => {
+            scene.spec(name).is_some_and(|spec| spec.sub_path.is_some())
+        }
+        _ => false,
+    });
     let whose: Vec<String> = found.iter().map(|(actor, _)| actor.to_string()).collect();
     Some(Cause {
         actors: found.iter().map(|(actor, _)| (*actor).clone()).collect(),
@@ -495,16 +579,24 @@ fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
         ..cause(
             CauseId::SubPathOnDeadDentry,
             format!(
-                "the volume of {} (a subPath?) is bound to a directory that has been deleted: what \
-                 is mounted or made at that path now is another directory",
+                "the {} of {} is bound to a directory that has been deleted: what is mounted or made at that path now is \
+                 another directory",
+                if of_sub_path { "subPath" } else { "volume" },
                 names(whose.iter().map(String::as_str))
             ),
             found.iter().map(|(actor, mount)| line(actor, mount)).collect(),
-            Fix::command(
-                "use no subPath but the directory above it; until then delete the pod, which is made again (a restart \
-                 of its container keeps the same bind)",
-                whose.iter().map(|name| delete_pod(name)).collect::<Vec<_>>().join("\n"),
-            ),
+            match of_sub_path {
+                true => Fix::command(
+                    "use no subPath but the directory above it; until then delete the pod, which is made again (a restart \
+                     of its container keeps the same bind)",
+                    whose.iter().map(|name| delete_pod(name)).collect::<Vec<_>>().join("\n"),
+                ),
+                false => Fix::command(
+                    "restart the container, which binds the directory that is there now; empty a directory that is a volume \
+                     instead of removing it",
+                    whose.iter().map(|name| restart_container(name)).collect::<Vec<_>>().join("\n"),
+                ),
+            },
             format!("grep -F {at} /proc/self/mountinfo   # in the container: without //deleted"),
         )
     })

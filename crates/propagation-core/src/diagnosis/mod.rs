@@ -9,30 +9,46 @@
 //! | `host` | `fuse-device-unusable`, `fusermount3-absent`, `user-allow-other-missing`, `covering-private`, `covering-slave`, `bridge-unusable` |
 //! | `runtime` | `control-positive`, `producer-not-shared`, `mount-outside-volume`, `source-type-mismatch`, `runtime-own-namespace`, `user-namespace-boundary`, `consumer-not-connected`, `propagation-not-applied` |
 //! | `permission` | `allow-other-missing`, `daemon-denies`, `file-mode-denies`, `lsm-denies`, `capability-missing` |
+//! | `recursion` | `propagation-not-recursive` |
+//! | `groups` | `caller-groups-unknown` |
+//! | `nosuid` | `mounted-nosuid` |
 //! | `below` | `lower-mount-lost` |
-//! | `overlay` | `overlay-lower-died` |
+//! | `overlay` | `overlay-lower-died`, `fuse-as-upperdir` |
+//! | `missing` | `source-missing` |
+//! | `mountpoint` | `mountpoint-missing`, and with `permission` `lower-filesystem-written` |
+//! | `probe` | `impatient-probe` |
+//! | `hidden` | `mount-hidden` |
 //! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden` |
 //! | `hang` | `daemon-stopped`, `daemon-killed-keeper-holds`, `daemon-slow`, `not-yet-served`, `mount-type-unexpected` |
 //! | `lifetime` | `recovery-before-mount`, `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `daemon-answers-errors`, `stale-source-blocks-start`, `subpath-on-dead-dentry`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died` |
-//! | `read_only` | `mount-read-only` |
+//! | `read_only` | `mount-read-only`, `read-only-not-inherited` |
 //! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers`, `mounts-of-several-producers` |
 //! | `growth` | `mounts-multiply` |
-//! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `mount-left-behind`, `unmount-from-shared-copy`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
+//! | `leftover` | `unmount-busy`, `mount-left-behind`, `recovery-races-unpublish` |
+//! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `unmount-from-shared-copy`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
 //!
 //! [`host`], [`runtime_apart`] and [`chain`] examine a host on which nothing runs yet. [`visibility`]
 //! answers a question: would a mount made here show there, and if not, at which link does it stop?
 
 mod below;
 mod chain;
+mod dead;
+mod groups;
 mod growth;
 mod hang;
-mod history;
+mod hidden;
 mod host;
+mod leftover;
 mod lifetime;
+mod missing;
+mod mountpoint;
+mod nosuid;
 mod overlay;
 mod permission;
+mod probe;
 mod propagation;
 mod read_only;
+mod recursion;
 mod runtime;
 mod scene;
 mod silent;
@@ -50,17 +66,24 @@ pub use host::host;
 pub use runtime::runtime_apart;
 pub use visibility::{Broken, Explanation, Place, visibility};
 
+use crate::observation::Actor;
 use crate::report::Report;
 use scene::Scene;
 
 /// The rules, from what prevents everything to what is a hazard. This is the order of causes.
-const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 13] = [
+const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 20] = [
     host::rule,
     permission::rule_of_mounts,
     runtime::rule,
+    recursion::rule,
+    groups::rule,
     permission::rule,
+    nosuid::rule,
     below::rule,
     overlay::rule,
+    missing::rule,
+    probe::rule,
+    hidden::rule,
     lifetime::rule_of_recovery,
     propagation::rule,
     hang::rule,
@@ -68,21 +91,89 @@ const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 13] = [
     stacking::rule,
     growth::rule,
     silent::rule,
+    leftover::rule,
 ];
 
-/// Order of causes: those that last, those that are over, then mere hazards. An empty directory is a hazard where
-/// the unmount was wanted.
-fn weight(scene: &Scene<'_>, cause: &Cause, pinned: bool, held_only: bool) -> (u8, bool) {
+/// Causes of consumers that keep a dead mount.
+const KEEPS_A_DEAD_MOUNT: [CauseId; 6] = [
+    CauseId::VolumeIsMountpoint,
+    CauseId::ConsumerFrozenCopy,
+    CauseId::SubPathPinsMount,
+    CauseId::FileVolumePinsMount,
+    CauseId::StalePublishPath,
+    CauseId::CleanUnmountWhereStackNeeded,
+];
+
+/// Causes for which nobody can use the mount of the node.
+const DEAD_ON_THE_NODE: [CauseId; 4] = [
+    CauseId::DaemonDead,
+    CauseId::DaemonDiesWithParent,
+    CauseId::DaemonOutOfMemory,
+    CauseId::UnmountBusy,
+];
+
+/// Order of causes, by the first number: those that last, those that are over, then mere hazards. An empty
+/// directory is a hazard where the unmount was wanted. While the node's own mount is dead in the end, no change of a
+/// consumer brings anything back.
+fn weight(cause: &Cause, all: &Found) -> (u8, bool, bool) {
     let growing = cause.id == CauseId::StackedLayers && cause.mounts.len() >= stacking::GROWING;
-    let class = match cause.id {
-        CauseId::MountsOfSeveralProducers => 2,
-        CauseId::StackedLayers if !growing => 2,
-        CauseId::LowerFilesystemExposed if pinned || silent::is_wanted(scene, cause) => 2,
-        // An open file that stays behind is what is left of something else.
-        CauseId::DescriptorHeld if !held_only => 1,
-        _ => u8::from(cause.is_over()),
+    let hazard = match cause.id {
+        CauseId::MountsOfSeveralProducers | CauseId::ReadOnlyNotInherited => true,
+        CauseId::StackedLayers => !growing,
+        CauseId::LowerFilesystemExposed => all.pinned || all.unmount_wanted,
+        CauseId::MountGone => all.unmount_wanted,
+        _ => false,
     };
-    (class, !growing)
+    let class = match cause.id {
+        _ if hazard => 3,
+        // An open file that stays behind is what is left of something else.
+        CauseId::DescriptorHeld if !all.held_only => 2,
+        _ if cause.is_over() => 2,
+        _ if all.dead_on_the_node && KEEPS_A_DEAD_MOUNT.contains(&cause.id) => 1,
+        _ => 0,
+    };
+    // Whom a mount on top has reached before, another volume would help too, and the way of the repair is the cause.
+    let is_volume = all.stack_reached && cause.id == CauseId::VolumeIsMountpoint;
+    (class, !growing, is_volume)
+}
+
+/// What is known of all causes together.
+struct Found {
+    /// A private copy keeps what the node has unmounted.
+    pinned: bool,
+    /// Nothing but open files is left.
+    held_only: bool,
+    /// Somebody unmounted through a copy, which says why the mount is gone.
+    unmounted_from_copy: bool,
+    /// The unmount at the end was wanted.
+    unmount_wanted: bool,
+    /// The node's own mount is dead in the end.
+    dead_on_the_node: bool,
+    /// A mount on top reached everybody whom a later clean unmount cut off.
+    stack_reached: bool,
+}
+
+impl Found {
+    fn of(scene: &Scene<'_>, causes: &[Cause]) -> Self {
+        let cut_off = causes.iter().find(|one| one.id == CauseId::CleanUnmountWhereStackNeeded);
+        let left = [CauseId::DescriptorHeld, CauseId::DaemonDead];
+        Self {
+            pinned: causes.iter().any(|cause| cause.id == CauseId::ConsumerPinsMount),
+            held_only: causes.iter().all(|cause| left.contains(&cause.id)),
+            unmounted_from_copy: causes.iter().any(|one| one.id == CauseId::UnmountFromSharedCopy),
+            unmount_wanted: causes.iter().any(|one| {
+                one.id == CauseId::LowerFilesystemExposed && silent::is_wanted(scene, one)
+            }),
+            dead_on_the_node: causes.iter().any(|cause| {
+                DEAD_ON_THE_NODE.contains(&cause.id)
+                    && !cause.is_over()
+                    && cause.actors.contains(&Actor::Node)
+            }),
+            stack_reached: cut_off.is_some_and(|cause| {
+                cause.actors.iter().all(|actor| stacking::has_reached(scene, actor))
+            }),
+        }
+    }
 }
 
 /// The causes of what a run showed: those that last before those that are over, then the most severe first, and
@@ -100,12 +191,10 @@ pub fn explain(report: &Report) -> Vec<Cause> {
         found.iter_mut().for_each(|cause| scene.history.stamp(cause));
         causes.extend(found);
     }
-    let pinned = causes.iter().any(|cause| cause.id == CauseId::ConsumerPinsMount);
-    causes.retain(|cause| !(pinned && cause.id == CauseId::MountGone));
-    let held_only = !causes
-        .iter()
-        .any(|cause| !matches!(cause.id, CauseId::DescriptorHeld | CauseId::DaemonDead));
-    causes.sort_by_key(|cause| weight(&scene, cause, pinned, held_only));
+    let all = Found::of(&scene, &causes);
+    let told_otherwise = all.pinned || all.unmounted_from_copy;
+    causes.retain(|cause| !(told_otherwise && cause.id == CauseId::MountGone));
+    causes.sort_by_key(|cause| weight(cause, &all));
     tell_once(&mut causes);
     if causes.is_empty() {
         causes.extend(silent::otherwise(&scene));

@@ -6,10 +6,49 @@ use super::text::{line, shell};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountPath, MountRef};
-use crate::observation::{Observation, Outcome};
+use crate::observation::{Actor, Observation, Outcome};
+use crate::report::{Check, CheckId, Deed};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
-    lower_died(scene).into_iter().collect()
+    lower_died(scene).into_iter().chain(upper_refused(scene)).collect()
+}
+
+/// An overlay was refused because its upper layer was to lie on a FUSE mount.
+fn upper_refused(scene: &Scene<'_>) -> Option<Cause> {
+    let (act, said, mount) = scene.report.acts.iter().rev().find_map(|act| {
+        let Deed::Run { command } = &act.deed else { return None };
+        let words = command.iter().flat_map(|word| word.split([',', ' ']));
+        let upper = words.filter_map(|word| word.strip_prefix("upperdir=")).next()?;
+        let actor = act.on.first().map_or(Actor::Node, |name| Actor::workload(name.clone()));
+        let mount = scene.table_in(&actor, &act.step)?.covering(&MountPath::from(upper))?;
+        let of_program = |check: &&Check| {
+            matches!(check.id, CheckId::Run) || check.id == CheckId::Expect("run".to_owned())
+        };
+        let mut checks = scene.report.phase(&act.step)?.checks.iter().filter(of_program);
+        let said = checks.find(|check| check.observed.contains("wrong fs type"))?;
+        mount.is_fuse().then_some((act, said, mount))
+    })?;
+    let later = scene.report.phases.iter().skip_while(|phase| phase.id != act.step).nth(1);
+    Some(Cause {
+        id: CauseId::FuseAsUpperDir,
+        from_step: Some(act.step.clone()),
+        until_step: later.map(|phase| phase.id.clone()),
+        title: format!(
+            "the overlay is refused (EINVAL): its upper layer lies on the FUSE mount {}, and an upper layer needs what a FUSE \
+             filesystem does not offer (whiteouts, trusted or user attributes, O_TMPFILE); as a lower layer it will do",
+            mount.mount_point
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::Node],
+        mounts: vec![MountRef::new("node", mount.mount_id)],
+        evidence: vec![said.observed.clone(), line("node", mount)],
+        fix: Fix::words(
+            "put upperdir and workdir on a filesystem of the disk, and leave the FUSE mount as lowerdir; fuse-overlayfs takes \
+             it as upper layer too",
+        ),
+        verify: "dmesg | grep 'not supported as upperdir'   # nothing new".into(),
+        source: "https://docs.kernel.org/filesystems/overlayfs.html, Upper and Lower".into(),
+    })
 }
 
 /// An actor gets errors from an overlay that had a layer on a FUSE mount.
@@ -93,7 +132,7 @@ fn overlay_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<(&'r MountEnt
 /// Path of the overlay on the node.
 fn on_node(scene: &Scene<'_>, seen: &Observation) -> Option<MountPath> {
     let device = seen.mount.as_ref()?.device;
-    let table = scene.table_in(&crate::observation::Actor::Node, &seen.step)?;
+    let table = scene.table_in(&Actor::Node, &seen.step)?;
     table.by_device(device).next().map(|mount| mount.mount_point.clone())
 }
 

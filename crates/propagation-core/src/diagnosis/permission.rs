@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::host::{PRIVILEGED, fusermount_absent, user_allow_other};
+use super::groups;
+use super::host::{PRIVILEGED, fusermount_absent, no_device, user_allow_other};
+use super::mountpoint;
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_OPTIONS, line, names, shell};
@@ -41,7 +43,14 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
         return Some(user_allow_other(file.as_deref().unwrap_or("/etc/fuse.conf"), vec![said]));
     }
     if has(&["not empty", "nonempty"]) {
-        return Some(not_empty(scene, name, said));
+        return Some(mountpoint::not_empty(scene, name, said));
+    }
+    if let Some(cause) = mountpoint::missing(name, text) {
+        return Some(cause);
+    }
+    let device = has(&["/dev/fuse"]).then(|| Errno::said_in(text)).flatten();
+    if let Some(cause) = device.and_then(|errno| no_device(scene, name, errno, &said)) {
+        return Some(cause);
     }
     if has(&["fusermount"]) && has(&["ENOENT", "No such file", "not found"]) {
         return Some(fusermount_absent(uid, said));
@@ -59,33 +68,6 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
     None
 }
 
-/// The daemon refuses a mountpoint that is not empty.
-fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
-    let path = shell(&scene.report.plan.bridge.fuse_path());
-    Cause {
-        id: CauseId::LowerFilesystemWritten,
-        from_step: None,
-        until_step: None,
-        title: format!(
-            "{name} does not mount because its mountpoint is not empty: somebody wrote into the directory while \
-             nothing was mounted on it"
-        ),
-        confidence: Confidence::Likely,
-        actors: vec![Actor::workload(name)],
-        mounts: Vec::new(),
-        evidence: vec![said],
-        fix: Fix::command(
-            format!(
-                "move away what lies there, start {name}, then start those anew that had the empty directory; \
-                 chattr +i on it refuses such writes"
-            ),
-            format!("mv {path} {path}.before && mkdir {path}   # on the node"),
-        ),
-        verify: format!("ls -A {path}   # nothing, while it is not mounted"),
-        source: "mount.fuse3(8), nonempty; chattr(1), i".into(),
-    }
-}
-
 /// Actors that are denied by the mount, or by something in front of it.
 fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
     let with = |denied: Errno| -> Vec<&Observation> {
@@ -93,10 +75,27 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
             seen.via == Via::Probe
                 && matches!(&seen.outcome, Outcome::Errno { errno, .. } if *errno == denied)
                 && !scene.is_answered(seen)
+                && !groups::explains(scene, seen)
         });
         denied.collect()
     };
     let mut causes = Vec::new();
+    // Whoever is denied again after a remount has been denied all the time.
+    let timed = |cause: Cause, denied: &[&Observation]| {
+        let lasts = denied.iter().any(|seen| scene.history.lasts(seen));
+        let still = |actor: &Actor| {
+            denied.iter().any(|seen| seen.actor == *actor && scene.history.lasts(seen))
+        };
+        let of_them: Vec<&Observation> =
+            denied.iter().filter(|seen| !lasts || still(&seen.actor)).copied().collect();
+        match of_them.is_empty() {
+            true => cause,
+            false => {
+                let when = scene.history.when(&of_them);
+                when.of(Cause { actors: actors(&of_them), ..cause })
+            }
+        }
+    };
     let (denied, refused) = (with(Errno::EACCES), refusals(scene, RefusalKind::Denied));
     let mounts = scene.fuse_mounts();
     let device_of = |seen: &Observation| seen.mount.as_ref().map(|mount| mount.device);
@@ -107,7 +106,7 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
     };
     let keeps_out = mounts.iter().find(|(_, mount)| !allows_other(mount) && theirs(mount));
     if !denied.is_empty() || !refused.is_empty() {
-        causes.push(match (keeps_out, outside(scene, &denied)) {
+        let cause = match (keeps_out, outside(scene, &denied)) {
             (Some((actor, mount)), _) => {
                 allow_other_missing(scene, actor, mount, &denied, &refused)
             }
@@ -122,17 +121,19 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
                 };
                 Cause { confidence, ..cause }
             }
-        });
+        };
+        causes.push(timed(cause, &denied));
     }
     let (denied, refused) = (with(Errno::EPERM), refusals(scene, RefusalKind::NotPermitted));
     if !denied.is_empty() || !refused.is_empty() {
-        causes.push(match outside(scene, &denied) {
+        let cause = match outside(scene, &denied) {
             Some((true, looks)) => daemon_denies(scene, &denied, words(&looks)),
             _ => {
                 let evidence = [words(&denied), refused].concat();
                 not_capable("access to the mount", evidence, actors(&denied))
             }
-        });
+        };
+        causes.push(timed(cause, &denied));
     }
     causes
 }

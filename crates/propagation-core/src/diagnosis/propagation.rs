@@ -2,13 +2,14 @@
 //! way.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::hidden;
 use super::host::covering_cause;
 use super::runtime;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell, yaml};
 use super::visibility::{Broken, visibility_of_existing};
 use crate::errno::Errno;
-use crate::mountinfo::{MountEntry, MountPath, MountPropagation, MountRef, MountTable};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountPropagation, MountRef, MountTable};
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Propagation, Role, Volume};
 use crate::program::RefusalKind;
@@ -51,6 +52,10 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
         scene.stranded.iter().partition(|stranded| stranded.lasts);
     let mut causes: Vec<Cause> =
         [lasting, over].into_iter().flat_map(|stranded| of_all(scene, &stranded)).collect();
+    // What began first is told first.
+    causes.sort_by_key(|cause| {
+        (cause.is_over(), cause.from_step.as_deref().map(|step| scene.history.place(step)))
+    });
     causes.extend(keeps_what_is_unmounted(scene));
     causes
 }
@@ -184,6 +189,9 @@ fn is_refused(scene: &Scene<'_>, stranded: &Stranded<'_>) -> bool {
 
 fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
     let seen = stranded.sample();
+    if hidden::hider(scene, seen).is_some() {
+        return None;
+    }
     let table = scene.table_for(seen)?;
     let path = scene.path_of(&seen.actor);
     let arrived = table.at(&path).filter(|entry| entry.is_fuse());
@@ -221,7 +229,10 @@ fn keeps_another<'r>(
     }
     let bottom = stack.into_iter().find(|mount| mount.is_fuse())?;
     let below = table.by_id(bottom.parent_id);
-    let lower = node.covering(&scene.report.plan.bridge.path.as_str().into())?.device;
+    let lower = match stranded.at == scene.fuse_path {
+        true => node.covering(&scene.report.plan.bridge.path.as_str().into())?.device,
+        false => lower_at(node, &stranded.at)?,
+    };
     if let Some(volume) = below.filter(|volume| volume.device == lower) {
         return is_private(volume).then_some(Why::FrozenCopy(volume));
     }
@@ -233,8 +244,7 @@ fn keeps_another<'r>(
         return Some(Why::Pinned(Pin::File, fuse));
     }
     let source = MountPath::from(scene.paths(stranded.spec).source.as_str());
-    let is_elsewhere =
-        !source.starts_with(&scene.fuse_path) && !scene.fuse_path.starts_with(&source);
+    let is_elsewhere = !source.starts_with(&stranded.at) && !stranded.at.starts_with(&source);
     let at_source = node.stack_at(&source);
     let bound_there = at_source.last().filter(|mount| mount.is_fuse()).map(|mount| mount.device);
     if is_elsewhere && bound_there != fresh {
@@ -246,6 +256,12 @@ fn keeps_another<'r>(
         true => Some(Why::FrozenCopy(fuse)),
         false => Some(Why::Pinned(Pin::Mountpoint, fuse)),
     }
+}
+
+/// The filesystem under the FUSE mounts at a path.
+fn lower_at(node: &MountTable, at: &MountPath) -> Option<DeviceId> {
+    let bottom = node.stack_at(at).into_iter().find(|mount| mount.is_fuse())?;
+    Some(node.by_id(bottom.parent_id)?.device)
 }
 
 fn is_private(mount: &MountEntry) -> bool {
@@ -270,17 +286,27 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     if !stranded.spec.bind.recursive {
         return Some(Why::NotConnected(Box::new(volume_not_recursive(stranded, volume))));
     }
-    let is_inside = source != scene.fuse_path && source.starts_with(&scene.fuse_path);
+    let is_inside = source != stranded.at && source.starts_with(&stranded.at);
     if stranded.spec.sub_path.is_some() || is_inside {
         return Some(Why::Pinned(Pin::SubPathBefore, volume));
     }
-    let answer = visibility_of_existing(&capture.graph(), "node", &scene.fuse_path, &label)?;
+    // A bind of the mount at the very source of the volume is what would have to show.
+    let bound_there = node.at(&source).is_some_and(MountEntry::is_fuse);
+    let at = if bound_there { &source } else { &stranded.at };
+    let answer = visibility_of_existing(&capture.graph(), "node", at, &label)?;
+    let none = stranded.spec.propagation == Propagation::None;
     match answer.broken.as_ref()? {
-        Broken::Private { .. } if stranded.spec.propagation == Propagation::None => {
+        Broken::Private { .. } | Broken::Source { .. } if none => {
             Some(match covering_at_start(scene, stranded) {
                 Some((mount, table)) => Why::CoveredAtStart(mount, table),
                 None => Why::ModeNone(volume),
             })
+        }
+        Broken::Source { .. } => {
+            let cause = covering_cause(&answer.covering, &source.to_string_lossy(), Some(node))?;
+            let evidence = [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
+            let actors = stranded.actors();
+            Some(Why::NotConnected(Box::new(Cause { evidence, actors, ..cause })))
         }
         Broken::Private { .. } => {
             Some(Why::NotConnected(Box::new(runtime::not_applied(stranded, volume))))
@@ -329,6 +355,12 @@ fn covered_at_start(
         )),
         None => cause.fix.clone(),
     };
+    let fix = match stranded.spec.propagation {
+        Propagation::None if now.shared.is_none() => {
+            Fix { words: format!("{}, with mountPropagation: HostToContainer", fix.words), ..fix }
+        }
+        _ => fix,
+    };
     let evidence = [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
     Some(Cause { title, fix, evidence, actors: stranded.actors(), ..cause })
 }
@@ -364,9 +396,14 @@ fn who(found: &[Found<'_, '_>]) -> String {
     names(titles.iter().map(String::as_str))
 }
 
-/// The volume of a consumer as it should be: the bridge, HostToContainer.
-fn good_volume(scene: &Scene<'_>) -> String {
-    let path = yaml(&scene.report.plan.bridge.path);
+/// The volume of a consumer as it should be: the bridge, or the directory above the mount that it should see,
+/// HostToContainer.
+fn good_volume(scene: &Scene<'_>, stranded: &Stranded<'_>) -> String {
+    let at = stranded.at.to_string_lossy();
+    let above =
+        at.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above });
+    let bridge = stranded.at == scene.fuse_path;
+    let path = yaml(if bridge { &scene.report.plan.bridge.path } else { above });
     format!(
         "volumes:\n  - name: fuse\n    hostPath:\n      path: {path}\nvolumeMounts:\n  - name: \
          fuse\n    mountPath: /mnt\n    mountPropagation: HostToContainer\n"
@@ -564,9 +601,9 @@ fn pins(
     words: &str,
     found: &[Found<'_, '_>],
 ) -> Option<Cause> {
-    let fix = Fix::yaml(words, good_volume(scene));
-    let mut cause = shared_cause(id, title, found, fix)?;
     let (stranded, mount) = found.first()?;
+    let fix = Fix::yaml(words, good_volume(scene, stranded));
+    let mut cause = shared_cause(id, title, found, fix)?;
     cause.verify = same_device(stranded, mount);
     cause.evidence.extend(devices(stranded, mount));
     Some(cause)
@@ -590,9 +627,17 @@ fn devices(stranded: &Stranded<'_>, mount: &MountEntry) -> Option<String> {
 }
 
 fn volume_is_mountpoint(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
+    let inside = |(stranded, _): &Found<'_, '_>| {
+        let source = MountPath::from(scene.paths(stranded.spec).source.as_str());
+        source != stranded.at && source.starts_with(&stranded.at)
+    };
+    let what = match found.iter().all(inside) {
+        true => "a directory inside the FUSE mount",
+        false => "the FUSE mountpoint itself",
+    };
     let title = format!(
-        "the volume of {} is the FUSE mountpoint itself: it keeps the old superblock, and no mount \
-         made afterwards lies on anything that it holds",
+        "the volume of {} is {what}: it keeps the old superblock, and no mount made afterwards lies on anything that it \
+         holds",
         who(found)
     );
     let words = "use the directory above the mountpoint as the volume, with HostToContainer: a \

@@ -1,16 +1,55 @@
-//! Writes that the kernel refuses because a mount is read-only.
+//! Writes that the kernel refuses because a mount is read-only, and those that it lets through though a volume is.
 
 use super::cause::{Cause, CauseId, Fix};
-use super::lifetime::cause;
+use super::dead::cause;
 use super::scene::{Scene, first_replicas};
 use super::text::{line, names, shell};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef};
-use crate::observation::{Access, Observation};
+use crate::observation::{Access, Actor, Observation};
+
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    refused(scene).into_iter().chain(not_inherited(scene)).collect()
+}
+
+/// A consumer writes through a mount that lies below its read-only volume.
+fn not_inherited(scene: &Scene<'_>) -> Option<Cause> {
+    let through = |seen: &&Observation| seen.access == Access::Write && seen.outcome.is_ok();
+    let (seen, volume, below) = scene.asked().filter(through).find_map(|seen| {
+        let Actor::Workload { name, .. } = &seen.actor else { return None };
+        let table = scene.table_for(seen)?;
+        let volume = table.at(&scene.paths(scene.spec(name)?).destination.as_str().into())?;
+        let below = table.at(&scene.path_of(&seen.actor)).filter(|below| below.is_fuse())?;
+        let lies_in_it = below.mount_id != volume.mount_id && below.parent_id == volume.mount_id;
+        (lies_in_it && is_read_only(&volume.mount_options)).then_some((seen, volume, below))
+    })?;
+    let name = seen.actor.to_string();
+    let at = shell(&below.mount_point.to_string_lossy());
+    let cause = cause(
+        CauseId::ReadOnlyNotInherited,
+        format!(
+            "the volume of {name} is read-only, and {} below it is not: read-only is an attribute of one mount, and a mount \
+             propagates to a volume as it is mounted",
+            below.mount_point
+        ),
+        vec![seen.to_string(), line(&name, volume), line(&name, below)],
+        Fix::words(format!(
+            "mount the filesystem itself read-only (option ro of the daemon); recursiveReadOnly makes read-only what is there \
+             when {name} starts, and nothing that is mounted later"
+        )),
+        format!("grep -F {at} /proc/self/mountinfo   # ro, for {name}"),
+    );
+    let mounts = vec![MountRef::new(name, below.mount_id)];
+    let source =
+        "https://kubernetes.io/docs/concepts/storage/volumes/#read-only-mounts; mount_setattr(2)"
+            .into();
+    let from_step = Some(seen.step.clone());
+    Some(Cause { from_step, actors: vec![seen.actor.clone()], mounts, source, ..cause })
+}
 
 /// Somebody was to write, and the mount is read-only. Where that was expected nothing is wrong.
-pub(super) fn rule(scene: &Scene<'_>) -> Option<Cause> {
+fn refused(scene: &Scene<'_>) -> Option<Cause> {
     let refused = |seen: &&Observation| {
         seen.access == Access::Write
             && seen.outcome.class() == Class::Errno(Errno::EROFS)

@@ -2,12 +2,12 @@
 //! are made, and containers that differ from their manifest.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::history::When;
 use super::host::covering_cause;
+use super::scene::When;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
 use super::visibility::{Broken, Explanation, visibility_of_existing};
-use crate::mountinfo::{MountEntry, MountPath, MountRef};
+use crate::mountinfo::{MountEntry, MountPath, MountRef, MountTable};
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Propagation, Role, WorkloadSpec};
 use crate::program::RefusalKind;
@@ -217,7 +217,19 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
         _ => return None,
     };
     let cause = Cause { evidence: [evidence, cause.evidence].concat(), ..cause };
-    Some(scene.history.when(&[seen]).of(cause))
+    let when = scene.history.when(&[seen]);
+    // Another producer's mount on the node does not bring this one there.
+    let until = when.until.filter(|_| !is_kept_to_the_end(scene, &actor, fuse));
+    Some(When { until, ..when }.of(cause))
+}
+
+/// Whether a producer has its mount in the end, and the node has not.
+fn is_kept_to_the_end(scene: &Scene<'_>, actor: &Actor, fuse: &MountEntry) -> bool {
+    let Some(last) = scene.report.captures.last() else { return false };
+    let has = |table: Option<&MountTable>| {
+        table.is_some_and(|table| table.by_device(fuse.device).next().is_some())
+    };
+    has(last.table(actor)) && last.table(&Actor::Node).is_some() && !has(last.table(&Actor::Node))
 }
 
 /// Whether a producer with a shared volume mounted outside of it.

@@ -1,8 +1,9 @@
 //! The rules' view of a report: observations indexed by actor, by what the node saw at that time, and by period.
 
+mod history;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::history::{History, When};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
@@ -10,6 +11,7 @@ use crate::observation::{Access, Actor, Observation, Outcome, Via};
 use crate::plan::{Repair, Role, Subject, Volume, VolumePaths, WorkloadSpec};
 use crate::program::RefusalKind;
 use crate::report::{Act, Capture, Check, CheckId, Deed, Failure, FailureOf, Report, Status};
+pub(super) use history::{History, Spell, When};
 
 /// How many actors a cause names; the rest are counted.
 const NAMED: usize = 8;
@@ -48,7 +50,9 @@ pub(super) struct Stranded<'r> {
     pub(super) seen: Vec<&'r Observation>,
     /// How many replicas.
     pub(super) replicas: usize,
-    /// What the node saw at that time.
+    /// Path on the node of the mount that it should see.
+    pub(super) at: MountPath,
+    /// What was seen of that mount at that time: by the node at the bridge, by its producer elsewhere.
     pub(super) node: &'r Observation,
     /// Whether it lasts to the end.
     pub(super) lasts: bool,
@@ -148,24 +152,37 @@ impl<'r> Scene<'r> {
     /// Whether an actor should see what is mounted at the bridge.
     pub(super) fn is_concerned(&self, actor: &Actor) -> bool {
         match actor {
-            Actor::Workload { name, .. } => {
-                self.spec(name).is_some_and(|spec| self.is_on_bridge(spec))
-            }
+            Actor::Workload { name, .. } => self.spec(name).is_some_and(|spec| {
+                self.is_on_bridge(spec) || self.producer_elsewhere(spec).is_some()
+            }),
             _ => true,
         }
     }
 
-    /// Consumers whose volume is a path of the node that shows the directory under the mountpoint, because the
-    /// bridge was bound there.
+    /// Consumers whose volume is a path of the node at which the mount was published or bound, or that shows the
+    /// directory under the mountpoint, because the bridge was bound there.
     fn with_a_bind_of_the_bridge(&self) -> HashSet<&'r str> {
         let consumers = self.report.plan.with_role(Role::Consumer);
         let elsewhere = consumers.filter(|spec| matches!(spec.volume, Volume::Path(_)));
         let bound = elsewhere.filter(|spec| {
             let path = MountPath::from(self.paths(spec).source.as_str());
+            let published = |act: &Act| act.deed == Deed::Publish && act.on.contains(&spec.name);
             let mut tables = self.report.captures.iter().filter_map(|one| one.table(&Actor::Node));
-            tables.any(|table| self.shows_what_is_under_the_mount(table, &path))
+            self.report.acts.iter().any(published)
+                || tables.any(|table| {
+                    self.has_the_mount(table, &path)
+                        || self.shows_what_is_under_the_mount(table, &path)
+                })
         });
         bound.map(|spec| spec.name.as_str()).collect()
+    }
+
+    /// Whether the filesystem at the bridge is mounted at `path` of the node too.
+    fn has_the_mount(&self, table: &MountTable, path: &MountPath) -> bool {
+        let fuse = |path| table.at(path).filter(|mount: &&MountEntry| mount.is_fuse());
+        let same =
+            |one: &MountEntry| fuse(&self.fuse_path).is_some_and(|it| it.device == one.device);
+        fuse(path).is_some_and(same)
     }
 
     /// Whether `path` of the node is the directory on which the mount at the bridge lies, by another way.
@@ -218,15 +235,47 @@ impl<'r> Scene<'r> {
         several && seen.generation.is_some() && device.is_some_and(could_read)
     }
 
+    /// The producer that mounts at another path than the bridge's, where the volume of a workload is that path, a part
+    /// of it or a directory above it.
+    fn producer_elsewhere(&self, spec: &WorkloadSpec) -> Option<&'r WorkloadSpec> {
+        let Volume::Path(path) = &spec.volume else { return None };
+        let path = MountPath::from(path.as_str());
+        let mut producers = self.report.plan.with_role(Role::Producer);
+        producers.find(|producer| {
+            let at = self.on_node(producer);
+            producer.name != spec.name
+                && at != self.fuse_path
+                && (at.starts_with(&path) || path.starts_with(&at))
+        })
+    }
+
     /// The node's last look in each step decides what counts in that step; where it did not look,
-    /// what it saw before does.
+    /// what it saw before does. At other paths the producer's look does.
     fn find_stranded(&mut self) {
         let by_step: HashMap<&str, &Observation> =
             self.node.iter().map(|seen| (seen.step.as_str(), *seen)).collect();
+        let of_producers: HashMap<(&str, &str), &Observation> = self
+            .reads()
+            .filter_map(|seen| match &seen.actor {
+                Actor::Workload { name, .. } => Some(((name.as_str(), seen.step.as_str()), seen)),
+                _ => None,
+            })
+            .collect();
         let mut before = None;
         let mut last: BTreeMap<(&str, u32), (&Observation, &Observation)> = BTreeMap::new();
         for seen in self.reads() {
-            let node = by_step.get(seen.step.as_str()).copied().or(before);
+            let elsewhere = match &seen.actor {
+                Actor::Workload { name, .. } => {
+                    self.spec(name).filter(|spec| !self.is_on_bridge(spec))
+                }
+                _ => None,
+            };
+            let node = match elsewhere.and_then(|spec| self.producer_elsewhere(spec)) {
+                Some(producer) => {
+                    of_producers.get(&(producer.name.as_str(), seen.step.as_str())).copied()
+                }
+                None => by_step.get(seen.step.as_str()).copied().or(before),
+            };
             if seen.actor == Actor::Node {
                 before = Some(seen);
             }
@@ -238,11 +287,16 @@ impl<'r> Scene<'r> {
             }
         }
         for ((name, _), (seen, node)) in last {
-            let consumes =
-                |spec: &&WorkloadSpec| spec.role == Role::Consumer && self.is_on_bridge(spec);
+            let consumes = |spec: &&WorkloadSpec| spec.role == Role::Consumer;
             let Some(spec) = self.spec(name).filter(consumes) else { continue };
+            let elsewhere = self.producer_elsewhere(spec).map(|producer| self.on_node(producer));
+            let at = match (self.is_on_bridge(spec), elsewhere) {
+                (true, _) => self.fuse_path.clone(),
+                (false, Some(at)) => at,
+                (false, None) => continue,
+            };
             let lasts = self.history.lasts(seen);
-            let first = Stranded { name, spec, seen: vec![seen], replicas: 1, node, lasts };
+            let first = Stranded { name, spec, seen: vec![seen], replicas: 1, at, node, lasts };
             match self.stranded.last_mut().filter(|known| known.name == name) {
                 // Replicas that recovered are left out where others did not.
                 Some(known) if known.lasts && !lasts => {}
@@ -520,6 +574,17 @@ impl<'r> Scene<'r> {
             }
         }
         found
+    }
+
+    /// Path on the node of what a producer mounts, if its volume propagates it there.
+    pub(super) fn on_node(&self, producer: &WorkloadSpec) -> MountPath {
+        let paths = self.paths(producer);
+        let (source, own) =
+            (MountPath::from(paths.source.as_str()), MountPath::from(paths.mount_point.as_str()));
+        match own.strip_prefix(&paths.destination.as_str().into()) {
+            Some(rest) if !producer.host => source.join(&rest),
+            _ => own,
+        }
     }
 
     /// Path of the FUSE mount in an actor's view.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::groups;
+use super::hidden;
 use super::lifetime::{delete_pod, start_again};
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
@@ -20,65 +22,11 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes.extend(mounted_but_empty(scene));
     causes.extend(did_not_notice(scene));
     causes.extend(unmounted_from_a_copy(scene));
-    causes.extend(busy(scene));
     let exposed = lower_exposed(scene);
-    causes.extend(mount_gone(scene).filter(|_| exposed.is_none()));
+    // Whoever was without it for a time needs to know what a clean end does; what lasts needs the mount.
+    causes.extend(mount_gone(scene).filter(|gone| exposed.is_none() || !gone.is_over()));
     causes.extend(exposed);
     causes
-}
-
-/// A program could not unmount, or could not remove a directory, because it is in use.
-fn busy(scene: &Scene<'_>) -> Option<Cause> {
-    let said = |check: &Check| {
-        let of_program = matches!(check.id, CheckId::Run | CheckId::Done)
-            || check.id == CheckId::Expect("run".to_owned());
-        of_program
-            && ["resource busy", "target is busy"].iter().any(|part| check.observed.contains(part))
-    };
-    let phases = &scene.report.phases;
-    let place = phases.iter().position(|phase| phase.checks.iter().any(said))?;
-    let phase = &phases[place];
-    let check = phase.checks.iter().find(|check| said(check))?;
-    let ran = |step: &str| {
-        let act = scene.report.acts.iter().find(|act| act.step == step)?;
-        match &act.deed {
-            Deed::Run { command } => Some(command.join(" ")),
-            _ => None,
-        }
-    };
-    let command = ran(&phase.id).unwrap_or_else(|| phase.id.clone());
-    let until = phases[place + 1..].iter().find(|later| {
-        ran(&later.id).is_some() && !later.checks.iter().any(said) && later.status == Status::Passed
-    });
-    let unmounts = command.contains("umount") || command.contains("fusermount");
-    let (id, title, fix) = match unmounts {
-        true => (
-            CauseId::UnmountBusy,
-            format!("`{command}` is refused: somebody has a file or a directory of the mount open"),
-            "end whoever uses the mount (fuser -vm names them), or unmount lazily (umount --lazy), which takes it off at \
-             once and ends it with its last user",
-        ),
-        false => (
-            CauseId::MountLeftBehind,
-            format!(
-                "`{command}` is refused: something is mounted on that directory or in it still"
-            ),
-            "unmount first what lies there, the innermost first (findmnt --submounts lists it), then remove the directory",
-        ),
-    };
-    Some(Cause {
-        id,
-        from_step: Some(phase.id.clone()),
-        until_step: until.map(|later| later.id.clone()),
-        title,
-        confidence: Confidence::Likely,
-        actors: vec![Actor::Node],
-        mounts: Vec::new(),
-        evidence: vec![check.observed.clone()],
-        fix: Fix::words(fix),
-        verify: "cat /proc/self/mountinfo   # nothing below that directory".into(),
-        source: "umount(2), EBUSY; rmdir(2), EBUSY".into(),
-    })
 }
 
 /// A program unmounted inside a container, and the unmount propagated to the node.
@@ -168,9 +116,12 @@ fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
     }
     let mut before: Option<&Observation> = None;
     let mut gone: Vec<(&Observation, &Observation)> = Vec::new();
+    let is_hidden = |one: &Observation| hidden::hider(scene, one).is_some();
     for seen in scene.node.iter().filter(|seen| seen.access == Access::Read) {
         match (&seen.outcome, before) {
-            (Outcome::Absent, Some(read)) if read.outcome.is_ok() => gone.push((read, seen)),
+            (Outcome::Absent, Some(read)) if read.outcome.is_ok() && !is_hidden(seen) => {
+                gone.push((read, seen));
+            }
             (Outcome::Absent, _) => {}
             _ => before = Some(seen),
         }
@@ -259,6 +210,7 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
             && matches!(seen.outcome, Outcome::WrongContent { .. } | Outcome::Empty)
             && on_fuse
             && !below::explains(&over_lost, seen)
+            && !groups::explains(scene, seen)
             && !scene.is_of_another_producer(seen)
     });
     let seen: Vec<&Observation> = wrong.collect();
@@ -367,12 +319,13 @@ pub(super) fn is_wanted(scene: &Scene<'_>, cause: &Cause) -> bool {
 fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
     let mut seen: Vec<&Observation> = Vec::new();
     let mut could_read: HashSet<&Actor> = HashSet::new();
+    let is_hidden = |one: &Observation| hidden::hider(scene, one).is_some();
     for one in scene.probes().filter(|one| scene.role_of(&one.actor) == Some(Role::Consumer)) {
         match one.outcome {
             Outcome::Ok if one.mount.is_some() => {
                 could_read.insert(&one.actor);
             }
-            Outcome::Absent if could_read.contains(&one.actor) => seen.push(one),
+            Outcome::Absent if could_read.contains(&one.actor) && !is_hidden(one) => seen.push(one),
             _ => {}
         }
     }

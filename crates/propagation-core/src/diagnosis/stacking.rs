@@ -1,11 +1,14 @@
 //! Layers: mounts on top of mounts, and clean unmounts where a layer was needed.
 
+use std::collections::BTreeSet;
+
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, names, shell};
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::Actor;
 use crate::plan::{Role, Volume, WorkloadSpec};
+use crate::report::Deed;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -146,6 +149,22 @@ fn several_producers(
         ),
         source: "mount(2)".into(),
     })
+}
+
+/// Whether an actor read two filesystems one after the other at its path before it was cut off, without a start in
+/// between: the second was mounted on top of the first.
+pub(super) fn has_reached(scene: &Scene<'_>, actor: &Actor) -> bool {
+    let restarted = scene.report.acts.iter().any(|act| {
+        matches!(act.deed, Deed::Restart { .. })
+            && act.on.iter().any(|name| *actor == Actor::workload(name.clone()))
+    });
+    let cut_off = scene.stranded.iter().find(|stranded| stranded.actors().contains(actor));
+    let until_us = cut_off.map_or(0, |stranded| stranded.sample().at_us);
+    let read = scene
+        .probes()
+        .filter(|seen| seen.actor == *actor && seen.outcome.is_ok() && seen.at_us < until_us);
+    let devices: BTreeSet<_> = read.filter_map(|seen| scene.device_of(seen)).collect();
+    !restarted && devices.len() > 1
 }
 
 /// Consumers bound to the mountpoint were slaves of the stale mount, which is gone: only a mount on

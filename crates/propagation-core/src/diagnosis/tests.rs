@@ -432,6 +432,27 @@ fn a_daemon_that_was_killed_is_not_stopped_whatever_is_started_later() {
 }
 
 #[test]
+fn a_daemon_that_was_killed_for_its_memory_is_told_as_that() {
+    let mut report = up_to("stale_mount");
+    let fault = report.acts.iter_mut().find(|act| matches!(act.deed, Deed::Fault { .. }));
+    fault.expect("a fault").deed = Deed::Fault { fault: Fault::Oom };
+    assert_eq!(ids(&report), [CauseId::DaemonOutOfMemory]);
+}
+
+#[test]
+fn a_device_that_a_container_has_not_is_no_missing_capability() {
+    for said in [
+        "open /dev/fuse: No such file or directory (ENOENT)",
+        "fuse: failed to open /dev/fuse: Operation not permitted",
+    ] {
+        let mut report = up_to("producer");
+        report.timeline.clear();
+        fail(&mut report, "producer", "mounted", said);
+        assert_eq!(ids(&report), [CauseId::FuseDeviceUnusable], "{said}");
+    }
+}
+
+#[test]
 fn a_source_of_another_type_is_told_by_whoever_looked() {
     for (kind, said, with_errno) in [
         (

@@ -1,12 +1,13 @@
 //! The bench: the run itself, repeated on a simulated node with short deadlines, and changes of it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::add;
 use super::alter;
+use super::apply;
 use super::judge::{self, Fared};
 use crate::backend::{Backend, refusal};
 use crate::diagnosis::CauseId;
@@ -154,9 +155,9 @@ impl<'a> Bench<'a> {
     /// Runs the plan with a change. A result that may be due to short deadlines is run once more with longer ones.
     /// Where the change would remove a cause of the report, the cause is added to a set-up that works, too.
     pub(super) async fn try_change(&self, change: &Change, removes_a_cause: bool) -> Trial {
-        let for_good = alter::for_good(change.what);
+        let for_good = apply::for_good(change.what);
         let plan = if for_good { &self.plan } else { &self.to_repair };
-        let Some(changed) = alter::apply(change, plan) else {
+        let Some(changed) = apply::apply(change, plan) else {
             return Trial::NotTried { reason: "it changes nothing".to_owned() };
         };
         if let Some(reason) = refusal(self.backend, &changed) {
@@ -194,7 +195,7 @@ impl<'a> Bench<'a> {
                 // What is done once removes what a fault did, and everything worked before that.
                 false => Some(Added { to: Working::BeforeFault, breaks: before.worked_once() }),
             };
-            tried.took_ms = milliseconds(started.elapsed());
+            tried.took_ms = judge::milliseconds(started.elapsed());
         }
         Trial::Tried(tried)
     }
@@ -260,9 +261,4 @@ async fn repeat(
         Some(reason) => Err(format!("it was cut short: {reason}")),
         None => Ok(report),
     }
-}
-
-/// How long something took, in milliseconds.
-pub(super) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::bench::milliseconds;
 use crate::Class;
 use crate::observation::{Access, Actor, Observation, Outcome, Via};
 use crate::plan::{Fault, PhaseName, Plan, Role, Volume, WorkloadSpec};
@@ -325,4 +324,9 @@ fn side_effects(before: &Fared, now: &Fared) -> Vec<SideEffect> {
     let lower = now.lower.difference(&before.lower);
     effects.extend(lower.map(|actor| SideEffect::LowerWrite { actor: actor.clone() }));
     effects
+}
+
+/// How long something took, in milliseconds.
+pub(super) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

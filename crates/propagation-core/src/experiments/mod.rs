@@ -8,6 +8,7 @@
 mod add;
 mod advice;
 mod alter;
+mod apply;
 mod bench;
 mod change;
 mod judge;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-pub use alter::apply;
+pub use apply::apply;
 
 use crate::backend::Backend;
 use crate::diagnosis::Cause;
@@ -85,9 +86,9 @@ impl fmt::Debug for Lab {
 /// The single changes of a plan that are tried for a report: those for all workloads before those for one, then
 /// those that would remove a cause it names, then the cheaper ones.
 fn changes(report: &Report, plan: &Plan) -> Vec<Change> {
-    let mut changes = alter::candidates(plan);
+    let mut changes = apply::candidates(plan);
     if !judge::needs_help_now(report) {
-        changes.retain(|change| alter::for_good(change.what));
+        changes.retain(|change| apply::for_good(change.what));
     }
     let all: Vec<Change> = changes.clone();
     changes.sort_by_key(|change| {
@@ -124,9 +125,10 @@ pub fn not_tried(report: &Report, reason: &str) -> Vec<Experiment> {
 
 fn experiment(change: Change, plan: &Plan, trial: Trial) -> Experiment {
     let defined = definition(change.what);
-    let (kind, text) = (defined.text)(&change, plan);
+    let changed = apply::apply(&change, plan);
+    let (kind, text) = (defined.text)(&change, changed.as_ref().unwrap_or(plan));
     Experiment {
-        words: alter::words(&change),
+        words: apply::words(&change),
         kind,
         text,
         cost: defined.cost,

@@ -1,4 +1,4 @@
-//! Text to copy for a change: commands, and fragments of manifests, with the paths of the plan.
+//! Text to copy for a change: commands, and fragments of manifests, with the paths of the changed plan.
 
 use crate::diagnosis::FixKind;
 use crate::diagnosis::text::{shell, yaml};
@@ -22,9 +22,8 @@ fn fragment(text: impl Into<String>) -> Text {
 
 /// The volume of the first affected workload, with the change.
 pub(super) fn volume(change: &Change, plan: &Plan) -> Text {
-    let changed = super::apply(change, plan);
     let name = change.on.first().map_or("", String::as_str);
-    let Some(spec) = changed.as_ref().and_then(|plan| plan.workload(name)) else {
+    let Some(spec) = plan.workload(name) else {
         return none(change, plan);
     };
     let paths = spec.paths(&plan.bridge);

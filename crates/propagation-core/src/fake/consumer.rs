@@ -3,7 +3,8 @@
 
 use super::kernel::Content;
 use super::look::Look;
-use super::program::{Program, timestamp};
+use super::program::timestamp;
+use super::record::Program;
 use super::world::World;
 use crate::Class;
 use crate::client::Reported;

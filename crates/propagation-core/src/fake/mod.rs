@@ -48,6 +48,7 @@ mod look;
 mod node;
 mod producer;
 mod program;
+mod record;
 mod runtime;
 mod sabotage;
 #[cfg(test)]

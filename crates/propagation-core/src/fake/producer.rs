@@ -4,7 +4,7 @@ use super::files::{File, join};
 use super::fuse::{Connection, Daemon};
 use super::kernel::{Content, Superblock};
 use super::program::{log, timestamp};
-use super::runtime::Record;
+use super::record::Record;
 use super::world::{FUSERMOUNT3, World};
 use crate::error::{Error, ErrorKind};
 use crate::facts::FuseDevice;

@@ -1,25 +1,11 @@
 //! The programs in the containers: their state, and how they start.
 
-use super::runtime::Record;
+use super::record::Record;
 use super::world::World;
-use crate::Class;
 use crate::backend::Feature;
 use crate::marker::Marker;
 use crate::plan::Role;
 use crate::program::ProgramState;
-
-/// State of a program.
-#[derive(Debug, Default)]
-pub(super) struct Program {
-    /// A producer's connection.
-    pub(super) serves: Option<u32>,
-    /// The superblock of a consumer's held descriptor.
-    pub(super) holds: Option<u32>,
-    /// What a consumer saw last: class and generation.
-    pub(super) last: Option<(Class, Option<u64>)>,
-    /// Whether a consumer has found the marker.
-    pub(super) ready: bool,
-}
 
 pub(super) fn timestamp() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -1,15 +1,12 @@
 //! The container runtime's part of the model: creating, restarting and re-binding containers, with
 //! the checks of containerd and in its words.
 
-use tokio::sync::watch;
-
 use super::fuse::Denied;
-use super::kernel::{Content, Namespace};
-use super::program::Program;
+use super::kernel::Content;
+use super::record::{Container, Program, Record};
 use super::world::{World, refused};
 use crate::Signal;
 use crate::backend::Feature;
-use crate::client::Reported;
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
@@ -17,43 +14,6 @@ use crate::mountinfo::{MountEntry, MountPath, MountPropagation};
 use crate::plan::{Propagation, Stale, WorkloadSpec};
 use crate::program::{Attach, Attached, ProgramState, RefusalKind, Refused, StartRefused};
 use crate::workload::WorkloadStatus;
-
-/// A workload that has been started at some time.
-#[derive(Debug)]
-pub(super) struct Record {
-    pub(super) spec: WorkloadSpec,
-    pub(super) container: Option<Container>,
-    pub(super) reported: watch::Sender<Reported>,
-    /// What a producer does with dead mounts at this start; overrides its specification.
-    pub(super) stale: Option<Stale>,
-}
-
-/// The current container of a workload.
-#[derive(Debug)]
-pub(super) struct Container {
-    pub(super) namespaces: Vec<Namespace>,
-    pub(super) program: Program,
-    /// Its processes have been stopped by a signal.
-    pub(super) stopped: bool,
-}
-
-impl Record {
-    fn new(spec: WorkloadSpec) -> Self {
-        Self { spec, container: None, reported: watch::Sender::default(), stale: None }
-    }
-
-    pub(super) fn spec(&self) -> &WorkloadSpec {
-        &self.spec
-    }
-
-    pub(super) fn namespaces(&self) -> &[Namespace] {
-        self.container.as_ref().map_or(&[], |container| &container.namespaces)
-    }
-
-    pub(super) fn runs(&self) -> bool {
-        self.container.is_some() && self.reported.borrow().status.program == ProgramState::Running
-    }
-}
 
 impl World {
     /// The workload that runs under a name.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Settings;
 use super::files::{File, Files, join};
 use super::kernel::{Content, Kernel, Namespace, Superblock};
-use super::runtime::Record;
+use super::record::Record;
 use crate::backend::Feature;
 use crate::errno::Errno;
 use crate::error::Error;

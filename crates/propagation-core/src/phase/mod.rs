@@ -22,6 +22,31 @@ use crate::plan::PhaseName;
 ///
 /// A phase acts through the [`RunContext`] only and records a [`Check`](crate::report::Check) for
 /// everything it finds; it calls no other phase. It fails when one of its checks failed.
+///
+/// ```
+/// use propagation_core::prelude::*;
+///
+/// /// No mount of the node is a slave.
+/// struct NoSlaves;
+///
+/// #[async_trait::async_trait]
+/// impl Phase for NoSlaves {
+///     fn id(&self) -> &str {
+///         "no_slaves"
+///     }
+///
+///     fn requires(&self) -> Vec<&str> {
+///         Vec::new()
+///     }
+///
+///     async fn run(&self, context: &mut RunContext<'_>) -> Result<(), Error> {
+///         let table = propagation_core::node::mount_table(context.node, &Actor::Node).await?;
+///         let slaves = table.entries().iter().filter(|mount| mount.master.is_some()).count();
+///         context.check(Check::new("none", slaves == 0, "no slave", format!("{slaves} slaves")));
+///         Ok(())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Phase: Send + Sync {
     /// Its name in reports, unique in the run: `host_setup`, …

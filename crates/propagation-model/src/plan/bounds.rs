@@ -1,6 +1,6 @@
 //! Bounds of a plan: more is a mistake, or meant to use up the machine.
 
-use super::validate::Problem;
+use super::problem::Problem;
 use super::{Action, Deadlines, Fault, Plan, Step};
 
 /// The most processes that read and write continuously, in all workloads together.

@@ -7,6 +7,7 @@ mod fault;
 mod fuse;
 mod node;
 mod placeholder;
+mod problem;
 mod repair;
 mod requires;
 mod step;
@@ -27,11 +28,11 @@ pub use expect::{Aspect, Device, Expected, Subject};
 pub use fault::{Fault, FaultKind, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
 pub use node::{BridgeState, Covering, Engine, NodeSpec, RuntimeNamespace, RuntimeSpec};
+pub use problem::Problem;
 pub use repair::Repair;
 pub use step::{Action, Names, PhaseName, Step};
 use step_problems::step_problems;
 pub use user::User;
-pub use validate::Problem;
 pub use workload::{
     Bridge, ExtraVolume, OTHER_UID, Propagation, Role, StartOrder, Volume, VolumePaths,
     WorkloadSpec,

@@ -1,6 +1,6 @@
 //! Placeholders in commands, and misspelt ones.
 
-use super::validate::Problem;
+use super::problem::Problem;
 use crate::suggest::nearest;
 
 /// Placeholders for a program of a step.

@@ -3,9 +3,9 @@
 use super::expect::{Aspect, Expected, Subject};
 use super::fault::Fault;
 use super::placeholder;
+use super::problem::Problem;
 use super::repair::Repair;
 use super::step::{Action, Names, PhaseName, Step};
-use super::validate::Problem;
 use super::{Plan, Role, Volume, WorkloadSpec};
 use crate::class::Class;
 use crate::suggest::nearest;

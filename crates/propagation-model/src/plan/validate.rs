@@ -4,33 +4,13 @@ use std::collections::BTreeSet;
 
 use super::bounds::{bound_problems, time_problem};
 use super::placeholder;
+use super::problem::Problem;
 use super::{
     Action, BindSpec, PhaseName, Plan, Propagation, Role, StartOrder, Step, Volume, WorkloadSpec,
     step_problems,
 };
 use crate::cause::CauseId;
-use crate::error::{Error, ErrorKind};
-
-/// A problem that keeps a plan from being run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Path of the problem, as in `workloads[1].propagation`.
-    pub at: String,
-    /// The problem.
-    pub reason: String,
-    /// The fix.
-    pub fix: String,
-}
-
-impl Problem {
-    pub(super) fn new(
-        at: impl Into<String>,
-        reason: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Self {
-        Self { at: at.into(), reason: reason.into(), fix: fix.into() }
-    }
-}
+use crate::error::Error;
 
 /// The API server's rules for a volume that is read-only with everything below it.
 fn bind_problem(at: &str, bind: &BindSpec, propagation: Propagation) -> Option<Problem> {
@@ -49,12 +29,6 @@ fn bind_problem(at: &str, bind: &BindSpec, propagation: Propagation) -> Option<P
         let reason = "may only be specified when the propagation is None";
         Problem::new(at, reason, "use propagation None: what is mounted later would be writable")
     })
-}
-
-impl From<Problem> for Error {
-    fn from(problem: Problem) -> Self {
-        Self::new(ErrorKind::InvalidInput, problem.at, problem.reason).with_fix(problem.fix)
-    }
 }
 
 impl Plan {
@@ -422,6 +396,7 @@ fn path_problem(at: &str, path: &str) -> Option<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
     use crate::plan::{Bridge, Volume};
 
     fn with_bridge(path: &str) -> Plan {

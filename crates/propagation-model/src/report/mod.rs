@@ -3,6 +3,7 @@
 mod act;
 mod check;
 mod experiment;
+pub(crate) mod phase;
 pub mod time;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub use check::{Check, CheckId, Finding};
 pub use experiment::{
     Added, Advice, After, Change, Cost, Experiment, SideEffect, Since, Trial, Tried, What, Working,
 };
+pub use phase::{PhaseReport, Status};
 
 use crate::cause::Cause;
 use crate::facts::HostFacts;
@@ -23,75 +25,6 @@ use crate::verdict::{Expectations, Verdict};
 
 /// Version of the report's shape. Grows when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 2;
-
-/// How a check or a phase came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// As expected.
-    Passed,
-    /// Not as expected.
-    Failed,
-    /// Not done, with a reason.
-    Skipped,
-    /// The tool failed, so nothing can be said.
-    Errored,
-}
-
-impl Status {
-    /// Outcome of a phase with these checks: skipped when nothing was checked.
-    pub fn of(checks: &[Check]) -> Self {
-        if checks.iter().any(|check| check.status == Self::Failed) {
-            Self::Failed
-        } else if checks.iter().all(|check| check.status == Self::Skipped) {
-            Self::Skipped
-        } else {
-            Self::Passed
-        }
-    }
-
-    /// The word used in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Errored => "errored",
-        }
-    }
-}
-
-/// One phase of the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[non_exhaustive]
-pub struct PhaseReport {
-    /// `host_setup`, `producer`, `consumer`, `stale_mount`, `recovery`, or the id of a custom phase.
-    pub id: String,
-    /// How it came out: failed when a check failed.
-    pub status: Status,
-    /// When it began, in milliseconds since the start of the run.
-    pub started_ms: f64,
-    /// How long it took.
-    pub duration_ms: f64,
-    /// Why it was skipped or errored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Its checks, in order.
-    pub checks: Vec<Check>,
-}
-
-impl PhaseReport {
-    /// A phase without checks yet, which took no time.
-    pub fn new(id: impl Into<String>, status: Status) -> Self {
-        let (started_ms, duration_ms) = (0.0, 0.0);
-        Self { id: id.into(), status, started_ms, duration_ms, reason: None, checks: Vec::new() }
-    }
-
-    /// The check with this id.
-    pub fn check(&self, id: &CheckId) -> Option<&Check> {
-        self.checks.iter().find(|check| check.id == *id)
-    }
-}
 
 /// Results of the clean-up at the end of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -106,6 +39,13 @@ pub struct Cleanup {
     pub kept: Vec<String>,
     /// How long it took.
     pub duration_ms: f64,
+}
+
+impl Cleanup {
+    /// A clean-up that undid nothing, for this reason.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self { could_not: vec![reason.into()], ..Self::default() }
+    }
 }
 
 /// A workload that could not be started, or a producer that did not mount.

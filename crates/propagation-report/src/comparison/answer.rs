@@ -48,12 +48,12 @@ fn speed(comparison: &Comparison) -> Vec<String> {
             found.map(|pair| words(pair)).collect::<Vec<_>>().join(", ")
         };
         let better = list(Tendency::Better, |pair| {
-            format!("{} {}×", pair.metric.title(), number(pair.ratio.median))
+            format!("{} {}×", said(pair.metric), number(pair.ratio.median))
         });
         let worse = list(Tendency::Worse, |pair| {
-            format!("{} {}×", pair.metric.title(), number(1.0 / pair.ratio.median))
+            format!("{} {}×", said(pair.metric), number(1.0 / pair.ratio.median))
         });
-        let same = list(Tendency::NoDifference, |pair| pair.metric.title().to_owned());
+        let same = list(Tendency::NoDifference, |pair| said(pair.metric));
         let mut sentence = format!("{transport} against {against}:");
         for (words, found) in
             [("better by", better), ("worse by", worse), ("no difference shown in", same)]
@@ -74,6 +74,14 @@ fn speed(comparison: &Comparison) -> Vec<String> {
     }
 }
 
+/// A metric's title for a sentence, in which a comma separates metrics: "64 KiB seek" for "seek, 64 KiB".
+fn said(metric: Metric) -> String {
+    match metric.title().split_once(", ") {
+        Some((what, which)) => format!("{which} {what}"),
+        None => metric.title().to_owned(),
+    }
+}
+
 fn cost(comparison: &Comparison) -> Vec<String> {
     let line = |metric: Metric| {
         let parts: Vec<String> = comparison
@@ -90,7 +98,7 @@ fn cost(comparison: &Comparison) -> Vec<String> {
             })
             .collect();
         let unit = comparison.measured().find_map(|one| Some(cpu(one.measure(metric)?)?.2))?;
-        Some(format!("Processor time for {unit} of {}: {}.", metric.title(), parts.join(", ")))
+        Some(format!("Processor time for {unit} of {}: {}.", said(metric), parts.join(", ")))
     };
     let mut lines: Vec<String> =
         [Metric::SequentialRate, Metric::Open].into_iter().filter_map(line).collect();
@@ -172,11 +180,11 @@ fn noise(comparison: &Comparison) -> String {
     let Some(widest) = widest else { return "The noise was not measured.".into() };
     let shown =
         comparison.noise.iter().filter(|one| one.ratio.tendency() != Tendency::NoDifference);
-    let wrong: Vec<&str> = shown.map(|one| one.metric.title()).collect();
+    let wrong: Vec<String> = shown.map(|one| said(one.metric)).collect();
     let mut text = format!(
         "The native transport against itself, in the same rounds: at the widest {} in {}.",
         interval(&widest.ratio),
-        widest.metric.title()
+        said(widest.metric)
     );
     if !wrong.is_empty() {
         text.push_str(&format!(

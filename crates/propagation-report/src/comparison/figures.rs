@@ -83,10 +83,11 @@ pub(super) fn death(death: &Death) -> String {
     let mut parts = Vec::new();
     match (&death.first_error, death.hangs, death.longest_ms >= 100.0) {
         (Some((after, errno)), ..) => parts.push(format!(
-            "{} {} after the kill, {} accesses failed",
+            "{} {} after the kill, {} {} failed",
             one_line(errno),
             time(*after),
-            death.failed
+            death.failed,
+            if death.failed == 1 { "access" } else { "accesses" }
         )),
         (None, true, _) => parts.push("hangs".to_owned()),
         (None, false, true) => parts.push("no error".to_owned()),

@@ -86,7 +86,7 @@ fn table(comparison: &Comparison) -> Markup {
                 }
                 thead { tr {
                     th scope="col" { "What" }
-                    @for one in comparison.measured() { th scope="col" { (one.transport) } }
+                    @for one in comparison.measured() { th scope="col" class="number" { (one.transport) } }
                 } }
                 tbody {
                     @for metric in metrics(comparison) {

@@ -145,7 +145,7 @@ fn what_lies_in_the_noise_is_not_ranked() {
     assert_eq!(
         answer.speed,
         [
-            "fuse against smb-rclone: better by sequential read 5.00×; no difference shown in open, 4 KiB."
+            "fuse against smb-rclone: better by sequential read 5.00×; no difference shown in 4 KiB open."
         ]
     );
     let mut without = comparison();

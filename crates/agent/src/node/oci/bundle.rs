@@ -11,7 +11,7 @@ use propagation_protocol::{Bind, ContainerSpec};
 use serde_json::{Value, json};
 
 use super::super::capabilities;
-use super::super::container::refused;
+use super::super::made::refused;
 use super::PROGRAM;
 use crate::mounts::errno_of;
 

@@ -30,12 +30,12 @@ use propagation_protocol::{Bind, ContainerSpec, Failure, NodeSetup};
 
 pub(super) use engine::Engine;
 
-use super::container::{Made, Process, refused};
+use super::made::{Made, Process, refused};
 use super::root::IMAGE;
-use super::view::View;
 use crate::failure::{errno_text, system};
 use crate::mounts::{Proc, errno_of};
 use crate::pipe::Pipe;
+use crate::view::View;
 
 /// The container's program: the agent, which is static.
 pub(super) const PROGRAM: &str = "/propagation-agent";

@@ -12,15 +12,15 @@ use propagation_model::plan::Role;
 use propagation_model::program::{LoadReport, ProgramState};
 use propagation_protocol::{ContainerSpec, Failure, ProgramCommand, ProgramEvent};
 
-use super::container::Made;
 use super::keeper::Keeper;
+use super::made::Made;
 use super::oci::{Engine, Handle};
 use super::outside::{Ask, Outside};
 use super::role::{is_supervised, run};
-use super::view::View;
 use crate::failure::{failure, system};
 use crate::load::Load;
 use crate::pipe::Pipe;
+use crate::view::View;
 use pending::{Answer, Waiting};
 use program::Program;
 

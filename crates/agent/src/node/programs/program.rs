@@ -11,14 +11,14 @@ use propagation_model::plan::Role;
 use propagation_protocol::{ContainerSpec, Failure, ProgramEvent};
 
 use super::super::capabilities::drop_all_but;
-use super::super::container::Process;
+use super::super::made::Process;
 use super::super::oci::inside::Told;
-use super::super::view::View;
 use crate::failure::{errno_text, system};
 use crate::pipe::Pipe;
 use crate::reporter::Reporter;
 use crate::sys::{Fork, exit_now, fork_into_pid_namespace, keep_only};
 use crate::user::become_user;
+use crate::view::View;
 
 /// The number of the descriptor that a program is given, behind that of its pipe.
 pub(super) const KEPT: i32 = 4;

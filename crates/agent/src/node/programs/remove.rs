@@ -1,34 +1,26 @@
-//! Removing a container, with all its processes.
+//! Ending a container, with all its processes.
 
 use nix::sys::signal::Signal;
-use propagation_protocol::Reply;
+use propagation_protocol::Failure;
 
 use super::super::outside::ENDS_WITHIN_MS;
-use super::super::server::Server;
+use super::Container;
 use super::pending::{Awaited, REMOVE_MS};
 use crate::sys::in_ms;
 
-impl Server {
-    /// Ends a container; the answer follows when its processes are gone.
-    pub(in super::super) fn remove(&mut self, request: u64, id: u32) {
-        self.end_holders(id);
-        let Some(container) = self.containers.get_mut(&id) else {
-            return self.answer(request, Ok(Reply::Done));
-        };
-        container.removed = true;
-        container.kept = None;
-        if container.pid().is_none() {
-            self.containers.remove(&id);
-            return self.answer(request, Ok(Reply::Done));
+impl Container {
+    /// Kills the container; the answer follows when its processes are gone. Returns false when there are none.
+    pub(in super::super) fn begin_removal(&mut self, request: u64) -> Result<bool, Failure> {
+        self.removed = true;
+        self.kept = None;
+        if self.pid().is_none() {
+            return Ok(false);
         }
         // The kernel ends the connection with its daemon, but one that is stuck does not end.
-        if container.serves() {
-            container.abort_at = Some(in_ms(ENDS_WITHIN_MS));
+        if self.serves() {
+            self.abort_at = Some(in_ms(ENDS_WITHIN_MS));
         }
-        if let Err(failure) =
-            container.signal(request, Signal::SIGKILL, Awaited::Removal, REMOVE_MS)
-        {
-            self.answer(request, Err(failure));
-        }
+        self.signal(request, Signal::SIGKILL, Awaited::Removal, REMOVE_MS)?;
+        Ok(true)
     }
 }

@@ -1,0 +1,63 @@
+# A FUSE mount that smbd exports and the kernel's CIFS client mounts. While the daemon is dead, the client's root is EACCES,
+# and the data of a file may still come from its cache. After a new FUSE mount the same CIFS mount is fresh: nothing is
+# mounted again on the client.
+mkdir -p /srv/data /srv/fuse /mnt/cifs /tmp/smb/ncalrpc /var/log/samba
+echo first > /srv/data/marker
+bindfs -f /srv/data /srv/fuse &
+daemon=$!
+cat > /tmp/smb.conf <<'CONF'
+[global]
+    server role = standalone server
+    interfaces = 127.0.0.1/8
+    bind interfaces only = yes
+    smb ports = 445
+    disable netbios = yes
+    server min protocol = SMB3
+    passdb backend = smbpasswd:/tmp/smb/smbpasswd
+    pid directory = /tmp/smb
+    lock directory = /tmp/smb
+    state directory = /tmp/smb
+    cache directory = /tmp/smb
+    private dir = /tmp/smb
+    ncalrpc dir = /tmp/smb/ncalrpc
+    log file = /tmp/smb/log
+    load printers = no
+    disable spoolss = yes
+[fuse]
+    path = /srv/fuse
+    read only = no
+    valid users = root
+CONF
+
+# within COMMAND...: again and again, for half a minute.
+within() {
+    for _ in $(seq 300); do
+        "$@" > /tmp/said 2>&1 && return
+        sleep 0.1
+    done
+    echo "not within 30 s: $*"
+    cat /tmp/said
+    exit 1
+}
+
+within mountpoint -q /srv/fuse
+printf 'secret\nsecret\n' | expect 0 smbpasswd -c /tmp/smb.conf -s -a root
+expect 0 smbd --daemon --configfile /tmp/smb.conf
+within /usr/bin/mount -t cifs //127.0.0.1/fuse /mnt/cifs \
+    -o username=root,password=secret,vers=3.1.1,soft,echo_interval=4,actimeo=0
+expect 0 cat /mnt/cifs/marker
+says first
+expect 0 $PROPAGATION probe /mnt/cifs
+says "its type is cifs"
+
+kill -9 "$daemon"
+expect 1 $PROPAGATION probe /mnt/cifs --timeout 10s
+says "EACCES"
+says "the server denies it"
+
+echo second > /srv/data/marker
+umount -l /srv/fuse
+expect 0 bindfs /srv/data /srv/fuse
+within grep -q second /mnt/cifs/marker
+expect 0 $PROPAGATION probe /mnt/cifs
+umount /mnt/cifs

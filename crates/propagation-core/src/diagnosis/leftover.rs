@@ -1,0 +1,128 @@
+//! Unmounts and removals of directories that are refused because something is in use or mounted still.
+
+use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::scene::Scene;
+use super::text::shell;
+use crate::mountinfo::{MountPath, MountTable};
+use crate::observation::Actor;
+use crate::report::{Check, CheckId, Deed, Status};
+
+pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
+    busy(scene).into_iter().collect()
+}
+
+/// A program could not unmount, or could not remove a directory, because it is in use.
+fn busy(scene: &Scene<'_>) -> Option<Cause> {
+    let said = |check: &Check| {
+        let of_program = matches!(check.id, CheckId::Run | CheckId::Done)
+            || check.id == CheckId::Expect("run".to_owned());
+        of_program
+            && ["resource busy", "target is busy"].iter().any(|part| check.observed.contains(part))
+    };
+    let phases = &scene.report.phases;
+    let place = phases.iter().position(|phase| phase.checks.iter().any(said))?;
+    let phase = &phases[place];
+    let check = phase.checks.iter().find(|check| said(check))?;
+    let ran = |step: &str| {
+        let act = scene.report.acts.iter().find(|act| act.step == step)?;
+        match &act.deed {
+            Deed::Run { command } => Some(command.join(" ")),
+            _ => None,
+        }
+    };
+    let command = ran(&phase.id).unwrap_or_else(|| phase.id.clone());
+    let until = phases[place + 1..].iter().find(|later| {
+        ran(&later.id).is_some() && !later.checks.iter().any(said) && later.status == Status::Passed
+    });
+    let unmounts = command.contains("umount") || command.contains("fusermount");
+    let again = mounted_again(scene, place, &command).filter(|_| !unmounts);
+    let mut evidence = vec![check.observed.clone()];
+    let (id, title, fix) = match (unmounts, again) {
+        (true, _) => (
+            CauseId::UnmountBusy,
+            format!("`{command}` is refused: somebody has a file or a directory of the mount open"),
+            Fix::words(
+                "end whoever uses the mount (fuser -vm names them), or unmount lazily (umount --lazy), which takes it off \
+                 at once and ends it with its last user",
+            ),
+        ),
+        (false, Some(again)) => {
+            let path = shell(&again.path.to_string_lossy());
+            evidence.push(format!("{}: nothing is mounted at {path}", again.without));
+            evidence.push(format!("{}: something is mounted at {path} again", again.with));
+            (
+                CauseId::RecoveryRacesUnpublish,
+                format!(
+                    "`{command}` is refused: after the unmount, and before the directory was removed, {} mounted at {path} \
+                     again",
+                    again.with
+                ),
+                Fix::command(
+                    "let whoever recovers and whoever unpublishes hold one lock for each path, and let a recovery ask whether \
+                     the volume is still wanted; then unmount and remove it once more",
+                    format!("umount {path} && rmdir {path}   # on the node"),
+                ),
+            )
+        }
+        (false, None) => (
+            CauseId::MountLeftBehind,
+            format!(
+                "`{command}` is refused: something is mounted on that directory or in it still"
+            ),
+            Fix::words(
+                "unmount first what lies there, the innermost first (findmnt --submounts lists it), then remove the \
+                 directory",
+            ),
+        ),
+    };
+    Some(Cause {
+        id,
+        from_step: Some(phase.id.clone()),
+        until_step: until.map(|later| later.id.clone()),
+        title,
+        confidence: Confidence::Likely,
+        actors: vec![Actor::Node],
+        mounts: Vec::new(),
+        evidence,
+        fix,
+        verify: "cat /proc/self/mountinfo   # nothing below that directory".into(),
+        source: "umount(2), EBUSY; rmdir(2), EBUSY".into(),
+    })
+}
+
+/// A path at which a mount was taken off, and made again.
+struct Again<'r> {
+    path: &'r MountPath,
+    /// The step after which nothing was mounted.
+    without: &'r str,
+    /// The step after which something was again.
+    with: &'r str,
+}
+
+/// A path in a command on which something lies that had been taken off before.
+fn mounted_again<'r>(scene: &Scene<'r>, place: usize, command: &str) -> Option<Again<'r>> {
+    let before: Vec<(&str, &MountTable)> = scene
+        .report
+        .captures
+        .iter()
+        .filter(|one| scene.history.place(&one.step) < place)
+        .filter_map(|one| Some((one.step.as_str(), one.table(&Actor::Node)?)))
+        .collect();
+    let (_, last) = before.last()?;
+    let named = last.iter().map(|mount| &mount.mount_point).filter(|path| {
+        let path = path.to_string_lossy();
+        path.len() > 1 && command.split([' ', '"', '\'', ';']).any(|word| word == path)
+    });
+    named.into_iter().find_map(|path| {
+        let there = |one: &(&str, &MountTable)| one.1.at(path).is_some();
+        let gone = before.iter().rposition(|one| !there(one))?;
+        let had = before[..gone].iter().any(there);
+        let (without, with) = (before[gone].0, before.get(gone + 1)?.0);
+        // A producer that starts again recovers nothing that somebody is about to remove.
+        let recovers = scene.report.acts.iter().any(|act| {
+            act.step == with
+                && matches!(act.deed, Deed::Run { .. } | Deed::Publish | Deed::Repair { .. })
+        });
+        (had && recovers).then_some(Again { path, without, with })
+    })
+}
