@@ -44,6 +44,7 @@ pub fn read(proc: &Proc, bridge: &str) -> HostFacts {
         fusermount: first_existing(&["/usr/bin/fusermount", "/bin/fusermount"]),
         fuse_conf: fuse_conf("/etc/fuse.conf"),
         bridge: path_state(Path::new(bridge)),
+        machine_covering_mount: None,
         covering_mount: covering(proc, bridge),
         lsm: lsm(),
         confinement: confinement(),

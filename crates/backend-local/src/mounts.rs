@@ -29,8 +29,7 @@ pub struct RuntimeMounts {
 /// # Errors
 /// [`ErrorKind::Environment`] when /proc cannot be read.
 pub fn host_mounts() -> Result<HostMounts, Error> {
-    let own = read(Path::new("/proc/self"));
-    let node = read(Path::new("/proc/1")).or(own).ok_or_else(|| {
+    let node = read(Path::new("/proc/1")).or_else(own_mounts).ok_or_else(|| {
         Error::new(ErrorKind::Environment, "read /proc/self/mountinfo", "it is not there")
             .with_fix("mount /proc")
     })?;
@@ -39,6 +38,11 @@ pub fn host_mounts() -> Result<HostMounts, Error> {
         Some(RuntimeMounts { process: format!("{name} (process {pid})"), table })
     });
     Ok(HostMounts { node, runtime })
+}
+
+/// The mounts of this process.
+pub(crate) fn own_mounts() -> Option<MountTable> {
+    read(Path::new("/proc/self"))
 }
 
 fn read(process: &Path) -> Option<MountTable> {

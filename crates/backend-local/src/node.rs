@@ -74,7 +74,11 @@ impl Node for LocalNode {
     }
 
     async fn facts(&self) -> Result<HostFacts, Error> {
-        self.client.facts().await
+        let mut facts = self.client.facts().await?;
+        let bridge = self.client.plan.bridge.path.as_str().into();
+        let machine = crate::mounts::own_mounts();
+        facts.machine_covering_mount = machine.and_then(|table| table.covering(&bridge).cloned());
+        Ok(facts)
     }
 
     async fn apply(&self, change: &HostChange) -> Result<bool, Error> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use propagation_backend_local::LocalBackend;
-use propagation_core::diagnosis::CauseId;
+use propagation_core::diagnosis::{CauseId, Confidence};
 use propagation_core::experiments::{self, Budget};
 use propagation_core::plan::{Fault, Propagation, Repair, Role, Volume, WorkloadSpec};
-use propagation_core::report::{Since, Trial, What};
+use propagation_core::report::{ByItself, CheckId, Since, Trial, What, Working};
 use propagation_core::{Plan, Report, Runner, VerdictOutcome, scenario};
 
 /// Short enough that what never comes is not waited for long.
@@ -52,8 +52,12 @@ async fn ends_with(plan: Plan, cause: CauseId, what: What) -> Report {
             experiment.words, after.ms
         )
     );
-    let evidence = &report.diagnosis[0].evidence;
-    assert!(evidence.iter().any(|line| line.contains(&experiment.words)), "{evidence:#?}");
+    let named = &report.diagnosis[0];
+    assert!(named.evidence.iter().any(|line| line.contains(&experiment.words)), "{named:#?}");
+    // Adding it to a set-up that works breaks that in the same way.
+    let added = experiment.tried().and_then(|tried| tried.added).expect("the reverse experiment");
+    assert_eq!((added.to, added.breaks), (Working::Defaults, true));
+    assert_eq!(named.confidence, Confidence::Proven);
 
     let changed = experiments::apply(first, &plan).expect("a change");
     let again = Runner::new(changed).expect("a valid plan").run(&LocalBackend::new()).await;
@@ -67,6 +71,8 @@ async fn a_volume_that_is_the_mountpoint() {
     let mut plan = impatient();
     consumers(&mut plan, |spec| spec.volume = Volume::Mountpoint);
     let report = ends_with(plan, CauseId::VolumeIsMountpoint, What::VolumeBridge).await;
+    let by_itself = report.measurements.by_itself;
+    assert!(matches!(by_itself, Some(ByItself::Never { .. })), "{by_itself:?}");
     let now = &report.advice.as_ref().expect("an advice").now;
     assert!(
         now.iter().any(|change| change.what == What::Repair(Repair::RestartConsumer)),
@@ -79,7 +85,13 @@ async fn a_volume_that_is_the_mountpoint() {
 async fn a_private_volume() {
     let mut plan = impatient();
     consumers(&mut plan, |spec| spec.propagation = Propagation::None);
-    ends_with(plan, CauseId::ConsumerModeNone, What::HostToContainer).await;
+    let report = ends_with(plan, CauseId::ConsumerModeNone, What::HostToContainer).await;
+    let check = report
+        .phase("consumer")
+        .and_then(|phase| phase.check(&CheckId::FindsMarker("consumer-early".to_owned())))
+        .expect("a check");
+    // Nobody waits for what cannot come.
+    assert!(check.observed.contains("comes there no more"), "{check:?}");
 }
 
 #[tokio::test]

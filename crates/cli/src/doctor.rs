@@ -6,10 +6,12 @@ mod kernel;
 mod security;
 
 use std::io;
+use std::time::Duration;
 
 use propagation_core::Error;
 use propagation_core::diagnosis::{self, Cause, Explanation, chain, draw_chain, visibility};
 use propagation_core::facts::HostFacts;
+use propagation_core::like::{runtime_namespace, shape};
 use propagation_core::mountinfo::{MountEntry, MountGraph, MountPath, MountTable};
 use propagation_core::phase::check_host;
 use propagation_core::plan::{Bridge, Plan};
@@ -34,7 +36,7 @@ pub(crate) fn main(options: &DoctorOptions) -> Result<Exit, Error> {
         return cluster::main(options, &plan);
     }
     options.cluster.refuse_any()?;
-    let facts = crate::runtime()?.block_on(facts(options))?;
+    let facts = crate::runtime()?.block_on(facts(&options.bridge, options.timeout))?;
     let examination = Examination::new(facts, &mounts()?, &plan);
     match options.format {
         Format::Json => output::json(&examination.to_json()?)?,
@@ -75,11 +77,7 @@ impl Examination {
         let mut causes = diagnosis::host(&facts, plan, Some(&mounts.node));
         let mut travel = Vec::new();
         if let Some((process, table)) = &mounts.runtime {
-            let views = [("node", &mounts.node), ("runtime", table)];
-            let views = views.map(|(label, table)| (label.to_owned(), table.clone()));
-            let graph = MountGraph::build(views);
-            let ways = [("node", "runtime"), ("runtime", "node")];
-            travel.extend(ways.iter().filter_map(|(from, to)| visibility(&graph, from, &fuse, to)));
+            travel.extend(ways(&mounts.node, table, &fuse).into_iter().flatten());
             let check = runtime_check(process, &travel);
             causes.extend(diagnosis::runtime_apart(process, &plan.bridge.path, &travel));
             checks.push(check);
@@ -140,6 +138,29 @@ impl Examination {
     }
 }
 
+/// Whether a mount at a path of the node shows to the runtime, and the other way.
+fn ways(node: &MountTable, runtime: &MountTable, path: &MountPath) -> [Option<Explanation>; 2] {
+    let views = [("node", node), ("runtime", runtime)];
+    let graph = MountGraph::build(views.map(|(label, table)| (label.to_owned(), table.clone())));
+    [("node", "runtime"), ("runtime", "node")].map(|(from, to)| visibility(&graph, from, path, to))
+}
+
+/// Longest time to look at the bridge of this host.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Shapes the simulated node of a plan by this host.
+pub(crate) async fn make_like_this_host(plan: &mut Plan) -> Result<(), Error> {
+    shape(&mut plan.node, &facts(&plan.bridge.path, LOOK).await?);
+    let mounts = mounts()?;
+    if let Some((_, runtime)) = &mounts.runtime {
+        let path = MountPath::from(plan.bridge.fuse_path().as_str());
+        if let [Some(down), Some(up)] = ways(&mounts.node, runtime, &path) {
+            plan.node.runtime.namespace = runtime_namespace(&down, &up);
+        }
+    }
+    Ok(())
+}
+
 /// Mounts must propagate between the runtime and the node in both directions.
 fn runtime_check(process: &str, travel: &[Explanation]) -> Check {
     let stopped: Vec<String> =
@@ -158,8 +179,8 @@ fn runtime_check(process: &str, travel: &[Explanation]) -> Check {
 }
 
 #[cfg(target_os = "linux")]
-async fn facts(options: &DoctorOptions) -> Result<HostFacts, Error> {
-    propagation_backend_local::host_facts(&options.bridge, options.timeout).await
+async fn facts(bridge: &str, timeout: Duration) -> Result<HostFacts, Error> {
+    propagation_backend_local::host_facts(bridge, timeout).await
 }
 
 #[cfg(target_os = "linux")]
@@ -170,7 +191,7 @@ fn mounts() -> Result<Mounts, Error> {
 }
 
 #[cfg(not(target_os = "linux"))]
-async fn facts(_options: &DoctorOptions) -> Result<HostFacts, Error> {
+async fn facts(_bridge: &str, _timeout: Duration) -> Result<HostFacts, Error> {
     Err(crate::runtime::linux_only())
 }
 
@@ -210,6 +231,7 @@ mod tests {
                 user_allow_other: false,
             },
             bridge: PathState::Missing,
+            machine_covering_mount: None,
             covering_mount: node.covering(&plan.bridge.path.as_str().into()).cloned(),
             lsm: Vec::new(),
             confinement: Vec::new(),

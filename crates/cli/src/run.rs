@@ -38,6 +38,12 @@ pub(crate) fn main(options: &RunOptions) -> Result<Exit, Error> {
 fn check(options: &RunOptions) -> Result<u16, Error> {
     let refuse = |operation, reason| Error::new(ErrorKind::InvalidInput, operation, reason);
     let on_a_cluster = options.backend == BackendName::K8s;
+    if on_a_cluster && options.like_this_host {
+        let reason = "only simulated nodes can be shaped, and a node of a cluster is what it is";
+        return Err(
+            refuse("use --like-this-host", reason).with_fix("leave it out, or use --backend local")
+        );
+    }
     if !on_a_cluster {
         options.cluster.refuse_any()?;
     }
@@ -55,12 +61,17 @@ fn check(options: &RunOptions) -> Result<u16, Error> {
 
 async fn run(
     options: &RunOptions,
-    plans: Vec<Plan>,
+    mut plans: Vec<Plan>,
     several: Option<Several>,
     jobs: usize,
 ) -> Result<Exit, Error> {
     let interruption = Interruption::default();
     let interrupted = interruption.by_signals()?;
+    if options.like_this_host {
+        for plan in &mut plans {
+            crate::doctor::make_like_this_host(plan).await?;
+        }
+    }
     let targets = Targets::of(options.backend, &options.cluster, options.shown.quiet).await?;
     let mut results = Results::new(options, several);
     // One after the other on each node, on several nodes at a time.

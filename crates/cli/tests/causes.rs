@@ -6,14 +6,16 @@ mod support;
 #[path = "causes/cases.rs"]
 mod cases;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cases::{Case, Fixed, cases};
+use cases::{Case, Fixed, NOT_DONE, cases};
 use libtest_mimic::{Failed, Trial};
 use propagation_core::Report;
-use propagation_core::diagnosis::{Cause, Confidence, FixKind};
+use propagation_core::diagnosis::{Cause, CauseId, Confidence, Fix, FixKind};
+use propagation_core::observation::{Access, Actor, Via};
 use support::{PASSED, TestResult, expect_code, output, scratch, skip};
 
 fn main() {
@@ -31,7 +33,21 @@ fn main() {
             }));
         }
     }
+    tests.push(Trial::test("every_cause_has_its_fix_done_or_a_reason", every_cause));
     support::main(tests);
+}
+
+/// A cause has a test that does its fix, or stands in the list of those that have none, and not in both.
+fn every_cause() -> Result<(), Failed> {
+    let cases = cases();
+    for cause in CauseId::ALL {
+        let done = cases.iter().any(|case| case.fixed.is_some() && case.cause == *cause);
+        let reason = NOT_DONE.iter().find(|(id, _)| id == cause);
+        if done == reason.is_some() {
+            return Err(format!("{cause}: its fix is done: {done}; {reason:?}").into());
+        }
+    }
+    Ok(())
 }
 
 fn text_of(case: &Case) -> Result<String, std::io::Error> {
@@ -118,12 +134,9 @@ fn fix_heals(case: &Case) -> TestResult {
             let report = run(&text, &[])?;
             let first = first(&report)?;
             // The command as it is printed, then what its words say.
-            let command = serde_json::to_string(&first.fix.text)?;
-            let done = match first.fix.kind {
-                FixKind::Command => format!("  - run: [sh, -c, {command}]\n"),
-                _ => String::new(),
-            };
-            run(&format!("{}\n{done}{steps}", text.trim_end()), &[])?;
+            let done = done_as_printed(&first.fix)?;
+            let fixed = run(&format!("{}\n{done}{steps}", text.trim_end()), &[])?;
+            nobody_is_worse(&report, &fixed)?;
         }
         Some(Fixed::Manifest { from, to, then }) => {
             let changed = text.replace(from, to);
@@ -140,6 +153,46 @@ fn fix_heals(case: &Case) -> TestResult {
         None => {}
     }
     PASSED
+}
+
+/// Whoever could read in the end before a fix can read in the end after it.
+fn nobody_is_worse(before: &Report, after: &Report) -> Result<(), Failed> {
+    let ends = |report: &Report| -> BTreeMap<Actor, bool> {
+        let reads = report.timeline.iter().filter(|seen| {
+            seen.via == Via::Probe
+                && seen.access == Access::Read
+                && seen.uid == report.plan.uid_of(&seen.actor)
+        });
+        reads.map(|seen| (seen.actor.clone(), seen.outcome.is_ok())).collect()
+    };
+    let (could, can) = (ends(before), ends(after));
+    let worse = could.iter().find(|(actor, ok)| **ok && can.get(*actor) == Some(&false));
+    worse.map_or(Ok(()), |(actor, _)| Err(format!("{actor} is worse after it").into()))
+}
+
+/// The steps that do what is printed: a simulated node has a shell, and its kubelet is the step that does the same.
+fn done_as_printed(fix: &Fix) -> Result<String, Failed> {
+    if fix.kind != FixKind::Command {
+        return Ok(String::new());
+    }
+    let (mut shell, mut kubelet) = (Vec::new(), String::new());
+    for line in fix.text.lines() {
+        match line.split(' ').collect::<Vec<_>>().as_slice() {
+            ["kubectl", "exec", name, "--", "kill", "1"] => {
+                kubelet.push_str(&format!("  - restart: {name}\n"));
+            }
+            ["kubectl", "delete", "pod", name] => {
+                kubelet.push_str(&format!("  - recreate: {name}\n"));
+            }
+            _ => shell.push(line),
+        }
+    }
+    if shell.is_empty() {
+        return Ok(kubelet);
+    }
+    let inside = fix.inside.as_ref().map(|name| format!("    in: {name}\n")).unwrap_or_default();
+    let command = serde_json::to_string(&shell.join("\n"))?;
+    Ok(format!("  - run: [sh, -c, {command}]\n{inside}{kubelet}"))
 }
 
 /// Does the fix on the very node of the run, where its process ids mean something.

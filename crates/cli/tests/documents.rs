@@ -319,6 +319,7 @@ fn steady(output: &str) -> String {
         (r"Linux \S+ (x86_64|aarch64)", "Linux <release>"),
         (r"\(Linux [^)]+\)", "(Linux <release>)"),
         (r"security modules: .*", "security modules: <some>"),
+        (r"On this host .*", "On this host <what covers the bridge>"),
         (r"cgroup (v1|v2|hybrid|none)", "cgroup <version>"),
         (r"process \d+|\d+ processes|(pgrep --parent) \d+", "$1<processes>"),
     ];

@@ -29,6 +29,7 @@ fn main() {
         test("without_mount_setattr_all_is_as_with_it", without_mount_setattr),
         test("in_a_chroot_root_gets_full_success", chroot),
         test("in_a_chroot_doctor_names_the_covering_mount", doctor_in_chroot),
+        test("a_node_like_a_private_host_gives_the_answer_of_that_host", like_this_host),
         test("nothing_is_written_where_others_can_write", places_of_others),
         test("without_a_home_there_is_no_log_and_nothing_in_tmp", homeless),
     ]);
@@ -80,6 +81,19 @@ fn doctor_in_chroot() -> TestResult {
         expect_part(&text, "covering_mount")?;
         expect_part(&text, found)?;
     }
+    PASSED
+}
+
+fn like_this_host() -> TestResult {
+    needs_root!();
+    let private = "mount --make-rprivate /; exec $PROPAGATION run --experiments off";
+    let simulated = run(private);
+    expect_code(&simulated, 0)?;
+    expect_part(&stdout(&simulated), "is private, so the answer here would be another")?;
+    let alike = run(&format!("{private} --like-this-host"));
+    expect_code(&alike, 5)?;
+    expect_part(&stdout(&alike), "is private, as on the simulated node")?;
+    expect_part(&stdout(&alike), "covering-private")?;
     PASSED
 }
 

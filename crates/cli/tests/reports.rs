@@ -6,6 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use propagation_core::Report;
+use propagation_report::Decision;
+use propagation_report::text::{Detail, Style, render};
 use serde_json::{Value, json};
 use support::chromium::{CHROMIUM, Chromium};
 use support::{PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stdout, test};
@@ -13,6 +16,8 @@ use support::{PASSED, TestResult, expect_code, expect_part, output, scratch, ski
 fn main() {
     support::main(vec![
         test("every_format_is_written_and_printed", every_format),
+        test("trouble_ends_on_one_screen", one_screen),
+        test("the_printed_probe_runs_in_an_image_without_this_program", printed_probe),
         test("junit_is_accepted_by_its_schema", junit_schema),
         test("graphviz_draws_the_graph", graphviz),
         test("the_command_in_a_report_does_the_same_again", reproduce),
@@ -56,6 +61,63 @@ fn every_format() -> TestResult {
         }
     }
     expect_part(&fs::read_to_string(directory.join("run.log"))?, "verdict partial_success")?;
+    PASSED
+}
+
+/// Lines and columns of the screen that everybody has; one line is the prompt's.
+const SCREEN: (usize, usize) = (24, 80);
+
+/// One cause, one change and what the experiment measured stand on one screen.
+fn one_screen() -> TestResult {
+    for options in [
+        &["--volume", "mountpoint"][..],
+        &["--propagation", "None"],
+        &["--fault", "stop"],
+        &["--no-allow-other"],
+    ] {
+        let scratch = scratch();
+        let arguments =
+            [&["run", "--format", "json", "--experiments", "all"][..], options].concat();
+        let printed = output(scratch.path(), &arguments);
+        let report = Report::from_json(&printed.stdout)?;
+        let style = Style { width: Some(SCREEN.1), ..Style::plain(Detail::Normal) };
+        let text = render(&report, style);
+        let (_, end) = text.rsplit_once("\nVerdict: ").ok_or("no verdict")?;
+        for part in
+            ["\n  Cause: ", "proven", "\n  Fix: ", ": tried, all", " single changes were tried"]
+        {
+            expect_part(&end.replace("\n    ", " "), part)?;
+        }
+        if end.lines().count() >= SCREEN.0 {
+            return Err(format!("{} lines for {options:?}:\n{end}", end.lines().count()).into());
+        }
+    }
+    PASSED
+}
+
+/// A mount that is there, dead, fresh, and gone, as the printed liveness probe finds it in a consumer.
+fn printed_probe() -> TestResult {
+    let scratch = scratch();
+    let arguments = ["run", "--volume", "mountpoint", "--format", "json", "--experiments", "off"];
+    let report = Report::from_json(&output(scratch.path(), &arguments).stdout)?;
+    let probe = Decision::of(&report).and_then(|decision| decision.liveness_probe);
+    let probe = probe.ok_or("no probe is printed")?;
+    let (_, command) = probe.split_once("command: [sh, -c, '").ok_or("no command for a shell")?;
+    let (command, _) = command.split_once("']\n").ok_or("the command has no end")?;
+    let command = serde_json::to_string(&command.replace("''", "'"))?;
+    let look = |outcome: &str| {
+        format!(
+            "  - {{run: [sh, -c, {command}], in: app, expect: {{run: {{outcome: {outcome}}}}}}}\n"
+        )
+    };
+    let (ok, error) = (look("ok"), look("error"));
+    let scenario = format!(
+        "workloads:\n  - {{name: d, role: producer}}\n  - {{name: app, role: consumer}}\nsteps:\n  - start: all\n\
+         {ok}  - fault: kill\n{error}  - repair: lazy_unmount_mount\n{ok}  - fault: exit\n{error}"
+    );
+    let file = scratch.path().join("probe.yaml");
+    fs::write(&file, scenario)?;
+    expect_code(&output(scratch.path(), &["run", "--scenario", &file.to_string_lossy()]), 0)?;
     PASSED
 }
 

@@ -28,6 +28,7 @@ pub mod event;
 pub mod experiments;
 #[cfg(feature = "fake")]
 pub mod fake;
+pub mod like;
 pub mod matrix;
 pub mod node;
 pub mod phase;

@@ -81,6 +81,9 @@ pub struct HostFacts {
     pub bridge: PathState,
     /// The mount that covers the bridge path, from the runtime's mount namespace.
     pub covering_mount: Option<MountEntry>,
+    /// For a simulated node: the mount that covers the bridge path on the machine that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_covering_mount: Option<MountEntry>,
     /// Active Linux security modules (`/sys/kernel/security/lsm`), empty where not readable.
     pub lsm: Vec<String>,
     /// What these modules go by, as far as it concerns FUSE mounts. The profiles of AppArmor can be read by root

@@ -6,7 +6,7 @@ use super::accounting::{self, Accounting, Row};
 use super::advice::Advised;
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
-use super::words::{duration, first_lines, short, untouched, where_it_ran};
+use super::words::{beside, duration, first_lines, short, untouched, where_it_ran};
 use super::{Decision, html, reproduce, time};
 use propagation_model::report::{Check, PhaseReport, Report, Status};
 
@@ -53,7 +53,7 @@ fn write_head(out: &mut String, report: &Report) {
     for (name, value) in rows {
         let _ = writeln!(out, "| {name} | {} |", text(&value));
     }
-    if let Some(words) = untouched(report) {
+    for words in untouched(report).into_iter().chain(beside(report)) {
         let _ = writeln!(out, "\n{}", text(&words));
     }
 }
@@ -143,10 +143,14 @@ fn write_measurements(out: &mut String, report: &Report) {
     let visible = measured.mount_to_visible_ms.iter().copied().reduce(f64::max);
     let visible = visible.map(|ms| ("mount to a consumer's own first read", ms));
     let times: Vec<_> = visible.into_iter().chain(time::measured(report)).collect();
-    if times.is_empty() {
+    let never = time::never(report);
+    if times.is_empty() && never.is_none() {
         return;
     }
     out.push_str("\n## Measured\n\n| What | Time |\n|---|---:|\n");
+    if let Some(never) = never {
+        let _ = writeln!(out, "| {} | {never} |", time::BY_THEMSELVES);
+    }
     for (name, ms) in times {
         let _ = writeln!(out, "| {name} | {} |", duration(ms));
     }
@@ -213,7 +217,7 @@ fn write_decision(out: &mut String, report: &Report) {
         let _ = writeln!(out, "{}. {}", number + 1, text(step));
     }
     let _ = writeln!(out, "\nMigration timeline: {}", text(decision.migration_timeline));
-    if let Some(probe) = decision.liveness_probe {
+    if let Some(probe) = &decision.liveness_probe {
         out.push_str("\nLiveness probe for consumers:\n\n");
         write_block(out, "", "yaml", &probe.lines().map(str::to_owned).collect::<Vec<_>>());
     }

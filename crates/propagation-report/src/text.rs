@@ -6,8 +6,8 @@ use super::accounting::Accounting;
 use super::advice::Advised;
 use super::graph::{self, Picture};
 pub use super::words::one_line;
+use super::words::{beside, untouched, where_it_ran};
 use super::words::{first_lines, short};
-use super::words::{untouched, where_it_ran};
 use super::{Decision, reproduce, time};
 use propagation_model::cause::{Cause, CauseId, FixKind};
 use propagation_model::report::{Check, Cleanup, Experiment, PhaseReport, Report, Status};
@@ -124,9 +124,8 @@ fn whole(report: &Report, style: Style, is_cleaned: bool) -> String {
         }
         write_decision(&mut out, report, colour);
         write_run(&mut out, report, is_cleaned);
-        write_advice(&mut out, report, colour, all);
     }
-    write_verdict(&mut out, report, colour);
+    write_verdict(&mut out, report, colour, detail);
     lay_out(&out, width)
 }
 
@@ -229,9 +228,7 @@ fn write_measurements(out: &mut String, report: &Report) {
         lines.push(format!("mount to a consumer's own first read: {}", times.join(", ")));
     }
     let times = time::measured(report);
-    if measured.waited_in_vain_ms > 0.0 {
-        lines.push(format!("by themselves: never ({:.1} ms waited)", measured.waited_in_vain_ms));
-    }
+    lines.extend(time::never(report).map(|never| format!("{}: {never}", time::BY_THEMSELVES)));
     lines.extend(times.into_iter().map(|(what, ms)| format!("{what}: {ms:.1} ms")));
     if !lines.is_empty() {
         let _ = writeln!(out, "\nMeasured");
@@ -250,7 +247,7 @@ fn write_decision(out: &mut String, report: &Report, colour: Colour) {
         let _ = writeln!(out, "  {}. {}", number + 1, one_line(step));
     }
     let _ = writeln!(out, "  Migration: {}", one_line(decision.migration_timeline));
-    if let Some(probe) = decision.liveness_probe {
+    if let Some(probe) = &decision.liveness_probe {
         let _ = writeln!(out, "  Liveness probe for consumers:");
         for line in probe.lines() {
             let _ = writeln!(out, "{VERBATIM}    {}", one_line(line));
@@ -258,8 +255,8 @@ fn write_decision(out: &mut String, report: &Report, colour: Colour) {
     }
 }
 
-/// The answer, and what removes its first cause.
-fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
+/// The answer, and what removes its first cause: the last lines, which fit on one screen.
+fn write_verdict(out: &mut String, report: &Report, colour: Colour, detail: Detail) {
     let verdict = &report.verdict;
     let status = match verdict.outcome().status() {
         Status::Errored => Status::Skipped,
@@ -275,8 +272,16 @@ fn write_verdict(out: &mut String, report: &Report, colour: Colour) {
     let _ = writeln!(out, "  {}", one_line(verdict.summary()));
     let heals = report.experiments.iter().any(Experiment::heals);
     if let Some(advice) = Advised::of(report).filter(|_| heals) {
-        let _ = writeln!(out, "  Fix: {}", one_line(advice.head));
+        write_cause_in_short(out, report, &advice);
+        let _ = writeln!(out, "  Fix: {}", colour.bold(&one_line(advice.head)));
+        if detail > Detail::Brief {
+            write_advice(out, &advice, detail == Detail::Full);
+        }
         return;
+    }
+    if let Some(advice) = Advised::of(report).filter(|_| detail > Detail::Brief) {
+        let _ = writeln!(out, "  {}", one_line(advice.head));
+        write_advice(out, &advice, detail == Detail::Full);
     }
     let as_wanted = verdict.outcome().status() == Status::Passed;
     let Some(cause) = wrong(report).next().filter(|_| !as_wanted) else { return };
@@ -402,7 +407,7 @@ fn write_run(out: &mut String, report: &Report, is_cleaned: bool) {
         where_it_ran(report),
         report.duration_ms,
     );
-    if let Some(words) = untouched(report) {
+    for words in untouched(report).into_iter().chain(beside(report)) {
         let _ = writeln!(out, "{words}");
     }
     let command = reproduce::commands(report).join(" && ");
@@ -439,15 +444,19 @@ fn write_left(out: &mut String, cleanup: &Cleanup) {
     }
 }
 
-/// One cause, one change, and what the experiment measured; these are the last lines.
-fn write_advice(out: &mut String, report: &Report, colour: Colour, all: bool) {
-    let Some(advice) = Advised::of(report) else { return };
-    let _ = writeln!(out, "\n{}", colour.bold("What to do"));
-    if let Some(cause) = advice.cause {
-        let words = format!("{} ({}; {})", cause.title, cause.standing(), cause.id);
-        let _ = writeln!(out, "  Cause: {}", one_line(&words));
-    }
-    let _ = writeln!(out, "  {}", colour.bold(&one_line(advice.head)));
+/// The first cause, without the words that the summary has said.
+fn write_cause_in_short(out: &mut String, report: &Report, advice: &Advised<'_>) {
+    let Some(cause) = advice.cause else { return };
+    let said = report.verdict.summary().contains(cause.title.trim_end_matches('.'));
+    let words = match said {
+        true => format!("{}, {}", cause.id, cause.standing()),
+        false => format!("{} ({}; {})", cause.title, cause.standing(), cause.id),
+    };
+    let _ = writeln!(out, "  Cause: {}", one_line(&words));
+}
+
+/// The text of the first change, and the others that heal.
+fn write_advice(out: &mut String, advice: &Advised<'_>, all: bool) {
     for line in advice.text.lines() {
         let _ = writeln!(out, "{VERBATIM}      {}", one_line(line));
     }
@@ -463,7 +472,7 @@ fn write_advice(out: &mut String, report: &Report, colour: Colour, all: bool) {
         }
     }
     if all {
-        for one in advice.in_vain {
+        for one in &advice.in_vain {
             let words = format!("{}: {}.", one.words, one.outcome());
             let _ = writeln!(out, "  {}", one_line(&words));
         }
@@ -472,7 +481,7 @@ fn write_advice(out: &mut String, report: &Report, colour: Colour, all: bool) {
 }
 
 /// How many changes beside the first are shown of each kind, unless all are asked for.
-const OTHERS: usize = 2;
+const OTHERS: usize = 1;
 
 #[cfg(test)]
 mod tests {

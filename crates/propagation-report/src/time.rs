@@ -1,7 +1,9 @@
 //! The parts of a run's time.
 
-use propagation_model::report::Report;
 use propagation_model::report::time::WaitedOn;
+use propagation_model::report::{ByItself, Report};
+
+use crate::words::duration;
 
 /// The time from the start of a run to its verdict, split by what it was spent on, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,6 +72,19 @@ pub(crate) fn measured(report: &Report) -> Vec<(&'static str, f64)> {
     ];
     times.into_iter().filter_map(|(what, time)| Some((what, time?))).collect()
 }
+
+/// What the consumers did without any intervention, when they did not come back.
+pub(crate) fn never(report: &Report) -> Option<String> {
+    match report.measurements.by_itself? {
+        ByItself::Never { waited_ms } => {
+            Some(format!("never; waited in vain: {}", duration(waited_ms)))
+        }
+        ByItself::After { .. } => None,
+    }
+}
+
+/// The label of [`never`].
+pub(crate) const BY_THEMSELVES: &str = "consumers read again by themselves";
 
 #[cfg(test)]
 mod tests {

@@ -93,6 +93,24 @@ pub(crate) fn untouched(report: &Report) -> Option<String> {
     })
 }
 
+/// What the machine of a simulated node has at the bridge, and whether it would answer otherwise.
+pub(crate) fn beside(report: &Report) -> Option<String> {
+    let facts = report.environment.as_ref()?;
+    let real = facts.machine_covering_mount.as_ref()?;
+    let simulated = facts.covering_mount.as_ref()?.propagation();
+    let (at, kind) = (real.mount_point.to_string(), real.propagation());
+    let (at, path) = (one_line(&at), one_line(&report.plan.bridge.path));
+    Some(match kind == simulated {
+        true => {
+            format!("On this host {at}, which covers {path}, is {kind}, as on the simulated node")
+        }
+        false => format!(
+            "On this host {at}, which covers {path}, is {kind}, so the answer here would be another: the simulated \
+             node has it {simulated} (--like-this-host makes it alike)"
+        ),
+    })
+}
+
 /// The name of the backend of simulated nodes in reports.
 const LOCAL: &str = "local";
 

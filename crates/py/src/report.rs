@@ -214,6 +214,8 @@ pub(crate) struct Experiment {
     worse: Vec<String>,
     /// What else is different.
     side_effects: Vec<String>,
+    /// Whether adding what it removes to a set-up that works breaks that in the same way; None when that was not tried.
+    breaks_again: Option<bool>,
     /// Its result, in words.
     outcome: String,
 }
@@ -246,6 +248,7 @@ impl From<&core::Experiment> for Experiment {
             side_effects: tried
                 .map(|tried| tried.side_effects.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
+            breaks_again: tried.and_then(|tried| tried.added).map(|added| added.breaks),
             outcome: experiment.outcome(),
         }
     }
@@ -365,7 +368,7 @@ pub(crate) struct Answer {
     scenario_letter: Option<char>,
     /// Duration of the migration, according to the test plan.
     migration_timeline: &'static str,
-    /// A consumer with a liveness probe, as a manifest, if a probe helps.
+    /// The liveness probe to add to consumers, as YAML, if one helps.
     liveness_probe: Option<String>,
 }
 
@@ -393,6 +396,22 @@ impl Answer {
     }
 }
 
+/// Recovery without any intervention: milliseconds, or `never`.
+#[derive(Clone, Copy, PartialEq, IntoPyObject, IntoPyObjectRef)]
+enum ByItself {
+    After(f64),
+    Never(&'static str),
+}
+
+impl From<core::ByItself> for ByItself {
+    fn from(by_itself: core::ByItself) -> Self {
+        match by_itself {
+            core::ByItself::After { ms } => Self::After(ms),
+            core::ByItself::Never { .. } => Self::Never("never"),
+        }
+    }
+}
+
 /// The measurements, in milliseconds; None if not measured.
 #[pyclass(frozen, get_all, eq, module = "propagation")]
 #[derive(PartialEq)]
@@ -401,6 +420,9 @@ pub(crate) struct Measurements {
     mount_to_visible_ms: Vec<f64>,
     /// From the fault to the last consumer's notice of it.
     fault_to_breakage_ms: Option<f64>,
+    /// From the fault until every consumer read the new generation without any intervention, or `never`; None where
+    /// the run did not come to that.
+    by_itself: Option<ByItself>,
     /// From the fault until every consumer read the new generation by itself.
     fault_to_recovery_ms: Option<f64>,
     /// From the new mount until every consumer read the new generation by itself.
@@ -429,6 +451,9 @@ impl Measurements {
         ];
         let known = times.into_iter().filter_map(|(name, time)| Some((name, time?)));
         words.extend(known.map(|(name, ms)| format!("{name} {ms:.1} ms")));
+        if let Some(ByItself::Never(never)) = self.by_itself {
+            words.push(format!("by itself {never}"));
+        }
         words
             .extend(self.smallest_intervention.map(|word| format!("smallest intervention {word}")));
         format!("<Measurements {}>", words.join(", "))
@@ -639,6 +664,7 @@ impl Report {
         Measurements {
             mount_to_visible_ms: measured.mount_to_visible_ms.clone(),
             fault_to_breakage_ms: measured.fault_to_breakage_ms,
+            by_itself: measured.by_itself.map(ByItself::from),
             fault_to_recovery_ms: measured.fault_to_recovery_ms,
             remount_to_fresh_read_ms: measured.remount_to_fresh_read_ms,
             smallest_intervention: measured.smallest_intervention.map(|repair| repair.name()),

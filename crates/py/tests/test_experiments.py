@@ -32,6 +32,7 @@ def test_a_change_that_heals_is_the_advice() -> None:
     assert (first.what, first.on, first.heals) == ("volume_bridge", ["app"], True)
     assert report.advice.head == f"{first.words}: {first.outcome}."
     assert first in report.experiments
+    assert first.breaks_again is True
     assert report.advice.tried == sum(one.heals is not None for one in report.experiments)
 
 

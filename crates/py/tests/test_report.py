@@ -123,6 +123,7 @@ def test_why_it_is_partial_is_typed() -> None:
     assert first.title in str(raised.value)
     measured = report.measurements
     assert measured.fault_to_recovery_ms is None, "nobody came back by himself"
+    assert measured.by_itself == "never"
     assert measured.intervention_to_fresh_read_ms is not None
     assert measured.waited_in_vain_ms > 0
 

@@ -1,5 +1,8 @@
 //! What happened, which cause it has, and how its fix is done.
 
+#[path = "more.rs"]
+mod more;
+
 use std::path::Path;
 
 use propagation_core::diagnosis::CauseId;
@@ -77,8 +80,46 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = of_daemons();
     cases.extend(of_volumes());
     cases.extend(of_the_node());
+    cases.extend(more::all());
     cases
 }
+
+/// Causes of which no fix is done by a test here, and why.
+pub(crate) const NOT_DONE: &[(CauseId, &str)] = &[
+    (CauseId::NothingWrong, "there is nothing to do"),
+    (CauseId::Unexplained, "it has no fix"),
+    (CauseId::FoundByExperiment, "its fix is what the experiment has done"),
+    (CauseId::MountpointMissing, "found since, and not done yet"),
+    (CauseId::PropagationNotRecursive, "found since, and not done yet"),
+    (CauseId::CallerGroupsUnknown, "its fix is a change of the daemon's program"),
+    (CauseId::MountedNosuid, "found since, and not done yet"),
+    (CauseId::FuseAsUpperDir, "its fix is another upper layer"),
+    (CauseId::MountHidden, "found since, and not done yet"),
+    (CauseId::ReadOnlyNotInherited, "found since, and not done yet"),
+    (CauseId::SourceMissing, "found since, and not done yet"),
+    (CauseId::ImpatientProbe, "found since, and not done yet"),
+    (CauseId::RecoveryRacesUnpublish, "found since, and not done yet"),
+    (CauseId::ControlPositive, "a runtime that isolates no container cannot be had here"),
+    (CauseId::FuseDeviceUnusable, "the device belongs to the machine"),
+    (CauseId::LsmDenies, "a security module belongs to the machine"),
+    (CauseId::BridgeUnusable, "the five phases find it, and scenarios name their bridge"),
+    (CauseId::MountOutsideVolume, "scenario 131 has it, beside its cure"),
+    (CauseId::ConsumerNotConnected, "a runtime that binds from elsewhere cannot be had here"),
+    (CauseId::DaemonDenies, "its fix is a change of the daemon's program"),
+    (CauseId::FileModeDenies, "its fix is a change of the files that the daemon serves"),
+    (
+        CauseId::FreshMountHidden,
+        "it is done by a program of the consumer's image, and a simulated container has none",
+    ),
+    (CauseId::MountOutlivesDaemon, "its fix is to find a process that nobody else knows"),
+    (CauseId::ConsumerDied, "its fix is a change of the consumer's program"),
+    (CauseId::ConsumerDidNotNotice, "its fix is a change of the consumer's probe"),
+    (CauseId::MountReadOnly, "a write that is refused is expected where it can be shown"),
+    (CauseId::RecoveryBeforeMount, "it stands behind what broke the mount"),
+    (CauseId::CleanUnmountWhereStackNeeded, "it stands behind the volume that is the mountpoint"),
+    (CauseId::LowerFilesystemExposed, "chattr needs a right that a simulated node does not have"),
+    (CauseId::MountedButWrongContent, "its fix is a probe, which brings no content back"),
+];
 
 fn of_daemons() -> Vec<Case> {
     use CauseId::{DaemonDead, DaemonDenies, DaemonKilledKeeperHolds, DaemonSlow, DaemonStopped};
@@ -105,7 +146,7 @@ fn of_daemons() -> Vec<Case> {
             ..Case::new("the-second-producer-was-killed", DaemonDead)
         },
         Case {
-            fixed: Some(Fixed::Steps("  - start: d\n    expect: {node: ok}\n")),
+            fixed: Some(Fixed::Steps("  - observe: true\n    expect: {node: ok}\n")),
             ..Case::new("a-clean-stop", MountGone)
         },
         Case {

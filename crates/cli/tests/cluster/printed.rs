@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use propagation_core::plan::Bridge;
+use propagation_core::probed_consumer::probed_consumer;
 use serde_json::Value;
 
 use super::support::nodes::{self, kubectl, kubectl_says};
@@ -58,24 +60,12 @@ pub(crate) fn commands() -> TestResult {
     PASSED
 }
 
-/// The manifest is taken out of the report and applied; its probe restarts the consumer when the mount is dead.
+/// The manifest that causes print is applied; its probe restarts the consumer when the mount is dead.
 pub(crate) fn probe() -> TestResult {
     let lab = lab!();
     import_image(&lab)?;
-    let report = lab.scratch.path().join("report.json");
-    let words = ["--volume", "mountpoint", "--format", "json"];
-    let run = lab.run(&words).output()?;
-    expect_code(&run, 3)?;
-    std::fs::write(&report, &run.stdout)?;
-    let shown = lab.command(&["report", "report.json"]).current_dir(lab.scratch.path()).output()?;
-    let text = stdout(&shown);
-    let from = text.lines().skip_while(|line| line.trim() != "apiVersion: v1");
-    let manifest: Vec<&str> = from.take_while(|line| line.starts_with("    ")).collect();
-    if manifest.is_empty() {
-        return Err(format!("no manifest:\n{text}").into());
-    }
     let file = lab.scratch.path().join("probe.yaml");
-    std::fs::write(&file, manifest.join("\n"))?;
+    std::fs::write(&file, probed_consumer(&Bridge::default(), false))?;
     let file = file.to_str().ok_or("a path that is text")?.to_owned();
     // On the node that has the image, with something mounted that is alive.
     lab.on_node("mkdir -p /tmp/fuse-test-bridge/dfs && bindfs /etc /tmp/fuse-test-bridge/dfs")?;

@@ -2,7 +2,7 @@
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::{Scene, first_replicas};
-use super::text::{FUSE_CONNECTIONS, line};
+use super::text::{FUSE_CONNECTIONS, line, shell};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef};
@@ -63,10 +63,17 @@ fn lower_mount_lost(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
         actors: first_replicas(&failing),
         mounts: vec![MountRef::new(name.clone(), found.own.mount_id)],
         evidence: vec![last.to_string(), line(name, found.own), line(name, found.below), lost],
-        fix: Fix::words(format!(
-            "restart {name} once the mount under it is back, and let it wait for a file in that mount \
-             before it starts: a daemon that holds its source open keeps the dead one"
-        )),
+        fix: Fix::command(
+            format!(
+                "once the mount under it is back, take the mount of {name} off and restart {name}, and let it wait for a \
+                 file in that mount before it starts: a daemon that holds its source open keeps the dead one; then restart \
+                 those whose volume is that mount itself"
+            ),
+            format!(
+                "umount --lazy {}   # on the node",
+                shell(&spec.path_on_node(&scene.report.plan.bridge))
+            ),
+        ),
         verify: format!("kubectl exec {name} -- ls {at}   # what {name} is to serve"),
         source: FUSE_CONNECTIONS.into(),
     })

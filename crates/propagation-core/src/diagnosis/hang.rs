@@ -6,7 +6,7 @@ use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::dead::{cause, is_dead, probe};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
-use super::text::{line, names, shell};
+use super::text::{line, names, shell, yaml};
 use crate::mountinfo::{DeviceId, MountEntry, MountRef};
 use crate::observation::{Access, Actor, Observation, Outcome};
 use crate::plan::{Fault, WorkloadSpec};
@@ -189,13 +189,35 @@ fn slow(scene: &Scene<'_>, name: &str, hung: &[&Observation], evidence: Vec<Stri
             accesses.join(", ")
         ),
         evidence,
-        Fix::words(format!(
-            "nothing is to be killed or unmounted: give whoever looks more than {after_ms} ms (a listing needs \
-             several requests), and look at the backing store of {name}"
-        )),
+        Fix::yaml(
+            format!(
+                "nothing is to be killed or unmounted: give whoever looks more than {after_ms} ms (a listing needs \
+                 several requests), and look at the backing store of {name}"
+            ),
+            patient_probe(scene, hung[0], after_ms),
+        ),
         format!("time ls {}", shell(&scene.report.plan.bridge.fuse_path())),
     )
 }
+
+/// A probe that waits several times as long as somebody waited in vain.
+fn patient_probe(scene: &Scene<'_>, seen: &Observation, after_ms: u64) -> String {
+    let path = match &seen.actor {
+        Actor::Workload { name, .. } => scene.report.plan.workload(name),
+        _ => None,
+    };
+    let bridge = &scene.report.plan.bridge;
+    let path = path.map_or_else(|| bridge.fuse_path(), |spec| spec.paths(bridge).fuse);
+    format!(
+        "livenessProbe:\n  exec:\n    command: [ls, {}]\n  timeoutSeconds: {}\n",
+        yaml(&path),
+        (after_ms * 10).div_ceil(1_000)
+    )
+}
+
+/// Names the processes that hold a FUSE connection, on the node.
+const HOLDERS: &str = "for p in /proc/[0-9]*; do if ls -l $p/fd 2> /dev/null | grep -q /dev/fuse; then echo \
+                       ${p#/proc/} $(cat $p/comm); fi; done   # who holds /dev/fuse, on the node";
 
 fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
     let path = shell(&scene.report.plan.bridge.fuse_path());
@@ -206,11 +228,14 @@ fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
              successor instead of failing"
         ),
         evidence,
-        Fix::words(format!(
-            "start a successor on the descriptor that the keeper holds (hand over): the same mount goes on, and \
-             nobody gets an error. Where there will be none, let the keeper go: unmount {path} lazily and \
-             restart {name} with its keeper, and whoever waits gets ENOTCONN"
-        )),
+        Fix::command(
+            format!(
+                "start a successor on the descriptor that the keeper holds (hand over): the same mount goes on, and \
+                 nobody gets an error. Where there will be none, let the keeper go: unmount {path} lazily and \
+                 restart {name} with its keeper, and whoever waits gets ENOTCONN"
+            ),
+            HOLDERS,
+        ),
         probe(scene),
     )
 }
@@ -225,10 +250,13 @@ fn outlived(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
              else holds /dev/fuse, so every access waits instead of failing"
         ),
         evidence,
-        Fix::words(format!(
-            "find the second holder of /dev/fuse (a supervisor, a forked daemon) and end it, so that whoever waits \
-             gets ENOTCONN; then unmount {path} lazily and restart {name}"
-        )),
+        Fix::command(
+            format!(
+                "find the second holder of /dev/fuse (a supervisor, a forked daemon) and end it, so that whoever waits \
+                 gets ENOTCONN; then unmount {path} lazily and restart {name}"
+            ),
+            HOLDERS,
+        ),
         probe(scene),
     )
 }

@@ -231,7 +231,7 @@ fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
     let layers =
         table.map_or(0, |table| table.stack_at(&at).iter().filter(|mount| mount.is_fuse()).count());
     match layers {
-        0 => Fix::words(format!("restart {name}{also}")),
+        0 => start_again(scene, name, format!("restart {name}{also}")),
         count => Fix::command(
             words,
             format!("{}   # on the node", vec![format!("umount --lazy {path}"); count].join("; ")),
@@ -497,13 +497,45 @@ fn descriptor_held(scene: &Scene<'_>) -> Option<Cause> {
             first.outcome.class()
         ),
         seen.iter().map(ToString::to_string).collect(),
-        Fix::words(format!(
-            "let the program of {who} close the file and open it again when it gets this error, or restart its \
-             container; to keep open files over a restart of the daemon, hand its connection over"
-        )),
+        reopen(&who, &actors),
         format!("kubectl exec {} -- ls -l /proc/1/fd   # none on the old mount", first.actor),
     );
     Some(scene.history.when(&seen).of(Cause { actors, ..cause }))
+}
+
+/// Fix for files that are open on a dead connection.
+fn reopen(who: &str, actors: &[Actor]) -> Fix {
+    let words = format!(
+        "let the program of {who} close the file and open it again when it gets this error, or restart its container; \
+         to keep open files over a restart of the daemon, hand its connection over"
+    );
+    let restart = actors.iter().filter_map(|actor| match actor {
+        Actor::Workload { name, .. } => Some(restart_container(name)),
+        _ => None,
+    });
+    let restart: Vec<String> = restart.collect();
+    match restart.is_empty() {
+        true => Fix::words(words),
+        false => Fix::command(words, restart.join("\n")),
+    }
+}
+
+/// The command that restarts the container of a workload in its pod.
+fn restart_container(name: &str) -> String {
+    format!("kubectl exec {} -- kill 1", shell(name))
+}
+
+/// The command that deletes a pod, which its controller makes again.
+pub(super) fn delete_pod(name: &str) -> String {
+    format!("kubectl delete pod {}", shell(name))
+}
+
+/// Fix that starts a producer again; a process of the node is started there.
+pub(super) fn start_again(scene: &Scene<'_>, name: &str, words: String) -> Fix {
+    match scene.spec(name) {
+        Some(spec) if !spec.host => Fix::command(words, delete_pod(name)),
+        _ => Fix::words(words),
+    }
 }
 
 /// A volume, such as the bind of a subPath, whose directory has been deleted under it.
@@ -553,16 +585,18 @@ fn dead_dentry(scene: &Scene<'_>) -> Option<Cause> {
                 names(whose.iter().map(String::as_str))
             ),
             found.iter().map(|(actor, mount)| line(actor, mount)).collect(),
-            Fix::words(match of_sub_path {
-                true => {
-                    "use no subPath but the directory above it; delete and create the pod (a restart of its container \
-                     keeps the same bind)"
-                }
-                false => {
+            match of_sub_path {
+                true => Fix::command(
+                    "use no subPath but the directory above it; until then delete the pod, which is made again (a restart \
+                     of its container keeps the same bind)",
+                    whose.iter().map(|name| delete_pod(name)).collect::<Vec<_>>().join("\n"),
+                ),
+                false => Fix::command(
                     "restart the container, which binds the directory that is there now; empty a directory that is a volume \
-                     instead of removing it"
-                }
-            }),
+                     instead of removing it",
+                    whose.iter().map(|name| restart_container(name)).collect::<Vec<_>>().join("\n"),
+                ),
+            },
             format!("grep -F {at} /proc/self/mountinfo   # in the container: without //deleted"),
         )
     })

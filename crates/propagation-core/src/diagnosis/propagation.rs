@@ -654,10 +654,17 @@ fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
     let (stranded, mount) = found.first()?;
     let at = shell(&mount.mount_point.to_string_lossy());
     let words = format!(
-        "take the dead mount off inside {}; better, let only one side mount there",
+        "take the dead mount off in the mount namespace of {}; better, let only one side mount there",
         stranded.name
     );
-    let fix = Fix::command(words, format!("umount --lazy {at}")).inside(stranded.name);
+    // A container may not unmount; a process in its namespace is known by the mount.
+    let known_by = format!(" {} {} {} ", mount.device, mount.root, mount.mount_point);
+    let command = format!(
+        "for p in /proc/[0-9]*; do if grep -qF {} $p/mountinfo; then nsenter --target ${{p#/proc/}} --mount umount \
+         --lazy {at}; break; fi; done   # on the node",
+        shell(&known_by)
+    );
+    let fix = Fix::command(words, command);
     let mut cause = shared_cause(CauseId::FreshMountHidden, title, found, fix)?;
     cause.verify = format!("kubectl exec {} -- stat {at}   # no error", stranded.name);
     Some(cause)

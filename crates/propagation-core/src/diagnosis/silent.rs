@@ -6,6 +6,7 @@ use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::groups;
 use super::hidden;
+use super::lifetime::{delete_pod, start_again};
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, names, shell};
 use crate::Class;
@@ -84,12 +85,29 @@ fn made_as_a_directory(scene: &Scene<'_>) -> Option<Cause> {
         "the file of a volume was not there when a container started: the runtime makes a directory in its place, \
          which stays under the mountpoint",
         &seen,
-        Fix::command(
-            "start whoever has the file as its volume after the mount; remove the directory while nothing is mounted",
-            format!("rmdir {path}   # on the node"),
-        ),
+        again_after_the_mount(&seen, &path),
         format!("stat -c %F {path}   # a regular file"),
     )
+}
+
+/// Fix for consumers that were bound to a directory in place of a file.
+fn again_after_the_mount(seen: &[&Observation], path: &str) -> Fix {
+    let mut pods: Vec<String> = Vec::new();
+    for one in seen {
+        if let Actor::Workload { name, .. } = &one.actor
+            && !pods.contains(&delete_pod(name))
+        {
+            pods.push(delete_pod(name));
+        }
+    }
+    let words = format!(
+        "start whoever has the file as its volume after the mount; remove the directory {path} of the node once nothing \
+         is mounted there"
+    );
+    match pods.is_empty() {
+        true => Fix::words(words),
+        false => Fix::command(words, pods.join("\n")),
+    }
 }
 
 /// The node could read the mount and has none any more; a mount that was dead before is another cause.
@@ -153,7 +171,7 @@ fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
         actors: vec![Actor::Node],
         mounts: Vec::new(),
         evidence,
-        fix: Fix::words(format!("start {name} again, which mounts")),
+        fix: start_again(scene, name, format!("start {name} again, which mounts")),
         verify: format!("findmnt --mountpoint {path}   # on the node"),
         source: "umount(2)".into(),
     };

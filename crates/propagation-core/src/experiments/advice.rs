@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::change::definition;
 use crate::diagnosis::{Cause, CauseId, Confidence, Fix};
 use crate::observation::Actor;
-use crate::report::{Advice, Change, Experiment, Report, Trial, What};
+use crate::report::{Added, Advice, Change, Experiment, Report, Trial, What};
 
 /// Adds the conclusions of the experiments to a report: the order of causes by proof, and the advice.
 pub(crate) fn conclude(report: &mut Report, experiments: Vec<Experiment>, took_ms: f64) {
@@ -57,7 +57,7 @@ fn head(experiments: &[Experiment], for_good: &[&Experiment], now: &[&Experiment
 /// What the experiments prove of a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// Removing it heals.
+    /// Removing it heals, and adding it breaks.
     Proven,
     /// Nothing that removes it was tried, or only some of the actors that it concerns are healed.
     Open,
@@ -94,15 +94,23 @@ fn confirmed(
     causes
 }
 
+/// The reverse experiment.
+fn added(experiment: &Experiment) -> Option<Added> {
+    experiment.tried().and_then(|tried| tried.added)
+}
+
 fn removes(experiment: &Experiment, cause: &Cause) -> bool {
     definition(experiment.change.what).removes.contains(&cause.id)
 }
 
-/// Whether healing by a change proves the causes that it removes. A change of the set-up does, unless a smaller
-/// change, which is a part of it, heals as well; what is done once heals many mounts whatever the cause, and proves
-/// that of a daemon only.
+/// Whether healing by a change proves the causes that it removes: only where adding the cause to a set-up that
+/// works breaks that in the same way. A change of the set-up proves, unless a smaller change, which is a part of it,
+/// heals as well; what is done once heals many mounts whatever the cause, and proves that of a daemon only.
 fn proves(experiment: &Experiment, cause: &Cause, experiments: &[Experiment]) -> bool {
     use crate::plan::Repair;
+    if !added(experiment).is_some_and(|added| added.breaks) {
+        return false;
+    }
     let change = &experiment.change;
     let smaller = |one: &Experiment| {
         let part = match change.what {
@@ -144,6 +152,7 @@ fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
     let decisive = if lasting.is_empty() { &tried } else { &lasting };
     if let Some(healing) = decisive.iter().find(whole) {
         cause.evidence.push(format!("{}: {}", healing.words, healing.outcome()));
+        cause.evidence.extend(added(healing).map(|added| format!("tried: {added}")));
         // What fits several causes is shown to fit, and no more.
         let shown = cause.confidence != Confidence::Possible
             && decisive.iter().filter(|one| whole(one)).any(|one| proves(one, &cause, experiments));

@@ -5,14 +5,15 @@ use std::time::Instant;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use super::add;
 use super::alter;
 use super::apply;
 use super::judge::{self, Fared};
 use crate::backend::{Backend, refusal};
-use crate::facts::{HostFacts, PathState};
-use crate::mountinfo::MountPropagation;
-use crate::plan::{Action, BridgeState, Covering, Deadlines, PhaseName, Plan, Repair};
-use crate::report::{Change, Deed, Report, Status, Trial};
+use crate::diagnosis::CauseId;
+use crate::like::shape;
+use crate::plan::{Action, Deadlines, PhaseName, Plan, Repair, RuntimeNamespace};
+use crate::report::{Added, Change, Deed, Report, Status, Trial, Tried, Working};
 use crate::run::Runner;
 
 /// How long an experiment waits for something that may never come.
@@ -24,10 +25,12 @@ pub(super) struct Limits {
     probe_ms: u64,
     /// For a pause of a scenario.
     pause_ms: u64,
+    /// For the whole experiment.
+    run_ms: u64,
 }
 
 impl Limits {
-    const LONG: Self = Self { wait_ms: 1_000, probe_ms: 500, pause_ms: 2_000 };
+    const LONG: Self = Self { wait_ms: 1_000, probe_ms: 500, pause_ms: 2_000, run_ms: 5_000 };
 
     /// A few times what the run itself needed for a start or a mount.
     fn short(report: &Report) -> Self {
@@ -43,19 +46,19 @@ impl Limits {
             slowest = slowest.max(ms);
         }
         let wait_ms = (3.0 * slowest).clamp(25.0, 100.0) as u64;
-        Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms }
+        Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms, run_ms: 2_500 }
     }
 
     /// Sets the deadlines of a plan.
     fn limit(self, plan: &mut Plan) {
-        let Self { wait_ms, probe_ms, pause_ms } = self;
+        let Self { wait_ms, probe_ms, pause_ms, run_ms } = self;
         plan.deadlines = Deadlines {
             start_ms: plan.deadlines.start_ms.min(5_000),
             marker_ms: wait_ms,
             probe_ms: probe_ms.min(plan.deadlines.probe_ms),
             breakage_ms: wait_ms,
             recovery_ms: wait_ms,
-            run_ms: LONGEST_MS,
+            run_ms,
         };
         alter::each_step(&mut plan.steps, &mut |step| match &mut step.action {
             Action::Pause(ms) => *ms = pause_ms.min(*ms),
@@ -64,9 +67,6 @@ impl Limits {
         });
     }
 }
-
-/// The longest time of one experiment.
-const LONGEST_MS: u64 = 5_000;
 
 /// The plan of a report as it is run on a bench: on a node like the real one where the report is of another backend
 /// than `bench`, with one replica of each workload, and without the ladder of repairs.
@@ -77,33 +77,13 @@ pub(super) fn shaped(report: &Report, bench: &str) -> Plan {
         workload.replicas = 1;
     }
     if let Some(facts) = report.environment.as_ref().filter(|_| report.backend != bench) {
-        like_the_node(&mut plan, facts);
+        shape(&mut plan.node, facts);
+        // What is known of the runtime's namespace is what the mounts have shown.
+        if report.diagnosis.iter().any(|cause| cause.id == CauseId::RuntimeOwnNamespace) {
+            plan.node.runtime.namespace = RuntimeNamespace::Private;
+        }
     }
     plan
-}
-
-/// Shapes the simulated node by the facts of the real one.
-fn like_the_node(plan: &mut Plan, facts: &HostFacts) {
-    let node = &mut plan.node;
-    if let Some(mount) = &facts.covering_mount {
-        node.covering = match mount.propagation() {
-            MountPropagation::Shared | MountPropagation::SlaveAndShared => {
-                if mount.fs_type == "tmpfs" { Covering::Tmpfs } else { Covering::Shared }
-            }
-            MountPropagation::Slave => Covering::Slave,
-            MountPropagation::Private | MountPropagation::Unbindable => Covering::Private,
-        };
-    }
-    if facts.fuse_conf.exists && node.fuse_conf.is_none() {
-        let line = if facts.fuse_conf.user_allow_other { "user_allow_other\n" } else { "" };
-        node.fuse_conf = Some(line.to_owned());
-    }
-    node.without_host_tools |= facts.fusermount3.is_none() && facts.fusermount.is_none();
-    node.bridge = match facts.bridge {
-        PathState::Directory => BridgeState::Directory,
-        PathState::Missing | PathState::Error { .. } => BridgeState::Missing,
-        PathState::Other { .. } => BridgeState::File,
-    };
 }
 
 /// The run that experiments are compared with.
@@ -158,6 +138,11 @@ impl<'a> Bench<'a> {
         &self.plan
     }
 
+    /// Whether somebody waits in the run for an answer that does not come.
+    pub(super) fn hangs(&self) -> bool {
+        self.baseline.hangs()
+    }
+
     pub(super) fn over(&self) -> &CancellationToken {
         self.over
     }
@@ -168,7 +153,8 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs the plan with a change. A result that may be due to short deadlines is run once more with longer ones.
-    pub(super) async fn try_change(&self, change: &Change) -> Trial {
+    /// Where the change would remove a cause of the report, the cause is added to a set-up that works, too.
+    pub(super) async fn try_change(&self, change: &Change, removes_a_cause: bool) -> Trial {
         let for_good = apply::for_good(change.what);
         let plan = if for_good { &self.plan } else { &self.to_repair };
         let Some(changed) = apply::apply(change, plan) else {
@@ -202,7 +188,40 @@ impl<'a> Bench<'a> {
         let Some(report) = last else {
             return Trial::NotTried { reason: "it was not run".to_owned() };
         };
-        Trial::Tried(judge::compare(before, &report, &changed, for_good, started.elapsed()))
+        let mut tried = judge::compare(before, &report, &changed, for_good, started.elapsed());
+        if removes_a_cause && !tried.healed.is_empty() && tried.worse.is_empty() {
+            tried.added = match for_good {
+                true => self.add_again(&changed, &tried).await,
+                // What is done once removes what a fault did, and everything worked before that.
+                false => Some(Added { to: Working::BeforeFault, breaks: before.worked_once() }),
+            };
+            tried.took_ms = judge::milliseconds(started.elapsed());
+        }
+        Trial::Tried(tried)
+    }
+
+    /// Adds what a change has removed to a set-up that works; none where the time was over.
+    async fn add_again(&self, changed: &Plan, tried: &Tried) -> Option<Added> {
+        let plain = add::plain(changed);
+        let works = match plain == *changed {
+            true => true,
+            false => self.fared(&plain).await.is_some_and(|fared| fared.works_for(&tried.healed)),
+        };
+        let (to, working) = match works {
+            true => (Working::Defaults, &plain),
+            false => (Working::Changed, changed),
+        };
+        let fared = self.fared(&add::add(working, &self.plan, changed)?).await?;
+        Some(Added { to, breaks: fared.is_broken_as(&self.baseline, &tried.healed) })
+    }
+
+    /// How everybody fares with another plan; none where it cannot be run.
+    async fn fared(&self, plan: &Plan) -> Option<Fared> {
+        if refusal(self.backend, plan).is_some() {
+            return None;
+        }
+        let report = repeat(plan, self.limits, self.backend, self.over).await.ok()?;
+        Some(Fared::of(&report, plan))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::Class;
 use crate::observation::{Access, Actor, Observation, Outcome, Via};
 use crate::plan::{Fault, PhaseName, Plan, Role, Volume, WorkloadSpec};
 use crate::report::{
@@ -21,7 +22,14 @@ pub(super) struct Fared {
     mounts: BTreeMap<Actor, (u64, u64)>,
     /// Actors with writes that landed beneath the mountpoint.
     lower: BTreeSet<Actor>,
+    /// What every actor could not do in the end, or in the five phases at any time because it hung.
+    trouble: BTreeMap<Actor, BTreeSet<Trouble>>,
+    /// Whether an actor could ever read.
+    anybody_read: bool,
 }
+
+/// An access as a user, and how it failed.
+type Trouble = (u32, Access, Class);
 
 impl Fared {
     /// How the workloads of `plan`, and the node, fared in a run of it.
@@ -37,8 +45,54 @@ impl Fared {
             readers: everybody.iter().filter(reads).cloned().collect(),
             mounts: report.captures.last().map(|capture| mounts(capture, plan)).unwrap_or_default(),
             lower: lower.map(|seen| seen.actor.clone()).collect(),
+            trouble: trouble(report),
+            anybody_read: probes(report).any(|seen| seen.outcome.is_ok()),
         }
     }
+
+    /// Whether these actors are right.
+    pub(super) fn works_for(&self, actors: &[Actor]) -> bool {
+        actors.iter().all(|actor| !self.wrong.contains(actor))
+    }
+
+    /// Whether these actors are wrong in the way in which they were.
+    pub(super) fn is_broken_as(&self, before: &Self, actors: &[Actor]) -> bool {
+        let same = |actor: &Actor| match (self.trouble.get(actor), before.trouble.get(actor)) {
+            (Some(now), Some(before)) => now.intersection(before).next().is_some(),
+            // Its start was refused, so that it could not look.
+            (now, before) => now == before,
+        };
+        actors.iter().all(|actor| self.wrong.contains(actor) && same(actor))
+    }
+
+    /// Whether an access got no answer.
+    pub(super) fn hangs(&self) -> bool {
+        let hang = |(_, _, class): &Trouble| *class == Class::Hang;
+        self.trouble.values().flatten().any(hang)
+    }
+
+    /// Whether an actor could read before something was done to the mount.
+    pub(super) fn worked_once(&self) -> bool {
+        self.anybody_read
+    }
+}
+
+fn trouble(report: &Report) -> BTreeMap<Actor, BTreeSet<Trouble>> {
+    let mut last: BTreeMap<(&Actor, u32, Access), &Outcome> = BTreeMap::new();
+    let mut trouble: BTreeMap<Actor, BTreeSet<Trouble>> = BTreeMap::new();
+    let mut add = |actor: &Actor, uid, access, outcome: &Outcome| {
+        trouble.entry(actor.clone()).or_default().insert((uid, access, outcome.class()));
+    };
+    for seen in probes(report) {
+        last.insert((&seen.actor, seen.uid, seen.access), &seen.outcome);
+        if five(report) && matches!(seen.outcome, Outcome::Hang { .. }) {
+            add(&seen.actor, seen.uid, seen.access, &seen.outcome);
+        }
+    }
+    for ((actor, uid, access), outcome) in last.into_iter().filter(|(_, one)| !one.is_ok()) {
+        add(actor, uid, access, outcome);
+    }
+    trouble
 }
 
 /// The last observation of one actor by one access.
@@ -199,6 +253,7 @@ pub(super) fn compare(
         not_healed,
         worse,
         side_effects: side_effects(before, &fared),
+        added: None,
         took_ms: milliseconds(took),
     }
 }
@@ -272,6 +327,6 @@ fn side_effects(before: &Fared, now: &Fared) -> Vec<SideEffect> {
 }
 
 /// How long something took, in milliseconds.
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

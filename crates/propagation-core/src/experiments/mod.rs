@@ -2,8 +2,10 @@
 //! cause.
 //!
 //! `change` defines every change, `alter` and `text` its effect on a plan and the text to copy; `bench` makes plans
-//! that end soon, `judge` compares two runs, and `advice` draws the conclusions.
+//! that end soon, `judge` compares two runs, `add` puts a cause into a set-up that works, and `advice` draws the
+//! conclusions.
 
+mod add;
 mod advice;
 mod alter;
 mod apply;
@@ -46,9 +48,10 @@ pub struct Budget {
 }
 
 impl Default for Budget {
-    /// 1 s, two at a time, when something came out otherwise than it should.
+    /// 1 s, eight at a time, when something came out otherwise than it should. Experiments mostly wait for other
+    /// processes, so more of them than processors run side by side.
     fn default() -> Self {
-        Self { time: Some(Duration::from_secs(1)), jobs: 2, always: false }
+        Self { time: Some(Duration::from_secs(1)), jobs: 8, always: false }
     }
 }
 
@@ -153,12 +156,18 @@ async fn experiments(
         async move {
             let trial = match over_words(bench.over(), limit) {
                 Some(reason) => Trial::NotTried { reason },
-                None => bench.try_change(&change).await,
+                None => {
+                    let removes = definition(change.what).removes;
+                    let named = report.diagnosis.iter().any(|cause| removes.contains(&cause.id));
+                    bench.try_change(&change, named).await
+                }
             };
             (number, experiment(change, bench.plan(), trial))
         }
     });
-    let all = tried.buffer_unordered(budget.jobs.max(1)).collect::<Vec<_>>();
+    // Whoever waits for a daemon that does not answer needs no processor.
+    let jobs = if bench.hangs() { 3 * budget.jobs } else { budget.jobs };
+    let all = tried.buffer_unordered(jobs.max(1)).collect::<Vec<_>>();
     tokio::pin!(all);
     let mut tried = tokio::select! {
         done = &mut all => done,

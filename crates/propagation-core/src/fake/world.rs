@@ -147,6 +147,7 @@ impl World {
             fusermount3: (!self.plan.node.without_host_tools).then(|| FUSERMOUNT3.into()),
             fusermount: None,
             fuse_conf: self.fuse_conf(),
+            machine_covering_mount: None,
             covering_mount: table.covering(&MountPath::from(bridge.as_str())).cloned(),
             bridge: self.path_state(&bridge),
             lsm: Vec::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::consumer::readers;
+use super::reach::beyond;
 use super::tally::tally;
 use crate::act;
 use crate::context::{Done, RunContext};
@@ -12,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::node::Look;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, WorkloadSpec};
-use crate::report::{Check, CheckId};
+use crate::report::{ByItself, Check, CheckId};
 use crate::workload::Until;
 
 /// The name of the capture that is taken when waiting has not helped.
@@ -43,8 +44,11 @@ pub(super) async fn climb(context: &mut RunContext<'_>, rungs: &[Repair]) -> Res
             note_times(context, consumers, repair, began_us).await?;
             break;
         }
-        let vain_us = context.node.now_us().saturating_sub(began_us);
-        context.measurements.waited_in_vain_ms += vain_us as f64 / 1e3;
+        let waited_ms = context.node.now_us().saturating_sub(began_us) as f64 / 1e3;
+        context.measurements.waited_in_vain_ms += waited_ms;
+        if repair == Repair::Wait {
+            context.measurements.by_itself = Some(ByItself::Never { waited_ms });
+        }
     }
     context.measurements.smallest_intervention = works;
     let observed = match works {
@@ -85,8 +89,8 @@ async fn try_repair(
     }
 }
 
-/// Whether every consumer reads the new generation: its own program within the deadline, and every
-/// replica when looked at.
+/// Whether every consumer reads the new generation: its own program within the deadline, and every replica when
+/// looked at. A consumer that the new mount has not reached is not waited for.
 async fn all_fresh(
     context: &mut RunContext<'_>,
     consumers: &[WorkloadSpec],
@@ -94,9 +98,10 @@ async fn all_fresh(
     let generation = context.marker()?.generation;
     let deadline = Duration::from_millis(context.plan.deadlines.recovery_ms);
     let until = Until::SeesGeneration(generation);
-    let workloads: Vec<_> =
-        consumers.iter().filter_map(|spec| context.workload(&spec.name)).collect();
-    let mut noticed = true;
+    let beyond = beyond(context, consumers).await?;
+    let reached = consumers.iter().filter(|spec| !beyond.contains(&spec.name.as_str()));
+    let workloads: Vec<_> = reached.filter_map(|spec| context.workload(&spec.name)).collect();
+    let mut noticed = beyond.is_empty();
     for waited in join_all(workloads.iter().map(|one| one.wait(until.clone(), deadline))).await {
         noticed &= match waited {
             Ok(status) => until.is_met_by(&status),
@@ -137,6 +142,7 @@ async fn note_times(
         return Ok(());
     }
     context.measurements.fault_to_recovery_ms = since(fault_us);
+    context.measurements.by_itself = since(fault_us).map(|ms| ByItself::After { ms });
     if let Some(producer) = context.plan.producer().and_then(|spec| context.workload(&spec.name))
         && let Some(mounted_us) = producer.status().await?.mounted_at_us
     {

@@ -5,6 +5,7 @@ mod consumer;
 mod host;
 mod ladder;
 mod producer;
+mod reach;
 mod recovery;
 mod steps;
 mod tally;

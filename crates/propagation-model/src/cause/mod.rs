@@ -27,7 +27,8 @@ pub use id::CauseId;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
-    /// Experiments prove it: with it removed, the actors that it concerns are right.
+    /// Experiments prove it: with it removed, the actors that it concerns are right; added to a set-up that works, it
+    /// makes them wrong in the same way.
     Proven,
     /// What was seen fits, and other causes that would fit are rare.
     Likely,

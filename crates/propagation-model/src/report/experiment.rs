@@ -178,8 +178,44 @@ pub struct Tried {
     /// Other differences from the run without it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub side_effects: Vec<SideEffect>,
+    /// The reverse experiment; none where the change names no cause of the report, or time was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<Added>,
     /// Duration of the experiment.
     pub took_ms: f64,
+}
+
+/// The reverse experiment: what a change removes is added to a set-up that works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Added {
+    /// The set-up that works.
+    pub to: Working,
+    /// Whether the actors that the change heals are wrong there in the same way.
+    pub breaks: bool,
+}
+
+/// A set-up that works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Working {
+    /// The plan with everything else at its default.
+    Defaults,
+    /// The plan with the change, where the defaults do not work.
+    Changed,
+    /// The run itself, before its fault.
+    BeforeFault,
+}
+
+impl fmt::Display for Added {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = match self.to {
+            Working::Defaults => "a plain set-up that works",
+            Working::Changed => "the changed set-up",
+            Working::BeforeFault => "the run itself, which worked until then",
+        };
+        let comes = if self.breaks { "breaks it in the same way" } else { "does not break it so" };
+        write!(formatter, "adding the cause to {to} {comes}")
+    }
 }
 
 /// A duration with its beginning.

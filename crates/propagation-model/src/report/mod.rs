@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use act::{Act, Deed};
 pub use check::{Check, CheckId, Finding};
 pub use experiment::{
-    Advice, After, Change, Cost, Experiment, SideEffect, Since, Trial, Tried, What,
+    Added, Advice, After, Change, Cost, Experiment, SideEffect, Since, Trial, Tried, What, Working,
 };
 pub use phase::{PhaseReport, Status};
 
@@ -151,6 +151,9 @@ pub struct Measurements {
     /// From the fault to the last consumer's notice of it.
     #[serde(default)]
     pub fault_to_breakage_ms: Option<f64>,
+    /// Recovery of the consumers without any intervention; none where the run did not come to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_itself: Option<ByItself>,
     /// From the fault until every consumer read the new generation by itself; none when one did not.
     #[serde(default)]
     pub fault_to_recovery_ms: Option<f64>,
@@ -171,6 +174,22 @@ pub struct Measurements {
     /// Times in which the run could only wait for other programs; `propagation_report::time::TimeSplit` sums them up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<time::Wait>,
+}
+
+/// Recovery without any intervention.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ByItself {
+    /// Every consumer read the new generation.
+    After {
+        /// From the fault to the last of these reads.
+        ms: f64,
+    },
+    /// Some consumer did not.
+    Never {
+        /// Time that the run waited for it.
+        waited_ms: f64,
+    },
 }
 
 /// State of the processes and FUSE connections of a node.

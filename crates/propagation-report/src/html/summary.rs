@@ -6,7 +6,7 @@ use super::{block, outcome_look, shown};
 use crate::Decision;
 use crate::reproduce;
 use crate::time;
-use crate::words::{duration, untouched, where_it_ran};
+use crate::words::{beside, duration, untouched, where_it_ran};
 use propagation_model::cause::{Cause, FixKind};
 use propagation_model::report::Report;
 
@@ -37,6 +37,7 @@ pub(super) fn banner(report: &Report) -> Markup {
             }
             (measured(report))
             @if let Some(words) = untouched(report) { p class="untouched" { (words) } }
+            @if let Some(words) = beside(report) { p class="untouched" { (shown(&words)) } }
         }
     }
 }
@@ -86,6 +87,9 @@ fn measured(report: &Report) -> Markup {
     html! {
         @if intervention.is_some() || !times.is_empty() {
             dl class="facts measured" {
+                @if let Some(never) = time::never(report) {
+                    (fact(&sentence(time::BY_THEMSELVES), html! { (never) }))
+                }
                 @for (name, ms) in times { (fact(&sentence(name), html! { (duration(ms)) })) }
                 @if let Some(intervention) = intervention {
                     (fact("Smallest intervention", html! { (intervention.to_string()) }))
@@ -103,7 +107,7 @@ pub(super) fn next_steps(report: &Report) -> Option<Markup> {
             @for step in &decision.next_steps { li { (shown(step)) } }
         }
         p { strong { "Migration: " } (decision.migration_timeline) }
-        @if let Some(probe) = decision.liveness_probe {
+        @if let Some(probe) = &decision.liveness_probe {
             h3 { "Liveness probe for consumers" }
             (block(&probe.lines().map(str::to_owned).collect::<Vec<_>>()))
         }
