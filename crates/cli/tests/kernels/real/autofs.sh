@@ -1,5 +1,5 @@
 # A directory of automount: it mounts on demand in its own namespace. In a copy of that namespace that gets no mounts the
-# trigger is never answered with one: ELOOP; in a slave it is.
+# trigger is never answered with one, and fails (ELOOP; EPERM with Linux 7.3); in a slave it is answered.
 mkdir -p /auto /srv/real
 [ -e /var/run ] || ln -s /run /var/run
 echo "user data" > /srv/real/file
@@ -11,7 +11,7 @@ expect 0 setsid automount /etc/auto.master
 expect 0 cat /auto/node/file
 expect 0 unshare --mount --propagation slave cat /auto/slave/file
 expect 1 unshare --mount --propagation private cat /auto/private/file
-says "Too many levels of symbolic links"
+grep -qE "Too many levels of symbolic links|Operation not permitted" /tmp/said || says "an error of the trigger"
 expect 1 unshare --mount --propagation private $PROPAGATION probe /auto/probed
-says "ELOOP"
+grep -qE "ELOOP|EPERM" /tmp/said || says "an error of the trigger"
 kill "$(pidof automount)"
