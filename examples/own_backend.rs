@@ -19,7 +19,7 @@ use propagation_core::node::Probe;
 use propagation_core::prelude::*;
 use propagation_core::program::{Attach, Attached, Executed, LoadReport, Refused, StartRefused};
 use propagation_core::report::time::Wait;
-use propagation_core::report::{Cleanup, Usage};
+use propagation_core::report::{Cleanup, ClusterAccess, Usage};
 use propagation_core::workload::{Restart, Until, WorkloadStatus};
 
 /// What was called, how long it took, and whether it gave an error.
@@ -135,6 +135,10 @@ impl Node for RecordedNode {
 
     fn take_waits(&self) -> Vec<Wait> {
         self.inner.take_waits()
+    }
+
+    fn cluster(&self) -> Option<ClusterAccess> {
+        self.inner.cluster()
     }
 
     fn take_reports(&self) -> Vec<Observation> {

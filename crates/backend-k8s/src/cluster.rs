@@ -22,9 +22,12 @@ pub(crate) struct Cluster {
     pub(crate) tell: Tell,
 }
 
-/// Is told what goes on, in words.
+/// What is told in words what goes on.
+type Listener = dyn Fn(&str) + Send + Sync;
+
+/// Tells what goes on, where somebody listens.
 #[derive(Clone, Default)]
-pub(crate) struct Tell(pub(crate) Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub(crate) struct Tell(pub(crate) Option<Arc<Listener>>);
 
 impl Tell {
     pub(crate) fn say(&self, words: &str) {

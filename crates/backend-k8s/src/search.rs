@@ -98,15 +98,16 @@ async fn by_pods(
 ) -> Result<(), Error> {
     let run = RunId::generate()?;
     let space = namespaces::make(cluster, &run).await?;
-    let looks = nodes.iter().map(|node| async {
-        let looked = look(cluster, &run, &space, node).await;
+    let (run, space) = (&run, space.as_str());
+    let looks = nodes.iter().cloned().map(|node| async move {
+        let looked = look(cluster, run, space, &node).await;
         (node.name_any(), looked)
     });
     let looks = futures_util::stream::iter(looks).buffer_unordered(AT_ONCE);
     let looked: Vec<_> = looks.collect().await;
     looked.into_iter().for_each(|(name, looked)| found.add(&name, false, looked));
     let mut cleanup = Cleanup::default();
-    namespaces::delete_unused(&cluster.client, &space, &mut cleanup).await;
+    namespaces::delete_unused(&cluster.client, space, &mut cleanup).await;
     match cleanup.could_not.pop() {
         Some(reason) => Err(Error::new(ErrorKind::Environment, "look at the nodes", reason)),
         None => Ok(()),

@@ -722,7 +722,7 @@ steps:
         .env("XDG_STATE_HOME", scratch.path())
         .output()?;
     let kibibytes: u64 = stdout(&measured).trim().parse().map_err(|_| stderr(&measured))?;
-    if kibibytes < 1_000 || kibibytes > 256 * 1024 {
+    if !(1_000..=256 * 1024).contains(&kibibytes) {
         return Err(format!("a process had {kibibytes} KiB").into());
     }
     PASSED

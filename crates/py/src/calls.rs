@@ -9,11 +9,10 @@ use propagation_core::report::{Check, CheckId, Finding, Status};
 use propagation_core::workload::{Restart, RestartScope, Until};
 use propagation_core::{Capabilities, Error, ErrorKind, scenario};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{OrRaise, from_plain, invalid, other_process, to_plain};
+use crate::error::{OrRaise, invalid, other_process, to_plain};
 use crate::job::{Completion, Job};
 use crate::word::Word;
 

@@ -17,7 +17,7 @@ use crate::observation::{Actor, Observation};
 use crate::plan::{FaultKind, Repair, WorkloadSpec};
 use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
-use crate::report::{Cleanup, Usage};
+use crate::report::{Cleanup, ClusterAccess, Usage};
 use crate::workload::Workload;
 
 /// What starting gives.
@@ -118,6 +118,10 @@ impl Node for SabotagedNode {
         let seen = self.observe_bent(actors, probe).await;
         call.over();
         seen
+    }
+
+    fn cluster(&self) -> Option<ClusterAccess> {
+        self.inner.cluster()
     }
 
     fn take_waits(&self) -> Vec<Wait> {
