@@ -47,7 +47,12 @@ pub(crate) async fn on_nodes(cluster: &Cluster, wanted: &[String]) -> Result<OnN
             #[cfg(unix)]
             Ok(Way::Ssh(over)) => {
                 let words = ["sh".to_owned(), "-c".to_owned(), script(RUNS)];
-                Some(over.run(&words, &[]).await)
+                let looked = tokio::time::timeout(LOOKS_WITHIN, over.run(&words, &[])).await;
+                Some(looked.unwrap_or_else(|_| {
+                    let operation = format!("look at node {}", node.name_any());
+                    let reason = format!("no answer in {} s", LOOKS_WITHIN.as_secs());
+                    Err(Error::new(ErrorKind::Timeout, operation, reason))
+                }))
             }
             Ok(Way::Pod) => None,
             Err(error) => Some(Err(error)),

@@ -161,7 +161,8 @@ impl Shared {
     }
 
     /// Makes the directories of further volumes that are not there: a runtime would make them, and nobody remove them.
-    /// Those that it makes in the first volume, to mount there, are noted.
+    /// Those that it makes in the first volume, to mount there, are noted, and those that the kubelet makes for a
+    /// `subPath`: in one call, because the journal has one writer at a time.
     async fn make_sources(&self, starting: &[Starting]) -> Result<(), Error> {
         let below = starting.iter().flat_map(|one| {
             let first = one.spec.paths(&self.node.plan.bridge);
@@ -170,7 +171,11 @@ impl Shared {
                 below.starts_with('/').then(|| format!("{}{below}", first.source))
             })
         });
-        let paths: Vec<String> = below.collect();
+        let sub_paths = starting.iter().filter_map(|one| {
+            let sub_path = one.spec.sub_path.as_ref()?;
+            Some(format!("{}/{sub_path}", one.spec.paths(&self.node.plan.bridge).source))
+        });
+        let paths: Vec<String> = below.chain(sub_paths).collect();
         if !paths.is_empty() {
             self.node.connection.ask(HostCall::Foresee { paths }).await?;
         }
@@ -252,12 +257,6 @@ impl Shared {
             placement: &self.placement,
         };
         self.tasks.go_on()?;
-        if let Some(sub_path) = &one.spec.sub_path {
-            // The kubelet makes it where it is not there.
-            let source = one.spec.paths(&self.node.plan.bridge).source;
-            let paths = vec![format!("{source}/{sub_path}")];
-            self.node.connection.ask(HostCall::Foresee { paths }).await?;
-        }
         self.pods.expect(&one.pods);
         let (api, parameters) = (self.pod_api(), PatchParams::apply(FIELD_MANAGER).force());
         let secrets = one.pods.iter().map(|_| secret()).collect::<Result<Vec<_>, _>>()?;

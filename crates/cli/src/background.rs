@@ -27,6 +27,7 @@ fn start_clean(options: &ClusterOptions, run: &str, log: &Log) -> std::io::Resul
     for (name, value) in [
         ("--kubeconfig", options.kubeconfig.as_ref().map(|path| path.as_os_str())),
         ("--context", options.context.as_ref().map(OsStr::new)),
+        ("--namespace", options.namespace.as_ref().map(OsStr::new)),
         ("--ssh-config", options.ssh_config.as_ref().map(|path| path.as_os_str())),
         ("--ssh-user", options.ssh_user.as_ref().map(OsStr::new)),
         ("--ssh-domain", options.ssh_domain.as_ref().map(OsStr::new)),

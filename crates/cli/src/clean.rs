@@ -9,6 +9,11 @@ use crate::exit::Exit;
 
 pub(crate) fn main(options: &CleanOptions) -> Result<Exit, Error> {
     options.cluster.refuse_those_of_runs()?;
+    if options.cluster.all_nodes || options.cluster.selector.is_some() {
+        let reason = "a clean-up looks on every node, or on those that --node names";
+        return Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
+            .with_fix("leave out --all-nodes and --selector"));
+    }
     match options.backend {
         BackendName::K8s => crate::runtime()?.block_on(cluster::clean_up(options)),
         BackendName::Local => {

@@ -7,11 +7,12 @@ use libtest_mimic::{Completion, Failed};
 pub const REQUIRE: &str = "PROPAGATION_REQUIRE";
 
 /// The words that the tests and lints of this workspace know, the Python ones included. `all` is every one.
-pub const KNOWN: [&str; 25] = [
+pub const KNOWN: [&str; 28] = [
     "all",
     "fake",
     "local",
     "k8s",
+    "k8s-scripts",
     "root",
     "fuse",
     "fusermount3",
@@ -30,6 +31,8 @@ pub const KNOWN: [&str; 25] = [
     "rclone",
     "smbd",
     "smbnetfs",
+    "fio",
+    "python3",
     // Of `make lint`.
     "cargo-deny",
     "advisories",

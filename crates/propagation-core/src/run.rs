@@ -242,10 +242,7 @@ impl Runner {
 
         let kernel = match kernel_of(&plan, &*node).await {
             Ok(kernel) => kernel,
-            Err(error) => {
-                node.close().await;
-                return Err(error);
-            }
+            Err(error) => return Err(with_what_is_left(error, node.close().await)),
         };
         let mut context = RunContext::new(&plan, &*node, started, events.clone());
         context.kernel = kernel;
@@ -304,6 +301,21 @@ impl Runner {
         events(&Event::Cleaned(&report.cleanup));
         Ok(report)
     }
+}
+
+/// Why a plan is not run, with what its node has left: there is no report to say it.
+fn with_what_is_left(error: Error, closed: Cleanup) -> Error {
+    if closed.could_not.is_empty() && closed.kept.is_empty() {
+        return error;
+    }
+    let kind = match closed.could_not.is_empty() {
+        true => error.kind(),
+        false => ErrorKind::Environment,
+    };
+    let could_not = closed.could_not.iter().map(|line| format!("could not {line}"));
+    let left = could_not.chain(closed.kept.iter().map(|line| format!("kept: {line}")));
+    let reason = format!("{}; {}", error.reason(), left.collect::<Vec<_>>().join("; "));
+    Error::new(kind, "run this plan", reason)
 }
 
 /// A clean-up whose end nobody has waited for.

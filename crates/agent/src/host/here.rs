@@ -20,23 +20,19 @@ use crate::sys::{Fork, exit_now, fork_into_pid_namespace, keep_only};
 use crate::user::become_user;
 
 impl Host {
-    /// Starts the programs of workloads that have no pod; the messages that follow from it.
-    pub(super) fn start_here(
-        &mut self,
-        containers: &[ContainerSpec],
-    ) -> Result<Vec<HostMessage>, Failure> {
-        let mut messages = Vec::new();
+    /// Starts the programs of workloads that have no pod, and says so.
+    pub(super) fn start_here(&mut self, containers: &[ContainerSpec]) -> Result<(), Failure> {
         for spec in containers.iter().filter(|spec| spec.host) {
             for replica in 0..spec.replicas {
                 let program = ProgramId { container: spec.id, replica };
                 let failed = |errno| system(format!("start the program of {}", spec.name), errno);
                 let process = self.fork_program(program, spec).map_err(failed)?;
                 let Process { process_ns, came_ns, .. } = process;
-                messages.push(HostMessage::Arrived { program, process_ns, came_ns });
                 self.programs.runs_here(program, process, spec.clone());
+                self.session.send(HostMessage::Arrived { program, process_ns, came_ns });
             }
         }
-        Ok(messages)
+        Ok(())
     }
 
     fn fork_program(&self, program: ProgramId, spec: &ContainerSpec) -> Result<Process, Errno> {
@@ -67,11 +63,12 @@ impl Host {
 
 /// Ends with the agent, and goes on as the workload's user.
 fn become_program(spec: &ContainerSpec) -> Result<(), Errno> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
     SigSet::all().thread_unblock()?;
     if !spec.user.is_plain_root() {
         become_user(&spec.user)?;
     }
+    // The kernel forgets it when the user changes.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
     // A producer that is not root mounts through fusermount3, which is set-uid.
     if spec.role != Role::Producer || spec.user.uid == 0 {
         prctl::set_no_new_privs()?;

@@ -217,8 +217,7 @@ impl World for Host {
         }
         self.note_external(&specs)?;
         specs.iter().for_each(|spec| self.programs.expect(spec));
-        let started = self.start_here(&specs)?;
-        started.into_iter().for_each(|message| self.session.send(message));
+        self.start_here(&specs)?;
         let refused = specs.iter().map(|_| None).collect();
         Ok(Begun::Answered(Reply::Started { refused }))
     }

@@ -94,6 +94,7 @@ impl ClusterOptions {
             (self.apply, "--apply"),
             (self.parallel.is_some(), "--parallel"),
             (self.detach_cleanup, "--detach-cleanup"),
+            (self.program_image.is_some(), "--program-image"),
         ];
         match given.iter().find(|(given, _)| *given) {
             None => Ok(()),

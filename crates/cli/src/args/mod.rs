@@ -55,7 +55,9 @@ pub(crate) enum Command {
     Compare(compare::CompareOptions),
     /// Check whether this machine can share FUSE mounts; change nothing.
     #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\
-        Exit status: 0 everything in order, 5 a check failed, 1 this machine cannot be examined.")]
+        Exit status: 0 everything in order, 5 a check failed, 1 this machine cannot be examined.",
+        mut_arg("apply", |arg| arg.hide(true)), mut_arg("parallel", |arg| arg.hide(true)),
+        mut_arg("detach_cleanup", |arg| arg.hide(true)), mut_arg("program_image", |arg| arg.hide(true)))]
     Doctor(DoctorOptions),
     /// Probe a mount once without hanging; for liveness probes.
     ///
@@ -82,7 +84,9 @@ pub(crate) enum Command {
     /// Remove the remains of killed or kept runs.
     #[command(after_help = "Example:\n  propagation clean --list\n  \
         propagation clean --run-id 20261123t053012-ab12cd34",
-        mut_arg("apply", |arg| arg.hide(true)), mut_arg("parallel", |arg| arg.hide(true)))]
+        mut_arg("apply", |arg| arg.hide(true)), mut_arg("parallel", |arg| arg.hide(true)),
+        mut_arg("detach_cleanup", |arg| arg.hide(true)), mut_arg("all_nodes", |arg| arg.hide(true)),
+        mut_arg("selector", |arg| arg.hide(true)), mut_arg("program_image", |arg| arg.hide(true)))]
     Clean(CleanOptions),
     /// Write manifests for the same test by hand: kubectl apply -k DIR.
     #[command(after_help = "Example:\n  propagation manifests ./fuse-propagation-test\n  \

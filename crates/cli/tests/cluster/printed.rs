@@ -5,8 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use propagation_core::plan::Bridge;
-use propagation_core::probed_consumer::probed_consumer;
+use propagation_core::Report;
 use serde_json::Value;
 
 use super::support::nodes::{self, kubectl, kubectl_says};
@@ -65,10 +64,21 @@ pub(crate) fn probe() -> TestResult {
     let lab = lab!();
     import_image(&lab)?;
     let file = lab.scratch.path().join("probe.yaml");
-    std::fs::write(&file, probed_consumer(&Bridge::default(), false))?;
+    let incident = "scenarios/011-juicefs-ls-empty-after-recover.yaml";
+    let incident = super::support::library::root().join(incident);
+    let mut run = lab.command(&["run", "--experiments", "off", "--format", "json", "--scenario"]);
+    let run = run.arg(&incident).output()?;
+    expect_code(&run, 0)?;
+    let report = Report::from_json(&run.stdout)?;
+    let mut printed = report.diagnosis.iter().map(|cause| &cause.fix.text);
+    let manifest = printed.find(|text| text.contains("kind: Pod"));
+    std::fs::write(&file, manifest.ok_or("no cause prints a manifest")?)?;
     let file = file.to_str().ok_or("a path that is text")?.to_owned();
     // On the node that has the image, with something mounted that is alive.
-    lab.on_node("mkdir -p /tmp/fuse-test-bridge/dfs && bindfs /etc /tmp/fuse-test-bridge/dfs")?;
+    lab.on_node(
+        "mkdir -p /srv/probed /tmp/fuse-test-bridge/dfs && touch /srv/probed/producer-marker.txt && \
+         bindfs /srv/probed /tmp/fuse-test-bridge/dfs",
+    )?;
     let pinned = format!(
         "kubectl apply --filename {file} && \
          kubectl wait --for=condition=Ready --timeout=60s pod/probed-consumer"
@@ -86,20 +96,26 @@ pub(crate) fn probe() -> TestResult {
         "/probe/propagation-agent",
         "probe",
         "/mnt/dfs",
+        "--sentinel",
+        "producer-marker.txt",
         "--timeout",
         "4s",
     ];
     let alive = kubectl(&probed);
-    lab.on_node("pkill -KILL -f '[b]indfs /etc /tmp/fuse-test-bridge/dfs'")?;
+    let killed = lab.on_node("pkill -KILL -f '[b]indfs /srv/probed /tmp/fuse-test-bridge/dfs'");
     let dead = kubectl(&probed);
+    let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
+    let restarted = kubectl(&["wait", restarted, "--timeout=120s", "pod/probed-consumer"]);
     cordoned.iter().try_for_each(|name| kubectl_says(&["uncordon", name]).map(drop))?;
     let deleted = kubectl(&["delete", "pod", "probed-consumer", "--grace-period=1"]);
     lab.on_node(
-        "umount --lazy /tmp/fuse-test-bridge/dfs; rm -r --one-file-system /tmp/fuse-test-bridge",
+        "umount --lazy /tmp/fuse-test-bridge/dfs; rm -r --one-file-system /tmp/fuse-test-bridge /srv/probed",
     )?;
     expect_code(&applied?, 0)?;
     expect_code(&alive?, 0)?;
+    killed?;
     expect_code(&dead?, 10)?;
+    expect_code(&restarted?, 0)?;
     expect_code(&deleted?, 0)?;
     lab.expect_nothing_left()?;
     PASSED

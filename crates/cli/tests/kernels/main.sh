@@ -31,15 +31,13 @@ run() {
 otherwise() {
     awk '
         function word() { return substr($2, 2, length($2) - ($2 ~ /,$/ ? 3 : 2)) }
-        /^  "verdict"/ { in_verdict = 1 }
-        /^  "plan"/ { in_plan = 1 }
-        in_verdict && /^    "outcome"/ {
-            other = word() !~ /^(as_expected|full_success|skipped)$/
+        /^    "name"/ { name = word() }
+        /^    "error"/ { print name }
+        /^      "verdict"/ { in_verdict = 1 }
+        in_verdict && /^        "outcome"/ {
+            if (word() !~ /^(as_expected|full_success|skipped)$/) print name
             in_verdict = 0
         }
-        in_plan && /^    "name"/ { if (other) print word(); in_plan = 0 }
-        /^  "error"/ { failed = 1 }
-        /^  "name"/ { if (failed) print word(); failed = 0 }
     ' "$1"
 }
 

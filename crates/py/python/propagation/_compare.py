@@ -25,8 +25,10 @@ def compare(
 
     Args:
         transports: their names; `native` is always measured. When left out: `native`,
-            `fuse`, `fuse-passthrough`, `daemon`, `smb-rclone` and `smb-cifs`.
-        workloads: the workloads of each transport; all when left out.
+            `fuse`, `fuse-passthrough`, `daemon`, `smb-rclone` and `smb-cifs`; with `quick` `native`,
+            `fuse` and `smb-rclone`.
+        workloads: the workloads of each transport; all when left out, with `quick` `sequential`,
+            `seek`, `scan`, `open` and `die`.
         quick: measure less, within ten seconds instead of sixty.
         rounds: number of rounds; below 5 no difference is reported.
         seed: seed of the order and of random positions.

@@ -106,7 +106,7 @@ class ClusterOptions(Options, total=False):
     ssh_user: str | None
     ssh_domain: str | None
     import_image: bool
-    program_image: str
+    program_image: str | None
     tolerations: Sequence[str]
     apply: bool
 

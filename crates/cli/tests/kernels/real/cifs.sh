@@ -41,7 +41,7 @@ within() {
 }
 
 within mountpoint -q /srv/fuse
-printf 'secret\nsecret\n' | expect 0 smbpasswd -c /tmp/smb.conf -s -a root
+printf 'secret\nsecret\n' | expect 0 smbpasswd -c /tmp/smb.conf -s -a root || exit 1
 expect 0 smbd --daemon --configfile /tmp/smb.conf
 within /usr/bin/mount -t cifs //127.0.0.1/fuse /mnt/cifs \
     -o username=root,password=secret,vers=3.1.1,soft,echo_interval=4,actimeo=0
