@@ -1,6 +1,7 @@
 //! Runs one plan on one node, with a log of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use propagation_core::{Backend, Error, Event, Plan, Report, Runner};
 use propagation_report::text::Detail;
@@ -37,6 +38,9 @@ pub(crate) async fn carry_out(
     log.line(&format!("propagation {} run {}{name}", env!("CARGO_PKG_VERSION"), runner.run_id()));
     let progress = Arc::new(progress(Arc::clone(&log)));
     let sink = Arc::clone(&progress);
+    let run_id = runner.run_id().clone();
+    let opened = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&opened);
     let result = runner
         .with_cancellation(interruption.run.clone())
         .with_hurry(interruption.clean_up.clone())
@@ -44,6 +48,9 @@ pub(crate) async fn carry_out(
         .with_secrets(options.with_secrets)
         .with_events(Arc::new(move |event| {
             sink.take(event);
+            if matches!(event, Event::NodeReady { .. }) {
+                is_open.store(true, Ordering::Relaxed);
+            }
             if let (Event::Decided(report), Some(detail)) = (event, early) {
                 // A reader that has gone is told of when the rest is printed.
                 sink.aside(|| drop(print_decided(report, detail)));
@@ -52,6 +59,10 @@ pub(crate) async fn carry_out(
         .run(backend)
         .await;
     progress.finish();
+    // A node that was opened for a plan that does not hold there is kept until then too.
+    if result.is_err() && options.cluster.detach_cleanup && opened.load(Ordering::Relaxed) {
+        log.line(&clean_in_background(&options.cluster, run_id.as_str(), &log));
+    }
     let result = result.map(|mut report| {
         if options.cluster.detach_cleanup {
             report.cleanup.kept = vec![clean_in_background(&options.cluster, &report.run_id, &log)];
