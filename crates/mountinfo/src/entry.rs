@@ -88,7 +88,7 @@ impl fmt::Display for MountPropagation {
 
 /// One mount of a namespace.
 ///
-/// [`Display`](fmt::Display) writes the mountinfo line, [`FromStr`] reads one. The text fields
+/// [`Display`](fmt::Display) writes the mountinfo line, [`FromStr`](std::str::FromStr) reads one. The text fields
 /// (`mount_options`, `fs_type`, `super_options`) are kept in mountinfo notation: an octal escape in
 /// them stays one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]

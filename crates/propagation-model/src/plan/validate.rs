@@ -35,7 +35,7 @@ impl Plan {
     /// Checks that the plan can be run, before anything is touched.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] with the first of [`Plan::problems`].
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) with the first of [`Plan::problems`].
     pub fn validate(&self) -> Result<(), Error> {
         match self.problems().into_iter().next() {
             None => Ok(()),
