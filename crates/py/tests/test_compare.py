@@ -30,7 +30,7 @@ def test_a_comparison_has_its_figures(compared: propagation.Comparison) -> None:
     assert (compared.rounds, compared.seed) == (1, 1)
     fuse = compared.to_dict()["transports"][1]
     assert {one["metric"] for one in fuse["measures"]} == {"open", "scan_cold", "scan_warm"}
-    # Whoever waits for an answer when the daemon dies gets ECONNABORTED, whoever asks later ENOTCONN.
+    # Whoever waits for an answer when the daemon dies gets ECONNABORTED, who asks later ENOTCONN.
     errno = fuse["death"]["first_error"][1]
     assert errno in ("ECONNABORTED", "ENOTCONN")
     assert compared.answer["death"][0].startswith(f"fuse: {errno}")

@@ -25,8 +25,8 @@ def compare(
 
     Args:
         transports: their names; `native` is always measured. When left out: `native`,
-            `fuse`, `fuse-passthrough`, `daemon`, `smb-rclone` and `smb-cifs`; with `quick` `native`,
-            `fuse` and `smb-rclone`.
+            `fuse`, `fuse-passthrough`, `daemon`, `smb-rclone` and `smb-cifs`; with `quick`
+            `native`, `fuse` and `smb-rclone`.
         workloads: the workloads of each transport; all when left out, with `quick` `sequential`,
             `seek`, `scan`, `open` and `die`.
         quick: measure less, within ten seconds instead of sixty.
