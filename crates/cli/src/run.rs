@@ -4,14 +4,14 @@ use futures_util::{StreamExt, stream};
 use propagation_core::{Backend, Error, ErrorKind, Plan};
 
 use crate::args::BackendName;
-use crate::args::run::RunOptions;
+use crate::args::run::{RunOptions, Several};
 use crate::execute::{Ran, carry_out};
 use crate::exit::Exit;
 use crate::files::make_directory;
 use crate::interrupt::Interruption;
 use crate::plans;
 use crate::progress::Progress;
-use crate::results::{Results, Several};
+use crate::results::Results;
 use crate::runtime::{allow_a_run, runtime};
 use crate::targets::Targets;
 

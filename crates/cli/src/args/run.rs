@@ -14,13 +14,21 @@ use propagation_core::{Error, ErrorKind};
 use super::cluster::ClusterOptions;
 use super::parse::{Experiments, one_of, parse_bridge, parse_duration, parse_experiments};
 use super::{BackendName, ReportFormat, Shown};
-use crate::results::Several;
 
 /// What must not be skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Required {
     /// Every scenario and every expectation.
     All,
+}
+
+/// What there are several results of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Several {
+    /// Nodes of a cluster, with the same plan.
+    Nodes,
+    /// Scenarios, on the same node.
+    Scenarios,
 }
 
 #[derive(Debug, Args)]

@@ -13,22 +13,13 @@ use propagation_report::text::{Detail, lay_out, one_line};
 use serde::Serialize;
 
 use crate::args::ReportFormat;
-use crate::args::run::RunOptions;
+use crate::args::run::{RunOptions, Several};
 use crate::execute::Ran;
 use crate::exit::Exit;
 use crate::files::make_directory;
 use crate::output;
 use crate::report::{print, print_cleanup, save, save_index, save_junit};
 use count::{Count, status};
-
-/// What there are several results of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Several {
-    /// Nodes of a cluster, with the same plan.
-    Nodes,
-    /// Scenarios, on the same node.
-    Scenarios,
-}
 
 /// The results of all runs.
 pub(crate) struct Results<'a> {
@@ -83,11 +74,16 @@ impl<'a> Results<'a> {
                 self.junit.add_without_report(name, status, &error.to_string());
             }
         }
-        if let (Ok(report), Some(directory)) = (&result, &self.options.report) {
-            let own = self.several.map_or_else(|| directory.clone(), |_| directory.join(name));
-            save(report, &make_directory(&own, "--report")?, log.as_deref())?;
-        }
-        self.show(name, result)
+        // What cannot be saved is shown all the same.
+        let saved = match (&result, &self.options.report) {
+            (Ok(report), Some(directory)) => {
+                let own = self.several.map_or_else(|| directory.clone(), |_| directory.join(name));
+                make_directory(&own, "--report")
+                    .and_then(|directory| save(report, &directory, log.as_deref()))
+            }
+            _ => Ok(()),
+        };
+        self.show(name, result).and(saved)
     }
 
     /// Shows a result, or keeps it for the end.

@@ -344,16 +344,19 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
 fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Bridge)?;
     let plan = &scene.report.plan;
-    let (title, fix) = if Errno::said_in(&check.observed) == Some(Errno::EROFS) {
-        (
-            format!("{:?} cannot be made: its filesystem is read-only", plan.bridge.path),
+    let path = &plan.bridge.path;
+    let (title, fix) = match Errno::said_in(&check.observed) {
+        Some(Errno::EROFS) => (
+            format!("{path:?} cannot be made: its filesystem is read-only"),
             "name a bridge on a writable filesystem",
-        )
-    } else {
-        (
-            format!("{:?} cannot be made", plan.bridge.path),
+        ),
+        Some(Errno::ENOSPC) => {
+            (format!("{path:?} cannot be made: there is no room"), "free space on the node's disk")
+        }
+        _ => (
+            format!("{path:?} cannot be made"),
             "make the directory by hand, or name another bridge",
-        )
+        ),
     };
     Some(Cause {
         source: "mkdir(2), ERRORS".into(),
