@@ -288,9 +288,13 @@ fn strangers() -> TestResult {
         if !said.is_empty() {
             return Err(format!("{line}: it was told something, or failed: {said}").into());
         }
-        // Refusals are told of in the order in which they happen.
-        let log = lab.log();
-        let refusals: Vec<&str> = log.lines().filter(|line| line.contains("refused:")).collect();
+        // Refusals are told of in the order in which they happen, and may be told of after the end of the connection.
+        let refusals = until(line, || {
+            let log = lab.log();
+            let refusals = log.lines().filter(|line| line.contains("refused:"));
+            let refusals: Vec<String> = refusals.map(str::to_owned).collect();
+            (refusals.len() > number).then_some(refusals)
+        })?;
         if refusals.len() != number + 1 || !refusals[number].contains(reason) {
             return Err(format!("{line}: not refused because it {reason}: {refusals:?}").into());
         }
