@@ -10,8 +10,9 @@ use kube::{Api, Client};
 /// The namespace of the leases that kubelets renew every 10 s.
 const LEASES: &str = "kube-node-lease";
 
-/// The age of a lease from which on its kubelet is silent: a node controller waits as long.
-const SILENT_AFTER: Duration = Duration::from_secs(40);
+/// The age of a lease from which on its kubelet is silent: two renewals are missing. Shorter than a pod may take to
+/// start, so that it is known when one has not.
+const SILENT_AFTER: Duration = Duration::from_secs(25);
 
 /// The most events that are quoted.
 const QUOTED: usize = 3;
