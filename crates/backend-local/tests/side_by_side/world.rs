@@ -1,6 +1,8 @@
 //! The simulated node that both containers of a case are on.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use propagation_core::plan::WorkloadSpec;
 use propagation_core::program::StartRefused;
 use propagation_core::workload::Until;
 use propagation_core::{Node, Run, RunId, Workload};
+use tempfile::TempDir;
 
 use super::case::{Case, REPLICAS, SUBJECT};
 use super::inside::{Step, act};
@@ -32,8 +35,11 @@ const NAME: &str = "side-by-side";
 pub(super) struct World {
     node: LocalNode,
     run_id: RunId,
-    /// The directory of the node's first process in our /proc.
+    /// As the directory of the node's first process in our /proc, but that its root and its mount namespace are those
+    /// of the node all the time: the process is in another one while it reads that one's mount table.
     process: PathBuf,
+    /// Where that directory is, and what its links lead to.
+    _held: (TempDir, [File; 2]),
 }
 
 impl World {
@@ -42,11 +48,22 @@ impl World {
         let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
         let node = LocalNode::open(&case.plan(), &run).await?;
         let depth = namespace_pids(Path::new("/proc/self"))?.len();
-        let process = find_process(&run.id, |pids, _| pids.len() == depth + 1)?;
-        Ok(Self { node, run_id: run.id, process })
+        let found = find_process(&run.id, |pids, _| pids.len() == depth + 1)?;
+        let directory = tempfile::tempdir()?;
+        let process = directory.path().join(found.file_name().unwrap_or_default());
+        fs::create_dir_all(process.join("ns"))?;
+        let held = [File::open(found.join("root"))?, File::open(found.join("ns/mnt"))?];
+        for (name, file) in ["root", "ns/mnt"].iter().zip(&held) {
+            let link = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            symlink(link, process.join(name))?;
+        }
+        for name in ["ns/pid", "status", "comm"] {
+            symlink(found.join(name), process.join(name))?;
+        }
+        Ok(Self { node, run_id: run.id, process, _held: (directory, held) })
     }
 
-    /// The directory of the node's first process in our /proc.
+    /// What stands for the directory of the node's first process in our /proc.
     pub(super) fn process(&self) -> &Path {
         &self.process
     }
