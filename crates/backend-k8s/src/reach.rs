@@ -139,7 +139,7 @@ pub(crate) async fn reach(
     }
 }
 
-/// Why there is no connection to a host agent.
+/// The host agent cannot be reached, with the reason.
 pub(crate) struct NotConnected {
     pub(crate) error: Error,
     /// Whether it has ended before it served, and so has changed nothing.

@@ -10,7 +10,7 @@ use crate::args::run::RunOptions;
 /// Reads all plans before any is run.
 ///
 /// # Errors
-/// When a file is no scenario, or two have the same name.
+/// A file that is not a scenario, or two scenarios with the same name.
 pub(crate) fn of(options: &RunOptions) -> Result<Vec<Plan>, Error> {
     if options.scenario.is_empty() {
         return Ok(vec![options.plan()]);

@@ -303,7 +303,7 @@ impl Runner {
     }
 }
 
-/// Why a plan is not run, with what its node has left: there is no report to say it.
+/// Adds what the node has left to the error of a plan that is not run: such a plan has no report.
 fn with_what_is_left(error: Error, closed: Cleanup) -> Error {
     if closed.could_not.is_empty() && closed.kept.is_empty() {
         return error;

@@ -472,9 +472,9 @@ pub(crate) struct Cleanup {
     kept: Vec<String>,
     /// How long it took, in milliseconds.
     duration_ms: f64,
-    /// How long of it a kubelet was waited for; none where there is no kubelet.
+    /// The part of it spent waiting for the kubelet to end the pods; none where there is no kubelet.
     kubelet_ms: Option<f64>,
-    /// How long of it the API server was waited for, until a namespace was gone.
+    /// The part of it spent waiting for the API server to remove the namespace.
     namespace_ms: Option<f64>,
 }
 

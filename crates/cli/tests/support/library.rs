@@ -52,7 +52,7 @@ pub fn came(document: &Value) -> Result<(String, Came), String> {
 /// How the files came out, from the JSON of a run of a directory or of one file.
 ///
 /// # Errors
-/// When it is no JSON, or a document is no report of this version.
+/// Text that is not JSON, or a document that is not a report of this version.
 pub fn all_came(json: &[u8]) -> Result<Vec<(String, Came)>, String> {
     let all = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     match all {

@@ -1,6 +1,7 @@
 //! Causes that the facts of a node show before anything is started.
 
-use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::cause::{Cause, CauseId, Fix};
+use super::dead::cause;
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, shell};
 use crate::errno::Errno;
@@ -54,17 +55,9 @@ fn node_cause(
     verify: String,
 ) -> Cause {
     Cause {
-        id,
-        from_step: None,
-        until_step: None,
-        title,
-        confidence: Confidence::Likely,
         actors: vec![Actor::Node],
-        mounts: Vec::new(),
-        evidence,
-        fix,
-        verify,
         source: SHARED_SUBTREES.into(),
+        ..cause(id, title, evidence, fix, verify)
     }
 }
 
@@ -351,7 +344,7 @@ fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
             "name a bridge on a writable filesystem",
         ),
         Some(Errno::ENOSPC) => {
-            (format!("{path:?} cannot be made: there is no room"), "free space on the node's disk")
+            (format!("{path:?} cannot be made: the disk is full"), "free space on the node's disk")
         }
         _ => (
             format!("{path:?} cannot be made"),

@@ -265,7 +265,7 @@ fn log_of(scene: &Scene<'_>, producer: &WorkloadSpec) -> Option<String> {
 }
 
 /// Whether an errno of an access through a FUSE mount is the daemon's own answer: the kernel says none of these by
-/// itself. What a filesystem cannot do by its nature is no trouble where it is expected.
+/// itself. An expected refusal, such as ENOSYS, is not counted.
 fn only_a_daemon_says(scene: &Scene<'_>, seen: &Observation) -> bool {
     const TROUBLE: [Errno; 3] = [Errno::EDQUOT, Errno::EIO, Errno::ENOSPC];
     const NATURE: [Errno; 3] = [Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EROFS];
