@@ -321,7 +321,7 @@ impl<'a> Watching<'a> {
         Ok(())
     }
 
-    /// Takes note of a look: reports what is new, logs as the seed's consumer did.
+    /// Takes note of a look: reports what is new, and logs it.
     fn saw(&mut self, looked: Looked) {
         let Looked { seen, listing, content } = looked;
         let ok = seen.outcome.is_ok();

@@ -31,7 +31,7 @@ pub struct Choices {
     pub sidecar: bool,
 }
 
-/// The files, by name: the seed's kustomize tree, and `rbac.yaml` beside it.
+/// The files, by name: a kustomize tree, and `rbac.yaml` beside it.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when an object cannot be written as YAML.

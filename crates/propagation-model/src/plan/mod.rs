@@ -47,7 +47,7 @@ use crate::observation::Actor;
 pub struct Deadlines {
     /// Start of a workload, until its program runs.
     pub start_ms: u64,
-    /// The marker, from the start of a consumer or of a producer's generation (seed: 30 s).
+    /// The marker, from the start of a consumer or of a producer's generation.
     pub marker_ms: u64,
     /// One access of one actor; when it passes, the access is a `hang`.
     pub probe_ms: u64,
@@ -195,7 +195,7 @@ pub struct Plan {
 }
 
 impl Default for Plan {
-    /// The five phases of the seed: a producer, an early and a late consumer and a control.
+    /// The five phases: a producer, an early and a late consumer and a control.
     fn default() -> Self {
         Self {
             name: None,
