@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as NodeObject, Pod, ServiceAccount};
+use kube::Client;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client, ResourceExt};
 use propagation_core::plan::Bridge;
 use propagation_core::report::Cleanup;
 use propagation_core::{Error, ErrorKind, RunId};
@@ -14,10 +13,12 @@ use crate::cluster::Cluster;
 use crate::failure::{api, or_gone, persist, persist_until};
 use crate::finish::{self, Going, OnNode, finish};
 use crate::host::{Host, programs};
+use crate::kinds::{ConfigMap, Kind, Namespace, Node as NodeObject, Pod, ServiceAccount};
 use crate::namespaces::{self, made_for};
 use crate::objects::host::host_pod;
 use crate::objects::{FIELD_MANAGER, MANAGED_BY, RUN_ID, Record, service_account};
 use crate::reach::{Way, connect, reach};
+use crate::requests::Api;
 use crate::{operator, search, sign};
 
 /// How long a kubelet may take to end a host pod.
@@ -77,7 +78,7 @@ pub(crate) async fn leftovers(cluster: &Cluster) -> Result<Vec<Leftover>, Error>
             let all: Api<Namespace> = Api::all(client.clone());
             let list = all.list(&ours).await;
             let list = list.map_err(|error| api("list this program's namespaces", error))?;
-            list.iter().map(|space| (space.name_any(), made_for(space))).collect()
+            list.iter().map(|space| (space.name(), made_for(space))).collect()
         }
     };
     let mut found = Vec::new();
@@ -96,7 +97,7 @@ pub(crate) async fn leftovers(cluster: &Cluster) -> Result<Vec<Leftover>, Error>
                 run_id: record.run.clone(),
                 namespace: space.clone(),
                 node: record.node.clone(),
-                pods: pods.items.len(),
+                pods: pods.len(),
                 is_recorded: true,
                 record,
             });

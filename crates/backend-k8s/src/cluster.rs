@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Node as NodeObject;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Client, Config};
 use propagation_core::{Error, ErrorKind};
+use serde_json::Value;
 
 use crate::failure::{api, persist};
+use crate::kinds::{Kind, Node as NodeObject};
 use crate::nodes;
-use crate::objects::FIELD_MANAGER;
 use crate::options::K8sOptions;
+use crate::requests::Api;
 
 /// A cluster that is connected to, with what was asked for.
 #[derive(Clone)]
@@ -61,7 +62,7 @@ impl Cluster {
             ListParams { label_selector: selector.map(ToOwned::to_owned), ..ListParams::default() };
         let nodes: Api<NodeObject> = Api::all(self.client.clone());
         let list = nodes.list(&parameters).await.map_err(|e| api("list the nodes", e))?;
-        let names: Vec<String> = list.iter().map(ResourceExt::name_any).collect();
+        let names: Vec<String> = list.iter().map(Kind::name).collect();
         if names.is_empty() {
             let words = selector.map_or_else(String::new, |text| format!(" with {text:?}"));
             let reason = format!("the cluster has none{words}");
@@ -86,7 +87,7 @@ impl Cluster {
         for node in list {
             match nodes::check(&node, &self.options.tolerations) {
                 Ok(()) => return Ok(node),
-                Err(error) => refusals.push(format!("{}: {}", node.name_any(), error.reason())),
+                Err(error) => refusals.push(format!("{}: {}", node.name(), error.reason())),
             }
         }
         let reason = format!("no node can carry a run ({})", refusals.join("; "));
@@ -95,20 +96,11 @@ impl Cluster {
     }
 
     /// Applies an object, server side.
-    pub(crate) async fn apply<K>(&self, space: &str, object: &K) -> Result<(), Error>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + serde::Serialize
-            + serde::de::DeserializeOwned
-            + Clone
-            + std::fmt::Debug,
-    {
+    pub(crate) async fn apply<K: Kind>(&self, space: &str, manifest: &Value) -> Result<(), Error> {
         let api: Api<K> = Api::namespaced(self.client.clone(), space);
-        let name = object.meta().name.clone().unwrap_or_default();
-        let operation = format!("apply {} {space}/{name}", K::kind(&()).to_lowercase());
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let patch = Patch::Apply(object);
-        persist(&operation, || api.patch(&name, &parameters, &patch)).await.map(drop)
+        let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+        let operation = format!("apply {} {space}/{name}", K::KIND.to_lowercase());
+        persist(&operation, || api.apply(name, manifest)).await.map(drop)
     }
 }
 

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::AttachParams;
 use propagation_core::host::Layout;
 use propagation_core::program::Executed;
@@ -43,7 +41,7 @@ async fn ask(
     operation: &str,
     words: Vec<String>,
 ) -> Result<Executed, Error> {
-    let pods: Api<Pod> = shared.pod_api();
+    let pods = shared.pod_api();
     let parameters = AttachParams::default().container(CONTAINER).stdout(true).stderr(true);
     let attached = pods.exec(pod, words, &parameters).await;
     let mut process = attached.map_err(|error| api(operation, error))?;

@@ -1,15 +1,14 @@
 //! Errors of the API server, with their fixes.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use kube::core::Status;
-use kube::runtime::wait::Condition;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource};
+use kube::runtime::watcher;
 use propagation_core::{Error, ErrorKind};
-use serde::de::DeserializeOwned;
+
+use crate::kinds::Kind;
+use crate::requests::Api;
 
 /// The first pause before a request is sent again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -138,20 +137,16 @@ where
 }
 
 /// Waits until an object meets a condition, through a restart of the API server; the object then.
-pub(crate) async fn persist_until<K>(
+pub(crate) async fn persist_until<K: Kind>(
     operation: &str,
     objects: &Api<K>,
     name: &str,
-    condition: impl Condition<K>,
-) -> Result<Option<K>, Error>
-where
-    K: Clone + fmt::Debug + Send + DeserializeOwned + Resource + 'static,
-{
-    let events = watcher::watch_object(objects.clone(), name).default_backoff();
-    futures_util::pin_mut!(events);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(object) if condition.matches_object(object.as_ref()) => return Ok(object),
+    condition: impl Fn(Option<&K>) -> bool,
+) -> Result<Option<K>, Error> {
+    let mut states = objects.watch_object(name);
+    while let Some(state) = states.next().await {
+        match state {
+            Ok(object) if condition(object.as_ref()) => return Ok(object),
             Ok(_) => {}
             Err(
                 watcher::Error::InitialListFailed(error)

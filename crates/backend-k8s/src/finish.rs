@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::Client;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client, ResourceExt};
 use propagation_core::host::HostCall;
 use propagation_core::protocol::Reply;
 use propagation_core::report::Cleanup;
@@ -13,10 +12,12 @@ use propagation_core::{Error, ErrorKind};
 use crate::cluster::Tell;
 use crate::failure::{in_full, or_gone, persist};
 use crate::host::Host;
+use crate::kinds::{ConfigMap, Kind, Pod};
 use crate::namespaces;
 use crate::objects::host::host_pod;
 use crate::objects::{RUN_ID, Record, WORKLOAD};
 use crate::pods::Pods;
+use crate::requests::Api;
 
 /// Time for a kubelet to end pods and report it. Usually it takes two seconds; a pod whose state it did not
 /// report before the deletion can take 40 s, and longer on a busy node.
@@ -105,7 +106,7 @@ pub(crate) async fn give_up(going: &Going) -> Cleanup {
     let operation = format!("delete the pods of run {run}");
     let deleted = async {
         for pod in persist(&operation, || pods.list(&list)).await? {
-            let name = pod.name_any();
+            let name = pod.name();
             persist(&operation, || async { or_gone(pods.delete(&name, &now).await) }).await?;
         }
         delete_objects(going).await
@@ -156,7 +157,7 @@ async fn delete_pods(going: &Going, host: Option<&Host>) -> Result<(), Error> {
     let list = ListParams::default().labels(&selector);
     let operation = format!("delete the pods in namespace {}", going.namespace);
     let left = persist(&operation, || pods.list(&list)).await?;
-    let names: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
+    let names: Vec<String> = left.iter().map(Kind::name).collect();
     let count = names.len();
     going.tell.say(&format!("cleaning up: the kubelet ends {count} pods"));
     let watched =
@@ -217,7 +218,7 @@ async fn delete_objects(going: &Going) -> Result<(), Error> {
     let record = Record::name(run);
     let ours = ListParams::default().labels(&format!("{RUN_ID}={run}"));
     for map in persist(&operation, || maps.list(&ours)).await? {
-        let name = map.name_any();
+        let name = map.name();
         if name != record {
             persist(&operation, || async { or_gone(maps.delete(&name, &now).await) }).await?;
         }

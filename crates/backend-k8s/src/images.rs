@@ -1,7 +1,8 @@
 //! Images that a node already has: containers can be made of them without a registry.
 
-use k8s_openapi::api::core::v1::Node;
 use propagation_core::{Error, ErrorKind};
+
+use crate::kinds::Node;
 
 /// Parts of the names of images that have a shell and gunzip. k3s brings the first ones along.
 const WITH_SHELL: [&str; 7] =
@@ -57,17 +58,14 @@ pub(crate) fn with_shell(node: &Node) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{ContainerImage, NodeStatus};
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn node(images: &[(&str, i64)]) -> Node {
-        let image = |(name, size): &(&str, i64)| ContainerImage {
-            names: Some(vec![(*name).to_owned()]),
-            size_bytes: Some(*size),
-        };
-        let images = Some(images.iter().map(image).collect());
-        Node { status: Some(NodeStatus { images, ..NodeStatus::default() }), ..Node::default() }
+        let image = |(name, size): &(&str, i64)| json!({ "names": [name], "sizeBytes": size });
+        let images: Vec<Value> = images.iter().map(image).collect();
+        serde_json::from_value(json!({ "status": { "images": images } })).expect("a node")
     }
 
     #[test]

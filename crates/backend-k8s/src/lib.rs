@@ -5,9 +5,9 @@
 //! faults and re-binds, and the programs in the containers report to it. The kubelet and the runtime are the
 //! cluster's own, so the run shows what they really do and refuse.
 //!
-//! Reading order: [`objects`] makes objects from a plan, `open` opens a node, `shared` starts pods, `reach`,
-//! `host` and `link` connect to the node, `finish` ends a run, `clean` removes the remains of a killed one, `search` finds
-//! them on nodes.
+//! Reading order: [`objects`] makes manifests from a plan, `kinds` has what is read of objects, `requests` sends and
+//! reads them, `open` opens a node, `shared` starts pods, `reach`, `host` and `link` connect to the node, `finish` ends a
+//! run, `clean` removes the remains of a killed one, `search` finds them on nodes.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), propagation_core::Error> {
@@ -31,6 +31,7 @@ mod failure;
 mod finish;
 mod host;
 mod images;
+mod kinds;
 mod link;
 mod namespaces;
 mod node;
@@ -43,6 +44,7 @@ mod options;
 mod pods;
 mod programs;
 mod reach;
+mod requests;
 mod search;
 mod shared;
 mod sign;
@@ -55,4 +57,4 @@ pub use backend::K8sBackend;
 pub use clean::{Leftover, Leftovers};
 #[cfg(unix)]
 pub use link::ssh::SshOptions;
-pub use options::{Access, K8sOptions, parse_toleration};
+pub use options::{Access, K8sOptions, Toleration, parse_toleration};

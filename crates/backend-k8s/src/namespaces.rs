@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
+use kube::api::{DeleteParams, ListParams};
 use propagation_core::report::Cleanup;
 use propagation_core::{Error, ErrorKind, RunId};
 
 use crate::cluster::Cluster;
 use crate::failure::{api, or_gone, persist, persist_until};
+use crate::kinds::{ConfigMap, Kind, Namespace};
 use crate::objects::{FIELD_MANAGER, MANAGED_BY, OPERATOR, RUN_ID, Record, namespace};
 use crate::operator;
+use crate::requests::Api;
 
 /// How long a namespace may take to go: an API server of an old release needs half a minute.
 const NAMESPACE_WITHIN: Duration = Duration::from_secs(120);
@@ -55,7 +56,7 @@ async fn create(client: &Client, name: &str, made_for: Option<&RunId>) -> Result
     let spaces: Api<Namespace> = Api::all(client.clone());
     let operator = operator::this_program();
     let object = namespace(name, made_for.map(|run| (run, operator.as_str())));
-    let made = spaces.create(&PostParams::default(), &object).await;
+    let made = spaces.create(&object).await;
     made.map(drop).map_err(|error| api(format!("make namespace {name}"), error))
 }
 
@@ -72,8 +73,8 @@ pub(crate) async fn delete(client: &Client, name: &str) -> Result<(), Error> {
 
 /// Refuses a namespace that another program has made.
 fn check_ours(namespace: &Namespace) -> Result<(), Error> {
-    let name = namespace.name_any();
-    let label = namespace.labels().get(MANAGED_BY).map(String::as_str);
+    let name = namespace.name();
+    let label = namespace.metadata.label(MANAGED_BY);
     if label != Some(FIELD_MANAGER) {
         let reason =
             format!("this program has not made it: it has no label {MANAGED_BY}={FIELD_MANAGER}");
@@ -93,8 +94,8 @@ fn check_ours(namespace: &Namespace) -> Result<(), Error> {
 
 /// The record of a run that has a namespace and nothing else.
 pub(crate) fn made_for(namespace: &Namespace) -> Option<Record> {
-    let run = RunId::parse(namespace.labels().get(RUN_ID)?).ok()?;
-    let operator = namespace.annotations().get(OPERATOR).cloned().unwrap_or_default();
+    let run = RunId::parse(namespace.metadata.label(RUN_ID)?).ok()?;
+    let operator = namespace.metadata.annotation(OPERATOR).unwrap_or_default().to_owned();
     Some(Record::of_namespace(run, operator))
 }
 

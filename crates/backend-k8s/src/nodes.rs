@@ -1,10 +1,10 @@
 //! The nodes of a cluster, and whether a node can carry a run.
 
-use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
-use kube::ResourceExt;
 use propagation_core::{Error, ErrorKind};
 
+use crate::kinds::{Kind, Node, Taint};
 use crate::objects::workload::Placement;
+use crate::options::Toleration;
 
 /// The label by which a scheduler finds one node.
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -15,7 +15,7 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 /// [`ErrorKind::Environment`] for one that is not ready, is cordoned, or has a taint that is not
 /// tolerated, each with what to do.
 pub(crate) fn check(node: &Node, tolerations: &[Toleration]) -> Result<(), Error> {
-    let name = node.name_any();
+    let name = node.name();
     let refuse = |reason: String, fix: String| {
         Err(Error::new(ErrorKind::Environment, format!("use node {name}"), reason).with_fix(fix))
     };
@@ -70,7 +70,7 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 
 /// Puts the run's pods on this node, by the scheduler.
 pub(crate) fn placement(node: &Node, tolerations: &[Toleration]) -> Placement {
-    let hostname = node.labels().get(HOSTNAME).cloned().unwrap_or_else(|| node.name_any());
+    let hostname = node.metadata.label(HOSTNAME).map_or_else(|| node.name(), ToOwned::to_owned);
     Placement {
         node_selector: [(HOSTNAME.to_owned(), hostname)].into(),
         tolerations: tolerations.to_vec(),
@@ -79,41 +79,31 @@ pub(crate) fn placement(node: &Node, tolerations: &[Toleration]) -> Placement {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{NodeCondition, NodeSpec, NodeStatus};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::options::parse_toleration;
 
-    fn node(ready: &str, spec: NodeSpec) -> Node {
-        let condition = NodeCondition {
-            type_: "Ready".into(),
-            status: ready.into(),
-            message: Some("Kubelet stopped posting node status.".into()),
-            ..NodeCondition::default()
-        };
-        Node {
-            metadata: kube::api::ObjectMeta { name: Some("w1".into()), ..Default::default() },
-            spec: Some(spec),
-            status: Some(NodeStatus { conditions: Some(vec![condition]), ..NodeStatus::default() }),
-        }
+    fn node(ready: &str, spec: Value) -> Node {
+        let condition = json!({
+            "type": "Ready", "status": ready, "message": "Kubelet stopped posting node status.",
+        });
+        let node = json!({
+            "metadata": { "name": "w1" }, "spec": spec, "status": { "conditions": [condition] },
+        });
+        serde_json::from_value(node).expect("a node")
     }
 
-    fn tainted() -> NodeSpec {
-        let taint = Taint {
-            key: "dedicated".into(),
-            value: Some("media".into()),
-            effect: "NoSchedule".into(),
-            ..Taint::default()
-        };
-        NodeSpec { taints: Some(vec![taint]), ..NodeSpec::default() }
+    fn tainted() -> Value {
+        json!({ "taints": [{ "key": "dedicated", "value": "media", "effect": "NoSchedule" }] })
     }
 
     #[test]
     fn nodes_that_cannot_be_used_say_why_and_what_to_do() {
-        check(&node("True", NodeSpec::default()), &[]).expect("a good node");
-        let cordoned = NodeSpec { unschedulable: Some(true), ..NodeSpec::default() };
+        check(&node("True", json!({})), &[]).expect("a good node");
+        let cordoned = json!({ "unschedulable": true });
         for (node, reason, fix) in [
-            (node("Unknown", NodeSpec::default()), "not Ready: Kubelet stopped", "describe node"),
+            (node("Unknown", json!({})), "not Ready: Kubelet stopped", "describe node"),
             (node("True", cordoned), "cordoned", "uncordon w1"),
             (node("True", tainted()), "dedicated=media:NoSchedule", "--tolerate"),
         ] {

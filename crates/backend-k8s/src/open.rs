@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use k8s_openapi::api::core::v1::{Node as NodeObject, ServiceAccount};
-use kube::ResourceExt;
 use propagation_core::client::NodeClient;
 use propagation_core::host::HostCall;
 use propagation_core::journal::HostChange;
@@ -13,6 +11,7 @@ use propagation_core::{Error, ErrorKind, Run};
 
 use crate::cluster::Cluster;
 use crate::host;
+use crate::kinds::{ConfigMap, Kind, Node as NodeObject, ServiceAccount};
 use crate::node::{K8sNode, NodeFacts};
 use crate::objects::workload::node_trees;
 use crate::objects::{Record, service_account};
@@ -29,7 +28,7 @@ pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8
             .with_fix("leave out what is named, or use the local backend"));
     }
     let node = cluster.node().await?;
-    let name = node.name_any();
+    let name = node.name();
     let way = Way::find(&cluster.for_node(&name)).await?;
     let space = namespaces::make(cluster, &run.id).await?;
     let record = Record {
@@ -136,9 +135,9 @@ fn facts(node: &NodeObject) -> Option<NodeFacts> {
 }
 
 async fn make_record(cluster: &Cluster, space: &str, record: &Record) -> Result<(), Error> {
-    let (account, object) = (service_account(space), record.to_object(space));
+    let (account, object) = (service_account(space), record.to_manifest(space));
     tokio::try_join!(
-        cluster.apply(space, &object),
+        cluster.apply::<ConfigMap>(space, &object),
         cluster.apply::<ServiceAccount>(space, &account),
     )?;
     Ok(())

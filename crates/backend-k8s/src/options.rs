@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::Toleration;
 use propagation_core::report::ClusterAccess;
+use serde::Serialize;
 
 #[cfg(unix)]
 use crate::link::ssh::SshOptions;
@@ -18,6 +18,30 @@ pub enum Access {
     Ssh,
     /// Through a privileged pod that shares the node's process ids.
     Pod,
+}
+
+/// A taint that pods tolerate, in the words of the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Toleration {
+    /// The key of the taint; none is every taint, with the operator `Exists`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `Exists`, or `Equal`, which compares the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// The value of the taint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; none is every effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<String>,
+}
+
+impl Toleration {
+    /// Tolerates whatever a node has been tainted with.
+    pub(crate) fn everything() -> Self {
+        Self { operator: Some("Exists".into()), ..Self::default() }
+    }
 }
 
 /// Options of runs on a cluster.
@@ -89,7 +113,7 @@ fn taint(toleration: &Toleration) -> String {
 /// In words, when the key is absent.
 pub fn parse_toleration(text: &str) -> Result<Toleration, String> {
     if text == "*" {
-        return Ok(crate::objects::tolerate_everything());
+        return Ok(Toleration::everything());
     }
     let (taint, effect) = match text.rsplit_once(':') {
         Some((taint, effect)) => (taint, Some(effect)),
@@ -111,7 +135,6 @@ pub fn parse_toleration(text: &str) -> Result<Toleration, String> {
         operator: Some(if value.is_some() { "Equal" } else { "Exists" }.into()),
         value: value.map(ToOwned::to_owned),
         effect: effect.map(ToOwned::to_owned),
-        ..Toleration::default()
     })
 }
 

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
+use kube::runtime::watcher::{Config, Event};
 use propagation_core::client::lock;
 use propagation_core::{Error, ErrorKind, RunId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::kinds::{Kind, Pod};
 use crate::objects::RUN_ID;
+use crate::requests::Api;
 
 /// How much later than the node the API server may tell that a pod has been taken away.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
@@ -41,24 +42,24 @@ struct Known {
 
 impl Known {
     /// Takes what the watch tells; after it has begun again it lists all there are.
-    fn take(&mut self, event: watcher::Event<Pod>) {
+    fn take(&mut self, event: Event<Pod>) {
         match event {
-            watcher::Event::Init => self.listed.clear(),
-            watcher::Event::InitApply(pod) => {
-                self.listed.insert(pod.name_any(), Arc::new(pod));
+            Event::Init => self.listed.clear(),
+            Event::InitApply(pod) => {
+                self.listed.insert(pod.name(), Arc::new(pod));
             }
-            watcher::Event::InitDone => {
+            Event::InitDone => {
                 let before = std::mem::replace(&mut self.pods, std::mem::take(&mut self.listed));
                 let gone = before.into_keys().filter(|name| !self.pods.contains_key(name));
                 self.gone.extend(gone);
                 self.complete = true;
             }
-            watcher::Event::Apply(pod) => {
-                self.pods.insert(pod.name_any(), Arc::new(pod));
+            Event::Apply(pod) => {
+                self.pods.insert(pod.name(), Arc::new(pod));
             }
-            watcher::Event::Delete(pod) => {
-                self.pods.remove(&pod.name_any());
-                self.gone.insert(pod.name_any());
+            Event::Delete(pod) => {
+                self.pods.remove(&pod.name());
+                self.gone.insert(pod.name());
             }
         }
     }
@@ -70,10 +71,9 @@ impl Pods {
         let (sender, known) = watch::channel(Known::default());
         let api: Api<Pod> = Api::namespaced(client, namespace);
         // Servers from 1.20 on have no streaming lists.
-        let config = watcher::Config::default().labels(&format!("{RUN_ID}={run}"));
+        let config = Config::default().labels(&format!("{RUN_ID}={run}"));
         let task = tokio::spawn(async move {
-            let events = watcher(api, config).default_backoff();
-            futures_util::pin_mut!(events);
+            let mut events = api.watch(config);
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => sender.send_modify(|known| known.take(event)),
@@ -197,19 +197,18 @@ mod tests {
         let running = || pod("early-1", json!({ "phase": "Running" }));
         let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" });
         let mut going = running();
-        going.metadata.deletion_timestamp =
-            serde_json::from_value(json!("2026-02-28T10:00:00Z")).expect("a time");
+        going.metadata.deletion_timestamp = Some("2026-02-28T10:00:00Z".into());
         for (event, words) in [
-            (watcher::Event::Delete(running()), "somebody has deleted pod early-1"),
-            (watcher::Event::Apply(going), "somebody is deleting pod early-1"),
-            (watcher::Event::Apply(pod("early-1", evicted)), "Evicted: low on memory"),
+            (Event::Delete(running()), "somebody has deleted pod early-1"),
+            (Event::Apply(going), "somebody is deleting pod early-1"),
+            (Event::Apply(pod("early-1", evicted)), "Evicted: low on memory"),
             // The watch was away meanwhile.
-            (watcher::Event::InitDone, "somebody has deleted pod early-1"),
+            (Event::InitDone, "somebody has deleted pod early-1"),
         ] {
             let (sender, pods) = pods();
             pods.expect(&["early-1".into()]);
             assert!(pods.undisturbed(Ok(())).await.is_ok(), "it has not been seen yet");
-            sender.send_modify(|known| known.take(watcher::Event::Apply(running())));
+            sender.send_modify(|known| known.take(Event::Apply(running())));
             assert!(pods.undisturbed(Ok(())).await.is_ok(), "it runs");
             sender.send_modify(|known| known.take(event));
             let error = pods.undisturbed(Ok(())).await.expect_err(words);

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
 use propagation_core::client::Programs;
 use propagation_core::host::Layout;
 use propagation_core::{Error, ErrorKind, RunId};
@@ -12,6 +11,7 @@ use propagation_core::{Error, ErrorKind, RunId};
 use crate::cluster::Cluster;
 use crate::failure::{fix_of_disk, persist_until};
 use crate::host::Host;
+use crate::kinds::{ConfigMap, Kind, Node as NodeObject, Pod};
 use crate::link::Link;
 use crate::link::exec::ExecLink;
 #[cfg(unix)]
@@ -19,6 +19,7 @@ use crate::link::ssh::{SshLink, SshNode};
 use crate::objects::Record;
 use crate::objects::host::{AgentFrom, arguments, config_maps, host_pod, pod as host_pod_object};
 use crate::options::Access;
+use crate::requests::Api;
 use crate::standing::{Standing, standing};
 use crate::told::of_pod;
 use crate::{agent, images};
@@ -112,14 +113,14 @@ pub(crate) async fn reach(
                     let shell_image = images::with_shell(node)?;
                     let objects = config_maps(space, run, &agent::compressed(agent)?);
                     for object in &objects {
-                        cluster.apply(space, object).await?;
+                        cluster.apply::<ConfigMap>(space, object).await?;
                     }
                     AgentFrom::ConfigMaps { shell_image, parts: objects.len() }
                 }
             };
-            let name = node.name_any();
+            let name = node.name();
             let pod = host_pod_object(space, run, &name, bridge, &from);
-            cluster.apply(space, &pod).await?;
+            cluster.apply::<Pod>(space, &pod).await?;
             let waited = wait_for_host_pod(client, space, &host_pod(run), &name).await?;
             let image = match from {
                 AgentFrom::Image(image) => image,

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::{Container, Node as NodeObject, Pod, PodSpec, VolumeMount};
-use kube::api::{ListParams, ObjectMeta};
-use kube::{Api, ResourceExt};
+use kube::api::ListParams;
 use propagation_core::host::RUNS;
 use propagation_core::report::Cleanup;
 use propagation_core::{Error, ErrorKind, RunId};
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::failure::{api, persist_until};
-use crate::objects::host::PARENT;
+use crate::kinds::{Kind, Node as NodeObject, Pod};
+use crate::objects::CONTAINER;
+use crate::objects::host::{PARENT, metadata};
 use crate::objects::workload::{host_path, resources};
-use crate::objects::{CONTAINER, labels, tolerate_everything};
+use crate::options::Toleration;
 use crate::reach::Way;
+use crate::requests::Api;
 use crate::{images, namespaces};
 
 /// How many nodes are looked at at a time.
@@ -41,15 +43,15 @@ pub(crate) struct OnNodes {
 pub(crate) async fn on_nodes(cluster: &Cluster, wanted: &[String]) -> Result<OnNodes, Error> {
     let nodes: Api<NodeObject> = Api::all(cluster.client.clone());
     let list = nodes.list(&ListParams::default()).await.map_err(|e| api("list the nodes", e))?;
-    let is_wanted = |node: &NodeObject| wanted.is_empty() || wanted.contains(&node.name_any());
+    let is_wanted = |node: &NodeObject| wanted.is_empty() || wanted.contains(&node.name());
     let looks = list.into_iter().filter(is_wanted).map(|node| async move {
-        let looked = match Way::find(&cluster.for_node(node.name_any())).await {
+        let looked = match Way::find(&cluster.for_node(node.name())).await {
             #[cfg(unix)]
             Ok(Way::Ssh(over)) => {
                 let words = ["sh".to_owned(), "-c".to_owned(), script(RUNS)];
                 let looked = tokio::time::timeout(LOOKS_WITHIN, over.run(&words, &[])).await;
                 Some(looked.unwrap_or_else(|_| {
-                    let operation = format!("look at node {}", node.name_any());
+                    let operation = format!("look at node {}", node.name());
                     let reason = format!("no answer in {} s", LOOKS_WITHIN.as_secs());
                     Err(Error::new(ErrorKind::Timeout, operation, reason))
                 }))
@@ -63,7 +65,7 @@ pub(crate) async fn on_nodes(cluster: &Cluster, wanted: &[String]) -> Result<OnN
     let (mut found, mut by_pod) = (OnNodes::default(), Vec::new());
     for (node, looked) in looks.collect::<Vec<_>>().await {
         match looked {
-            Some(looked) => found.add(&node.name_any(), true, looked),
+            Some(looked) => found.add(&node.name(), true, looked),
             None => by_pod.push(node),
         }
     }
@@ -106,7 +108,7 @@ async fn by_pods(
     let (run, space) = (&run, space.as_str());
     let looks = nodes.iter().cloned().map(|node| async move {
         let looked = look(cluster, run, space, &node).await;
-        (node.name_any(), looked)
+        (node.name(), looked)
     });
     let looks = futures_util::stream::iter(looks).buffer_unordered(AT_ONCE);
     let looked: Vec<_> = looks.collect().await;
@@ -126,13 +128,12 @@ async fn look(
     space: &str,
     node: &NodeObject,
 ) -> Result<String, Error> {
-    let name = node.name_any();
-    let pod = pod(run, space, node)?;
-    cluster.apply(space, &pod).await?;
+    let name = node.name();
+    cluster.apply::<Pod>(space, &pod(run, space, node)?).await?;
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), space);
     let operation = format!("look at node {name}");
     let ended = |pod: Option<&Pod>| pod.is_none_or(|pod| said(pod).is_some());
-    let pod_name = pod.name_any();
+    let pod_name = pod_name(node);
     let waited = persist_until(&operation, &pods, &pod_name, ended);
     let failed = |reason: String| {
         Error::new(ErrorKind::Environment, operation.clone(), reason)
@@ -148,48 +149,35 @@ async fn look(
 }
 
 /// A pod that reads, changes nothing, and says by its end what it has found.
-fn pod(run: &RunId, space: &str, node: &NodeObject) -> Result<Pod, Error> {
+fn pod(run: &RunId, space: &str, node: &NodeObject) -> Result<Value, Error> {
     let script = script(&format!("{NODE}/propagation"));
-    let mount = VolumeMount {
-        name: "node".into(),
-        mount_path: NODE.into(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    };
-    let container = Container {
-        name: CONTAINER.into(),
-        image: Some(images::with_shell(node)?),
-        image_pull_policy: Some("IfNotPresent".into()),
-        command: Some(vec![
-            "sh".into(),
-            "-c".into(),
-            format!("{{ {script}; }} > /dev/termination-log"),
-        ]),
-        resources: Some(resources()),
-        volume_mounts: Some(vec![mount]),
-        ..Container::default()
-    };
-    Ok(Pod {
-        metadata: ObjectMeta {
-            name: Some(format!("look-at-{}", node.name_any())),
-            namespace: Some(space.into()),
-            labels: Some(labels(Some(run))),
-            ..ObjectMeta::default()
+    Ok(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(space, run, &pod_name(node)),
+        "spec": {
+            "containers": [{
+                "name": CONTAINER,
+                "image": images::with_shell(node)?,
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["sh", "-c", format!("{{ {script}; }} > /dev/termination-log")],
+                "resources": resources(),
+                "volumeMounts": [{ "name": "node", "mountPath": NODE, "readOnly": true }],
+            }],
+            "volumes": [host_path("node", PARENT, Some("Directory"))],
+            "hostPID": true,
+            "nodeName": node.name(),
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "tolerations": [Toleration::everything()],
         },
-        spec: Some(PodSpec {
-            containers: vec![container],
-            volumes: Some(vec![host_path("node", PARENT, Some("Directory"))]),
-            host_pid: Some(true),
-            node_name: Some(node.name_any()),
-            restart_policy: Some("Never".into()),
-            termination_grace_period_seconds: Some(0),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            tolerations: Some(vec![tolerate_everything()]),
-            ..PodSpec::default()
-        }),
-        ..Pod::default()
-    })
+    }))
+}
+
+fn pod_name(node: &NodeObject) -> String {
+    format!("look-at-{}", node.name())
 }
 
 /// What a pod has said by its end.

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
+use kube::api::DeleteParams;
 use propagation_core::client::{Arrival, NodeClient, Reported, lock};
 use propagation_core::host::{HostCall, ProgramId};
 use propagation_core::journal::HostChange;
@@ -22,9 +21,10 @@ use tokio::sync::watch;
 
 use crate::failure::{or_gone, persist};
 use crate::host::Host;
-use crate::objects::FIELD_MANAGER;
+use crate::kinds::{Kind, Pod};
 use crate::objects::workload::{Common, Placement, Task, pod};
 use crate::pods::Pods;
+use crate::requests::Api;
 use crate::sign::Sign;
 use crate::standing::{Heard, Standing, back_off, standing};
 use crate::tasks::Tasks;
@@ -258,7 +258,7 @@ impl Shared {
         };
         self.tasks.go_on()?;
         self.pods.expect(&one.pods);
-        let (api, parameters) = (self.pod_api(), PatchParams::apply(FIELD_MANAGER).force());
+        let api = self.pod_api();
         let secrets = one.pods.iter().map(|_| secret()).collect::<Result<Vec<_>, _>>()?;
         let apply = one.pods.iter().zip(0..).zip(secrets).map(|((name, replica), secret)| {
             let program = ProgramId { container: one.container, replica };
@@ -266,11 +266,10 @@ impl Shared {
             let trees = if needs_programs { self.trees.as_slice() } else { &[] };
             let task = Task::AsTold { program, secret: &secret, run: &self.run, trees };
             let pod = pod(name, &one.spec, &common, &task);
-            let (api, parameters) = (&api, &parameters);
+            let api = &api;
             async move {
                 let operation = format!("create pod {}/{name}", self.namespace);
-                let patch = Patch::Apply(&pod);
-                let made = persist(&operation, || api.patch(name, parameters, &patch)).await?;
+                let made = persist(&operation, || api.apply(name, &pod)).await?;
                 let pod = made.metadata.uid.unwrap_or_default();
                 self.node.connection.ask(HostCall::Admit { program, pod, secret }).await
             }
@@ -518,7 +517,7 @@ fn in_words(pod: &Pod) -> String {
         }
         None => format!(
             "{phase}, on {}",
-            pod.spec.clone().and_then(|s| s.node_name).unwrap_or_else(|| pod.name_any())
+            pod.spec.clone().and_then(|s| s.node_name).unwrap_or_else(|| pod.name())
         ),
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::Client;
 use propagation_core::RunId;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
+use crate::kinds::ConfigMap;
 use crate::objects::{Record, SIGN};
+use crate::requests::Api;
 
 /// How often a run gives a sign.
 const EVERY: Duration = Duration::from_secs(20);
@@ -41,8 +41,7 @@ pub(crate) fn given(client: Client, namespace: &str, run: &RunId) -> Sign {
         loop {
             tokio::time::sleep(EVERY).await;
             let patch = json!({ "metadata": { "annotations": { SIGN: now().to_string() } } });
-            let patch = Patch::Merge(&patch);
-            if let Err(error) = records.patch(&name, &PatchParams::default(), &patch).await {
+            if let Err(error) = records.merge(&name, &patch).await {
                 tracing::debug!(%error, "no sign of life could be given");
             }
         }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use propagation_core::program::StartRefused;
+
+use crate::kinds::{ContainerState, Pod};
 
 /// How a pod stands, as far as its start goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event, Node};
+use jiff::Timestamp;
+use kube::Client;
 use kube::api::ListParams;
-use kube::{Api, Client};
+
+use crate::kinds::{Event, Lease, Node};
+use crate::requests::Api;
 
 /// The namespace of the leases that kubelets renew every 10 s.
 const LEASES: &str = "kube-node-lease";
@@ -46,14 +48,13 @@ pub(crate) async fn of_pod(client: &Client, namespace: &str, pod: &str, node: &s
 async fn events(client: &Client, namespace: &str, pod: &str) -> Vec<String> {
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let about = ListParams::default().fields(&format!("involvedObject.name={pod},type=Warning"));
-    let Ok(found) = events.list(&about).await else { return Vec::new() };
+    let Ok(mut found) = events.list(&about).await else { return Vec::new() };
     let words = |event: &Event| {
         let reason = event.reason.clone().unwrap_or_default();
         let message = event.message.clone().unwrap_or_default();
         format!("event {reason}: {}", message.trim())
     };
-    let mut found = found.items;
-    found.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
+    found.sort_by(|one, other| one.last_timestamp.cmp(&other.last_timestamp));
     let first = found.len().saturating_sub(QUOTED);
     found[first..].iter().map(words).collect()
 }
@@ -65,8 +66,8 @@ async fn of_node(client: &Client, name: &str, told: &mut Told) {
     told.lines.extend(conditions(&node));
     let leases: Api<Lease> = Api::namespaced(client.clone(), LEASES);
     let lease = leases.get(name).await.ok().and_then(|lease| lease.spec);
-    let renewed = lease.and_then(|lease| lease.renew_time).map(|time| time.0);
-    let age = renewed.map(|at| k8s_openapi::jiff::Timestamp::now().duration_since(at));
+    let renewed = lease.and_then(|lease| lease.renew_time?.parse::<Timestamp>().ok());
+    let age = renewed.map(|at| Timestamp::now().duration_since(at));
     if let Some(age) = age.and_then(|age| Duration::try_from(age).ok())
         && age > SILENT_AFTER
     {

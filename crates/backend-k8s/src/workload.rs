@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use kube::api::{Patch, PatchParams};
 use propagation_core::client::{Reported, WorkloadClient, lock};
 use propagation_core::host::HostCall;
 use propagation_core::marker::Marker;
@@ -148,13 +147,11 @@ impl Workload for K8sWorkload {
 impl Shared {
     /// Changes pods, so that their kubelet looks at them; deleted pods do not need that.
     async fn tell_again(&self, pods: &[String]) -> Result<(), Error> {
-        let (api, parameters) = (self.pod_api(), PatchParams::default());
+        let api = self.pod_api();
         let change = json!({ "metadata": { "annotations": { "propagation/told": "again" } } });
-        let patch = Patch::Merge(&change);
         for name in pods {
             let operation = format!("annotate pod {}/{name}", self.namespace);
-            persist(&operation, || async { or_gone(api.patch(name, &parameters, &patch).await) })
-                .await?;
+            persist(&operation, || async { or_gone(api.merge(name, &change).await) }).await?;
         }
         Ok(())
     }

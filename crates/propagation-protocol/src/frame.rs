@@ -3,6 +3,9 @@
 use propagation_model::error::ErrorKind;
 use serde::Serialize;
 
+use crate::host::FromHost;
+use crate::message::Message;
+
 /// The largest frame either side accepts, in bytes: far above 10,000 observations.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024 * 1024;
 
@@ -19,6 +22,27 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     }
     frame[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     Ok(frame)
+}
+
+/// A message from an agent. Decoding is compiled here, once, and not in every backend.
+pub trait Received: Sized {
+    /// Reads the body of a frame.
+    ///
+    /// # Errors
+    /// When it is another message.
+    fn decode(body: &[u8]) -> Result<Self, serde_json::Error>;
+}
+
+impl Received for Message {
+    fn decode(body: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+}
+
+impl Received for FromHost {
+    fn decode(body: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
 }
 
 /// Length of the frame whose first four bytes are `header`.

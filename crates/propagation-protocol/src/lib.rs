@@ -29,7 +29,7 @@ mod program;
 pub use call::{Call, Reply, Request, SimulatedCall};
 pub use container::{Bind, ContainerSpec, NodeSetup};
 pub use failure::Failure;
-pub use frame::{MAX_FRAME_BYTES, encode, frame_length};
+pub use frame::{MAX_FRAME_BYTES, Received, encode, frame_length};
 pub use look::{Look, MOST_LOOKS_AT_ONCE, Place, Seen};
 pub use message::Message;
 pub use program::{ProgramCommand, ProgramEvent};

@@ -7,16 +7,17 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::Client;
 use kube::api::AttachParams;
-use kube::{Api, Client};
 use propagation_core::{Error, ErrorKind};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::{Link, Stream};
 use crate::failure::api;
+use crate::kinds::Pod;
 use crate::objects::CONTAINER;
+use crate::requests::Api;
 
 /// Room for what is on its way, in bytes: more than a frame has as a rule.
 const BUFFER_BYTES: usize = 256 * 1024;

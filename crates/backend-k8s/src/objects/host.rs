@@ -1,17 +1,14 @@
 //! The host pod: the host agent in a privileged pod that shares the node's process ids.
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapProjection, Container, Pod, PodSpec, ProjectedVolumeSource,
-    SecurityContext, Volume, VolumeMount, VolumeProjection,
-};
-use kube::api::ObjectMeta;
 use propagation_core::RunId;
 use propagation_core::host::{Layout, RUNS};
 use propagation_core::plan::Bridge;
+use serde_json::{Value, json};
 
 use super::workload::{IN_IMAGE, host_path, resources};
-use super::{CONTAINER, SERVICE_ACCOUNT, labels, tolerate_everything};
+use super::{CONTAINER, SERVICE_ACCOUNT, labels};
+use crate::options::Toleration;
 
 /// The name of a run's host pod.
 pub(crate) fn host_pod(run: &RunId) -> String {
@@ -42,13 +39,16 @@ pub(crate) enum AgentFrom {
 const PART_BYTES: usize = 900 * 1024;
 
 /// The config maps with the compressed agent, in parts.
-pub(crate) fn config_maps(namespace: &str, run: &RunId, compressed: &[u8]) -> Vec<ConfigMap> {
+pub(crate) fn config_maps(namespace: &str, run: &RunId, compressed: &[u8]) -> Vec<Value> {
     let parts = compressed.chunks(PART_BYTES).enumerate();
     parts
-        .map(|(number, part)| ConfigMap {
-            metadata: metadata(namespace, run, &part_name(run, number)),
-            binary_data: Some([(file_name(number), ByteString(part.to_vec()))].into()),
-            ..ConfigMap::default()
+        .map(|(number, part)| {
+            json!({
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": metadata(namespace, run, &part_name(run, number)),
+                "binaryData": { file_name(number): ByteString(part.to_vec()) },
+            })
         })
         .collect()
 }
@@ -62,13 +62,9 @@ fn file_name(number: usize) -> String {
     format!("agent.gz.{number:03}")
 }
 
-fn metadata(namespace: &str, run: &RunId, name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.into()),
-        namespace: Some(namespace.into()),
-        labels: Some(labels(Some(run))),
-        ..ObjectMeta::default()
-    }
+/// The metadata of an object of a run.
+pub(crate) fn metadata(namespace: &str, run: &RunId, name: &str) -> Value {
+    json!({ "name": name, "namespace": namespace, "labels": labels(Some(run)) })
 }
 
 /// The words after the agent's path with which it looks after a run.
@@ -101,7 +97,7 @@ pub(crate) fn pod(
     node: &str,
     bridge: &Bridge,
     agent: &AgentFrom,
-) -> Pod {
+) -> Value {
     let layout = Layout::on_node(run.as_str());
     // Of a directory that is there: a kubelet would make another before the image is, and leave it.
     let mut volumes = vec![host_path("node", PARENT, Some("Directory"))];
@@ -114,14 +110,8 @@ pub(crate) fn pod(
             image
         }
         AgentFrom::ConfigMaps { shell_image, parts } => {
-            volumes.push(Volume {
-                name: "agent".into(),
-                projected: Some(ProjectedVolumeSource {
-                    sources: Some((0..*parts).map(|number| part(run, number)).collect()),
-                    ..ProjectedVolumeSource::default()
-                }),
-                ..Volume::default()
-            });
+            let sources: Vec<Value> = (0..*parts).map(|number| part(run, number)).collect();
+            volumes.push(json!({ "name": "agent", "projected": { "sources": sources } }));
             mounts.push(mount("agent", PARTS));
             // The words that follow are the script's arguments, so that none has to be quoted.
             let script = format!(
@@ -136,47 +126,39 @@ pub(crate) fn pod(
             shell_image
         }
     };
-    let container = Container {
-        name: CONTAINER.into(),
-        image: Some(image.clone()),
-        image_pull_policy: Some("IfNotPresent".into()),
-        command: Some(command),
-        resources: Some(resources()),
-        // What it says when it cannot serve is in the pod's status then.
-        termination_message_policy: Some("FallbackToLogsOnError".into()),
-        security_context: Some(SecurityContext {
-            privileged: Some(true),
-            run_as_user: Some(0),
-            run_as_group: Some(0),
-            ..SecurityContext::default()
-        }),
-        volume_mounts: Some(mounts),
-        ..Container::default()
-    };
-    Pod {
-        metadata: metadata(namespace, run, &host_pod(run)),
-        spec: Some(PodSpec {
-            containers: vec![container],
-            volumes: Some(volumes),
-            host_pid: Some(true),
-            node_name: Some(node.into()),
-            restart_policy: Some("Never".into()),
-            termination_grace_period_seconds: Some(1),
-            service_account_name: Some(SERVICE_ACCOUNT.into()),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            tolerations: Some(vec![tolerate_everything()]),
-            ..PodSpec::default()
-        }),
-        ..Pod::default()
-    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(namespace, run, &host_pod(run)),
+        "spec": {
+            "containers": [{
+                "name": CONTAINER,
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": command,
+                "resources": resources(),
+                // What it says when it cannot serve is in the pod's status then.
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "securityContext": { "privileged": true, "runAsUser": 0, "runAsGroup": 0 },
+                "volumeMounts": mounts,
+            }],
+            "volumes": volumes,
+            "hostPID": true,
+            "nodeName": node,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "serviceAccountName": SERVICE_ACCOUNT,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "tolerations": [Toleration::everything()],
+        },
+    })
 }
 
-fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
+fn mount(name: &str, path: &str) -> Value {
+    json!({ "name": name, "mountPath": path })
 }
 
-fn part(run: &RunId, number: usize) -> VolumeProjection {
-    let config_map = ConfigMapProjection { name: part_name(run, number), ..Default::default() };
-    VolumeProjection { config_map: Some(config_map), ..VolumeProjection::default() }
+fn part(run: &RunId, number: usize) -> Value {
+    json!({ "configMap": { "name": part_name(run, number) } })
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, ExecAction, Pod, Probe, Toleration};
 use propagation_core::plan::{Plan, Role};
 use propagation_core::{Error, ErrorKind};
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::workload::{Common, IN_IMAGE, Placement, Task, pod};
 use super::{namespace, service_account};
 use crate::oci::image_name;
+use crate::options::Toleration;
 
 /// The rights that a run needs, and no more.
 const RBAC: &str = include_str!("../../manifests/rbac.yaml");
@@ -104,26 +104,17 @@ fn sidecar_files(
 }
 
 /// A pod whose containers start when its sidecar serves, and go on when that is restarted.
-fn with_sidecar(mut pod: Pod, producer: Pod, mountpoint: &str) -> Pod {
-    let sidecars = producer.spec.into_iter().flat_map(|spec| spec.containers).map(|container| {
-        let command = [IN_IMAGE, "probe", mountpoint, "--timeout", "4s"];
-        let exec = ExecAction { command: Some(command.map(str::to_owned).into()) };
-        Container {
-            name: "producer".into(),
-            restart_policy: Some("Always".into()),
-            startup_probe: Some(Probe {
-                exec: Some(exec),
-                period_seconds: Some(1),
-                timeout_seconds: Some(5),
-                failure_threshold: Some(60),
-                ..Probe::default()
-            }),
-            ..container
-        }
+fn with_sidecar(mut pod: Value, mut producer: Value, mountpoint: &str) -> Value {
+    let mut sidecar = producer["spec"]["containers"][0].take();
+    sidecar["name"] = json!("producer");
+    sidecar["restartPolicy"] = json!("Always");
+    sidecar["startupProbe"] = json!({
+        "exec": { "command": [IN_IMAGE, "probe", mountpoint, "--timeout", "4s"] },
+        "periodSeconds": 1,
+        "timeoutSeconds": 5,
+        "failureThreshold": 60,
     });
-    if let Some(spec) = &mut pod.spec {
-        spec.init_containers = Some(sidecars.collect());
-    }
+    pod["spec"]["initContainers"] = json!([sidecar]);
     pod
 }
 
@@ -164,11 +155,9 @@ fn consumer_words(choices: &Choices) -> String {
     if choices.liveness_probe { format!("{words}{probe}") } else { words.into() }
 }
 
-fn yaml<T: Serialize>(object: &T) -> Result<String, Error> {
+/// The same object gives the same text: maps of JSON are sorted.
+fn yaml(manifest: &Value) -> Result<String, Error> {
     const OPERATION: &str = "write an object as YAML";
-    // By way of JSON, whose maps are sorted: the same object gives the same text.
-    let value = serde_json::to_value(object)
-        .map_err(|error| Error::from_source(ErrorKind::Internal, OPERATION, error))?;
-    serde_saphyr::to_string(&value)
+    serde_saphyr::to_string(manifest)
         .map_err(|error| Error::from_source(ErrorKind::Internal, OPERATION, error))
 }

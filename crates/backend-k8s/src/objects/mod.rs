@@ -1,4 +1,4 @@
-//! From a plan to Kubernetes objects: pure functions.
+//! From a plan to the manifests of Kubernetes objects: pure functions.
 
 pub(crate) mod host;
 pub mod manifests;
@@ -8,11 +8,11 @@ pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount, Toleration};
-use kube::ResourceExt;
-use kube::api::ObjectMeta;
 use propagation_core::RunId;
 use propagation_core::plan::Bridge;
+use serde_json::{Value, json};
+
+use crate::kinds::ConfigMap;
 
 /// The field manager of everything that is applied.
 pub const FIELD_MANAGER: &str = "propagation";
@@ -48,19 +48,17 @@ pub(crate) fn labels(run: Option<&RunId>) -> BTreeMap<String, String> {
 /// The namespace of a run: its producer has to be privileged and its volumes are host paths, which
 /// the Pod Security Standards allow at the level `privileged` only. With it go the run that it is made
 /// for and the program that runs that, if there is one.
-pub(crate) fn namespace(name: &str, made_for: Option<(&RunId, &str)>) -> Namespace {
+pub(crate) fn namespace(name: &str, made_for: Option<(&RunId, &str)>) -> Value {
     let mut labels = labels(made_for.map(|(run, _)| run));
     for mode in ["enforce", "warn", "audit"] {
         labels.insert(format!("pod-security.kubernetes.io/{mode}"), "privileged".into());
     }
-    let operator = made_for.map(|(_, operator)| (OPERATOR.to_owned(), operator.to_owned()));
-    let metadata = ObjectMeta {
-        name: Some(name.into()),
-        labels: Some(labels),
-        annotations: operator.map(|operator| [operator].into()),
-        ..ObjectMeta::default()
-    };
-    Namespace { metadata, ..Namespace::default() }
+    let annotations = made_for.map(|(_, operator)| json!({ OPERATOR: operator }));
+    without_nulls(json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": { "name": name, "labels": labels, "annotations": annotations },
+    }))
 }
 
 /// What a later clean-up has to know of a run: kept in a config map of the run's namespace, made
@@ -99,32 +97,31 @@ impl Record {
         format!("run-{run}")
     }
 
-    /// As an object.
-    pub(crate) fn to_object(&self, namespace: &str) -> ConfigMap {
-        let data = [
-            ("node", self.node.clone()),
-            ("bridge", self.bridge.path.clone()),
-            ("mountpoint", self.bridge.mountpoint.clone()),
-            ("over-ssh", self.over_ssh.to_string()),
-            ("operator", self.operator.clone()),
-            ("image", self.image.clone().unwrap_or_default()),
-        ];
-        ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(Self::name(&self.run)),
-                namespace: Some(namespace.into()),
-                labels: Some(labels(Some(&self.run))),
-                annotations: self.sign.map(|sign| [(SIGN.to_owned(), sign.to_string())].into()),
-                ..ObjectMeta::default()
+    /// As a manifest.
+    pub(crate) fn to_manifest(&self, namespace: &str) -> Value {
+        without_nulls(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": Self::name(&self.run),
+                "namespace": namespace,
+                "labels": labels(Some(&self.run)),
+                "annotations": self.sign.map(|sign| json!({ SIGN: sign.to_string() })),
             },
-            data: Some(data.map(|(key, value)| (key.to_owned(), value)).into()),
-            ..ConfigMap::default()
-        }
+            "data": {
+                "node": self.node,
+                "bridge": self.bridge.path,
+                "mountpoint": self.bridge.mountpoint,
+                "over-ssh": self.over_ssh.to_string(),
+                "operator": self.operator,
+                "image": self.image.as_deref().unwrap_or_default(),
+            },
+        }))
     }
 
     /// From an object; none for another kind of config map.
     pub(crate) fn from_object(object: &ConfigMap) -> Option<Self> {
-        let run = RunId::parse(object.metadata.labels.as_ref()?.get(RUN_ID)?).ok()?;
+        let run = RunId::parse(object.metadata.label(RUN_ID)?).ok()?;
         if object.metadata.name.as_deref() != Some(&Self::name(&run)) {
             return None;
         }
@@ -137,27 +134,29 @@ impl Record {
             over_ssh: get("over-ssh").is_some_and(|value| value == "true"),
             image: get("image").filter(|image| !image.is_empty()),
             operator: get("operator").unwrap_or_default(),
-            sign: object.annotations().get(SIGN).and_then(|text| text.parse().ok()),
+            sign: object.metadata.annotation(SIGN).and_then(|text| text.parse().ok()),
         })
     }
 }
 
 /// The service account of a run's pods.
-pub(crate) fn service_account(namespace: &str) -> ServiceAccount {
-    let metadata = ObjectMeta {
-        name: Some(SERVICE_ACCOUNT.into()),
-        namespace: Some(namespace.into()),
-        labels: Some(labels(None)),
-        ..ObjectMeta::default()
-    };
-    ServiceAccount {
-        metadata,
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    }
+pub(crate) fn service_account(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": { "name": SERVICE_ACCOUNT, "namespace": namespace, "labels": labels(None) },
+        "automountServiceAccountToken": false,
+    })
 }
 
-/// Tolerates whatever the node has been tainted with.
-pub(crate) fn tolerate_everything() -> Toleration {
-    Toleration { operator: Some("Exists".into()), ..Toleration::default() }
+/// A manifest without what is null in it: the API server is to decide about that.
+pub(crate) fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let said = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(said.map(|(key, value)| (key, without_nulls(value))).collect())
+        }
+        Value::Array(list) => list.into_iter().map(without_nulls).collect(),
+        value => value,
+    }
 }

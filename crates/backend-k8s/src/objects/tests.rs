@@ -3,6 +3,7 @@
 use propagation_core::RunId;
 use propagation_core::host::ProgramId;
 use propagation_core::plan::{Bridge, Plan};
+use serde_json::json;
 
 use super::host::{AgentFrom, config_maps, pod as host_pod};
 use super::manifests::{Choices, files};
@@ -51,25 +52,22 @@ fn programs_of_the_node_and_further_volumes_are_volumes() {
         placement: &placement,
     };
     plan.workloads[0].volumes = vec![
-        serde_json::from_value(serde_json::json!({
+        serde_json::from_value(json!({
             "source": "{bridge}/csi", "destination": "/csi", "propagation": "Bidirectional",
         }))
         .expect("a volume"),
     ];
     let program = ProgramId { container: 0, replica: 0 };
     let task = Task::AsTold { program, secret: "s", run: &run, trees: &["/usr"] };
-    let spec = pod("p", &plan.workloads[0], &common, &task).spec.expect("a spec");
-    let sources: Vec<_> = spec
-        .volumes
-        .iter()
-        .flatten()
-        .filter_map(|volume| Some(volume.host_path.as_ref()?.path.as_str()))
-        .collect();
+    let pod = pod("p", &plan.workloads[0], &common, &task);
+    let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
+    let sources: Vec<_> =
+        volumes.iter().filter_map(|volume| volume["hostPath"]["path"].as_str()).collect();
     let own = format!("/var/lib/propagation/{run}");
     assert_eq!(sources, ["/tmp/fuse-test-bridge", "/tmp/fuse-test-bridge/csi", "/usr", &own]);
-    let mounts = spec.containers[0].volume_mounts.as_ref().expect("mounts");
-    let usr = mounts.iter().find(|mount| mount.mount_path == "/usr").expect("the node's programs");
-    assert_eq!(usr.read_only, Some(true));
+    let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().expect("mounts");
+    let usr = mounts.iter().find(|mount| mount["mountPath"] == "/usr").expect("its programs");
+    assert_eq!(usr["readOnly"], true);
 }
 
 #[test]
@@ -86,9 +84,8 @@ fn only_the_producer_is_privileged() {
         Task::ByItself { deadlines: &plan.deadlines, allow_other: true, liveness_probe: false };
     for spec in &plan.workloads {
         let pod = pod(&spec.name, spec, &common, &task);
-        let container = &pod.spec.as_ref().expect("a spec").containers[0];
-        let privileged = container.security_context.as_ref().and_then(|c| c.privileged);
-        assert_eq!(privileged, Some(spec.name == "producer"), "{}", spec.name);
+        let privileged = &pod["spec"]["containers"][0]["securityContext"]["privileged"];
+        assert_eq!(*privileged, spec.name == "producer", "{}", spec.name);
     }
 }
 
@@ -121,12 +118,9 @@ fn groups_are_the_pods() {
     };
     let task =
         Task::ByItself { deadlines: &plan.deadlines, allow_other: true, liveness_probe: false };
-    let groups = |spec| {
-        let context = pod("p", spec, &common, &task).spec.and_then(|pod| pod.security_context);
-        context.and_then(|context| context.supplemental_groups)
-    };
-    assert_eq!(groups(&plan.workloads[1]), Some(vec![2000]));
-    assert_eq!(groups(&plan.workloads[0]), None);
+    let security = |spec| pod("p", spec, &common, &task)["spec"]["securityContext"].take();
+    assert_eq!(security(&plan.workloads[1]), json!({ "supplementalGroups": [2000] }));
+    assert_eq!(security(&plan.workloads[0]), json!(null));
 }
 
 #[test]
@@ -140,10 +134,11 @@ fn a_record_is_read_back() {
         operator: "desk/42".into(),
         sign: Some(1_772_272_800),
     };
-    assert_eq!(Record::from_object(&record.to_object("n")), Some(record.clone()));
-    let mut other = record.to_object("n");
-    other.metadata.name = Some("kube-root-ca.crt".into());
-    assert_eq!(Record::from_object(&other), None);
+    let read = |manifest| Record::from_object(&serde_json::from_value(manifest).expect("a map"));
+    assert_eq!(read(record.to_manifest("n")), Some(record.clone()));
+    let mut other = record.to_manifest("n");
+    other["metadata"]["name"] = json!("kube-root-ca.crt");
+    assert_eq!(read(other), None);
 }
 
 #[test]

@@ -2,18 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, ExecAction, HostPathVolumeSource, Pod,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SecurityContext, Toleration, Volume,
-    VolumeMount,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::ObjectMeta;
 use propagation_core::RunId;
 use propagation_core::host::{Layout, ProgramId, SECRET_VARIABLE};
 use propagation_core::plan::{Bridge, Deadlines, Role, WorkloadSpec};
+use serde_json::{Value, json};
 
-use super::{CONTAINER, SERVICE_ACCOUNT, WORKLOAD, labels};
+use super::{CONTAINER, SERVICE_ACCOUNT, WORKLOAD, labels, without_nulls};
+use crate::options::Toleration;
 
 /// Which nodes a pod may run on.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -53,67 +48,50 @@ pub(crate) enum Task<'a> {
 }
 
 /// The pod of a workload.
-pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &Task<'_>) -> Pod {
+pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &Task<'_>) -> Value {
     let paths = spec.paths(common.bridge);
     let kind = spec.bind.kind.map(|kind| kind.to_string());
     let kind = kind.as_deref().or_else(|| kind_of(task));
     let mut volumes = vec![host_path("bridge", &paths.source, kind)];
-    let mut mounts = vec![VolumeMount {
-        name: "bridge".into(),
-        mount_path: paths.destination.clone(),
-        mount_propagation: Some(spec.propagation.to_string()),
-        sub_path: spec.sub_path.clone(),
-        read_only: spec.bind.read_only.then_some(true),
-        recursive_read_only: spec.bind.recursive_read_only.then(|| "Enabled".to_owned()),
-        ..VolumeMount::default()
-    }];
+    let mut mounts = vec![json!({
+        "name": "bridge",
+        "mountPath": paths.destination,
+        "mountPropagation": spec.propagation.to_string(),
+        "subPath": spec.sub_path,
+        "readOnly": spec.bind.read_only.then_some(true),
+        "recursiveReadOnly": spec.bind.recursive_read_only.then_some("Enabled"),
+    })];
     for (number, volume) in spec.volumes.iter().enumerate() {
         let (name, how) = (format!("further-{number}"), &volume.bind);
         let kind = how.kind.map(|kind| kind.to_string());
         let source = common.bridge.fill(&volume.source);
         volumes.push(host_path(&name, &source, kind.as_deref()));
-        mounts.push(VolumeMount {
-            name,
-            mount_path: volume.destination.clone(),
-            mount_propagation: Some(volume.propagation.to_string()),
-            read_only: how.read_only.then_some(true),
-            recursive_read_only: how.recursive_read_only.then(|| "Enabled".to_owned()),
-            ..VolumeMount::default()
-        });
+        mounts.push(json!({
+            "name": name,
+            "mountPath": volume.destination,
+            "mountPropagation": volume.propagation.to_string(),
+            "readOnly": how.read_only.then_some(true),
+            "recursiveReadOnly": how.recursive_read_only.then_some("Enabled"),
+        }));
     }
     if let Task::AsTold { run, trees, .. } = task {
         for (number, tree) in trees.iter().enumerate() {
             let name = format!("node-{number}");
             volumes.push(host_path(&name, tree, None));
-            mounts.push(VolumeMount {
-                name,
-                mount_path: (*tree).to_owned(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            });
+            mounts.push(json!({ "name": name, "mountPath": tree, "readOnly": true }));
         }
         if !trees.is_empty() {
-            let empty_dir = Some(EmptyDirVolumeSource::default());
-            volumes.push(Volume { name: "tmp".into(), empty_dir, ..Volume::default() });
-            let (name, mount_path) = ("tmp".into(), "/tmp".into());
-            mounts.push(VolumeMount { name, mount_path, ..VolumeMount::default() });
+            volumes.push(json!({ "name": "tmp", "emptyDir": {} }));
+            mounts.push(json!({ "name": "tmp", "mountPath": "/tmp" }));
         }
         let on_node = Layout::on_node(run.as_str());
         volumes.push(host_path("run", on_node.directory(), Some("Directory")));
-        mounts.push(VolumeMount {
-            name: "run".into(),
-            mount_path: Layout::inside().directory().into(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        });
+        let inside = Layout::inside();
+        mounts.push(json!({ "name": "run", "mountPath": inside.directory(), "readOnly": true }));
     }
     let env = match task {
         // Not an argument: those everybody on the node can read.
-        Task::AsTold { secret, .. } => Some(vec![EnvVar {
-            name: SECRET_VARIABLE.into(),
-            value: Some((*secret).to_owned()),
-            ..EnvVar::default()
-        }]),
+        Task::AsTold { secret, .. } => Some(json!([{ "name": SECRET_VARIABLE, "value": secret }])),
         Task::ByItself { .. } => None,
     };
     let liveness_probe = match task {
@@ -122,59 +100,47 @@ pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &T
         }
         _ => None,
     };
-    let container = Container {
-        name: CONTAINER.into(),
-        image: Some(common.image.into()),
-        image_pull_policy: Some("IfNotPresent".into()),
-        command: Some(command(spec, common, task)),
-        env,
-        resources: Some(resources()),
-        security_context: Some(SecurityContext {
-            privileged: Some(spec.privileged()),
-            capabilities: Some(spec.capabilities.clone())
-                .filter(|names| !names.is_empty())
-                .map(|add| Capabilities { add: Some(add), ..Capabilities::default() }),
-            run_as_user: Some(i64::from(spec.uid)),
-            run_as_group: Some(i64::from(spec.uid)),
-            ..SecurityContext::default()
-        }),
-        volume_mounts: Some(mounts),
-        liveness_probe,
-        ..Container::default()
-    };
+    let capabilities = Some(&spec.capabilities).filter(|names| !names.is_empty());
     let mut labels = labels(common.run);
     labels.insert(WORKLOAD.into(), spec.name.clone());
     // Kubernetes has no groups of a single container.
-    let groups: Vec<i64> = spec.groups.iter().copied().map(i64::from).collect();
-    let security_context = Some(groups).filter(|groups| !groups.is_empty()).map(|groups| {
-        PodSecurityContext { supplemental_groups: Some(groups), ..PodSecurityContext::default() }
-    });
+    let groups = Some(&spec.groups).filter(|groups| !groups.is_empty());
     let placement = common.placement;
-    let selector = Some(placement.node_selector.clone()).filter(|labels| !labels.is_empty());
-    let tolerations = Some(placement.tolerations.clone()).filter(|list| !list.is_empty());
-    Pod {
-        metadata: ObjectMeta {
-            name: Some(name.into()),
-            namespace: Some(common.namespace.into()),
-            labels: Some(labels),
-            ..ObjectMeta::default()
-        },
-        spec: Some(PodSpec {
-            containers: vec![container],
-            security_context,
-            volumes: Some(volumes),
-            restart_policy: Some("Always".into()),
+    let selector = Some(&placement.node_selector).filter(|labels| !labels.is_empty());
+    let tolerations = Some(&placement.tolerations).filter(|list| !list.is_empty());
+    without_nulls(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "namespace": common.namespace, "labels": labels },
+        "spec": {
+            "containers": [{
+                "name": CONTAINER,
+                "image": common.image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": command(spec, common, task),
+                "env": env,
+                "resources": resources(),
+                "securityContext": {
+                    "privileged": spec.privileged(),
+                    "capabilities": capabilities.map(|names| json!({ "add": names })),
+                    "runAsUser": spec.uid,
+                    "runAsGroup": spec.uid,
+                },
+                "volumeMounts": mounts,
+                "livenessProbe": liveness_probe,
+            }],
+            "securityContext": groups.map(|groups| json!({ "supplementalGroups": groups })),
+            "volumes": volumes,
+            "restartPolicy": "Always",
             // Programs end at SIGTERM at once; who hangs is not waited for.
-            termination_grace_period_seconds: Some(1),
-            service_account_name: Some(SERVICE_ACCOUNT.into()),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            node_selector: selector,
-            tolerations,
-            ..PodSpec::default()
-        }),
-        ..Pod::default()
-    }
+            "terminationGracePeriodSeconds": 1,
+            "serviceAccountName": SERVICE_ACCOUNT,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "nodeSelector": selector,
+            "tolerations": tolerations,
+        },
+    }))
 }
 
 /// By hand the directory may have to be made; a run has made and journaled it.
@@ -186,22 +152,13 @@ fn kind_of(task: &Task<'_>) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn host_path(name: &str, path: &str, kind: Option<&str>) -> Volume {
-    Volume {
-        name: name.into(),
-        host_path: Some(HostPathVolumeSource {
-            path: path.into(),
-            type_: kind.map(ToOwned::to_owned),
-        }),
-        ..Volume::default()
-    }
+pub(crate) fn host_path(name: &str, path: &str, kind: Option<&str>) -> Value {
+    without_nulls(json!({ "name": name, "hostPath": { "path": path, "type": kind } }))
 }
 
 /// Small, as the programs are.
-pub(crate) fn resources() -> ResourceRequirements {
-    let amounts = [("cpu", "50m"), ("memory", "32Mi")];
-    let amounts = amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.into())));
-    ResourceRequirements { requests: Some(amounts.into()), ..ResourceRequirements::default() }
+pub(crate) fn resources() -> Value {
+    json!({ "requests": { "cpu": "50m", "memory": "32Mi" } })
 }
 
 /// Where the image has the agent.
@@ -262,16 +219,12 @@ fn command(spec: &WorkloadSpec, common: &Common<'_>, task: &Task<'_>) -> Vec<Str
 /// Looks every 10 s and gives a look 4 s: a dead mount restarts the container after at most
 /// 3 × 10 s + 5 s, a hung one as well, because the look itself cannot hang. It waits 60 s for the
 /// first mount.
-fn liveness(mountpoint: &str) -> Probe {
-    let command = [IN_IMAGE, "probe", mountpoint, "--timeout", "4s"];
-    Probe {
-        exec: Some(ExecAction {
-            command: Some(command.iter().map(|word| (*word).to_owned()).collect()),
-        }),
-        initial_delay_seconds: Some(60),
-        period_seconds: Some(10),
-        timeout_seconds: Some(5),
-        failure_threshold: Some(3),
-        ..Probe::default()
-    }
+fn liveness(mountpoint: &str) -> Value {
+    json!({
+        "exec": { "command": [IN_IMAGE, "probe", mountpoint, "--timeout", "4s"] },
+        "initialDelaySeconds": 60,
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+        "failureThreshold": 3,
+    })
 }

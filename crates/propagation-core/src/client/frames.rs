@@ -1,17 +1,16 @@
 //! Reading frames of the protocol from a stream.
 
-use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::error::Error;
-use crate::protocol::frame_length;
+use crate::protocol::{Received, frame_length};
 
 /// Reads the next message; none when the stream ends or breaks. Not cancel-safe: part of a frame may have been
 /// read.
 ///
 /// # Errors
 /// When the bytes are not such a message; `other_version` makes the error from a description of what is wrong.
-pub async fn read<T: DeserializeOwned>(
+pub async fn read<T: Received>(
     reader: &mut (dyn AsyncRead + Send + Unpin),
     other_version: impl FnOnce(&str) -> Error,
 ) -> Result<Option<T>, Error> {
@@ -29,8 +28,6 @@ pub async fn read<T: DeserializeOwned>(
         if reader.read_exact(&mut body).await.is_err() {
             return Ok(None);
         }
-        return serde_json::from_slice(&body)
-            .map(Some)
-            .map_err(|error| other_version(&error.to_string()));
+        return T::decode(&body).map(Some).map_err(|error| other_version(&error.to_string()));
     }
 }
