@@ -1,6 +1,7 @@
 # A FUSE mount that smbd exports and the kernel's CIFS client mounts. While the daemon is dead, the client's root is EACCES,
 # and the data of a file may still come from its cache. After a new FUSE mount the same CIFS mount is fresh: nothing is
-# mounted again on the client.
+# mounted again on the client. Nor is it after the server itself was killed: a soft mount fails late, and is fresh when there
+# is a server again.
 mkdir -p /srv/data /srv/fuse /mnt/cifs /tmp/smb/ncalrpc /var/log/samba
 echo first > /srv/data/marker
 bindfs -f /srv/data /srv/fuse &
@@ -29,20 +30,10 @@ cat > /tmp/smb.conf <<'CONF'
     valid users = root
 CONF
 
-# within COMMAND...: again and again, for half a minute.
-within() {
-    for _ in $(seq 300); do
-        "$@" > /tmp/said 2>&1 && return
-        sleep 0.1
-    done
-    echo "not within 30 s: $*"
-    cat /tmp/said
-    exit 1
-}
-
 within mountpoint -q /srv/fuse
 printf 'secret\nsecret\n' | expect 0 smbpasswd -c /tmp/smb.conf -s -a root || exit 1
-expect 0 smbd --daemon --configfile /tmp/smb.conf
+serve() { smbd --daemon --configfile /tmp/smb.conf; }
+expect 0 serve
 within /usr/bin/mount -t cifs //127.0.0.1/fuse /mnt/cifs \
     -o username=root,password=secret,vers=3.1.1,soft,echo_interval=4,actimeo=0
 expect 0 cat /mnt/cifs/marker
@@ -60,4 +51,13 @@ umount -l /srv/fuse
 expect 0 bindfs /srv/data /srv/fuse
 within grep -q second /mnt/cifs/marker
 within $PROPAGATION probe /mnt/cifs
+echo "fresh after the FUSE mount was made again"
+
+# Every process of it: one for each client.
+kill -9 $(pidof smbd)
+expect 1 $PROPAGATION probe /mnt/cifs --timeout 60s
+grep -qE "EHOSTDOWN|EAGAIN|EIO|ECONNABORTED" /tmp/said || says "an error of the dead server"
+expect 0 serve
+within $PROPAGATION probe /mnt/cifs
+within grep -q second /mnt/cifs/marker
 umount /mnt/cifs

@@ -22,3 +22,18 @@ says() {
     cat /tmp/said
     exit 1
 }
+
+# within COMMAND...: again and again, for a minute.
+within() {
+    read -r now _ < /proc/uptime
+    end=$((${now%.*} + 60))
+    until "$@" > /tmp/said 2>&1; do
+        read -r now _ < /proc/uptime
+        if [ "${now%.*}" -ge "$end" ]; then
+            echo "not within a minute: $*"
+            cat /tmp/said
+            exit 1
+        fi
+        sleep 0.2
+    done
+}
