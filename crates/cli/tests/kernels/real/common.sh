@@ -15,6 +15,14 @@ expect() {
     exit 1
 }
 
+# refused COMMAND...: what it says is in /tmp/said; ends with it when it ends well.
+refused() {
+    "$@" > /tmp/said 2>&1 || return 0
+    echo "ended well: $*"
+    cat /tmp/said
+    exit 1
+}
+
 # says TEXT: what was said last has it.
 says() {
     grep -qF "$1" /tmp/said && return

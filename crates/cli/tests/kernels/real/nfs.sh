@@ -28,14 +28,15 @@ expect 0 $PROPAGATION probe /mnt/nfs
 says "its type is nfs4"
 
 kill -9 "$(cat /tmp/ganesha/pid)"
-expect 1 $PROPAGATION probe /mnt/nfs --timeout 60s
-cat /tmp/said
+refused $PROPAGATION probe /mnt/nfs --timeout 60s
+says "EIO"
 expect 0 serve
 within $PROPAGATION probe /mnt/nfs
 within grep -q first /mnt/nfs/marker
 
 kill -9 "$(pidof bindfs)"
-expect 1 $PROPAGATION probe /mnt/nfs --timeout 60s
-cat /tmp/said
-umount -l /mnt/nfs /srv/nfs-fuse
+refused $PROPAGATION probe /mnt/nfs --timeout 60s
+grep -E "EIO|ENOTCONN|EREMOTEIO|ESTALE" /tmp/said || says "an error of the dead daemon"
+umount -l /mnt/nfs
 kill -9 "$(cat /tmp/ganesha/pid)"
+umount -l /srv/nfs-fuse
