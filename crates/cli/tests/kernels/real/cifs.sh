@@ -54,7 +54,8 @@ within grep -q second /mnt/cifs/marker
 within $PROPAGATION probe /mnt/cifs
 echo "fresh after the FUSE mount was made again"
 
-# Every process of it: one for each client.
+# It has a process for each client.
+# shellcheck disable=SC2046
 kill -9 $(pidof smbd)
 refused $PROPAGATION probe /mnt/cifs --timeout 60s
 grep -E "EHOSTDOWN|EAGAIN|EIO|ECONNABORTED|ENOTCONN" /tmp/said || says "an error of the dead server"
@@ -62,3 +63,5 @@ expect 0 serve
 within $PROPAGATION probe /mnt/cifs
 within grep -q second /mnt/cifs/marker
 umount /mnt/cifs
+kill -9 $(pidof smbd)
+umount -l /srv/fuse
