@@ -2,6 +2,7 @@
 //! control groups, idmapped mounts, request timeouts, a root that is an initramfs. Each script of `real/` brings one about, and looks with the
 //! program.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use libtest_mimic::Trial;
@@ -72,9 +73,8 @@ fn run(kernel: &Kernel, guest: &Guest) -> TestResult {
     let mut main = String::from("#!/bin/busybox sh\nfailed=0\n");
     for (name, text) in guest.scripts {
         fs::write(work.join(name), format!("{COMMON}\n{text}"))?;
-        main.push_str(&format!(
-            "busybox sh /work/{name} || {{ echo 'guest: {name} failed'; failed=1; }}\n"
-        ));
+        let failed = format!("{{ echo 'guest: {name} failed'; failed=1; }}");
+        let _ = writeln!(main, "busybox sh /work/{name} || {failed}");
     }
     main.push_str("exit $failed\n");
     guest::run(kernel, work, &main, guest.options, SECONDS)?;
