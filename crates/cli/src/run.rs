@@ -1,6 +1,8 @@
 //! `propagation run`: every plan on every node, several at a time.
 
-use futures_util::{StreamExt, stream};
+use std::collections::BTreeMap;
+
+use futures_util::{Stream, StreamExt, stream};
 use propagation_core::{Backend, Error, ErrorKind, Plan};
 
 use crate::args::BackendName;
@@ -79,7 +81,8 @@ async fn run(
     let runs = targets.nodes().map(|(node, backend)| {
         let runs = plans.iter().cloned();
         let runs = runs.map(move |plan| one(options, node, plan, backend, several, interrupted_by));
-        stream::iter(runs).buffered(jobs).boxed_local()
+        let runs = runs.enumerate().map(async |(number, run)| (number, run.await));
+        in_order(stream::iter(runs).buffer_unordered(jobs)).boxed_local()
     });
     let mut runs = stream::iter(runs).flatten_unordered(options.cluster.at_a_time());
     let mut failure = None;
@@ -97,6 +100,23 @@ async fn run(
     }
     results.finish()?;
     results.exit(interruption.run.is_cancelled())
+}
+
+/// Results in the order of their numbers, from 0 on. One that takes long keeps back those of later ones, not the later
+/// ones themselves, as [`StreamExt::buffered`] does.
+fn in_order<T>(results: impl Stream<Item = (usize, T)>) -> impl Stream<Item = T> {
+    let (mut next, mut early) = (0, BTreeMap::new());
+    let in_order = results.map(move |(number, result)| {
+        early.insert(number, result);
+        let ready: Vec<_> = std::iter::from_fn(|| {
+            let result = early.remove(&next)?;
+            next += 1;
+            Some(result)
+        })
+        .collect();
+        stream::iter(ready)
+    });
+    in_order.flatten()
 }
 
 /// Runs one plan on one node. What makes it impossible there is its result.

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 
 use guest::Kernel;
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{PASSED, PROPAGATION, TestResult, library, scratch, skip};
+use support::{PASSED, TestResult, library, scratch, skip};
 use table::{Row, Who};
 
 /// A guest gets so many seconds; emulated, the library takes one to three minutes.
@@ -94,7 +94,7 @@ fn record(row: Row) -> Result<(), Failed> {
 fn carry_out(kernel: &Kernel, who: Who, half: Option<usize>) -> Result<Row, Failed> {
     let scratch = scratch();
     let work = scratch.path();
-    fs::copy(PROPAGATION, work.join("propagation"))?;
+    guest::copy_program(work)?;
     fs::write(work.join("who"), who.to_string())?;
     fs::create_dir(work.join("scenarios"))?;
     let files = propagation_core::scenario::files(&library::root().join("scenarios"))?;

@@ -19,6 +19,9 @@ use support::library::{self, Came};
 use support::{PASSED, PROPAGATION, TestResult, scratch, skip};
 use table::Row;
 
+/// So many scenarios at a time: most of them wait for deadlines most of the time.
+const AT_ONCE: usize = 8;
+
 static ROWS: Mutex<BTreeMap<String, Row>> = Mutex::new(BTreeMap::new());
 
 fn main() {
@@ -82,7 +85,7 @@ fn run(directory: &Path, release: &str, files: &Path) -> Result<Vec<(String, Cam
     let program = release.split('-').next().unwrap_or(release);
     let script = format!(
         "mount -t overlay -o 'lowerdir={}/usr:/usr' overlay /usr\n\
-         exec {PROPAGATION} run --scenario '{}' --runtime {program} --format json",
+         exec {PROPAGATION} run --scenario '{}' --runtime {program} --jobs {AT_ONCE} --format json",
         directory.display(),
         files.display()
     );

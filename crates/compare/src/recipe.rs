@@ -26,6 +26,8 @@ pub(crate) enum Need {
     Filesystem(&'static str),
     /// Containers in the machine's own user namespace.
     MachineRights,
+    /// Opening the machine's files by their handles, as servers of NFS do.
+    FilesByHandle,
 }
 
 /// A program of a transport.

@@ -191,6 +191,14 @@ async fn missing(bench: &Bench, need: Need) -> Option<Skip> {
                     .into(),
             fix: Some("run as root with crun or runc installed".into()),
         }),
+        // `open_by_handle_at(2)` reaches every file of a filesystem, whatever is mounted.
+        Need::FilesByHandle if bench.has_machine_rights() => Some(Skip {
+            kind: SkipKind::NotPermitted,
+            reason: "nfs-ganesha opens files by their handles, which programs of a simulated node with the machine's \
+                     rights may not do"
+                .into(),
+            fix: None,
+        }),
         _ => None,
     }
 }

@@ -42,7 +42,7 @@ otherwise() {
 }
 
 run phases
-run help --volume mountpoint --experiments 30s
+run help --volume mountpoint --experiments 2m
 run library --scenario /work/scenarios --patience 3 --jobs 4
 mkdir /tmp/again
 otherwise /work/library.json | while read -r name; do

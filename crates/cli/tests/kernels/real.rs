@@ -1,54 +1,82 @@
-//! What a guest has and this machine may not have: security modules, automount, version 2 of the control groups,
-//! request timeouts. Each script of `real/` brings one about in a guest of its own, and looks with the program.
+//! What a guest has and this machine may not have: security modules, automount, clients of CIFS and NFS, version 2 of the
+//! control groups, idmapped mounts, request timeouts, a root that is an initramfs. Each script of `real/` brings one about, and looks with the
+//! program.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use libtest_mimic::Trial;
 
 use super::guest::{self, Kernel};
-use super::support::{PASSED, PROPAGATION, TestResult, scratch};
+use super::support::{PASSED, TestResult, scratch};
 
-/// A script gets so many seconds.
-const SECONDS: u32 = 300;
+/// A guest gets so many seconds.
+const SECONDS: u32 = 600;
 
 /// What begins every script.
 const COMMON: &str = include_str!("real/common.sh");
 
-/// A script, and what the kernel is told at its start.
-struct Script {
-    name: &'static str,
-    text: &'static str,
+/// A script and its name.
+type Script = (&'static str, &'static str);
+
+/// A guest with its scripts, one after the other, and what the kernel is told at its start.
+struct Guest {
+    scripts: &'static [Script],
     options: &'static str,
 }
 
-const SCRIPTS: [Script; 7] = [
-    Script { name: "apparmor", text: include_str!("real/apparmor.sh"), options: "" },
-    Script { name: "autofs", text: include_str!("real/autofs.sh"), options: "" },
-    Script { name: "cifs", text: include_str!("real/cifs.sh"), options: "" },
-    Script { name: "device-group", text: include_str!("real/device-group.sh"), options: "" },
-    Script { name: "memory-group", text: include_str!("real/memory-group.sh"), options: "" },
-    Script { name: "request-timeout", text: include_str!("real/request-timeout.sh"), options: "" },
-    Script {
-        name: "selinux",
-        text: include_str!("real/selinux.sh"),
+const GUESTS: [Guest; 5] = [
+    Guest {
+        scripts: &[
+            ("apparmor", include_str!("real/apparmor.sh")),
+            ("autofs", include_str!("real/autofs.sh")),
+            ("device-group", include_str!("real/device-group.sh")),
+            ("idmapped", include_str!("real/idmapped.sh")),
+            ("memory-group", include_str!("real/memory-group.sh")),
+            ("re-bind", include_str!("real/re-bind.sh")),
+            ("request-timeout", include_str!("real/request-timeout.sh")),
+        ],
+        options: "guest_modules=autofs4",
+    },
+    Guest {
+        scripts: &[("initramfs", include_str!("real/initramfs.sh"))],
+        options: "guest_root=initramfs",
+    },
+    Guest {
+        scripts: &[("cifs", include_str!("real/cifs.sh")), ("nfs", include_str!("real/nfs.sh"))],
+        options: "guest_modules=cifs,nfs,nfsv4",
+    },
+    Guest {
+        scripts: &[("compare", include_str!("real/compare.sh"))],
+        options: "guest_modules=cifs,nfs,nfsv4",
+    },
+    Guest {
+        scripts: &[("selinux", include_str!("real/selinux.sh"))],
         options: "security=selinux selinux=1 enforcing=0",
     },
 ];
 
-/// One test for each script.
+/// One test for each guest, named after its scripts.
 pub(super) fn tests(kernel: &Kernel) -> impl Iterator<Item = Trial> + use<'_> {
-    SCRIPTS.iter().map(|script| {
+    GUESTS.iter().map(|guest| {
         let kernel = kernel.clone();
-        let name = format!("linux {}: {}", kernel.release, script.name);
-        Trial::ignorable_test(name, move || run(&kernel, script))
+        let names: Vec<_> = guest.scripts.iter().map(|(name, _)| *name).collect();
+        let name = format!("linux {}: {}", kernel.release, names.join(", "));
+        Trial::ignorable_test(name, move || run(&kernel, guest))
     })
 }
 
-fn run(kernel: &Kernel, script: &Script) -> TestResult {
+fn run(kernel: &Kernel, guest: &Guest) -> TestResult {
     let scratch = scratch();
     let work = scratch.path();
-    fs::copy(PROPAGATION, work.join("propagation"))?;
-    let text = format!("#!/bin/busybox sh\n{COMMON}\n{}", script.text);
-    guest::run(kernel, work, &text, script.options, SECONDS)?;
+    guest::copy_program(work)?;
+    let mut main = String::from("#!/bin/busybox sh\nfailed=0\n");
+    for (name, text) in guest.scripts {
+        fs::write(work.join(name), format!("{COMMON}\n{text}"))?;
+        let failed = format!("{{ echo 'guest: {name} failed'; failed=1; }}");
+        let _ = writeln!(main, "busybox sh /work/{name} || {failed}");
+    }
+    main.push_str("exit $failed\n");
+    guest::run(kernel, work, &main, guest.options, SECONDS)?;
     PASSED
 }

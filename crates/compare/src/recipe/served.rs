@@ -40,8 +40,7 @@ impl Recipe {
         let (directory, port) = (work(self.transport), self.nfs_port());
         let (script, number) = (include_str!("ganesha.sh"), port.to_string());
         self.needs.push(Need::Program("ganesha.nfsd", "nfs-ganesha-vfs"));
-        // It opens files by their handles.
-        self.needs.push(Need::MachineRights);
+        self.needs.push(Need::FilesByHandle);
         self.prepare =
             Some(words(&["/bin/sh", "-c", script, "ganesha.sh", &directory, shared, &number]));
         let (config, pid) =

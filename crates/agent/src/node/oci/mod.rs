@@ -105,8 +105,17 @@ pub(super) fn create(
     let bundle = handle.bundle.to_string_lossy();
     let pid_file = handle.bundle.join("pid");
     let pid_path = pid_file.to_string_lossy();
-    let create =
-        ["create", "--bundle", &bundle, "--pid-file", &pid_path, "--preserve-fds=1", &handle.id];
+    // Keys are denied to nodes; old releases of crun end where newer ones go on without.
+    let create = [
+        "create",
+        "--no-new-keyring",
+        "--bundle",
+        &bundle,
+        "--pid-file",
+        &pid_path,
+        "--preserve-fds=1",
+        &handle.id,
+    ];
     handle.call(&create, Some(&theirs))?;
     drop(theirs);
     let made = handle.call(&["start", &handle.id], None).and_then(|()| {

@@ -15,10 +15,33 @@ expect() {
     exit 1
 }
 
+# refused COMMAND...: what it says is in /tmp/said; ends with it when it ends well.
+refused() {
+    "$@" > /tmp/said 2>&1 || return 0
+    echo "ended well: $*"
+    cat /tmp/said
+    exit 1
+}
+
 # says TEXT: what was said last has it.
 says() {
     grep -qF "$1" /tmp/said && return
     echo "\"$1\" is not in what was said:"
     cat /tmp/said
     exit 1
+}
+
+# within COMMAND...: again and again, for a minute.
+within() {
+    read -r now _ < /proc/uptime
+    end=$((${now%.*} + 60))
+    until "$@" > /tmp/said 2>&1; do
+        read -r now _ < /proc/uptime
+        if [ "${now%.*}" -ge "$end" ]; then
+            echo "not within a minute: $*"
+            cat /tmp/said
+            exit 1
+        fi
+        sleep 0.2
+    done
 }
