@@ -245,7 +245,12 @@ fn write_details(out: &mut String, comparison: &Comparison) {
 /// Writes a paragraph; lines after the first are two columns further in.
 fn wrap(out: &mut String, indent: &str, text: &str) {
     let further = format!("{indent}  ");
-    let options = textwrap::Options::new(WIDTH).initial_indent(indent).subsequent_indent(&further);
+    // Names of transports have hyphens.
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent(indent)
+        .subsequent_indent(&further)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
     out.push_str(&textwrap::fill(&one_line(text), options));
     out.push('\n');
 }
