@@ -71,6 +71,14 @@ pub(super) fn interval(ratio: &Ratio) -> String {
     format!("{} ({} to {})", number(ratio.median), number(ratio.low), number(ratio.high))
 }
 
+/// How many rounds there were.
+pub(super) fn rounds(comparison: &Comparison) -> String {
+    match comparison.rounds {
+        1 => "1 round".into(),
+        many => format!("{many} rounds"),
+    }
+}
+
 /// The metrics that were measured, in order.
 pub(super) fn metrics(comparison: &Comparison) -> Vec<Metric> {
     let measured =

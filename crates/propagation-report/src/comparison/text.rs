@@ -5,7 +5,7 @@ use std::fmt::Write;
 use propagation_model::comparison::{Comparison, Gave, Span, TransportResult};
 
 use super::Answer;
-use super::figures::{interval, median, metrics, sign, time, trouble};
+use super::figures::{interval, median, metrics, rounds, sign, time, trouble};
 use crate::text::Detail;
 use crate::words::{duration, one_line};
 
@@ -57,8 +57,8 @@ fn write_head(out: &mut String, comparison: &Comparison) {
     );
     let _ = writeln!(
         out,
-        "{} rounds in {}, seed {}{}; containers by {}",
-        comparison.rounds,
+        "{} in {}, seed {}{}; containers by {}",
+        rounds(comparison),
         duration(comparison.duration_ms),
         comparison.seed,
         if comparison.cut_short { ", cut short" } else { "" },
