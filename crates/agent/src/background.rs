@@ -74,7 +74,7 @@ impl Background {
             Some(address) => Ok(SpawnState::NotStarted(format!("{address} is in use already"))),
             None => match self.start() {
                 Ok(mut program) => self.wait(&mut program, &proc, before),
-                Err(error) => Ok(SpawnState::NotStarted(errno_text(errno_of(&error)))),
+                Err(why) => Ok(SpawnState::NotStarted(why)),
             },
         };
         if matches!(state, Ok(SpawnState::Late(_)) | Err(_)) {
@@ -95,12 +95,18 @@ impl Background {
         connect(&address).is_ok().then_some(address)
     }
 
-    fn start(&self) -> std::io::Result<Child> {
+    /// Starts it; why not, in words.
+    fn start(&self) -> Result<Child, String> {
+        let failed =
+            |what: &str, error: &std::io::Error| format!("{what}: {}", errno_text(errno_of(error)));
         if let Until::Mounted(at, _) = &self.until {
             // One that cannot be made is said by who mounts on it.
             let _ = make_directory(Path::new(at));
         }
-        let out = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let opened = OpenOptions::new().create(true).append(true).open(&self.log);
+        let (out, err) = opened
+            .and_then(|out| Ok((out.try_clone()?, out)))
+            .map_err(|error| failed(&format!("open {}", self.log.display()), &error))?;
         // Programs inherit the mask.
         let _ = SigSet::all().thread_unblock();
         Command::new(&self.command[0])
@@ -112,11 +118,12 @@ impl Background {
             .env(TAG_VARIABLE, &self.tag)
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
+            .stdout(out)
+            .stderr(err)
             // Whoever started this process may kill its group.
             .process_group(0)
             .spawn()
+            .map_err(|error| failed(&format!("execute {}", self.command[0]), &error))
     }
 
     fn wait(

@@ -56,6 +56,10 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             show a directory by FUSE
   dataset   DIR [--entries N] [--bytes N]
             make what is measured with
+  memory    DIR --run-id ID [--bytes N]
+            mount a filesystem in memory, for the files of a run on a real node
+  processors
+            number of processors of the node
   measure   TASK
             work on a data set as the JSON of TASK says
   spawn     --tag TAG --log FILE (--listens ADDRESS | --mounted DIR [--shows PATH]) [--home DIR]
@@ -96,8 +100,10 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             "install" => Options::parse(rest, &[]).and_then(|o| install(&o)),
             "release" => Options::parse(rest, &[]).and_then(|o| release(&o)),
             "facts" => Options::parse(rest, &[]).and_then(|o| read_facts(&o)),
-            "mirror" | "dataset" | "measure" | "spawn" | "signal" | "account" | "unmount"
-            | "filesystem" | "kernel-mount" => super::measuring::run(command, rest),
+            "mirror" | "dataset" | "memory" | "processors" | "measure" | "spawn" | "signal"
+            | "account" | "unmount" | "filesystem" | "kernel-mount" => {
+                super::measuring::run(command, rest)
+            }
             other => Err(format!("unknown command {other:?}")),
         };
         result.unwrap_or_else(|error| {

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use propagation_agent::background::{self, Background, Until};
 use propagation_agent::kernel_mount::{self, KernelMount};
-use propagation_agent::{measure, mirror};
+use propagation_agent::{host, measure, mirror};
 use propagation_protocol::measure::Task;
 use serde::Serialize;
 
@@ -25,6 +25,8 @@ pub(super) fn run(command: &str, words: &[String]) -> Result<i32, String> {
             let tags = bare(&Options::parse(words, &[])?, "TAGS")?;
             print(background::account(&tags.split(',').collect::<Vec<_>>()))
         }
+        "memory" => memory(&Options::parse(words, &[])?),
+        "processors" => print(Ok(std::thread::available_parallelism().map_or(1, usize::from))),
         "filesystem" => print(kernel_mount::has(&bare(&Options::parse(words, &[])?, "NAME")?)),
         "kernel-mount" => kernel_mount(&Options::parse(words, &[])?),
         "unmount" => {
@@ -51,6 +53,11 @@ fn data_set(options: &Options) -> Result<i32, String> {
     let (entries, bytes) = (options.number("entries", 10_000)?, options.number("bytes", 64 << 20)?);
     let made = measure::make_data_set(Path::new(&directory), entries, bytes);
     failed_with(made.map_err(|error| format!("make the data set in {directory}: {error}")))
+}
+
+fn memory(options: &Options) -> Result<i32, String> {
+    let (at, run_id) = (bare(options, "DIR")?, options.text("run-id")?);
+    print(host::mount_memory(Path::new(&at), &run_id, options.number("bytes", 256 << 20)?))
 }
 
 fn spawn(words: &[String]) -> Result<i32, String> {

@@ -7,23 +7,17 @@ use propagation_core::comparison::Comparison;
 use propagation_core::{Error, ErrorKind};
 use propagation_report::comparison::{html, markdown, text};
 use propagation_report::text::{Detail, one_line};
-use tokio_util::sync::CancellationToken;
 
-use crate::args::BackendName;
 use crate::args::compare::{CompareFormat, CompareOptions};
 use crate::exit::Exit;
 use crate::files::{Directory, make_directory};
-use crate::interrupt::cancel_on_signals;
+use crate::interrupt::Interruption;
 use crate::output;
+use crate::targets::Targets;
 
 pub(crate) fn main(options: &CompareOptions) -> Result<Exit, Error> {
     let wanted = options.options()?;
-    if options.backend == BackendName::K8s {
-        let reason =
-            "pods have the built-in filesystem alone, and no server or client of SMB or NFS";
-        return Err(Error::new(ErrorKind::Unsupported, "compare transports on a cluster", reason)
-            .with_fix("run `propagation compare` on a node: it measures that node's kernel and touches no pod"));
-    }
+    options.check_backend()?;
     crate::runtime::allow_a_run()?;
     let directory = options.report.as_deref().map(|path| make_directory(path, "--report"));
     let directory = directory.transpose()?;
@@ -35,15 +29,30 @@ async fn run(
     wanted: &Options,
     directory: Option<&Directory>,
 ) -> Result<Exit, Error> {
-    let cancellation = CancellationToken::new();
-    let interrupted = cancel_on_signals([cancellation.clone()])?;
+    let interruption = Interruption::default();
+    let interrupted = interruption.by_signals()?;
+    let targets = Targets::of(options.backend, &options.cluster, options.shown.quiet).await?;
     let quiet = options.shown.quiet;
     let tell = move |progress: Progress<'_>| {
         if !quiet {
             say(&progress);
         }
     };
-    let compared = compare(wanted, &*crate::targets::local()?, &cancellation, &tell).await;
+    let one = async {
+        let (_, backend) = targets.nodes().next().ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "compare transports", "there is no node")
+        })?;
+        tokio::select! {
+            compared = compare(wanted, backend, &interruption.run, &tell) => compared,
+            () = interruption.clean_up.cancelled() => {
+                let reason = "interrupted again, before all was removed";
+                Err(Error::new(ErrorKind::Cancelled, "compare transports", reason)
+                    .with_fix("remove what is left with `propagation clean`, and --backend k8s on a cluster"))
+            }
+        }
+    };
+    let compared = one.await;
+    targets.settle(&interruption).await;
     interrupted.abort();
     let comparison = compared?;
     let printed = print(&comparison, options);
@@ -51,7 +60,7 @@ async fn run(
         save(&comparison, directory)?;
     }
     printed?;
-    Ok(match (cancellation.is_cancelled(), comparison.cleanup.could_not.is_empty()) {
+    Ok(match (interruption.run.is_cancelled(), comparison.cleanup.could_not.is_empty()) {
         (_, false) => Exit::Left,
         (true, true) => Exit::Interrupted,
         (false, true) => Exit::Success,

@@ -12,6 +12,8 @@ macro_rules! lab {
 
 #[path = "cluster/carried_out.rs"]
 mod carried_out;
+#[path = "cluster/compared.rs"]
+mod compared;
 #[path = "cluster/printed.rs"]
 mod printed;
 mod support;
@@ -76,6 +78,13 @@ fn main() {
         test("processes_of_the_node_are_workloads", carried_out::on_the_node),
         test("faults_of_answers_and_supervisors_are_carried_out", carried_out::commanded),
         test("a_mount_is_handed_over_to_the_next_container", carried_out::handed_over),
+        test("transports_are_compared_in_pods", compared::transports),
+        test("transports_are_compared_through_a_host_pod", compared::through_a_pod),
+        test("a_transport_that_does_not_stand_in_pods_is_left_out", compared::left_out),
+        test("an_interrupted_comparison_is_shown_and_removed", compared::interrupted),
+        test("what_a_killed_comparison_leaves_is_removed", compared::killed),
+        test("a_comparison_ends_when_a_server_hangs", compared::hangs),
+        test("two_comparisons_on_a_node_leave_each_other_alone", compared::two_at_once),
         test("scenarios_run_on_several_nodes", carried_out::several_nodes),
         test("doctor_looks_at_every_node", carried_out::doctor),
         test("the_commands_of_a_report_work_as_printed", printed::commands),

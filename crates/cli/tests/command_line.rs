@@ -39,7 +39,7 @@ fn main() {
         test("probe_tells_states_apart", probe),
         test("no_color_without_a_terminal", no_colour),
         test("the_five_phases_run_with_any_daemon", any_daemon),
-        test("a_comparison_on_a_cluster_is_refused_with_what_to_do", compare_on_a_cluster),
+        test("a_comparison_takes_one_node", compare_on_one_node),
     ]);
 }
 
@@ -503,11 +503,16 @@ fn any_daemon() -> TestResult {
     PASSED
 }
 
-fn compare_on_a_cluster() -> TestResult {
+fn compare_on_one_node() -> TestResult {
     let scratch = scratch();
-    let result = output(scratch.path(), &["compare", "--backend", "k8s"]);
-    expect_code(&result, 1)?;
-    expect_part(&stderr(&result), "compare transports on a cluster")?;
-    expect_part(&stderr(&result), "on a node")?;
+    for (words, part) in [
+        (&["--backend", "k8s", "--all-nodes"][..], "transports are compared on one node"),
+        (&["--backend", "k8s", "--node", "a,b"], "name one node with --node"),
+        (&["--node", "a"], "add --backend k8s"),
+    ] {
+        let result = output(scratch.path(), &[&["compare"], words].concat());
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), part)?;
+    }
     PASSED
 }

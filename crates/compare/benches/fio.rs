@@ -2,6 +2,9 @@
 //! time than fio are aimed at, on a machine that does nothing else.
 
 #[cfg(target_os = "linux")]
+#[path = "../tests/method/cost.rs"]
+mod cost;
+#[cfg(target_os = "linux")]
 #[path = "../tests/method/fio.rs"]
 mod fio;
 
@@ -19,6 +22,13 @@ fn main() -> Result<(), fio::Failed> {
             found.cost
         );
     }
+    let cost = cost::cost(5)?;
+    println!(
+        "at 16 MiB/s from a FUSE mount, of one core: measuring {:.2} %, fio {:.2} %, more by {:.2} %",
+        cost.measuring * 100.0,
+        cost.fio * 100.0,
+        cost.more * 100.0
+    );
     Ok(())
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use propagation_core::backend::refusal;
+use propagation_core::backend::{Feature, refusal};
 use propagation_core::comparison::{DataSet, Machine, Resources, Transport};
+use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{
@@ -16,10 +17,13 @@ use propagation_core::{Backend, Error, ErrorKind, Node, Run, RunId, Workload};
 use serde::de::DeserializeOwned;
 
 use crate::options::{Options, Sizes};
-use crate::recipe::{AGENT, BRIDGE, words};
+use crate::recipe::{AGENT, BRIDGE, Given, words};
 
 /// How long one of the agent's short programs may take.
 pub(crate) const SHORTLY: Duration = Duration::from_secs(20);
+
+/// How long making the data set may take.
+const MADE: Duration = Duration::from_secs(60);
 
 /// OCI runtimes that are looked for where containers have to be in the machine's own user namespace.
 const RUNTIMES: [Engine; 2] = [Engine::Crun, Engine::Runc];
@@ -27,10 +31,12 @@ const RUNTIMES: [Engine; 2] = [Engine::Crun, Engine::Runc];
 /// A node with a producer's and a consumer's container for each transport.
 pub(crate) struct Bench {
     node: Box<dyn Node>,
-    /// Kept: a container lives as long as its handle.
-    _workloads: Vec<Arc<dyn Workload>>,
+    plan: Plan,
     pub(crate) run_id: RunId,
-    engine: Engine,
+    /// The directory of the node that all containers share.
+    bridge: String,
+    /// Whether the node is a real one, which others use too.
+    is_real: bool,
 }
 
 /// The container in which a transport's programs run.
@@ -52,47 +58,77 @@ fn consumer_name(transport: Transport) -> String {
 }
 
 impl Bench {
-    /// Makes the node, its containers and the data set.
+    /// Opens the node.
     ///
     /// # Errors
-    /// As [`Backend::open`]; when the data set has no room.
+    /// As [`Backend::open`].
     pub(crate) async fn open(
         backend: &dyn Backend,
         options: &Options,
         transports: &[Transport],
     ) -> Result<Self, Error> {
-        let plan = plan(backend, options, transports);
+        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
+        let is_real = !backend.capabilities().has(Feature::ShapedNode);
+        let bridge = match is_real {
+            true => format!("/run/propagation-compare-{}", run.id),
+            false => BRIDGE.to_owned(),
+        };
+        let plan = plan(backend, options, transports, &bridge);
         if let Some(reason) = refusal(backend, &plan) {
             let operation = format!("compare transports with the backend {}", backend.name());
             return Err(Error::new(ErrorKind::Unsupported, operation, reason).with_fix(
                 "compare on a simulated node, with the built-in engine or an OCI runtime",
             ));
         }
-        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
         let node = backend.open(&plan, &run).await?;
-        let engine = plan.node.runtime.engine.clone();
-        let mut bench = Self { node, _workloads: Vec::new(), run_id: run.id, engine };
-        match bench.furnish(&plan, options.sizes()).await {
-            Ok(()) => Ok(bench),
-            Err(error) => {
-                bench.close().await;
-                Err(error)
-            }
+        Ok(Self { node, plan, run_id: run.id, bridge, is_real })
+    }
+
+    /// Makes the data set and the containers, which live as long as what is returned.
+    ///
+    /// # Errors
+    /// When the data set has no room; when a container is refused.
+    pub(crate) async fn furnish(&self, sizes: Sizes) -> Result<Vec<Arc<dyn Workload>>, Error> {
+        if self.is_real {
+            self.make_room(sizes).await?;
+        }
+        let directory = format!("{}/data", self.bridge);
+        let (entries, bytes) = (sizes.entries.to_string(), sizes.media_bytes.to_string());
+        let make = words(&["dataset", &directory, "--entries", &entries, "--bytes", &bytes]);
+        self.agent_to_end(&Actor::Node, &make, MADE).await?;
+        let marker = Marker { started: String::new(), generation: 1, nonce: "compare".into() };
+        let started = self.node.start(&self.plan.workloads, &marker).await?.into_iter();
+        let started = started.map(|started| {
+            started.map_err(|refused| {
+                Error::new(ErrorKind::Environment, "start the containers", refused.to_string())
+            })
+        });
+        started.collect()
+    }
+
+    /// Makes the directory that containers share on a real node, with a filesystem in memory.
+    async fn make_room(&self, sizes: Sizes) -> Result<(), Error> {
+        let change = HostChange::MakeDirectory { path: self.bridge.clone(), owner: 0 };
+        self.node.apply(&change).await?;
+        let (run, bytes) = (self.run_id.to_string(), sizes.room().to_string());
+        let mount = words(&["memory", &self.bridge, "--run-id", &run, "--bytes", &bytes]);
+        self.agent_to_end(&Actor::Node, &mount, SHORTLY).await.map(drop)
+    }
+
+    /// What recipes are made with.
+    pub(crate) fn given<'a>(&'a self, options: &'a Options) -> Given<'a> {
+        Given {
+            producer_command: &options.producer_command,
+            wrong_credentials: options.wrong_credentials,
+            bridge: &self.bridge,
+            run: self.run_id.as_str(),
         }
     }
 
-    async fn furnish(&mut self, plan: &Plan, sizes: Sizes) -> Result<(), Error> {
-        let directory = format!("{BRIDGE}/data");
-        let (entries, bytes) = (sizes.entries.to_string(), sizes.media_bytes.to_string());
-        let make = words(&["dataset", &directory, "--entries", &entries, "--bytes", &bytes]);
-        self.agent_to_end(&Actor::Node, &make, SHORTLY).await?;
-        let marker = Marker { started: String::new(), generation: 1, nonce: "compare".into() };
-        for started in self.node.start(&plan.workloads, &marker).await? {
-            self._workloads.push(started.map_err(|refused| {
-                Error::new(ErrorKind::Environment, "start the containers", refused.to_string())
-            })?);
-        }
-        Ok(())
+    /// The sizes of the work on this node.
+    pub(crate) fn sizes(&self, options: &Options) -> Sizes {
+        let sizes = options.sizes();
+        if self.is_real { sizes.on_a_cluster() } else { sizes }
     }
 
     /// Runs a program to its end; what it printed, where it ended well.
@@ -174,25 +210,34 @@ impl Bench {
         self.agent(&Actor::Node, &words(&["account", &tags.join(",")]), SHORTLY).await
     }
 
-    /// Whether there is a program on the node.
-    pub(crate) async fn has_program(&self, name: &str) -> bool {
+    /// Whether a transport's producer has a program.
+    pub(crate) async fn has_program(&self, transport: Transport, name: &str) -> bool {
         let look = words(&["/bin/sh", "-c", "command -v \"$1\"", "sh", name]);
-        self.run(&Actor::Node, &look, SHORTLY).await.is_ok()
+        self.run(&producer(transport), &look, SHORTLY).await.is_ok()
+    }
+
+    /// Whether the node is a real one.
+    pub(crate) fn is_real(&self) -> bool {
+        self.is_real
     }
 
     /// Whether containers are in the machine's own user namespace.
     pub(crate) fn has_machine_rights(&self) -> bool {
-        self.engine != Engine::Builtin
+        self.is_real || !self.plan.node.runtime.is_builtin()
     }
 
     pub(crate) async fn machine(&self) -> Result<Machine, Error> {
         let facts = self.node.facts().await?;
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = self.agent(&Actor::Node, &words(&["processors"]), SHORTLY).await?;
+        let engine = match facts.runtime.filter(|_| self.is_real) {
+            Some(runtime) => format!("{runtime} on node {}", self.node.name()),
+            None => self.plan.node.runtime.engine.to_string(),
+        };
         Ok(Machine {
             kernel_release: facts.kernel_release,
             architecture: facts.architecture,
-            processors: u32::try_from(processors).unwrap_or(u32::MAX),
-            engine: self.engine.to_string(),
+            processors,
+            engine,
         })
     }
 
@@ -223,7 +268,7 @@ pub(crate) fn between(before: &Used, after: &Used) -> Resources {
     }
 }
 
-fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> Plan {
+fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport], bridge: &str) -> Plan {
     let workloads = transports.iter().flat_map(|transport| containers(*transport));
     let workloads: Vec<WorkloadSpec> = workloads.collect();
     // Containers in which programs run have those of the machine, where the node has any.
@@ -233,7 +278,7 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport]) -> P
         Step::from(Action::Execute { command: words(&[AGENT, "version"]), inside })
     });
     let plan = Plan {
-        bridge: Bridge { path: BRIDGE.into(), mountpoint: "fuse".into() },
+        bridge: Bridge { path: bridge.into(), mountpoint: "fuse".into() },
         node: options.node.clone(),
         steps: steps.collect(),
         workloads: workloads.clone(),

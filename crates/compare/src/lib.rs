@@ -25,7 +25,8 @@ use propagation_core::comparison::{
     Comparison, Measure, Metric, Ratio, SCHEMA_VERSION, Skip, Transport, TransportResult, Versus,
     Workload,
 };
-use propagation_core::{Backend, Error};
+use propagation_core::report::Cleanup;
+use propagation_core::{Backend, Error, ErrorKind};
 use tokio_util::sync::CancellationToken;
 
 use bench::Bench;
@@ -56,7 +57,7 @@ const COLD: &str = "the transport was mounted anew before the scan: its client a
 ///
 /// # Errors
 /// [`propagation_core::ErrorKind::InvalidInput`] for invalid options; the errors of [`Backend::open`] and of the
-/// node. A transport that is unavailable or fails is a result.
+/// node; [`ErrorKind::Cancelled`] before there is a node. A transport that is unavailable or fails is a result.
 ///
 /// ```no_run
 /// # #[cfg(target_os = "linux")]
@@ -91,7 +92,12 @@ async fn measure(
     transports.push(Transport::Native);
     transports.sort_unstable();
     transports.dedup();
-    let bench = Bench::open(backend, options, &transports).await?;
+    let bench = tokio::select! {
+        bench = Bench::open(backend, options, &transports) => bench?,
+        () = cancellation.cancelled() => {
+            return Err(Error::new(ErrorKind::Cancelled, "compare transports", "it was cancelled"));
+        }
+    };
     let mut found = Found::default();
     let work = found.fill(&bench, options, &transports, tell);
     let ended = tokio::select! {
@@ -103,7 +109,7 @@ async fn measure(
     };
     let machine = bench.machine().await;
     let cleanup = bench.close().await;
-    ended?;
+    ended.map_err(|error| with_what_is_left(error, &cleanup))?;
     let sizes = options.sizes();
     let mut comparison = Comparison {
         schema_version: SCHEMA_VERSION,
@@ -125,6 +131,16 @@ async fn measure(
     };
     found.into_results(options.seed, &mut comparison);
     Ok(comparison)
+}
+
+/// An error, and what could not be removed after it.
+fn with_what_is_left(error: Error, cleanup: &Cleanup) -> Error {
+    if cleanup.could_not.is_empty() {
+        return error;
+    }
+    let left = format!("something is left: {}", cleanup.could_not.join("; "));
+    let fix = error.fix().map_or_else(|| left.clone(), |fix| format!("{fix}; {left}"));
+    error.with_fix(fix)
 }
 
 /// What has been found so far.
@@ -153,10 +169,11 @@ impl Found {
         transports: &[Transport],
         tell: &(dyn Fn(Progress<'_>) + Send + Sync),
     ) -> Result<(), Error> {
+        let sizes = bench.sizes(options);
+        let _containers = bench.furnish(sizes).await?;
         let mut stands = Vec::new();
         for transport in transports {
-            let (command, wrong) = (&options.producer_command, options.wrong_credentials);
-            let recipe = Recipe::of(*transport, command, wrong);
+            let recipe = Recipe::of(*transport, bench.given(options));
             let how = recipe.how();
             let started = Stand::start(bench, recipe).await?;
             tell(Progress::Started(*transport, started.as_ref().err()));
@@ -175,10 +192,10 @@ impl Found {
             self.accounts.push(Account::default());
             stands.push(stand);
         }
-        self.measure(&stands, options, tell).await?;
+        self.measure(&stands, options, sizes, tell).await?;
         if options.workloads.contains(&Workload::Die) {
             tell(Progress::Dying);
-            self.kill(&stands, options).await?;
+            self.kill(&stands, sizes, options.seed).await?;
         }
         for stand in stands.iter().flatten() {
             stand.end().await?;
@@ -191,9 +208,9 @@ impl Found {
         &mut self,
         stands: &[Option<Stand<'_>>],
         options: &Options,
+        sizes: Sizes,
         tell: &(dyn Fn(Progress<'_>) + Send + Sync),
     ) -> Result<(), Error> {
-        let sizes = options.sizes();
         let mut random = fastrand::Rng::with_seed(options.seed);
         let indices = stands.iter().enumerate().filter(|(_, stand)| stand.is_some());
         let mut visits: Vec<Visit> = indices.map(|(index, _)| Visit::Transport(index)).collect();
@@ -218,9 +235,13 @@ impl Found {
 
     /// Kills the servers of all transports at the same time: the measured times are longer than the disturbance
     /// by one another.
-    async fn kill(&mut self, stands: &[Option<Stand<'_>>], options: &Options) -> Result<(), Error> {
-        let sizes: Sizes = options.sizes();
-        let dying = stands.iter().flatten().map(|stand| death::die(stand, sizes, options.seed));
+    async fn kill(
+        &mut self,
+        stands: &[Option<Stand<'_>>],
+        sizes: Sizes,
+        seed: u64,
+    ) -> Result<(), Error> {
+        let dying = stands.iter().flatten().map(|stand| death::die(stand, sizes, seed));
         let mut deaths = futures_util::future::join_all(dying).await.into_iter();
         let measured = self.results.iter_mut().filter(|result| result.skipped.is_none());
         for result in measured {

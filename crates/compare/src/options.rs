@@ -2,6 +2,7 @@
 
 use propagation_core::comparison::{Transport, Workload};
 use propagation_core::plan::NodeSpec;
+use propagation_core::protocol::measure::ENTRY_BYTES;
 use propagation_core::{Error, ErrorKind};
 
 /// What to compare.
@@ -148,6 +149,19 @@ impl Sizes {
         give_up_ms: 5_000,
         ..Self::FULL
     };
+
+    /// With more time around a server's death: every call goes through the API server and the kubelet, so that the
+    /// work has begun later than it was asked for, and so has the server's restart.
+    pub(crate) fn on_a_cluster(self) -> Self {
+        const LATER_MS: u64 = 2_000;
+        Self { kill_ms: self.kill_ms + LATER_MS, die_ms: self.die_ms + 2 * LATER_MS, ..self }
+    }
+
+    /// Room for the data set, for what is written and for the files of servers, in bytes.
+    pub(crate) fn room(self) -> u64 {
+        const OF_SERVERS: u64 = 64 << 20;
+        self.media_bytes + 2 * self.entries * ENTRY_BYTES + 8 * self.write_bytes + OF_SERVERS
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod served;
 use propagation_core::comparison::Transport;
 use propagation_core::protocol::measure::ENTRIES_DIRECTORY;
 
-/// The directory of the node that all containers share.
+/// The directory of a simulated node that all containers share.
 pub(crate) const BRIDGE: &str = "/srv/compare";
 
 /// Where containers have it.
@@ -28,6 +28,19 @@ pub(crate) enum Need {
     MachineRights,
     /// Opening the machine's files by their handles, as servers of NFS do.
     FilesByHandle,
+}
+
+/// What the options and the node say of every recipe.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// The command of [`Transport::Daemon`].
+    pub(crate) producer_command: &'a str,
+    /// Whether clients of SMB get a wrong password.
+    pub(crate) wrong_credentials: bool,
+    /// The directory of the node that all containers share.
+    pub(crate) bridge: &'a str,
+    /// The run: there may be others on the node.
+    pub(crate) run: &'a str,
 }
 
 /// A program of a transport.
@@ -74,6 +87,10 @@ impl Program {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recipe {
     pub(crate) transport: Transport,
+    /// By which the processes of its programs are known.
+    tag: String,
+    /// The directory of the node with the data set.
+    source: String,
     pub(crate) needs: Vec<Need>,
     /// A program that runs before, to its end.
     pub(crate) prepare: Option<Vec<String>>,
@@ -89,13 +106,12 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     /// The recipe of a transport.
-    pub(crate) fn of(
-        transport: Transport,
-        producer_command: &str,
-        wrong_credentials: bool,
-    ) -> Self {
+    pub(crate) fn of(transport: Transport, given: Given<'_>) -> Self {
+        let Given { producer_command, wrong_credentials, bridge, run } = given;
         let recipe = Self {
             transport,
+            tag: format!("{run}.{transport}"),
+            source: format!("{bridge}/data"),
             needs: Vec::new(),
             prepare: None,
             below: None,
@@ -148,7 +164,7 @@ impl Recipe {
     fn mounting(&self, role: &str, command: Vec<String>, at: &str, shows: &str) -> Program {
         let shows = format!("{shows}/{ENTRIES_DIRECTORY}");
         Program {
-            tag: format!("{}.{role}", self.transport),
+            tag: format!("{}.{role}", self.tag),
             command,
             home: format!("{}/home", work(self.transport)),
             mountpoint: Some(at.to_owned()),
@@ -176,7 +192,7 @@ impl Recipe {
     pub(crate) fn how(&self) -> Vec<String> {
         match self.transport {
             Transport::Native => {
-                vec![format!("hostPath volume of {BRIDGE}/data, bound by the runtime")]
+                vec![format!("hostPath volume of {}, bound by the runtime", self.source)]
             }
             _ => self.programs().map(Program::shown).collect(),
         }
@@ -208,10 +224,15 @@ pub(crate) fn words(words: &[&str]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn recipe(transport: Transport, producer_command: &str) -> Recipe {
+        let given = Given { producer_command, wrong_credentials: false, bridge: BRIDGE, run: "r" };
+        Recipe::of(transport, given)
+    }
+
     #[test]
     fn the_producers_command_gets_its_paths() {
         let command = "rclone mount {source} {mountpoint} --cache-dir {work}";
-        let recipe = Recipe::of(Transport::Daemon, command, false);
+        let recipe = recipe(Transport::Daemon, command);
         assert_eq!(
             recipe.how(),
             ["rclone mount /mnt/data /mnt/daemon --cache-dir /mnt/work/daemon"]
@@ -221,7 +242,7 @@ mod tests {
 
     #[test]
     fn of_a_re_export_the_filesystem_below_dies() {
-        let recipe = Recipe::of(Transport::FuseSmbRclone, "", false);
+        let recipe = recipe(Transport::FuseSmbRclone, "");
         let names: Vec<&str> = recipe.programs().map(Program::name).collect();
         assert_eq!(names, ["mirror", "smbd", "rclone"]);
         assert_eq!(recipe.victim(), recipe.below.as_ref());
@@ -229,7 +250,7 @@ mod tests {
 
     #[test]
     fn servers_have_addresses_of_their_own() {
-        let of = |transport| Recipe::of(transport, "", false).server.expect("smbd").ready;
+        let of = |transport| recipe(transport, "").server.expect("smbd").ready;
         assert_ne!(of(Transport::SmbRclone), of(Transport::SmbSmbnetfs));
     }
 }

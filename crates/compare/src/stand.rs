@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use propagation_core::comparison::{Skip, SkipKind};
+use propagation_core::comparison::{Skip, SkipKind, Transport};
 use propagation_core::observation::Actor;
 use propagation_core::protocol::measure::{Measured, Signalled, SpawnState, Spawned, Used, Work};
 use propagation_core::{Error, ErrorKind};
@@ -31,7 +31,7 @@ impl<'a> Stand<'a> {
         recipe: Recipe,
     ) -> Result<Result<Self, Skip>, Error> {
         for need in &recipe.needs {
-            if let Some(skip) = missing(bench, *need).await {
+            if let Some(skip) = missing(bench, recipe.transport, *need).await {
                 return Ok(Err(skip));
             }
         }
@@ -167,12 +167,15 @@ impl<'a> Stand<'a> {
 }
 
 /// The first unmet need of a transport.
-async fn missing(bench: &Bench, need: Need) -> Option<Skip> {
+async fn missing(bench: &Bench, transport: Transport, need: Need) -> Option<Skip> {
     match need {
-        Need::Program(name, package) if !bench.has_program(name).await => Some(Skip {
+        Need::Program(name, package) if !bench.has_program(transport, name).await => Some(Skip {
             kind: SkipKind::ProgramMissing,
             reason: format!("{name} is not installed"),
-            fix: Some(format!("apt-get install {package}")),
+            fix: Some(match bench.is_real() {
+                true => format!("install {package} on the node, or name an image that has it"),
+                false => format!("apt-get install {package}"),
+            }),
         }),
         Need::Filesystem(name) => {
             let ask = words(&["filesystem", name]);

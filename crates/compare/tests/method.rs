@@ -5,6 +5,9 @@
 //! prints them.
 
 #[cfg(target_os = "linux")]
+#[path = "method/cost.rs"]
+mod cost;
+#[cfg(target_os = "linux")]
 #[path = "method/fio.rs"]
 mod fio;
 
@@ -24,6 +27,7 @@ mod linux {
     use libtest_mimic::{Arguments, Failed, Trial};
     use propagation_conformance::skip;
 
+    use crate::cost::cost;
     use crate::fio::{Agreement, Reads, agreement};
 
     const TURNS: usize = 7;
@@ -33,14 +37,35 @@ mod linux {
 
     pub(super) fn main() -> ExitCode {
         let arguments = Arguments::from_args();
-        let trials = Reads::ALL.map(|reads| {
-            let name = format!("fio_sees_the_same: {}", reads.name());
-            match Path::new("/usr/bin/fio").exists() {
-                true => Trial::test(name, move || agree(reads)),
+        let test =
+            |name: String, run: Box<dyn FnOnce() -> Result<(), Failed> + Send>| match Path::new(
+                "/usr/bin/fio",
+            )
+            .exists()
+            {
+                true => Trial::test(name, run),
                 false => Trial::ignorable_test(name, || skip("fio", "fio is not installed")),
-            }
+            };
+        let agree = Reads::ALL.map(|reads| {
+            let name = format!("fio_sees_the_same: {}", reads.name());
+            test(name, Box::new(move || agree(reads)))
         });
-        libtest_mimic::run(&arguments, trials.into()).exit_code()
+        let costs = test("measuring_costs_little_more_than_fio".into(), Box::new(costs_little));
+        let trials = agree.into_iter().chain([costs]).collect();
+        libtest_mimic::run(&arguments, trials).exit_code()
+    }
+
+    /// What is aimed at is a twentieth of a core; a busy machine makes both dearer, and not by the same.
+    fn costs_little() -> Result<(), Failed> {
+        const AT_MOST: f64 = 0.25;
+        let cost = cost(3).map_err(|error| error.to_string())?;
+        match cost.more < AT_MOST {
+            true => Ok(()),
+            false => {
+                let (own, fio) = (cost.measuring, cost.fio);
+                Err(format!("of a core: {own}, and fio {fio}; more by {}", cost.more).into())
+            }
+        }
     }
 
     fn agree(reads: Reads) -> Result<(), Failed> {

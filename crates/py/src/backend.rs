@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use propagation_backend_k8s::{self as k8s, Access, K8sOptions, parse_toleration};
 use propagation_core::experiments::Budget;
-use propagation_core::{Error, ErrorKind, Report, Runner};
+use propagation_core::{Backend, Error, ErrorKind, Report, Runner};
 use pyo3::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -175,6 +175,32 @@ impl Chosen {
         !matches!(self, Self::K8s(_))
     }
 
+    /// Connects to it, and does a piece of work on it.
+    ///
+    /// # Errors
+    /// Those of the work, and [`ErrorKind::Cancelled`] while it connects.
+    pub(crate) async fn on<T>(
+        self,
+        cancellation: &CancellationToken,
+        work: impl AsyncFnOnce(&dyn Backend) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Local => work(&propagation_backend_local::LocalBackend::new()).await,
+            Self::K8s(options) => {
+                let connecting = k8s::K8sBackend::connect(*options);
+                let connected = cancellation.run_until_cancelled(connecting).await;
+                let backend = connected.unwrap_or_else(|| {
+                    let operation = "connect to the API server";
+                    Err(Error::new(ErrorKind::Cancelled, operation, "it was interrupted"))
+                })?;
+                let result = work(&backend).await;
+                backend.settle().await;
+                result
+            }
+        }
+    }
+
     /// Carries a run out on it.
     ///
     /// # Errors
@@ -184,21 +210,7 @@ impl Chosen {
         runner: Runner,
         cancellation: &CancellationToken,
     ) -> Result<Report, Error> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Local => runner.run(&propagation_backend_local::LocalBackend::new()).await,
-            Self::K8s(options) => {
-                let connecting = k8s::K8sBackend::connect(*options);
-                let connected = cancellation.run_until_cancelled(connecting).await;
-                let backend = connected.unwrap_or_else(|| {
-                    let operation = "connect to the API server";
-                    Err(Error::new(ErrorKind::Cancelled, operation, "the run was interrupted"))
-                })?;
-                let result = runner.run(&backend).await;
-                backend.settle().await;
-                result
-            }
-        }
+        self.on(cancellation, async |backend| runner.run(backend).await).await
     }
 }
 

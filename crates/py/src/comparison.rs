@@ -2,21 +2,24 @@
 
 use propagation_compare::{Options, compare};
 use propagation_core::comparison::{self as model, Transport, Workload};
-use propagation_core::{Error, ErrorKind};
+use propagation_core::{Backend, Error, ErrorKind};
 use propagation_report::comparison as render;
 use propagation_report::text::Detail;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::{Chosen, Named};
 use crate::error::{OrRaise, invalid, raise, to_plain};
 use crate::job::{Job, Worker};
 
 /// Starts a comparison.
 #[pyfunction]
-#[pyo3(signature = (*, transports, workloads, quick, rounds, seed, producer_command))]
+#[pyo3(signature = (*, backend, transports, workloads, quick, rounds, seed, producer_command))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments")]
 pub(crate) fn compare_transports(
     py: Python<'_>,
+    backend: Named<'_>,
     transports: Option<Vec<String>>,
     workloads: Option<Vec<String>>,
     quick: bool,
@@ -25,6 +28,7 @@ pub(crate) fn compare_transports(
     producer_command: Option<String>,
 ) -> PyResult<Job> {
     let start = || {
+        let backend = backend.read()?;
         let default = if quick { Options::quick() } else { Options::default() };
         let options = Options {
             transports: names(transports, "read transports")?.unwrap_or(default.transports),
@@ -39,7 +43,7 @@ pub(crate) fn compare_transports(
         let (job, _feed, completion) = Job::new(cancellation.clone())?;
         let (abandon, abandoned) = oneshot::channel();
         let work = move || {
-            let result = to_end(&options, &cancellation, abandoned);
+            let result = to_end(&options, backend, &cancellation, abandoned);
             completion.complete(result, |py, comparison| {
                 Ok(Bound::new(py, Comparison { comparison })?.into_any())
             });
@@ -65,9 +69,9 @@ fn names<T: std::str::FromStr<Err = String>>(
     names.map(|names| names.iter().map(parse).collect()).transpose()
 }
 
-#[cfg(target_os = "linux")]
 fn to_end(
     options: &Options,
+    backend: Chosen,
     cancellation: &CancellationToken,
     abandoned: oneshot::Receiver<()>,
 ) -> Result<model::Comparison, Error> {
@@ -75,10 +79,11 @@ fn to_end(
     let runtime = runtime.map_err(|error| {
         Error::new(ErrorKind::Environment, "start an event loop", error.to_string())
     })?;
-    let backend = propagation_backend_local::LocalBackend::new();
+    let compared =
+        async |backend: &dyn Backend| compare(options, backend, cancellation, &|_| {}).await;
     runtime.block_on(async {
         tokio::select! {
-            result = compare(options, &backend, cancellation, &|_| {}) => {
+            result = backend.on(cancellation, compared) => {
                 let cancelled = || Error::new(ErrorKind::Cancelled, "compare transports", "it was cancelled");
                 result.and_then(|found| if found.cut_short { Err(cancelled()) } else { Ok(found) })
             }
@@ -87,16 +92,6 @@ fn to_end(
             }
         }
     })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn to_end(
-    _options: &Options,
-    _cancellation: &CancellationToken,
-    _abandoned: oneshot::Receiver<()>,
-) -> Result<model::Comparison, Error> {
-    Err(Error::new(ErrorKind::Unsupported, "compare transports", "it needs Linux")
-        .with_fix("run it on a Linux machine"))
 }
 
 /// A comparison of transports between containers.

@@ -197,3 +197,13 @@ async def test_a_node_that_is_not_there_is_named(face: Any, cluster: Cluster) ->
 async def test_a_scenario_that_shapes_the_node_is_refused(face: Any, cluster: Cluster) -> None:
     with pytest.raises(propagation.UnsupportedError, match="shaped by the plan"):
         await face.run(backend=cluster.backend, covering="private")
+
+
+def test_transports_are_compared_in_pods(cluster: Cluster) -> None:
+    compared = propagation.compare(
+        backend=cluster.backend, transports=["fuse"], workloads=["open"], quick=True, rounds=1
+    )
+    assert compared.transports == ["native", "fuse"], compared.skipped
+    found = compared.to_dict()
+    assert found["machine"]["engine"].endswith(f"on node {cluster.options['node']}")
+    assert found["cleanup"].get("could_not", []) == []

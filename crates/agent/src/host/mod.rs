@@ -14,6 +14,7 @@ mod external;
 mod faults;
 mod here;
 mod journal;
+mod memory;
 mod peer;
 mod processes;
 mod program;
@@ -48,6 +49,7 @@ use crate::mounts::errno_of;
 use crate::pipe::Pipe;
 
 pub use attach::attach;
+pub use memory::mount_memory;
 pub use program::{Program, run_program};
 
 /// What a host agent is told.

@@ -31,7 +31,8 @@ pub(crate) struct Common<'a> {
 
 /// Directories and files of the node that a container gets, read-only, when it runs programs of the node.
 pub(crate) fn node_trees(architecture: &str) -> Vec<&'static str> {
-    let mut trees = vec!["/usr", "/bin", "/sbin", "/lib", "/etc/passwd", "/etc/group"];
+    // In images of busybox /sbin is a link to /bin: what is mounted there last is what is seen.
+    let mut trees = vec!["/usr", "/sbin", "/bin", "/lib", "/etc/passwd", "/etc/group"];
     // Where the dynamic linker is.
     trees.extend((architecture == "amd64").then_some("/lib64"));
     trees

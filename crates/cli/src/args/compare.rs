@@ -4,6 +4,7 @@ use propagation_compare::Options;
 use propagation_core::comparison::{Transport, Workload};
 use propagation_core::{Error, ErrorKind};
 
+use super::cluster::ClusterOptions;
 use super::{BackendName, Shown};
 
 /// How a comparison is printed.
@@ -54,9 +55,24 @@ pub(crate) struct CompareOptions {
     pub(crate) report: Option<std::path::PathBuf>,
     #[command(flatten)]
     pub(crate) shown: Shown,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
 }
 
 impl CompareOptions {
+    /// Refuses options of a cluster that do not apply.
+    pub(crate) fn check_backend(&self) -> Result<(), Error> {
+        if self.backend == BackendName::Local {
+            return self.cluster.refuse_any();
+        }
+        if !self.cluster.is_one_node() {
+            let reason = "transports are compared on one node";
+            return Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
+                .with_fix("name one node with --node, and compare node by node"));
+        }
+        Ok(())
+    }
+
     /// What to compare.
     pub(crate) fn options(&self) -> Result<Options, Error> {
         let default = if self.quick { Options::quick() } else { Options::default() };

@@ -49,9 +49,12 @@ pub(crate) enum Command {
         propagation compare --quick --transports native,fuse,smb-rclone\n  \
         propagation compare --transports fuse,daemon \\\n    \
         --producer-command 'rclone mount {source} {mountpoint} --allow-other'\n\n\
-        Everything happens on a simulated node with a network of its own; data lie in its memory.\n\
+        Everything happens on a simulated node with a network of its own, or with --backend k8s in\n\
+        pods of one node, which run that node's programs; data lie in the node's memory.\n\
         Exit status: 0 measured, also where a transport was left out; 1 the tool failed, 2 bad usage,\n\
-        7 something of the run is left and was named, 130 interrupted (what was measured is shown).")]
+        7 something of the run is left and was named, 130 interrupted (what was measured is shown).",
+        mut_arg("parallel", |arg| arg.hide(true)), mut_arg("detach_cleanup", |arg| arg.hide(true)),
+        mut_arg("all_nodes", |arg| arg.hide(true)), mut_arg("selector", |arg| arg.hide(true)))]
     Compare(compare::CompareOptions),
     /// Check whether this machine can share FUSE mounts; change nothing.
     #[command(after_help = "Example:\n  propagation doctor --bridge /srv/media\n\n\

@@ -58,7 +58,7 @@ impl Recipe {
 
     fn listening(&self, command: Vec<String>, port: u16) -> Program {
         Program {
-            tag: format!("{}.server", self.transport),
+            tag: format!("{}.server", self.tag),
             command,
             home: format!("{}/home", work(self.transport)),
             mountpoint: None,

@@ -45,13 +45,20 @@ impl Reads {
 
 /// What one program measured.
 #[derive(Debug, Clone, Copy)]
-struct Turn {
-    /// Bytes for each second.
-    rate: f64,
+pub(crate) struct Turn {
+    /// Bytes for each nanosecond.
+    pub(crate) rate: f64,
     /// The median of single reads.
     median_ns: f64,
-    /// Processor time for each byte.
+    /// Processor time for each byte, in nanoseconds.
     cost: f64,
+}
+
+impl Turn {
+    /// Processor time as a share of one core.
+    pub(crate) fn core(&self) -> f64 {
+        self.cost * self.rate
+    }
 }
 
 /// This project's figures beside fio's.
@@ -106,8 +113,12 @@ fn agent(arguments: &[&str]) -> Result<Vec<u8>, Failed> {
 fn measured(directory: &str, reads: Reads) -> Result<Turn, Failed> {
     let work = reads.work();
     let task = Task { directory: directory.into(), entries: 1, deadline_ms: 60_000, work };
-    let printed = agent(&["measure", &serde_json::to_string(&task)?])?;
-    let measured: Measured = serde_json::from_slice(&printed)?;
+    of_measuring(&agent(&["measure", &serde_json::to_string(&task)?])?)
+}
+
+/// What the measuring process printed.
+pub(crate) fn of_measuring(printed: &[u8]) -> Result<Turn, Failed> {
+    let measured: Measured = serde_json::from_slice(printed)?;
     let half = measured.operations.div_ceil(2);
     let mut seen = 0;
     let median = measured.latencies.iter().find(|(_, count)| {
@@ -130,7 +141,12 @@ fn fio(directory: &Path, reads: Reads) -> Result<Turn, Failed> {
         .arg(format!("--size={BYTES}"))
         .args(reads.of_fio())
         .output()?;
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    of_fio(&output.stdout)
+}
+
+/// What fio printed.
+pub(crate) fn of_fio(printed: &[u8]) -> Result<Turn, Failed> {
+    let json: serde_json::Value = serde_json::from_slice(printed)?;
     let job = &json["jobs"][0];
     let number = |pointer: &str| {
         let found = job.pointer(pointer).and_then(serde_json::Value::as_f64);

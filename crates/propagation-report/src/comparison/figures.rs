@@ -4,14 +4,32 @@ use propagation_model::comparison::{Comparison, Death, Healing, Measure, Metric,
 
 use crate::words::one_line;
 
-/// A value in three significant digits, or whole where it is larger.
+/// A value in three significant digits, whole where it is larger, in two where it is below a hundredth.
 pub(super) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
+        size if size >= 0.01 => format!("{value:.3}"),
+        size if size >= 0.001 => format!("{value:.4}"),
+        size if size >= 0.000_05 => format!("{value:.5}"),
+        _ => "0".into(),
     }
+}
+
+/// A power of ten of nanoseconds, as an axis has it.
+pub(super) fn power(exponent: i32) -> String {
+    let unit = match exponent {
+        ..3 => "ns",
+        3..6 => "µs",
+        6..9 => "ms",
+        _ => "s",
+    };
+    let below = match exponent {
+        ..9 => exponent.rem_euclid(3),
+        _ => exponent - 9,
+    };
+    format!("{} {unit}", 10_u64.pow(below.unsigned_abs()))
 }
 
 /// Milliseconds in the unit that suits them.
@@ -51,6 +69,14 @@ pub(super) fn sign(ratio: Option<&Ratio>) -> &'static str {
 /// A ratio with its interval: `0.44 (0.42 to 0.46)`.
 pub(super) fn interval(ratio: &Ratio) -> String {
     format!("{} ({} to {})", number(ratio.median), number(ratio.low), number(ratio.high))
+}
+
+/// How many rounds there were.
+pub(super) fn rounds(comparison: &Comparison) -> String {
+    match comparison.rounds {
+        1 => "1 round".into(),
+        many => format!("{many} rounds"),
+    }
 }
 
 /// The metrics that were measured, in order.
@@ -136,4 +162,21 @@ pub(super) fn too_few(comparison: &Comparison) -> Option<String> {
     let least = Ratio::LEAST_ROUNDS;
     (comparison.rounds < least)
         .then(|| format!("With fewer than {least} rounds no difference is called one."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_keep_their_digits() {
+        let shown = [0.000_61, 0.0042, 0.0147, 0.146, 1.467, 14.67, 1467.4, 0.0].map(number);
+        assert_eq!(shown, ["0.00061", "0.0042", "0.015", "0.146", "1.47", "14.7", "1467", "0"]);
+    }
+
+    #[test]
+    fn an_axis_names_its_powers_in_whole_numbers() {
+        let shown = [0, 2, 3, 5, 6, 8, 9, 10].map(power);
+        assert_eq!(shown, ["1 ns", "100 ns", "1 µs", "100 µs", "1 ms", "100 ms", "1 s", "10 s"]);
+    }
 }

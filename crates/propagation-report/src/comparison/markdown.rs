@@ -5,7 +5,7 @@ use std::fmt::Write;
 use propagation_model::comparison::{Comparison, TransportResult};
 
 use super::Answer;
-use super::figures::{interval, median, metrics, sign, trouble};
+use super::figures::{interval, median, metrics, rounds, sign, trouble};
 use crate::words::{duration, one_line};
 
 // Writing to a String cannot fail, so the results of `write!` are dropped throughout.
@@ -23,13 +23,13 @@ pub fn render(comparison: &Comparison) -> String {
     );
     let _ = writeln!(
         out,
-        "Measured on Linux {} {} with {} processors, containers by {}: {} rounds in {}, seed {}, \
+        "Measured on Linux {} {} with {} processors, containers by {}: {} in {}, seed {}, \
          propagation {}{}.\n",
         text(&machine.kernel_release),
         text(&machine.architecture),
         machine.processors,
         text(&machine.engine),
-        comparison.rounds,
+        rounds(comparison),
         duration(comparison.duration_ms),
         comparison.seed,
         text(&comparison.tool_version),

@@ -5,11 +5,11 @@ use propagation_model::comparison::{
     Comparison, Gave, Measure, Metric, Span, Transport, TransportResult,
 };
 
-use super::figures::{interval, metrics, number, time};
+use super::figures::{interval, metrics, number, power, time};
 
 const LABELS: f64 = 150.0;
 const PLOT: f64 = 620.0;
-const VALUES: f64 = 190.0;
+const VALUES: f64 = 230.0;
 const ROW: f64 = 24.0;
 const BAR: f64 = 13.0;
 
@@ -83,7 +83,7 @@ pub(super) fn curves(comparison: &Comparison) -> Markup {
                     @for decade in (low as i32)..=(high as i32) {
                         @let x = at(10_f64.powi(decade));
                         path class="grid" d=(format!("M{x:.1} 0V{HEIGHT}")) {}
-                        text class="tick" x=(px(x)) y=(px(HEIGHT + 16.0)) text-anchor="middle" { (time(10_f64.powi(decade) / 1e6)) }
+                        text class="tick" x=(px(x)) y=(px(HEIGHT + 16.0)) text-anchor="middle" { (power(decade)) }
                     }
                     @for (share, name) in [(0.0, "0 %"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %")] {
                         @let y = height_of(share) * HEIGHT;
@@ -170,7 +170,7 @@ pub(super) fn deaths(comparison: &Comparison) -> Option<Markup> {
                 path class="kill" d=(format!("M{x} 14V{}", px(bottom), x = px(at(0.0)))) {}
                 text class="tick" x=(px(at(0.0))) y="11" text-anchor="middle" { "killed" }
                 text class="tick" x=(px(LABELS + PLOT + VALUES - 10.0)) y=(px(bottom + 16.0)) text-anchor="end" { (time(until)) }
-                text class="tick" x=(px(LABELS)) y=(px(bottom + 16.0)) { (time(from)) }
+                text class="tick" x=(px(LABELS)) y=(px(bottom + 16.0)) { (time(from).replace('-', "−")) }
             }
         }
         ul class="legend" {

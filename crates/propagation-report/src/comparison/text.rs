@@ -5,7 +5,7 @@ use std::fmt::Write;
 use propagation_model::comparison::{Comparison, Gave, Span, TransportResult};
 
 use super::Answer;
-use super::figures::{interval, median, metrics, sign, time, trouble};
+use super::figures::{interval, median, metrics, rounds, sign, time, trouble};
 use crate::text::Detail;
 use crate::words::{duration, one_line};
 
@@ -57,8 +57,8 @@ fn write_head(out: &mut String, comparison: &Comparison) {
     );
     let _ = writeln!(
         out,
-        "{} rounds in {}, seed {}{}; containers by {}",
-        comparison.rounds,
+        "{} in {}, seed {}{}; containers by {}",
+        rounds(comparison),
         duration(comparison.duration_ms),
         comparison.seed,
         if comparison.cut_short { ", cut short" } else { "" },
@@ -245,7 +245,12 @@ fn write_details(out: &mut String, comparison: &Comparison) {
 /// Writes a paragraph; lines after the first are two columns further in.
 fn wrap(out: &mut String, indent: &str, text: &str) {
     let further = format!("{indent}  ");
-    let options = textwrap::Options::new(WIDTH).initial_indent(indent).subsequent_indent(&further);
+    // Names of transports have hyphens.
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent(indent)
+        .subsequent_indent(&further)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
     out.push_str(&textwrap::fill(&one_line(text), options));
     out.push('\n');
 }

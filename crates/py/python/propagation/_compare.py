@@ -9,11 +9,12 @@ from propagation import _native
 from propagation._wait import finish, finish_async
 
 if TYPE_CHECKING:
-    from propagation._types import TransportName, TransportWorkload
+    from propagation._types import AnyBackend, TransportName, TransportWorkload
 
 
 def compare(
     *,
+    backend: AnyBackend = "local",
     transports: Iterable[TransportName] | None = None,
     workloads: Iterable[TransportWorkload] | None = None,
     quick: bool = False,
@@ -21,9 +22,11 @@ def compare(
     seed: int = 1,
     producer_command: str | None = None,
 ) -> _native.Comparison:
-    """Compare transports between containers of a simulated node, also while their servers die.
+    """Compare transports between containers of one node, also while their servers die.
 
     Args:
+        backend: `local` is a simulated node on this machine's kernel, `k8s` a node of the
+            kubeconfig's cluster; or a `K8sBackend`.
         transports: their names; `native` is always measured. When left out: `native`,
             `fuse`, `fuse-passthrough`, `daemon`, `smb-rclone` and `smb-cifs`; with `quick`
             `native`, `fuse` and `smb-rclone`.
@@ -34,20 +37,21 @@ def compare(
         seed: seed of the order and of random positions.
         producer_command: of the transport `daemon`, with `{source}`, `{mountpoint}` and `{work}`.
 
-    Transports that this machine cannot carry are left out, with the reason in
+    Transports that the node cannot carry are left out, with the reason in
     `Comparison.skipped`. Ctrl-C cancels; everything is removed before the exception goes on.
 
     Raises:
         InvalidInputError: a name is unknown, or a command is invalid.
-        HostError: the machine cannot carry a node.
+        HostError: the machine cannot carry a node, or the cluster cannot be reached.
     """
-    job = _job(transports, workloads, quick, rounds, seed, producer_command)
+    job = _job(backend, transports, workloads, quick, rounds, seed, producer_command)
     comparison: _native.Comparison = finish(job, None)
     return comparison
 
 
 async def compare_async(
     *,
+    backend: AnyBackend = "local",
     transports: Iterable[TransportName] | None = None,
     workloads: Iterable[TransportWorkload] | None = None,
     quick: bool = False,
@@ -56,12 +60,13 @@ async def compare_async(
     producer_command: str | None = None,
 ) -> _native.Comparison:
     """Compare transports as `compare` does, without blocking the event loop."""
-    job = _job(transports, workloads, quick, rounds, seed, producer_command)
+    job = _job(backend, transports, workloads, quick, rounds, seed, producer_command)
     comparison: _native.Comparison = await finish_async(job, None)
     return comparison
 
 
 def _job(
+    backend: AnyBackend,
     transports: Iterable[TransportName] | None,
     workloads: Iterable[TransportWorkload] | None,
     quick: bool,
@@ -70,6 +75,7 @@ def _job(
     producer_command: str | None,
 ) -> _native.Job:
     return _native.compare_transports(
+        backend=backend,
         transports=None if transports is None else list(transports),
         workloads=None if workloads is None else list(workloads),
         quick=quick,

@@ -82,6 +82,7 @@ def run_cli(arguments: list[str]) -> int: ...
 def comparison_names() -> tuple[list[str], list[str]]: ...
 def compare_transports(
     *,
+    backend: str | K8sBackend,
     transports: list[str] | None,
     workloads: list[str] | None,
     quick: bool,
