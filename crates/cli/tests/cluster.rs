@@ -71,6 +71,7 @@ fn main() {
         test("the_manifests_work_by_hand", by_hand),
         test("a_native_sidecar_is_a_producer", printed::sidecar),
         test("daemons_and_programs_of_the_node_run_in_pods", carried_out::programs_of_the_node),
+        test("a_daemon_stuck_in_the_kernel_leaves_nothing_on_a_node", carried_out::stuck_daemon),
         test("programs_of_a_named_image_run_in_pods", carried_out::programs_of_an_image),
         test("a_program_that_the_node_has_not_is_a_skip", carried_out::no_such_program),
         test("processes_of_the_node_are_workloads", carried_out::on_the_node),

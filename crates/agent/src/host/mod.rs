@@ -18,6 +18,7 @@ mod peer;
 mod processes;
 mod program;
 mod programs;
+mod release;
 mod session;
 mod state;
 mod world;

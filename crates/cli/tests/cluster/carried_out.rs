@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::support::nodes;
 use super::support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout};
-use super::{Failed, Lab};
+use super::support::{nodes, stuck};
+use super::{Failed, Lab, signal, under_way};
 
 /// Runs a scenario on the node over ssh; it must come out as it says.
 fn as_expected(lab: &Lab, name: &str, yaml: &str, words: &[&str]) -> Result<(), Failed> {
@@ -42,6 +42,39 @@ pub(crate) fn programs_of_the_node() -> TestResult {
         return skip("bindfs", "the node has no bindfs");
     }
     as_expected(&lab, "bindfs-in-a-pod", BINDFS, &[])?;
+    PASSED
+}
+
+/// No signal ends the daemon, so neither can a kubelet; a look hangs with it. Of a run that ends, and of one that was
+/// killed.
+pub(crate) fn stuck_daemon() -> TestResult {
+    let lab = lab!();
+    if lab.on_node("command -v python3").is_err() {
+        return skip("python3", "the node has no python3");
+    }
+    let file = lab.scratch.path().join("stuck.yaml");
+    let text = format!(
+        "name: stuck\ndeadlines: {{probe_ms: 500, marker_ms: 2000}}\nfuse:\n  {}\nworkloads:\n  \
+         - {{name: daemon, role: producer}}\n  \
+         - {{name: app, role: consumer, order: before_mount}}\nsteps:\n  - start: app\n  \
+         - {{start: daemon, expect: {{app: hang}}}}\n  - pause_ms: 20000\n",
+        stuck::fuse_of(stuck::DAEMON, "")
+    );
+    std::fs::write(&file, text)?;
+    let stuck = "grep -l '^State:.D' /proc/[0-9]*/status 2>/dev/null | wc -l";
+    let output = lab.run(&["--scenario"]).arg(&file).output()?;
+    expect_part(&stdout(&output), "cleaned up in")?;
+    lab.expect_nothing_left()?;
+    let mut child = under_way(lab.run(&["--scenario"]).arg(&file), "start passed")?;
+    let hangs = lab.on_node(stuck)?;
+    signal(&child, "KILL")?;
+    child.wait()?;
+    expect_code(&lab.clean(&[]).output()?, 0)?;
+    lab.expect_nothing_left()?;
+    let left = lab.on_node(stuck)?;
+    if hangs.trim() == "0" || left.trim() != "0" {
+        return Err(format!("{hangs} processes were stuck, and {left} are").into());
+    }
     PASSED
 }
 
