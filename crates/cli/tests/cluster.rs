@@ -54,6 +54,7 @@ fn main() {
         test("a_run_ends_when_its_host_agent_is_killed", host_agent_killed),
         test("a_named_image_will_do_through_a_pod", named_image),
         test("bridges_that_cannot_be_one_are_refused", bad_bridges),
+        test("a_path_below_a_link_is_where_it_leads", below_links),
         test("what_a_run_has_not_made_is_left", left_alone),
         test("what_a_run_makes_it_removes", made_and_removed),
         test("a_sub_path_that_the_kubelet_has_made_is_removed", sub_paths),
@@ -75,6 +76,10 @@ fn main() {
         test("programs_of_a_named_image_run_in_pods", carried_out::programs_of_an_image),
         test("a_program_that_the_node_has_not_is_a_skip", carried_out::no_such_program),
         test("processes_of_the_node_are_workloads", carried_out::on_the_node),
+        test(
+            "pods_with_user_namespaces_receive_mounts_and_send_none",
+            carried_out::user_namespaces,
+        ),
         test("faults_of_answers_and_supervisors_are_carried_out", carried_out::commanded),
         test("a_mount_is_handed_over_to_the_next_container", carried_out::handed_over),
         test("scenarios_run_on_several_nodes", carried_out::several_nodes),
@@ -558,15 +563,22 @@ fn named_image() -> TestResult {
 fn bad_bridges() -> TestResult {
     let lab = lab!();
     lab.on_node("mkdir -p /srv/there/dfs; mount -t tmpfs somebody /srv/there/dfs")?;
-    let runs: Result<Vec<Output>, _> = ["/var/run/x", "/srv/a\"b", "/srv/there"]
-        .iter()
-        .map(|bridge| lab.run(&["--bridge", bridge]).output())
-        .collect();
+    lab.on_node("ln -s /srv /tmp/l; ln -s /srv /srv/theirs; chown -h 65534 /srv/theirs")?;
+    lab.on_node("mkdir /srv/led; ln -s /srv /srv/led/dfs")?;
+    let bridges = ["/tmp/l/x", "/srv/theirs/x", "/srv/led", "/srv/a\"b", "/srv/there"];
+    let runs: Result<Vec<Output>, _> =
+        bridges.iter().map(|bridge| lab.run(&["--bridge", bridge]).output()).collect();
     let mounted = lab.on_node("grep -c somebody /proc/self/mountinfo; umount /srv/there/dfs");
     lab.on_node("rmdir /srv/there/dfs /srv/there")?;
     expect_part(&mounted?, "1")?;
-    let words =
-        ["as the bridge: /run/x", "path of the bridge with a quote", "there is already a mount"];
+    lab.on_node("rm -r /tmp/l /srv/theirs /srv/led")?;
+    let words = [
+        "\"/tmp\" belongs to UID 0 and has the mode 1777\n  fix: name what it leads to: /srv/x",
+        "\"/srv/theirs\" belongs to UID 65534",
+        "it is a symbolic link",
+        "path of the bridge with a quote",
+        "there is already a mount",
+    ];
     for (run, words) in runs?.iter().zip(words) {
         if run.status.success() {
             return Err(format!("it is not refused: {}", stdout(run)).into());
@@ -575,6 +587,58 @@ fn bad_bridges() -> TestResult {
     }
     lab.expect_nothing_left()?;
     PASSED
+}
+
+/// Paths are resolved once, on the node; what they lead to is made, mounted, reported and removed. Both ways; and a run
+/// that is killed is cleaned at the path that its record has.
+fn below_links() -> TestResult {
+    let lab = lab!();
+    lab.on_node("mkdir -p /srv/disk/data; ln -s disk /srv/link; ln -s /srv/link/data /srv/data")?;
+    let runs = below_links_of(&lab);
+    let left = lab.on_node("find /srv/disk /run/x /var/run/x 2>/dev/null; true");
+    lab.on_node("rm -r --one-file-system /srv/disk /srv/link /srv/data; rm -rf /run/x")?;
+    runs?;
+    let left = left?;
+    if left.trim() != "/srv/disk\n/srv/disk/data" {
+        return Err(format!("not as it was: {left}").into());
+    }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn below_links_of(lab: &Lab) -> Result<(), Failed> {
+    let report = lab.scratch.path().join("result");
+    for (mut run, asked, on_node) in [
+        (lab.run(&["--report"]), "/var/run/x", "/run/x"),
+        (lab.run_through_a_pod(&["--report"]), "/srv/data/x/y", "/srv/disk/data/x/y"),
+    ] {
+        let output = run.arg(&report).args(["--bridge", asked]).output()?;
+        full_success(&output)?;
+        expect_part(&stdout(&output), &format!("{asked} leads to {on_node}"))?;
+        let text = std::fs::read_to_string(report.join("report.json"))?;
+        let json: Value = serde_json::from_str(&text)?;
+        let resolved = json!([{ "asked": asked, "on_node": on_node }]);
+        if json["plan"]["bridge"]["path"] != on_node || json["resolved"] != resolved {
+            return Err(format!("{}, {}", json["plan"]["bridge"], json["resolved"]).into());
+        }
+        let mount = format!("{on_node}/dfs");
+        let mounts = json["captures"].to_string();
+        expect_part(&mounts, &format!("\"mount_point\":\"{mount}\""))?;
+        for words in ["reproduce.sh", "report.md"] {
+            let text = std::fs::read_to_string(report.join(words)).unwrap_or_default();
+            if text.contains(&format!("--bridge {asked}")) {
+                return Err(format!("{words} names {asked}").into());
+            }
+        }
+    }
+    // The causes of a mount that does not come are found there too.
+    let output = lab.run(&["--bridge", "/var/run/x", "--propagation", "None"]).output()?;
+    expect_code(&output, 4)?;
+    expect_part(&stdout(&output), "consumer-mode-none")?;
+    let mut child = under_way(&mut lab.run(&["--bridge", "/var/run/x"]), "producer passed")?;
+    signal(&child, "KILL")?;
+    child.wait()?;
+    expect_code(&lab.clean(&[]).output()?, 0)
 }
 
 /// What cannot be taken back is named, and is not a success; once it can be, a clean-up does it.

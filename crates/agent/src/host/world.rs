@@ -17,7 +17,7 @@ use propagation_protocol::host::HostCall;
 use propagation_protocol::{ContainerSpec, Failure, Look, Place, Reply};
 use rustix::process::Signal;
 
-use super::bridge::{check_bridge, foresee, with_parents};
+use super::bridge::{Resolving, foresee, with_parents};
 use super::ending::{Ending, KILLED_WITHIN_MS, Then};
 use super::journal;
 use super::peer::Pod;
@@ -53,9 +53,7 @@ impl World for Host {
                 self.programs.admit(program, Pod { uid: pod, secret });
                 Ok(Begun::Answered(Reply::Done))
             }
-            HostCall::CheckBridge => in_child(self, "check the bridge", 0, |host| {
-                check_bridge(host).map(|()| Reply::Done)
-            }),
+            HostCall::Resolve { paths } => Resolving::start(self, paths).map(Begun::job),
             HostCall::Foresee { paths } => {
                 in_child(self, "note what a kubelet may make", 0, |host| {
                     paths.iter().try_for_each(|path| foresee(host, path)).map(|()| Reply::Done)
