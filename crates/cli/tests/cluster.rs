@@ -10,6 +10,21 @@ macro_rules! lab {
     };
 }
 
+/// The scripts that stop and start the nodes of a test cluster.
+macro_rules! scripts {
+    () => {
+        match std::env::var_os("PROPAGATION_CLUSTER_SCRIPTS") {
+            Some(directory) => crate::Scripts(directory.into()),
+            None => {
+                return crate::support::skip(
+                    "k8s-scripts",
+                    "PROPAGATION_CLUSTER_SCRIPTS names no scripts of a test cluster",
+                );
+            }
+        }
+    };
+}
+
 #[path = "cluster/carried_out.rs"]
 mod carried_out;
 #[path = "cluster/printed.rs"]
@@ -19,7 +34,7 @@ mod support;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -52,6 +67,7 @@ fn main() {
         test("strangers_are_told_nothing", strangers),
         test("what_is_executed_in_a_container_may_do_what_it_may", executed_in_a_container),
         test("a_run_ends_when_its_host_agent_is_killed", host_agent_killed),
+        test("a_run_ends_when_its_node_is_started_again", node_restarted),
         test("a_named_image_will_do_through_a_pod", named_image),
         test("bridges_that_cannot_be_one_are_refused", bad_bridges),
         test("a_path_below_a_link_is_where_it_leads", below_links),
@@ -169,6 +185,22 @@ impl Lab {
     }
 }
 
+/// Scripts that do something to a node.
+struct Scripts(PathBuf);
+
+impl Scripts {
+    fn run(&self, name: &str, node: &str) -> Result<(), Failed> {
+        let script = Command::new(self.0.join(name)).arg(node).output()?;
+        expect_code(&script, 0)?;
+        // Whoever comes next finds the node as it was.
+        if name.starts_with("stop-") {
+            return Ok(());
+        }
+        let node = format!("node/{node}");
+        kubectl_says(&["wait", "--for=condition=Ready", "--timeout=120s", &node]).map(drop)
+    }
+}
+
 fn full_success(output: &Output) -> Result<(), Failed> {
     expect_code(output, 0)?;
     expect_part(&stdout(output), "Verdict: full_success (scenario A)")?;
@@ -227,7 +259,7 @@ fn many_nodes() -> TestResult {
 }
 
 /// Starts a run and waits until a line of its progress says that it is well under way.
-fn under_way(command: &mut Command, line: &str) -> Result<std::process::Child, Failed> {
+fn under_way(command: &mut Command, line: &str) -> Result<Child, Failed> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stderr = child.stderr.take().ok_or("no standard error")?;
     let mut lines = BufReader::new(stderr).lines();
@@ -244,7 +276,7 @@ fn under_way(command: &mut Command, line: &str) -> Result<std::process::Child, F
     Err(format!("it ended before {line:?}: {said}").into())
 }
 
-fn signal(child: &std::process::Child, signal: &str) -> Result<(), Failed> {
+fn signal(child: &Child, signal: &str) -> Result<(), Failed> {
     let kill = Command::new("kill").args(["-s", signal, &child.id().to_string()]).output()?;
     expect_code(&kill, 0)
 }
@@ -503,7 +535,7 @@ async fn as_process_1(node: &dyn Node) -> Result<(), Failed> {
 fn host_agent_killed() -> TestResult {
     const WITHIN: Duration = Duration::from_secs(240);
     let lab = lab!();
-    let mut child = under_way(&mut lab.run(&[]), "producer passed")?;
+    let child = under_way(&mut lab.run(&[]), "producer passed")?;
     lab.on_node(
         "for p in /proc/[0-9]*; do \
              if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q ' [h]ost --run-id '; then \
@@ -511,7 +543,16 @@ fn host_agent_killed() -> TestResult {
              fi; \
          done; true",
     )?;
-    let end = Instant::now() + WITHIN;
+    let result = ended_within(child, WITHIN)?;
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "another host agent answers")?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+/// How a run has ended, which may take so long.
+fn ended_within(mut child: Child, limit: Duration) -> Result<Output, Failed> {
+    let end = Instant::now() + limit;
     while child.try_wait()?.is_none() {
         if Instant::now() > end {
             child.kill()?;
@@ -519,10 +560,30 @@ fn host_agent_killed() -> TestResult {
         }
         thread::park_timeout(Duration::from_millis(200));
     }
-    let result = child.wait_with_output()?;
-    expect_code(&result, 5)?;
-    expect_part(&stdout(&result), "another host agent answers")?;
-    lab.expect_nothing_left()?;
+    Ok(child.wait_with_output()?)
+}
+
+/// Power is cut and comes back: the processes, the mounts and /run of the node are gone, its disk is as it was.
+fn node_restarted() -> TestResult {
+    const WITHIN: Duration = Duration::from_secs(240);
+    let lab = lab!();
+    let scripts = scripts!();
+    for (mut run, words) in [
+        (lab.run(&[]), "the node was started again"),
+        (lab.run_through_a_pod(&[]), "the host agent"),
+    ] {
+        let child = under_way(&mut run, "producer passed")?;
+        scripts.run("restart-node", &lab.node)?;
+        let result = ended_within(child, WITHIN)?;
+        // What the kubelet has not ended in time is left, and named.
+        if !matches!(result.status.code(), Some(5 | 7)) {
+            return Err(format!("{}: {}", result.status, stdout(&result)).into());
+        }
+        expect_part(&stdout(&result), "Verdict: inconclusive")?;
+        expect_part(&stdout(&result), words)?;
+        expect_code(&lab.clean(&[]).output()?, 0)?;
+        lab.expect_nothing_left()?;
+    }
     PASSED
 }
 
