@@ -28,6 +28,7 @@ pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8
     refuse(plan)?;
     let node = cluster.node().await?;
     let name = node.name_any();
+    check_runtime(&node, plan)?;
     let way = Way::find(&cluster.for_node(&name)).await?;
     let space = namespaces::make(cluster, &run.id).await?;
     let record = Record {
@@ -67,6 +68,25 @@ fn refuse(plan: &Plan) -> Result<(), Error> {
         Some(reason) => Err(Error::new(ErrorKind::Unsupported, "open a node", reason)
             .with_fix("leave out what is named, or use the local backend")),
     }
+}
+
+/// Refuses user namespaces where the kubelet does not say that its runtime makes them.
+fn check_runtime(node: &NodeObject, plan: &Plan) -> Result<(), Error> {
+    let status = node.status.as_ref();
+    let handlers = status.into_iter().flat_map(|status| status.runtime_handlers.iter().flatten());
+    // Pods that name none have the handler without a name.
+    let default = handlers.filter(|handler| handler.name.as_ref().is_none_or(String::is_empty));
+    let mut known = default.filter_map(|handler| handler.features.as_ref()?.user_namespaces);
+    if !plan.workloads.iter().any(|spec| spec.user_namespace) || known.any(|has| has) {
+        return Ok(());
+    }
+    let name = node.name_any();
+    let reason = format!(
+        "the kubelet of {name} does not say that its runtime makes user namespaces of pods"
+    );
+    Err(Error::new(ErrorKind::Unsupported, "open a node", reason).with_fix(
+        "use Kubernetes 1.33 or newer with containerd 2.0 or newer, or leave out user_namespace",
+    ))
 }
 
 /// A node that has been opened.

@@ -124,6 +124,8 @@ pub enum HostCall {
         pod: String,
         /// The secret, which only the pod's spec has.
         secret: String,
+        /// Whether the pod has its own user namespace: the program has to be in one, and otherwise in the node's.
+        user_namespace: bool,
     },
     /// Find where the symbolic links of these paths lead, the bridge's first, and make sure that nobody but root can
     /// lead them elsewhere and that nothing is mounted at the bridge's mountpoint. From then on the agent's bridge is

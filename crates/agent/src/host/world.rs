@@ -49,8 +49,8 @@ impl World for Host {
     fn take(&mut self, id: u64, call: HostCall, idle: bool) -> Result<Begun<Self>, Failure> {
         match call {
             HostCall::Node { call } => begin(self, id, call, idle),
-            HostCall::Admit { program, pod, secret } => {
-                self.programs.admit(program, Pod { uid: pod, secret });
+            HostCall::Admit { program, pod, secret, user_namespace } => {
+                self.programs.admit(program, Pod { uid: pod, secret, user_namespace });
                 Ok(Begun::Answered(Reply::Done))
             }
             HostCall::Resolve { paths } => Resolving::start(self, paths).map(Begun::job),

@@ -162,6 +162,7 @@ pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &T
         spec: Some(PodSpec {
             containers: vec![container],
             security_context,
+            host_users: spec.user_namespace.then_some(false),
             volumes: Some(volumes),
             restart_policy: Some("Always".into()),
             // Programs end at SIGTERM at once; who hangs is not waited for.
