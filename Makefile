@@ -19,8 +19,8 @@ test-kernels: tools
 test-runtimes: tools
 	scripts/test-runtimes
 
-# The five phases on clusters with other releases of containerd and runc, brought up by the scripts in CLUSTER_SCRIPTS;
-# writes docs/clusters.md.
+# The five phases on clusters of several releases of Kubernetes, containerd and runc, which the scripts in
+# CLUSTER_SCRIPTS have built and bring up; writes docs/clusters.md.
 cluster-matrix:
 	$(CARGO) build --release --package propagation-cli
 	scripts/cluster-matrix $(CLUSTER_SCRIPTS)

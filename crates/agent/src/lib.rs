@@ -34,6 +34,7 @@ pub mod probe;
 mod producer;
 mod publish;
 mod reporter;
+mod resolve;
 mod run_program;
 mod serve;
 mod stuck;

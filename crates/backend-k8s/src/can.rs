@@ -27,8 +27,6 @@ pub(crate) fn capabilities() -> Capabilities {
             Feature::Publishing,
             Feature::SingleBind,
             Feature::Reopening,
-            // Pods with a user namespace need a newer cluster than is asked for.
-            Feature::UserNamespace,
             // It would change a node that is not the run's own.
             Feature::NodePrograms,
         ])

@@ -12,7 +12,7 @@ use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
 use propagation_core::observation::{Access, Actor, Observation};
-use propagation_core::plan::WorkloadSpec;
+use propagation_core::plan::{ResolvedPath, WorkloadSpec};
 use propagation_core::program::{Executed, Refused, StartRefused};
 use propagation_core::protocol::{Call, Place};
 use propagation_core::report::time::Wait;
@@ -42,6 +42,7 @@ pub(crate) struct K8sNode {
     facts: Option<NodeFacts>,
     run: Run,
     record: Record,
+    resolved: Vec<ResolvedPath>,
     closed: AtomicBool,
 }
 
@@ -53,8 +54,10 @@ impl K8sNode {
         facts: Option<NodeFacts>,
         run: Run,
         record: Record,
+        resolved: Vec<ResolvedPath>,
     ) -> Self {
-        Self { name, cluster, shared, facts, run, record, closed: AtomicBool::new(false) }
+        let closed = AtomicBool::new(false);
+        Self { name, cluster, shared, facts, run, record, resolved, closed }
     }
 }
 
@@ -142,6 +145,10 @@ impl Node for K8sNode {
 
     fn cluster(&self) -> Option<ClusterAccess> {
         Some(self.cluster.options.access(self.record.over_ssh))
+    }
+
+    fn resolved(&self) -> Vec<ResolvedPath> {
+        self.resolved.clone()
     }
 
     async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error> {

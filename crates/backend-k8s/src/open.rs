@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use propagation_core::client::NodeClient;
+use propagation_core::client::{Connection, NodeClient};
 use propagation_core::host::HostCall;
 use propagation_core::journal::HostChange;
-use propagation_core::plan::Plan;
+use propagation_core::plan::{Plan, ResolvedPath};
+use propagation_core::protocol::Reply;
 use propagation_core::report::time::WaitedOn;
 use propagation_core::{Error, ErrorKind, Run};
 
 use crate::cluster::Cluster;
-use crate::host;
+use crate::host::{self, Host};
 use crate::kinds::{ConfigMap, Kind, Node as NodeObject, ServiceAccount};
 use crate::node::{K8sNode, NodeFacts};
 use crate::objects::workload::node_trees;
@@ -23,12 +24,10 @@ use crate::{clean, namespaces, nodes, operator, programs, sign};
 
 /// Opens a node for a run.
 pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8sNode, Error> {
-    if let Some(reason) = crate::can::capabilities().lack(&plan.requires()) {
-        return Err(Error::new(ErrorKind::Unsupported, "open a node", reason)
-            .with_fix("leave out what is named, or use the local backend"));
-    }
+    refuse(plan)?;
     let node = cluster.node().await?;
     let name = node.name();
+    check_runtime(&node, plan)?;
     let way = Way::find(&cluster.for_node(&name)).await?;
     let space = namespaces::make(cluster, &run.id).await?;
     let record = Record {
@@ -44,9 +43,9 @@ pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8
     let mut on_node = false;
     let opened = opening.open(plan, run, &mut on_node).await;
     match opened {
-        Ok((shared, facts)) => {
+        Ok(Opened { shared, facts, record, resolved }) => {
             let cluster = cluster.for_node(&name);
-            Ok(K8sNode::new(name, cluster, shared, facts, run.clone(), record))
+            Ok(K8sNode::new(name, cluster, shared, facts, run.clone(), record, resolved))
         }
         Err(error) => {
             let cleanup = match on_node {
@@ -61,6 +60,55 @@ pub(crate) async fn open(cluster: &Cluster, plan: &Plan, run: &Run) -> Result<K8
     }
 }
 
+/// Refuses a plan that needs more than pods can do.
+fn refuse(plan: &Plan) -> Result<(), Error> {
+    match crate::can::capabilities().lack(&plan.requires()) {
+        None => Ok(()),
+        Some(reason) => Err(Error::new(ErrorKind::Unsupported, "open a node", reason)
+            .with_fix("leave out what is named, or use the local backend")),
+    }
+}
+
+/// Refuses user namespaces where the kubelet does not say that its runtime makes them.
+fn check_runtime(node: &NodeObject, plan: &Plan) -> Result<(), Error> {
+    let status = node.status.as_ref();
+    let handlers = status.into_iter().flat_map(|status| status.runtime_handlers.iter().flatten());
+    // Pods that name none have the handler without a name.
+    let default = handlers.filter(|handler| handler.name.as_ref().is_none_or(String::is_empty));
+    let mut known = default.filter_map(|handler| handler.features.as_ref()?.user_namespaces);
+    if !plan.workloads.iter().any(|spec| spec.user_namespace) || known.any(|has| has) {
+        return Ok(());
+    }
+    let name = node.name();
+    let reason = format!(
+        "the kubelet of {name} does not say that its runtime makes user namespaces of pods"
+    );
+    Err(Error::new(ErrorKind::Unsupported, "open a node", reason).with_fix(
+        "use Kubernetes 1.33 or newer with containerd 2.0 or newer, or leave out user_namespace",
+    ))
+}
+
+/// A node that has been opened.
+struct Opened {
+    shared: Arc<Shared>,
+    facts: Option<NodeFacts>,
+    record: Record,
+    resolved: Vec<ResolvedPath>,
+}
+
+/// Where the symbolic links of the node lead the paths of a plan; those that lead over none are left out.
+async fn resolve(host: &Host, plan: &Plan) -> Result<Vec<ResolvedPath>, Error> {
+    let asked = plan.node_paths();
+    match host.ask(HostCall::Resolve { paths: asked.clone() }).await? {
+        Reply::Resolved { paths } => {
+            let resolved = asked.into_iter().zip(paths);
+            let resolved = resolved.map(|(asked, on_node)| ResolvedPath { asked, on_node });
+            Ok(resolved.filter(|path| path.asked != path.on_node).collect())
+        }
+        other => Err(host.other_version(&format!("it answered {other:?}"))),
+    }
+}
+
 struct Opening<'a> {
     cluster: &'a Cluster,
     node: &'a NodeObject,
@@ -70,12 +118,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    async fn open(
-        &self,
-        plan: &Plan,
-        run: &Run,
-        on_node: &mut bool,
-    ) -> Result<(Arc<Shared>, Option<NodeFacts>), Error> {
+    async fn open(&self, plan: &Plan, run: &Run, on_node: &mut bool) -> Result<Opened, Error> {
         let client = &self.cluster.client;
         make_record(self.cluster, self.space, self.record).await?;
         let reached = reach(self.cluster, self.node, self.space, self.record, self.way).await?;
@@ -91,8 +134,18 @@ impl Opening<'_> {
             connect(self.cluster, self.space, run_id, link, self.way, Arc::clone(&programs)).await;
         *on_node = !matches!(&connected, Err(NotConnected { has_ended: true, .. }));
         let connection = connected?;
-        connection.ask(HostCall::CheckBridge).await?;
-        let node = NodeClient { connection, plan: plan.clone(), programs };
+        let resolved = resolve(&connection, plan).await?;
+        let mut plan = plan.clone();
+        plan.resolve(&resolved);
+        // What a link leads to may be what no kubelet can carry.
+        plan.validate()?;
+        refuse(&plan)?;
+        let record = Record { bridge: plan.bridge.clone(), ..self.record.clone() };
+        if record != *self.record {
+            // A later clean-up looks there.
+            self.cluster.apply(self.space, &record.to_object(self.space)).await?;
+        }
+        let node = NodeClient { connection, plan, programs };
         if self.cluster.options.apply {
             let path = "/etc/fuse.conf".into();
             let change = HostChange::AddLine { path, line: "user_allow_other".into() };
@@ -121,7 +174,7 @@ impl Opening<'_> {
             tasks: Tasks::default(),
             stopping: Mutex::default(),
         };
-        Ok((Arc::new(shared), facts(self.node)))
+        Ok(Opened { shared: Arc::new(shared), facts: facts(self.node), record, resolved })
     }
 }
 

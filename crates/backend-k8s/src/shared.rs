@@ -230,7 +230,7 @@ impl Shared {
             sub_path: spec.sub_path.clone(),
             fresh_pod: false,
             host: spec.host,
-            user_namespace: false,
+            user_namespace: spec.user_namespace,
             made_in: Place::Runtime,
             tools: self.node.plan.needs_programs(spec),
             fuse_path: paths.fuse,
@@ -270,8 +270,16 @@ impl Shared {
             async move {
                 let operation = format!("create pod {}/{name}", self.namespace);
                 let made = persist(&operation, || api.apply(name, &pod)).await?;
+                let user_namespace = one.spec.user_namespace;
+                let has_it = made.spec.and_then(|spec| spec.host_users) == Some(false);
+                if user_namespace && !has_it {
+                    let reason = "the API server made it without its own user namespace: it does not know hostUsers";
+                    return Err(Error::new(ErrorKind::Unsupported, operation, reason)
+                        .with_fix("use Kubernetes 1.33 or newer, or leave out user_namespace"));
+                }
                 let pod = made.metadata.uid.unwrap_or_default();
-                self.node.connection.ask(HostCall::Admit { program, pod, secret }).await
+                let admit = HostCall::Admit { program, pod, secret, user_namespace };
+                self.node.connection.ask(admit).await
             }
         });
         try_join_all(apply).await.map(drop)

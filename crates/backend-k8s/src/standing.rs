@@ -137,6 +137,9 @@ const IMAGE: &str = "bring the image onto the node: over ssh with --import-image
 const ARCHITECTURE: &str = "the agent is for another architecture than the node: build this program \
                             for it, or name an image with --image";
 const DISK: &str = "free space on the node's disk";
+const IDMAP: &str = "a volume of a pod with its own user namespace has to be on a filesystem that can be idmapped, such as \
+                     ext4, XFS, Btrfs or tmpfs (not overlayfs, and FUSE only from Linux 6.12 on and where its daemon \
+                     allows it): name another bridge, and mount one on /var/lib/propagation, or leave out user_namespace";
 
 fn broken(reason: &str, fix: &'static str) -> Standing {
     Standing::Broken { reason: reason.into(), fix }
@@ -150,6 +153,9 @@ fn refused_or_broken(message: &str) -> Standing {
     }
     if lower.contains("no space left on device") {
         return broken(message, DISK);
+    }
+    if message.contains("MOUNT_ATTR_IDMAP") {
+        return broken(message, IDMAP);
     }
     Standing::Refused(StartRefused::said(message))
 }

@@ -40,6 +40,7 @@ impl Told {
 pub(crate) async fn of_pod(client: &Client, namespace: &str, pod: &str, node: &str) -> Told {
     let mut told = Told::default();
     told.lines.extend(events(client, namespace, pod).await);
+    told.fix = told.lines.iter().find_map(|line| fix_of(line)).map(str::to_owned);
     of_node(client, node, &mut told).await;
     told
 }
@@ -57,6 +58,15 @@ async fn events(client: &Client, namespace: &str, pod: &str) -> Vec<String> {
     found.sort_by(|one, other| one.last_timestamp.cmp(&other.last_timestamp));
     let first = found.len().saturating_sub(QUOTED);
     found[first..].iter().map(words).collect()
+}
+
+/// What to do about an event.
+fn fix_of(event: &str) -> Option<&'static str> {
+    let is_hidden = event.contains("mounting \"proc\"") && event.contains("not permitted");
+    is_hidden.then_some(
+        "a pod with its own user namespace gets a /proc only where nothing hides a part of the node's: unmount \
+         what is mounted below /proc there (findmnt --submounts /proc), or leave out user_namespace",
+    )
 }
 
 /// Whether the node and its kubelet are well.
@@ -98,6 +108,13 @@ fn conditions(node: &Node) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hidden_proc_has_a_fix() {
+        let event = "error mounting \"proc\" to rootfs at \"/proc\": mount src=proc, dst=/proc: operation not permitted";
+        assert!(fix_of(event).is_some_and(|fix| fix.contains("findmnt")));
+        assert_eq!(fix_of("operation not permitted"), None);
+    }
 
     #[test]
     fn what_is_wrong_with_a_node_is_quoted() {

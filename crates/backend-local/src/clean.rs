@@ -137,17 +137,28 @@ fn end(run_id: &RunId) -> Result<Removed, Error> {
         removed.connections = release(&processes);
     }
     let deadline = Instant::now() + GONE_WITHIN;
-    // A process may make another before it is killed.
+    let mut failure = None;
+    // A process may make another before it is killed. One that cannot be ended may call itself the run's and be
+    // another user's: the others end all the same.
     while let Some((processes, _)) = runs()?.remove(run_id) {
-        for pid in &processes {
-            signal(*pid, run_id)?;
-        }
-        for pid in &processes {
-            if !ends(*pid, run_id, deadline)? {
-                return Err(stuck(run_id, &processes));
+        let (mut signalled, mut gone) = (Vec::new(), Vec::new());
+        for pid in processes {
+            match signal(pid, run_id) {
+                Ok(()) => signalled.push(pid),
+                Err(error) => drop(failure.get_or_insert(error)),
             }
         }
-        removed.processes.extend(processes);
+        for pid in signalled {
+            match ends(pid, run_id, deadline) {
+                Ok(true) => gone.push(pid),
+                Ok(false) => drop(failure.get_or_insert_with(|| stuck(run_id, pid))),
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        if gone.is_empty() {
+            break;
+        }
+        removed.processes.extend(gone);
     }
     for group in empty_groups().remove(run_id).unwrap_or_default() {
         match fs::remove_dir(&group) {
@@ -159,7 +170,7 @@ fn end(run_id: &RunId) -> Result<Removed, Error> {
             _ => removed.groups.push(group),
         }
     }
-    Ok(removed)
+    failure.map_or(Ok(removed), Err)
 }
 
 /// Aborts the FUSE connections that processes and all below them have mounted, so that none is stuck;
@@ -220,8 +231,8 @@ fn failed(operation: String, errno: Errno) -> Error {
         .with_fix("run `propagation clean` as the user who started the run, or as root")
 }
 
-fn stuck(run_id: &RunId, processes: &[i32]) -> Error {
-    let reason = format!("processes {processes:?} are stuck in the kernel");
+fn stuck(run_id: &RunId, pid: i32) -> Error {
+    let reason = format!("process {pid} is stuck in the kernel");
     Error::new(ErrorKind::Timeout, format!("end run {run_id}"), reason)
         .with_fix("abort their FUSE connection: echo 1 > /sys/fs/fuse/connections/<minor>/abort")
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use propagation_core::comparison::{Comparison, Metric, Transport};
 use support::{
-    Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, stdout, test,
+    Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout,
+    test,
 };
 
 fn main() {
@@ -23,6 +24,7 @@ fn main() {
         test("under_nohup_a_hangup_does_not_matter", nohup),
         test("keep_leaves_the_node_and_clean_removes_it", keep),
         test("clean_spares_runs_that_go_on_here_and_in_a_pid_namespace", going_on),
+        test("another_users_process_that_calls_itself_the_runs_stays_alone", pretender),
         test("clean_refuses_what_is_not_a_run_id", bad_run_id),
     ];
     tests.extend(kills::tests());
@@ -193,6 +195,32 @@ fn going_on() -> TestResult {
         wait_until("the node is gone", || list().contains("nothing is left"))?;
         unchanged(&before)?;
     }
+    PASSED
+}
+
+/// It comes first, and cannot be killed, which is said; the run's own processes end all the same.
+fn pretender() -> TestResult {
+    if !support::is_root() {
+        return skip("root", "only root can be two other users");
+    }
+    let script =
+        "mknod -m 666 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse; cd $SCRATCH
+user='setpriv --reuid 1000 --regid 1000 --clear-groups'
+echo 'read -r line' > node; mkfifo hold; exec 8<>hold
+setpriv --reuid 4242 --regid 4242 --clear-groups bash -c \
+    'read -r id; exec -a propagation-agent bash node --run-id $id --parent 1:1' <&8 &
+$user $PROPAGATION run --keep > out
+id=$(grep -o '[0-9]*t[0-9]*-[0-9a-f]*' out | head -1)
+echo $id >&8
+until tr '\\0' ' ' < /proc/$!/cmdline | grep -q '^propagation-agent node'; do :; done
+code=0; $user $PROPAGATION clean --run-id $id || code=$?
+echo \"left: $(pgrep --count --uid 1000 --full \"run-id $id\")\"
+kill $!; wait $! || true
+if $user $PROPAGATION clean --list | grep $id; then exit 9; fi; exit $code";
+    let result = support::in_private_namespace(script);
+    expect_code(&result, 1)?;
+    expect_part(&stderr(&result), "Operation not permitted")?;
+    expect_part(&stdout(&result), "left: 0")?;
     PASSED
 }
 

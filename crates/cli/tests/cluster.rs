@@ -10,6 +10,21 @@ macro_rules! lab {
     };
 }
 
+/// The scripts that stop and start the nodes of a test cluster.
+macro_rules! scripts {
+    () => {
+        match std::env::var_os("PROPAGATION_CLUSTER_SCRIPTS") {
+            Some(directory) => crate::Scripts(directory.into()),
+            None => {
+                return crate::support::skip(
+                    "k8s-scripts",
+                    "PROPAGATION_CLUSTER_SCRIPTS names no scripts of a test cluster",
+                );
+            }
+        }
+    };
+}
+
 #[path = "cluster/carried_out.rs"]
 mod carried_out;
 #[path = "cluster/compared.rs"]
@@ -21,7 +36,7 @@ mod support;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -54,8 +69,10 @@ fn main() {
         test("strangers_are_told_nothing", strangers),
         test("what_is_executed_in_a_container_may_do_what_it_may", executed_in_a_container),
         test("a_run_ends_when_its_host_agent_is_killed", host_agent_killed),
+        test("a_run_ends_when_its_node_is_started_again", node_restarted),
         test("a_named_image_will_do_through_a_pod", named_image),
         test("bridges_that_cannot_be_one_are_refused", bad_bridges),
+        test("a_path_below_a_link_is_where_it_leads", below_links),
         test("what_a_run_has_not_made_is_left", left_alone),
         test("what_a_run_makes_it_removes", made_and_removed),
         test("a_sub_path_that_the_kubelet_has_made_is_removed", sub_paths),
@@ -73,9 +90,14 @@ fn main() {
         test("the_manifests_work_by_hand", by_hand),
         test("a_native_sidecar_is_a_producer", printed::sidecar),
         test("daemons_and_programs_of_the_node_run_in_pods", carried_out::programs_of_the_node),
+        test("a_daemon_stuck_in_the_kernel_leaves_nothing_on_a_node", carried_out::stuck_daemon),
         test("programs_of_a_named_image_run_in_pods", carried_out::programs_of_an_image),
         test("a_program_that_the_node_has_not_is_a_skip", carried_out::no_such_program),
         test("processes_of_the_node_are_workloads", carried_out::on_the_node),
+        test(
+            "pods_with_user_namespaces_receive_mounts_and_send_none",
+            carried_out::user_namespaces,
+        ),
         test("faults_of_answers_and_supervisors_are_carried_out", carried_out::commanded),
         test("a_mount_is_handed_over_to_the_next_container", carried_out::handed_over),
         test("transports_are_compared_in_pods", compared::transports),
@@ -172,6 +194,22 @@ impl Lab {
     }
 }
 
+/// Scripts that do something to a node.
+struct Scripts(PathBuf);
+
+impl Scripts {
+    fn run(&self, name: &str, node: &str) -> Result<(), Failed> {
+        let script = Command::new(self.0.join(name)).arg(node).output()?;
+        expect_code(&script, 0)?;
+        // Whoever comes next finds the node as it was.
+        if name.starts_with("stop-") {
+            return Ok(());
+        }
+        let node = format!("node/{node}");
+        kubectl_says(&["wait", "--for=condition=Ready", "--timeout=120s", &node]).map(drop)
+    }
+}
+
 fn full_success(output: &Output) -> Result<(), Failed> {
     expect_code(output, 0)?;
     expect_part(&stdout(output), "Verdict: full_success (scenario A)")?;
@@ -230,7 +268,7 @@ fn many_nodes() -> TestResult {
 }
 
 /// Starts a run and waits until a line of its progress says that it is well under way.
-fn under_way(command: &mut Command, line: &str) -> Result<std::process::Child, Failed> {
+fn under_way(command: &mut Command, line: &str) -> Result<Child, Failed> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stderr = child.stderr.take().ok_or("no standard error")?;
     let mut lines = BufReader::new(stderr).lines();
@@ -247,7 +285,7 @@ fn under_way(command: &mut Command, line: &str) -> Result<std::process::Child, F
     Err(format!("it ended before {line:?}: {said}").into())
 }
 
-fn signal(child: &std::process::Child, signal: &str) -> Result<(), Failed> {
+fn signal(child: &Child, signal: &str) -> Result<(), Failed> {
     let kill = Command::new("kill").args(["-s", signal, &child.id().to_string()]).output()?;
     expect_code(&kill, 0)
 }
@@ -506,7 +544,7 @@ async fn as_process_1(node: &dyn Node) -> Result<(), Failed> {
 fn host_agent_killed() -> TestResult {
     const WITHIN: Duration = Duration::from_secs(240);
     let lab = lab!();
-    let mut child = under_way(&mut lab.run(&[]), "producer passed")?;
+    let child = under_way(&mut lab.run(&[]), "producer passed")?;
     lab.on_node(
         "for p in /proc/[0-9]*; do \
              if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q ' [h]ost --run-id '; then \
@@ -514,7 +552,16 @@ fn host_agent_killed() -> TestResult {
              fi; \
          done; true",
     )?;
-    let end = Instant::now() + WITHIN;
+    let result = ended_within(child, WITHIN)?;
+    expect_code(&result, 5)?;
+    expect_part(&stdout(&result), "another host agent answers")?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+/// How a run has ended, which may take so long.
+fn ended_within(mut child: Child, limit: Duration) -> Result<Output, Failed> {
+    let end = Instant::now() + limit;
     while child.try_wait()?.is_none() {
         if Instant::now() > end {
             child.kill()?;
@@ -522,10 +569,30 @@ fn host_agent_killed() -> TestResult {
         }
         thread::park_timeout(Duration::from_millis(200));
     }
-    let result = child.wait_with_output()?;
-    expect_code(&result, 5)?;
-    expect_part(&stdout(&result), "another host agent answers")?;
-    lab.expect_nothing_left()?;
+    Ok(child.wait_with_output()?)
+}
+
+/// Power is cut and comes back: the processes, the mounts and /run of the node are gone, its disk is as it was.
+fn node_restarted() -> TestResult {
+    const WITHIN: Duration = Duration::from_secs(240);
+    let lab = lab!();
+    let scripts = scripts!();
+    for (mut run, words) in [
+        (lab.run(&[]), "the node was started again"),
+        (lab.run_through_a_pod(&[]), "the host agent"),
+    ] {
+        let child = under_way(&mut run, "producer passed")?;
+        scripts.run("restart-node", &lab.node)?;
+        let result = ended_within(child, WITHIN)?;
+        // What the kubelet has not ended in time is left, and named.
+        if !matches!(result.status.code(), Some(5 | 7)) {
+            return Err(format!("{}: {}", result.status, stdout(&result)).into());
+        }
+        expect_part(&stdout(&result), "Verdict: inconclusive")?;
+        expect_part(&stdout(&result), words)?;
+        expect_code(&lab.clean(&[]).output()?, 0)?;
+        lab.expect_nothing_left()?;
+    }
     PASSED
 }
 
@@ -566,15 +633,22 @@ fn named_image() -> TestResult {
 fn bad_bridges() -> TestResult {
     let lab = lab!();
     lab.on_node("mkdir -p /srv/there/dfs; mount -t tmpfs somebody /srv/there/dfs")?;
-    let runs: Result<Vec<Output>, _> = ["/var/run/x", "/srv/a\"b", "/srv/there"]
-        .iter()
-        .map(|bridge| lab.run(&["--bridge", bridge]).output())
-        .collect();
+    lab.on_node("ln -s /srv /tmp/l; ln -s /srv /srv/theirs; chown -h 65534 /srv/theirs")?;
+    lab.on_node("mkdir /srv/led; ln -s /srv /srv/led/dfs")?;
+    let bridges = ["/tmp/l/x", "/srv/theirs/x", "/srv/led", "/srv/a\"b", "/srv/there"];
+    let runs: Result<Vec<Output>, _> =
+        bridges.iter().map(|bridge| lab.run(&["--bridge", bridge]).output()).collect();
     let mounted = lab.on_node("grep -c somebody /proc/self/mountinfo; umount /srv/there/dfs");
     lab.on_node("rmdir /srv/there/dfs /srv/there")?;
     expect_part(&mounted?, "1")?;
-    let words =
-        ["as the bridge: /run/x", "path of the bridge with a quote", "there is already a mount"];
+    lab.on_node("rm -r /tmp/l /srv/theirs /srv/led")?;
+    let words = [
+        "\"/tmp\" belongs to UID 0 and has the mode 1777\n  fix: name what it leads to: /srv/x",
+        "\"/srv/theirs\" belongs to UID 65534",
+        "it is a symbolic link",
+        "path of the bridge with a quote",
+        "there is already a mount",
+    ];
     for (run, words) in runs?.iter().zip(words) {
         if run.status.success() {
             return Err(format!("it is not refused: {}", stdout(run)).into());
@@ -583,6 +657,58 @@ fn bad_bridges() -> TestResult {
     }
     lab.expect_nothing_left()?;
     PASSED
+}
+
+/// Paths are resolved once, on the node; what they lead to is made, mounted, reported and removed. Both ways; and a run
+/// that is killed is cleaned at the path that its record has.
+fn below_links() -> TestResult {
+    let lab = lab!();
+    lab.on_node("mkdir -p /srv/disk/data; ln -s disk /srv/link; ln -s /srv/link/data /srv/data")?;
+    let runs = below_links_of(&lab);
+    let left = lab.on_node("find /srv/disk /run/x /var/run/x 2>/dev/null; true");
+    lab.on_node("rm -r --one-file-system /srv/disk /srv/link /srv/data; rm -rf /run/x")?;
+    runs?;
+    let left = left?;
+    if left.trim() != "/srv/disk\n/srv/disk/data" {
+        return Err(format!("not as it was: {left}").into());
+    }
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+fn below_links_of(lab: &Lab) -> Result<(), Failed> {
+    let report = lab.scratch.path().join("result");
+    for (mut run, asked, on_node) in [
+        (lab.run(&["--report"]), "/var/run/x", "/run/x"),
+        (lab.run_through_a_pod(&["--report"]), "/srv/data/x/y", "/srv/disk/data/x/y"),
+    ] {
+        let output = run.arg(&report).args(["--bridge", asked]).output()?;
+        full_success(&output)?;
+        expect_part(&stdout(&output), &format!("{asked} leads to {on_node}"))?;
+        let text = std::fs::read_to_string(report.join("report.json"))?;
+        let json: Value = serde_json::from_str(&text)?;
+        let resolved = json!([{ "asked": asked, "on_node": on_node }]);
+        if json["plan"]["bridge"]["path"] != on_node || json["resolved"] != resolved {
+            return Err(format!("{}, {}", json["plan"]["bridge"], json["resolved"]).into());
+        }
+        let mount = format!("{on_node}/dfs");
+        let mounts = json["captures"].to_string();
+        expect_part(&mounts, &format!("\"mount_point\":\"{mount}\""))?;
+        for words in ["reproduce.sh", "report.md"] {
+            let text = std::fs::read_to_string(report.join(words)).unwrap_or_default();
+            if text.contains(&format!("--bridge {asked}")) {
+                return Err(format!("{words} names {asked}").into());
+            }
+        }
+    }
+    // The causes of a mount that does not come are found there too.
+    let output = lab.run(&["--bridge", "/var/run/x", "--propagation", "None"]).output()?;
+    expect_code(&output, 4)?;
+    expect_part(&stdout(&output), "consumer-mode-none")?;
+    let mut child = under_way(&mut lab.run(&["--bridge", "/var/run/x"]), "producer passed")?;
+    signal(&child, "KILL")?;
+    child.wait()?;
+    expect_code(&lab.clean(&[]).output()?, 0)
 }
 
 /// What cannot be taken back is named, and is not a success; once it can be, a clean-up does it.

@@ -176,7 +176,8 @@ impl Lab {
     /// A pod was made for a program, and a container is to start.
     fn admit(&mut self) -> Result<(), Failed> {
         let program = ProgramId { container: 0, replica: 0 };
-        let call = HostCall::Admit { program, pod: POD.into(), secret: SECRET.into() };
+        let (pod, secret, user_namespace) = (POD.into(), SECRET.into(), false);
+        let call = HostCall::Admit { program, pod, secret, user_namespace };
         self.ask(call)?.0.map_err(|failure| failure.reason)?;
         let start = Call::Start { containers: vec![spec()], deadline_ms: 1_000 };
         self.ask(HostCall::Node { call: start })?.0.map_err(|failure| failure.reason)?;

@@ -9,7 +9,7 @@ use std::{fs, net, thread};
 
 use support::{
     Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout,
-    test,
+    stuck, test,
 };
 
 fn main() {
@@ -189,42 +189,9 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), Str
     Ok(())
 }
 
-/// A FUSE daemon that tells the kernel to forget an entry, from the thread that has to answer the lookup
-/// which holds it: both wait in the kernel for good.
-const STUCK_DAEMON: &str = r#"
-import ctypes, os, struct, sys
-fd = os.open("/dev/fuse", os.O_RDWR)
-options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
-kind = b"fuse.stuck"
-assert ctypes.CDLL(None).mount(kind, sys.argv[1].encode(), kind, 6, options) == 0
-attributes = struct.pack("<6Q10I", 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
-def write(unique, error, body=b""):
-    os.write(fd, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
-while True:
-    request = os.read(fd, 1 << 18)
-    _, code, unique = struct.unpack_from("<IIQ", request)
-    if code == 26:
-        write(unique, 0, struct.pack("<4I2H2I2H8I", 7, 31, 65536, 0, 12, 9, 65536, 1, 32, *[0] * 9))
-    elif code == 3:
-        write(unique, 0, struct.pack("<QII", 0, 0, 0) + attributes)
-    elif code == 1:
-        write(0, 3, struct.pack("<QII", 1, 1, 0) + b"x\0")
-        write(unique, -2)
-    else:
-        write(unique, -38)
-"#;
-
 /// The daemon as a `fuse` of a scenario, its lines indented.
 fn stuck_fuse(indent: &str) -> String {
-    fuse_of(STUCK_DAEMON, indent)
-}
-
-fn fuse_of(daemon: &str, indent: &str) -> String {
-    let daemon = daemon.replace('\n', &format!("\n{indent}      "));
-    format!(
-        "type: fuse.stuck\n{indent}  command:\n{indent}    - python3\n{indent}    - -c\n{indent}    - |\
-         {daemon}\n{indent}    - \"{{mountpoint}}\""
-    )
+    stuck::fuse_of(stuck::DAEMON, indent)
 }
 
 fn next_mount() -> TestResult {
@@ -295,8 +262,8 @@ fn looks_that_hang() -> TestResult {
         "        write(0, 3, struct.pack(\"<QII\", 1, 1, 0) + b\"x\\0\")\n",
         "        write(unique, -2)\n",
     );
-    let silent = STUCK_DAEMON.replace(&format!("{notify}{refuse}"), "        pass\n");
-    if silent == STUCK_DAEMON {
+    let silent = stuck::DAEMON.replace(&format!("{notify}{refuse}"), "        pass\n");
+    if silent == stuck::DAEMON {
         return Err("the daemon answers lookups".into());
     }
     let count = step(
@@ -316,7 +283,7 @@ test $stuck = 1",
          - {{name: app, role: consumer, order: before_mount, replicas: 4}}\nsteps:\n  - start: app\n  \
          - {{start: silent, expect: {{app: hang}}}}\n  - {{pause_ms: 1, expect: {{app: hang}}}}\n  \
          - {{pause_ms: 1, expect: {{app: hang}}}}\n{count}",
-        fuse_of(&silent, "")
+        stuck::fuse_of(&silent, "")
     );
     // The daemon is said not to answer; everything else is as expected.
     let text = stdout(&run(scratch.path(), &scenario(scratch.path(), &text)));

@@ -12,7 +12,7 @@ use crate::journal::HostChange;
 use crate::marker::Marker;
 use crate::mountinfo::MountTable;
 use crate::observation::{Access, Actor, Observation};
-use crate::plan::WorkloadSpec;
+use crate::plan::{ResolvedPath, WorkloadSpec};
 use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
 use crate::report::{Cleanup, ClusterAccess, Usage};
@@ -168,6 +168,11 @@ pub trait Node: Send + Sync {
     /// How the node was reached, for nodes of a cluster.
     fn cluster(&self) -> Option<ClusterAccess> {
         None
+    }
+
+    /// Paths of the plan that lead over symbolic links of the node: the run goes on with where they lead.
+    fn resolved(&self) -> Vec<ResolvedPath> {
+        Vec::new()
     }
 
     /// The whole mount tables that actors see, in the order of `actors`; `None` for a workload that

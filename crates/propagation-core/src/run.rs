@@ -211,7 +211,7 @@ impl Runner {
 
     async fn carry_out(self, backend: &dyn Backend) -> Result<Report, Error> {
         let Self {
-            plan,
+            mut plan,
             phases,
             run_id,
             events,
@@ -238,6 +238,8 @@ impl Runner {
             () = tokio::time::sleep(limit) => return Err(too_late(limit)),
             node = backend.open(&plan, &run) => node?,
         };
+        let resolved = node.resolved();
+        plan.resolve(&resolved);
         events(&Event::NodeReady { backend: backend.name(), node: node.name() });
 
         let kernel = match kernel_of(&plan, &*node).await {
@@ -264,6 +266,7 @@ impl Runner {
         let answers = decide::asks_for_an_answer(phases.iter().map(|phase| phase.id()));
         let mut report = Report::new(plan, run_id.as_str(), backend.name(), node.name());
         report.cluster = node.cluster();
+        report.resolved = resolved;
         report.started_at = started_at.to_string();
         report.phases = done.phases;
         report.measurements = done.measurements;

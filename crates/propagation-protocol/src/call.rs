@@ -210,6 +210,11 @@ pub enum Reply {
         /// Evidence of the fault.
         evidence: String,
     },
+    /// For [`HostCall::Resolve`](crate::host::HostCall::Resolve): the paths without symbolic links, in order.
+    Resolved {
+        /// One for each path.
+        paths: Vec<String>,
+    },
     /// For [`HostCall::Clean`](crate::host::HostCall::Clean).
     Cleaned {
         /// What was undone.

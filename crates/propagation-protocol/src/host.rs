@@ -124,10 +124,16 @@ pub enum HostCall {
         pod: String,
         /// The secret, which only the pod's spec has.
         secret: String,
+        /// Whether the pod has its own user namespace: the program has to be in one, and otherwise in the node's.
+        user_namespace: bool,
     },
-    /// Make sure that the bridge is usable: its path leads over no symbolic link, and nothing is mounted at its
-    /// mountpoint.
-    CheckBridge,
+    /// Find where the symbolic links of these paths lead, the bridge's first, and make sure that nobody but root can
+    /// lead them elsewhere and that nothing is mounted at the bridge's mountpoint. From then on the agent's bridge is
+    /// the first path that it finds.
+    Resolve {
+        /// Absolute paths.
+        paths: Vec<String>,
+    },
     /// Note directories that a kubelet may make for the run, as it does for a `subPath`: those that are not
     /// there are removed with the run's own.
     Foresee {

@@ -6,7 +6,7 @@ use super::accounting::{self, Accounting, Row};
 use super::advice::Advised;
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
-use super::words::{beside, duration, first_lines, short, untouched, where_it_ran};
+use super::words::{beside, duration, first_lines, resolved, short, untouched, where_it_ran};
 use super::{Decision, html, reproduce, time};
 use propagation_model::report::{Check, PhaseReport, Report, Status};
 
@@ -53,7 +53,7 @@ fn write_head(out: &mut String, report: &Report) {
     for (name, value) in rows {
         let _ = writeln!(out, "| {name} | {} |", text(&value));
     }
-    for words in untouched(report).into_iter().chain(beside(report)) {
+    for words in resolved(report).into_iter().chain(untouched(report)).chain(beside(report)) {
         let _ = writeln!(out, "\n{}", text(&words));
     }
 }

@@ -6,7 +6,7 @@ use super::accounting::Accounting;
 use super::advice::Advised;
 use super::graph::{self, Picture};
 pub use super::words::one_line;
-use super::words::{beside, untouched, where_it_ran};
+use super::words::{beside, resolved, untouched, where_it_ran};
 use super::words::{first_lines, short};
 use super::{Decision, reproduce, time};
 use propagation_model::cause::{Cause, CauseId, FixKind};
@@ -407,7 +407,7 @@ fn write_run(out: &mut String, report: &Report, is_cleaned: bool) {
         where_it_ran(report),
         report.duration_ms,
     );
-    for words in untouched(report).into_iter().chain(beside(report)) {
+    for words in resolved(report).into_iter().chain(untouched(report)).chain(beside(report)) {
         let _ = writeln!(out, "{words}");
     }
     let command = reproduce::commands(report).join(" && ");

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use propagation_model::plan::ResolvedPath;
 use propagation_model::report::Report;
 
 /// As much of one string as a rendering shows; the whole of it is in `report.json`. Longer than any
@@ -91,6 +92,15 @@ pub(crate) fn untouched(report: &Report) -> Option<String> {
         let path = one_line(&report.plan.bridge.path);
         format!("The node had a {path} of its own; yours is not touched")
     })
+}
+
+/// Where symbolic links of the node lead the paths that were asked for.
+pub(crate) fn resolved(report: &Report) -> Vec<String> {
+    let lead = |path: &ResolvedPath| {
+        let (asked, on_node) = (one_line(&path.asked), one_line(&path.on_node));
+        format!("On the node {asked} leads to {on_node}, which this report names")
+    };
+    report.resolved.iter().map(lead).collect()
 }
 
 /// What the machine of a simulated node has at the bridge, and whether it would answer otherwise.

@@ -1,31 +1,69 @@
-//! The bridge on a real node: whether its path can be used, and its parents.
+//! The bridge on a real node: where its path leads, whether it can be used, and its parents.
 
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use mountinfo::MountPath;
 use propagation_model::ErrorKind;
 use propagation_model::journal::HostChange;
-use propagation_protocol::Failure;
+use propagation_model::plan::Bridge;
+use propagation_protocol::{Failure, Reply};
 
 use super::journal;
 use super::state::Host;
 use crate::failure::failure;
+use crate::resolve::resolve;
+use crate::serve::{InChild, Job, Progress};
 
-/// Makes sure that everything which is found at the bridge has the bridge's name, because mount tables have
-/// the names that symbolic links lead to, and that its mountpoint is free.
-pub(super) fn check_bridge(host: &Host) -> Result<(), Failure> {
-    let path = Path::new(&host.bridge.path);
-    let there = path.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
-    if let Some((there, meant)) = there.filter(|(there, meant)| *there != meant.as_path()) {
-        let rest = path.strip_prefix(there).unwrap_or(Path::new(""));
-        let meant = meant.join(rest);
-        let reason = format!("a symbolic link leads to {:?}", meant.to_string_lossy());
-        let fix = format!("name that as the bridge: {}", meant.to_string_lossy());
-        let words = format!("use the bridge {:?}", host.bridge.path);
-        return Err(failure(ErrorKind::InvalidInput, words, reason, Some(&fix)));
+/// Follows the symbolic links of paths, the bridge's first: mount tables have what they lead to. The first becomes the
+/// bridge of the agent.
+pub(super) struct Resolving(InChild);
+
+impl Resolving {
+    pub(super) fn start(host: &Host, paths: Vec<String>) -> Result<Self, Failure> {
+        InChild::start(host, "find the bridge", 0, move |host| {
+            let paths = paths.iter().map(|path| resolve(path)).collect::<Result<Vec<_>, _>>()?;
+            if let Some(path) = paths.first() {
+                check_mountpoint(host, path)?;
+            }
+            Ok(Reply::Resolved { paths })
+        })
+        .map(Self)
     }
-    host.check_mountpoint()
+}
+
+impl Job<Host> for Resolving {
+    fn descriptors<'a>(&'a self, host: &'a Host) -> Vec<BorrowedFd<'a>> {
+        self.0.descriptors(host)
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        Job::<Host>::deadline(&self.0)
+    }
+
+    fn advance(&mut self, host: &mut Host, now: u64) -> Progress {
+        let progress = self.0.advance(host, now);
+        if let Progress::Finished(Ok(Reply::Resolved { paths })) = &progress
+            && let Some(path) = paths.first()
+        {
+            host.bridge.path.clone_from(path);
+        }
+        progress
+    }
+}
+
+/// Refuses a bridge whose mountpoint leads out of it, or is taken.
+fn check_mountpoint(host: &Host, path: &str) -> Result<(), Failure> {
+    let bridge = Bridge { path: path.into(), ..host.bridge.clone() };
+    let mountpoint = bridge.fuse_path();
+    if fs::symlink_metadata(&mountpoint).is_ok_and(|found| found.is_symlink()) {
+        let operation = format!("mount on {mountpoint:?}");
+        let reason = "it is a symbolic link, and what it leads to is not in the bridge";
+        let fix = "name another bridge, or remove the link";
+        return Err(failure(ErrorKind::InvalidInput, operation, reason, Some(fix)));
+    }
+    host.check_mounts_at(&mountpoint)
 }
 
 /// Notes a directory that a kubelet may make for the run, with its parents. In a mounted filesystem it is

@@ -28,6 +28,8 @@ pub(super) struct Ending {
     pids: Vec<i32>,
     then: Then,
     deadline: u64,
+    /// Whether what no signal ends has been released.
+    released: bool,
     /// The clean-up that follows.
     cleaning: Option<InChild>,
 }
@@ -59,7 +61,19 @@ impl Ending {
             handles.push(handle.map_err(|error| system("keep a handle", errno_of(&error)))?);
             pids.push(process.pid);
         }
-        Ok(Self { handles, pids, then, deadline: in_ms(deadline_ms), cleaning: None })
+        Ok(Self {
+            handles,
+            pids,
+            then,
+            deadline: in_ms(deadline_ms),
+            released: false,
+            cleaning: None,
+        })
+    }
+
+    /// Whether nobody needs their mounts any more.
+    fn is_over(&self) -> bool {
+        matches!(self.then, Then::Nothing | Then::Clean)
     }
 
     /// How many of the processes are waited for still.
@@ -108,6 +122,13 @@ impl Job<Host> for Ending {
             self.then = Then::Nothing;
             self.deadline = in_ms(KILLED_WITHIN_MS);
             return Progress::Unfinished;
+        }
+        if left > 0 && self.is_over() && !std::mem::replace(&mut self.released, true) {
+            self.deadline = in_ms(KILLED_WITHIN_MS);
+            return match host.release(&self.pids) {
+                Ok(()) => Progress::Unfinished,
+                Err(failure) => Progress::Finished(Err(failure)),
+            };
         }
         if left > 0 {
             return Progress::Finished(Err(did_not_end(&self.pids)));

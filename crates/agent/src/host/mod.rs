@@ -19,6 +19,7 @@ mod peer;
 mod processes;
 mod program;
 mod programs;
+mod release;
 mod session;
 mod state;
 mod world;

@@ -35,6 +35,8 @@ pub(super) struct Pod {
     pub(super) uid: String,
     /// What its spec alone has.
     pub(super) secret: String,
+    /// Whether it has its own user namespace.
+    pub(super) user_namespace: bool,
 }
 
 /// A process that has connected.
@@ -68,10 +70,11 @@ impl Peer {
     }
 
     /// The process itself, once it has been checked.
-    pub(super) fn into_process(self, proc: &Proc) -> Result<Process, Errno> {
+    pub(super) fn into_process(self, pod: &Pod, proc: &Proc) -> Result<Process, Errno> {
         let Self { pipe, pid, handle, came_ns, .. } = self;
-        let mount = proc.open_file(&format!("{pid}/ns/mnt"))?;
-        let view = View { mount, user: None };
+        let namespace = |kind: &str| proc.open_file(&format!("{pid}/ns/{kind}"));
+        let user = pod.user_namespace.then(|| namespace("user")).transpose()?;
+        let view = View { mount: namespace("mnt")?, user };
         let process_ns = made_at_ns(proc, pid).unwrap_or(came_ns).min(came_ns);
         let (pipe, said_its_end, is_here) = (pipe.trusted(), false, false);
         Ok(Process { pid, handle, view, pipe, process_ns, came_ns, said_its_end, is_here })
@@ -132,8 +135,10 @@ impl Peer {
                 }
             }
         };
-        if !same("user")? {
-            return refuse("is in a user namespace of its own");
+        match (same("user")?, pod.user_namespace) {
+            (true, false) | (false, true) => {}
+            (false, false) => return refuse("is in a user namespace of its own"),
+            (true, true) => return refuse("is in the user namespace of the node"),
         }
         if same("mnt")? {
             return refuse("is in the mount namespace of the node");

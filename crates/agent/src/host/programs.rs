@@ -161,9 +161,9 @@ impl Programs {
                 self.strangers.push(peer);
                 continue;
             };
-            let process = peer
-                .check(&pod, layout, proc)
-                .and_then(|()| peer.into_process(proc).map_err(|errno| errno.desc().to_owned()));
+            let process = peer.check(&pod, layout, proc).and_then(|()| {
+                peer.into_process(&pod, proc).map_err(|errno| errno.desc().to_owned())
+            });
             match process {
                 Ok(process) => slot.waiting = Some(process),
                 Err(reason) => self.refuse(&reason),

@@ -17,7 +17,7 @@ use propagation_protocol::host::HostCall;
 use propagation_protocol::{ContainerSpec, Failure, Look, Place, Reply};
 use rustix::process::Signal;
 
-use super::bridge::{check_bridge, foresee, with_parents};
+use super::bridge::{Resolving, foresee, with_parents};
 use super::ending::{Ending, KILLED_WITHIN_MS, Then};
 use super::journal;
 use super::peer::Pod;
@@ -49,13 +49,11 @@ impl World for Host {
     fn take(&mut self, id: u64, call: HostCall, idle: bool) -> Result<Begun<Self>, Failure> {
         match call {
             HostCall::Node { call } => begin(self, id, call, idle),
-            HostCall::Admit { program, pod, secret } => {
-                self.programs.admit(program, Pod { uid: pod, secret });
+            HostCall::Admit { program, pod, secret, user_namespace } => {
+                self.programs.admit(program, Pod { uid: pod, secret, user_namespace });
                 Ok(Begun::Answered(Reply::Done))
             }
-            HostCall::CheckBridge => in_child(self, "check the bridge", 0, |host| {
-                check_bridge(host).map(|()| Reply::Done)
-            }),
+            HostCall::Resolve { paths } => Resolving::start(self, paths).map(Begun::job),
             HostCall::Foresee { paths } => {
                 in_child(self, "note what a kubelet may make", 0, |host| {
                     paths.iter().try_for_each(|path| foresee(host, path)).map(|()| Reply::Done)
@@ -68,7 +66,13 @@ impl World for Host {
             HostCall::StartDaemon { container, marker, stale } => {
                 self.start_daemon(container, marker, stale).map(Begun::Answered)
             }
-            HostCall::Ended => self.wait_for_all(None),
+            HostCall::Ended => {
+                // A kubelet cannot end a daemon of an agent before this one that is stuck.
+                if self.programs.all(None).next().is_none() {
+                    self.release(&[])?;
+                }
+                self.wait_for_all(None)
+            }
             HostCall::Clean => {
                 self.programs.expect_nothing(None);
                 self.programs.all(None).try_for_each(|process| send(process, Signal::KILL))?;

@@ -35,6 +35,22 @@ pub(crate) struct NodeStatus {
     pub(crate) conditions: Option<Vec<Condition>>,
     pub(crate) images: Option<Vec<Image>>,
     pub(crate) node_info: Option<NodeInfo>,
+    pub(crate) runtime_handlers: Option<Vec<RuntimeHandler>>,
+}
+
+/// A runtime that containers of the node can have.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RuntimeHandler {
+    /// Empty for the default one.
+    pub(crate) name: Option<String>,
+    pub(crate) features: Option<RuntimeFeatures>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct RuntimeFeatures {
+    pub(crate) user_namespaces: Option<bool>,
 }
 
 /// An image that the node has.

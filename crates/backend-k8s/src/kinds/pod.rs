@@ -19,6 +19,7 @@ pub(crate) struct Pod {
 pub(crate) struct PodSpec {
     /// The node that it has been scheduled to.
     pub(crate) node_name: Option<String>,
+    pub(crate) host_users: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -130,6 +130,7 @@ pub(crate) fn pod(name: &str, spec: &WorkloadSpec, common: &Common<'_>, task: &T
                 "volumeMounts": mounts,
                 "livenessProbe": liveness_probe,
             }],
+            "hostUsers": spec.user_namespace.then_some(false),
             "securityContext": groups.map(|groups| json!({ "supplementalGroups": groups })),
             "volumes": volumes,
             "restartPolicy": "Always",

@@ -68,13 +68,15 @@ async fn examine(
 }
 
 async fn look(node: &dyn Node, plan: &Plan) -> Result<Examination, Error> {
+    let mut plan = plan.clone();
+    plan.resolve(&node.resolved());
     let facts = node.facts().await?;
     let tables = node.mount_tables(&[Actor::Node, Actor::Runtime]).await?;
     let mut tables = tables.into_iter().map(Option::unwrap_or_default);
     let (node, runtime) = (tables.next().unwrap_or_default(), tables.next().unwrap_or_default());
     let is_apart = ids(&node) != ids(&runtime);
     let runtime = is_apart.then(|| ("the runtime".to_owned(), runtime));
-    Ok(Examination::new(facts, &Mounts { node, runtime }, plan))
+    Ok(Examination::new(facts, &Mounts { node, runtime }, &plan))
 }
 
 /// Mounts have ids of their own in every mount namespace.

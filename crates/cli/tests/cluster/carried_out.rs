@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::support::nodes;
 use super::support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout};
-use super::{Failed, Lab};
+use super::support::{nodes, stuck};
+use super::{Failed, Lab, signal, under_way};
 
 /// Runs a scenario on the node over ssh; it must come out as it says.
 fn as_expected(lab: &Lab, name: &str, yaml: &str, words: &[&str]) -> Result<(), Failed> {
@@ -42,6 +42,39 @@ pub(crate) fn programs_of_the_node() -> TestResult {
         return skip("bindfs", "the node has no bindfs");
     }
     as_expected(&lab, "bindfs-in-a-pod", BINDFS, &[])?;
+    PASSED
+}
+
+/// No signal ends the daemon, so neither can a kubelet; a look hangs with it. Of a run that ends, and of one that was
+/// killed.
+pub(crate) fn stuck_daemon() -> TestResult {
+    let lab = lab!();
+    if lab.on_node("command -v python3").is_err() {
+        return skip("python3", "the node has no python3");
+    }
+    let file = lab.scratch.path().join("stuck.yaml");
+    let text = format!(
+        "name: stuck\ndeadlines: {{probe_ms: 500, marker_ms: 2000}}\nfuse:\n  {}\nworkloads:\n  \
+         - {{name: daemon, role: producer}}\n  \
+         - {{name: app, role: consumer, order: before_mount}}\nsteps:\n  - start: app\n  \
+         - {{start: daemon, expect: {{app: hang}}}}\n  - pause_ms: 20000\n",
+        stuck::fuse_of(stuck::DAEMON, "")
+    );
+    std::fs::write(&file, text)?;
+    let stuck = "grep -l '^State:.D' /proc/[0-9]*/status 2>/dev/null | wc -l";
+    let output = lab.run(&["--scenario"]).arg(&file).output()?;
+    expect_part(&stdout(&output), "cleaned up in")?;
+    lab.expect_nothing_left()?;
+    let mut child = under_way(lab.run(&["--scenario"]).arg(&file), "start passed")?;
+    let hangs = lab.on_node(stuck)?;
+    signal(&child, "KILL")?;
+    child.wait()?;
+    expect_code(&lab.clean(&[]).output()?, 0)?;
+    lab.expect_nothing_left()?;
+    let left = lab.on_node(stuck)?;
+    if hangs.trim() == "0" || left.trim() != "0" {
+        return Err(format!("{hangs} processes were stuck, and {left} are").into());
+    }
     PASSED
 }
 
@@ -190,6 +223,65 @@ pub(crate) fn doctor() -> TestResult {
         expect_part(&text, &format!("Node {name}"))?;
     }
     expect_part(&text, "Mounts on the way to the bridge")?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+/// Makes a node one on which pods with user namespaces run: nothing hides a part of /proc, every user may open
+/// /dev/fuse, and the filesystem of the run's files can be idmapped.
+const SHAPE: &str = "mkdir /run/kept; : > /run/kept/list; number=0
+for at in $(awk '$5 ~ \"^/proc/\" { print $5 }' /proc/self/mountinfo); do
+    number=$((number + 1)); : > /run/kept/$number
+    mount --bind $at /run/kept/$number; umount $at; echo $at >> /run/kept/list
+done
+mknod -m 666 /run/kept/fuse c 10 229; mount --bind /run/kept/fuse /dev/fuse
+mkdir -p -m 700 /var/lib/propagation; mount -t tmpfs -o mode=700 own /var/lib/propagation";
+
+const UNSHAPE: &str =
+    "umount /var/lib/propagation; rmdir /var/lib/propagation; umount /dev/fuse; number=0
+while read -r at; do
+    number=$((number + 1)); mount --bind /run/kept/$number $at; umount /run/kept/$number
+done < /run/kept/list
+rm -r /run/kept";
+
+/// The scenario of the library, where the runtime makes user namespaces. The bridge is on a filesystem that can be
+/// idmapped, and the node as it is says what it lacks.
+pub(crate) fn user_namespaces() -> TestResult {
+    let lab = lab!();
+    let features = "jsonpath={.status.runtimeHandlers[?(@.name==\"\")].features.userNamespaces}";
+    let can = nodes::kubectl_says(&["get", "node", &lab.node, "--output", features])?;
+    let path = "../../scenarios/113-user-namespace-pod.yaml";
+    let library = std::fs::read_to_string(path)?;
+    let write = |name: &str, deadline: &str| {
+        let bridge = format!("bridge: {{path: /run/idmapped/bridge}}\n{deadline}workloads:");
+        let file = lab.scratch.path().join(name);
+        std::fs::write(&file, library.replace("workloads:", &bridge)).map(|()| file)
+    };
+    let run = |file| lab.run(&["--scenario"]).arg(file).output();
+    let hasty = write("hasty.yaml", "deadlines: {start_ms: 8000}\n")?;
+    if can.trim() != "true" {
+        let output = run(hasty)?;
+        expect_code(&output, 5)?;
+        expect_part(&stdout(&output), "skipped: the kubelet of")?;
+        lab.expect_nothing_left()?;
+        return PASSED;
+    }
+    let as_it_is = run(hasty)?;
+    if !as_it_is.status.success() {
+        let text = stdout(&as_it_is);
+        let known = ["findmnt --submounts /proc", "that can be idmapped", "chmod 0666 /dev/fuse"];
+        if !known.iter().any(|fix| text.contains(fix)) {
+            return Err(format!("nothing says what the node lacks:\n{text}").into());
+        }
+    }
+    lab.on_node(SHAPE)?;
+    let output = run(write("patient.yaml", "")?);
+    lab.on_node(UNSHAPE)?;
+    let output = output?;
+    if let Err(failed) = expect_code(&output, 0) {
+        let said = failed.message().unwrap_or_default().to_owned();
+        return Err(format!("{said}\n{}", stdout(&output)).into());
+    }
     lab.expect_nothing_left()?;
     PASSED
 }

@@ -9,7 +9,7 @@ use propagation_core::Report;
 use serde_json::Value;
 
 use super::support::nodes::{self, kubectl, kubectl_says};
-use super::support::{PASSED, TestResult, expect_code, expect_part, skip, stdout};
+use super::support::{PASSED, TestResult, expect_code, expect_part, stdout};
 use super::{Failed, Lab, import_image};
 
 /// Runs a line in a shell that finds this program.
@@ -179,25 +179,15 @@ pub(crate) fn detached() -> TestResult {
     PASSED
 }
 
-/// The scripts of the cluster stop and start kubelets; without them the test is skipped.
+/// Without the scripts that stop and start kubelets the test is skipped.
 pub(crate) fn silent_kubelet() -> TestResult {
     let lab = lab!();
-    let Some(scripts) = std::env::var_os("PROPAGATION_CLUSTER_SCRIPTS") else {
-        return skip(
-            "k8s-scripts",
-            "PROPAGATION_CLUSTER_SCRIPTS names no scripts of a test cluster",
-        );
-    };
-    let kubelet = |what: &str| -> Result<(), Failed> {
-        let script = std::path::Path::new(&scripts).join(what);
-        expect_code(&Command::new(script).arg(&lab.node).output()?, 0)
-    };
+    let scripts = scripts!();
+    let kubelet = |what: &str| scripts.run(what, &lab.node);
     kubelet("stop-kubelet")?;
     // Its lease is silent before the cluster calls the node not ready.
     let output = lab.run(&["--timeout", "120s"]).output();
     kubelet("start-kubelet")?;
-    let wait = ["wait", "--for=condition=Ready", "--timeout=120s"];
-    kubectl_says(&[&wait[..], &[&format!("node/{}", lab.node)]].concat())?;
     let output = output?;
     let all = format!("{}{}", stdout(&output), super::support::stderr(&output));
     expect_part(&all, &format!("the kubelet of {}", lab.node))?;

@@ -6,6 +6,7 @@ pub mod chromium;
 pub mod library;
 pub mod nodes;
 pub mod seccomp;
+pub mod stuck;
 
 use std::fs;
 use std::path::{Path, PathBuf};

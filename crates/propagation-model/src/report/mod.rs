@@ -19,7 +19,7 @@ use crate::cause::Cause;
 use crate::facts::HostFacts;
 use crate::mountinfo::{MountGraph, MountTable};
 use crate::observation::{Actor, Observation};
-use crate::plan::Plan;
+use crate::plan::{Plan, ResolvedPath};
 use crate::program::RefusalKind;
 use crate::verdict::{Expectations, Verdict};
 
@@ -302,8 +302,11 @@ pub struct Report {
     /// Facts of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<HostFacts>,
-    /// The plan of the run.
+    /// The plan of the run, with the paths that the node knows.
     pub plan: Plan,
+    /// Paths that were asked for and lead over symbolic links of the node to those in the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<ResolvedPath>,
     /// Failed starts and mounts, in order, expected ones included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
@@ -358,6 +361,7 @@ impl Report {
             captures: Vec::new(),
             environment: None,
             plan,
+            resolved: Vec::new(),
             failures: Vec::new(),
             logs: Vec::new(),
             cut_short: None,

@@ -6,7 +6,7 @@ use super::{block, outcome_look, shown};
 use crate::Decision;
 use crate::reproduce;
 use crate::time;
-use crate::words::{beside, duration, untouched, where_it_ran};
+use crate::words::{beside, duration, resolved, untouched, where_it_ran};
 use propagation_model::cause::{Cause, FixKind};
 use propagation_model::report::Report;
 
@@ -36,6 +36,7 @@ pub(super) fn banner(report: &Report) -> Markup {
                 (fact("Run", html! { code { (shown(&report.run_id)) } }))
             }
             (measured(report))
+            @for words in resolved(report) { p class="untouched" { (shown(&words)) } }
             @if let Some(words) = untouched(report) { p class="untouched" { (words) } }
             @if let Some(words) = beside(report) { p class="untouched" { (shown(&words)) } }
         }

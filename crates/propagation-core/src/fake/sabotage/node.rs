@@ -14,7 +14,7 @@ use crate::marker::Marker;
 use crate::mountinfo::MountTable;
 use crate::node::{Node, Probe};
 use crate::observation::{Actor, Observation};
-use crate::plan::{FaultKind, Repair, WorkloadSpec};
+use crate::plan::{FaultKind, Repair, ResolvedPath, WorkloadSpec};
 use crate::program::{Executed, Refused, StartRefused};
 use crate::report::time::Wait;
 use crate::report::{Cleanup, ClusterAccess, Usage};
@@ -122,6 +122,10 @@ impl Node for SabotagedNode {
 
     fn cluster(&self) -> Option<ClusterAccess> {
         self.inner.cluster()
+    }
+
+    fn resolved(&self) -> Vec<ResolvedPath> {
+        self.inner.resolved()
     }
 
     fn take_waits(&self) -> Vec<Wait> {
