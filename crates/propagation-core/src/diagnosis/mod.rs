@@ -20,7 +20,10 @@
 //! | `hidden` | `mount-hidden` |
 //! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden` |
 //! | `hang` | `daemon-stopped`, `daemon-killed-keeper-holds`, `daemon-slow`, `not-yet-served`, `mount-type-unexpected` |
-//! | `lifetime` | `recovery-before-mount`, `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `daemon-answers-errors`, `stale-source-blocks-start`, `subpath-on-dead-dentry`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died` |
+//! | `blocked` | `recovery-before-mount`, `stale-source-blocks-start` |
+//! | `lifetime` | `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died`; those of `dentry`, `errors` and `read_only` |
+//! | `dentry` | `subpath-on-dead-dentry` |
+//! | `errors` | `daemon-answers-errors`, `daemon-denies` |
 //! | `read_only` | `mount-read-only`, `read-only-not-inherited` |
 //! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers`, `mounts-of-several-producers` |
 //! | `growth` | `mounts-multiply` |
@@ -31,8 +34,12 @@
 //! answers a question: would a mount made here show there, and if not, at which link does it stop?
 
 mod below;
+mod blocked;
 mod chain;
+mod commands;
 mod dead;
+mod dentry;
+mod errors;
 mod groups;
 mod growth;
 mod hang;
@@ -43,6 +50,7 @@ mod lifetime;
 mod missing;
 mod mountpoint;
 mod nosuid;
+mod options;
 mod overlay;
 mod permission;
 mod probe;
@@ -62,6 +70,7 @@ use propagation_model::cause;
 
 pub use cause::{Cause, CauseId, Confidence, Fix, FixKind};
 pub use chain::{chain, draw_chain};
+pub(crate) use hang::RESUME;
 pub use host::host;
 pub use runtime::runtime_apart;
 pub use visibility::{Broken, Explanation, Place, visibility};
@@ -84,7 +93,7 @@ const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 20] = [
     missing::rule,
     probe::rule,
     hidden::rule,
-    lifetime::rule_of_recovery,
+    blocked::rule_of_recovery,
     propagation::rule,
     hang::rule,
     lifetime::rule,
@@ -112,6 +121,9 @@ const DEAD_ON_THE_NODE: [CauseId; 4] = [
     CauseId::UnmountBusy,
 ];
 
+/// Class of causes that are mere hazards.
+const HAZARD: u8 = 3;
+
 /// Order of causes, by the first number: those that last, those that are over, then mere hazards. An empty
 /// directory is a hazard where the unmount was wanted. While the node's own mount is dead in the end, no change of a
 /// consumer brings anything back.
@@ -120,12 +132,14 @@ fn weight(cause: &Cause, all: &Found) -> (u8, bool, bool) {
     let hazard = match cause.id {
         CauseId::MountsOfSeveralProducers | CauseId::ReadOnlyNotInherited => true,
         CauseId::StackedLayers => !growing,
+        // Expected as it is.
+        CauseId::MountReadOnly => cause.confidence == Confidence::Possible,
         CauseId::LowerFilesystemExposed => all.pinned || all.unmount_wanted,
         CauseId::MountGone => all.unmount_wanted,
         _ => false,
     };
     let class = match cause.id {
-        _ if hazard => 3,
+        _ if hazard => HAZARD,
         // An open file that stays behind is what is left of something else.
         CauseId::DescriptorHeld if !all.held_only => 2,
         _ if cause.is_over() => 2,
@@ -183,6 +197,11 @@ impl Found {
 /// should, although they break the mount themselves. Trouble that no rule explains gives `unexplained`. A run that
 /// was cut short or could not be carried out may have none.
 pub fn explain(report: &Report) -> Vec<Cause> {
+    with_hazards(report).0
+}
+
+/// The causes, and how many of them, from the last one back, are mere hazards.
+pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
     let scene = Scene::new(report);
     let mut causes: Vec<Cause> = Vec::new();
     for rule in RULES {
@@ -199,7 +218,9 @@ pub fn explain(report: &Report) -> Vec<Cause> {
     if causes.is_empty() {
         causes.extend(silent::otherwise(&scene));
     }
-    causes
+    let hazards = causes.iter().filter(|cause| weight(cause, &all).0 == HAZARD);
+    let hazards = hazards.count();
+    (causes, hazards)
 }
 
 /// Two rules may come to the same cause from different evidence: the first one counts. It is another one where it

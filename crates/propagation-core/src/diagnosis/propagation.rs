@@ -2,6 +2,7 @@
 //! way.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{self, ON_THE_NODE};
 use super::hidden;
 use super::host::covering_cause;
 use super::runtime;
@@ -284,7 +285,7 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
         return node.covering(&source).map(Why::BindNotRecursive);
     }
     if !stranded.spec.bind.recursive {
-        return Some(Why::NotConnected(Box::new(volume_not_recursive(stranded, volume))));
+        return Some(Why::NotConnected(Box::new(volume_not_recursive(scene, stranded, volume))));
     }
     let is_inside = source != stranded.at && source.starts_with(&stranded.at);
     if stranded.spec.sub_path.is_some() || is_inside {
@@ -348,18 +349,27 @@ fn covered_at_start(
     let now = scene.last_table(&Actor::Node)?.1.covering(&source.as_str().into())?;
     let title = format!("{}: so it was when {} started", cause.title, stranded.title());
     let fix = match now.shared {
-        Some(_) => Fix::words(format!(
-            "it is shared by now, and only containers that start afterwards are connected: start {} anew, with \
-             HostToContainer",
-            stranded.title()
-        )),
+        Some(_) => Fix::yaml(
+            format!(
+                "it is shared by now, and only containers that start afterwards are connected: start {} anew, with \
+                 HostToContainer",
+                stranded.title()
+            ),
+            slave_at(&stranded.spec.paths(&scene.report.plan.bridge).destination),
+        ),
+        None if stranded.spec.propagation == Propagation::None => Fix::yaml(
+            format!(
+                "make it shared before the containers start (systemd does it for /; without systemd put it into an init \
+                 script), then start {} anew, with HostToContainer",
+                stranded.title()
+            ),
+            format!(
+                "# on the node, first: {}\n{}",
+                cause.fix.text,
+                slave_at(&stranded.spec.paths(&scene.report.plan.bridge).destination)
+            ),
+        ),
         None => cause.fix.clone(),
-    };
-    let fix = match stranded.spec.propagation {
-        Propagation::None if now.shared.is_none() => {
-            Fix { words: format!("{}, with mountPropagation: HostToContainer", fix.words), ..fix }
-        }
-        _ => fix,
     };
     let evidence = [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
     Some(Cause { title, fix, evidence, actors: stranded.actors(), ..cause })
@@ -398,7 +408,7 @@ fn who(found: &[Found<'_, '_>]) -> String {
 
 /// The volume of a consumer as it should be: the bridge, or the directory above the mount that it should see,
 /// HostToContainer.
-fn good_volume(scene: &Scene<'_>, stranded: &Stranded<'_>) -> String {
+pub(super) fn good_volume(scene: &Scene<'_>, stranded: &Stranded<'_>) -> String {
     let at = stranded.at.to_string_lossy();
     let above =
         at.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above });
@@ -411,11 +421,15 @@ fn good_volume(scene: &Scene<'_>, stranded: &Stranded<'_>) -> String {
 }
 
 fn mount_propagation(found: &[Found<'_, '_>]) -> String {
-    let at =
-        found.first().map_or_else(String::new, |(_, m)| m.mount_point.to_string_lossy().into());
+    let at = found.first().map(|(_, mount)| mount.mount_point.to_string_lossy());
+    slave_at(&at.unwrap_or_default())
+}
+
+/// The volumeMount of a volume that receives what is mounted later.
+fn slave_at(path: &str) -> String {
     format!(
         "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    mountPropagation: HostToContainer\n",
-        yaml(&at)
+        yaml(path)
     )
 }
 
@@ -458,7 +472,7 @@ fn frozen_copy(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
 }
 
 /// A volume that was bound after the mount, and without what is mounted below its source.
-fn volume_not_recursive(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause {
+fn volume_not_recursive(scene: &Scene<'_>, stranded: &Stranded<'_>, volume: &MountEntry) -> Cause {
     let name = stranded.name;
     let at = volume.mount_point.to_string_lossy();
     Cause {
@@ -478,10 +492,18 @@ fn volume_not_recursive(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause {
             stranded.sample().to_string(),
             stranded.node.to_string(),
         ],
-        fix: Fix::words(format!(
-            "bind the volume of {name} recursively (rbind; in Docker leave out bind-recursive=disabled), and start it \
-             anew"
-        )),
+        fix: Fix::yaml(
+            format!(
+                "bind the volume of {name} recursively (rbind; in Docker leave out bind-recursive=disabled), and start it \
+                 anew"
+            ),
+            format!(
+                "volumes:   # of Docker Compose\n  - type: bind\n    source: {}\n    target: {}\n    bind: {{propagation: \
+                 rslave, recursive: enabled}}\n",
+                yaml(&scene.paths(stranded.spec).source),
+                yaml(&at)
+            ),
+        ),
         verify: format!("kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # the volume, and the mount below it", shell(&at)),
         source: "mount(2), MS_REC; https://docs.docker.com/engine/storage/bind-mounts/, recursive mounts".into(),
     }
@@ -499,7 +521,11 @@ fn bind_not_recursive(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Caus
     );
     let fix = Fix::command(
         format!("bind recursively instead, then start {} anew", who(found)),
-        format!("umount --lazy {at}; mount --rbind {} {at}   # on the node", shell(bridge)),
+        with_restarts(
+            format!("umount --lazy {at}; mount --rbind {} {at}{ON_THE_NODE}", shell(bridge)),
+            found,
+            |_| true,
+        ),
     );
     let mut cause = shared_cause(CauseId::BindNotRecursive, title, found, fix)?;
     cause.mounts = vec![MountRef::new("node", mount.mount_id)];
@@ -527,14 +553,18 @@ fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Caus
                  it (HostToContainer); {}",
                 restart_private(found)
             ),
-            format!("mount --bind {fuse} {path}   # on the node"),
+            with_restarts(format!("mount --bind {fuse} {path}{ON_THE_NODE}"), found, is_private),
         ),
         false => Fix::command(
             format!(
                 "bind the fresh mount at that path in place of the old one; {}",
                 restart_private(found)
             ),
-            format!("umount --lazy {path}; mount --bind {fuse} {path}   # on the node"),
+            with_restarts(
+                format!("umount --lazy {path}; mount --bind {fuse} {path}{ON_THE_NODE}"),
+                found,
+                is_private,
+            ),
         ),
     };
     let mut cause = shared_cause(CauseId::StalePublishPath, title, found, fix)?;
@@ -544,6 +574,19 @@ fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Caus
     cause.evidence.extend(there.map(|mount| line("node", mount)));
     cause.evidence.extend(node_line(scene));
     Some(cause)
+}
+
+/// A command, and the restarts of those who need one after it, by their mounts.
+fn with_restarts(
+    command: String,
+    found: &[Found<'_, '_>],
+    needs_one: impl Fn(&MountEntry) -> bool,
+) -> String {
+    let restarts = found
+        .iter()
+        .filter(|(stranded, mount)| needs_one(mount) && !stranded.spec.host)
+        .map(|(stranded, _)| commands::bind_again(stranded.spec));
+    std::iter::once(command).chain(restarts).collect::<Vec<_>>().join("\n")
 }
 
 /// Consumers that a bind on the node does not reach, and that must be restarted.
@@ -660,8 +703,8 @@ fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
     // A container may not unmount; a process in its namespace is known by the mount.
     let known_by = format!(" {} {} {} ", mount.device, mount.root, mount.mount_point);
     let command = format!(
-        "for p in /proc/[0-9]*; do if grep -qF {} $p/mountinfo; then nsenter --target ${{p#/proc/}} --mount umount \
-         --lazy {at}; break; fi; done   # on the node",
+        "for p in /proc/[0-9]*; do if grep -qF {} $p/mountinfo; then umount --namespace ${{p#/proc/}} --lazy {at}; \
+         break; fi; done{ON_THE_NODE}",
         shell(&known_by)
     );
     let fix = Fix::command(words, command);

@@ -2,14 +2,15 @@
 //! are made, and containers that differ from their manifest.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{ON_THE_NODE, delete_pod};
 use super::host::covering_cause;
 use super::scene::When;
 use super::scene::{Scene, Stranded};
-use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
+use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell, yaml};
 use super::visibility::{Broken, Explanation, visibility_of_existing};
 use crate::mountinfo::{MountEntry, MountPath, MountRef, MountTable};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::plan::{Propagation, Role, WorkloadSpec};
+use crate::plan::{HostPathType, Propagation, Role, RuntimeNamespace, Volume, WorkloadSpec};
 use crate::program::RefusalKind;
 use crate::report::{Capture, CheckId, Failure};
 
@@ -50,7 +51,7 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
     evidence.extend(node.map(|mount| line("node", mount)));
     evidence.extend(runtime.map(|mount| line("runtime", mount)));
     if in_user_namespace(scene, name) {
-        let cause = user_namespace(name, runtime.or(node)?, evidence, true);
+        let cause = user_namespace(scene, name, runtime.or(node)?, evidence, true);
         return Some(scene.when_failed(&refused).of(cause));
     }
     let runtime = runtime?;
@@ -61,7 +62,7 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
     let cause = Cause {
         actors: vec![Actor::Runtime, Actor::workload(name)],
         mounts: vec![MountRef::new("runtime", runtime.mount_id)],
-        ..apart(title, &scene.report.plan.bridge.path, evidence)
+        ..apart(title, &scene.report.plan.bridge.path, is_simulated(scene), evidence)
     };
     Some(scene.when_failed(&refused).of(cause))
 }
@@ -112,15 +113,29 @@ fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
         actors: refused.iter().map(|one| Actor::workload(one.workload.clone())).collect(),
         mounts: Vec::new(),
         evidence: said_by_the_runtime(&words),
-        fix: Fix::words(
-            "bind a directory to a directory and a file to a file: a source that is missing is made as a directory by the \
-             runtime, so start the producer first, or use hostPath with type File",
-        ),
+        fix: other_type(spec, &paths.source),
         verify: format!("stat -c %F {}   # on the node", shell(&paths.source)),
         source: "mount(2), ENOTDIR; https://kubernetes.io/docs/concepts/storage/volumes/#hostpath"
             .into(),
     };
     Some(scene.when_failed(&refused).of(cause))
+}
+
+/// Fix for a source that is not of the type of its place.
+fn other_type(spec: &WorkloadSpec, source: &str) -> Fix {
+    let words = "bind a directory to a directory and a file to a file: a source that is missing is made as a directory by the \
+                 runtime, so start the producer first, or use hostPath with type File";
+    let wants_directory = matches!(
+        spec.bind.kind,
+        None | Some(HostPathType::Directory | HostPathType::DirectoryOrCreate)
+    );
+    match wants_directory && spec.volume != Volume::File {
+        true => Fix::command(
+            format!("{words}; here a file lies where a directory is to be"),
+            format!("mv {0} {0}.before && mkdir {0}{ON_THE_NODE}", shell(source)),
+        ),
+        false => Fix::words(words),
+    }
 }
 
 /// Messages of the runtime, each once.
@@ -255,11 +270,18 @@ fn outside_volume(scene: &Scene<'_>, name: &str, spec: &WorkloadSpec, mount: &Mo
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, mount.mount_id)],
         evidence: Vec::new(),
-        fix: Fix::words(format!(
-            "let {name} mount inside {destination}, or give it the volume at the same path as on the node, with \
-             Bidirectional; remove the volume at {}",
-            mount.mount_point
-        )),
+        fix: Fix::yaml(
+            format!(
+                "let {name} mount inside {destination}: this volume only, with Bidirectional, and none at {}",
+                mount.mount_point
+            ),
+            format!(
+                "volumeMounts:   # and none at {}\n  - name: fuse\n    mountPath: {}\n    mountPropagation: \
+                 Bidirectional\n",
+                mount.mount_point,
+                yaml(&destination)
+            ),
+        ),
         verify: format!(
             "findmnt --target {}   # on the node",
             shell(&scene.report.plan.bridge.fuse_path())
@@ -320,7 +342,7 @@ fn only_receives(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &Moun
     let known = in_user_namespace(scene, name);
     match runtime {
         Some(_) if !known => runtime_own_namespace(scene, name, volume, evidence),
-        _ => user_namespace(name, volume, evidence, known),
+        _ => user_namespace(scene, name, volume, evidence, known),
     }
 }
 
@@ -371,7 +393,7 @@ pub(super) fn without_the_mount(
     Some(Cause {
         actors: std::iter::once(Actor::Runtime).chain(whose).collect(),
         mounts: found.iter().map(|(s, volume)| MountRef::new(s.name, volume.mount_id)).collect(),
-        ..apart(title, &scene.report.plan.bridge.path, evidence)
+        ..apart(title, &scene.report.plan.bridge.path, is_simulated(scene), evidence)
     })
 }
 
@@ -388,7 +410,7 @@ fn runtime_own_namespace(
     Cause {
         actors: vec![Actor::Runtime, Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
-        ..apart(title, &scene.report.plan.bridge.path, evidence)
+        ..apart(title, &scene.report.plan.bridge.path, is_simulated(scene), evidence)
     }
 }
 
@@ -403,10 +425,32 @@ pub fn runtime_apart(process: &str, bridge: &str, travel: &[Explanation]) -> Opt
          node's"
     );
     let evidence = stopped.iter().map(ToString::to_string).collect();
-    (!stopped.is_empty()).then(|| Cause { mounts, ..apart(title, bridge, evidence) })
+    (!stopped.is_empty()).then(|| Cause { mounts, ..apart(title, bridge, false, evidence) })
 }
 
-fn apart(title: String, bridge: &str, evidence: Vec<String>) -> Cause {
+/// The cause for a runtime with a mount namespace of its own; `simulated` where the plan asks for one.
+fn apart(title: String, bridge: &str, simulated: bool, evidence: Vec<String>) -> Cause {
+    const UNIT: &str = "[Service]\\nPrivateMounts=no\\nPrivateTmp=no\\nMountFlags=shared\\n";
+    let bridge = shell(bridge);
+    let words = format!(
+        "run the runtime in the node's mount namespace (systemd: no PrivateMounts, PrivateTmp or MountFlags in its unit); \
+         start a node that is a container with --volume {bridge}:{bridge}:shared"
+    );
+    let fix = match simulated {
+        true => {
+            Fix::yaml(words, "node:\n  runtime:\n    namespace: host\n    user_namespace: false\n")
+        }
+        false => {
+            let unit = format!("/etc/systemd/system/{RUNTIME}.service.d");
+            Fix::command(
+                words,
+                format!(
+                    "mkdir -p {unit} && printf '{UNIT}' > {unit}/mounts.conf && systemctl daemon-reload && systemctl \
+                     restart {RUNTIME}{ON_THE_NODE}"
+                ),
+            )
+        }
+    };
     Cause {
         id: CauseId::RuntimeOwnNamespace,
         from_step: None,
@@ -416,19 +460,38 @@ fn apart(title: String, bridge: &str, evidence: Vec<String>) -> Cause {
         actors: vec![Actor::Runtime],
         mounts: Vec::new(),
         evidence,
-        fix: Fix::command(
-            "run the runtime in the node's mount namespace (systemd: no PrivateMounts, PrivateTmp \
-             or MountFlags in its unit), or, for a node in a container, pass the directory in as a \
-             shared volume",
-            format!("docker run --volume {0}:{0}:shared ...", shell(bridge)),
-        ),
+        fix,
         verify: "readlink /proc/1/ns/mnt /proc/$(pidof -s containerd)/ns/mnt   # the same twice"
             .into(),
         source: format!("{SHARED_SUBTREES}; systemd.exec(5), MountFlags="),
     }
 }
 
-fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>, known: bool) -> Cause {
+/// The unit of the runtime, as in `verify`.
+const RUNTIME: &str = "containerd";
+
+fn is_simulated(scene: &Scene<'_>) -> bool {
+    scene.report.plan.node.runtime.namespace != RuntimeNamespace::Host
+}
+
+fn user_namespace(
+    scene: &Scene<'_>,
+    name: &str,
+    volume: &MountEntry,
+    evidence: Vec<String>,
+    known: bool,
+) -> Cause {
+    let rootless = scene.report.plan.node.runtime.user_namespace;
+    let fix = match rootless {
+        true => Fix::yaml(
+            "run the producer with root's engine, or as a process of the node",
+            "node:\n  runtime:\n    namespace: host\n    user_namespace: false\n",
+        ),
+        false => Fix::yaml(
+            "run the producer in the node's user namespace: no rootless engine, and",
+            "hostUsers: true\n",
+        ),
+    };
     Cause {
         id: CauseId::UserNamespaceBoundary,
         from_step: None,
@@ -441,10 +504,7 @@ fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>, known:
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence,
-        fix: Fix::yaml(
-            "run the producer in the node's user namespace: no rootless engine, and",
-            "hostUsers: true\n",
-        ),
+        fix,
         verify: verify_in(name, volume, "shared:N and no master:N"),
         source: "mount_namespaces(7), Restrictions on mount namespaces; user_namespaces(7)".into(),
     }
@@ -514,9 +574,10 @@ pub(super) fn not_applied(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause
         actors: stranded.actors(),
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence: vec![line(name, volume), stranded.sample().to_string()],
-        fix: Fix::words(
-            "update the runtime: private first and slave afterwards leaves a mount private, and \
-             some releases of runc and crun did so",
+        fix: Fix::command(
+            "update the runtime: private first and slave afterwards leaves a mount private, and some releases of runc and \
+             crun did so; then make the pod anew",
+            delete_pod(name),
         ),
         verify: verify_in(name, volume, "master:N"),
         source: "https://github.com/opencontainers/runc/issues/5192; \

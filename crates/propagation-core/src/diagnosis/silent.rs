@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{ON_THE_NODE, delete_pod, start_again};
 use super::groups;
 use super::hidden;
-use super::lifetime::{delete_pod, start_again};
 use super::scene::{Scene, first_replicas};
-use super::text::{KUBERNETES_MODES, line, names, shell};
+use super::text::{KUBERNETES_MODES, line, names, shell, yaml};
 use crate::Class;
 use crate::errno::Errno;
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
@@ -63,7 +63,10 @@ fn unmounted_from_a_copy(scene: &Scene<'_>) -> Option<Cause> {
             format!(
                 "set mountPropagation: HostToContainer on the volume of {name}, then let the producer mount again"
             ),
-            "volumeMounts:\n  - name: fuse\n    mountPath: /mnt\n    mountPropagation: HostToContainer\n",
+            format!(
+                "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    mountPropagation: HostToContainer\n",
+                yaml(&scene.paths(scene.spec(name)?).destination)
+            ),
         ),
         verify: format!(
             "kubectl exec {name} -- grep fuse /proc/self/mountinfo   # with master:N and no shared:N"
@@ -192,13 +195,21 @@ fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
         "files lie in the directory under the mountpoint, on the lower filesystem: somebody wrote \
          there while nothing was mounted, and the next mount hides them",
         &seen,
-        Fix::command(
-            "move the files away, then make the directory refuse writes while nothing is mounted \
-             on it",
-            format!("chattr +i {path}"),
-        ),
+        move_away(scene, &path),
         format!("ls -A {path}   # nothing, while it is not mounted"),
     )
+}
+
+/// Fix for files that lie under the mountpoint: they go out of the way, and what was to be mounted there is.
+fn move_away(scene: &Scene<'_>, path: &str) -> Fix {
+    let words = "move the files away while nothing is mounted there, and let the producer mount; then make the directory \
+                 refuse writes (chattr +i) while nothing is mounted on it";
+    let mv = format!("mv {path} {path}.before && mkdir {path}{ON_THE_NODE}");
+    let producer = scene.report.plan.producer().filter(|spec| !spec.host);
+    match producer {
+        Some(spec) => Fix::command(words, format!("{mv}\n{}", delete_pod(&spec.name))),
+        None => Fix::command(words, mv),
+    }
 }
 
 /// The mount is there and the sentinel is not in it, or is an old one.

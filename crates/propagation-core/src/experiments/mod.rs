@@ -32,7 +32,7 @@ use crate::diagnosis::Cause;
 use crate::plan::Plan;
 use crate::report::{Change, Experiment, Report, Trial};
 pub(crate) use advice::conclude;
-use bench::Bench;
+use bench::{Attempt, Bench};
 use change::definition;
 pub(crate) use judge::anybody_is_wrong;
 
@@ -154,30 +154,51 @@ async fn experiments(
     let tried = stream::iter(changes.into_iter().enumerate()).map(|(number, change)| {
         let (bench, limit) = (&bench, limit.as_deref());
         async move {
-            let trial = match over_words(bench.over(), limit) {
-                Some(reason) => Trial::NotTried { reason },
-                None => {
-                    let removes = definition(change.what).removes;
-                    let named = report.diagnosis.iter().any(|cause| removes.contains(&cause.id));
-                    bench.try_change(&change, named).await
-                }
+            let attempt = match over_words(bench.over(), limit) {
+                Some(reason) => Attempt::Done(Trial::NotTried { reason }),
+                None => bench.try_change(&change, removes_a_cause(report, &change)).await,
             };
-            (number, experiment(change, bench.plan(), trial))
+            (number, change, attempt)
         }
     });
     // Whoever waits for a daemon that does not answer needs no processor.
     let jobs = if bench.hangs() { 3 * budget.jobs } else { budget.jobs };
     let all = tried.buffer_unordered(jobs.max(1)).collect::<Vec<_>>();
     tokio::pin!(all);
+    let end = tokio::time::sleep(budget.time.unwrap_or(Duration::MAX));
+    tokio::pin!(end);
     let mut tried = tokio::select! {
         done = &mut all => done,
-        () = tokio::time::sleep(budget.time.unwrap_or(Duration::MAX)) => {
+        () = &mut end => {
             over.cancel();
             all.await
         }
     };
-    tried.sort_by_key(|(number, _)| *number);
-    tried.into_iter().map(|(_, experiment)| experiment).collect()
+    tried.sort_by_key(|(number, ..)| *number);
+    let mut experiments = Vec::new();
+    for (_, change, attempt) in tried {
+        let trial = match attempt {
+            Attempt::Done(trial) => trial,
+            Attempt::TooShort => {
+                let alone = bench.try_alone(&change, removes_a_cause(report, &change));
+                tokio::pin!(alone);
+                tokio::select! {
+                    trial = &mut alone => trial,
+                    () = &mut end, if !over.is_cancelled() => {
+                        over.cancel();
+                        alone.await
+                    }
+                }
+            }
+        };
+        experiments.push(experiment(change, bench.plan(), trial));
+    }
+    experiments
+}
+
+fn removes_a_cause(report: &Report, change: &Change) -> bool {
+    let removes = definition(change.what).removes;
+    report.diagnosis.iter().any(|cause| removes.contains(&cause.id))
 }
 
 /// Why nothing more is tried.
