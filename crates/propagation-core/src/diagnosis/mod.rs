@@ -7,7 +7,8 @@
 //! | file | causes |
 //! |---|---|
 //! | `host` | `fuse-device-unusable`, `fusermount3-absent`, `user-allow-other-missing`, `covering-private`, `covering-slave`, `bridge-unusable` |
-//! | `runtime` | `control-positive`, `producer-not-shared`, `mount-outside-volume`, `source-type-mismatch`, `runtime-own-namespace`, `user-namespace-boundary`, `consumer-not-connected`, `propagation-not-applied` |
+//! | `runtime` | `control-positive`, `producer-not-shared`, `mount-outside-volume`, `source-type-mismatch`, `consumer-not-connected`, `propagation-not-applied`; those of `apart` |
+//! | `apart` | `runtime-own-namespace`, `user-namespace-boundary` |
 //! | `permission` | `allow-other-missing`, `daemon-denies`, `file-mode-denies`, `lsm-denies`, `capability-missing` |
 //! | `recursion` | `propagation-not-recursive` |
 //! | `groups` | `caller-groups-unknown` |
@@ -18,7 +19,7 @@
 //! | `mountpoint` | `mountpoint-missing`, and with `permission` `lower-filesystem-written` |
 //! | `probe` | `impatient-probe` |
 //! | `hidden` | `mount-hidden` |
-//! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden` |
+//! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden`; with `volumes`, the volume as it should be |
 //! | `hang` | `daemon-stopped`, `daemon-killed-keeper-holds`, `daemon-slow`, `not-yet-served`, `mount-type-unexpected` |
 //! | `blocked` | `recovery-before-mount`, `stale-source-blocks-start` |
 //! | `lifetime` | `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died`; those of `dentry`, `errors` and `read_only` |
@@ -28,11 +29,13 @@
 //! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers`, `mounts-of-several-producers` |
 //! | `growth` | `mounts-multiply` |
 //! | `leftover` | `unmount-busy`, `mount-left-behind`, `recovery-races-unpublish` |
-//! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `unmount-from-shared-copy`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
+//! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `unmount-from-shared-copy`, `consumer-did-not-notice` |
+//! | `nothing` | `unexplained`, `nothing-wrong` |
 //!
 //! [`host`], [`runtime_apart`] and [`chain`] examine a host on which nothing runs yet. [`visibility`]
 //! answers a question: would a mount made here show there, and if not, at which link does it stop?
 
+mod apart;
 mod below;
 mod blocked;
 mod chain;
@@ -50,6 +53,7 @@ mod lifetime;
 mod missing;
 mod mountpoint;
 mod nosuid;
+mod nothing;
 mod options;
 mod overlay;
 mod permission;
@@ -65,14 +69,15 @@ mod stacking;
 pub(crate) mod tests;
 pub(crate) mod text;
 mod visibility;
+mod volumes;
 
 use propagation_model::cause;
 
+pub use apart::runtime_apart;
 pub use cause::{Cause, CauseId, Confidence, Fix, FixKind};
 pub use chain::{chain, draw_chain};
 pub(crate) use hang::RESUME;
 pub use host::host;
-pub use runtime::runtime_apart;
 pub use visibility::{Broken, Explanation, Place, visibility};
 
 use crate::observation::Actor;
@@ -216,7 +221,7 @@ pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
     causes.sort_by_key(|cause| weight(cause, &all));
     tell_once(&mut causes);
     if causes.is_empty() {
-        causes.extend(silent::otherwise(&scene));
+        causes.extend(nothing::otherwise(&scene));
     }
     let hazards = causes.iter().filter(|cause| weight(cause, &all).0 == HAZARD);
     let hazards = hazards.count();

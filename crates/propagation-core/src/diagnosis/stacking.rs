@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::commands::{ON_THE_NODE, delete_pod};
-use super::propagation::good_volume;
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, names, shell, yaml};
+use super::volumes::good_volume;
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::Actor;
 use crate::plan::{Role, Volume, WorkloadSpec};

@@ -151,19 +151,28 @@ async fn experiments(
         Err(reason) => return not_tried(report, &reason),
     };
     let limit = budget.time.map(|time| format!("{:.1} s", time.as_secs_f64()));
-    let tried = stream::iter(changes.into_iter().enumerate()).map(|(number, change)| {
+    let attempts = |changes: Vec<(usize, Change)>| {
         let (bench, limit) = (&bench, limit.as_deref());
-        async move {
+        stream::iter(changes).map(move |(number, change)| async move {
             let attempt = match over_words(bench.over(), limit) {
                 Some(reason) => Attempt::Done(Trial::NotTried { reason }),
                 None => bench.try_change(&change, removes_a_cause(report, &change)).await,
             };
             (number, change, attempt)
-        }
-    });
+        })
+    };
     // Whoever waits for a daemon that does not answer needs no processor.
     let jobs = if bench.hangs() { 3 * budget.jobs } else { budget.jobs };
-    let all = tried.buffer_unordered(jobs.max(1)).collect::<Vec<_>>();
+    // What the causes are judged by is tried before the rest, so that a busy machine gets that far.
+    let judges = |change: &Change| apply::for_good(change.what) && removes_a_cause(report, change);
+    let judging = changes.iter().take_while(|change| judges(change)).count();
+    let mut first: Vec<(usize, Change)> = changes.into_iter().enumerate().collect();
+    let rest = first.split_off(judging);
+    let all = async {
+        let mut tried: Vec<_> = attempts(first).buffer_unordered(jobs.max(1)).collect().await;
+        tried.extend(attempts(rest).buffer_unordered(jobs.max(1)).collect::<Vec<_>>().await);
+        tried
+    };
     tokio::pin!(all);
     let end = tokio::time::sleep(budget.time.unwrap_or(Duration::MAX));
     tokio::pin!(end);
