@@ -5,6 +5,8 @@ mod support;
 
 #[path = "causes/cases.rs"]
 mod cases;
+#[path = "causes/manifest.rs"]
+mod manifest;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,6 +59,11 @@ fn text_of(case: &Case) -> Result<String, std::io::Error> {
 
 /// Runs a scenario that comes out as it says.
 fn run(text: &str, more: &[&str]) -> Result<Report, Failed> {
+    run_to(0, text, more)
+}
+
+/// Runs a scenario that ends with a status.
+fn run_to(status: i32, text: &str, more: &[&str]) -> Result<Report, Failed> {
     let scratch = scratch();
     let file = scratch.path().join("incident.yaml");
     fs::write(&file, text)?;
@@ -65,7 +72,7 @@ fn run(text: &str, more: &[&str]) -> Result<Report, Failed> {
         scratch.path(),
         &[&["run", "--scenario", &file, "--format", "json"][..], more].concat(),
     );
-    if ran.status.code() != Some(0) {
+    if ran.status.code() != Some(status) {
         let said = String::from_utf8_lossy(&ran.stdout);
         let unmet: Vec<String> = Report::from_json(&ran.stdout)
             .map(|report| {
@@ -85,7 +92,7 @@ fn right_cause(case: &Case) -> TestResult {
     if let Some(reason) = case.cannot_run() {
         return skip("scenario", &reason);
     }
-    let report = run(&text_of(case)?, &[])?;
+    let report = run_to(case.status, &text_of(case)?, &["--experiments", "off"])?;
     let first = first(&report)?;
     let all = || format!("{:#?}", report.diagnosis);
     let expect = |ok: bool, what: String| match ok {
@@ -129,22 +136,37 @@ fn fix_heals(case: &Case) -> TestResult {
         return skip("scenario", &reason);
     }
     let text = text_of(case)?;
+    let broken = || run_to(case.status, &text, &["--experiments", "off"]);
     match &case.fixed {
         Some(Fixed::Steps(steps)) => {
-            let report = run(&text, &[])?;
+            let report = broken()?;
             let first = first(&report)?;
             // The command as it is printed, then what its words say.
             let done = done_as_printed(&first.fix)?;
             let fixed = run(&format!("{}\n{done}{steps}", text.trim_end()), &[])?;
             nobody_is_worse(&report, &fixed)?;
         }
-        Some(Fixed::Manifest { from, to, then }) => {
-            let changed = text.replace(from, to);
-            if changed == text {
-                return Err(format!("{from:?} is not in the file").into());
+        Some(Fixed::First(steps)) => {
+            let done = done_as_printed(&first(&broken()?)?.fix)?;
+            let (head, _) = text.split_once("steps:").unwrap_or((&text, ""));
+            run(&format!("{head}steps:\n{done}{steps}"), &[])?;
+        }
+        Some(Fixed::Yaml(steps)) => {
+            let report = broken()?;
+            let first = first(&report)?;
+            if first.fix.kind != FixKind::Yaml {
+                return Err(format!("no fragment is printed: {:?}", first.fix).into());
             }
-            let (head, _) = changed.split_once("steps:").ok_or("no steps")?;
-            run(&format!("{head}{then}"), &[])?;
+            let named = first.actors.iter().filter_map(|actor| match actor {
+                Actor::Workload { name, .. } => Some(name.clone()),
+                _ => None,
+            });
+            let on: Vec<String> = match case.on {
+                [] => named.collect(),
+                on => on.iter().map(|name| (*name).to_owned()).collect(),
+            };
+            let steps = format!("steps:\n{steps}");
+            run(&manifest::applied(&first.fix.text, &text, &on, &steps)?, &[])?;
         }
         Some(Fixed::Kept { .. }) if !support::is_root() => {
             return skip("root", "the kept node is entered by root only");
@@ -170,29 +192,34 @@ fn nobody_is_worse(before: &Report, after: &Report) -> Result<(), Failed> {
     worse.map_or(Ok(()), |(actor, _)| Err(format!("{actor} is worse after it").into()))
 }
 
-/// The steps that do what is printed: a simulated node has a shell, and its kubelet is the step that does the same.
+/// The steps that do what is printed, line by line: a simulated node has a shell, and its kubelet is the step that
+/// does the same.
 fn done_as_printed(fix: &Fix) -> Result<String, Failed> {
     if fix.kind != FixKind::Command {
         return Ok(String::new());
     }
-    let (mut shell, mut kubelet) = (Vec::new(), String::new());
+    let run = |command: &str, place: Option<&str>| -> Result<String, Failed> {
+        let place = place.map(|name| format!("    in: {name}\n")).unwrap_or_default();
+        Ok(format!("  - run: [sh, -c, {}]\n{place}", serde_json::to_string(command)?))
+    };
+    let mut steps = String::new();
     for line in fix.text.lines() {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["kubectl", "exec", name, "--", "kill", "1"] => {
-                kubelet.push_str(&format!("  - restart: {name}\n"));
+                steps.push_str(&format!("  - restart: {name}\n"));
             }
             ["kubectl", "delete", "pod", name] => {
-                kubelet.push_str(&format!("  - recreate: {name}\n"));
+                steps.push_str(&format!("  - recreate: {name}\n"));
             }
-            _ => shell.push(line),
+            ["kubectl", "exec", name, "--", "sh", "-c", ..] => {
+                let (_, command) = line.split_once(" -- ").ok_or("no command")?;
+                steps.push_str(&run(command, Some(name))?);
+            }
+            _ if line.contains("# on the node") => steps.push_str(&run(line, None)?),
+            _ => steps.push_str(&run(line, fix.inside.as_deref())?),
         }
     }
-    if shell.is_empty() {
-        return Ok(kubelet);
-    }
-    let inside = fix.inside.as_ref().map(|name| format!("    in: {name}\n")).unwrap_or_default();
-    let command = serde_json::to_string(&shell.join("\n"))?;
-    Ok(format!("  - run: [sh, -c, {command}]\n{inside}{kubelet}"))
+    Ok(steps)
 }
 
 /// Does the fix on the very node of the run, where its process ids mean something.

@@ -126,6 +126,12 @@ fn why(report: &Report, phase: &PhaseReport) -> String {
     cause.unwrap_or_else(observed).trim_end_matches('.').to_owned()
 }
 
+/// Words with the first letter in upper case.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
 /// Changes that experiments showed to heal, for good and for now; without experiments the fixes of the causes, each
 /// once.
 fn fixes(report: &Report) -> Vec<String> {
@@ -139,8 +145,9 @@ fn fixes(report: &Report) -> Vec<String> {
     }
     let mut fixes: Vec<String> = Vec::new();
     for cause in &report.diagnosis {
-        if !fixes.contains(&cause.fix.words) {
-            fixes.push(cause.fix.words.clone());
+        let words = sentence(&cause.fix.words);
+        if !fixes.contains(&words) {
+            fixes.push(words);
         }
     }
     fixes

@@ -12,8 +12,10 @@ use propagation_core::diagnosis::CauseId;
 pub(crate) enum Fixed {
     /// The command, then these steps, which say what must come of it.
     Steps(&'static str),
-    /// The manifest is changed, and these are its steps then.
-    Manifest { from: &'static str, to: &'static str, then: &'static str },
+    /// The command before anything else, then these steps instead of those of the file.
+    First(&'static str),
+    /// The fragment is applied to the workloads of the file, and these are its steps then.
+    Yaml(&'static str),
     /// The command on the node that was kept; this line fails before it and succeeds afterwards.
     Kept { looks: &'static str },
 }
@@ -32,6 +34,10 @@ pub(crate) struct Case {
     pub(crate) fix: &'static [&'static str],
     pub(crate) not_in_fix: &'static [&'static str],
     pub(crate) evidence: &'static [&'static str],
+    /// The workloads to which a fragment is applied; those that the cause concerns when empty.
+    pub(crate) on: &'static [&'static str],
+    /// The exit status of the run.
+    pub(crate) status: i32,
     /// Causes that must not be named at all.
     pub(crate) never: &'static [CauseId],
     pub(crate) fixed: Option<Fixed>,
@@ -49,6 +55,8 @@ impl Case {
             fix: &[],
             not_in_fix: &[],
             evidence: &[],
+            on: &[],
+            status: 0,
             never: &[],
             fixed: None,
             needs: &[],
@@ -66,14 +74,11 @@ fn over(file: &'static str, cause: CauseId, when: &'static str) -> Case {
     Case { over: true, when, ..Case::new(file, cause) }
 }
 
-const BRIDGE_HEALS: &str = "steps:\n  - start: [d, app]\n    expect: {app: ok}\n  - fault: kill\n  - repair: \
-                            lazy_unmount_mount\n    expect: {app: ok, node: ok}\n";
+/// Nothing more is done, and everybody reads.
+pub(crate) const NODE_AND_APP: &str = "  - observe: true\n    expect: {app: ok, node: ok}\n";
 
-/// The volume of `app` as it should be.
-fn bridge(from: &'static str) -> Option<Fixed> {
-    let to = "{name: app, role: consumer, propagation: HostToContainer}";
-    Some(Fixed::Manifest { from, to, then: BRIDGE_HEALS })
-}
+const BRIDGE_HEALS: &str = "  - start: [d, app]\n    expect: {app: ok}\n  - fault: kill\n  - repair: \
+                            lazy_unmount_mount\n    expect: {app: ok, node: ok}\n";
 
 /// All incidents.
 pub(crate) fn cases() -> Vec<Case> {
@@ -89,35 +94,19 @@ pub(crate) const NOT_DONE: &[(CauseId, &str)] = &[
     (CauseId::NothingWrong, "there is nothing to do"),
     (CauseId::Unexplained, "it has no fix"),
     (CauseId::FoundByExperiment, "its fix is what the experiment has done"),
-    (CauseId::MountpointMissing, "found since, and not done yet"),
-    (CauseId::PropagationNotRecursive, "found since, and not done yet"),
-    (CauseId::CallerGroupsUnknown, "its fix is a change of the daemon's program"),
-    (CauseId::MountedNosuid, "found since, and not done yet"),
-    (CauseId::FuseAsUpperDir, "its fix is another upper layer"),
-    (CauseId::MountHidden, "found since, and not done yet"),
-    (CauseId::ReadOnlyNotInherited, "found since, and not done yet"),
-    (CauseId::SourceMissing, "found since, and not done yet"),
-    (CauseId::ImpatientProbe, "found since, and not done yet"),
-    (CauseId::RecoveryRacesUnpublish, "found since, and not done yet"),
     (CauseId::ControlPositive, "a runtime that isolates no container cannot be had here"),
-    (CauseId::FuseDeviceUnusable, "the device belongs to the machine"),
     (CauseId::LsmDenies, "a security module belongs to the machine"),
-    (CauseId::BridgeUnusable, "the five phases find it, and scenarios name their bridge"),
-    (CauseId::MountOutsideVolume, "scenario 131 has it, beside its cure"),
     (CauseId::ConsumerNotConnected, "a runtime that binds from elsewhere cannot be had here"),
-    (CauseId::DaemonDenies, "its fix is a change of the daemon's program"),
-    (CauseId::FileModeDenies, "its fix is a change of the files that the daemon serves"),
-    (
-        CauseId::FreshMountHidden,
-        "it is done by a program of the consumer's image, and a simulated container has none",
-    ),
-    (CauseId::MountOutlivesDaemon, "its fix is to find a process that nobody else knows"),
     (CauseId::ConsumerDied, "its fix is a change of the consumer's program"),
     (CauseId::ConsumerDidNotNotice, "its fix is a change of the consumer's probe"),
-    (CauseId::MountReadOnly, "a write that is refused is expected where it can be shown"),
-    (CauseId::RecoveryBeforeMount, "it stands behind what broke the mount"),
-    (CauseId::CleanUnmountWhereStackNeeded, "it stands behind the volume that is the mountpoint"),
-    (CauseId::LowerFilesystemExposed, "chattr needs a right that a simulated node does not have"),
+    (
+        CauseId::LowerFilesystemExposed,
+        "it stands first when it is over, and its fix is for the next time",
+    ),
+    (
+        CauseId::MountOutlivesDaemon,
+        "who else holds a connection ends with its daemon on a simulated node",
+    ),
     (CauseId::MountedButWrongContent, "its fix is a probe, which brings no content back"),
 ];
 
@@ -135,14 +124,14 @@ fn of_daemons() -> Vec<Case> {
             fix: &["umount --lazy /tmp/fuse-test-bridge/dfs", "restart d", "pinned"],
             actors: &["node"],
             fixed: Some(Fixed::Steps(
-                "  - restart: d\n  - restart: pinned\n    expect: {app: ok, node: ok, pinned: ok}\n",
+                "  - observe: true\n    expect: {app: ok, node: ok, pinned: ok}\n",
             )),
             ..Case::new("a-dead-daemon", DaemonDead)
         },
         Case {
             evidence: &["the log of b"],
             when: "since 4-fault",
-            fixed: Some(Fixed::Steps("  - restart: b\n    expect: {node: ok}\n")),
+            fixed: Some(Fixed::Steps("  - observe: true\n    expect: {node: ok}\n")),
             ..Case::new("the-second-producer-was-killed", DaemonDead)
         },
         Case {
@@ -153,18 +142,16 @@ fn of_daemons() -> Vec<Case> {
             fix: &["hand over"],
             not_in_fix: &["abort", "kill -CONT"],
             never: &[DaemonStopped],
-            fixed: Some(Fixed::Steps("  - repair: hand_over\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("killed-under-a-keeper", DaemonKilledKeeperHolds)
         },
         Case {
             fix: &["nothing is to be killed"],
             never: &[DaemonStopped],
-            fixed: Some(Fixed::Manifest {
-                from: "probe_ms: 500",
-                to: "probe_ms: 5000",
-                then: "steps:\n  - start: d\n    expect: {node: ok}\n  - fault: {slow: 200}\n  - observe: \
+            fixed: Some(Fixed::Yaml(
+                "  - start: d\n    expect: {node: ok}\n  - fault: {slow: 200}\n  - observe: \
                        true\n    expect: {node.list: ok, node: ok}\n",
-            }),
+            )),
             ..Case::new("a-slow-listing", DaemonSlow)
         },
         over("a-hang-that-is-over", DaemonStopped, "from 2-fault to 3-fault"),
@@ -182,6 +169,7 @@ fn of_daemons() -> Vec<Case> {
         },
         Case {
             fix: &["SessionACL"],
+            fixed: Some(Fixed::Yaml("  - start: [d, app]\n    expect: {node: ok, app: ok}\n")),
             not_in_fix: &["Unconfined", "privileged"],
             evidence: &["node as uid 1000: EACCES"],
             never: &[LsmDenies],
@@ -199,28 +187,24 @@ fn of_volumes() -> Vec<Case> {
     vec![
         Case {
             actors: &["app"],
-            fixed: Some(Fixed::Manifest {
-                from: "propagation: None, ",
-                to: "propagation: HostToContainer, ",
-                then: "steps:\n  - start: [app, d]\n    expect: {app: ok, node: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml("  - start: [app, d]\n    expect: {app: ok, node: ok}\n")),
             ..Case::new("a-private-consumer", ConsumerModeNone)
         },
         Case {
-            fixed: bridge("{name: app, role: consumer, propagation: None}"),
+            fixed: Some(Fixed::Yaml(BRIDGE_HEALS)),
             ..Case::new("a-frozen-copy", ConsumerFrozenCopy)
         },
         Case {
-            fixed: bridge("{name: app, role: consumer, volume: mountpoint}"),
+            fixed: Some(Fixed::Yaml(BRIDGE_HEALS)),
             ..Case::new("the-mountpoint-as-volume", VolumeIsMountpoint)
         },
         Case {
             fix: &["the directory above the mountpoint"],
-            fixed: bridge("{name: app, role: consumer, volume: file}"),
+            fixed: Some(Fixed::Yaml(BRIDGE_HEALS)),
             ..Case::new("a-file-volume", FileVolumePinsMount)
         },
         Case {
-            fixed: bridge("{name: app, role: consumer, sub_path: dfs}"),
+            fixed: Some(Fixed::Yaml(BRIDGE_HEALS)),
             ..Case::new("a-sub-path", SubPathPinsMount)
         },
         Case {
@@ -231,36 +215,32 @@ fn of_volumes() -> Vec<Case> {
             ..Case::new("a-dead-publish-path", StaleSourceBlocksStart)
         },
         Case {
-            fixed: Some(Fixed::Steps(
-                "  - start: d\n    expect: {node: ok}\n  - start: app\n    expect: {app: ok, node: ok}\n",
-            )),
+            fixed: Some(Fixed::Steps("  - start: app\n    expect: {app: ok, node: ok}\n")),
             ..Case::new("a-dead-source", StaleSourceBlocksStart)
         },
         Case {
             actors: &["private-app"],
             never: &[VolumeIsMountpoint],
-            fixed: Some(Fixed::Manifest {
-                from: "volume: {path: /srv/publish}, propagation: None",
-                to: "volume: {path: /srv/publish}",
-                then: "steps:\n  - start: d\n  - run: [sh, -c, \"mkdir -p /srv/publish && mount --bind {mountpoint} \
+            fixed: Some(Fixed::Yaml(
+                "  - start: d\n  - run: [sh, -c, \"mkdir -p /srv/publish && mount --bind {mountpoint} \
                        /srv/publish\"]\n  - start: [app, private-app]\n  - fault: kill\n  - repair: \
                        lazy_unmount_mount\n  - run: [mount, --bind, \"{mountpoint}\", /srv/publish]\n    expect: \
                        {app: ok, private-app: ok}\n",
-            }),
+            )),
             ..Case::new("a-descriptor-and-a-private-volume", ConsumerFrozenCopy)
         },
         Case {
             actors: &["app"],
             fix: &["mount --rbind /tmp/fuse-test-bridge /srv/alloc"],
             never: &[NothingWrong],
-            fixed: Some(Fixed::Steps("  - restart: app\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-bind-that-is-not-recursive", BindNotRecursive)
         },
         Case {
             actors: &["app"],
             never: &[NothingWrong, DescriptorHeld],
             fix: &["lowerdir=/tmp/fuse-test-bridge/dfs:/run/low"],
-            fixed: Some(Fixed::Steps("  - restart: app\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("an-overlay-on-a-mount", OverlayLowerDied)
         },
     ]

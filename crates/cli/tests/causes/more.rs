@@ -2,12 +2,13 @@
 
 use propagation_core::diagnosis::CauseId;
 
-use super::{Case, Fixed};
+use super::{Case, Fixed, NODE_AND_APP};
 
 pub(super) fn all() -> Vec<Case> {
     let mut cases = of_set_ups();
     cases.extend(of_mounts());
     cases.extend(of_consumers());
+    cases.extend(found_since());
     cases
 }
 
@@ -15,11 +16,7 @@ pub(super) fn all() -> Vec<Case> {
 fn of_set_ups() -> Vec<Case> {
     vec![
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "propagation: None, privileged: true",
-                to: "propagation: Bidirectional, privileged: true",
-                then: "steps:\n  - start: [d, app]\n    expect: {app: ok, node: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml("  - start: [d, app]\n    expect: {app: ok, node: ok}\n")),
             ..Case::new("a-private-volume-of-the-producer", CauseId::ProducerNotShared)
         },
         Case {
@@ -27,80 +24,45 @@ fn of_set_ups() -> Vec<Case> {
             ..Case::new("a-slave-below-the-bridge", CauseId::CoveringSlave)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "node: {runtime: {namespace: private}}\n",
-                to: "",
-                then: "steps:\n  - start: [d, app]\n    expect: {app: ok, node: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml("  - start: [d, app]\n    expect: {app: ok, node: ok}\n")),
             ..Case::new("a-runtime-that-is-apart", CauseId::RuntimeOwnNamespace)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: ", user_namespace: true",
-                to: "",
-                then: "steps:\n  - start: [d, app]\n    expect: {app: ok, node: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml("  - start: [d, app]\n    expect: {app: ok, node: ok}\n")),
             ..Case::new("a-producer-in-a-user-namespace", CauseId::UserNamespaceBoundary)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "fuse: {allow_other: false}\n",
-                to: "fuse: {allow_other: true}\n",
-                then: "steps:\n  - start: [d, app]\n    expect: {app: ok, node: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml("  - start: [d, app]\n    expect: {app: ok, node: ok}\n")),
             ..Case::new("a-mount-for-its-owner-only", CauseId::AllowOtherMissing)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "workloads:",
-                to: "node: {container_fuse_conf: \"user_allow_other\\n\"}\nworkloads:",
-                then: "steps:\n  - start: d\n    expect: {node: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml("  - start: d\n    expect: {node: ok}\n")),
             ..Case::new("a-fuse-conf-that-does-not-permit", CauseId::UserAllowOtherMissing)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "uid: 1000",
-                to: "uid: 0",
-                then: "steps:\n  - start: d\n    expect: {node: ok}\n",
-            }),
+            on: &["d"],
+            fixed: Some(Fixed::Yaml("  - start: d\n    expect: {node: ok}\n")),
             ..Case::new("a-helper-that-is-not-installed", CauseId::Fusermount3Absent)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "propagation: HostToContainer, privileged: false",
-                to: "privileged: true",
-                then: "steps:\n  - start: [d, app]\n    expect: {node: ok, app: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml("  - start: [d, app]\n    expect: {node: ok, app: ok}\n")),
             ..Case::new("a-producer-without-rights", CauseId::CapabilityMissing)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "node: {bridge: file}\n",
-                to: "",
-                then: "steps:\n  - start: d\n    expect: {node: ok}\n",
-            }),
+            fixed: Some(Fixed::Steps("  - start: d\n    expect: {node: ok}\n")),
             ..Case::new("a-file-where-a-directory-is-bound", CauseId::SourceTypeMismatch)
         },
         Case {
-            fixed: Some(Fixed::Steps("  - recreate: app\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-runtime-that-leaves-it-private", CauseId::PropagationNotApplied)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: ", type: fuse.rclone",
-                to: "",
-                then: "steps:\n  - start: d\n    expect: {node: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml("  - start: d\n    expect: {node: ok}\n")),
             needs: &["/usr/bin/bindfs"],
             ..Case::new("a-type-that-is-another", CauseId::MountTypeUnexpected)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "serve_after_ms: 3000",
-                to: "serve_after_ms: 0",
-                then: "steps:\n  - start: [app, d]\n    expect: {app: ok, node: ok}\n",
-            }),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-daemon-that-does-not-serve-yet", CauseId::NotYetServed)
         },
     ]
@@ -110,11 +72,11 @@ fn of_set_ups() -> Vec<Case> {
 fn of_mounts() -> Vec<Case> {
     vec![
         Case {
-            fixed: Some(Fixed::Steps("  - restart: d\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-daemon-that-ends-with-its-parent", CauseId::DaemonDiesWithParent)
         },
         Case {
-            fixed: Some(Fixed::Steps("  - restart: d\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-daemon-that-used-too-much-memory", CauseId::DaemonOutOfMemory)
         },
         Case {
@@ -125,15 +87,13 @@ fn of_mounts() -> Vec<Case> {
         },
         Case {
             fixed: Some(Fixed::Steps(
-                "  - restart: d\n    expect: {node: {outcome: ok, layers: 1}, app: ok}\n",
+                "  - observe: true\n    expect: {node: {outcome: ok, layers: 1}, app: ok}\n",
             )),
             needs: &["/usr/bin/rclone"],
             ..Case::new("a-daemon-that-cannot-unmount", CauseId::UnmountBusy)
         },
         Case {
-            fixed: Some(Fixed::Steps(
-                "  - restart: d\n    expect: {node: ok}\n  - restart: app\n    expect: {app: ok}\n",
-            )),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             needs: &["/usr/bin/bindfs"],
             ..Case::new("a-daemon-on-a-daemon", CauseId::LowerMountLost)
         },
@@ -145,29 +105,26 @@ fn of_mounts() -> Vec<Case> {
         },
         Case {
             fixed: Some(Fixed::Steps(
-                "  - restart: d\n    expect: {app: {outcome: ok, layers: 1}, node: {outcome: ok, layers: 1}}\n",
+                "  - observe: true\n    expect: {app: {outcome: ok, layers: 1}, node: {outcome: ok, layers: 1}}\n",
             )),
             ..Case::new("layers-of-dead-mounts", CauseId::StackedLayers)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "{name: second, role: producer}",
-                to: "{name: second, role: producer, volume: {path: /srv/second}}",
-                then: "steps:\n  - start: [first, second, app]\n    expect: {app: {outcome: ok, layers: 1}, node: {outcome: ok, layers: 1}, second: ok}\n",
-            }),
+            on: &["second"],
+            fixed: Some(Fixed::Yaml(
+                "  - start: [first, second, app]\n    expect: {app: {outcome: ok, layers: 1}, node: {outcome: ok, layers: 1}, second: ok}\n",
+            )),
             ..Case::new("two-producers-on-one-path", CauseId::MountsOfSeveralProducers)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "    propagation: Bidirectional\n",
-                to: "    propagation: HostToContainer\n",
-                then: "steps:\n  - start: agent\n  - restart: agent\n  - restart: agent\n    expect: {node: {mounts_added: 0}}\n",
-            }),
+            fixed: Some(Fixed::Yaml(
+                "  - start: agent\n  - restart: agent\n  - restart: agent\n    expect: {node: {mounts_added: 0}}\n",
+            )),
             ..Case::new("a-mount-that-multiplies", CauseId::MountsMultiply)
         },
         Case {
             fixed: Some(Fixed::Steps(
-                "  - run: [sh, -c, \"umount /srv/left/in && rmdir /srv/left/in\"]\n    expect: {run: {exit: 0}, node: ok}\n",
+                "  - run: [test, \"!\", -e, /srv/left/in]\n    expect: {run: {exit: 0}, node: ok}\n",
             )),
             ..Case::new("a-directory-that-is-mounted-on", CauseId::MountLeftBehind)
         },
@@ -184,11 +141,10 @@ fn of_mounts() -> Vec<Case> {
             ..Case::new("a-directory-that-is-not-empty", CauseId::LowerFilesystemWritten)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "propagation: Bidirectional, privileged: true}\nsteps",
-                to: "propagation: HostToContainer, privileged: true}\nsteps",
-                then: "steps:\n  - start: [d, app]\n  - run: [umount, --lazy, /mnt/dfs]\n    in: app\n    expect: {node: ok}\n",
-            }),
+            on: &["app"],
+            fixed: Some(Fixed::Yaml(
+                "  - start: [d, app]\n  - run: [umount, --lazy, /mnt/dfs]\n    in: app\n    expect: {node: ok}\n",
+            )),
             ..Case::new("an-unmount-in-a-shared-copy", CauseId::UnmountFromSharedCopy)
         },
     ]
@@ -198,32 +154,147 @@ fn of_mounts() -> Vec<Case> {
 fn of_consumers() -> Vec<Case> {
     vec![
         Case {
-            fixed: Some(Fixed::Steps("  - observe: true\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-dead-bind-elsewhere", CauseId::StalePublishPath)
         },
         Case {
-            fixed: Some(Fixed::Steps("  - recreate: app\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-volume-whose-directory-is-another", CauseId::SubPathOnDeadDentry)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: ", sub_path: dfs/sub",
-                to: "",
-                then: "steps:\n  - start: app\n  - start: d\n    expect: {app: ok, node: ok}\n",
-            }),
+            fixed: Some(Fixed::Yaml(
+                "  - start: app\n  - start: d\n    expect: {app: ok, node: ok}\n",
+            )),
             ..Case::new("a-sub-path-that-was-too-early", CauseId::SubPathBeforeMount)
         },
         Case {
-            fixed: Some(Fixed::Manifest {
-                from: "propagation: None",
-                to: "propagation: HostToContainer",
-                then: "steps:\n  - start: all\n  - fault: lazy_unmount\n    expect: {node: absent, app: {outcome: absent, fuse_mounts: 0}}\n",
-            }),
+            fixed: Some(Fixed::Yaml(
+                "  - start: all\n  - fault: lazy_unmount\n    expect: {node: absent, app: {outcome: absent, fuse_mounts: 0}}\n",
+            )),
             ..Case::new("a-copy-that-pins", CauseId::ConsumerPinsMount)
         },
         Case {
-            fixed: Some(Fixed::Steps("  - observe: true\n    expect: {app: ok, node: ok}\n")),
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-file-that-was-not-there-yet", CauseId::SourceMadeAsDirectory)
+        },
+    ]
+}
+
+/// Of rights, files and programs that are seldom in the way.
+fn found_since() -> Vec<Case> {
+    const BOTH: &str = "  - start: [d, app]\n    expect: {app: ok, node: ok}\n";
+    vec![
+        Case {
+            fixed: Some(Fixed::Steps(
+                "  - start: d\n    expect: {d: mount_error}\n  - run: [grep, \" /mnt/dfs/backup \", /proc/self/mountinfo]\n    \
+                 in: d\n    expect: {run: {exit: 0}}\n",
+            )),
+            needs: &["/usr/bin/bindfs"],
+            ..Case::new("a-mountpoint-that-is-missing", CauseId::MountpointMissing)
+        },
+        Case {
+            fixed: Some(Fixed::Steps(
+                "  - run: [mount, -t, tmpfs, inside, /mnt/dev/pts]\n    in: app\n    expect: {app: {mounts_added: 1}, \
+                 node: {mounts_added: 0}}\n",
+            )),
+            ..Case::new("a-slave-at-its-top-only", CauseId::PropagationNotRecursive)
+        },
+        Case {
+            fixed: Some(Fixed::Steps("  - observe: true\n    expect: {member: ok, node: ok}\n")),
+            needs: &["/usr/bin/mergerfs"],
+            ..Case::new("groups-that-the-daemon-does-not-know", CauseId::CallerGroupsUnknown)
+        },
+        Case {
+            on: &["d"],
+            fixed: Some(Fixed::Yaml(
+                // Programs on a simulated node get no rights by any mode, so the flag tells.
+                "  - start: d\n    expect: {node: ok}\n  - run: [sh, -c, \"grep ' {mountpoint} ' /proc/self/mountinfo | grep -c \
+                 nosuid\"]\n    expect: {run: {exit: 1}}\n",
+            )),
+            needs: &["/usr/bin/bindfs"],
+            ..Case::new("a-program-without-its-rights", CauseId::MountedNosuid)
+        },
+        Case {
+            over: true,
+            when: "over",
+            fixed: Some(Fixed::Steps(
+                "  - run: [touch, /var/merged/written]\n    expect: {run: {exit: 0}, node: ok}\n",
+            )),
+            needs: &["/usr/bin/bindfs"],
+            ..Case::new("an-upper-layer-on-fuse", CauseId::FuseAsUpperDir)
+        },
+        Case {
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-tmpfs-over-the-mount", CauseId::MountHidden)
+        },
+        Case {
+            on: &["d"],
+            fixed: Some(Fixed::Yaml(
+                "  - start: [app, d]\n    expect: {app: ok, app.write: EROFS}\n",
+            )),
+            ..Case::new("a-read-only-volume-below-which-is-written", CauseId::ReadOnlyNotInherited)
+        },
+        Case {
+            status: 6,
+            fixed: Some(Fixed::Yaml("  - start: [d, app]\n    expect: {app: ok, app.write: ok}\n")),
+            ..Case::new("a-read-only-volume", CauseId::MountReadOnly)
+        },
+        Case {
+            fixed: Some(Fixed::Steps("  - start: app\n    expect: {app: ok, node: ok}\n")),
+            ..Case::new("a-source-that-was-removed", CauseId::SourceMissing)
+        },
+        Case {
+            over: true,
+            when: "over",
+            fixed: Some(Fixed::Yaml(
+                "  - start: [d, app]\n  - fault: {slow: 1000}\n  - repair: liveness_probe\n    on: d\n  - fault: {slow: \
+                 0}\n    expect: {app: ok, node: ok}\n",
+            )),
+            ..Case::new("a-probe-that-is-impatient", CauseId::ImpatientProbe)
+        },
+        Case {
+            fixed: Some(Fixed::Steps(
+                "  - run: [test, \"!\", -e, /srv/publish]\n    expect: {run: {exit: 0}, node: ok}\n",
+            )),
+            ..Case::new("a-recovery-that-races", CauseId::RecoveryRacesUnpublish)
+        },
+        Case {
+            fixed: Some(Fixed::Yaml("  - start: d\n    expect: {d: ok}\n")),
+            ..Case::new("a-container-without-the-device", CauseId::FuseDeviceUnusable)
+        },
+        Case {
+            status: 5,
+            fixed: Some(Fixed::First(
+                "  - phase: host_setup\n  - phase: producer\n  - phase: consumer\n",
+            )),
+            ..Case::new("a-file-at-the-bridge", CauseId::BridgeUnusable)
+        },
+        Case {
+            fixed: Some(Fixed::Yaml(BOTH)),
+            ..Case::new("a-mount-outside-its-volume", CauseId::MountOutsideVolume)
+        },
+        Case {
+            fixed: Some(Fixed::Yaml(BOTH)),
+            needs: &["/usr/bin/bindfs"],
+            ..Case::new("modes-that-deny", CauseId::FileModeDenies)
+        },
+        Case {
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-dead-mount-on-the-own-side", CauseId::FreshMountHidden)
+        },
+        Case {
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-recovery-that-was-too-early", CauseId::RecoveryBeforeMount)
+        },
+        Case {
+            fixed: Some(Fixed::Yaml(
+                "  - start: [d, app]\n  - fault: kill\n  - repair: mount_on_top\n  - fault: kill\n  - repair: \
+                 lazy_unmount_mount\n    expect: {app: ok, node: ok}\n",
+            )),
+            ..Case::new(
+                "a-clean-up-where-a-layer-was-needed",
+                CauseId::CleanUnmountWhereStackNeeded,
+            )
         },
     ]
 }

@@ -1,6 +1,7 @@
 //! Daemons that serve files from another FUSE mount, and lost that mount.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{ON_THE_NODE, bind_again, delete_pod, keep_what_they_have};
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_CONNECTIONS, line, shell};
 use crate::Class;
@@ -69,14 +70,22 @@ fn lower_mount_lost(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
                  file in that mount before it starts: a daemon that holds its source open keeps the dead one; then restart \
                  those whose volume is that mount itself"
             ),
-            format!(
-                "umount --lazy {}   # on the node",
-                shell(&spec.path_on_node(&scene.report.plan.bridge))
-            ),
+            serve_again(scene, spec),
         ),
         verify: format!("kubectl exec {name} -- ls {at}   # what {name} is to serve"),
         source: FUSE_CONNECTIONS.into(),
     })
+}
+
+/// Takes a mount off that serves nothing, and starts its daemon anew, and then those who keep that mount.
+fn serve_again(scene: &Scene<'_>, spec: &WorkloadSpec) -> String {
+    let at = shell(&spec.path_on_node(&scene.report.plan.bridge));
+    let mut lines = vec![format!("umount --lazy {at}{ON_THE_NODE}")];
+    if !spec.host {
+        lines.push(delete_pod(&spec.name));
+        lines.extend(keep_what_they_have(scene).into_iter().map(bind_again));
+    }
+    lines.join("\n")
 }
 
 /// The mount of `spec`, on which nothing was done, with the FUSE mount that its command names.

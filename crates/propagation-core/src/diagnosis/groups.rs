@@ -1,8 +1,9 @@
 //! Daemons that decide by the groups of their callers, and know other groups than the containers have.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::restart_container;
 use super::scene::{Scene, first_replicas};
-use super::text::{line, names};
+use super::text::{line, names, shell};
 use crate::errno::Errno;
 use crate::observation::{Observation, Outcome};
 use crate::plan::WorkloadSpec;
@@ -47,6 +48,21 @@ fn member<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<&'r WorkloadSpec>
     scene.spec(name).filter(|spec| !spec.groups.is_empty() && seen.uid == spec.uid && spec.uid != 0)
 }
 
+/// Adds a user and its groups to the database where a daemon runs.
+fn database(producer: &str, member: &WorkloadSpec) -> String {
+    let WorkloadSpec { uid, groups, .. } = member;
+    let groups: Vec<String> =
+        groups.iter().map(|group| format!("echo g{group}:x:{group}:$u >> /etc/group")).collect();
+    // The first entry of a uid names it.
+    format!(
+        "kubectl exec {0} -- sh -c 'u=$(id -un {uid} 2> /dev/null) || {{ u=u{uid}; echo $u:x:{uid}:{uid}::/:/bin/false >> \
+         /etc/passwd; }}; {1}'\n{2}",
+        shell(producer),
+        groups.join("; "),
+        restart_container(producer)
+    )
+}
+
 fn unknown(scene: &Scene<'_>) -> Option<Cause> {
     let denied: Vec<&Observation> = scene.probes().filter(|seen| explains(scene, seen)).collect();
     let first = *denied.first()?;
@@ -74,11 +90,15 @@ fn unknown(scene: &Scene<'_>) -> Option<Cause> {
         actors,
         mounts: Vec::new(),
         evidence,
-        fix: Fix::words(format!(
-            "give the daemon of {} the group database with these groups (the file /etc/group in its container), use the \
-             group as the primary one of {who} (runAsGroup), or give the files wider modes",
-            producer.name
-        )),
+        fix: Fix::command(
+            format!(
+                "give the daemon of {} a group database with these groups (the files of /etc in its container), and restart \
+                 it, because it remembers what it has looked up; or use the group as the primary one of {who} (runAsGroup), \
+                 or give the files wider modes",
+                producer.name
+            ),
+            database(&producer.name, spec),
+        ),
         verify: format!("getent group {}   # where the daemon runs", groups.join(" ")),
         source: "https://docs.kernel.org/filesystems/fuse.html; https://github.com/trapexit/mergerfs/issues/457".into(),
     };

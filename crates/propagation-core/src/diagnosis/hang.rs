@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{self, ON_THE_NODE};
 use super::dead::{cause, is_dead, probe};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
@@ -64,7 +65,7 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
             CauseId::NotYetServed,
             NOT_YET_SERVED.into(),
             evidence,
-            wait_for(device),
+            wait_for(scene, device),
             probe(scene),
         ),
         Why::Stopped => stopped(scene, name, device, evidence),
@@ -92,18 +93,11 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
 
 /// What remains to do once the connection has been aborted.
 fn bring_back_after(scene: &Scene<'_>, name: &str) -> Fix {
-    let path = shell(&scene.report.plan.bridge.fuse_path());
-    let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
-    let mounted =
-        table.and_then(|table| table.at(&scene.fuse_path)).is_some_and(MountEntry::is_fuse);
     let words = format!(
         "the connection has been ended: kill the daemon, and restart {name} once the dead mount is off the node, then \
          those whose volume is the mount itself"
     );
-    match mounted {
-        true => Fix::command(words, format!("umount --lazy {path}   # on the node")),
-        false => Fix::words(words),
-    }
+    Fix::command(words, anew(scene, name))
 }
 
 /// Whether a mount is dead because somebody ended the connection of a daemon that did not answer: then the stop
@@ -215,9 +209,18 @@ fn patient_probe(scene: &Scene<'_>, seen: &Observation, after_ms: u64) -> String
     )
 }
 
-/// Names the processes that hold a FUSE connection, on the node.
-const HOLDERS: &str = "for p in /proc/[0-9]*; do if ls -l $p/fd 2> /dev/null | grep -q /dev/fuse; then echo \
-                       ${p#/proc/} $(cat $p/comm); fi; done   # who holds /dev/fuse, on the node";
+/// Takes the mount off, and makes the pod anew that holds its connection; where it is none, names the processes that
+/// hold one.
+fn anew(scene: &Scene<'_>, name: &str) -> String {
+    const HOLDERS: &str = "for p in /proc/[0-9]*; do if ls -l $p/fd 2> /dev/null | grep -q /dev/fuse; then echo \
+                           ${p#/proc/} $(cat $p/comm); fi; done   # on the node: who holds /dev/fuse";
+    let table = scene.last_table(&Actor::Node).map(|(_, table)| table.stack_at(&scene.fuse_path));
+    let layers = table.map_or(0, |stack| stack.iter().filter(|mount| mount.is_fuse()).count());
+    match scene.report.plan.workload(name).is_some_and(|spec| !spec.host) {
+        true => commands::bring_back(scene, name, &scene.fuse_path, layers),
+        false => HOLDERS.to_owned(),
+    }
+}
 
 fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
     let path = shell(&scene.report.plan.bridge.fuse_path());
@@ -232,9 +235,9 @@ fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
             format!(
                 "start a successor on the descriptor that the keeper holds (hand over): the same mount goes on, and \
                  nobody gets an error. Where there will be none, let the keeper go: unmount {path} lazily and \
-                 restart {name} with its keeper, and whoever waits gets ENOTCONN"
+                 make {name} anew with its keeper, and whoever waits gets ENOTCONN"
             ),
-            HOLDERS,
+            anew(scene, name),
         ),
         probe(scene),
     )
@@ -252,10 +255,10 @@ fn outlived(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
         evidence,
         Fix::command(
             format!(
-                "find the second holder of /dev/fuse (a supervisor, a forked daemon) and end it, so that whoever waits \
-                 gets ENOTCONN; then unmount {path} lazily and restart {name}"
+                "end the second holder of /dev/fuse (a supervisor, a forked daemon; its pod takes it along), so that whoever \
+                 waits gets ENOTCONN; unmount {path} lazily and make {name} anew"
             ),
-            HOLDERS,
+            anew(scene, name),
         ),
         probe(scene),
     )
@@ -273,11 +276,8 @@ fn stopped(
         words.split(' ').next()?.parse::<u32>().ok()
     });
     let resume = match pid {
-        Some(pid) => format!("kill -CONT {pid}   # the daemon of {name}, on the node"),
-        // State T, and /dev/fuse is open.
-        None => "for p in /proc/[0-9]*; do grep -q '^State:.T' $p/status && ls -l $p/fd | grep -q /dev/fuse \
-                 && kill -CONT ${p#/proc/}; done   # on the node"
-            .to_owned(),
+        Some(pid) => format!("kill -CONT {pid}{ON_THE_NODE}: the daemon of {name}"),
+        None => RESUME.to_owned(),
     };
     cause(
         CauseId::DaemonStopped,
@@ -297,6 +297,10 @@ fn stopped(
         probe(scene),
     )
 }
+
+/// Continues the daemons that are stopped: those in state T with /dev/fuse open.
+pub(crate) const RESUME: &str = "for p in /proc/[0-9]*; do grep -q '^State:.T' $p/status && ls -l $p/fd | grep -q \
+                                 /dev/fuse && kill -CONT ${p#/proc/}; done   # on the node";
 
 /// Text of the evidence that proves a stop.
 const IS_STOPPED: &str = "is stopped";
@@ -351,7 +355,7 @@ fn serves_nothing(scene: &Scene<'_>, failure: &Failure) -> Option<Cause> {
         return None;
     }
     let mounts = vec![MountRef::new(actor.to_string(), mount.mount_id)];
-    let fix = wait_for(Some(mount.device));
+    let fix = wait_for(scene, Some(mount.device));
     let found = cause(CauseId::NotYetServed, NOT_YET_SERVED.into(), evidence, fix, probe(scene));
     Some(Cause { actors: vec![actor], mounts, ..found })
 }
@@ -377,23 +381,26 @@ fn other_type(
                 names([name])
             ),
             evidence,
-            Fix::words(format!(
-                "write `type: {there}`, or leave it out: any FUSE type will do then"
-            )),
+            Fix::yaml(
+                format!("write `type: {there}`, or leave it out: any FUSE type will do then"),
+                format!("fuse:\n  type: {there}\n"),
+            ),
             format!("grep -F {} /proc/self/mountinfo   # in {name}", shell(expected)),
         )
     }
 }
 
 /// Fix for a daemon that has not begun to serve.
-fn wait_for(device: Option<DeviceId>) -> Fix {
+fn wait_for(scene: &Scene<'_>, device: Option<DeviceId>) -> Fix {
     let connection = device.map_or_else(|| "N".into(), |device| device.minor.to_string());
+    let path = shell(&scene.report.plan.bridge.fuse_path());
     Fix::command(
-        "look at what the daemon waits for (its backing store, its log); to free those that wait for it, abort the \
-         connection",
         format!(
-            "mount -t fusectl fusectl /sys/fs/fuse/connections; echo 1 > \
-             /sys/fs/fuse/connections/{connection}/abort   # on the node"
+            "wait for the daemon, and look at what it waits for (its backing store, its log); to free those that wait, abort \
+             its connection (echo 1 > /sys/fs/fuse/connections/{connection}/abort)"
+        ),
+        format!(
+            "timeout --signal KILL 60 ls {path} > /dev/null{ON_THE_NODE}: returns when it serves"
         ),
     )
 }

@@ -164,7 +164,7 @@ pub(super) fn no_device(scene: &Scene<'_>, name: &str, errno: Errno, said: &str)
 }
 
 /// The line of fuse.conf that lets users other than root mount with allow_other (fuse.conf in mount.fuse3(8)).
-const USER_ALLOW_OTHER: &str = "user_allow_other";
+pub(super) const USER_ALLOW_OTHER: &str = "user_allow_other";
 
 /// The id of the causes for the device.
 const DEVICE: CauseId = CauseId::FuseDeviceUnusable;
@@ -197,9 +197,10 @@ pub(super) fn fusermount_absent(uid: u32, evidence: String) -> Cause {
                  through it"
             ),
             vec![evidence],
-            Fix::command(
-                "install it in the producer's image, or run the producer as root",
-                "apt-get install fuse3",
+            Fix::yaml(
+                "install it in the producer's image (Debian: apt-get install fuse3), or run the producer as root, who \
+                 needs no helper",
+                "securityContext:\n  runAsUser: 0\n",
             ),
             "command -v fusermount3   # in the producer's container".into(),
         )
@@ -314,7 +315,10 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
         PathState::Other { what } => (
             format!("{path:?} is {what}, and a volume has to be a directory"),
             format!("lstat of {path:?}: {what}"),
-            Fix::words("name another bridge, or move what is there out of the way"),
+            Fix::command(
+                "move what is there out of the way, or name another bridge",
+                format!("mv {0} {0}.before", shell(path)),
+            ),
         ),
         PathState::Error { errno: Errno::ENOTCONN } => (
             format!("a dead FUSE mount lies on {path:?}"),

@@ -1,6 +1,7 @@
 //! Unmounts and removals of directories that are refused because something is in use or mounted still.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::ON_THE_NODE;
 use super::scene::Scene;
 use super::text::shell;
 use crate::mountinfo::{MountPath, MountTable};
@@ -41,10 +42,7 @@ fn busy(scene: &Scene<'_>) -> Option<Cause> {
         (true, _) => (
             CauseId::UnmountBusy,
             format!("`{command}` is refused: somebody has a file or a directory of the mount open"),
-            Fix::words(
-                "end whoever uses the mount (fuser -vm names them), or unmount lazily (umount --lazy), which takes it off \
-                 at once and ends it with its last user",
-            ),
+            lazily(&command),
         ),
         (false, Some(again)) => {
             let path = shell(&again.path.to_string_lossy());
@@ -69,10 +67,7 @@ fn busy(scene: &Scene<'_>) -> Option<Cause> {
             format!(
                 "`{command}` is refused: something is mounted on that directory or in it still"
             ),
-            Fix::words(
-                "unmount first what lies there, the innermost first (findmnt --submounts lists it), then remove the \
-                 directory",
-            ),
+            innermost_first(scene, place, &command),
         ),
     };
     Some(Cause {
@@ -88,6 +83,45 @@ fn busy(scene: &Scene<'_>) -> Option<Cause> {
         verify: "cat /proc/self/mountinfo   # nothing below that directory".into(),
         source: "umount(2), EBUSY; rmdir(2), EBUSY".into(),
     })
+}
+
+/// The last path that a command names.
+fn path_in(command: &str) -> Option<&str> {
+    command.split([' ', '"', '\'', ';', '&']).rfind(|word| word.starts_with('/'))
+}
+
+/// Fix for an unmount that was refused.
+fn lazily(command: &str) -> Fix {
+    let words = "end whoever uses the mount (fuser -vm names them), or unmount lazily, which takes it off at once and ends \
+                 it with its last user";
+    match path_in(command) {
+        Some(path) => Fix::command(words, format!("umount --lazy {}{ON_THE_NODE}", shell(path))),
+        None => Fix::words(words),
+    }
+}
+
+/// Fix for a directory with mounts on it or in it.
+fn innermost_first(scene: &Scene<'_>, place: usize, command: &str) -> Fix {
+    let words = "unmount first what lies there, the innermost first, then remove the directory";
+    let path = path_in(command).map(|path| MountPath::from(path));
+    let captures = scene.report.captures.iter();
+    let before = captures.rev().filter(|one| scene.history.place(&one.step) < place);
+    let table = before.filter_map(|one| one.table(&Actor::Node)).next();
+    let (Some(path), Some(table)) = (path, table) else { return Fix::words(words) };
+    let inside = table.iter().filter(|mount| mount.mount_point.starts_with(&path));
+    let mut points: Vec<String> =
+        inside.map(|mount| shell(&mount.mount_point.to_string_lossy())).collect();
+    // What lies deeper has the longer path.
+    points.sort_by_key(|point| std::cmp::Reverse(point.len()));
+    let unmounts: Vec<String> = points.iter().map(|point| format!("umount {point}")).collect();
+    match unmounts.is_empty() {
+        true => Fix::words(words),
+        false => {
+            let path = shell(&path.to_string_lossy());
+            let text = format!("{} && rmdir {path}{ON_THE_NODE}", unmounts.join(" && "));
+            Fix::command(words, text)
+        }
+    }
 }
 
 /// A path at which a mount was taken off, and made again.

@@ -7,7 +7,8 @@
 //! | file | causes |
 //! |---|---|
 //! | `host` | `fuse-device-unusable`, `fusermount3-absent`, `user-allow-other-missing`, `covering-private`, `covering-slave`, `bridge-unusable` |
-//! | `runtime` | `control-positive`, `producer-not-shared`, `mount-outside-volume`, `source-type-mismatch`, `runtime-own-namespace`, `user-namespace-boundary`, `consumer-not-connected`, `propagation-not-applied` |
+//! | `runtime` | `control-positive`, `producer-not-shared`, `mount-outside-volume`, `source-type-mismatch`, `consumer-not-connected`, `propagation-not-applied`; those of `apart` |
+//! | `apart` | `runtime-own-namespace`, `user-namespace-boundary` |
 //! | `permission` | `allow-other-missing`, `daemon-denies`, `file-mode-denies`, `lsm-denies`, `capability-missing` |
 //! | `recursion` | `propagation-not-recursive` |
 //! | `groups` | `caller-groups-unknown` |
@@ -18,21 +19,30 @@
 //! | `mountpoint` | `mountpoint-missing`, and with `permission` `lower-filesystem-written` |
 //! | `probe` | `impatient-probe` |
 //! | `hidden` | `mount-hidden` |
-//! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden` |
+//! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden`; with `volumes`, the volume as it should be |
 //! | `hang` | `daemon-stopped`, `daemon-killed-keeper-holds`, `daemon-slow`, `not-yet-served`, `mount-type-unexpected` |
-//! | `lifetime` | `recovery-before-mount`, `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `daemon-answers-errors`, `stale-source-blocks-start`, `subpath-on-dead-dentry`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died` |
+//! | `blocked` | `recovery-before-mount`, `stale-source-blocks-start` |
+//! | `lifetime` | `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died`; those of `dentry`, `errors` and `read_only` |
+//! | `dentry` | `subpath-on-dead-dentry` |
+//! | `errors` | `daemon-answers-errors`, `daemon-denies` |
 //! | `read_only` | `mount-read-only`, `read-only-not-inherited` |
 //! | `stacking` | `clean-unmount-where-stack-needed`, `stacked-layers`, `mounts-of-several-producers` |
 //! | `growth` | `mounts-multiply` |
 //! | `leftover` | `unmount-busy`, `mount-left-behind`, `recovery-races-unpublish` |
-//! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `unmount-from-shared-copy`, `consumer-did-not-notice`, `unexplained`, `nothing-wrong` |
+//! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `unmount-from-shared-copy`, `consumer-did-not-notice` |
+//! | `nothing` | `unexplained`, `nothing-wrong` |
 //!
 //! [`host`], [`runtime_apart`] and [`chain`] examine a host on which nothing runs yet. [`visibility`]
 //! answers a question: would a mount made here show there, and if not, at which link does it stop?
 
+mod apart;
 mod below;
+mod blocked;
 mod chain;
+mod commands;
 mod dead;
+mod dentry;
+mod errors;
 mod groups;
 mod growth;
 mod hang;
@@ -43,6 +53,8 @@ mod lifetime;
 mod missing;
 mod mountpoint;
 mod nosuid;
+mod nothing;
+mod options;
 mod overlay;
 mod permission;
 mod probe;
@@ -57,13 +69,15 @@ mod stacking;
 pub(crate) mod tests;
 pub(crate) mod text;
 mod visibility;
+mod volumes;
 
 use propagation_model::cause;
 
+pub use apart::runtime_apart;
 pub use cause::{Cause, CauseId, Confidence, Fix, FixKind};
 pub use chain::{chain, draw_chain};
+pub(crate) use hang::RESUME;
 pub use host::host;
-pub use runtime::runtime_apart;
 pub use visibility::{Broken, Explanation, Place, visibility};
 
 use crate::observation::Actor;
@@ -84,7 +98,7 @@ const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 20] = [
     missing::rule,
     probe::rule,
     hidden::rule,
-    lifetime::rule_of_recovery,
+    blocked::rule_of_recovery,
     propagation::rule,
     hang::rule,
     lifetime::rule,
@@ -112,6 +126,9 @@ const DEAD_ON_THE_NODE: [CauseId; 4] = [
     CauseId::UnmountBusy,
 ];
 
+/// Class of causes that are mere hazards.
+const HAZARD: u8 = 3;
+
 /// Order of causes, by the first number: those that last, those that are over, then mere hazards. An empty
 /// directory is a hazard where the unmount was wanted. While the node's own mount is dead in the end, no change of a
 /// consumer brings anything back.
@@ -120,12 +137,14 @@ fn weight(cause: &Cause, all: &Found) -> (u8, bool, bool) {
     let hazard = match cause.id {
         CauseId::MountsOfSeveralProducers | CauseId::ReadOnlyNotInherited => true,
         CauseId::StackedLayers => !growing,
+        // Expected as it is.
+        CauseId::MountReadOnly => cause.confidence == Confidence::Possible,
         CauseId::LowerFilesystemExposed => all.pinned || all.unmount_wanted,
         CauseId::MountGone => all.unmount_wanted,
         _ => false,
     };
     let class = match cause.id {
-        _ if hazard => 3,
+        _ if hazard => HAZARD,
         // An open file that stays behind is what is left of something else.
         CauseId::DescriptorHeld if !all.held_only => 2,
         _ if cause.is_over() => 2,
@@ -183,6 +202,11 @@ impl Found {
 /// should, although they break the mount themselves. Trouble that no rule explains gives `unexplained`. A run that
 /// was cut short or could not be carried out may have none.
 pub fn explain(report: &Report) -> Vec<Cause> {
+    with_hazards(report).0
+}
+
+/// The causes, and how many of them, from the last one back, are mere hazards.
+pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
     let scene = Scene::new(report);
     let mut causes: Vec<Cause> = Vec::new();
     for rule in RULES {
@@ -197,9 +221,11 @@ pub fn explain(report: &Report) -> Vec<Cause> {
     causes.sort_by_key(|cause| weight(cause, &all));
     tell_once(&mut causes);
     if causes.is_empty() {
-        causes.extend(silent::otherwise(&scene));
+        causes.extend(nothing::otherwise(&scene));
     }
-    causes
+    let hazards = causes.iter().filter(|cause| weight(cause, &all).0 == HAZARD);
+    let hazards = hazards.count();
+    (causes, hazards)
 }
 
 /// Two rules may come to the same cause from different evidence: the first one counts. It is another one where it

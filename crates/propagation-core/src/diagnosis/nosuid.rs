@@ -1,6 +1,7 @@
 //! Programs in a FUSE mount that get no rights by their mode, because the mount is nosuid.
 
-use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::cause::{Cause, CauseId, Confidence};
+use super::options;
 use super::scene::Scene;
 use super::text::{line, shell};
 use crate::mountinfo::{MountEntry, MountPath, MountRef};
@@ -67,10 +68,16 @@ fn cause(scene: &Scene<'_>, act: &Act, said: &str, actor: &Actor, mount: &MountE
         actors: vec![actor.clone()],
         mounts: vec![MountRef::new(actor.to_string(), mount.mount_id)],
         evidence: vec![said.to_owned(), line(actor, mount)],
-        fix: Fix::words(format!(
-            "let root mount it with -o suid (and -o dev for devices), then start {name} and those anew that have a copy of \
-             the mount: flags belong to each copy"
-        )),
+        fix: options::with(
+            scene,
+            producer,
+            "options: [suid]",
+            "suid",
+            format!(
+                "let root mount it with -o suid (and -o dev for devices), then start {name} and those anew that have a copy \
+                 of the mount: flags belong to each copy"
+            ),
+        ),
         verify: format!("findmnt -n -o OPTIONS --target {}   # without nosuid", shell(&at)),
         source: "mount.fuse3(8), suid; mount(2), MS_NOSUID".into(),
     }

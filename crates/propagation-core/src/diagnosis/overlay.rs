@@ -1,13 +1,14 @@
 //! Overlays with a layer on a FUSE mount: they keep the superblocks that they were made of.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{ON_THE_NODE, restart_container};
 use super::scene::{Scene, first_replicas};
 use super::text::{line, shell};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountPath, MountRef};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::report::{Check, CheckId, Deed};
+use crate::report::{Act, Check, CheckId, Deed};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     lower_died(scene).into_iter().chain(upper_refused(scene)).collect()
@@ -42,13 +43,39 @@ fn upper_refused(scene: &Scene<'_>) -> Option<Cause> {
         actors: vec![Actor::Node],
         mounts: vec![MountRef::new("node", mount.mount_id)],
         evidence: vec![said.observed.clone(), line("node", mount)],
-        fix: Fix::words(
-            "put upperdir and workdir on a filesystem of the disk, and leave the FUSE mount as lowerdir; fuse-overlayfs takes \
-             it as upper layer too",
-        ),
+        fix: on_the_disk(act),
         verify: "dmesg | grep 'not supported as upperdir'   # nothing new".into(),
         source: "https://docs.kernel.org/filesystems/overlayfs.html, Upper and Lower".into(),
     })
+}
+
+/// The command that was refused, with an upper layer on the disk.
+fn on_the_disk(act: &Act) -> Fix {
+    const DISK: &str = "/var/tmp/overlay";
+    let words = "put upperdir and workdir on a filesystem of the disk, and leave the FUSE mount as lowerdir; fuse-overlayfs \
+                 takes it as upper layer too";
+    let Deed::Run { command } = &act.deed else { return Fix::words(words) };
+    let moved = |option: &str| match option.split_once('=') {
+        Some((key @ ("upperdir" | "workdir"), _)) => format!("{key}={DISK}/{key}"),
+        _ => option.to_owned(),
+    };
+    let word = |word: &String| {
+        let options: Vec<String> = word.split(',').map(moved).collect();
+        shell(&options.join(","))
+    };
+    // What a shell is to do is not a list of words.
+    if command.iter().any(|word| word.contains(' ')) {
+        return Fix::words(words);
+    }
+    let again: Vec<String> = command.iter().map(word).collect();
+    let fix = Fix::command(
+        words,
+        format!("mkdir -p {DISK}/upperdir {DISK}/workdir && {}", again.join(" ")),
+    );
+    match act.on.first() {
+        Some(name) => fix.inside(name.clone()),
+        None => fix,
+    }
 }
 
 /// An actor gets errors from an overlay that had a layer on a FUSE mount.
@@ -98,11 +125,7 @@ fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
                 "once {layer} is mounted again, make the overlay anew on the node, then restart {name}, which \
                  binds it"
             ),
-            format!(
-                "umount --lazy {0}; mount -t overlay overlay -o {1} {0}",
-                shell(&at.to_string_lossy()),
-                shell(&layers(mount))
-            ),
+            again(&at, mount, &all),
         ),
         verify: format!("stat {}   # no error", shell(&at.to_string_lossy())),
         source:
@@ -110,6 +133,21 @@ fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
                 .into(),
     };
     Some(scene.history.when(&all).of(cause))
+}
+
+/// Makes an overlay anew on the node, and restarts whoever binds it.
+fn again(at: &MountPath, mount: &MountEntry, failing: &[&Observation]) -> String {
+    let at = shell(&at.to_string_lossy());
+    let make = format!(
+        "umount --lazy {at}; mount -t overlay overlay -o {} {at}{ON_THE_NODE}",
+        shell(&layers(mount))
+    );
+    let whose = first_replicas(failing);
+    let restarts = whose.iter().filter_map(|actor| match actor {
+        Actor::Workload { name, .. } => Some(restart_container(name)),
+        _ => None,
+    });
+    std::iter::once(make).chain(restarts).collect::<Vec<_>>().join("\n")
 }
 
 /// The overlay that an actor looked at, with the layer that lies on a FUSE mount.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::groups;
-use super::host::{PRIVILEGED, fusermount_absent, no_device, user_allow_other};
+use super::host::{PRIVILEGED, USER_ALLOW_OTHER, fusermount_absent, no_device, user_allow_other};
 use super::mountpoint;
+use super::options;
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{FUSE_OPTIONS, line, names, shell};
@@ -13,6 +14,7 @@ use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome, Via};
+use crate::plan::{Propagation, WorkloadSpec};
 use crate::program::RefusalKind;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
@@ -40,7 +42,12 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
     let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
     if has(&["user_allow_other"]) {
         let file = scene.report.environment.as_ref().map(|facts| facts.fuse_conf.path.clone());
-        return Some(user_allow_other(file.as_deref().unwrap_or("/etc/fuse.conf"), vec![said]));
+        let cause = user_allow_other(file.as_deref().unwrap_or("/etc/fuse.conf"), vec![said]);
+        let in_container = scene.spec(name).is_some_and(|spec| !spec.host);
+        return Some(match in_container {
+            true => Cause { fix: in_the_image(scene, cause.fix.words), ..cause },
+            false => cause,
+        });
     }
     if has(&["not empty", "nonempty"]) {
         return Some(mountpoint::not_empty(scene, name, said));
@@ -57,13 +64,23 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
     }
     // mount(8) of util-linux says "permission denied" for EPERM.
     if text.lines().any(|said| said.contains("mount: ") && said.contains(": permission denied")) {
-        return Some(not_capable("the mount", vec![said], vec![Actor::workload(name)]));
+        return Some(not_capable(
+            "the mount",
+            vec![said],
+            vec![Actor::workload(name)],
+            scene.spec(name),
+        ));
     }
     if has(&["EACCES", "Permission denied", "permission denied"]) {
         return Some(lsm(scene, "the mount", vec![said], vec![Actor::workload(name)]));
     }
     if has(&["EPERM", "Operation not permitted", "operation not permitted"]) {
-        return Some(not_capable("the mount", vec![said], vec![Actor::workload(name)]));
+        return Some(not_capable(
+            "the mount",
+            vec![said],
+            vec![Actor::workload(name)],
+            scene.spec(name),
+        ));
     }
     None
 }
@@ -130,7 +147,7 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
             Some((true, looks)) => daemon_denies(scene, &denied, words(&looks)),
             _ => {
                 let evidence = [words(&denied), refused].concat();
-                not_capable("access to the mount", evidence, actors(&denied))
+                not_capable("access to the mount", evidence, actors(&denied), None)
             }
         };
         causes.push(timed(cause, &denied));
@@ -183,12 +200,13 @@ fn file_mode_denies(
         actors: actors(denied),
         mounts: Vec::new(),
         evidence,
-        fix: Fix::yaml(
+        fix: as_a_user_who_may(
+            scene,
+            denied,
             format!(
-                "run the program as the owner of the files, or give it their group; or let {name} show other modes \
-                 (its options for uid, gid, umask or permissions)"
+                "let {name} show other modes (its options for uid, gid, umask or permissions), or give the program the \
+             group of the files"
             ),
-            "securityContext:\n  supplementalGroups: [GID]   # stat -c %g of the file\n",
         ),
         verify: format!(
             "stat -c '%u %g %a' {}   # on the node, as root",
@@ -234,10 +252,14 @@ fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>)
             .into_iter()
             .collect(),
         evidence,
-        fix: Fix::words(format!(
-            "let the daemon of {name} serve other users: its own access check counts beside the option allow_other \
+        fix: as_a_user_who_may(
+            scene,
+            denied,
+            format!(
+                "let the daemon of {name} serve other users: its own access check counts beside the option allow_other \
              (in fuser SessionACL::All, in rclone and others --uid, --gid and --umask), or the modes of its files"
-        )),
+            ),
+        ),
         verify: format!(
             "grep -F fuse /proc/self/mountinfo; ls {}   # as that user, on the node",
             shell(&scene.report.plan.bridge.fuse_path())
@@ -301,7 +323,7 @@ fn allow_other_missing(
         actors: actors(denied),
         mounts: vec![MountRef::new(actor.to_string(), mount.mount_id)],
         evidence,
-        fix: Fix::words(format!("mount with -o allow_other{also}")),
+        fix: admit_all(scene, mount, owner, also),
         verify: format!("grep -F {} /proc/self/mountinfo   # with allow_other", mount.device),
         source: format!(
             "{FUSE_OPTIONS}; {}",
@@ -311,6 +333,54 @@ fn allow_other_missing(
                 "fusermount3(1)"
             }
         ),
+    }
+}
+
+/// Fix for the fuse.conf of containers.
+fn in_the_image(scene: &Scene<'_>, words: String) -> Fix {
+    let there = scene.report.plan.node.container_fuse_conf.as_deref().unwrap_or_default();
+    let file = serde_json::Value::from(format!("{there}{USER_ALLOW_OTHER}\n"));
+    Fix::yaml(
+        words,
+        format!(
+            "node:\n  container_fuse_conf: {file}   # the /etc/fuse.conf of the producer's image\n"
+        ),
+    )
+}
+
+/// Fix for a mount that admits only its owner.
+fn admit_all(scene: &Scene<'_>, mount: &MountEntry, owner: &str, also: &str) -> Fix {
+    let plan = &scene.report.plan;
+    let producer = scene.producer_of(Some(mount.device), u64::MAX);
+    let words = format!("mount with -o allow_other{also}");
+    let mut fix = options::with(scene, producer, "allow_other: true", ALLOW_OTHER, words);
+    if let Some(spec) = producer.filter(|_| owner != "0" && !fix.text.is_empty()) {
+        let (key, there) = match spec.host {
+            true => ("fuse_conf", &plan.node.fuse_conf),
+            false => ("container_fuse_conf", &plan.node.container_fuse_conf),
+        };
+        let file = format!("{}{USER_ALLOW_OTHER}\n", there.as_deref().unwrap_or_default());
+        let file = serde_json::Value::from(file);
+        fix.text.push_str(&format!("node:\n  {key}: {file}   # the /etc/fuse.conf that is read\n"));
+    }
+    fix
+}
+
+/// Fix for a daemon, or modes, that let some users in: run as one of them, where one is known.
+fn as_a_user_who_may(scene: &Scene<'_>, denied: &[&Observation], words: String) -> Fix {
+    let device = denied.first().and_then(|seen| scene.device_of(seen));
+    let may = scene
+        .asked()
+        .filter(|seen| seen.outcome.is_ok() && scene.device_of(seen) == device)
+        .map(|seen| seen.uid)
+        .filter(|uid| denied.iter().all(|seen| seen.uid != *uid))
+        .min();
+    match may {
+        Some(uid) => Fix::yaml(
+            format!("{words}; or run the program as uid {uid}, who may"),
+            format!("securityContext:\n  runAsUser: {uid}\n"),
+        ),
+        None => Fix::words(words),
     }
 }
 
@@ -344,7 +414,22 @@ fn lsm(scene: &Scene<'_>, what: &str, mut evidence: Vec<String>, actors: Vec<Act
 }
 
 /// EPERM.
-fn not_capable(what: &str, evidence: Vec<String>, actors: Vec<Actor>) -> Cause {
+fn not_capable(
+    what: &str,
+    evidence: Vec<String>,
+    actors: Vec<Actor>,
+    producer: Option<&WorkloadSpec>,
+) -> Cause {
+    let private = producer.is_some_and(|spec| spec.propagation != Propagation::Bidirectional);
+    let fix = match private {
+        true => Fix::yaml(
+            "make the producer's container privileged, and its volume Bidirectional, so that the mount reaches the node",
+            format!(
+                "{PRIVILEGED}volumeMounts:\n  - name: fuse\n    mountPropagation: Bidirectional\n"
+            ),
+        ),
+        false => Fix::yaml("make the producer's container privileged", PRIVILEGED),
+    };
     Cause {
         id: CauseId::CapabilityMissing,
         from_step: None,
@@ -357,7 +442,7 @@ fn not_capable(what: &str, evidence: Vec<String>, actors: Vec<Actor>) -> Cause {
         actors,
         mounts: Vec::new(),
         evidence,
-        fix: Fix::yaml("make the producer's container privileged", PRIVILEGED),
+        fix,
         verify: "grep CapEff /proc/self/status   # in the container: with bit 21 (CAP_SYS_ADMIN)"
             .into(),
         source: "mount(2), ERRORS; capabilities(7), CAP_SYS_ADMIN".into(),

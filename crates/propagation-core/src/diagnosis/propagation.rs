@@ -1,15 +1,21 @@
 //! Consumers that could not use the mount while the node could: which of their own mounts is in the
 //! way.
 
+use super::apart;
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::hidden;
 use super::host::covering_cause;
 use super::runtime;
 use super::scene::{Scene, Stranded};
-use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell, yaml};
+use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, yaml};
 use super::visibility::{Broken, visibility_of_existing};
+use super::volumes::{
+    Found, bind_not_recursive, file_pins, frozen_copy, hidden_by_dead, is_private, mode_none,
+    slave_at, stale_publish_path, sub_path_before, sub_path_pins, volume_is_mountpoint,
+    volume_not_recursive,
+};
 use crate::errno::Errno;
-use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountPropagation, MountRef, MountTable};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef, MountTable};
 use crate::observation::{Actor, Observation, Outcome};
 use crate::plan::{Propagation, Role, Volume};
 use crate::program::RefusalKind;
@@ -155,7 +161,7 @@ fn of_all<'r>(scene: &Scene<'r>, stranded: &[&Stranded<'r>]) -> Vec<Cause> {
     let (mountpoint, file) = (of(Pin::Mountpoint), of(Pin::File));
     let (sub_path, before) = (of(Pin::SubPath), of(Pin::SubPathBefore));
     for (found, cause) in [
-        (&apart, runtime::without_the_mount(scene, &apart)),
+        (&apart, apart::without_the_mount(scene, &apart)),
         (&none, mode_none(scene, &none)),
         (&frozen, frozen_copy(scene, &frozen)),
         (&bound, bind_not_recursive(scene, &bound)),
@@ -264,10 +270,6 @@ fn lower_at(node: &MountTable, at: &MountPath) -> Option<DeviceId> {
     Some(node.by_id(bottom.parent_id)?.device)
 }
 
-fn is_private(mount: &MountEntry) -> bool {
-    matches!(mount.propagation(), MountPropagation::Private | MountPropagation::Unbindable)
-}
-
 /// The mount is in the node's table and not in the consumer's.
 fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
     let seen = stranded.sample();
@@ -275,7 +277,7 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     let table = scene.table_for(seen)?;
     let volume = table.covering(&scene.path_of(&seen.actor))?;
     let label = Actor::workload(stranded.name).to_string();
-    if runtime::never_had_the_mount(scene, capture, stranded).is_some() {
+    if apart::never_had_the_mount(scene, capture, stranded).is_some() {
         return Some(Why::RuntimeApart(volume));
     }
     let source = MountPath::from(scene.paths(stranded.spec).source.as_str());
@@ -284,7 +286,7 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
         return node.covering(&source).map(Why::BindNotRecursive);
     }
     if !stranded.spec.bind.recursive {
-        return Some(Why::NotConnected(Box::new(volume_not_recursive(stranded, volume))));
+        return Some(Why::NotConnected(Box::new(volume_not_recursive(scene, stranded, volume))));
     }
     let is_inside = source != stranded.at && source.starts_with(&stranded.at);
     if stranded.spec.sub_path.is_some() || is_inside {
@@ -348,330 +350,28 @@ fn covered_at_start(
     let now = scene.last_table(&Actor::Node)?.1.covering(&source.as_str().into())?;
     let title = format!("{}: so it was when {} started", cause.title, stranded.title());
     let fix = match now.shared {
-        Some(_) => Fix::words(format!(
-            "it is shared by now, and only containers that start afterwards are connected: start {} anew, with \
-             HostToContainer",
-            stranded.title()
-        )),
+        Some(_) => Fix::yaml(
+            format!(
+                "it is shared by now, and only containers that start afterwards are connected: start {} anew, with \
+                 HostToContainer",
+                stranded.title()
+            ),
+            slave_at(&stranded.spec.paths(&scene.report.plan.bridge).destination),
+        ),
+        None if stranded.spec.propagation == Propagation::None => Fix::yaml(
+            format!(
+                "make it shared before the containers start (systemd does it for /; without systemd put it into an init \
+                 script), then start {} anew, with HostToContainer",
+                stranded.title()
+            ),
+            format!(
+                "# on the node, first: {}\n{}",
+                cause.fix.text,
+                slave_at(&stranded.spec.paths(&scene.report.plan.bridge).destination)
+            ),
+        ),
         None => cause.fix.clone(),
-    };
-    let fix = match stranded.spec.propagation {
-        Propagation::None if now.shared.is_none() => {
-            Fix { words: format!("{}, with mountPropagation: HostToContainer", fix.words), ..fix }
-        }
-        _ => fix,
     };
     let evidence = [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
     Some(Cause { title, fix, evidence, actors: stranded.actors(), ..cause })
-}
-
-type Found<'a, 'r> = (&'a Stranded<'r>, &'r MountEntry);
-
-/// A cause that several consumers share.
-fn shared_cause(id: CauseId, title: String, found: &[Found<'_, '_>], fix: Fix) -> Option<Cause> {
-    let (first, _) = found.first()?;
-    let mut evidence: Vec<String> = Vec::new();
-    for (stranded, mount) in found {
-        evidence.push(line(stranded.name, mount));
-        evidence.push(stranded.sample().to_string());
-    }
-    evidence.push(first.node.to_string());
-    Some(Cause {
-        id,
-        from_step: None,
-        until_step: None,
-        title,
-        confidence: Confidence::Likely,
-        actors: found.iter().flat_map(|(stranded, _)| stranded.actors()).collect(),
-        mounts: found.iter().map(|(s, mount)| MountRef::new(s.name, mount.mount_id)).collect(),
-        evidence,
-        fix,
-        verify: String::new(),
-        source: format!("{KUBERNETES_MODES}; {SHARED_SUBTREES}"),
-    })
-}
-
-fn who(found: &[Found<'_, '_>]) -> String {
-    let titles: Vec<String> = found.iter().map(|(stranded, _)| stranded.title()).collect();
-    names(titles.iter().map(String::as_str))
-}
-
-/// The volume of a consumer as it should be: the bridge, or the directory above the mount that it should see,
-/// HostToContainer.
-fn good_volume(scene: &Scene<'_>, stranded: &Stranded<'_>) -> String {
-    let at = stranded.at.to_string_lossy();
-    let above =
-        at.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above });
-    let bridge = stranded.at == scene.fuse_path;
-    let path = yaml(if bridge { &scene.report.plan.bridge.path } else { above });
-    format!(
-        "volumes:\n  - name: fuse\n    hostPath:\n      path: {path}\nvolumeMounts:\n  - name: \
-         fuse\n    mountPath: /mnt\n    mountPropagation: HostToContainer\n"
-    )
-}
-
-fn mount_propagation(found: &[Found<'_, '_>]) -> String {
-    let at =
-        found.first().map_or_else(String::new, |(_, m)| m.mount_point.to_string_lossy().into());
-    format!(
-        "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    mountPropagation: HostToContainer\n",
-        yaml(&at)
-    )
-}
-
-fn verify_slave(found: &[Found<'_, '_>]) -> String {
-    let (name, at) = found.first().map_or(("consumer", "/mnt".into()), |(stranded, mount)| {
-        (stranded.name, mount.mount_point.to_string_lossy())
-    });
-    format!(
-        "kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # with master:N",
-        shell(&format!(" {at} "))
-    )
-}
-
-fn mode_none(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let title = format!(
-        "the volume of {} is private (mountPropagation None): it started before the mount, and no \
-         later mount reaches it",
-        who(found)
-    );
-    let fix =
-        Fix::yaml("set mountPropagation: HostToContainer on its volume", mount_propagation(found));
-    let mut cause = shared_cause(CauseId::ConsumerModeNone, title, found, fix)?;
-    cause.verify = verify_slave(found);
-    cause.evidence.extend(node_line(scene));
-    Some(cause)
-}
-
-fn frozen_copy(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let title = format!(
-        "the volume of {} is private (mountPropagation None): it started after the mount, copied it \
-         at its start, and keeps that copy, whatever is mounted later",
-        who(found)
-    );
-    let fix =
-        Fix::yaml("set mountPropagation: HostToContainer on its volume", mount_propagation(found));
-    let mut cause = shared_cause(CauseId::ConsumerFrozenCopy, title, found, fix)?;
-    cause.verify = verify_slave(found);
-    cause.evidence.extend(node_line(scene));
-    Some(cause)
-}
-
-/// A volume that was bound after the mount, and without what is mounted below its source.
-fn volume_not_recursive(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause {
-    let name = stranded.name;
-    let at = volume.mount_point.to_string_lossy();
-    Cause {
-        id: CauseId::BindNotRecursive,
-        from_step: None,
-        until_step: None,
-        title: format!(
-            "the volume of {} is bound without the mounts below it: what was mounted before its start is not in it, \
-             and only later mounts reach it",
-            stranded.title()
-        ),
-        confidence: Confidence::Likely,
-        actors: stranded.actors(),
-        mounts: vec![MountRef::new(name, volume.mount_id)],
-        evidence: vec![
-            line(name, volume),
-            stranded.sample().to_string(),
-            stranded.node.to_string(),
-        ],
-        fix: Fix::words(format!(
-            "bind the volume of {name} recursively (rbind; in Docker leave out bind-recursive=disabled), and start it \
-             anew"
-        )),
-        verify: format!("kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # the volume, and the mount below it", shell(&at)),
-        source: "mount(2), MS_REC; https://docs.docker.com/engine/storage/bind-mounts/, recursive mounts".into(),
-    }
-}
-
-fn bind_not_recursive(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let (_, mount) = found.first()?;
-    let (fuse, bridge) = (scene.report.plan.bridge.fuse_path(), &scene.report.plan.bridge.path);
-    let at = shell(&mount.mount_point.to_string_lossy());
-    let title = format!(
-        "the volume of {} shows the directory under the mount: the bind at {} of the node is not recursive, and \
-         such a bind does not take along what is mounted below its source",
-        who(found),
-        mount.mount_point
-    );
-    let fix = Fix::command(
-        format!("bind recursively instead, then start {} anew", who(found)),
-        format!("umount --lazy {at}; mount --rbind {} {at}   # on the node", shell(bridge)),
-    );
-    let mut cause = shared_cause(CauseId::BindNotRecursive, title, found, fix)?;
-    cause.mounts = vec![MountRef::new("node", mount.mount_id)];
-    cause.verify =
-        format!("grep -F fuse /proc/self/mountinfo   # on the node: {fuse}, and below {at}");
-    cause.source = "mount(8), Bind mount operation; mount(2), MS_REC".into();
-    cause.evidence.extend(node_line(scene));
-    Some(cause)
-}
-
-fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let (stranded, _) = found.first()?;
-    let (fuse, path) = (scene.report.plan.bridge.fuse_path(), scene.paths(stranded.spec).source);
-    let title = format!(
-        "{} reads the mount through a bind at {path} of the node, which holds the old filesystem: a fresh mount \
-         at {fuse} is not bound there by itself",
-        who(found)
-    );
-    let (fuse, path) = (shell(&fuse), shell(&path));
-    let connected = found.iter().any(|(_, mount)| !is_private(mount));
-    let fix = match connected {
-        true => Fix::command(
-            format!(
-                "bind the fresh mount at that path too, on top of the old one, which reaches whoever is connected to \
-                 it (HostToContainer); {}",
-                restart_private(found)
-            ),
-            format!("mount --bind {fuse} {path}   # on the node"),
-        ),
-        false => Fix::command(
-            format!(
-                "bind the fresh mount at that path in place of the old one; {}",
-                restart_private(found)
-            ),
-            format!("umount --lazy {path}; mount --bind {fuse} {path}   # on the node"),
-        ),
-    };
-    let mut cause = shared_cause(CauseId::StalePublishPath, title, found, fix)?;
-    cause.verify = format!("stat -c %d {fuse} {path}   # on the node: the same twice");
-    let node = scene.capture_for(stranded.sample()).and_then(|one| one.table(&Actor::Node));
-    let there = node.and_then(|table| table.at(&scene.paths(stranded.spec).source.as_str().into()));
-    cause.evidence.extend(there.map(|mount| line("node", mount)));
-    cause.evidence.extend(node_line(scene));
-    Some(cause)
-}
-
-/// Consumers that a bind on the node does not reach, and that must be restarted.
-fn restart_private(found: &[Found<'_, '_>]) -> String {
-    let private: Vec<&str> = found
-        .iter()
-        .filter(|(_, mount)| is_private(mount))
-        .map(|(stranded, _)| stranded.name)
-        .collect();
-    match private.is_empty() {
-        true => "nobody has to be restarted".to_owned(),
-        false => format!("then restart {}, which is private", names(private)),
-    }
-}
-
-fn file_pins(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let title = format!(
-        "the volume of {} is a file of the FUSE mount: a bind of a file pins the filesystem that the file was in, \
-         and no later mount lies on anything that it holds",
-        who(found)
-    );
-    let words = "bind the directory above the mountpoint instead of the file, with HostToContainer; to bring it \
-                 back now, restart the container";
-    pins(scene, CauseId::FileVolumePinsMount, title, words, found)
-}
-
-fn sub_path_pins(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let title = format!(
-        "{} has a subPath, which is a bind that the kubelet makes once for the pod: it pins the filesystem that was \
-         mounted then, also over restarts of the container",
-        who(found)
-    );
-    let words = "use no subPath but the directory above the mountpoint, with HostToContainer; to bring it back now, \
-                 delete the pod and make it again";
-    pins(scene, CauseId::SubPathPinsMount, title, words, found)
-}
-
-fn sub_path_before(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let title = format!(
-        "the volume of {} is a directory inside the mount (a subPath, or a path below the mountpoint) and was bound \
-         before the mount: it is a directory of the filesystem below, for as long as that bind is kept, and no mount \
-         on the mountpoint reaches it",
-        who(found)
-    );
-    let words = "use no subPath but the directory above the mountpoint, with HostToContainer; to bring it back now, \
-                 delete the pod and make it again after the mount";
-    pins(scene, CauseId::SubPathBeforeMount, title, words, found)
-}
-
-/// A volume that holds a part of the old filesystem.
-fn pins(
-    scene: &Scene<'_>,
-    id: CauseId,
-    title: String,
-    words: &str,
-    found: &[Found<'_, '_>],
-) -> Option<Cause> {
-    let (stranded, mount) = found.first()?;
-    let fix = Fix::yaml(words, good_volume(scene, stranded));
-    let mut cause = shared_cause(id, title, found, fix)?;
-    cause.verify = same_device(stranded, mount);
-    cause.evidence.extend(devices(stranded, mount));
-    Some(cause)
-}
-
-fn same_device(stranded: &Stranded<'_>, mount: &MountEntry) -> String {
-    format!(
-        "kubectl exec {} -- stat -c %d {}   # the same as on the node after a restart of the producer",
-        stranded.name,
-        shell(&mount.mount_point.to_string_lossy())
-    )
-}
-
-/// What a consumer holds, and what the node has.
-fn devices(stranded: &Stranded<'_>, mount: &MountEntry) -> Option<String> {
-    let fresh = stranded.node.mount.as_ref()?;
-    Some(format!(
-        "device {} is what {} holds, device {} is what the node has mounted now",
-        mount.device, stranded.name, fresh.device
-    ))
-}
-
-fn volume_is_mountpoint(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let inside = |(stranded, _): &Found<'_, '_>| {
-        let source = MountPath::from(scene.paths(stranded.spec).source.as_str());
-        source != stranded.at && source.starts_with(&stranded.at)
-    };
-    let what = match found.iter().all(inside) {
-        true => "a directory inside the FUSE mount",
-        false => "the FUSE mountpoint itself",
-    };
-    let title = format!(
-        "the volume of {} is {what}: it keeps the old superblock, and no mount made afterwards lies on anything that it \
-         holds",
-        who(found)
-    );
-    let words = "use the directory above the mountpoint as the volume, with HostToContainer: a \
-                 fresh mount then propagates to it; to bring it back now, restart the container";
-    pins(scene, CauseId::VolumeIsMountpoint, title, words, found)
-}
-
-fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
-    let title = format!(
-        "for {} a dead mount lies on the fresh one: what was mounted on its own side of the propagation \
-         stays on top of what propagates from the node",
-        who(found)
-    );
-    let (stranded, mount) = found.first()?;
-    let at = shell(&mount.mount_point.to_string_lossy());
-    let words = format!(
-        "take the dead mount off in the mount namespace of {}; better, let only one side mount there",
-        stranded.name
-    );
-    // A container may not unmount; a process in its namespace is known by the mount.
-    let known_by = format!(" {} {} {} ", mount.device, mount.root, mount.mount_point);
-    let command = format!(
-        "for p in /proc/[0-9]*; do if grep -qF {} $p/mountinfo; then nsenter --target ${{p#/proc/}} --mount umount \
-         --lazy {at}; break; fi; done   # on the node",
-        shell(&known_by)
-    );
-    let fix = Fix::command(words, command);
-    let mut cause = shared_cause(CauseId::FreshMountHidden, title, found, fix)?;
-    cause.verify = format!("kubectl exec {} -- stat {at}   # no error", stranded.name);
-    Some(cause)
-}
-
-/// The node's own mount, for comparison.
-fn node_line(scene: &Scene<'_>) -> Option<String> {
-    let (_, table) = scene.last_table(&Actor::Node)?;
-    table.at(&scene.fuse_path).map(|mount| line("node", mount))
 }

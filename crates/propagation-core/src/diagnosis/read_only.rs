@@ -1,9 +1,10 @@
 //! Writes that the kernel refuses because a mount is read-only, and those that it lets through though a volume is.
 
-use super::cause::{Cause, CauseId, Fix};
+use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::dead::cause;
+use super::options;
 use super::scene::{Scene, first_replicas};
-use super::text::{line, names, shell};
+use super::text::{line, names, shell, yaml};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef};
@@ -34,10 +35,16 @@ fn not_inherited(scene: &Scene<'_>) -> Option<Cause> {
             below.mount_point
         ),
         vec![seen.to_string(), line(&name, volume), line(&name, below)],
-        Fix::words(format!(
-            "mount the filesystem itself read-only (option ro of the daemon); recursiveReadOnly makes read-only what is there \
-             when {name} starts, and nothing that is mounted later"
-        )),
+        options::with(
+            scene,
+            scene.producer_of(Some(below.device), seen.at_us),
+            "read_only: true",
+            "ro",
+            format!(
+                "mount the filesystem itself read-only (option ro of the daemon); recursiveReadOnly makes read-only what is \
+                 there when {name} starts, and nothing that is mounted later"
+            ),
+        ),
         format!("grep -F {at} /proc/self/mountinfo   # ro, for {name}"),
     );
     let mounts = vec![MountRef::new(name, below.mount_id)];
@@ -48,15 +55,20 @@ fn not_inherited(scene: &Scene<'_>) -> Option<Cause> {
     Some(Cause { from_step, actors: vec![seen.actor.clone()], mounts, source, ..cause })
 }
 
-/// Somebody was to write, and the mount is read-only. Where that was expected nothing is wrong.
+/// Somebody was to write, and the mount is read-only. Where that is expected it may be what is wanted.
 fn refused(scene: &Scene<'_>) -> Option<Cause> {
     let refused = |seen: &&Observation| {
         seen.access == Access::Write
             && seen.outcome.class() == Class::Errno(Errno::EROFS)
             && mount_of(scene, seen).is_some()
-            && !scene.is_expected_as_seen(seen)
     };
-    let mut seen: Vec<&Observation> = scene.asked().filter(refused).collect();
+    let all: Vec<&Observation> = scene.asked().filter(refused).collect();
+    let unexpected = all.iter().filter(|seen| !scene.is_expected_as_seen(seen));
+    let mut seen: Vec<&Observation> = unexpected.copied().collect();
+    let is_expected = seen.is_empty();
+    if is_expected {
+        seen = all;
+    }
     if seen.iter().any(|one| scene.history.lasts(one)) {
         seen.retain(|one| scene.history.lasts(one));
     }
@@ -67,14 +79,17 @@ fn refused(scene: &Scene<'_>) -> Option<Cause> {
     let who: Vec<String> = actors.iter().map(ToString::to_string).collect();
     let who = names(who.iter().map(String::as_str));
     let (what, fix) = match whole {
-        true => (
-            "the filesystem is mounted read-only",
-            "let the producer mount it without `ro`".to_owned(),
-        ),
+        true => ("the filesystem is mounted read-only", writable(scene, mount, first)),
         false => (
             "the mount there is read-only, and the filesystem is not",
-            format!(
-                "leave out `readOnly: true` of the volumeMount of {who}, or what else binds it read-only"
+            Fix::yaml(
+                format!(
+                    "leave out `readOnly: true` of the volumeMount of {who}, or what else binds it read-only"
+                ),
+                format!(
+                    "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    readOnly: false\n",
+                    yaml(&mount.mount_point.to_string_lossy())
+                ),
             ),
         ),
     };
@@ -84,7 +99,7 @@ fn refused(scene: &Scene<'_>) -> Option<Cause> {
             "{who} cannot write: {what}, so the kernel answers EROFS and the daemon is not asked"
         ),
         vec![first.to_string(), line(&first.actor, mount)],
-        Fix::words(fix),
+        fix,
         format!(
             "grep -F {} /proc/self/mountinfo   # rw, for {who}",
             shell(&mount.mount_point.to_string_lossy())
@@ -92,7 +107,19 @@ fn refused(scene: &Scene<'_>) -> Option<Cause> {
     );
     let mounts = vec![MountRef::new(first.actor.to_string(), mount.mount_id)];
     let source = "mount(2), MS_RDONLY; proc_pid_mountinfo(5)".into();
-    Some(scene.history.when(&seen).of(Cause { actors, mounts, source, ..cause }))
+    let confidence = if is_expected { Confidence::Possible } else { Confidence::Likely };
+    Some(scene.history.when(&seen).of(Cause { actors, mounts, source, confidence, ..cause }))
+}
+
+/// Fix for a filesystem that is read-only as a whole.
+fn writable(scene: &Scene<'_>, mount: &MountEntry, seen: &Observation) -> Fix {
+    let words = "let the producer mount it without `ro`";
+    let producer = scene.producer_of(Some(mount.device), seen.at_us);
+    let built_in = producer.filter(|spec| scene.report.plan.fuse_of(spec).command.is_empty());
+    match built_in {
+        Some(_) => Fix::yaml(words, "fuse:\n  read_only: false   # the option ro of a daemon\n"),
+        None => Fix::words(words),
+    }
 }
 
 /// The read-only mount at which somebody looked.

@@ -1,6 +1,7 @@
 //! Trees of mounts of which only the top has the propagation that the volume asks for.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::ON_THE_NODE;
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, shell};
 use crate::mountinfo::{MountEntry, MountPath, MountRef, MountTable};
@@ -62,7 +63,11 @@ fn sends_from_below(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
                  what reached it ({})",
                 on_node.mount_point
             ),
-            format!("mount --make-rslave {}", shell(&top.mount_point.to_string_lossy())),
+            format!(
+                "mount --make-rslave {}\numount --lazy {}{ON_THE_NODE}",
+                shell(&top.mount_point.to_string_lossy()),
+                shell(&on_node.mount_point.to_string_lossy())
+            ),
         )
         .inside(name.clone()),
         verify: format!("grep -F {path} /proc/self/mountinfo   # in {name}: with master:N and no shared:N"),

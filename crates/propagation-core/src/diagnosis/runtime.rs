@@ -1,15 +1,19 @@
 //! Runtimes and namespaces: mounts that do not propagate because of the namespace in which containers
 //! are made, and containers that differ from their manifest.
 
+use super::apart::{
+    apart, in_user_namespace, is_simulated, only_receives, runtime_own_namespace, user_namespace,
+};
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{ON_THE_NODE, delete_pod};
 use super::host::covering_cause;
 use super::scene::When;
 use super::scene::{Scene, Stranded};
-use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell};
+use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell, yaml};
 use super::visibility::{Broken, Explanation, visibility_of_existing};
 use crate::mountinfo::{MountEntry, MountPath, MountRef, MountTable};
 use crate::observation::{Actor, Observation, Outcome};
-use crate::plan::{Propagation, Role, WorkloadSpec};
+use crate::plan::{HostPathType, Propagation, Role, Volume, WorkloadSpec};
 use crate::program::RefusalKind;
 use crate::report::{Capture, CheckId, Failure};
 
@@ -50,7 +54,7 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
     evidence.extend(node.map(|mount| line("node", mount)));
     evidence.extend(runtime.map(|mount| line("runtime", mount)));
     if in_user_namespace(scene, name) {
-        let cause = user_namespace(name, runtime.or(node)?, evidence, true);
+        let cause = user_namespace(scene, name, runtime.or(node)?, evidence, true);
         return Some(scene.when_failed(&refused).of(cause));
     }
     let runtime = runtime?;
@@ -61,7 +65,7 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
     let cause = Cause {
         actors: vec![Actor::Runtime, Actor::workload(name)],
         mounts: vec![MountRef::new("runtime", runtime.mount_id)],
-        ..apart(title, &scene.report.plan.bridge.path, evidence)
+        ..apart(title, &scene.report.plan.bridge.path, is_simulated(scene), evidence)
     };
     Some(scene.when_failed(&refused).of(cause))
 }
@@ -112,15 +116,29 @@ fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
         actors: refused.iter().map(|one| Actor::workload(one.workload.clone())).collect(),
         mounts: Vec::new(),
         evidence: said_by_the_runtime(&words),
-        fix: Fix::words(
-            "bind a directory to a directory and a file to a file: a source that is missing is made as a directory by the \
-             runtime, so start the producer first, or use hostPath with type File",
-        ),
+        fix: other_type(spec, &paths.source),
         verify: format!("stat -c %F {}   # on the node", shell(&paths.source)),
         source: "mount(2), ENOTDIR; https://kubernetes.io/docs/concepts/storage/volumes/#hostpath"
             .into(),
     };
     Some(scene.when_failed(&refused).of(cause))
+}
+
+/// Fix for a source that is not of the type of its place.
+fn other_type(spec: &WorkloadSpec, source: &str) -> Fix {
+    let words = "bind a directory to a directory and a file to a file: a source that is missing is made as a directory by the \
+                 runtime, so start the producer first, or use hostPath with type File";
+    let wants_directory = matches!(
+        spec.bind.kind,
+        None | Some(HostPathType::Directory | HostPathType::DirectoryOrCreate)
+    );
+    match wants_directory && spec.volume != Volume::File {
+        true => Fix::command(
+            format!("{words}; here a file lies where a directory is to be"),
+            format!("mv {0} {0}.before && mkdir {0}{ON_THE_NODE}", shell(source)),
+        ),
+        false => Fix::words(words),
+    }
 }
 
 /// Messages of the runtime, each once.
@@ -255,11 +273,18 @@ fn outside_volume(scene: &Scene<'_>, name: &str, spec: &WorkloadSpec, mount: &Mo
         actors: vec![Actor::workload(name)],
         mounts: vec![MountRef::new(name, mount.mount_id)],
         evidence: Vec::new(),
-        fix: Fix::words(format!(
-            "let {name} mount inside {destination}, or give it the volume at the same path as on the node, with \
-             Bidirectional; remove the volume at {}",
-            mount.mount_point
-        )),
+        fix: Fix::yaml(
+            format!(
+                "let {name} mount inside {destination}: this volume only, with Bidirectional, and none at {}",
+                mount.mount_point
+            ),
+            format!(
+                "volumeMounts:   # and none at {}\n  - name: fuse\n    mountPath: {}\n    mountPropagation: \
+                 Bidirectional\n",
+                mount.mount_point,
+                yaml(&destination)
+            ),
+        ),
         verify: format!(
             "findmnt --target {}   # on the node",
             shell(&scene.report.plan.bridge.fuse_path())
@@ -308,145 +333,6 @@ fn not_shared(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &MountEn
         fix,
         verify: verify_in(name, volume, "shared:N"),
         source: KUBERNETES_MODES.into(),
-    }
-}
-
-/// Mounts made below a workload's volume do not propagate to the node: its namespace is a slave of the node's.
-fn only_receives(scene: &Scene<'_>, capture: &Capture, name: &str, volume: &MountEntry) -> Cause {
-    let node = capture.table(&Actor::Node).and_then(|table| table.covering(&scene.fuse_path));
-    let runtime = capture.table(&Actor::Runtime).and_then(|table| table.covering(&scene.fuse_path));
-    let mut evidence: Vec<String> = node.iter().map(|mount| line("node", mount)).collect();
-    evidence.extend(runtime.iter().map(|mount| line("runtime", mount)));
-    let known = in_user_namespace(scene, name);
-    match runtime {
-        Some(_) if !known => runtime_own_namespace(scene, name, volume, evidence),
-        _ => user_namespace(name, volume, evidence, known),
-    }
-}
-
-/// Whether the plan puts a workload, or the runtime that makes it, into a user namespace.
-fn in_user_namespace(scene: &Scene<'_>, name: &str) -> bool {
-    let plan = &scene.report.plan;
-    plan.node.runtime.user_namespace
-        || plan.workloads.iter().any(|spec| spec.name == name && spec.user_namespace)
-}
-
-/// Why the mount namespace in which the runtime makes a consumer lacks the node's mount: there was nothing to bind,
-/// whatever the mode of its volume.
-pub(super) fn never_had_the_mount(
-    scene: &Scene<'_>,
-    capture: &Capture,
-    stranded: &Stranded<'_>,
-) -> Option<Explanation> {
-    capture.table(&Actor::Runtime).filter(|_| !stranded.spec.outside_runtime)?;
-    visibility_of_existing(&capture.graph(), "node", &scene.fuse_path, "runtime").filter(|answer| {
-        // What is hidden there has arrived, and what the node does not send is the node's matter.
-        let own_matter =
-            matches!(answer.broken, None | Some(Broken::Hidden { .. } | Broken::Source { .. }));
-        !own_matter
-    })
-}
-
-/// Consumers that were made in such a namespace.
-pub(super) fn without_the_mount(
-    scene: &Scene<'_>,
-    found: &[(&Stranded<'_>, &MountEntry)],
-) -> Option<Cause> {
-    let (first, _) = found.first()?;
-    let capture = scene.capture_for(first.sample())?;
-    let answer = never_had_the_mount(scene, capture, first)?;
-    let runtime = capture.table(&Actor::Runtime)?.covering(&scene.fuse_path);
-    let mut evidence = vec![answer.to_string(), line("node", &answer.covering)];
-    evidence.extend(runtime.map(|mount| line("runtime", mount)));
-    for (stranded, volume) in found {
-        evidence.extend([stranded.sample().to_string(), line(stranded.name, volume)]);
-    }
-    let titles: Vec<String> = found.iter().map(|(stranded, _)| stranded.title()).collect();
-    let title = format!(
-        "the container runtime lives in a mount namespace of its own, to which the node's mounts do not \
-         propagate: when it made {} there was nothing to bind",
-        names(titles.iter().map(String::as_str))
-    );
-    let whose = found.iter().flat_map(|(stranded, _)| stranded.actors());
-    Some(Cause {
-        actors: std::iter::once(Actor::Runtime).chain(whose).collect(),
-        mounts: found.iter().map(|(s, volume)| MountRef::new(s.name, volume.mount_id)).collect(),
-        ..apart(title, &scene.report.plan.bridge.path, evidence)
-    })
-}
-
-fn runtime_own_namespace(
-    scene: &Scene<'_>,
-    name: &str,
-    volume: &MountEntry,
-    evidence: Vec<String>,
-) -> Cause {
-    let title = format!(
-        "the container runtime lives in a mount namespace of its own, and its mounts are not peers \
-         of the node's: {name} is connected to the runtime's, not to the node's"
-    );
-    Cause {
-        actors: vec![Actor::Runtime, Actor::workload(name)],
-        mounts: vec![MountRef::new(name, volume.mount_id)],
-        ..apart(title, &scene.report.plan.bridge.path, evidence)
-    }
-}
-
-/// The cause for a runtime `process` with its own mounts, when a mount made on one side does not show
-/// on the other; for a look at a host on which nothing runs yet.
-pub fn runtime_apart(process: &str, bridge: &str, travel: &[Explanation]) -> Option<Cause> {
-    let stopped: Vec<&Explanation> = travel.iter().filter(|way| way.broken.is_some()).collect();
-    let places = stopped.iter().filter_map(|way| way.broken.as_ref()?.place());
-    let mounts = places.map(|place| place.mount.clone()).collect();
-    let title = format!(
-        "{process} lives in a mount namespace of its own, and its mounts are not peers of the \
-         node's"
-    );
-    let evidence = stopped.iter().map(ToString::to_string).collect();
-    (!stopped.is_empty()).then(|| Cause { mounts, ..apart(title, bridge, evidence) })
-}
-
-fn apart(title: String, bridge: &str, evidence: Vec<String>) -> Cause {
-    Cause {
-        id: CauseId::RuntimeOwnNamespace,
-        from_step: None,
-        until_step: None,
-        title,
-        confidence: Confidence::Likely,
-        actors: vec![Actor::Runtime],
-        mounts: Vec::new(),
-        evidence,
-        fix: Fix::command(
-            "run the runtime in the node's mount namespace (systemd: no PrivateMounts, PrivateTmp \
-             or MountFlags in its unit), or, for a node in a container, pass the directory in as a \
-             shared volume",
-            format!("docker run --volume {0}:{0}:shared ...", shell(bridge)),
-        ),
-        verify: "readlink /proc/1/ns/mnt /proc/$(pidof -s containerd)/ns/mnt   # the same twice"
-            .into(),
-        source: format!("{SHARED_SUBTREES}; systemd.exec(5), MountFlags="),
-    }
-}
-
-fn user_namespace(name: &str, volume: &MountEntry, evidence: Vec<String>, known: bool) -> Cause {
-    Cause {
-        id: CauseId::UserNamespaceBoundary,
-        from_step: None,
-        until_step: None,
-        title: format!(
-            "the mount namespace of {name} belongs to another user namespace than the node's: it \
-             receives mounts as a slave and sends none"
-        ),
-        confidence: if known { Confidence::Likely } else { Confidence::Possible },
-        actors: vec![Actor::workload(name)],
-        mounts: vec![MountRef::new(name, volume.mount_id)],
-        evidence,
-        fix: Fix::yaml(
-            "run the producer in the node's user namespace: no rootless engine, and",
-            "hostUsers: true\n",
-        ),
-        verify: verify_in(name, volume, "shared:N and no master:N"),
-        source: "mount_namespaces(7), Restrictions on mount namespaces; user_namespaces(7)".into(),
     }
 }
 
@@ -514,9 +400,10 @@ pub(super) fn not_applied(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause
         actors: stranded.actors(),
         mounts: vec![MountRef::new(name, volume.mount_id)],
         evidence: vec![line(name, volume), stranded.sample().to_string()],
-        fix: Fix::words(
-            "update the runtime: private first and slave afterwards leaves a mount private, and \
-             some releases of runc and crun did so",
+        fix: Fix::command(
+            "update the runtime: private first and slave afterwards leaves a mount private, and some releases of runc and \
+             crun did so; then make the pod anew",
+            delete_pod(name),
         ),
         verify: verify_in(name, volume, "master:N"),
         source: "https://github.com/opencontainers/runc/issues/5192; \
@@ -525,7 +412,7 @@ pub(super) fn not_applied(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause
     }
 }
 
-fn verify_in(name: &str, volume: &MountEntry, expected: &str) -> String {
+pub(super) fn verify_in(name: &str, volume: &MountEntry, expected: &str) -> String {
     let at = format!(" {} ", volume.mount_point.to_string_lossy());
     format!(
         "kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # with {expected}",

@@ -1,5 +1,6 @@
 //! The rules' view of a report: observations indexed by actor, by what the node saw at that time, and by period.
 
+mod failures;
 mod history;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -9,8 +10,7 @@ use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
 use crate::observation::{Access, Actor, Observation, Outcome, Via};
 use crate::plan::{Repair, Role, Subject, Volume, VolumePaths, WorkloadSpec};
-use crate::program::RefusalKind;
-use crate::report::{Act, Capture, Check, CheckId, Deed, Failure, FailureOf, Report, Status};
+use crate::report::{Act, Capture, Check, CheckId, Deed, Report, Status};
 pub(super) use history::{History, Spell, When};
 
 /// How many actors a cause names; the rest are counted.
@@ -292,8 +292,13 @@ impl<'r> Scene<'r> {
             let elsewhere = self.producer_elsewhere(spec).map(|producer| self.on_node(producer));
             let at = match (self.is_on_bridge(spec), elsewhere) {
                 (true, _) => self.fuse_path.clone(),
-                (false, Some(at)) => at,
-                (false, None) => continue,
+                // Whose volume lies above it looks elsewhere.
+                (false, Some(at))
+                    if MountPath::from(self.paths(spec).source.as_str()).starts_with(&at) =>
+                {
+                    at
+                }
+                (false, _) => continue,
             };
             let lasts = self.history.lasts(seen);
             let first = Stranded { name, spec, seen: vec![seen], replicas: 1, at, node, lasts };
@@ -398,65 +403,6 @@ impl<'r> Scene<'r> {
         first
     }
 
-    /// Starts that were refused for a reason, each workload and each text once, with the runtime's words.
-    pub(super) fn refusals(&self, kind: RefusalKind) -> Vec<(&'r str, &'r str)> {
-        self.failures_of(|failure| failure.refusal == Some(kind))
-    }
-
-    /// Starts that were refused for a reason; only those that never came about, where there are any.
-    pub(super) fn refused(&self, kind: RefusalKind) -> Vec<&'r Failure> {
-        self.not_over(|failure| failure.refusal == Some(kind))
-    }
-
-    /// Mounts that did not come about; only those that never did, where there are any.
-    pub(super) fn failed_mounts(&self) -> Vec<&'r Failure> {
-        self.not_over(|failure| failure.of == FailureOf::Mount)
-    }
-
-    /// The failures that fit: those that are not over, or all where each is.
-    pub(super) fn not_over(&self, fits: impl Fn(&Failure) -> bool) -> Vec<&'r Failure> {
-        let all: Vec<&Failure> = self.report.failures.iter().filter(|one| fits(one)).collect();
-        let lasting: Vec<&Failure> =
-            all.iter().filter(|one| self.came_about(one).is_none()).copied().collect();
-        if lasting.is_empty() { all } else { lasting }
-    }
-
-    /// The step in which a failed start or mount came about after all, or its workload was given up.
-    pub(super) fn came_about(&self, failure: &Failure) -> Option<&'r str> {
-        let actor = Actor::workload(failure.workload.clone());
-        let place = self.history.place(&failure.step);
-        let failed_in = |step: &str| {
-            self.report.failures.iter().any(|other| {
-                other.workload == failure.workload && other.of == failure.of && other.step == step
-            })
-        };
-        let later = self.report.captures.iter().filter(|capture| {
-            let at = self.history.place(&capture.step);
-            place != usize::MAX && at != usize::MAX && at > place && !failed_in(&capture.step)
-        });
-        let path = self.path_of(&actor);
-        let mut later = later.filter(|capture| match (capture.table(&actor), failure.of) {
-            (Some(_), FailureOf::Start) => true,
-            (Some(table), FailureOf::Mount | FailureOf::Serve) => {
-                table.at(&path).is_some_and(MountEntry::is_fuse)
-            }
-            (None, _) => false,
-        });
-        later.next().map(|capture| capture.step.as_str())
-    }
-
-    /// From when to when starts or mounts failed.
-    pub(super) fn when_failed(&self, failures: &[&Failure]) -> When {
-        let place = |step: &&str| self.history.place(step);
-        let from = failures.iter().map(|one| one.step.as_str()).min_by_key(place);
-        let ends: Vec<Option<&str>> = failures.iter().map(|one| self.came_about(one)).collect();
-        let lasts = ends.iter().any(Option::is_none);
-        let until = ends.into_iter().flatten().max_by_key(place).filter(|_| !lasts);
-        // A custom phase is not a step.
-        let known = |step: &&str| self.history.place(step) != usize::MAX;
-        When { from: from.filter(known).map(str::to_owned), until: until.map(str::to_owned) }
-    }
-
     /// The mount table of an actor as it was in a step: at its end, or after the last one before that was
     /// captured.
     pub(super) fn table_in(&self, actor: &Actor, step: &str) -> Option<&'r MountTable> {
@@ -526,22 +472,6 @@ impl<'r> Scene<'r> {
     pub(super) fn acts_before(&self, seen: &Observation) -> usize {
         let began_us = seen.at_us.saturating_sub(seen.took_us);
         self.report.acts.partition_point(|act| act.from_us <= began_us)
-    }
-
-    /// Producers that could not mount, and their words.
-    pub(super) fn mount_failures(&self) -> Vec<(&'r str, &'r str)> {
-        self.failures_of(|failure| failure.of != FailureOf::Start)
-    }
-
-    fn failures_of(&self, of: impl Fn(&Failure) -> bool) -> Vec<(&'r str, &'r str)> {
-        let mut found = Vec::new();
-        for failure in self.report.failures.iter().filter(|failure| of(failure)) {
-            let one = (failure.workload.as_str(), failure.words.as_str());
-            if !found.contains(&one) {
-                found.push(one);
-            }
-        }
-        found
     }
 
     /// The latest capture with a table of `actor`.

@@ -1,20 +1,20 @@
 //! Failures without an error: lower filesystems, empty mounts; and runs without a failure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{ON_THE_NODE, delete_pod, start_again};
 use super::groups;
 use super::hidden;
-use super::lifetime::{delete_pod, start_again};
 use super::scene::{Scene, first_replicas};
-use super::text::{KUBERNETES_MODES, line, names, shell};
+use super::text::{KUBERNETES_MODES, line, shell, yaml};
 use crate::Class;
 use crate::errno::Errno;
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
 use crate::plan::{Fault, Role, Volume};
 use crate::probed_consumer::probed_consumer;
-use crate::report::{Check, CheckId, Deed, Status};
+use crate::report::{CheckId, Deed};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -63,7 +63,10 @@ fn unmounted_from_a_copy(scene: &Scene<'_>) -> Option<Cause> {
             format!(
                 "set mountPropagation: HostToContainer on the volume of {name}, then let the producer mount again"
             ),
-            "volumeMounts:\n  - name: fuse\n    mountPath: /mnt\n    mountPropagation: HostToContainer\n",
+            format!(
+                "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    mountPropagation: HostToContainer\n",
+                yaml(&scene.paths(scene.spec(name)?).destination)
+            ),
         ),
         verify: format!(
             "kubectl exec {name} -- grep fuse /proc/self/mountinfo   # with master:N and no shared:N"
@@ -192,13 +195,21 @@ fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
         "files lie in the directory under the mountpoint, on the lower filesystem: somebody wrote \
          there while nothing was mounted, and the next mount hides them",
         &seen,
-        Fix::command(
-            "move the files away, then make the directory refuse writes while nothing is mounted \
-             on it",
-            format!("chattr +i {path}"),
-        ),
+        move_away(scene, &path),
         format!("ls -A {path}   # nothing, while it is not mounted"),
     )
+}
+
+/// Fix for files that lie under the mountpoint: they go out of the way, and what was to be mounted there is.
+fn move_away(scene: &Scene<'_>, path: &str) -> Fix {
+    let words = "move the files away while nothing is mounted there, and let the producer mount; then make the directory \
+                 refuse writes (chattr +i) while nothing is mounted on it";
+    let mv = format!("mv {path} {path}.before && mkdir {path}{ON_THE_NODE}");
+    let producer = scene.report.plan.producer().filter(|spec| !spec.host);
+    match producer {
+        Some(spec) => Fix::command(words, format!("{mv}\n{}", delete_pod(&spec.name))),
+        None => Fix::command(words, mv),
+    }
 }
 
 /// The mount is there and the sentinel is not in it, or is an old one.
@@ -376,167 +387,4 @@ fn silent(
     Some(scene.history.when(&seen).of(cause))
 }
 
-/// The cause when no rule has found one: nothing is wrong, or a check failed that no rule explains.
-pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
-    let report = scene.report;
-    let failed: Vec<&Check> = scene.failures().collect();
-    if let Some(cause) = failed.iter().find_map(|check| stated(check)) {
-        return Some(cause);
-    }
-    if let Some(first) = failed.first() {
-        let title = match (scene.mount_failures().first(), report.failures.first()) {
-            (Some((name, said)), _) => format!("{name} could not mount: {said}"),
-            (None, Some(refused)) => {
-                format!("the runtime refused {}: {}", refused.workload, refused.words)
-            }
-            (None, None) => format!("{}: {}", first.id, first.observed),
-        };
-        return Some(unexplained(title, &failed));
-    }
-    if let Some(cause) = trouble_without_a_cause(scene).or_else(|| refused_without_a_cause(scene)) {
-        return Some(cause);
-    }
-    let ran = report.phases.iter().any(|phase| phase.status == Status::Passed);
-    let whole = report.phases.iter().all(|phase| phase.status == Status::Passed);
-    (ran && whole).then(|| nothing_wrong(scene))
-}
-
-/// An actor was wrong, and neither an expectation nor a rule explains it.
-fn trouble_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
-    if scene.is_in_order() {
-        return None;
-    }
-    let unexpected = scene.history.spells.iter().filter(|spell| {
-        let first = spell.seen[0];
-        !scene.is_expected(first)
-    });
-    let mut spells: Vec<_> = unexpected.collect();
-    if spells.iter().any(|spell| spell.lasts()) {
-        spells.retain(|spell| spell.lasts());
-    }
-    let seen: Vec<&Observation> = spells.iter().map(|spell| spell.seen[0]).collect();
-    let first = seen.first()?;
-    let cause = Cause {
-        actors: first_replicas(&seen),
-        evidence: seen.iter().take(4).map(ToString::to_string).collect(),
-        ..unexplained(format!("{first} after {}, and no rule says why", first.step), &[])
-    };
-    Some(scene.history.when(&seen).of(cause))
-}
-
-/// A container or a mount did not come about, and no rule explains it.
-fn refused_without_a_cause(scene: &Scene<'_>) -> Option<Cause> {
-    let failures = scene.not_over(|_| true);
-    let first = *failures.first()?;
-    let cause = Cause {
-        actors: vec![Actor::workload(first.workload.clone())],
-        evidence: vec![first.words.clone()],
-        ..unexplained(format!("{} did not start: {}", first.workload, first.words), &[])
-    };
-    Some(scene.when_failed(&failures).of(cause))
-}
-
-/// The finding that a custom phase attached to its check.
-fn stated(check: &Check) -> Option<Cause> {
-    let finding = check.finding.as_ref()?;
-    Some(Cause {
-        id: CauseId::Custom(check.id.to_string()),
-        from_step: None,
-        until_step: None,
-        title: finding.cause.clone(),
-        confidence: Confidence::Likely,
-        actors: Vec::new(),
-        mounts: Vec::new(),
-        evidence: [vec![format!("{}: {}", check.id, check.observed)], check.evidence.clone()]
-            .concat(),
-        fix: Fix::words(finding.fix.clone()),
-        verify: String::new(),
-        source: String::new(),
-    })
-}
-
-/// Trouble that no rule explains.
-fn unexplained(title: String, failed: &[&Check]) -> Cause {
-    Cause {
-        id: CauseId::Unexplained,
-        from_step: None,
-        until_step: None,
-        title,
-        confidence: Confidence::Possible,
-        actors: Vec::new(),
-        mounts: Vec::new(),
-        evidence: failed.iter().map(|check| format!("{}: {}", check.id, check.observed)).collect(),
-        fix: Fix::words("look at the evidence of the checks that failed and at the mount graph"),
-        verify: String::new(),
-        source: SHARED.into(),
-    }
-}
-
 const SHARED: &str = super::text::SHARED_SUBTREES;
-
-/// The cause of a run in which everything came out as expected.
-fn what_is_right(scene: &Scene<'_>) -> String {
-    // One that a phase makes for itself is not asked to the end.
-    let consumers = |seen: &&Observation| match &seen.actor {
-        Actor::Workload { name, .. } if seen.access == Access::Read => {
-            let spec = scene.report.plan.workload(name);
-            spec.is_some_and(|spec| spec.role == Role::Consumer && scene.is_on_bridge(spec))
-        }
-        _ => false,
-    };
-    let last: BTreeMap<&Actor, &Observation> =
-        scene.probes().filter(consumers).map(|seen| (&seen.actor, seen)).collect();
-    let without: Vec<String> = last
-        .iter()
-        .filter(|(_, seen)| !matches!(seen.outcome, Outcome::Ok | Outcome::Skipped { .. }))
-        .filter(|(_, seen)| !scene.is_of_another_producer(seen))
-        .map(|(actor, _)| actor.to_string())
-        .collect();
-    let mounted = scene.report.timeline.iter().any(|seen| seen.outcome.is_ok());
-    if !mounted {
-        "everything came out as expected, and no FUSE mount was part of it".into()
-    } else if !without.is_empty() {
-        format!(
-            "everything came out as expected, and in the end {} cannot use the mount",
-            names(without.iter().map(String::as_str))
-        )
-    } else if scene.report.plan.is_five_phases() {
-        "nothing is wrong: everybody sees the mount, notices its death, and reads the fresh one"
-            .into()
-    } else {
-        "nothing is wrong: everything came out as expected, and everybody who looks sees the mount"
-            .into()
-    }
-}
-
-fn nothing_wrong(scene: &Scene<'_>) -> Cause {
-    let mut evidence = Vec::new();
-    let mut last: Vec<(&Actor, &Observation)> = Vec::new();
-    for seen in scene.probes().filter(|seen| seen.outcome.is_ok()) {
-        let replica = matches!(seen.actor, Actor::Workload { replica, .. } if replica > 0);
-        if replica {
-            continue;
-        }
-        match last.iter_mut().find(|(actor, _)| **actor == seen.actor) {
-            Some((_, known)) => *known = seen,
-            None => last.push((&seen.actor, seen)),
-        }
-    }
-    evidence.extend(last.iter().map(|(_, seen)| seen.to_string()));
-    if let Some((_, table)) = scene.last_table(&Actor::Node) {
-        evidence.extend(table.at(&scene.fuse_path).map(|mount| line("node", mount)));
-    }
-    Cause {
-        id: CauseId::NothingWrong,
-        from_step: None,
-        until_step: None,
-        title: what_is_right(scene),
-        confidence: Confidence::Likely,
-        actors: Vec::new(),
-        mounts: Vec::new(),
-        evidence,
-        fix: Fix::words("nothing to do"),
-        verify: "propagation run   # exit status 0".into(),
-        source: SHARED.into(),
-    }
-}

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{ON_THE_NODE, delete_pod};
 use super::scene::Scene;
-use super::text::{SHARED_SUBTREES, line, names, shell};
+use super::text::{SHARED_SUBTREES, line, names, shell, yaml};
+use super::volumes::good_volume;
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::Actor;
 use crate::plan::{Role, Volume, WorkloadSpec};
@@ -94,14 +96,24 @@ fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
         fix: Fix::command(
             "take the dead layers off before each new mount, unless consumers are bound to the \
              mountpoint itself: these receive only what is mounted on top",
-            format!(
-                "while grep -qF {} /proc/self/mountinfo; do umount --lazy {path}; done   # before it",
-                shell(&format!(" {} ", scene.path_of(actor).to_string_lossy()))
-            ),
+            unstack(scene, actor, &path),
         ),
         verify: format!("grep -cF {path} /proc/self/mountinfo   # 1"),
         source: "mount(2); https://github.com/fluid-cloudnative/fluid/issues/5416".into(),
     })
+}
+
+/// Takes all layers off, also the one that serves, and makes the pod of the last producer anew.
+fn unstack(scene: &Scene<'_>, actor: &Actor, path: &str) -> String {
+    let at = shell(&format!(" {} ", scene.path_of(actor).to_string_lossy()));
+    let unmount = format!(
+        "while grep -qF {at} /proc/self/mountinfo; do umount --lazy {path}; done{ON_THE_NODE}"
+    );
+    let device = scene.last_table(actor).and_then(|(_, table)| table.at(&scene.path_of(actor)));
+    match scene.producer_of(device.map(|mount| mount.device), u64::MAX).filter(|spec| !spec.host) {
+        Some(spec) => format!("{unmount}\n{}", delete_pod(&spec.name)),
+        None => unmount,
+    }
 }
 
 /// Several producers that mount on one path: what lies below is alive, and hidden.
@@ -132,7 +144,7 @@ fn several_producers(
         title: format!(
             "several producers ({}) mount on one path: for {actor} the mount of device {} hides {} \
              below it",
-            names(producers),
+            names(producers.iter().copied()),
             top.device,
             if below.len() == 1 { "another".into() } else { format!("{} others", below.len()) }
         ),
@@ -140,8 +152,19 @@ fn several_producers(
         actors: vec![actor.clone()],
         mounts: stack.iter().map(|m| MountRef::new(actor.to_string(), m.mount_id)).collect(),
         evidence: stack.iter().map(|mount| line(actor, mount)).collect(),
-        fix: Fix::words(
-            "give every producer a mountpoint of its own, or run one of them at a time",
+        fix: Fix::yaml(
+            format!(
+                "give every producer a mountpoint of its own, such as {} this one, or run one of them at a time",
+                producers.last().copied().unwrap_or("the last")
+            ),
+            format!(
+                "volumes:\n  - name: fuse\n    hostPath:\n      path: {}\n      type: DirectoryOrCreate\n",
+                yaml(&format!(
+                    "{}-{}",
+                    scene.report.plan.bridge.path,
+                    producers.last().copied().unwrap_or_default()
+                ))
+            ),
         ),
         verify: format!(
             "grep -cF {} /proc/self/mountinfo   # 1",
@@ -195,6 +218,7 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
         mounts.extend(mount.map(|mount| MountRef::new(stranded.name, mount.mount_id)));
     }
     let first = actors.first()?.to_string();
+    let stranded = scene.stranded.iter().find(|one| one.actors().contains(&actors[0]))?;
     let path = scene.report.plan.bridge.fuse_path();
     Some(Cause {
         id: CauseId::CleanUnmountWhereStackNeeded,
@@ -208,10 +232,13 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
         actors,
         mounts,
         evidence,
-        fix: Fix::words(format!(
-            "let the producer mount on top of {path:?} as long as consumers are bound to the \
-             mountpoint itself; better, bind the directory above it"
-        )),
+        fix: Fix::yaml(
+            format!(
+                "bind the directory above the mountpoint, with HostToContainer; as long as consumers are bound to {path:?} \
+                 itself, let the producer mount on top of it"
+            ),
+            good_volume(scene, stranded),
+        ),
         verify: format!("kubectl exec {first} -- grep fuse /proc/self/mountinfo   # with master:N"),
         source: SHARED_SUBTREES.into(),
     })

@@ -12,11 +12,16 @@ pub(crate) fn conclude(report: &mut Report, experiments: Vec<Experiment>, took_m
     if experiments.is_empty() {
         return;
     }
-    let causes = std::mem::take(&mut report.diagnosis);
+    let hazards = crate::diagnosis::with_hazards(report).1;
+    let mut causes = std::mem::take(&mut report.diagnosis);
+    // What an experiment shows of a mere hazard is that everybody was right.
+    let of_trouble = causes.len().saturating_sub(hazards);
+    let hazards = causes.split_off(if of_trouble == 0 { causes.len() } else { of_trouble });
     report.experiments = experiments;
     let for_good = healing(&report.experiments, true);
     let now = healing(&report.experiments, false);
     report.diagnosis = confirmed(causes, &report.experiments, &for_good);
+    report.diagnosis.extend(hazards);
     let tried = report.experiments.iter().filter(|one| one.tried().is_some()).count();
     let changes = |list: &[&Experiment]| list.iter().map(|one| one.change.clone()).collect();
     report.advice = Some(Advice {
@@ -61,7 +66,7 @@ enum Standing {
     Proven,
     /// Nothing that removes it was tried, or only some of the actors that it concerns are healed.
     Open,
-    /// Removing it changes nothing.
+    /// Removing it changes nothing: whoever was wrong is wrong in the same way.
     Refuted,
 }
 
@@ -81,11 +86,10 @@ fn confirmed(
         Standing::Proven => (cause.is_over(), *standing, advised(cause)),
         _ => (cause.is_over(), *standing, 0),
     });
-    // What a rule names stands, unless experiments refute it.
-    let named = judged.iter().any(|(standing, cause)| {
-        *standing != Standing::Refuted
-            && !matches!(cause.id, CauseId::NothingWrong | CauseId::Unexplained)
-    });
+    // What a rule names stands: a change that helps may go round the cause instead of removing it.
+    let named = judged
+        .iter()
+        .any(|(_, cause)| !matches!(cause.id, CauseId::NothingWrong | CauseId::Unexplained));
     let mut causes: Vec<Cause> = judged.into_iter().map(|(_, cause)| cause).collect();
     if let (false, Some(first)) = (named, for_good.first()) {
         causes.retain(|cause| cause.id != CauseId::NothingWrong);
@@ -132,6 +136,10 @@ fn proves(experiment: &Experiment, cause: &Cause, experiments: &[Experiment]) ->
 }
 
 fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
+    // What heals in the end says nothing of what was over before.
+    if cause.is_over() {
+        return (Standing::Open, cause);
+    }
     let tried: Vec<&Experiment> =
         experiments.iter().filter(|one| removes(one, &cause) && one.tried().is_some()).collect();
     let concerned: BTreeSet<&Actor> = cause
@@ -165,7 +173,10 @@ fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
     if of_workloads && concerned.is_empty() || !decisive.iter().any(was_wrong) {
         return (Standing::Open, cause);
     }
-    let helps_nobody = |one: &&Experiment| one.tried().is_some_and(|tried| tried.healed.is_empty());
+    // Whoever is wrong in another way afterwards had two causes, one behind the other.
+    let helps_nobody = |one: &&Experiment| {
+        one.tried().is_some_and(|tried| tried.healed.is_empty() && tried.otherwise.is_empty())
+    };
     if !decisive.is_empty() && decisive.iter().all(helps_nobody) {
         cause.confidence = Confidence::Possible;
         let words: Vec<&str> = decisive.iter().map(|one| one.words.as_str()).collect();

@@ -1,8 +1,10 @@
 //! The changes that fit a plan, and the plan with one of them.
 
+use std::path::Path;
+
 use super::alter::order;
 use super::change::{ALL, Alteration, Whom, definition};
-use crate::plan::{Action, Names, Plan, Step, WorkloadSpec};
+use crate::plan::{Action, Names, Plan, Repair, Role, Step, Volume, WorkloadSpec};
 use crate::report::{Change, What};
 
 /// The plan with a change; none where the change has no effect, or makes a plan that cannot be run.
@@ -10,6 +12,9 @@ use crate::report::{Change, What};
 /// A change that is done once is appended after the last step: the plan does what a person would do by hand after
 /// reading the report.
 pub fn apply(change: &Change, plan: &Plan) -> Option<Plan> {
+    if !concerns_the_bridge(change, plan) {
+        return None;
+    }
     let mut changed = plan.clone();
     let on = |name: &str| change.on.iter().any(|one| one == name);
     match definition(change.what).alteration {
@@ -32,6 +37,34 @@ pub fn apply(change: &Change, plan: &Plan) -> Option<Plan> {
         }
     }
     (changed != *plan && changed.problems().is_empty()).then_some(changed)
+}
+
+/// Whether a change of what lies at the bridge, or of volumes to it, is one of workloads that belong there: it would
+/// move a consumer to the mount of another producer, or take off the mount of another.
+fn concerns_the_bridge(change: &Change, plan: &Plan) -> bool {
+    let elsewhere =
+        |name: &String| plan.workload(name).is_some_and(|spec| is_elsewhere(spec, plan));
+    match change.what {
+        What::VolumeBridge
+        | What::VolumeAncestor
+        | What::Repair(Repair::UnmountMount | Repair::LazyUnmountMount) => {
+            !change.on.iter().any(elsewhere)
+        }
+        _ => true,
+    }
+}
+
+/// Whether a workload depends on the mount of a producer at a path of its own.
+fn is_elsewhere(spec: &WorkloadSpec, plan: &Plan) -> bool {
+    let Volume::Path(path) = &spec.volume else { return false };
+    let related = |other: &WorkloadSpec| match &other.volume {
+        Volume::Path(own) => {
+            let (own, path) = (Path::new(own), Path::new(path));
+            own.starts_with(path) || path.starts_with(own)
+        }
+        _ => false,
+    };
+    plan.with_role(Role::Producer).any(related)
 }
 
 fn needs_keeper(action: &Action) -> bool {

@@ -1,8 +1,9 @@
 //! The bench: the run itself, repeated on a simulated node with short deadlines, and changes of it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::add;
@@ -10,8 +11,9 @@ use super::alter;
 use super::apply;
 use super::judge::{self, Fared};
 use crate::backend::{Backend, refusal};
-use crate::diagnosis::CauseId;
+use crate::diagnosis::{self, Cause, CauseId};
 use crate::like::shape;
+use crate::observation::Actor;
 use crate::plan::{Action, Deadlines, PhaseName, Plan, Repair, RuntimeNamespace};
 use crate::report::{Added, Change, Deed, Report, Status, Trial, Tried, Working};
 use crate::run::Runner;
@@ -86,11 +88,26 @@ pub(super) fn shaped(report: &Report, bench: &str) -> Plan {
     plan
 }
 
+/// What came of a change.
+pub(super) enum Attempt {
+    Done(Trial),
+    /// It waited in vain for something that comes in its time without the change.
+    TooShort,
+}
+
+/// A change for which there was no time.
+fn too_short() -> Trial {
+    let reason = "it ran out of time: something did not come within its deadline".to_owned();
+    Trial::NotTried { reason }
+}
+
 /// The run that experiments are compared with.
 pub(super) struct Bench<'a> {
     backend: &'a dyn Backend,
     over: &'a CancellationToken,
     limits: Limits,
+    /// What the rules say of the run.
+    causes: &'a [Cause],
     /// The plan, with no change.
     plan: Plan,
     /// How every actor fared with it.
@@ -99,6 +116,8 @@ pub(super) struct Bench<'a> {
     to_repair: Plan,
     /// How every actor fared with that one; run when the first repair is tried.
     unrepaired: OnceCell<Result<Fared, String>>,
+    /// How every actor fares with set-ups that work: several changes come to one of them.
+    plain: Mutex<Vec<(Plan, Arc<OnceCell<Option<Fared>>>)>>,
 }
 
 impl<'a> Bench<'a> {
@@ -107,7 +126,7 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// In words, where it cannot be repeated or does not show the same trouble.
     pub(super) async fn prepare(
-        report: &Report,
+        report: &'a Report,
         backend: &'a dyn Backend,
         over: &'a CancellationToken,
     ) -> Result<Self, String> {
@@ -125,7 +144,18 @@ impl<'a> Bench<'a> {
                     true => OnceCell::new(),
                     false => OnceCell::new_with(Some(Ok(baseline.clone()))),
                 };
-                return Ok(Self { backend, over, limits, plan, baseline, to_repair, unrepaired });
+                let causes = &report.diagnosis;
+                return Ok(Self {
+                    backend,
+                    over,
+                    limits,
+                    causes,
+                    plan,
+                    baseline,
+                    to_repair,
+                    unrepaired,
+                    plain: Mutex::default(),
+                });
             };
             differs = words;
         }
@@ -152,43 +182,63 @@ impl<'a> Bench<'a> {
         Ok(Fared::of(&report, &self.plan))
     }
 
-    /// Runs the plan with a change. A result that may be due to short deadlines is run once more with longer ones.
-    /// Where the change would remove a cause of the report, the cause is added to a set-up that works, too.
-    pub(super) async fn try_change(&self, change: &Change, removes_a_cause: bool) -> Trial {
+    /// Runs the plan with a change, beside others. A result that may be due to short deadlines is run once more with
+    /// longer ones. Where the change would remove a cause of the report, the cause is added to a set-up that works, too.
+    pub(super) async fn try_change(&self, change: &Change, removes_a_cause: bool) -> Attempt {
+        self.attempt(change, removes_a_cause, &[self.limits, Limits::LONG]).await
+    }
+
+    /// Runs the plan with a change for which the time beside others was too short.
+    pub(super) async fn try_alone(&self, change: &Change, removes_a_cause: bool) -> Trial {
+        match self.attempt(change, removes_a_cause, &[Limits::LONG]).await {
+            Attempt::Done(Trial::NotTried { .. }) if self.over.is_cancelled() => too_short(),
+            Attempt::Done(trial) => trial,
+            Attempt::TooShort => too_short(),
+        }
+    }
+
+    async fn attempt(&self, change: &Change, removes_a_cause: bool, all: &[Limits]) -> Attempt {
+        match self.tried(change, removes_a_cause, all).await {
+            Ok(attempt) => attempt,
+            Err(reason) => Attempt::Done(Trial::NotTried { reason }),
+        }
+    }
+
+    async fn tried(
+        &self,
+        change: &Change,
+        removes_a_cause: bool,
+        all: &[Limits],
+    ) -> Result<Attempt, String> {
         let for_good = apply::for_good(change.what);
         let plan = if for_good { &self.plan } else { &self.to_repair };
-        let Some(changed) = apply::apply(change, plan) else {
-            return Trial::NotTried { reason: "it changes nothing".to_owned() };
-        };
+        let changed = apply::apply(change, plan).ok_or("it changes nothing")?;
         if let Some(reason) = refusal(self.backend, &changed) {
-            return Trial::NotTried { reason };
+            return Err(reason);
         }
         let before = match for_good {
             true => &self.baseline,
-            false => match self.unrepaired.get_or_init(|| self.without_repair()).await {
-                Ok(fared) => fared,
-                Err(reason) => return Trial::NotTried { reason: reason.clone() },
-            },
+            false => self.unrepaired.get_or_init(|| self.without_repair()).await.as_ref()?,
         };
         let started = Instant::now();
         let mut last = None;
-        for limits in [self.limits, Limits::LONG] {
-            match repeat(&changed, limits, self.backend, self.over).await {
-                Ok(report) => {
-                    let again = judge::undecided(&report, &changed, for_good);
-                    last = Some(report);
-                    if !again {
-                        break;
-                    }
-                }
-                // What was undecided shows nothing by itself.
-                Err(reason) => return Trial::NotTried { reason },
+        for limits in all {
+            // What was undecided shows nothing by itself.
+            let report = repeat(&changed, *limits, self.backend, self.over).await?;
+            let again = judge::undecided(&report, &changed, for_good, removes_a_cause);
+            last = Some(report);
+            if !again {
+                break;
             }
         }
-        let Some(report) = last else {
-            return Trial::NotTried { reason: "it was not run".to_owned() };
-        };
+        let report = last.ok_or("it was not run")?;
         let mut tried = judge::compare(before, &report, &changed, for_good, started.elapsed());
+        if all.len() > 1 && judge::ran_out_of_time(before, &report, &changed, &tried) {
+            return Ok(Attempt::TooShort);
+        }
+        if removes_a_cause && tried.healed.is_empty() {
+            self.note_other_causes(&report, &mut tried);
+        }
         if removes_a_cause && !tried.healed.is_empty() && tried.worse.is_empty() {
             tried.added = match for_good {
                 true => self.add_again(&changed, &tried).await,
@@ -197,7 +247,21 @@ impl<'a> Bench<'a> {
             };
             tried.took_ms = judge::milliseconds(started.elapsed());
         }
-        Trial::Tried(tried)
+        Ok(Attempt::Done(Trial::Tried(tried)))
+    }
+
+    /// Notes whom a change did not heal because a cause shows that the run itself does not have.
+    fn note_other_causes(&self, report: &Report, tried: &mut Tried) {
+        let known = |cause: &Cause| self.causes.iter().any(|one| one.id == cause.id);
+        let is_named = |cause: &Cause| {
+            !matches!(cause.id, CauseId::NothingWrong | CauseId::Unexplained) && !cause.is_over()
+        };
+        for cause in diagnosis::explain(report).iter().filter(|one| is_named(one) && !known(one)) {
+            let left = tried.not_healed.iter().filter(|actor| cause.actors.contains(actor));
+            let more: Vec<Actor> =
+                left.filter(|actor| !tried.otherwise.contains(actor)).cloned().collect();
+            tried.otherwise.extend(more);
+        }
     }
 
     /// Adds what a change has removed to a set-up that works; none where the time was over.
@@ -205,7 +269,7 @@ impl<'a> Bench<'a> {
         let plain = add::plain(changed);
         let works = match plain == *changed {
             true => true,
-            false => self.fared(&plain).await.is_some_and(|fared| fared.works_for(&tried.healed)),
+            false => self.works(&plain, &tried.healed).await,
         };
         let (to, working) = match works {
             true => (Working::Defaults, &plain),
@@ -213,6 +277,23 @@ impl<'a> Bench<'a> {
         };
         let fared = self.fared(&add::add(working, &self.plan, changed)?).await?;
         Some(Added { to, breaks: fared.is_broken_as(&self.baseline, &tried.healed) })
+    }
+
+    /// Whether these actors are right with another plan, which is run once.
+    async fn works(&self, plan: &Plan, actors: &[Actor]) -> bool {
+        let known = {
+            let mut all = self.plain.lock().await;
+            match all.iter().find(|(known, _)| known == plan) {
+                Some((_, fared)) => Arc::clone(fared),
+                None => {
+                    let fared = Arc::default();
+                    all.push((plan.clone(), Arc::clone(&fared)));
+                    fared
+                }
+            }
+        };
+        let fared = known.get_or_init(|| self.fared(plan)).await;
+        fared.as_ref().is_some_and(|fared| fared.works_for(actors))
     }
 
     /// How everybody fares with another plan; none where it cannot be run.

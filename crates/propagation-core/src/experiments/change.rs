@@ -310,7 +310,7 @@ pub(super) fn definition(what: What) -> Definition {
             cost: Cost::Node,
             removes: &[CauseId::RuntimeOwnNamespace, CauseId::UserNamespaceBoundary],
             words: |_| "Run the container runtime in the node's mount namespace".to_owned(),
-            text: text::none,
+            text: text::runtime_on_node,
             alteration: Alteration::Plan(|plan| {
                 plan.node.runtime.namespace = crate::plan::RuntimeNamespace::Host;
                 plan.node.runtime.user_namespace = false;
@@ -337,7 +337,7 @@ pub(super) fn definition(what: What) -> Definition {
             cost: Cost::Node,
             removes: &[CauseId::BridgeUnusable],
             words: |_| "Make the bridge a directory".to_owned(),
-            text: text::none,
+            text: text::move_away,
             alteration: Alteration::Plan(|plan| {
                 if matches!(plan.node.bridge, BridgeState::File | BridgeState::Symlink) {
                     plan.node.bridge = BridgeState::Directory;

@@ -26,6 +26,8 @@ pub(super) struct Fared {
     trouble: BTreeMap<Actor, BTreeSet<Trouble>>,
     /// Whether an actor could ever read.
     anybody_read: bool,
+    /// Whether something did not come in its time: an answer, or a mount.
+    waits: bool,
 }
 
 /// An access as a user, and how it failed.
@@ -47,6 +49,7 @@ impl Fared {
             lower: lower.map(|seen| seen.actor.clone()).collect(),
             trouble: trouble(report),
             anybody_read: probes(report).any(|seen| seen.outcome.is_ok()),
+            waits: is_late(report) || probes(report).any(is_hang),
         }
     }
 
@@ -63,6 +66,11 @@ impl Fared {
             (now, before) => now == before,
         };
         actors.iter().all(|actor| self.wrong.contains(actor) && same(actor))
+    }
+
+    /// Whether something comes in its time that does not in another run.
+    fn is_sooner_than(&self, other: &Self) -> bool {
+        other.waits && !self.waits
     }
 
     /// Whether an access got no answer.
@@ -206,14 +214,27 @@ pub(super) fn differs(report: &Report, repeated: &Report) -> Option<String> {
     other.then(|| format!("the answer there is {}", there.as_str()))
 }
 
-/// Whether longer deadlines might change the result.
-pub(super) fn undecided(report: &Report, plan: &Plan, for_good: bool) -> bool {
+fn is_hang(seen: &Observation) -> bool {
+    matches!(seen.outcome, Outcome::Hang { .. })
+}
+
+/// Whether a mount did not come.
+fn is_late(report: &Report) -> bool {
+    report.failures.iter().any(|failure| failure.of != FailureOf::Start)
+}
+
+/// Whether longer deadlines might change the result. Where a daemon is told not to answer, a hang is one for a change
+/// that is to end it.
+pub(super) fn undecided(report: &Report, plan: &Plan, for_good: bool, is_to_end_it: bool) -> bool {
     let fared = Fared::of(report, plan);
     let slow = |fault: &Fault| matches!(fault, Fault::Stop | Fault::Slow(_));
     let may_hang = slow(&plan.fault)
         || report.acts.iter().any(|act| matches!(&act.deed, Deed::Fault { fault } if slow(fault)));
-    let hung = !may_hang && probes(report).any(|seen| matches!(seen.outcome, Outcome::Hang { .. }));
-    let late = report.failures.iter().any(|failure| failure.of != FailureOf::Start);
+    let hung = match may_hang {
+        false => probes(report).any(is_hang),
+        true => is_to_end_it && fared.hangs(),
+    };
+    let late = is_late(report);
     let not_noticed = for_good
         && five(report)
         && fared.wrong.is_empty()
@@ -221,6 +242,12 @@ pub(super) fn undecided(report: &Report, plan: &Plan, for_good: bool) -> bool {
             matches!(check, CheckId::FindsMarker(_) | CheckId::Noticed | CheckId::RecoversByItself)
         });
     hung || late || not_noticed
+}
+
+/// Whether a run did not heal, and waited in vain for what comes in its time without the change: a machine that is
+/// busy does that too.
+pub(super) fn ran_out_of_time(before: &Fared, report: &Report, plan: &Plan, tried: &Tried) -> bool {
+    !tried.heals && before.is_sooner_than(&Fared::of(report, plan))
 }
 
 /// Effect of a change on a run.
@@ -241,6 +268,8 @@ pub(super) fn compare(
     let (not_healed, healed): (Vec<Actor>, Vec<Actor>) =
         before.wrong.iter().cloned().partition(|actor| now.contains(actor));
     let worse = worse(before, &fared, plan);
+    let differs = |actor: &&Actor| !fared.is_broken_as(before, std::slice::from_ref(*actor));
+    let otherwise = not_healed.iter().filter(differs).cloned().collect();
     let answered = match report.verdict.outcome() {
         RunOutcome::Answer(outcome) if for_good => outcome == VerdictOutcome::FullSuccess,
         _ => !before.wrong.is_empty(),
@@ -251,6 +280,7 @@ pub(super) fn compare(
         after: after(report, &healed, plan, for_good),
         healed,
         not_healed,
+        otherwise,
         worse,
         side_effects: side_effects(before, &fared),
         added: None,

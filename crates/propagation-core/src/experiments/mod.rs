@@ -32,7 +32,7 @@ use crate::diagnosis::Cause;
 use crate::plan::Plan;
 use crate::report::{Change, Experiment, Report, Trial};
 pub(crate) use advice::conclude;
-use bench::Bench;
+use bench::{Attempt, Bench};
 use change::definition;
 pub(crate) use judge::anybody_is_wrong;
 
@@ -151,33 +151,63 @@ async fn experiments(
         Err(reason) => return not_tried(report, &reason),
     };
     let limit = budget.time.map(|time| format!("{:.1} s", time.as_secs_f64()));
-    let tried = stream::iter(changes.into_iter().enumerate()).map(|(number, change)| {
+    let attempts = |changes: Vec<(usize, Change)>| {
         let (bench, limit) = (&bench, limit.as_deref());
-        async move {
-            let trial = match over_words(bench.over(), limit) {
-                Some(reason) => Trial::NotTried { reason },
-                None => {
-                    let removes = definition(change.what).removes;
-                    let named = report.diagnosis.iter().any(|cause| removes.contains(&cause.id));
-                    bench.try_change(&change, named).await
-                }
+        stream::iter(changes).map(move |(number, change)| async move {
+            let attempt = match over_words(bench.over(), limit) {
+                Some(reason) => Attempt::Done(Trial::NotTried { reason }),
+                None => bench.try_change(&change, removes_a_cause(report, &change)).await,
             };
-            (number, experiment(change, bench.plan(), trial))
-        }
-    });
+            (number, change, attempt)
+        })
+    };
     // Whoever waits for a daemon that does not answer needs no processor.
     let jobs = if bench.hangs() { 3 * budget.jobs } else { budget.jobs };
-    let all = tried.buffer_unordered(jobs.max(1)).collect::<Vec<_>>();
+    // What the causes are judged by is tried before the rest, so that a busy machine gets that far.
+    let judges = |change: &Change| apply::for_good(change.what) && removes_a_cause(report, change);
+    let judging = changes.iter().take_while(|change| judges(change)).count();
+    let mut first: Vec<(usize, Change)> = changes.into_iter().enumerate().collect();
+    let rest = first.split_off(judging);
+    let all = async {
+        let mut tried: Vec<_> = attempts(first).buffer_unordered(jobs.max(1)).collect().await;
+        tried.extend(attempts(rest).buffer_unordered(jobs.max(1)).collect::<Vec<_>>().await);
+        tried
+    };
     tokio::pin!(all);
+    let end = tokio::time::sleep(budget.time.unwrap_or(Duration::MAX));
+    tokio::pin!(end);
     let mut tried = tokio::select! {
         done = &mut all => done,
-        () = tokio::time::sleep(budget.time.unwrap_or(Duration::MAX)) => {
+        () = &mut end => {
             over.cancel();
             all.await
         }
     };
-    tried.sort_by_key(|(number, _)| *number);
-    tried.into_iter().map(|(_, experiment)| experiment).collect()
+    tried.sort_by_key(|(number, ..)| *number);
+    let mut experiments = Vec::new();
+    for (_, change, attempt) in tried {
+        let trial = match attempt {
+            Attempt::Done(trial) => trial,
+            Attempt::TooShort => {
+                let alone = bench.try_alone(&change, removes_a_cause(report, &change));
+                tokio::pin!(alone);
+                tokio::select! {
+                    trial = &mut alone => trial,
+                    () = &mut end, if !over.is_cancelled() => {
+                        over.cancel();
+                        alone.await
+                    }
+                }
+            }
+        };
+        experiments.push(experiment(change, bench.plan(), trial));
+    }
+    experiments
+}
+
+fn removes_a_cause(report: &Report, change: &Change) -> bool {
+    let removes = definition(change.what).removes;
+    report.diagnosis.iter().any(|cause| removes.contains(&cause.id))
 }
 
 /// Why nothing more is tried.

@@ -1,7 +1,7 @@
 //! Text to copy for a change: commands, and fragments of manifests, with the paths of the changed plan.
 
-use crate::diagnosis::FixKind;
 use crate::diagnosis::text::{shell, yaml};
+use crate::diagnosis::{FixKind, RESUME};
 use crate::plan::{Plan, Repair};
 use crate::report::{Change, What};
 
@@ -106,7 +106,16 @@ pub(super) fn recreate(change: &Change, _: &Plan) -> Text {
 }
 
 pub(super) fn resume(_: &Change, _: &Plan) -> Text {
-    command("kill -CONT PID   # of the daemon, on the node\n".into())
+    command(format!("{RESUME}\n"))
+}
+
+pub(super) fn move_away(_: &Change, plan: &Plan) -> Text {
+    command(format!("mv {0} {0}.before   # on the node\n", shell(&plan.bridge.path)))
+}
+
+/// The keys of the plan; of a real runtime the options of its unit.
+pub(super) fn runtime_on_node(_: &Change, _: &Plan) -> Text {
+    fragment("node:\n  runtime:\n    namespace: host\n    user_namespace: false\n")
 }
 
 fn each(names: &[String], line: impl Fn(&str) -> String) -> String {

@@ -169,6 +169,9 @@ pub struct Tried {
     /// Actors that are still wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_healed: Vec<Actor>,
+    /// Those of them that are wrong in another way than without the change, or for another cause.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub otherwise: Vec<Actor>,
     /// Time until the last healed actor read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
@@ -317,7 +320,10 @@ impl Experiment {
         let mut words = if tried.heals {
             format!("tried, all consumers read again{after}")
         } else if tried.healed.is_empty() {
-            "tried, it heals nobody".to_owned()
+            match tried.otherwise.as_slice() {
+                [] => "tried, it heals nobody".to_owned(),
+                some => format!("tried, and something else is in the way of {}", names(some)),
+            }
         } else if tried.not_healed.is_empty() {
             format!("tried, {} can read{after}, and that is not all", names(&tried.healed))
         } else {

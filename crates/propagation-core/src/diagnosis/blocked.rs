@@ -1,0 +1,215 @@
+//! What a dead mount blocks: starts of containers, and recoveries that came too early.
+
+use super::cause::{Cause, CauseId, Fix};
+use super::commands::{self, ON_THE_NODE};
+use super::dead::{cause, is_dead, probe};
+use super::runtime::said_by_the_runtime;
+use super::scene::Scene;
+use super::text::{line, names, shell};
+use crate::errno::Errno;
+use crate::mountinfo::{MountEntry, MountPath, MountRef};
+use crate::observation::Actor;
+use crate::plan::{Repair, Role};
+use crate::program::RefusalKind;
+use crate::report::{Act, Deed, Failure, FailureOf};
+
+/// Why a recovery did not come about: the producer was refused by its own dead mount, or was tried too early.
+pub(super) fn rule_of_recovery(scene: &Scene<'_>) -> Vec<Cause> {
+    let of_producer = |cause: &Cause| {
+        cause.actors.iter().any(|actor| scene.role_of(actor) == Some(Role::Producer))
+    };
+    let blocked = stale_source(scene).filter(of_producer).or_else(|| stale_stage_path(scene));
+    recovery_before_mount(scene).into_iter().chain(blocked).collect()
+}
+
+/// A bind of the fresh mount that was tried before there was one.
+fn recovery_before_mount(scene: &Scene<'_>) -> Option<Cause> {
+    let act = scene.report.acts.iter().find(|act| match act.deed {
+        Deed::Repair { repair } => act.refused.is_some() && binds(repair) && no_mount_lived(act),
+        _ => false,
+    })?;
+    let seen = scene.node.iter().rev().find(|seen| seen.step == act.step)?;
+    if seen.outcome.is_ok() {
+        return None;
+    }
+    let later = scene.node.iter().find(|one| one.at_us > seen.at_us && one.outcome.is_ok());
+    let mut evidence = vec![seen.to_string()];
+    evidence.extend(act.refused.clone());
+    let cause = cause(
+        CauseId::RecoveryBeforeMount,
+        "a recovery ran before the fresh mount was there: it found the dead one, and nothing to bind".into(),
+        evidence,
+        again(scene, &act.step),
+        probe(scene),
+    );
+    Some(Cause {
+        from_step: Some(act.step.clone()),
+        until_step: later.map(|one| one.step.clone()),
+        actors: vec![Actor::Node],
+        ..cause
+    })
+}
+
+/// Fix for a recovery that came too early: where the mount has not come since, it is brought back.
+fn again(scene: &Scene<'_>, step: &str) -> Fix {
+    let words = "let the recovery wait for a mount that answers, and not for a container that is ready; do it again once the \
+                 node reads the mount";
+    let back = scene.node.last().is_some_and(|seen| seen.outcome.is_ok());
+    let producer = scene.report.plan.producer().filter(|_| !back);
+    let at = &scene.fuse_path;
+    let text = producer
+        .map(|spec| commands::bring_back(scene, &spec.name, at, commands::layers(scene, at, step)));
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) => Fix::command(format!("{words}; until then, by hand"), text),
+        None => Fix::words(words),
+    }
+}
+
+/// Whether a repair binds what the node has mounted. One that reconnects a volume needs no mount.
+fn binds(repair: Repair) -> bool {
+    matches!(repair, Repair::RebindConsumer | Repair::RebindHost | Repair::RebindHostDeduplicated)
+}
+
+/// Whether a re-bind was refused because no mount lived on the node: of that the agent tells in words, or the
+/// kernel with ENOTCONN.
+fn no_mount_lived(act: &Act) -> bool {
+    act.refusal.is_none_or(|refusal| refusal.kind == RefusalKind::DeadSource)
+}
+
+/// The runtime looks at the volume's source before it binds it, and the source is dead.
+pub(super) fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
+    let mut failures = scene.refused(RefusalKind::DeadSource);
+    let words: Vec<(&str, &str)> = failures
+        .iter()
+        .map(|failure| (failure.workload.as_str(), failure.words.as_str()))
+        .collect();
+    let mut evidence = said_by_the_runtime(&words);
+    // A producer that looks at its mountpoint before it mounts.
+    let looked_first = scene.report.failures.iter().filter(|failure| {
+        failure.of == FailureOf::Mount && Errno::said_in(&failure.words) == Some(Errno::ENOTCONN)
+    });
+    for failure in looked_first {
+        evidence.push(format!("{}: {}", failure.workload, failure.words));
+        failures.push(failure);
+    }
+    let lasts = failures.iter().any(|failure| scene.came_about(failure).is_none());
+    failures.retain(|failure| !lasts || scene.came_about(failure).is_none());
+    let last = *failures.last()?;
+    let (source, dead) = dead_source(scene, last);
+    let mut blocked: Vec<&str> = failures.iter().map(|one| one.workload.as_str()).collect();
+    blocked.sort_unstable();
+    blocked.dedup();
+    let seen = scene.node.iter().find(|seen| is_dead(seen));
+    evidence.extend(seen.map(ToString::to_string));
+    evidence.extend(dead.map(|mount| line("node", mount)));
+    let at = dead.map_or_else(|| source.clone(), |mount| mount.mount_point.clone());
+    let path = shell(&at.to_string_lossy());
+    let who = names(blocked.iter().copied());
+    let of_bridge = at == scene.fuse_path;
+    let fuse = shell(&scene.report.plan.bridge.fuse_path());
+    let fix = match of_bridge {
+        true => Fix::command(
+            format!(
+                "take the dead mount off the node, let the producer mount again, then start {who}; to be safe \
+                 from it, use the directory above the mountpoint as the volume"
+            ),
+            take_off(scene, &path, dead, &blocked),
+        ),
+        false => Fix::command(
+            format!(
+                "take the dead bind off ({at}, not the mount at {fuse}), bind what is mounted now, then start {who}"
+            ),
+            format!("umount --lazy {path}; mount --bind {fuse} {path}{ON_THE_NODE}"),
+        ),
+    };
+    let cause = Cause {
+        actors: blocked.iter().map(|name| Actor::workload(*name)).collect(),
+        mounts: dead.map(|mount| MountRef::new("node", mount.mount_id)).into_iter().collect(),
+        ..cause(
+            CauseId::StaleSourceBlocksStart,
+            format!(
+                "a dead FUSE mount at {at} blocks the start of {who}: its source is looked at first and \
+                 gives ENOTCONN (a denied source would give EACCES)"
+            ),
+            evidence,
+            fix,
+            format!("stat {path}   # no error"),
+        )
+    };
+    Some(scene.when_failed(&failures).of(cause))
+}
+
+/// A driver looks at its own mountpoint before it publishes a volume, finds a dead mount, and gives up.
+fn stale_stage_path(scene: &Scene<'_>) -> Option<Cause> {
+    let refused = |act: &&Act| {
+        act.deed == Deed::Publish
+            && act.refusal.is_some_and(|refusal| refusal.kind == RefusalKind::DeadSource)
+    };
+    let act = scene.report.acts.iter().rev().find(refused)?;
+    let later = scene.report.acts.iter().find(|one| {
+        one.deed == Deed::Publish
+            && one.from_us > act.from_us
+            && one.refused.is_none()
+            && act.on.iter().all(|name| one.on.contains(name))
+    });
+    let at = &scene.fuse_path;
+    let path = shell(&at.to_string_lossy());
+    let who = names(act.on.iter().map(String::as_str));
+    let table = scene.table_in(&Actor::Node, &act.step);
+    let dead = table.and_then(|table| table.at(at)).filter(|mount| mount.is_fuse());
+    let mut evidence: Vec<String> = act.refused.iter().cloned().collect();
+    evidence.extend(dead.map(|mount| line("node", mount)));
+    Some(Cause {
+        from_step: Some(act.step.clone()),
+        until_step: later.map(|one| one.step.clone()),
+        actors: act.on.iter().map(|name| Actor::workload(name.clone())).collect(),
+        mounts: dead.map(|mount| MountRef::new("node", mount.mount_id)).into_iter().collect(),
+        ..cause(
+            CauseId::StaleSourceBlocksStart,
+            format!(
+                "a dead FUSE mount at {path} blocks the volume of {who}: whoever publishes it looks at that path first, \
+                 gets ENOTCONN and takes it for an error instead of for a volume that is not staged"
+            ),
+            evidence,
+            Fix::command(
+                format!(
+                    "take the dead mount off the node, let the producer mount again, then publish the volume of {who}"
+                ),
+                take_off(scene, &path, dead, &[]),
+            ),
+            format!("stat {path}   # no error"),
+        )
+    })
+}
+
+/// Takes a dead mount off the node, and makes the pod of its producer anew, unless it is itself what is blocked: that
+/// one is tried again by the kubelet.
+fn take_off(scene: &Scene<'_>, path: &str, dead: Option<&MountEntry>, blocked: &[&str]) -> String {
+    let unmount = format!("umount --lazy {path}{ON_THE_NODE}");
+    let producer = scene.producer_of(dead.map(|mount| mount.device), u64::MAX);
+    match producer.filter(|spec| !spec.host && !blocked.contains(&spec.name.as_str())) {
+        Some(spec) => format!("{unmount}\n{}", commands::delete_pod(&spec.name)),
+        None => unmount,
+    }
+}
+
+/// The source that a start failed to look at, with the mount of the node on which it lies.
+fn dead_source<'r>(scene: &Scene<'r>, failure: &Failure) -> (MountPath, Option<&'r MountEntry>) {
+    let spec = scene.spec(&failure.workload);
+    let source = match (spec, failure.of) {
+        (Some(spec), FailureOf::Start) => MountPath::from(scene.paths(spec).source.as_str()),
+        _ => scene.fuse_path.clone(),
+    };
+    let table = scene.table_in(&Actor::Node, &failure.step);
+    // The kubelet's own bind of a subPath is named after the pod.
+    let of_pod = |mount: &&MountEntry| {
+        mount.is_fuse()
+            && mount.mount_point.to_string_lossy().ends_with(&format!("/{}", failure.workload))
+    };
+    let by_kubelet = spec.filter(|spec| spec.sub_path.is_some() && failure.of == FailureOf::Start);
+    if let Some(bind) = by_kubelet.and_then(|_| table?.iter().find(of_pod)) {
+        return (bind.mount_point.clone(), Some(bind));
+    }
+    let covering = table.and_then(|table| table.covering(&source)).filter(|mount| mount.is_fuse());
+    (source, covering)
+}

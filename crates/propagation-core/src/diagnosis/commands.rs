@@ -1,0 +1,83 @@
+//! Commands of fixes: what a shell on the node and a kubelet do.
+
+use super::cause::Fix;
+use super::scene::Scene;
+use super::text::shell;
+use crate::mountinfo::MountPath;
+use crate::observation::Actor;
+use crate::plan::{Propagation, Role, Volume, WorkloadSpec};
+
+/// The place of a command that is run on the node.
+pub(super) const ON_THE_NODE: &str = "   # on the node";
+
+/// The command that restarts the container of a workload in its pod.
+pub(super) fn restart_container(name: &str) -> String {
+    format!("kubectl exec {} -- kill 1", shell(name))
+}
+
+/// The command that deletes a pod, which its controller makes again.
+pub(super) fn delete_pod(name: &str) -> String {
+    format!("kubectl delete pod {}", shell(name))
+}
+
+/// Fix that starts a producer again; a process of the node is started there.
+pub(super) fn start_again(scene: &Scene<'_>, name: &str, words: String) -> Fix {
+    match is_pod(scene, name) {
+        true => Fix::command(words, delete_pod(name)),
+        false => Fix::words(words),
+    }
+}
+
+/// Whether a workload is a pod, and no process of the node.
+fn is_pod(scene: &Scene<'_>, name: &str) -> bool {
+    scene.report.plan.workload(name).is_some_and(|spec| !spec.host)
+}
+
+/// FUSE mounts that lie on each other at a path of the node after a step.
+pub(super) fn layers(scene: &Scene<'_>, at: &MountPath, step: &str) -> usize {
+    let table = scene.table_in(&Actor::Node, step);
+    table.map_or(0, |table| table.stack_at(at).iter().filter(|mount| mount.is_fuse()).count())
+}
+
+/// What brings the mount of a producer back for all: the dead layers go, its pod is made again, and then those that
+/// keep what they have start anew. A process of the node is started by whoever runs it.
+pub(super) fn bring_back(scene: &Scene<'_>, name: &str, at: &MountPath, layers: usize) -> String {
+    let mut lines = Vec::new();
+    if layers > 0 {
+        let unmount = format!("umount --lazy {}", shell(&at.to_string_lossy()));
+        lines.push(vec![unmount; layers].join("; ") + ON_THE_NODE);
+    }
+    if is_pod(scene, name) {
+        lines.push(delete_pod(name));
+        lines.extend(keep_what_they_have(scene).into_iter().map(bind_again));
+    }
+    lines.join("\n")
+}
+
+/// The command after which a consumer has a fresh bind. A bind of a subPath belongs to the pod.
+pub(super) fn bind_again(spec: &WorkloadSpec) -> String {
+    match spec.sub_path {
+        Some(_) => delete_pod(&spec.name),
+        None => restart_container(&spec.name),
+    }
+}
+
+/// Consumers that a fresh mount does not reach, of those that are wrong in the end.
+pub(super) fn keep_what_they_have<'r>(scene: &Scene<'r>) -> Vec<&'r WorkloadSpec> {
+    let producers = scene.report.plan.with_role(Role::Producer);
+    let mounts: Vec<MountPath> = producers.map(|spec| scene.on_node(spec)).collect();
+    let kept = scene.report.plan.with_role(Role::Consumer).filter(|spec| {
+        let is_mount = spec.sub_path.is_some()
+            || match &spec.volume {
+                Volume::Mountpoint | Volume::File => true,
+                Volume::Path(path) => {
+                    mounts.iter().any(|at| MountPath::from(path.as_str()).starts_with(at))
+                }
+                _ => false,
+            };
+        let actor = Actor::workload(spec.name.clone());
+        let is_wrong = scene.history.of_actor(&actor).any(|spell| spell.lasts());
+        !spec.host && is_wrong && (is_mount || spec.propagation == Propagation::None)
+    });
+    kept.collect()
+}
