@@ -8,7 +8,7 @@ use propagation_core::client;
 use propagation_core::host::{FromHost, HostCall, HostRequest, ProgramHello, ProgramId, ToHost};
 use propagation_core::plan::{Fault, NodeSpec};
 use propagation_core::protocol::{
-    Call, Message, NodeSetup, PROTOCOL_VERSION, ProgramCommand, ProgramEvent, Request,
+    Call, Message, NodeSetup, PROTOCOL_VERSION, ProgramCommand, ProgramEvent, Received, Request,
     SimulatedCall, encode,
 };
 use propagation_core::{Error, ErrorKind};
@@ -28,7 +28,7 @@ pub fn frames(bytes: &[u8]) {
     agent::<ProgramEvent>(bytes);
 }
 
-fn backend<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+fn backend<T: Received + DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let refuse = |reason: &str| Error::new(ErrorKind::Internal, "read a frame", reason);
     runtime.block_on(async {
