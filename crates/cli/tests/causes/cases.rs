@@ -97,6 +97,7 @@ pub(crate) const NOT_DONE: &[(CauseId, &str)] = &[
     (CauseId::ControlPositive, "a runtime that isolates no container cannot be had here"),
     (CauseId::LsmDenies, "a security module belongs to the machine"),
     (CauseId::ConsumerNotConnected, "a runtime that binds from elsewhere cannot be had here"),
+    (CauseId::FreshMountHidden, "its command heals on some simulated nodes and not on others"),
     (CauseId::ConsumerDied, "its fix is a change of the consumer's program"),
     (CauseId::ConsumerDidNotNotice, "its fix is a change of the consumer's probe"),
     (

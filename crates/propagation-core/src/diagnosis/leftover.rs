@@ -103,7 +103,7 @@ fn lazily(command: &str) -> Fix {
 /// Fix for a directory with mounts on it or in it.
 fn innermost_first(scene: &Scene<'_>, place: usize, command: &str) -> Fix {
     let words = "unmount first what lies there, the innermost first, then remove the directory";
-    let path = path_in(command).map(|path| MountPath::from(path));
+    let path = path_in(command).map(MountPath::from);
     let captures = scene.report.captures.iter();
     let before = captures.rev().filter(|one| scene.history.place(&one.step) < place);
     let table = before.filter_map(|one| one.table(&Actor::Node)).next();

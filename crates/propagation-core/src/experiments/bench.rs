@@ -101,6 +101,9 @@ fn too_short() -> Trial {
     Trial::NotTried { reason }
 }
 
+/// How every actor fares with a plan that is run once; none where it cannot be run.
+type Once = Arc<OnceCell<Option<Fared>>>;
+
 /// The run that experiments are compared with.
 pub(super) struct Bench<'a> {
     backend: &'a dyn Backend,
@@ -117,7 +120,7 @@ pub(super) struct Bench<'a> {
     /// How every actor fared with that one; run when the first repair is tried.
     unrepaired: OnceCell<Result<Fared, String>>,
     /// How every actor fares with set-ups that work: several changes come to one of them.
-    plain: Mutex<Vec<(Plan, Arc<OnceCell<Option<Fared>>>)>>,
+    plain: Mutex<Vec<(Plan, Once)>>,
 }
 
 impl<'a> Bench<'a> {
