@@ -122,8 +122,10 @@ impl SshNode {
         let script = "for process in /proc/[0-9]*; do \
                       tr '\\0' ' ' < \"$process/cmdline\" 2> /dev/null | \
                       grep -q \" host --run-id $0 \" && kill -KILL \"${process#/proc/}\"; \
-                      done; true";
-        let words = ["sh", "-c", script, run.as_str()].map(ToOwned::to_owned);
+                      done; rm -f \"$1\"";
+        // A child of it that hangs has its socket still: nobody would answer there.
+        let socket = Layout::on_node(run.as_str()).control();
+        let words = ["sh", "-c", script, run.as_str(), &socket].map(ToOwned::to_owned);
         self.run(&words, &[]).await.map(drop)
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn stuck_daemon() -> TestResult {
     let output = lab.run(&["--scenario"]).arg(&file).output()?;
     expect_part(&stdout(&output), "cleaned up in")?;
     lab.expect_nothing_left()?;
-    let mut child = under_way(lab.run(&["--scenario"]).arg(&file), "start passed")?;
+    let mut child = under_way(lab.run(&["--scenario"]).arg(&file), "phase 3-pause")?;
     let hangs = lab.on_node(stuck)?;
     signal(&child, "KILL")?;
     child.wait()?;
