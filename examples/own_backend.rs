@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use propagation_core::facts::HostFacts;
 use propagation_core::fake::FakeBackend;
 use propagation_core::journal::HostChange;
+use propagation_core::plan::ResolvedPath;
 use propagation_core::marker::Marker;
 use propagation_core::mountinfo::MountTable;
 use propagation_core::node::Probe;
@@ -97,6 +98,10 @@ impl Node for RecordedNode {
 
     fn now_us(&self) -> u64 {
         self.inner.now_us()
+    }
+
+    fn resolved(&self) -> Vec<ResolvedPath> {
+        self.inner.resolved()
     }
 
     async fn facts(&self) -> Result<HostFacts, Error> {

@@ -143,7 +143,8 @@ impl Opening<'_> {
         let record = Record { bridge: plan.bridge.clone(), ..self.record.clone() };
         if record != *self.record {
             // A later clean-up looks there.
-            self.cluster.apply(self.space, &record.to_object(self.space)).await?;
+            let manifest = record.to_manifest(self.space);
+            self.cluster.apply::<ConfigMap>(self.space, &manifest).await?;
         }
         let node = NodeClient { connection, plan, programs };
         if self.cluster.options.apply {
