@@ -83,7 +83,9 @@ impl Marker {
         }
         let found = self.generation;
         Some(match fresh {
-            [one] if one.generation == found => "the nonce of another run".into(),
+            [one] if one.generation <= found => {
+                "the nonce of another producer, or of another run".into()
+            }
             [one] => format!("the marker of generation {found}, not {}", one.generation),
             _ => format!("the marker of generation {found}, which no producer serves any more"),
         })

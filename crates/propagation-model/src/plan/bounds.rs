@@ -1,7 +1,7 @@
 //! Bounds of a plan: more is a mistake, or meant to use up the machine.
 
 use super::problem::Problem;
-use super::{Action, Deadlines, Fault, Plan, Step};
+use super::{Action, Deadlines, Fault, Plan, Step, WorkloadSpec};
 
 /// The most processes that read and write continuously, in all workloads together.
 const MOST_LOAD: u32 = 1_000;
@@ -17,6 +17,9 @@ pub(super) fn bound_problems(plan: &Plan) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(load_problem(plan));
     problems.extend(replicas_problem(plan));
+    for (index, workload) in plan.workloads.iter().enumerate() {
+        problems.extend(users_problem(&format!("workloads[{index}]"), workload));
+    }
     problems.extend(deadline_problems(&plan.deadlines));
     problems.extend(fault_problem("fault", &plan.fault));
     step_problems("steps", &plan.steps, &mut problems);
@@ -52,6 +55,24 @@ fn replicas_problem(plan: &Plan) -> Option<Problem> {
     ))
 }
 
+fn users_problem(at: &str, workload: &WorkloadSpec) -> Option<Problem> {
+    let listed = |key: &str, kind, numbers: &[u32]| {
+        let mut numbers = numbers.iter().enumerate();
+        numbers.find_map(|(index, id)| user_problem(&format!("{at}.{key}[{index}]"), kind, *id))
+    };
+    user_problem(&format!("{at}.uid"), "UID", workload.uid)
+        .or_else(|| listed("groups", "GID", &workload.groups))
+        .or_else(|| listed("also_read_as", "UID", &workload.also_read_as))
+}
+
+/// The number that the kernel has for nobody: setresuid(2) leaves an id of -1 as it is.
+pub(super) fn user_problem(at: &str, kind: &str, id: u32) -> Option<Problem> {
+    (id == u32::MAX).then(|| {
+        let reason = format!("{id} is -1 to the kernel, and not a {kind}");
+        Problem::new(at, reason, format!("use {} or less", u32::MAX - 1))
+    })
+}
+
 fn deadline_problems(deadlines: &Deadlines) -> impl Iterator<Item = Problem> {
     let times = [
         ("start_ms", deadlines.start_ms),
@@ -61,9 +82,15 @@ fn deadline_problems(deadlines: &Deadlines) -> impl Iterator<Item = Problem> {
         ("recovery_ms", deadlines.recovery_ms),
         ("run_ms", deadlines.run_ms),
     ];
-    times
-        .into_iter()
-        .filter_map(|(key, time_ms)| time_problem(&format!("deadlines.{key}"), time_ms))
+    times.into_iter().filter_map(|(key, time_ms)| {
+        let at = format!("deadlines.{key}");
+        // To let no time pass for a recovery is to look at once.
+        if time_ms == 0 && key != "recovery_ms" {
+            let reason = "0 ms pass before anything is done";
+            return Some(Problem::new(at, reason, "use 1 or more, or leave it out"));
+        }
+        time_problem(&at, time_ms)
+    })
 }
 
 pub(super) fn time_problem(at: &str, time_ms: u64) -> Option<Problem> {
@@ -127,6 +154,21 @@ mod tests {
         let replicas = |count| places(|plan| consumer(plan).replicas = count);
         assert_eq!(replicas(20_000), [""; 0]);
         assert_eq!(replicas(u32::MAX), ["workloads[1].replicas"]);
+    }
+
+    #[test]
+    fn no_user_is_minus_one() {
+        let user = |change: fn(&mut WorkloadSpec)| places(|plan| change(consumer(plan)));
+        assert_eq!(user(|one| one.uid = u32::MAX - 1), [""; 0]);
+        assert_eq!(user(|one| one.uid = u32::MAX), ["workloads[1].uid"]);
+        assert_eq!(user(|one| one.groups = vec![0, u32::MAX]), ["workloads[1].groups[1]"]);
+        assert_eq!(user(|one| one.also_read_as = vec![u32::MAX]), ["workloads[1].also_read_as[0]"]);
+    }
+
+    #[test]
+    fn a_deadline_is_not_over_at_once() {
+        assert_eq!(places(|plan| plan.deadlines.probe_ms = 0), ["deadlines.probe_ms"]);
+        assert_eq!(places(|plan| plan.deadlines.recovery_ms = 0), [""; 0]);
     }
 
     #[test]

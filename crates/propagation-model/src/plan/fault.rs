@@ -284,7 +284,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for PerOperation<T> {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
                 let map = de::value::MapAccessDeserializer::new(map);
-                BTreeMap::deserialize(map).map(PerOperation::Each)
+                let each: BTreeMap<Operation, T> = BTreeMap::deserialize(map)?;
+                if each.is_empty() {
+                    let words = "no operation given; write a value for all, or one such as readdir";
+                    return Err(de::Error::custom(words));
+                }
+                Ok(PerOperation::Each(each))
             }
         }
 
@@ -304,6 +309,7 @@ mod tests {
         let some = read(r#"{"readdir": 7}"#).expect("a map");
         assert_eq!((some.of(Operation::Readdir), some.of(Operation::Read)), (Some(&7), None));
         assert_eq!(some.to_string(), "readdir: 7");
+        assert!(read("{}").expect_err("no effect").to_string().contains("no operation given"));
         let error = read(r#"{"raeddir": 7}"#).expect_err("no operation");
         assert!(error.to_string().contains("readdir"), "{error}");
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
 /// What a producer does with dead mounts that lie on its mountpoint when it starts.
@@ -58,7 +59,7 @@ pub struct FuseSpec {
     pub keeper: bool,
     /// The program and its arguments; it must stay in the foreground. By default the built-in
     /// filesystem.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "a_program", skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Programs that run before it, in order, each to its end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -72,6 +73,16 @@ pub struct FuseSpec {
     pub fs_type: Option<String>,
     /// Where the marker is written.
     pub marker: MarkerPlace,
+}
+
+/// Reads a program and its arguments.
+fn a_program<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let command = Vec::deserialize(deserializer)?;
+    if command.is_empty() {
+        let words = "no program given; leave out `command` for the built-in filesystem";
+        return Err(de::Error::custom(words));
+    }
+    Ok(command)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]

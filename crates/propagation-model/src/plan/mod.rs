@@ -2,7 +2,10 @@
 
 mod bind;
 mod bounds;
+mod capability;
+mod contradiction;
 mod expect;
+mod expectation;
 mod fault;
 mod fuse;
 mod node;
@@ -269,6 +272,34 @@ impl Plan {
                 self.workload_or_like(name).map_or(0, |spec| spec.uid)
             }
         }
+    }
+
+    /// Path on the node of the mount that a workload makes or has in its volume: the mountpoint of a producer that
+    /// its path is at or in, otherwise the bridge's, which is what is published.
+    ///
+    /// ```
+    /// use propagation_model::Plan;
+    /// use propagation_model::plan::{Role, Volume, WorkloadSpec};
+    ///
+    /// let mut second = WorkloadSpec::new("second", Role::Producer);
+    /// second.volume = Volume::Path("/srv/second".into());
+    /// let mut reader = WorkloadSpec::new("reader", Role::Consumer);
+    /// reader.volume = Volume::Path("/srv/second/sub".into());
+    /// let mut plan = Plan::default();
+    /// plan.workloads.extend([second, reader.clone()]);
+    /// assert_eq!(plan.mountpoint_of(&reader), "/srv/second");
+    /// reader.volume = Volume::Path("/var/lib/published".into());
+    /// assert_eq!(plan.mountpoint_of(&reader), "/tmp/fuse-test-bridge/dfs");
+    /// ```
+    pub fn mountpoint_of(&self, spec: &WorkloadSpec) -> String {
+        let path = spec.path_on_node(&self.bridge);
+        let holds = |mountpoint: &String| {
+            path.strip_prefix(mountpoint.as_str())
+                .is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        };
+        let all = self.with_role(Role::Producer).map(|one| one.path_on_node(&self.bridge));
+        let nearest = all.filter(holds).max_by_key(String::len);
+        nearest.unwrap_or_else(|| self.bridge.fuse_path())
     }
 
     /// The directory of a producer's filesystem at a workload's FUSE path: `/`, unless the volume is a directory

@@ -1,6 +1,8 @@
 //! Whether the steps of a plan make sense for its workloads.
 
+use super::bounds::user_problem;
 use super::expect::{Aspect, Expected, Subject};
+use super::expectation::{decided, same_looks};
 use super::fault::Fault;
 use super::placeholder;
 use super::problem::Problem;
@@ -41,6 +43,7 @@ fn walk(
         for (key, expected) in &step.expect {
             problems.extend(expectation_problem(plan, &at, key, expected));
         }
+        problems.extend(same_looks(plan, &at, step));
         if let Action::Repeat { times, steps } = &step.action {
             let rounds = rounds.saturating_mul(u64::from(*times));
             if rounds.saturating_mul(steps.len() as u64) > MOST_STEPS {
@@ -267,6 +270,9 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
     if let Some(problem) = actor_problem(plan, &at, &subject.actor, true) {
         return Some(problem);
     }
+    if let Some(problem) = subject.uid.and_then(|uid| user_problem(&at, "UID", uid)) {
+        return Some(problem);
+    }
     if let Some(path) = expected.mounts_at.keys().find(|path| !path.starts_with('/')) {
         let fix = "write the path as the actor sees it";
         return Some(Problem::new(at, format!("{path:?} is not an absolute path"), fix));
@@ -305,6 +311,9 @@ fn expectation_problem(plan: &Plan, at: &str, key: &str, expected: &Expected) ->
     if subject.aspect == Aspect::Load && !plan.workload(&subject.actor).is_some_and(loaded) {
         let reason = format!("{} has no readers and no writers", subject.actor);
         return Some(Problem::new(at, reason, "give the workload `readers` or `writers`"));
+    }
+    if let Some((reason, fix)) = decided(plan, &subject, expected) {
+        return Some(Problem::new(at, reason, fix));
     }
     if *expected == Expected::default() {
         return Some(Problem::new(at, "no expectation given", "write an outcome such as ok"));

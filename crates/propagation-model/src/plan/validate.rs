@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::bounds::{bound_problems, time_problem};
+use super::contradiction::{contradictions, in_workload};
 use super::placeholder;
 use super::problem::Problem;
 use super::{
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::cause::CauseId;
 use crate::error::Error;
+use crate::suggest::nearest;
 
 /// The API server's rules for a volume that is read-only with everything below it.
 fn bind_problem(at: &str, bind: &BindSpec, propagation: Propagation) -> Option<Problem> {
@@ -62,7 +64,9 @@ impl Plan {
                 ));
             }
             problems.extend(self.workload_problem(&at, workload));
+            problems.extend(in_workload(self, &at, workload));
         }
+        problems.extend(contradictions(self));
         problems.extend(self.roles_problem());
         problems.extend(step_problems(self));
         problems.extend(bound_problems(self));
@@ -100,7 +104,12 @@ impl Plan {
                 "a cause that no source names".into(),
                 "add the address of the report as `source`, or leave `cause` out",
             ),
-            None => None,
+            None => ids.iter().find_map(misspelt_cause).and_then(|(id, near)| {
+                problem(
+                    format!("unknown cause {:?}", id.as_str()),
+                    &format!("did you mean {near}?"),
+                )
+            }),
         }
     }
 
@@ -328,16 +337,30 @@ impl Plan {
                 "write a program and its arguments",
             ));
         }
-        let of_commands = fuse.command.iter().enumerate();
-        let mut of_commands =
-            of_commands.map(|(index, word)| (format!("{at}.command[{index}]"), word));
-        of_commands.find_map(|(at, word)| placeholder::misspelt(&at, word, &placeholder::OF_FUSE))
+        let command = fuse.command.iter().enumerate();
+        let command = command.map(|(index, word)| (format!("{at}.command[{index}]"), word));
+        let prepare = fuse.prepare.iter().enumerate().flat_map(|(number, words)| {
+            let at = format!("{at}.prepare[{number}]");
+            let words = words.iter().enumerate();
+            words.map(move |(index, word)| (format!("{at}[{index}]"), word))
+        });
+        let environment = fuse.environment.iter().filter_map(|(name, value)| {
+            Some((format!("{at}.environment.{name}"), value.as_ref()?))
+        });
+        let mut words = command.chain(prepare).chain(environment);
+        words.find_map(|(at, word)| placeholder::misspelt(&at, word, &placeholder::OF_FUSE))
     }
 
     /// Replaces `{bridge}` and `{mountpoint}` by the paths of the node.
     pub fn fill_paths(&self, text: &str) -> String {
         self.bridge.fill(text)
     }
+}
+
+/// An id that is no known cause and near to one; those of custom phases are their own.
+fn misspelt_cause(id: &CauseId) -> Option<(&CauseId, &'static str)> {
+    let CauseId::Custom(word) = id else { return None };
+    Some((id, nearest(word, CauseId::ALL.iter().map(CauseId::as_str))?))
 }
 
 fn is_label(name: &str) -> bool {

@@ -35,7 +35,10 @@ pub(super) fn hint(at: &str, said: &str) -> Option<String> {
                 "YAML 1.1 reads {key} as {wrong}: have the program that wrote this file put \"{key}\" in quotes"
             ));
         }
+        // The same parts, joined in another way.
+        let same = quoted.clone().find(|known| parts(known) == parts(wrong));
         return other_names(at, wrong)
+            .or_else(|| same.map(|known| format!("did you mean {known}?")))
             .or_else(|| nearest(wrong, quoted).map(|near| format!("did you mean {near}?")));
     }
     let field = at.rsplit('.').next().unwrap_or_default();
@@ -60,10 +63,37 @@ pub(super) fn hint(at: &str, said: &str) -> Option<String> {
     if wrong_type("", "a boolean") {
         return Some("write true or false".into());
     }
-    if wrong_type("string", "u") {
-        return Some(format!("write a number, without quotes: {field}: 2"));
+    if wrong_type("string", "u") || wrong_type("string", "i32") || wrong_type("string", "i64") {
+        return Some(number(at, field, said));
+    }
+    if wrong_type("integer `0`", "") && at.contains("errors") {
+        return Some("write \"0\", in quotes: an errno is a word".into());
     }
     None
+}
+
+/// The parts of a word, in an order of their own.
+fn parts(word: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = word.split([',', '_', '-', '+', ' ']).collect();
+    parts.sort_unstable();
+    parts
+}
+
+/// How to write the number that a word stands for.
+fn number(at: &str, field: &str, said: &str) -> String {
+    let word = said.split('"').nth(1).unwrap_or_default();
+    let digits = word.replace('_', "");
+    let is_number = digits.parse::<u64>().is_ok();
+    let value = if is_number { digits.as_str() } else { "2" };
+    let value = if at.ends_with(']') { format!("[{value}]") } else { value.to_owned() };
+    match (is_number, word.contains('_'), field) {
+        (true, false, _) => format!("write the number without quotes: {field}: {value}"),
+        (true, true, _) => format!("write the digits alone: {field}: {value}"),
+        (false, _, "groups") => {
+            format!("write the number of the group, as `getent group` shows it: {field}: {value}")
+        }
+        (false, ..) => format!("write a number: {field}: {value}"),
+    }
 }
 
 /// Words of the kernel and of Docker with another name in Kubernetes, and paths for volumes.
@@ -131,6 +161,31 @@ mod tests {
             ("steps[1].run[1]", "invalid type: map, expected a string", "needs quotes"),
             ("steps[1].run", "invalid type: string \"ls\", expected a sequence", "run: [ls"),
             ("workloads[1].replicas", "invalid type: string \"two\", expected u32", "replicas: 2"),
+            (
+                "workloads[1].uid",
+                "invalid type: string \"1000\", expected u32",
+                "quotes: uid: 1000",
+            ),
+            (
+                "workloads[1].uid",
+                "invalid type: string \"1_000\", expected u32",
+                "alone: uid: 1000",
+            ),
+            (
+                "workloads[1].groups[0]",
+                "invalid type: string \"audio\", expected u32",
+                "getent group` shows it: groups: [2]",
+            ),
+            (
+                "steps[0].fault.errors",
+                "invalid type: integer `0`, expected an errno",
+                "write \"0\"",
+            ),
+            (
+                "steps[0].expect.node.propagation",
+                "unknown variant `slave,shared`, expected one of `slave`, `shared,slave`",
+                "did you mean shared,slave?",
+            ),
             ("fuse.read_only", "invalid type: string \"yes\", expected a boolean", "true or false"),
         ] {
             let hint = hint(at, said).unwrap_or_default();

@@ -261,6 +261,69 @@ mod tests {
     }
 
     #[test]
+    fn what_contradicts_itself_or_is_decided_before_is_refused() {
+        let more = |more: &str| format!("{WHO}{more}");
+        let consumer = |more: &str| {
+            format!(
+                "workloads:\n- {{name: p, role: producer}}\n- {{name: c, role: consumer, {more}}}\n"
+            )
+        };
+        let fuse = |more: &str| {
+            format!(
+                "workloads:\n- {{name: p, role: producer, fuse: {{{more}}}}}\n- {{name: c, role: consumer}}\n"
+            )
+        };
+        let expect = |more: &str| more_steps(&format!("{{start: all, expect: {{{more}}}}}"));
+        for (text, expected) in [
+            ("workloads: []\nsteps: [{observe: true}]\n".into(), "no workloads"),
+            (more("fault: stop\nsteps: [{start: all}]\n"), "only the five phases do this"),
+            (consumer("host: true, user_namespace: true"), "in no container"),
+            (consumer("capabilities: [SYS_ADMN]"), "did you mean SYS_ADMIN?"),
+            (consumer("uid: 4294967295"), "s.yaml:3:34: 4294967295 is -1 to the kernel"),
+            (
+                consumer("volumes: [{source: /a, destination: /mnt}]"),
+                "another volume is at \"/mnt\"",
+            ),
+            (
+                consumer("volumes: [{source: /a, destination: /x}, {source: /b, destination: /x}]"),
+                "another volume is at \"/x\"",
+            ),
+            (fuse("command: []"), "no program given"),
+            (
+                fuse("allow_other: false, options: [allow_other]"),
+                "contradicts `allow_other: false`",
+            ),
+            (fuse("command: [x], environment: {\"A=B\": x}"), "\"A=B\" cannot be the name"),
+            (fuse("command: [x, \"{bridge}\"]"), "{bridge} has no meaning here"),
+            (fuse("command: [x], prepare: [[y, \"{sorce}\"]]"), "did you mean {source}?"),
+            (more_steps("{run: [echo, \"{work}\"]}"), "{work} has no meaning here"),
+            (more_steps("{fault: {slow: {}}}"), "no operation given"),
+            (more_steps("{run: [x], expect: {run: {exit: 256}}}"), "no program exits with 256"),
+            (expect("c: {outcome: ok, text: x}"), "text is of a refusal, and ok is none"),
+            (expect("node: {errno: EIO}"), "node is never refused"),
+            (expect("c: [ok, not_ok]"), "always met"),
+            (expect("node: ok, node.read: ENOTCONN"), "the same look as \"node\""),
+            (expect("node: ok, node@0: EACCES"), "the same look as \"node\""),
+            (expect("node@4294967295: EACCES"), "not a UID"),
+            (more("source: x\ncause: daemon-ded\n"), "did you mean daemon-dead?"),
+        ] {
+            let words = error(&text);
+            assert!(words.contains(expected), "{text:?} gave {words}");
+        }
+        for fine in [
+            expect("c: {outcome: create_error, text: x}, p: {outcome: not_ok, text: x}"),
+            expect("node: ok, node.list: ok, node@1000: EACCES"),
+            more("source: x\ncause: own-cause-of-a-phase\n"),
+        ] {
+            assert!(parse("s.yaml", &fine).is_ok(), "{fine}");
+        }
+    }
+
+    fn more_steps(step: &str) -> String {
+        format!("{WHO}steps:\n- {step}\n")
+    }
+
+    #[test]
     fn what_is_left_out_follows_from_the_role() {
         let plan = parse("s.yaml", WHO).expect("valid");
         assert_eq!(plan.steps, Plan::default().steps);
