@@ -18,7 +18,7 @@ use libtest_mimic::{Failed, Trial};
 use propagation_core::Report;
 use propagation_core::diagnosis::{Cause, CauseId, Confidence, Fix, FixKind};
 use propagation_core::observation::{Access, Actor, Via};
-use support::{PASSED, TestResult, expect_code, output, scratch, skip};
+use support::{PASSED, TestResult, expect_code, output, scratch, skip, tests};
 
 fn main() {
     let mut tests = Vec::new();
@@ -35,12 +35,12 @@ fn main() {
             }));
         }
     }
-    tests.push(Trial::test("every_cause_has_its_fix_done_or_a_reason", every_cause));
+    tests.extend(tests![every_cause_has_its_fix_done_or_a_reason]);
     support::main(tests);
 }
 
 /// A cause has a test that does its fix, or stands in the list of those that have none, and not in both.
-fn every_cause() -> Result<(), Failed> {
+fn every_cause_has_its_fix_done_or_a_reason() -> TestResult {
     let cases = cases();
     for cause in CauseId::ALL {
         let done = cases.iter().any(|case| case.fixed.is_some() && case.cause == *cause);
@@ -49,7 +49,7 @@ fn every_cause() -> Result<(), Failed> {
             return Err(format!("{cause}: its fix is done: {done}; {reason:?}").into());
         }
     }
-    Ok(())
+    PASSED
 }
 
 fn text_of(case: &Case) -> Result<String, std::io::Error> {

@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 use propagation_core::comparison::{Comparison, Metric, Transport};
 use support::{
     Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout,
-    test,
+    tests,
 };
 
 fn main() {
-    let mut tests = vec![
-        test("a_run_changes_nothing_on_the_machine", a_run),
-        test("a_failed_run_changes_nothing_either", a_failed_run),
-        test("sigint_sigterm_and_sighup_clean_up_and_give_130", signals),
-        test("an_interrupted_comparison_shows_what_it_has_and_gives_130", comparison),
-        test("under_nohup_a_hangup_does_not_matter", nohup),
-        test("keep_leaves_the_node_and_clean_removes_it", keep),
-        test("clean_spares_runs_that_go_on_here_and_in_a_pid_namespace", going_on),
-        test("another_users_process_that_calls_itself_the_runs_stays_alone", pretender),
-        test("clean_refuses_what_is_not_a_run_id", bad_run_id),
+    let mut tests = tests![
+        a_run_changes_nothing_on_the_machine,
+        a_failed_run_changes_nothing_either,
+        sigint_sigterm_and_sighup_clean_up_and_give_130,
+        an_interrupted_comparison_shows_what_it_has_and_gives_130,
+        under_nohup_a_hangup_does_not_matter,
+        keep_leaves_the_node_and_clean_removes_it,
+        clean_spares_runs_that_go_on_here_and_in_a_pid_namespace,
+        another_users_process_that_calls_itself_the_runs_stays_alone,
+        clean_refuses_what_is_not_a_run_id
     ];
     tests.extend(kills::tests());
     support::main(tests);
@@ -40,14 +40,14 @@ fn unchanged(before: &Machine) -> TestResult {
     }
 }
 
-fn a_run() -> TestResult {
+fn a_run_changes_nothing_on_the_machine() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
     expect_code(&output(scratch.path(), &["run"]), 0)?;
     unchanged(&before)
 }
 
-fn a_failed_run() -> TestResult {
+fn a_failed_run_changes_nothing_either() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
     for (arguments, code) in [(["run", "--covering", "slave"], 5), (["run", "--fault", "stop"], 3)]
@@ -70,7 +70,7 @@ fn long_run(scratch: &std::path::Path) -> Child {
         .expect("the program starts")
 }
 
-fn signals() -> TestResult {
+fn sigint_sigterm_and_sighup_clean_up_and_give_130() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
     for signal in ["INT", "TERM", "HUP"] {
@@ -87,7 +87,7 @@ fn signals() -> TestResult {
     PASSED
 }
 
-fn comparison() -> TestResult {
+fn an_interrupted_comparison_shows_what_it_has_and_gives_130() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
     let mut child = std::process::Command::new(support::PROPAGATION)
@@ -112,7 +112,7 @@ fn comparison() -> TestResult {
     unchanged(&before)
 }
 
-fn nohup() -> TestResult {
+fn under_nohup_a_hangup_does_not_matter() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
     let child = std::process::Command::new("sh")
@@ -150,7 +150,7 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), Str
     Ok(())
 }
 
-fn keep() -> TestResult {
+fn keep_leaves_the_node_and_clean_removes_it() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--keep"]);
@@ -168,7 +168,7 @@ fn keep() -> TestResult {
     unchanged(&before)
 }
 
-fn going_on() -> TestResult {
+fn clean_spares_runs_that_go_on_here_and_in_a_pid_namespace() -> TestResult {
     let before = Machine::now();
     let scratch = scratch();
     let user: &[&str] = if support::is_root() { &[] } else { &["--user", "--map-root-user"] };
@@ -199,7 +199,7 @@ fn going_on() -> TestResult {
 }
 
 /// It comes first, and cannot be killed, which is said; the run's own processes end all the same.
-fn pretender() -> TestResult {
+fn another_users_process_that_calls_itself_the_runs_stays_alone() -> TestResult {
     if !support::is_root() {
         return skip("root", "only root can be two other users");
     }
@@ -224,7 +224,7 @@ if $user $PROPAGATION clean --list | grep $id; then exit 9; fi; exit $code";
     PASSED
 }
 
-fn bad_run_id() -> TestResult {
+fn clean_refuses_what_is_not_a_run_id() -> TestResult {
     let scratch = scratch();
     expect_code(&output(scratch.path(), &["clean", "--run-id", "../etc"]), 2)?;
     expect_code(&output(scratch.path(), &["clean", "--run-id", "20200101t000000-00000000"]), 2)?;

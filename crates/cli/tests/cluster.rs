@@ -51,69 +51,66 @@ use propagation_core::observation::Actor;
 use propagation_core::{Backend, Node, Plan, Run, RunId};
 use serde_json::{Value, json};
 use support::nodes::{self, kubectl, kubectl_says};
-use support::{PASSED, TestResult, expect_code, expect_part, scratch, stderr, stdout, test};
+use support::{PASSED, TestResult, expect_code, expect_part, scratch, stderr, stdout, tests};
 
 fn main() {
-    support::main(vec![
-        test("over_ssh_it_is_full_success_and_nothing_is_left", over_ssh),
-        test("an_imported_image_will_do", imported_image),
-        test("a_producer_whose_pod_is_deleted_comes_back_as_another", deleted),
-        test("through_a_host_pod_it_is_full_success_too", through_a_pod),
-        test("one_node_that_fails_does_not_spoil_the_other", many_nodes),
-        test("a_pod_that_somebody_takes_away_is_named", taken_away),
-        test("an_interrupted_run_is_cleaned_up", interrupted),
-        test("without_room_for_all_pods_nothing_is_left", crowded),
-        test("a_read_only_bridge_is_named_and_nothing_is_left", read_only_bridge),
-        test("interrupted_again_it_writes_the_report_and_waits_no_more", interrupted_again),
-        test("what_a_killed_run_leaves_is_found_and_removed", killed),
-        test("strangers_are_told_nothing", strangers),
-        test("what_is_executed_in_a_container_may_do_what_it_may", executed_in_a_container),
-        test("a_run_ends_when_its_host_agent_is_killed", host_agent_killed),
-        test("a_run_ends_when_its_node_is_started_again", node_restarted),
-        test("a_named_image_will_do_through_a_pod", named_image),
-        test("bridges_that_cannot_be_one_are_refused", bad_bridges),
-        test("a_path_below_a_link_is_where_it_leads", below_links),
-        test("what_a_run_has_not_made_is_left", left_alone),
-        test("what_a_run_makes_it_removes", made_and_removed),
-        test("a_sub_path_that_the_kubelet_has_made_is_removed", sub_paths),
-        test("a_disk_that_may_not_execute_is_named_and_left_as_it_was", noexec),
-        test("a_full_disk_is_named_and_left_as_it_was", full_disk),
-        test("what_only_a_node_has_of_a_run_is_found_and_removed", unrecorded),
-        test("what_cannot_be_cleaned_is_given_up_on_demand", given_up),
-        test("what_cannot_be_removed_has_its_own_exit_status", not_cleaned),
-        test("a_run_that_goes_on_is_named_and_one_that_is_silent_is_removed", signs),
-        test("an_image_that_is_not_there_leaves_nothing", no_image),
-        test("few_rights_are_enough", few_rights),
-        test("a_run_goes_on_when_the_api_server_was_away", api_server_away),
-        test("what_is_wrong_with_ssh_is_said", bad_ssh),
-        test("a_namespace_of_somebody_else_is_refused", foreign_namespace),
-        test("the_manifests_work_by_hand", by_hand),
-        test("a_native_sidecar_is_a_producer", printed::sidecar),
-        test("daemons_and_programs_of_the_node_run_in_pods", carried_out::programs_of_the_node),
-        test("a_daemon_stuck_in_the_kernel_leaves_nothing_on_a_node", carried_out::stuck_daemon),
-        test("programs_of_a_named_image_run_in_pods", carried_out::programs_of_an_image),
-        test("a_program_that_the_node_has_not_is_a_skip", carried_out::no_such_program),
-        test("processes_of_the_node_are_workloads", carried_out::on_the_node),
-        test(
-            "pods_with_user_namespaces_receive_mounts_and_send_none",
-            carried_out::user_namespaces,
-        ),
-        test("faults_of_answers_and_supervisors_are_carried_out", carried_out::commanded),
-        test("a_mount_is_handed_over_to_the_next_container", carried_out::handed_over),
-        test("transports_are_compared_in_pods", compared::transports),
-        test("transports_are_compared_through_a_host_pod", compared::through_a_pod),
-        test("a_transport_that_does_not_stand_in_pods_is_left_out", compared::left_out),
-        test("an_interrupted_comparison_is_shown_and_removed", compared::interrupted),
-        test("what_a_killed_comparison_leaves_is_removed", compared::killed),
-        test("a_comparison_ends_when_a_server_hangs", compared::hangs),
-        test("two_comparisons_on_a_node_leave_each_other_alone", compared::two_at_once),
-        test("scenarios_run_on_several_nodes", carried_out::several_nodes),
-        test("doctor_looks_at_every_node", carried_out::doctor),
-        test("the_commands_of_a_report_work_as_printed", printed::commands),
-        test("the_probe_of_a_report_can_be_applied_as_printed", printed::probe),
-        test("the_report_comes_before_the_clean_up", printed::report_first),
-        test("a_clean_up_in_the_background_leaves_nothing", printed::detached),
-        test("a_silent_kubelet_is_named", printed::silent_kubelet),
+    support::main(tests![
+        over_ssh_it_is_full_success_and_nothing_is_left,
+        an_imported_image_will_do,
+        a_producer_whose_pod_is_deleted_comes_back_as_another,
+        through_a_host_pod_it_is_full_success_too,
+        one_node_that_fails_does_not_spoil_the_other,
+        a_pod_that_somebody_takes_away_is_named,
+        an_interrupted_run_is_cleaned_up,
+        without_room_for_all_pods_nothing_is_left,
+        a_read_only_bridge_is_named_and_nothing_is_left,
+        interrupted_again_it_writes_the_report_and_waits_no_more,
+        what_a_killed_run_leaves_is_found_and_removed,
+        strangers_are_told_nothing,
+        what_is_executed_in_a_container_may_do_what_it_may,
+        a_run_ends_when_its_host_agent_is_killed,
+        a_run_ends_when_its_node_is_started_again,
+        a_named_image_will_do_through_a_pod,
+        bridges_that_cannot_be_one_are_refused,
+        a_path_below_a_link_is_where_it_leads,
+        what_a_run_has_not_made_is_left,
+        what_a_run_makes_it_removes,
+        a_sub_path_that_the_kubelet_has_made_is_removed,
+        a_disk_that_may_not_execute_is_named_and_left_as_it_was,
+        a_full_disk_is_named_and_left_as_it_was,
+        what_only_a_node_has_of_a_run_is_found_and_removed,
+        what_cannot_be_cleaned_is_given_up_on_demand,
+        what_cannot_be_removed_has_its_own_exit_status,
+        a_run_that_goes_on_is_named_and_one_that_is_silent_is_removed,
+        an_image_that_is_not_there_leaves_nothing,
+        few_rights_are_enough,
+        a_run_goes_on_when_the_api_server_was_away,
+        what_is_wrong_with_ssh_is_said,
+        a_namespace_of_somebody_else_is_refused,
+        the_manifests_work_by_hand,
+        printed::a_native_sidecar_is_a_producer,
+        carried_out::daemons_and_programs_of_the_node_run_in_pods,
+        carried_out::a_daemon_stuck_in_the_kernel_leaves_nothing_on_a_node,
+        carried_out::programs_of_a_named_image_run_in_pods,
+        carried_out::a_program_that_the_node_has_not_is_a_skip,
+        carried_out::processes_of_the_node_are_workloads,
+        carried_out::pods_with_user_namespaces_receive_mounts_and_send_none,
+        carried_out::faults_of_answers_and_supervisors_are_carried_out,
+        carried_out::a_mount_is_handed_over_to_the_next_container,
+        compared::transports_are_compared_in_pods,
+        compared::transports_are_compared_through_a_host_pod,
+        compared::a_transport_that_does_not_stand_in_pods_is_left_out,
+        compared::an_interrupted_comparison_is_shown_and_removed,
+        compared::what_a_killed_comparison_leaves_is_removed,
+        compared::a_comparison_ends_when_a_server_hangs,
+        compared::two_comparisons_on_a_node_leave_each_other_alone,
+        carried_out::scenarios_run_on_several_nodes,
+        carried_out::doctor_looks_at_every_node,
+        printed::the_commands_of_a_report_work_as_printed,
+        printed::the_probe_of_a_report_can_be_applied_as_printed,
+        printed::the_report_comes_before_the_clean_up,
+        printed::a_clean_up_in_the_background_leaves_nothing,
+        printed::a_silent_kubelet_is_named
     ]);
 }
 
@@ -217,7 +214,7 @@ fn full_success(output: &Output) -> Result<(), Failed> {
     expect_part(&printed, "verdict full_success")
 }
 
-fn over_ssh() -> TestResult {
+fn over_ssh_it_is_full_success_and_nothing_is_left() -> TestResult {
     let lab = lab!();
     let report = lab.scratch.path().join("result");
     let output = lab.run(&["--report"]).arg(&report).output()?;
@@ -236,14 +233,14 @@ fn over_ssh() -> TestResult {
     PASSED
 }
 
-fn imported_image() -> TestResult {
+fn an_imported_image_will_do() -> TestResult {
     let lab = lab!();
     full_success(&lab.run(&["--import-image"]).output()?)?;
     lab.expect_nothing_left()?;
     PASSED
 }
 
-fn through_a_pod() -> TestResult {
+fn through_a_host_pod_it_is_full_success_too() -> TestResult {
     let lab = lab!();
     let words = ["run", "--backend", "k8s", "--node", &lab.node, "--access", "pod"];
     full_success(&lab.command(&words).output()?)?;
@@ -251,7 +248,7 @@ fn through_a_pod() -> TestResult {
     PASSED
 }
 
-fn many_nodes() -> TestResult {
+fn one_node_that_fails_does_not_spoil_the_other() -> TestResult {
     let lab = lab!();
     let nodes = format!("{},no-such-node", lab.node);
     let words = ["run", "--backend", "k8s", "--access", "pod", "--node", &nodes];
@@ -290,7 +287,7 @@ fn signal(child: &Child, signal: &str) -> Result<(), Failed> {
     expect_code(&kill, 0)
 }
 
-fn interrupted() -> TestResult {
+fn an_interrupted_run_is_cleaned_up() -> TestResult {
     let lab = lab!();
     for name in ["INT", "HUP"] {
         let mut child = under_way(&mut lab.run(&[]), "producer passed")?;
@@ -305,7 +302,7 @@ fn interrupted() -> TestResult {
 }
 
 /// Pods that are being made, or wait for room, when the run ends.
-fn crowded() -> TestResult {
+fn without_room_for_all_pods_nothing_is_left() -> TestResult {
     let lab = lab!();
     let output = lab.run(&["--consumers", "40"]).output()?;
     let there = lab.on_node("ls -d /tmp/fuse-test-bridge 2>/dev/null; true")?;
@@ -317,7 +314,7 @@ fn crowded() -> TestResult {
     PASSED
 }
 
-fn read_only_bridge() -> TestResult {
+fn a_read_only_bridge_is_named_and_nothing_is_left() -> TestResult {
     let lab = lab!();
     lab.on_node("mkdir -p /srv/ro; mount -t tmpfs -o ro none /srv/ro")?;
     let mut ran = Vec::new();
@@ -337,7 +334,7 @@ fn read_only_bridge() -> TestResult {
     PASSED
 }
 
-fn interrupted_again() -> TestResult {
+fn interrupted_again_it_writes_the_report_and_waits_no_more() -> TestResult {
     let lab = lab!();
     let report = lab.scratch.path().join("result");
     let mut child = under_way(lab.run(&["--report"]).arg(&report), "verdict ")?;
@@ -358,7 +355,7 @@ fn interrupted_again() -> TestResult {
     PASSED
 }
 
-fn deleted() -> TestResult {
+fn a_producer_whose_pod_is_deleted_comes_back_as_another() -> TestResult {
     let lab = lab!();
     for fault in ["delete", "force_delete"] {
         let run = lab.run(&["--evidence", "--fault", fault]).output()?;
@@ -372,7 +369,7 @@ fn deleted() -> TestResult {
     PASSED
 }
 
-fn taken_away() -> TestResult {
+fn a_pod_that_somebody_takes_away_is_named() -> TestResult {
     let lab = lab!();
     let child = under_way(&mut lab.run(&[]), "producer passed")?;
     let ours = "app.kubernetes.io/managed-by=propagation,propagation/run-id";
@@ -391,7 +388,7 @@ fn taken_away() -> TestResult {
     PASSED
 }
 
-fn killed() -> TestResult {
+fn what_a_killed_run_leaves_is_found_and_removed() -> TestResult {
     let lab = lab!();
     let clean = |words: &[&str]| lab.clean(words);
     for line in ["is ready", "host_setup passed", "consumer passed"] {
@@ -426,7 +423,7 @@ fn pod_of(workload: &str) -> Result<(String, String), Failed> {
 
 /// A user of the node, and a pod of somebody else that has the run's directory and says to be every
 /// container of the run there could be.
-fn strangers() -> TestResult {
+fn strangers_are_told_nothing() -> TestResult {
     const CONTAINERS: u32 = 10;
     let lab = lab!();
     let child = under_way(&mut lab.run(&[]), "producer passed")?;
@@ -476,7 +473,7 @@ fn strangers() -> TestResult {
 }
 
 /// Through the library, as process 1 there.
-fn executed_in_a_container() -> TestResult {
+fn what_is_executed_in_a_container_may_do_what_it_may() -> TestResult {
     let lab = lab!();
     let options = K8sOptions {
         node: Some(lab.node.clone()),
@@ -541,7 +538,7 @@ async fn as_process_1(node: &dyn Node) -> Result<(), Failed> {
     Ok(())
 }
 
-fn host_agent_killed() -> TestResult {
+fn a_run_ends_when_its_host_agent_is_killed() -> TestResult {
     const WITHIN: Duration = Duration::from_secs(240);
     let lab = lab!();
     let child = under_way(&mut lab.run(&[]), "producer passed")?;
@@ -573,7 +570,7 @@ fn ended_within(mut child: Child, limit: Duration) -> Result<Output, Failed> {
 }
 
 /// Power is cut and comes back: the processes, the mounts and /run of the node are gone, its disk is as it was.
-fn node_restarted() -> TestResult {
+fn a_run_ends_when_its_node_is_started_again() -> TestResult {
     const WITHIN: Duration = Duration::from_secs(240);
     let lab = lab!();
     let scripts = scripts!();
@@ -610,7 +607,7 @@ fn import_image(lab: &Lab) -> Result<(), Failed> {
 
 /// Through a host pod whose image has the agent; and what is left of such a run is removed by a clean-up that
 /// knows nothing of the image.
-fn named_image() -> TestResult {
+fn a_named_image_will_do_through_a_pod() -> TestResult {
     let lab = lab!();
     import_image(&lab)?;
     let image = propagation_backend_k8s::oci::image_name();
@@ -630,7 +627,7 @@ fn named_image() -> TestResult {
     PASSED
 }
 
-fn bad_bridges() -> TestResult {
+fn bridges_that_cannot_be_one_are_refused() -> TestResult {
     let lab = lab!();
     lab.on_node("mkdir -p /srv/there/dfs; mount -t tmpfs somebody /srv/there/dfs")?;
     lab.on_node("ln -s /srv /tmp/l; ln -s /srv /srv/theirs; chown -h 65534 /srv/theirs")?;
@@ -661,7 +658,7 @@ fn bad_bridges() -> TestResult {
 
 /// Paths are resolved once, on the node; what they lead to is made, mounted, reported and removed. Both ways; and a run
 /// that is killed is cleaned at the path that its record has.
-fn below_links() -> TestResult {
+fn a_path_below_a_link_is_where_it_leads() -> TestResult {
     let lab = lab!();
     lab.on_node("mkdir -p /srv/disk/data; ln -s disk /srv/link; ln -s /srv/link/data /srv/data")?;
     let runs = below_links_of(&lab);
@@ -712,7 +709,7 @@ fn below_links_of(lab: &Lab) -> Result<(), Failed> {
 }
 
 /// What cannot be taken back is named, and is not a success; once it can be, a clean-up does it.
-fn not_cleaned() -> TestResult {
+fn what_cannot_be_removed_has_its_own_exit_status() -> TestResult {
     let lab = lab!();
     let mut child = under_way(&mut lab.run(&["--bridge", "/srv/m"]), "consumer passed")?;
     lab.on_node("chattr +i /srv/m")?;
@@ -731,7 +728,7 @@ fn not_cleaned() -> TestResult {
     PASSED
 }
 
-fn signs() -> TestResult {
+fn a_run_that_goes_on_is_named_and_one_that_is_silent_is_removed() -> TestResult {
     let lab = lab!();
     let clean = || {
         let mut command = lab.command(&["clean", "--backend", "k8s"]);
@@ -761,7 +758,7 @@ fn signs() -> TestResult {
     PASSED
 }
 
-fn no_image() -> TestResult {
+fn an_image_that_is_not_there_leaves_nothing() -> TestResult {
     let lab = lab!();
     let words = ["run", "--backend", "k8s", "--node", &lab.node, "--access", "pod", "--image"];
     let output = lab.command(&words).arg("localhost/nosuch:1").output()?;
@@ -772,7 +769,7 @@ fn no_image() -> TestResult {
 }
 
 /// What others have in the run's directories, or mount there meanwhile, is named, and in nobody's way.
-fn left_alone() -> TestResult {
+fn what_a_run_has_not_made_is_left() -> TestResult {
     let lab = lab!();
     let mut child = under_way(&mut lab.run(&["--bridge", "/srv/m"]), "host_setup passed")?;
     lab.on_node("echo kept > /srv/m/of-somebody")?;
@@ -786,7 +783,7 @@ fn left_alone() -> TestResult {
     PASSED
 }
 
-fn made_and_removed() -> TestResult {
+fn what_a_run_makes_it_removes() -> TestResult {
     let lab = lab!();
     lab.on_node("mkdir /srv/m")?;
     for bridge in ["/srv/m", "/srv/deep/a/b"] {
@@ -802,7 +799,7 @@ fn made_and_removed() -> TestResult {
 }
 
 /// A kubelet makes the directory of a subPath where it is not there.
-fn sub_paths() -> TestResult {
+fn a_sub_path_that_the_kubelet_has_made_is_removed() -> TestResult {
     let lab = lab!();
     let file = lab.scratch.path().join("sub-paths.yaml");
     let text = "name: sub-paths
@@ -855,12 +852,12 @@ impl Lab {
     }
 }
 
-fn noexec() -> TestResult {
+fn a_disk_that_may_not_execute_is_named_and_left_as_it_was() -> TestResult {
     lab!().with_files_on("noexec", "mounted noexec", "remount,exec")?;
     PASSED
 }
 
-fn full_disk() -> TestResult {
+fn a_full_disk_is_named_and_left_as_it_was() -> TestResult {
     let lab = lab!();
     let agent = propagation_agent_embed::AGENT.len().div_ceil(4096);
     // No room for the agent; and room for it, and for next to nothing else.
@@ -873,7 +870,7 @@ fn full_disk() -> TestResult {
 }
 
 /// Somebody has deleted the namespace of a run, with its record.
-fn unrecorded() -> TestResult {
+fn what_only_a_node_has_of_a_run_is_found_and_removed() -> TestResult {
     let lab = lab!();
     for (mut run, mut clean) in [
         (lab.run(&["--bridge", "/srv/m"]), lab.clean(&[])),
@@ -901,7 +898,7 @@ fn unrecorded() -> TestResult {
     PASSED
 }
 
-fn given_up() -> TestResult {
+fn what_cannot_be_cleaned_is_given_up_on_demand() -> TestResult {
     let lab = lab!();
     let mut child = under_way(&mut lab.run(&["--bridge", "/srv/m"]), "consumer passed")?;
     let (space, _) = pod_of("consumer-early")?;
@@ -922,7 +919,7 @@ fn given_up() -> TestResult {
     PASSED
 }
 
-fn few_rights() -> TestResult {
+fn few_rights_are_enough() -> TestResult {
     let lab = lab!();
     let manifests = lab.scratch.path().join("manifests");
     expect_code(&lab.command(&["manifests"]).arg(&manifests).output()?, 0)?;
@@ -989,7 +986,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
     let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
-fn api_server_away() -> TestResult {
+fn a_run_goes_on_when_the_api_server_was_away() -> TestResult {
     let lab = lab!();
     let server = "jsonpath={.clusters[0].cluster.server}";
     let server = kubectl_says(&["config", "view", "--output", server])?;
@@ -1023,7 +1020,7 @@ fn api_server_away() -> TestResult {
     PASSED
 }
 
-fn bad_ssh() -> TestResult {
+fn what_is_wrong_with_ssh_is_said() -> TestResult {
     let lab = lab!();
     let good = std::fs::read_to_string(&lab.ssh_config)?;
     let write = |name: &str, text: &str| -> Result<PathBuf, Failed> {
@@ -1050,7 +1047,7 @@ fn bad_ssh() -> TestResult {
     PASSED
 }
 
-fn foreign_namespace() -> TestResult {
+fn a_namespace_of_somebody_else_is_refused() -> TestResult {
     let lab = lab!();
     let output = lab.run(&["--namespace", "default"]).output()?;
     expect_code(&output, 2)?;
@@ -1058,7 +1055,7 @@ fn foreign_namespace() -> TestResult {
     PASSED
 }
 
-fn by_hand() -> TestResult {
+fn the_manifests_work_by_hand() -> TestResult {
     let lab = lab!();
     import_image(&lab)?;
     let tree = lab.scratch.path().join("tree");

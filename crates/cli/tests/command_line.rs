@@ -7,46 +7,46 @@ use std::path::Path;
 
 use regex::Regex;
 use support::{
-    PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout, test,
+    PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout, tests,
 };
 
 fn main() {
-    support::main(vec![
-        test("five_phases_give_full_success", five_phases),
-        test("json_is_a_report_that_renders_again", json_round_trip),
-        test("a_report_directory_gets_both_files", report_directory),
-        test("reports_and_logs_are_for_their_user_alone", modes),
-        test("a_relative_state_directory_is_ignored", relative_state),
-        test("variables_of_daemons_are_in_no_report_unless_asked_for", secrets),
-        test("partial_success_is_3_and_names_the_intervention", partial_success),
-        test("a_private_covering_mount_is_5_with_the_fix", inconclusive),
-        test("a_stopped_daemon_is_a_hang_and_ends", stopped_daemon),
-        test("a_clean_unmount_is_told_from_a_crash", clean_unmount),
-        test("bad_bridges_are_2_with_the_fix", bad_bridges),
-        test("odd_bridges_work", odd_bridges),
-        test("a_misspelt_flag_gets_a_suggestion", misspelt),
-        test("values_that_cannot_be_meant_are_2", odd_values),
-        test("a_file_that_is_skipped_is_counted_as_skipped_everywhere", skipped_by_kernel),
-        test("kept_nodes_are_named_for_several_files_and_with_q", kept),
-        test("every_help_has_an_example", help),
-        test("clean_has_no_options_of_runs", clean_options),
-        test("the_schema_is_json", schema),
-        test("completions_for_every_shell", completions),
-        test("a_damaged_report_is_2", damaged_report),
-        test("input_that_has_no_end_is_2", endless_input),
-        test("what_a_step_is_called_cannot_reach_the_terminal", hostile_name),
-        test("an_unwritable_report_directory_is_2_before_anything_runs", unwritable_report),
-        test("a_full_log_disk_is_a_warning", full_log),
-        test("a_closed_pipe_is_not_an_error", closed_pipe),
-        test("doctor_reads_this_host", doctor),
-        test("probe_tells_states_apart", probe),
-        test("no_color_without_a_terminal", no_colour),
-        test("the_five_phases_run_with_any_daemon", any_daemon),
-        test("a_comparison_takes_one_node", compare_on_one_node),
+    support::main(tests![
+        five_phases_give_full_success,
+        json_is_a_report_that_renders_again,
+        a_report_directory_gets_both_files,
+        reports_and_logs_are_for_their_user_alone,
+        a_relative_state_directory_is_ignored,
+        variables_of_daemons_are_in_no_report_unless_asked_for,
+        partial_success_is_3_and_names_the_intervention,
+        a_private_covering_mount_is_5_with_the_fix,
+        a_stopped_daemon_is_a_hang_and_ends,
+        a_clean_unmount_is_told_from_a_crash,
+        bad_bridges_are_2_with_the_fix,
+        odd_bridges_work,
+        a_misspelt_flag_gets_a_suggestion,
+        values_that_cannot_be_meant_are_2,
+        a_file_that_is_skipped_is_counted_as_skipped_everywhere,
+        kept_nodes_are_named_for_several_files_and_with_q,
+        every_help_has_an_example,
+        clean_has_no_options_of_runs,
+        the_schema_is_json,
+        completions_for_every_shell,
+        a_damaged_report_is_2,
+        input_that_has_no_end_is_2,
+        what_a_step_is_called_cannot_reach_the_terminal,
+        an_unwritable_report_directory_is_2_before_anything_runs,
+        a_full_log_disk_is_a_warning,
+        a_closed_pipe_is_not_an_error,
+        doctor_reads_this_host,
+        probe_tells_states_apart,
+        no_color_without_a_terminal,
+        the_five_phases_run_with_any_daemon,
+        a_comparison_takes_one_node
     ]);
 }
 
-fn five_phases() -> TestResult {
+fn five_phases_give_full_success() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run"]);
     expect_code(&result, 0)?;
@@ -65,7 +65,7 @@ fn five_phases() -> TestResult {
     PASSED
 }
 
-fn json_round_trip() -> TestResult {
+fn json_is_a_report_that_renders_again() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--format", "json"]);
     expect_code(&result, 0)?;
@@ -92,7 +92,7 @@ fn json_round_trip() -> TestResult {
     PASSED
 }
 
-fn report_directory() -> TestResult {
+fn a_report_directory_gets_both_files() -> TestResult {
     let scratch = scratch();
     let directory = scratch.path().join("a/b");
     expect_code(
@@ -117,7 +117,7 @@ fn report_directory() -> TestResult {
     PASSED
 }
 
-fn modes() -> TestResult {
+fn reports_and_logs_are_for_their_user_alone() -> TestResult {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let scratch = scratch();
     let out = scratch.path().join("out");
@@ -162,7 +162,7 @@ steps:
 - {start: [first, second, app], expect: {first: mount_error, second: mount_error}}
 ";
 
-fn secrets() -> TestResult {
+fn variables_of_daemons_are_in_no_report_unless_asked_for() -> TestResult {
     let scratch = scratch();
     let at = |name: &str| scratch.path().join(name).to_str().expect("UTF-8").to_owned();
     fs::write(at("s.yaml"), WITH_SECRETS)?;
@@ -201,7 +201,7 @@ fn secrets() -> TestResult {
     PASSED
 }
 
-fn relative_state() -> TestResult {
+fn a_relative_state_directory_is_ignored() -> TestResult {
     let scratch = scratch();
     let result = support::propagation(scratch.path(), &["run"])
         .current_dir(scratch.path())
@@ -216,7 +216,7 @@ fn relative_state() -> TestResult {
     if logs == 1 { PASSED } else { Err(format!("{logs} logs").into()) }
 }
 
-fn partial_success() -> TestResult {
+fn partial_success_is_3_and_names_the_intervention() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--volume", "mountpoint"]);
     expect_code(&result, 3)?;
@@ -227,7 +227,7 @@ fn partial_success() -> TestResult {
     PASSED
 }
 
-fn inconclusive() -> TestResult {
+fn a_private_covering_mount_is_5_with_the_fix() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--covering", "private"]);
     expect_code(&result, 5)?;
@@ -235,7 +235,7 @@ fn inconclusive() -> TestResult {
     PASSED
 }
 
-fn stopped_daemon() -> TestResult {
+fn a_stopped_daemon_is_a_hang_and_ends() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--fault", "stop"]);
     expect_code(&result, 3)?;
@@ -243,7 +243,7 @@ fn stopped_daemon() -> TestResult {
     PASSED
 }
 
-fn clean_unmount() -> TestResult {
+fn a_clean_unmount_is_told_from_a_crash() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--fault", "terminate", "--evidence"]);
     expect_code(&result, 0)?;
@@ -251,7 +251,7 @@ fn clean_unmount() -> TestResult {
     PASSED
 }
 
-fn bad_bridges() -> TestResult {
+fn bad_bridges_are_2_with_the_fix() -> TestResult {
     let scratch = scratch();
     for path in ["relative", "/", "/tmp/../x", "/tmp//x", "/proc/x", ""] {
         let result = output(scratch.path(), &["run", "--bridge", path]);
@@ -261,7 +261,7 @@ fn bad_bridges() -> TestResult {
     PASSED
 }
 
-fn odd_values() -> TestResult {
+fn values_that_cannot_be_meant_are_2() -> TestResult {
     let scratch = scratch();
     let axes = scratch.path().join("axes.yaml");
     fs::write(&axes, "{}\n")?;
@@ -295,7 +295,7 @@ fn two_files(directory: &Path, more: &str) -> std::io::Result<[String; 4]> {
     Ok([option(), a.display().to_string(), option(), b.display().to_string()])
 }
 
-fn skipped_by_kernel() -> TestResult {
+fn a_file_that_is_skipped_is_counted_as_skipped_everywhere() -> TestResult {
     let scratch = scratch();
     let files = two_files(scratch.path(), "since: \"99.0\"\n")?;
     let out = scratch.path().join("out").display().to_string();
@@ -312,7 +312,7 @@ fn skipped_by_kernel() -> TestResult {
     PASSED
 }
 
-fn kept() -> TestResult {
+fn kept_nodes_are_named_for_several_files_and_with_q() -> TestResult {
     let scratch = scratch();
     let files = two_files(scratch.path(), "")?;
     let run_id = Regex::new(r"--run-id ([a-z0-9-]+)")?;
@@ -334,7 +334,7 @@ fn kept() -> TestResult {
     PASSED
 }
 
-fn odd_bridges() -> TestResult {
+fn odd_bridges_work() -> TestResult {
     let scratch = scratch();
     for path in [
         "/tmp/trailing/",
@@ -353,7 +353,7 @@ fn odd_bridges() -> TestResult {
     PASSED
 }
 
-fn misspelt() -> TestResult {
+fn a_misspelt_flag_gets_a_suggestion() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--brigde", "/tmp/x"]);
     expect_code(&result, 2)?;
@@ -361,7 +361,7 @@ fn misspelt() -> TestResult {
     PASSED
 }
 
-fn help() -> TestResult {
+fn every_help_has_an_example() -> TestResult {
     let scratch = scratch();
     for command in ["run", "doctor", "probe", "report", "clean", "schema", "completions"] {
         let result = output(scratch.path(), &[command, "--help"]);
@@ -371,7 +371,7 @@ fn help() -> TestResult {
     PASSED
 }
 
-fn clean_options() -> TestResult {
+fn clean_has_no_options_of_runs() -> TestResult {
     let scratch = scratch();
     let help = stdout(&output(scratch.path(), &["clean", "--help"]));
     for (option, words) in [("--apply", &["--apply"][..]), ("--parallel", &["--parallel", "2"])] {
@@ -386,7 +386,7 @@ fn clean_options() -> TestResult {
     PASSED
 }
 
-fn schema() -> TestResult {
+fn the_schema_is_json() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["schema"]);
     expect_code(&result, 0)?;
@@ -395,7 +395,7 @@ fn schema() -> TestResult {
     PASSED
 }
 
-fn completions() -> TestResult {
+fn completions_for_every_shell() -> TestResult {
     let scratch = scratch();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let result = output(scratch.path(), &["completions", shell]);
@@ -405,7 +405,7 @@ fn completions() -> TestResult {
     PASSED
 }
 
-fn damaged_report() -> TestResult {
+fn a_damaged_report_is_2() -> TestResult {
     let scratch = scratch();
     let path = scratch.path().join("r.json");
     let name = path.to_str().expect("UTF-8");
@@ -419,7 +419,7 @@ fn damaged_report() -> TestResult {
     PASSED
 }
 
-fn endless_input() -> TestResult {
+fn input_that_has_no_end_is_2() -> TestResult {
     let scratch = scratch();
     let fifo = scratch.path().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status()?;
@@ -444,7 +444,7 @@ fn endless_input() -> TestResult {
     PASSED
 }
 
-fn hostile_name() -> TestResult {
+fn what_a_step_is_called_cannot_reach_the_terminal() -> TestResult {
     let scratch = scratch();
     let file = scratch.path().join("s.yaml");
     let steps = "steps:\n- {start: all, name: \"a\\e[2Jb\"}\n";
@@ -467,7 +467,7 @@ fn hostile_name() -> TestResult {
     PASSED
 }
 
-fn unwritable_report() -> TestResult {
+fn an_unwritable_report_directory_is_2_before_anything_runs() -> TestResult {
     let scratch = scratch();
     let file = scratch.path().join("file");
     fs::write(&file, "")?;
@@ -478,7 +478,7 @@ fn unwritable_report() -> TestResult {
     PASSED
 }
 
-fn full_log() -> TestResult {
+fn a_full_log_disk_is_a_warning() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--log-dir", "/dev/null/x"]);
     expect_code(&result, 0)?;
@@ -486,7 +486,7 @@ fn full_log() -> TestResult {
     PASSED
 }
 
-fn closed_pipe() -> TestResult {
+fn a_closed_pipe_is_not_an_error() -> TestResult {
     let scratch = scratch();
     let mut child = support::propagation(scratch.path(), &["schema"])
         .stdout(std::process::Stdio::piped())
@@ -498,7 +498,7 @@ fn closed_pipe() -> TestResult {
     PASSED
 }
 
-fn doctor() -> TestResult {
+fn doctor_reads_this_host() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["doctor", "--format", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&result.stdout)?;
@@ -540,7 +540,7 @@ fn doctor() -> TestResult {
     PASSED
 }
 
-fn probe() -> TestResult {
+fn probe_tells_states_apart() -> TestResult {
     let scratch = scratch();
     let path = scratch.path().to_str().expect("UTF-8").to_owned();
     expect_code(&output(scratch.path(), &["probe", &path]), 13)?;
@@ -558,7 +558,7 @@ fn probe() -> TestResult {
     PASSED
 }
 
-fn no_colour() -> TestResult {
+fn no_color_without_a_terminal() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run"]);
     if result.stdout.contains(&0x1b) || result.stderr.contains(&0x1b) {
@@ -567,7 +567,7 @@ fn no_colour() -> TestResult {
     PASSED
 }
 
-fn any_daemon() -> TestResult {
+fn the_five_phases_run_with_any_daemon() -> TestResult {
     if !Path::new("/usr/bin/bindfs").exists() {
         return skip("bindfs", "bindfs is not installed");
     }
@@ -579,7 +579,7 @@ fn any_daemon() -> TestResult {
     PASSED
 }
 
-fn compare_on_one_node() -> TestResult {
+fn a_comparison_takes_one_node() -> TestResult {
     let scratch = scratch();
     for (words, part) in [
         (&["--backend", "k8s", "--all-nodes"][..], "transports are compared on one node"),

@@ -20,22 +20,16 @@ use propagation_conformance::cluster_named;
 use propagation_core::consumer_log::ConsumerLine;
 use regex::Regex;
 use support::nodes;
-use support::{PASSED, PROPAGATION, TestResult, is_root, skip};
+use support::{PASSED, PROPAGATION, TestResult, is_root, skip, tests};
 
 fn main() {
-    let mut tests = vec![
-        Trial::ignorable_test("the_consumer_log_is_explained", consumer_log),
-        Trial::ignorable_test("links_lead_somewhere", links),
-        Trial::ignorable_test("a_checkout_below_tmp_stays_where_it_is", checkout_below_tmp),
-        Trial::ignorable_test(
-            "ids_and_outcomes_are_compared_as_types",
-            literals::compared_as_types,
-        ),
-        Trial::ignorable_test(
-            "files_do_not_import_each_other_in_a_circle",
-            circles::without_circles,
-        ),
-        Trial::ignorable_test("paths_in_the_documents_for_contributors_exist", paths),
+    let mut tests = tests![
+        the_consumer_log_is_explained,
+        links_lead_somewhere,
+        a_checkout_below_tmp_stays_where_it_is,
+        literals::ids_and_outcomes_are_compared_as_types,
+        circles::files_do_not_import_each_other_in_a_circle,
+        paths_in_the_documents_for_contributors_exist
     ];
     for name in documents() {
         let title = |what: &str| format!("{what}_of_{}", name.replace('-', "_"));
@@ -236,7 +230,7 @@ fn own_tmp(needed: &[&Path]) -> String {
 }
 
 /// A checkout may lie below `/tmp`.
-fn checkout_below_tmp() -> TestResult {
+fn a_checkout_below_tmp_stays_where_it_is() -> TestResult {
     if !is_root() {
         return skip("root", "only root can mount");
     }
@@ -335,7 +329,7 @@ fn steady(output: &str) -> String {
 }
 
 /// The table of a consumer's log lines, from the strings that the agent prints.
-fn consumer_log() -> TestResult {
+fn the_consumer_log_is_explained() -> TestResult {
     let mut table = String::from("\n| line | meaning |\n|---|---|\n");
     for line in ConsumerLine::ALL {
         let _ = writeln!(table, "| `{line}` | {} |", line.meaning());
@@ -357,7 +351,7 @@ fn consumer_log() -> TestResult {
 }
 
 /// Files beside the documents that they link to.
-fn links() -> TestResult {
+fn links_lead_somewhere() -> TestResult {
     let link = Regex::new(r"\]\(([^)#]+)(#[^)]*)?\)").expect("a regular expression");
     for name in documents() {
         let text = read(&name)?;
@@ -372,7 +366,7 @@ fn links() -> TestResult {
 }
 
 /// Files of the repository that the documents for contributors name.
-fn paths() -> TestResult {
+fn paths_in_the_documents_for_contributors_exist() -> TestResult {
     let root = directory().join("..");
     let quoted = Regex::new(r"`((crates|docs|examples|scenarios|scripts|benches)/[^` ]*)`")
         .expect("a regular expression");

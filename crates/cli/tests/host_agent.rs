@@ -19,14 +19,14 @@ use propagation_core::protocol::{
     Call, ContainerSpec, Failure, PROTOCOL_VERSION, Place, Reply, encode, frame_length,
 };
 use serde::de::DeserializeOwned;
-use support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout, test};
+use support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout, tests};
 
 fn main() {
-    support::main(vec![
-        test("a_user_of_the_node_does_not_get_to_the_socket", by_path),
-        test("only_the_program_of_the_pod_is_told_what_to_do", strangers),
-        test("nothing_is_executed_in_a_container_by_the_host_agent", executed),
-        test("strangers_cost_little", limits),
+    support::main(tests![
+        a_user_of_the_node_does_not_get_to_the_socket,
+        only_the_program_of_the_pod_is_told_what_to_do,
+        nothing_is_executed_in_a_container_by_the_host_agent,
+        strangers_cost_little
     ]);
 }
 
@@ -240,7 +240,7 @@ const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
 /// The client of the agent, which prints what it does once it has been told.
 const PROGRAM: &str = "\"$AGENT\" program --container 0 --socket";
 
-fn by_path() -> TestResult {
+fn a_user_of_the_node_does_not_get_to_the_socket() -> TestResult {
     let mut lab = lab!();
     lab.admit()?;
     let line = format!("{AS_NOBODY} {PROGRAM} $ON_NODE/programs.sock");
@@ -253,7 +253,7 @@ fn by_path() -> TestResult {
 }
 
 /// What a runtime makes around a program, but for one thing.
-fn strangers() -> TestResult {
+fn only_the_program_of_the_pod_is_told_what_to_do() -> TestResult {
     let mut lab = lab!();
     lab.admit()?;
     let socket = "/run/open/programs.sock";
@@ -318,7 +318,7 @@ fn strangers() -> TestResult {
     PASSED
 }
 
-fn executed() -> TestResult {
+fn nothing_is_executed_in_a_container_by_the_host_agent() -> TestResult {
     let mut lab = lab!();
     lab.admit()?;
     let (place, command) = (Place::Container(0, 0), vec!["true".to_owned()]);
@@ -350,7 +350,7 @@ fn is_closed(stream: &mut UnixStream) -> bool {
     }
 }
 
-fn limits() -> TestResult {
+fn strangers_cost_little() -> TestResult {
     const MOST: usize = 64;
     let mut lab = lab!();
     lab.admit()?;

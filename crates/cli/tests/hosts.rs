@@ -5,33 +5,33 @@ mod support;
 
 use std::process::Output;
 
-use support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout, test};
+use support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout, tests};
 
 fn main() {
-    support::main(vec![
-        test("an_ordinary_user_gets_full_success", ordinary_user),
-        test("an_ordinary_user_with_subordinate_ids_reads_as_another_user", subordinate_ids),
-        test("the_library_with_subordinate_ids_is_as_expected", library_with_subordinate_ids),
-        test("without_a_device_scenarios_are_skipped", library_without_the_device),
-        test("a_device_that_is_not_permitted_says_which_mode", device_not_permitted),
-        test("no_device_says_load_the_module", no_device),
-        test("a_producer_that_is_not_root_mounts_through_fusermount3", through_fusermount),
-        test("user_allow_other_missing_is_named", no_user_allow_other),
-        test("no_fusermount3_is_named", no_fusermount),
-        test("user_namespaces_forbidden_names_the_switch", user_namespaces_forbidden),
-        test("too_few_mount_namespaces_is_clear", few_namespaces),
-        test("too_few_descriptors_is_clear", few_descriptors),
-        test("hardly_any_descriptors_name_the_limit", hardly_any_descriptors),
-        test("hardly_any_processes_name_the_limit", hardly_any_processes),
-        test("a_read_only_tmp_does_not_matter", read_only_tmp),
-        test("a_full_disk_for_the_report_is_clear", full_disk),
-        test("a_missing_kernel_call_is_named", missing_call),
-        test("without_mount_setattr_all_is_as_with_it", without_mount_setattr),
-        test("in_a_chroot_root_gets_full_success", chroot),
-        test("in_a_chroot_doctor_names_the_covering_mount", doctor_in_chroot),
-        test("a_node_like_a_private_host_gives_the_answer_of_that_host", like_this_host),
-        test("nothing_is_written_where_others_can_write", places_of_others),
-        test("without_a_home_there_is_no_log_and_nothing_in_tmp", homeless),
+    support::main(tests![
+        an_ordinary_user_gets_full_success,
+        an_ordinary_user_with_subordinate_ids_reads_as_another_user,
+        the_library_with_subordinate_ids_is_as_expected,
+        without_a_device_scenarios_are_skipped,
+        a_device_that_is_not_permitted_says_which_mode,
+        no_device_says_load_the_module,
+        a_producer_that_is_not_root_mounts_through_fusermount3,
+        user_allow_other_missing_is_named,
+        no_fusermount3_is_named,
+        user_namespaces_forbidden_names_the_switch,
+        too_few_mount_namespaces_is_clear,
+        too_few_descriptors_is_clear,
+        hardly_any_descriptors_name_the_limit,
+        hardly_any_processes_name_the_limit,
+        a_read_only_tmp_does_not_matter,
+        a_full_disk_for_the_report_is_clear,
+        a_missing_kernel_call_is_named,
+        without_mount_setattr_all_is_as_with_it,
+        in_a_chroot_root_gets_full_success,
+        in_a_chroot_doctor_names_the_covering_mount,
+        a_node_like_a_private_host_gives_the_answer_of_that_host,
+        nothing_is_written_where_others_can_write,
+        without_a_home_there_is_no_log_and_nothing_in_tmp
     ]);
 }
 
@@ -65,7 +65,7 @@ const JAIL: &str = "J=$SCRATCH/jail; mkdir -p $J/usr $J/proc $J/sys $J/dev $J/tm
     for name in usr proc sys dev; do mount --rbind /$name $J/$name; done; \
     cp $PROPAGATION $J/propagation; exec chroot $J /propagation";
 
-fn chroot() -> TestResult {
+fn in_a_chroot_root_gets_full_success() -> TestResult {
     needs_root!();
     let result = run(&format!("{JAIL} run"));
     expect_code(&result, 0)?;
@@ -73,7 +73,7 @@ fn chroot() -> TestResult {
     PASSED
 }
 
-fn doctor_in_chroot() -> TestResult {
+fn in_a_chroot_doctor_names_the_covering_mount() -> TestResult {
     needs_root!();
     for (change, found) in [("shared", "which is shared"), ("private", "which is private")] {
         let result = run(&format!("mount --make-r{change} /; {JAIL} doctor"));
@@ -84,7 +84,7 @@ fn doctor_in_chroot() -> TestResult {
     PASSED
 }
 
-fn like_this_host() -> TestResult {
+fn a_node_like_a_private_host_gives_the_answer_of_that_host() -> TestResult {
     needs_root!();
     let private = "mount --make-rprivate /; exec $PROPAGATION run --experiments off";
     let simulated = run(private);
@@ -97,7 +97,7 @@ fn like_this_host() -> TestResult {
     PASSED
 }
 
-fn ordinary_user() -> TestResult {
+fn an_ordinary_user_gets_full_success() -> TestResult {
     needs_root!();
     let result = run(&format!("{OPEN_DEVICE} exec {AS_USER} $PROPAGATION run"));
     expect_code(&result, 0)?;
@@ -105,7 +105,7 @@ fn ordinary_user() -> TestResult {
     PASSED
 }
 
-fn subordinate_ids() -> TestResult {
+fn an_ordinary_user_with_subordinate_ids_reads_as_another_user() -> TestResult {
     needs_root!();
     if !std::path::Path::new("/usr/bin/newuidmap").exists() {
         return skip("newuidmap", "the package uidmap is not installed");
@@ -126,7 +126,7 @@ fn subordinate_ids() -> TestResult {
 
 /// What of the library needs more than a user namespace with one user: producers that mount through
 /// fusermount3, whose root is not in that namespace, and connections that are aborted.
-fn library_with_subordinate_ids() -> TestResult {
+fn the_library_with_subordinate_ids_is_as_expected() -> TestResult {
     needs_root!();
     if !std::path::Path::new("/usr/bin/newuidmap").exists() {
         return skip("newuidmap", "the package uidmap is not installed");
@@ -161,7 +161,7 @@ fn library_with_subordinate_ids() -> TestResult {
 }
 
 /// Without the device a scenario is skipped, and a directory in which nothing ran is no success.
-fn library_without_the_device() -> TestResult {
+fn without_a_device_scenarios_are_skipped() -> TestResult {
     needs_root!();
     let result = run(&format!(
         "mknod -m 600 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse; \
@@ -173,7 +173,7 @@ fn library_without_the_device() -> TestResult {
     PASSED
 }
 
-fn device_not_permitted() -> TestResult {
+fn a_device_that_is_not_permitted_says_which_mode() -> TestResult {
     needs_root!();
     let result = run(&format!(
         "mknod -m 600 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse; \
@@ -185,7 +185,7 @@ fn device_not_permitted() -> TestResult {
     PASSED
 }
 
-fn no_device() -> TestResult {
+fn no_device_says_load_the_module() -> TestResult {
     needs_root!();
     let result = run(
         "mkdir $SCRATCH/dev; touch $SCRATCH/dev/null; mount --bind /dev/null $SCRATCH/dev/null; \
@@ -197,7 +197,7 @@ fn no_device() -> TestResult {
     PASSED
 }
 
-fn through_fusermount() -> TestResult {
+fn a_producer_that_is_not_root_mounts_through_fusermount3() -> TestResult {
     needs_root!();
     if !std::path::Path::new("/usr/bin/fusermount3").exists() {
         return skip("fusermount3", "the package fuse3 is not installed");
@@ -210,7 +210,7 @@ fn through_fusermount() -> TestResult {
     PASSED
 }
 
-fn no_user_allow_other() -> TestResult {
+fn user_allow_other_missing_is_named() -> TestResult {
     needs_root!();
     let result = run(&format!("{OPEN_DEVICE} exec $PROPAGATION run --producer-uid 1000"));
     expect_code(&result, 5)?;
@@ -218,7 +218,7 @@ fn no_user_allow_other() -> TestResult {
     PASSED
 }
 
-fn no_fusermount() -> TestResult {
+fn no_fusermount3_is_named() -> TestResult {
     needs_root!();
     let result = run(&format!(
         "{OPEN_DEVICE} mkdir $SCRATCH/bin; mount --bind $SCRATCH/bin /usr/bin; \
@@ -229,7 +229,7 @@ fn no_fusermount() -> TestResult {
     PASSED
 }
 
-fn user_namespaces_forbidden() -> TestResult {
+fn user_namespaces_forbidden_names_the_switch() -> TestResult {
     needs_root!();
     // The limit belongs to a user namespace: one is made in which it is 0.
     let result = run("exec unshare --user --map-root-user bash -euc \
@@ -241,7 +241,7 @@ fn user_namespaces_forbidden() -> TestResult {
     PASSED
 }
 
-fn few_namespaces() -> TestResult {
+fn too_few_mount_namespaces_is_clear() -> TestResult {
     needs_root!();
     let result = run("exec unshare --user --map-root-user --mount bash -euc \
          'echo 6 > /proc/sys/user/max_mnt_namespaces; exec $PROPAGATION run --consumers 100'");
@@ -254,7 +254,7 @@ fn few_namespaces() -> TestResult {
     PASSED
 }
 
-fn few_descriptors() -> TestResult {
+fn too_few_descriptors_is_clear() -> TestResult {
     let result = run("ulimit -n 200; exec $PROPAGATION run --consumers 1000");
     expect_code(&result, 5)?;
     expect_part(&stdout(&result), "open descriptors are needed and 200 are allowed")?;
@@ -279,7 +279,7 @@ fn expect_the_limit(result: &Output, limits: &[&str]) -> TestResult {
 const ONE_CELL: &str = "--jobs 2 --out $SCRATCH/out-$$ --axis covering=shared --axis volume=bridge \
     --axis propagation=HostToContainer --axis order=after_mount --axis fault=kill --axis repair=none";
 
-fn hardly_any_descriptors() -> TestResult {
+fn hardly_any_descriptors_name_the_limit() -> TestResult {
     for limit in [4, 5, 6, 8, 12, 16, 24, 32] {
         for command in ["run", &format!("matrix {ONE_CELL}"), "clean"] {
             let result = run(&format!("ulimit -n {limit}; exec $PROPAGATION {command}"));
@@ -289,7 +289,7 @@ fn hardly_any_descriptors() -> TestResult {
     PASSED
 }
 
-fn hardly_any_processes() -> TestResult {
+fn hardly_any_processes_name_the_limit() -> TestResult {
     needs_root!();
     // Of a user who has no other processes: the limit counts all of them.
     let user = "setpriv --reuid 54321 --regid 54321 --clear-groups";
@@ -304,7 +304,7 @@ fn hardly_any_processes() -> TestResult {
     PASSED
 }
 
-fn read_only_tmp() -> TestResult {
+fn a_read_only_tmp_does_not_matter() -> TestResult {
     needs_root!();
     let result = run("cp $PROPAGATION /dev/shm/propagation-$$; mount -t tmpfs -o ro none /tmp; \
          XDG_STATE_HOME=/tmp /dev/shm/propagation-$$ run && code=0 || code=$?; \
@@ -314,7 +314,7 @@ fn read_only_tmp() -> TestResult {
     PASSED
 }
 
-fn full_disk() -> TestResult {
+fn a_full_disk_for_the_report_is_clear() -> TestResult {
     needs_root!();
     let result = run("mkdir $SCRATCH/small; mount -t tmpfs -o size=8k none $SCRATCH/small; \
          exec $PROPAGATION run --report $SCRATCH/small/report --log-dir $SCRATCH/small");
@@ -326,7 +326,7 @@ fn full_disk() -> TestResult {
     PASSED
 }
 
-fn places_of_others() -> TestResult {
+fn nothing_is_written_where_others_can_write() -> TestResult {
     needs_root!();
     for (make, reason) in [
         ("install -d -o 1000 $SCRATCH/out", "it belongs to uid 1000, and not to you (uid 0)"),
@@ -355,7 +355,7 @@ fn places_of_others() -> TestResult {
     PASSED
 }
 
-fn homeless() -> TestResult {
+fn without_a_home_there_is_no_log_and_nothing_in_tmp() -> TestResult {
     needs_root!();
     let result = run(&format!(
         "{OPEN_DEVICE} cd $SCRATCH; code=0; setpriv --reuid 4242 --regid 4242 --clear-groups \
@@ -370,7 +370,7 @@ fn homeless() -> TestResult {
     PASSED
 }
 
-fn missing_call() -> TestResult {
+fn a_missing_kernel_call_is_named() -> TestResult {
     let result = run_without(libc::SYS_pivot_root)?;
     expect_code(&result, 1)?;
     expect_part(&stderr(&result), "ENOSYS")?;
@@ -379,7 +379,7 @@ fn missing_call() -> TestResult {
 }
 
 /// Before Linux 5.12 mounts are made read-only one after the other.
-fn without_mount_setattr() -> TestResult {
+fn without_mount_setattr_all_is_as_with_it() -> TestResult {
     let result = run_without(libc::SYS_mount_setattr)?;
     expect_code(&result, 0)?;
     expect_part(&stdout(&result), "full_success")?;

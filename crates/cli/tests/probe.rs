@@ -3,24 +3,24 @@
 
 mod support;
 
-use support::{PASSED, TestResult, expect_code, expect_part, skip, stdout, test};
+use support::{PASSED, TestResult, expect_code, expect_part, skip, stdout, tests};
 
 fn main() {
-    support::main(vec![
-        test("a_living_mount_is_ok", living),
-        test("a_missing_sentinel_is_empty", no_sentinel),
-        test("a_sentinel_is_a_file_right_in_the_mount", odd_sentinels),
-        test("an_empty_mount_is_empty", empty),
-        test("a_dead_mount_is_stale", dead),
-        test("a_path_inside_a_dead_mount_is_stale", inside_dead),
-        test("a_stopped_daemon_is_hung", stopped),
-        test("a_mount_that_nobody_serves_is_hung", never_served),
-        test("a_hung_mount_has_one_probe_at_a_time", one_at_a_time),
-        test("what_hangs_does_not_hold_the_readers_pipe", pipe_is_released),
-        test("a_user_who_is_kept_out_is_another_error", kept_out),
-        test("links_and_relative_paths_are_followed", links),
-        test("a_path_that_looks_like_an_option_is_a_path", odd_name),
-        test("the_command_line_does_the_same", command_line),
+    support::main(tests![
+        a_living_mount_is_ok,
+        a_missing_sentinel_is_empty,
+        a_sentinel_is_a_file_right_in_the_mount,
+        an_empty_mount_is_empty,
+        a_dead_mount_is_stale,
+        a_path_inside_a_dead_mount_is_stale,
+        a_stopped_daemon_is_hung,
+        a_mount_that_nobody_serves_is_hung,
+        a_hung_mount_has_one_probe_at_a_time,
+        what_hangs_does_not_hold_the_readers_pipe,
+        a_user_who_is_kept_out_is_another_error,
+        links_and_relative_paths_are_followed,
+        a_path_that_looks_like_an_option_is_a_path,
+        the_command_line_does_the_same
     ]);
 }
 
@@ -51,16 +51,16 @@ fn with_server(script: &str, code: i32, words: &[&str]) -> TestResult {
     expect(&format!("OPTIONS=; {SERVE} {script}"), code, words)
 }
 
-fn living() -> TestResult {
+fn a_living_mount_is_ok() -> TestResult {
     with_server("probe $SCRATCH/volume/dfs", 0, &["ok: ", "marker of generation 1"])?;
     with_server("probe $SCRATCH/volume/dfs --sentinel producer-marker.txt", 0, &["ok: "])
 }
 
-fn no_sentinel() -> TestResult {
+fn a_missing_sentinel_is_empty() -> TestResult {
     with_server("probe $SCRATCH/volume/dfs --sentinel other", 12, &["the sentinel is not in"])
 }
 
-fn odd_sentinels() -> TestResult {
+fn a_sentinel_is_a_file_right_in_the_mount() -> TestResult {
     for name in ["../../etc/passwd", "/etc/passwd", "sub/file", "..", ""] {
         let script = format!("probe $SCRATCH/volume/dfs --sentinel '{name}'; exit 9");
         with_server(&script, 2, &[])?;
@@ -76,7 +76,7 @@ fn odd_sentinels() -> TestResult {
     expect(&script, 0, &["0 bytes; this is no FUSE mount, its type is tmpfs"])
 }
 
-fn empty() -> TestResult {
+fn an_empty_mount_is_empty() -> TestResult {
     let script = "mkdir $SCRATCH/e; mount -t tmpfs none $SCRATCH/e; probe $SCRATCH/e";
     expect(script, 12, &["is mounted and empty"])
 }
@@ -88,21 +88,21 @@ const STOP: &str = "kill -STOP $SERVER_PID; \
 /// SIGKILL, and the daemon has ended.
 const KILL: &str = "kill -KILL $SERVER_PID; wait $SERVER_PID || true; trap - EXIT;";
 
-fn dead() -> TestResult {
+fn a_dead_mount_is_stale() -> TestResult {
     let words = ["stale: ", "Transport endpoint is not connected (ENOTCONN)", "restart"];
     with_server(&format!("{KILL} probe $SCRATCH/volume/dfs"), 10, &words)
 }
 
-fn inside_dead() -> TestResult {
+fn a_path_inside_a_dead_mount_is_stale() -> TestResult {
     with_server(&format!("{KILL} probe $SCRATCH/volume/dfs/below"), 10, &["lies in a dead mount"])
 }
 
-fn stopped() -> TestResult {
+fn a_stopped_daemon_is_hung() -> TestResult {
     let script = format!("{STOP} probe $SCRATCH/volume/dfs --timeout 300ms");
     with_server(&script, 11, &["hung: no answer from", "in 300 ms"])
 }
 
-fn never_served() -> TestResult {
+fn a_mount_that_nobody_serves_is_hung() -> TestResult {
     // The descriptor is open, the mount is made, and nobody reads requests.
     let script = "mkdir $SCRATCH/m; exec 7<>/dev/fuse; \
         mount -i -t fuse -o fd=7,rootmode=40000,user_id=0,group_id=0 none $SCRATCH/m; \
@@ -110,7 +110,7 @@ fn never_served() -> TestResult {
     expect(script, 11, &["hung: ", "does not serve yet"])
 }
 
-fn pipe_is_released() -> TestResult {
+fn what_hangs_does_not_hold_the_readers_pipe() -> TestResult {
     let script = format!(
         "{STOP} code=0; said=$(probe $SCRATCH/volume/dfs --timeout 300ms 2>&1) || code=$?; \
          echo \"$said\"; exit $code"
@@ -120,7 +120,7 @@ fn pipe_is_released() -> TestResult {
 
 /// A daemon that has taken a request and does not answer holds who asked, SIGKILL or not; when it ends, the
 /// next probe looks again.
-fn one_at_a_time() -> TestResult {
+fn a_hung_mount_has_one_probe_at_a_time() -> TestResult {
     let script = "mkdir $SCRATCH/m; \
         coproc READER { exec python3 -c \"
 import ctypes, os, struct, sys
@@ -149,7 +149,7 @@ while True: os.read(fd, 1 << 18)
     expect(script, 10, &words)
 }
 
-fn kept_out() -> TestResult {
+fn a_user_who_is_kept_out_is_another_error() -> TestResult {
     let script = format!(
         "OPTIONS=--no-allow-other; {SERVE} \
          timeout 20 setpriv --reuid 1000 --regid 1000 --clear-groups $AGENT probe $SCRATCH/volume/dfs"
@@ -157,12 +157,12 @@ fn kept_out() -> TestResult {
     expect(&script, 1, &["error: ", "does not let uid 1000 in", "allow_other", "(EACCES)"])
 }
 
-fn links() -> TestResult {
+fn links_and_relative_paths_are_followed() -> TestResult {
     with_server("ln -s volume/dfs $SCRATCH/link; probe $SCRATCH/link", 0, &["ok: "])?;
     with_server("cd $SCRATCH; probe volume/dfs", 0, &["ok: volume/dfs"])
 }
 
-fn odd_name() -> TestResult {
+fn a_path_that_looks_like_an_option_is_a_path() -> TestResult {
     expect(
         "cd $SCRATCH; mkdir -- --x; probe -- --x",
         13,
@@ -170,7 +170,7 @@ fn odd_name() -> TestResult {
     )
 }
 
-fn command_line() -> TestResult {
+fn the_command_line_does_the_same() -> TestResult {
     with_server("$PROPAGATION probe $SCRATCH/volume/dfs", 0, &["ok: "])?;
     with_server(
         &format!("{STOP} timeout 20 $PROPAGATION probe $SCRATCH/volume/dfs --timeout 300ms"),

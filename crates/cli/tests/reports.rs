@@ -11,23 +11,23 @@ use propagation_report::Decision;
 use propagation_report::text::{Detail, Style, render};
 use serde_json::{Value, json};
 use support::chromium::{CHROMIUM, Chromium};
-use support::{PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stdout, test};
+use support::{PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stdout, tests};
 
 fn main() {
-    support::main(vec![
-        test("every_format_is_written_and_printed", every_format),
-        test("trouble_ends_on_one_screen", one_screen),
-        test("the_printed_probe_runs_in_an_image_without_this_program", printed_probe),
-        test("junit_is_accepted_by_its_schema", junit_schema),
-        test("graphviz_draws_the_graph", graphviz),
-        test("the_command_in_a_report_does_the_same_again", reproduce),
-        test("the_plan_in_a_report_does_the_same_again", by_plan),
-        test("many_scenarios_get_an_index", scenario_index),
-        test("a_page_says_everything_and_asks_for_nothing", page_content),
-        test("a_page_is_readable_light_dark_and_on_paper", page_looks),
-        test("a_page_is_used_by_keyboard", page_keyboard),
-        test("a_hostile_report_runs_nothing", page_hostile),
-        test("ten_thousand_consumers_open", page_large),
+    support::main(tests![
+        every_format_is_written_and_printed,
+        trouble_ends_on_one_screen,
+        the_printed_probe_runs_in_an_image_without_this_program,
+        junit_is_accepted_by_its_schema,
+        graphviz_draws_the_graph,
+        the_command_in_a_report_does_the_same_again,
+        the_plan_in_a_report_does_the_same_again,
+        many_scenarios_get_an_index,
+        a_page_says_everything_and_asks_for_nothing,
+        a_page_is_readable_light_dark_and_on_paper,
+        a_page_is_used_by_keyboard,
+        a_hostile_report_runs_nothing,
+        ten_thousand_consumers_open
     ]);
 }
 
@@ -40,7 +40,7 @@ fn run(scratch: &Path, options: &[&str], code: i32) -> Result<PathBuf, libtest_m
     Ok(directory)
 }
 
-fn every_format() -> TestResult {
+fn every_format_is_written_and_printed() -> TestResult {
     let scratch = scratch();
     let directory = run(scratch.path(), &["--volume", "mountpoint"], 3)?;
     let json = directory.join("report.json");
@@ -68,7 +68,7 @@ fn every_format() -> TestResult {
 const SCREEN: (usize, usize) = (24, 80);
 
 /// One cause, one change and what the experiment measured stand on one screen.
-fn one_screen() -> TestResult {
+fn trouble_ends_on_one_screen() -> TestResult {
     for options in [
         &["--volume", "mountpoint"][..],
         &["--propagation", "None"],
@@ -96,7 +96,7 @@ fn one_screen() -> TestResult {
 }
 
 /// A mount that is there, dead, fresh, and gone, as the printed liveness probe finds it in a consumer.
-fn printed_probe() -> TestResult {
+fn the_printed_probe_runs_in_an_image_without_this_program() -> TestResult {
     let scratch = scratch();
     let arguments = ["run", "--volume", "mountpoint", "--format", "json", "--experiments", "off"];
     let report = Report::from_json(&output(scratch.path(), &arguments).stdout)?;
@@ -121,7 +121,7 @@ fn printed_probe() -> TestResult {
     PASSED
 }
 
-fn junit_schema() -> TestResult {
+fn junit_is_accepted_by_its_schema() -> TestResult {
     if !support::has_xmllint() {
         return skip("xmllint", "there is no /usr/bin/xmllint");
     }
@@ -147,7 +147,7 @@ fn junit_schema() -> TestResult {
     PASSED
 }
 
-fn graphviz() -> TestResult {
+fn graphviz_draws_the_graph() -> TestResult {
     if !Path::new("/usr/bin/dot").exists() {
         return skip("graphviz", "there is no /usr/bin/dot");
     }
@@ -167,7 +167,7 @@ fn graphviz() -> TestResult {
     PASSED
 }
 
-fn reproduce() -> TestResult {
+fn the_command_in_a_report_does_the_same_again() -> TestResult {
     let scratch = scratch();
     let bridge = "/tmp/it's a bridge";
     let options =
@@ -200,7 +200,7 @@ fn plan_file(scratch: &Path, report: &Path, name: &str) -> Result<PathBuf, libte
     Ok(file)
 }
 
-fn by_plan() -> TestResult {
+fn the_plan_in_a_report_does_the_same_again() -> TestResult {
     let scratch = scratch();
     let directory = run(scratch.path(), &["--fault", "terminate"], 0)?;
     let file = plan_file(scratch.path(), &directory, "again")?;
@@ -216,7 +216,7 @@ fn by_plan() -> TestResult {
     PASSED
 }
 
-fn scenario_index() -> TestResult {
+fn many_scenarios_get_an_index() -> TestResult {
     let scratch = scratch();
     let directory = run(scratch.path(), &["--fault", "terminate"], 0)?;
     let files = [
@@ -272,7 +272,7 @@ fn expect_value(
     if found == *wanted { Ok(()) } else { Err(format!("{script}: {found}, not {wanted}").into()) }
 }
 
-fn page_content() -> TestResult {
+fn a_page_says_everything_and_asks_for_nothing() -> TestResult {
     let scratch = scratch();
     let Some(mut page) = browser(scratch.path())? else { return no_browser() };
     let directory = run(scratch.path(), &["--volume", "mountpoint"], 3)?;
@@ -343,7 +343,7 @@ const CONTRAST: &str = r"(() => {
   }
   return worst })()";
 
-fn page_looks() -> TestResult {
+fn a_page_is_readable_light_dark_and_on_paper() -> TestResult {
     let scratch = scratch();
     let Some(mut page) = browser(scratch.path())? else { return no_browser() };
     let directory = run(scratch.path(), &["--volume", "mountpoint"], 3)?;
@@ -382,7 +382,7 @@ fn page_looks() -> TestResult {
     PASSED
 }
 
-fn page_keyboard() -> TestResult {
+fn a_page_is_used_by_keyboard() -> TestResult {
     let scratch = scratch();
     let Some(mut page) = browser(scratch.path())? else { return no_browser() };
     let directory = run(scratch.path(), &[], 0)?;
@@ -412,7 +412,7 @@ fn page_keyboard() -> TestResult {
     PASSED
 }
 
-fn page_hostile() -> TestResult {
+fn a_hostile_report_runs_nothing() -> TestResult {
     let scratch = scratch();
     let Some(mut page) = browser(scratch.path())? else { return no_browser() };
     let directory = run(scratch.path(), &["--volume", "mountpoint"], 3)?;
@@ -441,7 +441,7 @@ fn page_hostile() -> TestResult {
     PASSED
 }
 
-fn page_large() -> TestResult {
+fn ten_thousand_consumers_open() -> TestResult {
     let scratch = scratch();
     let Some(mut page) = browser(scratch.path())? else { return no_browser() };
     let directory = run(scratch.path(), &["--consumers", "10000"], 0)?;

@@ -9,36 +9,33 @@ use std::{fs, net, thread};
 
 use support::{
     Machine, PASSED, TestResult, expect_code, expect_part, output, scratch, skip, stderr, stdout,
-    stuck, test,
+    stuck, tests,
 };
 
 fn main() {
-    support::main(vec![
-        test("the_callers_environment_is_in_no_process_of_a_node", environment),
-        test("an_ordinary_users_environment_is_in_no_process_either", environment_of_a_user),
-        test("a_node_has_no_network_but_its_own_loopback", network),
-        test("a_runtime_is_copied_and_never_the_machines_own", runtime),
-        test("a_daemon_stuck_in_the_kernel_leaves_nothing", stuck),
-        test("a_consumer_whose_look_is_stuck_sees_the_next_mount", next_mount),
-        test("looks_at_a_hung_mount_leave_one_process_behind", looks_that_hang),
-        test("killed_with_a_stuck_daemon_it_leaves_nothing", stuck_and_killed),
-        test("clean_frees_a_kept_node_with_a_stuck_daemon", stuck_and_kept),
-        test("a_killed_run_leaves_no_control_group", control_groups),
-        test("clean_finds_and_removes_control_groups", clean_control_groups),
-        test("root_of_a_node_reaches_nothing_of_the_machine", contained),
-        test(
-            "a_node_with_a_runtime_has_given_up_the_machines_capabilities",
-            contained_with_runtime,
-        ),
-        test("a_program_in_a_container_has_its_capabilities_and_no_more", capabilities),
-        test("calls_that_no_node_needs_are_as_if_there_were_none", denied_calls),
-        test("an_ordinary_user_beside_a_run_of_root_gains_nothing", beside_a_run_of_root),
-        test("what_a_program_prints_without_end_is_counted_and_left_out", output_without_end),
-        test("whatever_is_sent_takes_little_memory", little_memory),
-        test("a_daemon_may_print_more_than_a_pipe_holds", chatty_start),
-        test("a_daemon_that_never_stops_printing_is_watched_all_the_same", chatterer),
-        test("at_the_limit_of_processes_nothing_is_said_of_the_mount", few_processes),
-        test("without_descriptors_it_says_so", few_descriptors),
+    support::main(tests![
+        the_callers_environment_is_in_no_process_of_a_node,
+        an_ordinary_users_environment_is_in_no_process_either,
+        a_node_has_no_network_but_its_own_loopback,
+        a_runtime_is_copied_and_never_the_machines_own,
+        a_daemon_stuck_in_the_kernel_leaves_nothing,
+        a_consumer_whose_look_is_stuck_sees_the_next_mount,
+        looks_at_a_hung_mount_leave_one_process_behind,
+        killed_with_a_stuck_daemon_it_leaves_nothing,
+        clean_frees_a_kept_node_with_a_stuck_daemon,
+        a_killed_run_leaves_no_control_group,
+        clean_finds_and_removes_control_groups,
+        root_of_a_node_reaches_nothing_of_the_machine,
+        a_node_with_a_runtime_has_given_up_the_machines_capabilities,
+        a_program_in_a_container_has_its_capabilities_and_no_more,
+        calls_that_no_node_needs_are_as_if_there_were_none,
+        an_ordinary_user_beside_a_run_of_root_gains_nothing,
+        what_a_program_prints_without_end_is_counted_and_left_out,
+        whatever_is_sent_takes_little_memory,
+        a_daemon_may_print_more_than_a_pipe_holds,
+        a_daemon_that_never_stops_printing_is_watched_all_the_same,
+        at_the_limit_of_processes_nothing_is_said_of_the_mount,
+        without_descriptors_it_says_so
     ]);
 }
 
@@ -78,7 +75,7 @@ const NO_SECRET: &str = "for file in /proc/[0-9]*/environ; do
 done
 test -r /proc/1/environ";
 
-fn environment() -> TestResult {
+fn the_callers_environment_is_in_no_process_of_a_node() -> TestResult {
     let scratch = scratch();
     let steps = format!("  - start: all\n{}{}", step("node", NO_SECRET), step("app", NO_SECRET));
     let file = scenario(scratch.path(), &format!("{WORKLOADS}steps:\n{steps}"));
@@ -94,7 +91,7 @@ fn environment() -> TestResult {
 const AS_USER: &str = "mknod -m 666 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse; \\
                        exec setpriv --reuid 1000 --regid 1000 --clear-groups";
 
-fn environment_of_a_user() -> TestResult {
+fn an_ordinary_users_environment_is_in_no_process_either() -> TestResult {
     if !support::is_root() {
         return skip("root", "only root can become another user");
     }
@@ -113,7 +110,7 @@ fn environment_of_a_user() -> TestResult {
 }
 
 /// A server of this machine is not reached, whatever the scenario does.
-fn network() -> TestResult {
+fn a_node_has_no_network_but_its_own_loopback() -> TestResult {
     let scratch = scratch();
     let listener = net::TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -137,7 +134,7 @@ fn network() -> TestResult {
 }
 
 /// The machine's own program is not on the node, as no file that could be written to.
-fn runtime() -> TestResult {
+fn a_runtime_is_copied_and_never_the_machines_own() -> TestResult {
     if !support::is_root() {
         return skip("root", "containers by a runtime need root");
     }
@@ -194,7 +191,7 @@ fn stuck_fuse(indent: &str) -> String {
     stuck::fuse_of(stuck::DAEMON, indent)
 }
 
-fn next_mount() -> TestResult {
+fn a_consumer_whose_look_is_stuck_sees_the_next_mount() -> TestResult {
     needs_root!();
     if let Some(skipped) = needs_python() {
         return skipped;
@@ -250,7 +247,7 @@ test $stuck = 1",
 }
 
 /// Of several consumers, each of which is looked from three times, one look stays in the kernel.
-fn looks_that_hang() -> TestResult {
+fn looks_at_a_hung_mount_leave_one_process_behind() -> TestResult {
     needs_root!();
     if let Some(skipped) = needs_python() {
         return skipped;
@@ -297,7 +294,7 @@ fn needs_python() -> Option<TestResult> {
     (!there).then(|| skip("python3", "the daemon is written in it"))
 }
 
-fn stuck() -> TestResult {
+fn a_daemon_stuck_in_the_kernel_leaves_nothing() -> TestResult {
     needs_root!();
     if let Some(skipped) = needs_python() {
         return skipped;
@@ -361,7 +358,7 @@ fn hanging() -> usize {
         .count()
 }
 
-fn stuck_and_killed() -> TestResult {
+fn killed_with_a_stuck_daemon_it_leaves_nothing() -> TestResult {
     needs_root!();
     if let Some(skipped) = needs_python() {
         return skipped;
@@ -375,7 +372,7 @@ fn stuck_and_killed() -> TestResult {
     unchanged(&before)
 }
 
-fn stuck_and_kept() -> TestResult {
+fn clean_frees_a_kept_node_with_a_stuck_daemon() -> TestResult {
     needs_root!();
     if let Some(skipped) = needs_python() {
         return skipped;
@@ -418,7 +415,7 @@ fn groups(parent: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn control_groups() -> TestResult {
+fn a_killed_run_leaves_no_control_group() -> TestResult {
     needs_root!();
     let Some(parent) = group_parent() else {
         return skip("cgroup", "there are no control groups of memory");
@@ -455,7 +452,7 @@ fn control_groups() -> TestResult {
     PASSED
 }
 
-fn clean_control_groups() -> TestResult {
+fn clean_finds_and_removes_control_groups() -> TestResult {
     needs_root!();
     let Some(parent) = group_parent() else {
         return skip("cgroup", "there are no control groups of memory");
@@ -502,7 +499,7 @@ nsenter --target 1 --user true && false
 swapon /tmp/pattern
 insmod /tmp/pattern";
 
-fn contained() -> TestResult {
+fn root_of_a_node_reaches_nothing_of_the_machine() -> TestResult {
     needs_root!();
     let scratch = scratch();
     let machine = fs::read("/proc/sys/kernel/core_pattern")?;
@@ -528,7 +525,7 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-fn contained_with_runtime() -> TestResult {
+fn a_node_with_a_runtime_has_given_up_the_machines_capabilities() -> TestResult {
     needs_root!();
     if !["/usr/sbin/runc", "/usr/bin/runc"].iter().any(|program| Path::new(program).exists()) {
         return skip("runc", "it is not installed");
@@ -549,7 +546,7 @@ grep -q '^Seccomp:.2' /proc/self/status";
     PASSED
 }
 
-fn capabilities() -> TestResult {
+fn a_program_in_a_container_has_its_capabilities_and_no_more() -> TestResult {
     let scratch = scratch();
     let default = "! grep -q '^Cap[EPB][a-z]*:.*[1-9a-f][0-9a-f]\\{8\\}$' /proc/self/status
 read=$(sed -n 's/^CapEff:.//p' /proc/self/status)
@@ -574,7 +571,7 @@ test $(( 0x$read >> 21 & 1 )) = 0";
 }
 
 /// Keys, kernel programs, events of the processor, faults of memory, the clock, modules, by their numbers: each is as on a kernel that does not have it.
-fn denied_calls() -> TestResult {
+fn calls_that_no_node_needs_are_as_if_there_were_none() -> TestResult {
     if let Some(skipped) = needs_python() {
         return skipped;
     }
@@ -609,7 +606,7 @@ assert answer({})[0] > 0'",
 }
 
 /// What an ordinary user of this machine tries on a node of root, its report and its log: each fails.
-fn beside_a_run_of_root() -> TestResult {
+fn an_ordinary_user_beside_a_run_of_root_gains_nothing() -> TestResult {
     needs_root!();
     const ATTACKS: &str = "
 fails() { if timeout 20 \"$@\" > /dev/null 2>&1; then echo \"possible: $*\"; exit 1; fi; }
@@ -666,7 +663,7 @@ fails ./tool clean --run-id $RUN
 }
 
 /// A daemon that prints without pause, programs that do, and a marker that has no end, in 256 MiB for each process.
-fn little_memory() -> TestResult {
+fn whatever_is_sent_takes_little_memory() -> TestResult {
     if let Some(skipped) = needs_python() {
         return skipped;
     }
@@ -695,7 +692,7 @@ steps:
     PASSED
 }
 
-fn output_without_end() -> TestResult {
+fn what_a_program_prints_without_end_is_counted_and_left_out() -> TestResult {
     let scratch = scratch();
     let text = "steps:
   - run: [sh, -c, \"head -c 300000000 /dev/zero | tr '\\\\0' x\"]
@@ -717,7 +714,7 @@ fn with_daemon(directory: &Path, text: &str) -> PathBuf {
     )
 }
 
-fn chatty_start() -> TestResult {
+fn a_daemon_may_print_more_than_a_pipe_holds() -> TestResult {
     let scratch = scratch();
     let text =
         "head -c 500000 /dev/zero | tr \"\\\\0\" x | fold -w 100 && echo all-was-printed; exit 3";
@@ -726,7 +723,7 @@ fn chatty_start() -> TestResult {
     PASSED
 }
 
-fn chatterer() -> TestResult {
+fn a_daemon_that_never_stops_printing_is_watched_all_the_same() -> TestResult {
     if !Path::new("/usr/bin/bindfs").exists() {
         return skip("bindfs", "it is not installed");
     }
@@ -742,7 +739,7 @@ steps:
     PASSED
 }
 
-fn few_processes() -> TestResult {
+fn at_the_limit_of_processes_nothing_is_said_of_the_mount() -> TestResult {
     needs_root!();
     // A user of its own: the limit counts all processes of a user.
     let limits = "mknod -m 666 $SCRATCH/fuse c 10 229; mount --bind $SCRATCH/fuse /dev/fuse
@@ -758,7 +755,7 @@ done";
     PASSED
 }
 
-fn few_descriptors() -> TestResult {
+fn without_descriptors_it_says_so() -> TestResult {
     let scratch = scratch();
     for limit in 3..16 {
         let result = std::process::Command::new("prlimit")

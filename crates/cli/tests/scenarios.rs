@@ -16,7 +16,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use propagation_core::Report;
 use propagation_core::report::{CheckId, Status};
 use serde_json::Value;
-use support::{TestResult, output, scratch, skip, test};
+use support::{TestResult, output, scratch, skip, tests};
 
 fn main() {
     let mut tests: Vec<Trial> = files()
@@ -34,18 +34,18 @@ fn main() {
         let name = format!("a_program_outlives_its_container_of {engine}");
         Trial::ignorable_test(name, move || a_program_outlives_its_container(engine))
     }));
-    tests.extend([
-        test("every_report_of_the_library_is_sound", library::all_reports_are_sound),
-        test("the_library_is_listed_and_explained", index::the_library_is_listed_and_explained),
-        test("every_cause_is_first_somewhere", index::every_cause_is_first_somewhere),
-        test("the_schema_accepts_every_scenario_file", the_schema_accepts_every_scenario_file),
-        test("an_unmet_expectation_is_told_by_the_exit_status", an_unmet_expectation_is_told),
-        test("what_is_not_a_scenario_is_refused_with_its_place", what_is_not_a_scenario_is_refused),
-        test("several_scenarios_are_one_json_document", several_are_one_json_document),
-        test("what_scenarios_cannot_honour_is_refused", what_cannot_be_honoured_is_refused),
-        test("a_matrix_goes_on_where_it_ended", a_matrix_goes_on_where_it_ended),
-        test("a_matrix_that_cannot_be_written_ends", a_matrix_that_cannot_be_written_ends),
-        test("the_atlas_in_the_documents_is_what_the_kernel_does", the_atlas_is_right),
+    tests.extend(tests![
+        library::every_report_of_the_library_is_sound,
+        index::the_library_is_listed_and_explained,
+        index::every_cause_is_first_somewhere,
+        the_schema_accepts_every_scenario_file,
+        an_unmet_expectation_is_told_by_the_exit_status,
+        what_is_not_a_scenario_is_refused_with_its_place,
+        several_scenarios_are_one_json_document,
+        what_scenarios_cannot_honour_is_refused,
+        a_matrix_goes_on_where_it_ended,
+        a_matrix_that_cannot_be_written_ends,
+        the_atlas_in_the_documents_is_what_the_kernel_does
     ]);
     tests.extend(outcomes::tests());
     support::main(tests);
@@ -150,7 +150,7 @@ fn the_schema_accepts_every_scenario_file() -> TestResult {
     support::PASSED
 }
 
-fn an_unmet_expectation_is_told() -> TestResult {
+fn an_unmet_expectation_is_told_by_the_exit_status() -> TestResult {
     let scratch = scratch();
     let file = scratch.path().join("wrong.yaml");
     for (steps, step, code) in [
@@ -169,7 +169,7 @@ fn an_unmet_expectation_is_told() -> TestResult {
     support::PASSED
 }
 
-fn what_is_not_a_scenario_is_refused() -> TestResult {
+fn what_is_not_a_scenario_is_refused_with_its_place() -> TestResult {
     let scratch = scratch();
     let file = scratch.path().join("typing.yaml");
     fs::write(&file, "steps:\n  - start: all\n    expects: {control: absent}\n")?;
@@ -209,7 +209,7 @@ fn two_scenarios(directory: &Path) -> Result<String, std::io::Error> {
     Ok(directory.to_string_lossy().into_owned())
 }
 
-fn several_are_one_json_document() -> TestResult {
+fn several_scenarios_are_one_json_document() -> TestResult {
     let scratch = scratch();
     let two = two_scenarios(scratch.path())?;
     let out = scratch.path().join("reports");
@@ -228,7 +228,7 @@ fn several_are_one_json_document() -> TestResult {
     support::PASSED
 }
 
-fn what_cannot_be_honoured_is_refused() -> TestResult {
+fn what_scenarios_cannot_honour_is_refused() -> TestResult {
     let scratch = scratch();
     let two = two_scenarios(scratch.path())?;
     for (more, part) in [
@@ -331,7 +331,7 @@ fn a_matrix_goes_on_where_it_ended() -> TestResult {
 }
 
 /// Runs the cells that the document names, and compares.
-fn the_atlas_is_right() -> TestResult {
+fn the_atlas_in_the_documents_is_what_the_kernel_does() -> TestResult {
     let scratch = scratch();
     let out = scratch.path().join("atlas");
     let arguments = [

@@ -111,13 +111,13 @@ pub(crate) fn tests() -> Vec<Trial> {
         let name = format!("killed_at_{}_moments_leaves_nothing_{}", variant.kills, variant.name);
         Trial::ignorable_test(name, move || killed(variant, variant.kills))
     };
-    let namespaces = support::test("namespaces_of_killed_runs_are_given_back", namespaces);
-    VARIANTS.iter().map(test).chain([namespaces]).collect()
+    let namespaces = support::tests![namespaces_of_killed_runs_are_given_back];
+    VARIANTS.iter().map(test).chain(namespaces).collect()
 }
 
 /// In a user namespace that may have few namespaces, far more killed runs than these would be enough for: each
 /// kind is counted by the kernel, also what nobody sees any more.
-fn namespaces() -> TestResult {
+fn namespaces_of_killed_runs_are_given_back() -> TestResult {
     const RUNS: &str = "
 for kind in mnt pid net ipc user; do echo $LIMIT > /proc/sys/user/max_${kind}_namespaces; done
 killed=0

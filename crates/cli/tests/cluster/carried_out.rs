@@ -36,7 +36,7 @@ steps:
     expect: {app: ok}
 "#;
 
-pub(crate) fn programs_of_the_node() -> TestResult {
+pub(crate) fn daemons_and_programs_of_the_node_run_in_pods() -> TestResult {
     let lab = lab!();
     if lab.on_node("command -v bindfs").is_err() {
         return skip("bindfs", "the node has no bindfs");
@@ -47,7 +47,7 @@ pub(crate) fn programs_of_the_node() -> TestResult {
 
 /// No signal ends the daemon, so neither can a kubelet; a look hangs with it. Of a run that ends, and of one that was
 /// killed.
-pub(crate) fn stuck_daemon() -> TestResult {
+pub(crate) fn a_daemon_stuck_in_the_kernel_leaves_nothing_on_a_node() -> TestResult {
     let lab = lab!();
     if lab.on_node("command -v python3").is_err() {
         return skip("python3", "the node has no python3");
@@ -79,7 +79,7 @@ pub(crate) fn stuck_daemon() -> TestResult {
 }
 
 /// An image of the user's has the programs: busybox has no bindfs, and `ls`.
-pub(crate) fn programs_of_an_image() -> TestResult {
+pub(crate) fn programs_of_a_named_image_run_in_pods() -> TestResult {
     const LS: &str = r#"
 workloads:
   - {name: fuse, role: producer}
@@ -97,7 +97,7 @@ steps:
     PASSED
 }
 
-pub(crate) fn no_such_program() -> TestResult {
+pub(crate) fn a_program_that_the_node_has_not_is_a_skip() -> TestResult {
     let lab = lab!();
     let file = lab.scratch.path().join("absent.yaml");
     std::fs::write(&file, BINDFS.replace("bindfs, -f", "no-such-daemon, -f"))?;
@@ -108,7 +108,7 @@ pub(crate) fn no_such_program() -> TestResult {
     PASSED
 }
 
-pub(crate) fn on_the_node() -> TestResult {
+pub(crate) fn processes_of_the_node_are_workloads() -> TestResult {
     const HOST: &str = r#"
 workloads:
   - {name: service, role: producer, host: true}
@@ -128,7 +128,7 @@ steps:
     PASSED
 }
 
-pub(crate) fn commanded() -> TestResult {
+pub(crate) fn faults_of_answers_and_supervisors_are_carried_out() -> TestResult {
     const ANSWERS: &str = r#"
 workloads:
   - {name: fuse, role: producer}
@@ -161,7 +161,7 @@ steps:
     PASSED
 }
 
-pub(crate) fn handed_over() -> TestResult {
+pub(crate) fn a_mount_is_handed_over_to_the_next_container() -> TestResult {
     const KEPT: &str = r#"
 fuse: {keeper: true}
 workloads:
@@ -179,7 +179,7 @@ steps:
     PASSED
 }
 
-pub(crate) fn several_nodes() -> TestResult {
+pub(crate) fn scenarios_run_on_several_nodes() -> TestResult {
     const PLAIN: &str = r#"
 name: plain
 workloads:
@@ -210,7 +210,7 @@ steps:
     PASSED
 }
 
-pub(crate) fn doctor() -> TestResult {
+pub(crate) fn doctor_looks_at_every_node() -> TestResult {
     let lab = lab!();
     let names = nodes::names()?;
     let mut command = lab.command(&["doctor", "--backend", "k8s", "--all-nodes"]);
@@ -246,7 +246,7 @@ rm -r /run/kept";
 
 /// The scenario of the library, where the runtime makes user namespaces. The bridge is on a filesystem that can be
 /// idmapped, and the node as it is says what it lacks.
-pub(crate) fn user_namespaces() -> TestResult {
+pub(crate) fn pods_with_user_namespaces_receive_mounts_and_send_none() -> TestResult {
     let lab = lab!();
     let features = "jsonpath={.status.runtimeHandlers[?(@.name==\"\")].features.userNamespaces}";
     let can = nodes::kubectl_says(&["get", "node", &lab.node, "--output", features])?;

@@ -54,7 +54,7 @@ fn has_all(lab: &Lab, programs: &[&str]) -> bool {
 }
 
 /// Every transport gives its figures or says why not; FUSE and SMB die and heal as on a simulated node.
-pub(crate) fn transports() -> TestResult {
+pub(crate) fn transports_are_compared_in_pods() -> TestResult {
     let lab = lab!();
     let report = lab.scratch.path().join("transports");
     let names = "native,fuse,fuse-passthrough,daemon,smb-rclone,smb-cifs";
@@ -111,7 +111,7 @@ pub(crate) fn transports() -> TestResult {
 }
 
 /// Through a host pod, without ssh.
-pub(crate) fn through_a_pod() -> TestResult {
+pub(crate) fn transports_are_compared_through_a_host_pod() -> TestResult {
     let lab = lab!();
     let words = ["--quick", "--rounds", "1", "--transports", "fuse", "--workloads", "open,write"];
     let output = compare(&lab, "pod", &words).args(["--format", "json"]).output()?;
@@ -126,7 +126,7 @@ pub(crate) fn through_a_pod() -> TestResult {
 }
 
 /// A program that ends or never serves leaves its transport out; so does one that pods have not.
-pub(crate) fn left_out() -> TestResult {
+pub(crate) fn a_transport_that_does_not_stand_in_pods_is_left_out() -> TestResult {
     let lab = lab!();
     let words = ["--quick", "--rounds", "1", "--workloads", "open", "--format", "json"];
     let run = |command: &str| {
@@ -148,7 +148,7 @@ pub(crate) fn left_out() -> TestResult {
 }
 
 /// What was measured is shown, and everything is removed.
-pub(crate) fn interrupted() -> TestResult {
+pub(crate) fn an_interrupted_comparison_is_shown_and_removed() -> TestResult {
     let lab = lab!();
     let words = ["--quick", "--transports", "fuse", "--workloads", "open", "--rounds", "1000"];
     let mut command = compare(&lab, "ssh", &words);
@@ -164,7 +164,7 @@ pub(crate) fn interrupted() -> TestResult {
 }
 
 /// Killed while servers run and while they die: a clean-up finds all of it.
-pub(crate) fn killed() -> TestResult {
+pub(crate) fn what_a_killed_comparison_leaves_is_removed() -> TestResult {
     let lab = lab!();
     let transports = match has_all(&lab, &["smbd", "rclone"]) {
         true => "fuse,smb-rclone",
@@ -186,7 +186,7 @@ pub(crate) fn killed() -> TestResult {
 }
 
 /// A server that is stopped, and so answers nobody, keeps neither the comparison nor its clean-up from ending.
-pub(crate) fn hangs() -> TestResult {
+pub(crate) fn a_comparison_ends_when_a_server_hangs() -> TestResult {
     let lab = lab!();
     let stops = "sh -c '(sleep 6; kill -STOP $$) & exec bindfs -f {source} {mountpoint}'";
     if !has_all(&lab, &["bindfs"]) {
@@ -204,7 +204,7 @@ pub(crate) fn hangs() -> TestResult {
 }
 
 /// Two comparisons on one node leave each other alone.
-pub(crate) fn two_at_once() -> TestResult {
+pub(crate) fn two_comparisons_on_a_node_leave_each_other_alone() -> TestResult {
     let lab = lab!();
     let words = ["--quick", "--transports", "fuse", "--workloads", "open,die", "--format", "json"];
     let mut first = compare(&lab, "ssh", &[&words[..], &["--rounds", "12"]].concat());

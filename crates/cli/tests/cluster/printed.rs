@@ -28,7 +28,7 @@ fn pasted(lab: &Lab, line: &str) -> Result<std::process::Output, Failed> {
 }
 
 /// The command that repeats a run leads to the same node in the same way; so does each that verifies a fix.
-pub(crate) fn commands() -> TestResult {
+pub(crate) fn the_commands_of_a_report_work_as_printed() -> TestResult {
     let lab = lab!();
     let report = lab.scratch.path().join("report.json");
     let words = ["--propagation", "None", "--tolerate", "*", "--format", "json"];
@@ -60,7 +60,7 @@ pub(crate) fn commands() -> TestResult {
 }
 
 /// The manifest that causes print is applied; its probe restarts the consumer when the mount is dead.
-pub(crate) fn probe() -> TestResult {
+pub(crate) fn the_probe_of_a_report_can_be_applied_as_printed() -> TestResult {
     let lab = lab!();
     import_image(&lab)?;
     let file = lab.scratch.path().join("probe.yaml");
@@ -122,7 +122,7 @@ pub(crate) fn probe() -> TestResult {
 }
 
 /// The verdict and the whole report stand on standard output while the pods are still there.
-pub(crate) fn report_first() -> TestResult {
+pub(crate) fn the_report_comes_before_the_clean_up() -> TestResult {
     let lab = lab!();
     let mut child = lab.run(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut errors = child.stderr.take().ok_or("no standard error")?;
@@ -160,7 +160,7 @@ pub(crate) fn report_first() -> TestResult {
     PASSED
 }
 
-pub(crate) fn detached() -> TestResult {
+pub(crate) fn a_clean_up_in_the_background_leaves_nothing() -> TestResult {
     const WITHIN: Duration = Duration::from_secs(180);
     let lab = lab!();
     let report = lab.scratch.path().join("result");
@@ -180,7 +180,7 @@ pub(crate) fn detached() -> TestResult {
 }
 
 /// Without the scripts that stop and start kubelets the test is skipped.
-pub(crate) fn silent_kubelet() -> TestResult {
+pub(crate) fn a_silent_kubelet_is_named() -> TestResult {
     let lab = lab!();
     let scripts = scripts!();
     let kubelet = |what: &str| scripts.run(what, &lab.node);
@@ -199,7 +199,7 @@ pub(crate) fn silent_kubelet() -> TestResult {
 
 /// A producer that is a native sidecar: the consumer of its pod reads the mount, notices the death of the sidecar, and
 /// reads the fresh mount of the next one.
-pub(crate) fn sidecar() -> TestResult {
+pub(crate) fn a_native_sidecar_is_a_producer() -> TestResult {
     let lab = lab!();
     import_image(&lab)?;
     let tree = lab.scratch.path().join("tree");

@@ -16,7 +16,7 @@ type Module = Vec<String>;
 type Imports = BTreeMap<Module, BTreeSet<Module>>;
 
 /// In every crate: that no file leads back to itself. In a planted one: that the circle is found.
-pub(crate) fn without_circles() -> Result<Completion, Failed> {
+pub(crate) fn files_do_not_import_each_other_in_a_circle() -> Result<Completion, Failed> {
     let planted = [
         ("", "mod a; mod b; mod c; pub use a::A;"),
         ("a", "use crate::b::{self, B}; mod inner;"),

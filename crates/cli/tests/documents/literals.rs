@@ -12,7 +12,7 @@ use syn::visit::{self, Visit};
 const SOURCES: [&str; 3] = ["propagation-core/src", "propagation-report/src", "cli/src"];
 
 /// In every source file: that none compares a word of ours with a literal. On a planted one: that it is found.
-pub(crate) fn compared_as_types() -> Result<Completion, Failed> {
+pub(crate) fn ids_and_outcomes_are_compared_as_types() -> Result<Completion, Failed> {
     const PLANTED: &str = r#"
         fn planted(word: &str, step: &str) -> bool {
             match word { "ENOTCONN" | "hang" => true, other => other == "create_error" }

@@ -50,7 +50,7 @@ fn run() -> Result<Vec<Report>, Box<dyn std::error::Error>> {
 }
 
 /// Looks at every report.
-pub(crate) fn all_reports_are_sound() -> TestResult {
+pub(crate) fn every_report_of_the_library_is_sound() -> TestResult {
     let mut wrong = Vec::new();
     for report in reports()? {
         let name = report.plan.name.clone().unwrap_or_default();

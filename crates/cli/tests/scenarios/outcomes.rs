@@ -10,19 +10,19 @@ use propagation_core::Report;
 
 use super::support::{
     PASSED, PROPAGATION, TestResult, expect_code, expect_junit, expect_part, has_xmllint, output,
-    propagation, scratch, stderr, stdout, test,
+    propagation, scratch, stderr, stdout, tests,
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        test("five_phases_that_fail_end_as_their_answer_says", five_phases_alone),
-        test("five_phases_that_fail_beside_a_success_are_otherwise", five_phases_in_a_directory),
-        test("a_failed_expectation_does_not_read_as_its_opposite", no_opposites),
-        test("an_interrupted_directory_counts_what_was_not_run", interrupted_directory),
-        test("with_require_all_a_skip_is_a_failure", required),
-        test("a_directory_in_which_nothing_ran_is_no_success", nothing_ran),
-        test("the_results_of_a_directory_are_one_junit_file", one_junit_file),
-        test("quiet_shows_what_is_not_as_expected", quiet),
+    tests![
+        five_phases_that_fail_end_as_their_answer_says,
+        five_phases_that_fail_beside_a_success_are_otherwise,
+        a_failed_expectation_does_not_read_as_its_opposite,
+        an_interrupted_directory_counts_what_was_not_run,
+        with_require_all_a_skip_is_a_failure,
+        a_directory_in_which_nothing_ran_is_no_success,
+        the_results_of_a_directory_are_one_junit_file,
+        quiet_shows_what_is_not_as_expected
     ]
 }
 
@@ -63,7 +63,7 @@ fn run(scratch: &Path, path: &Path, more: &[&str]) -> Output {
     output(scratch, &[&["run", "--scenario", &path][..], more].concat())
 }
 
-fn five_phases_alone() -> TestResult {
+fn five_phases_that_fail_end_as_their_answer_says() -> TestResult {
     for (consumer, code, outcome) in [
         (PRIVATE, 4, "fundamental_failure"),
         ("volume: mountpoint", 3, "partial_success"),
@@ -79,7 +79,7 @@ fn five_phases_alone() -> TestResult {
     PASSED
 }
 
-fn five_phases_in_a_directory() -> TestResult {
+fn five_phases_that_fail_beside_a_success_are_otherwise() -> TestResult {
     let scratch = scratch();
     let all = directory(scratch.path(), &[("bad", &five_phases(PRIVATE)), ("good", GOOD)])?;
     let ran = run(scratch.path(), &all, &[]);
@@ -95,7 +95,7 @@ fn five_phases_in_a_directory() -> TestResult {
 }
 
 /// What was found is never written as what was expected, and the other way round.
-fn no_opposites() -> TestResult {
+fn a_failed_expectation_does_not_read_as_its_opposite() -> TestResult {
     let scratch = scratch();
     let steps = "deadlines: {probe_ms: 200, start_ms: 700}\nworkloads:\n\
                  - {name: producer, role: producer}\n- {name: app, role: consumer}\nsteps:\n\
@@ -120,7 +120,7 @@ fn no_opposites() -> TestResult {
     PASSED
 }
 
-fn interrupted_directory() -> TestResult {
+fn an_interrupted_directory_counts_what_was_not_run() -> TestResult {
     let scratch = scratch();
     let long = "steps:\n- start: all\n- pause_ms: 60000\n";
     let files = [("1-good", GOOD), ("2-long", long), ("3-good", GOOD), ("4-good", GOOD)];
@@ -154,7 +154,7 @@ fn interrupted_directory() -> TestResult {
     PASSED
 }
 
-fn required() -> TestResult {
+fn with_require_all_a_skip_is_a_failure() -> TestResult {
     let scratch = scratch();
     let files = [("good", GOOD), ("half", HALF), ("misspelt", MISSPELT), ("missing", MISSING)];
     let all = directory(scratch.path(), &files)?;
@@ -178,7 +178,7 @@ fn required() -> TestResult {
     PASSED
 }
 
-fn nothing_ran() -> TestResult {
+fn a_directory_in_which_nothing_ran_is_no_success() -> TestResult {
     let scratch = scratch();
     let all = directory(scratch.path(), &[("one", MISSING), ("two", MISSING)])?;
     let ran = run(scratch.path(), &all, &[]);
@@ -187,7 +187,7 @@ fn nothing_ran() -> TestResult {
     PASSED
 }
 
-fn one_junit_file() -> TestResult {
+fn the_results_of_a_directory_are_one_junit_file() -> TestResult {
     let scratch = scratch();
     let bad = five_phases(PRIVATE);
     let files = [("bad", &*bad), ("good", GOOD), ("missing", MISSING)];
@@ -211,7 +211,7 @@ fn one_junit_file() -> TestResult {
     PASSED
 }
 
-fn quiet() -> TestResult {
+fn quiet_shows_what_is_not_as_expected() -> TestResult {
     let scratch = scratch();
     let all = directory(scratch.path(), &[("bad", &five_phases(PRIVATE)), ("good", GOOD)])?;
     let ran = run(scratch.path(), &all, &["--quiet"]);

@@ -1,5 +1,5 @@
 //! What the tests of the command line share.
-#![allow(dead_code, unreachable_pub, unused_imports)] // each test binary uses a part of it
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros)] // each test binary uses a part of it
 #![allow(clippy::print_stderr)] // a test binary's own main
 
 pub mod chromium;
@@ -21,9 +21,17 @@ pub const PROPAGATION: &str = env!("CARGO_BIN_EXE_propagation");
 /// A test that may find out that it cannot be done here; `Completion::ignored_with` says why.
 pub type TestResult = Result<Completion, Failed>;
 
-/// A named test.
-pub fn test(name: &str, run: fn() -> TestResult) -> Trial {
-    Trial::ignorable_test(name, run)
+/// The tests of a list of functions, each with the name of its function.
+macro_rules! tests {
+    ($($function:path),* $(,)?) => {
+        vec![$($crate::support::test(stringify!($function), $function)),*]
+    };
+}
+pub(crate) use tests;
+
+/// A test with the last part of a function's path as its name.
+pub fn test(path: &str, run: fn() -> TestResult) -> Trial {
+    Trial::ignorable_test(path.rsplit("::").next().unwrap_or(path).trim(), run)
 }
 
 /// Runs the tests one after the other (they look at the whole machine's processes and mounts),
