@@ -150,12 +150,16 @@ impl Node for RecordedNode {
         self.recording.of(what, self.inner.mount_tables(actors)).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
-        self.recording.of("re-bind on the host", self.inner.rebind_host(deduplicate)).await
+    async fn rebind_host(
+        &self,
+        path: &str,
+        deduplicate: bool,
+    ) -> Result<Result<(), Refused>, Error> {
+        self.recording.of("re-bind on the host", self.inner.rebind_host(path, deduplicate)).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
-        self.recording.of("unmount on the host", self.inner.unmount(lazy)).await
+    async fn unmount(&self, path: &str, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        self.recording.of("unmount on the host", self.inner.unmount(path, lazy)).await
     }
 
     async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {

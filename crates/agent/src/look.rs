@@ -2,9 +2,9 @@
 //! child that can be given up.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use mountinfo::MountPath;
+use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -17,7 +17,7 @@ use propagation_protocol::{Look, Seen};
 use crate::child::Child;
 use crate::failure::{errno_name, reported};
 use crate::liveness::dead_on_the_way;
-use crate::mounts::{Proc, errno_of};
+use crate::mounts::{Proc, errno_of, through_link};
 use crate::sys::now_ns;
 use crate::user::become_user;
 
@@ -75,9 +75,17 @@ pub(crate) fn look(
     }
     let started = now_ns();
     let table = proc.mount_table().ok();
-    let path = MountPath::from(spot.mount_point);
+    let is_dead =
+        |path: &MountPath| table.as_ref().is_some_and(|table| dead_on_the_way(table, path));
+    let mut path = MountPath::from(spot.mount_point);
+    let mut dead = is_dead(&path);
+    let real = table.as_ref().filter(|_| !dead).and_then(|table| without_link(table, spot));
+    if let Some(real) = real {
+        path = MountPath::from(real.as_path());
+        dead = is_dead(&path);
+    }
     let mount = table.as_ref().and_then(|table| table.at(&path).map(MountView::from));
-    if table.is_some_and(|table| dead_on_the_way(&table, &path)) {
+    if dead {
         // What every access gives; it is not made, because it would detach what is mounted further in.
         let (at_ns, outcome) = (now_ns(), Outcome::errno(reported(Errno::ENOTCONN), "statfs"));
         return Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation: None, mount };
@@ -98,6 +106,18 @@ pub(crate) fn look(
     };
     let at_ns = now_ns();
     Seen { uid, at_ns, took_ns: at_ns - started, outcome, generation, mount }
+}
+
+/// Where a mountpoint is whose directory is a symbolic link; none where it is not one. Mount tables have no links. No
+/// daemon is asked.
+fn without_link(table: &MountTable, spot: Spot<'_>) -> Option<PathBuf> {
+    let path = Path::new(spot.mount_point);
+    let (directory, name) = (path.parent()?, path.file_name()?);
+    let served = table.covering(&MountPath::from(directory)).is_some_and(MountEntry::is_fuse);
+    if served || table.at(&MountPath::from(path)).is_some() {
+        return None;
+    }
+    through_link(directory, name)
 }
 
 /// The same as another user: in a process that is that user in every respect. FUSE compares the real, the

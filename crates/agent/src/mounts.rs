@@ -1,11 +1,11 @@
 //! Mounting, in the words of mount(8).
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mountinfo::{MountEntry, MountPath, MountTable};
 use nix::errno::Errno;
@@ -316,6 +316,19 @@ pub(crate) fn parse(text: &[u8]) -> Result<MountTable, Failure> {
             Some("report this line as a bug"),
         )
     })
+}
+
+/// Where a name in a directory is, if that directory is a symbolic link: mount tables have no links.
+pub(crate) fn through_link(directory: &Path, name: &OsStr) -> Option<PathBuf> {
+    fs::symlink_metadata(directory).ok().filter(fs::Metadata::is_symlink)?;
+    Some(fs::canonicalize(directory).ok()?.join(name))
+}
+
+/// A mountpoint of the node as its mount table has it. May block.
+pub(crate) fn as_in_table(path: &str) -> String {
+    let there = Path::new(path).parent().zip(Path::new(path).file_name());
+    let real = there.and_then(|(directory, name)| through_link(directory, name));
+    real.map_or_else(|| path.to_owned(), |real| real.to_string_lossy().into_owned())
 }
 
 /// Makes a directory and its parents.

@@ -149,12 +149,16 @@ impl Node for K8sNode {
         self.shared.pods.undisturbed(read).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
-        self.shared.node.rebind_host(deduplicate).await
+    async fn rebind_host(
+        &self,
+        path: &str,
+        deduplicate: bool,
+    ) -> Result<Result<(), Refused>, Error> {
+        self.shared.node.rebind_host(path, deduplicate).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
-        self.shared.node.unmount(lazy).await
+    async fn unmount(&self, path: &str, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        self.shared.node.unmount(path, lazy).await
     }
 
     async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {

@@ -133,12 +133,16 @@ impl Node for LocalNode {
         self.client.mount_tables(actors).await
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
-        self.client.rebind_host(deduplicate).await
+    async fn rebind_host(
+        &self,
+        path: &str,
+        deduplicate: bool,
+    ) -> Result<Result<(), Refused>, Error> {
+        self.client.rebind_host(path, deduplicate).await
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
-        self.client.unmount(lazy).await
+    async fn unmount(&self, path: &str, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        self.client.unmount(path, lazy).await
     }
 
     async fn let_go(&self, actor: &Actor) -> Result<(), Error> {

@@ -178,22 +178,26 @@ pub trait Node: Send + Sync {
     /// When the node cannot be reached or an actor is unknown.
     async fn mount_tables(&self, actors: &[Actor]) -> Result<Vec<Option<MountTable>>, Error>;
 
-    /// Binds the fresh mount at the bridge's mountpoint over itself on the node, so that it propagates
+    /// Binds the fresh mount at a mountpoint of the node over itself, so that it propagates
     /// to the peers and slaves there. With `deduplicate` the layers under the fresh mount are taken off
     /// before.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where the repair is not declared. A refusal by the kernel is the inner result.
-    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error>;
+    async fn rebind_host(
+        &self,
+        path: &str,
+        deduplicate: bool,
+    ) -> Result<Result<(), Refused>, Error>;
 
-    /// Unmounts the topmost mount at the bridge's mountpoint on the node, as umount(8) does.
+    /// Unmounts the topmost mount at a mountpoint of the node, as umount(8) does.
     ///
     /// The kernel refuses it with `EBUSY` while it is in use, unless `lazy`, and with `EINVAL` when nothing is
     /// mounted there: that is the inner result.
     ///
     /// # Errors
-    /// When the node cannot be reached.
-    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error>;
+    /// When the node cannot be reached; on a real node, when somebody else has mounted there.
+    async fn unmount(&self, path: &str, lazy: bool) -> Result<Result<(), Refused>, Error>;
 
     /// Binds the mount at the bridge's mountpoint on another path of the node, which is made: what a CSI
     /// driver does in NodePublishVolume. A path on which something is mounted already counts as published

@@ -64,13 +64,17 @@ pub enum Call {
         /// The container.
         container: u32,
     },
-    /// Bind the fresh mount over the mountpoint on the node.
+    /// Bind the fresh mount at a mountpoint of the node over itself.
     RebindHost {
+        /// The mountpoint.
+        path: String,
         /// Whether the layers below are taken off before.
         deduplicate: bool,
     },
-    /// Unmount the topmost mount at the mountpoint on the node.
+    /// Unmount the topmost mount at a mountpoint of the node.
     Unmount {
+        /// The mountpoint.
+        path: String,
         /// Whether to unmount lazily, even when it is in use.
         lazy: bool,
     },
@@ -85,10 +89,12 @@ pub enum Call {
     },
     /// Report the state of processes and FUSE connections.
     Usage,
-    /// Give a running container the node's mount.
+    /// Give a running container a mount of the node.
     Attach {
         /// The container.
         container: u32,
+        /// The mountpoint on the node.
+        path: String,
         /// The way to do it.
         how: Attach,
     },

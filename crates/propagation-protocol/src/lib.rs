@@ -35,4 +35,4 @@ pub use message::Message;
 pub use program::{ProgramCommand, ProgramEvent};
 
 /// Version of all messages, of [`host`] too; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;

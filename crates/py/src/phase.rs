@@ -162,15 +162,15 @@ impl Server<'_, '_> {
                     true => Repair::RebindHostDeduplicated,
                     false => Repair::RebindHost,
                 };
-                let node = self.context.node;
-                let work = async { Ok(node.rebind_host(deduplicate).await??) };
+                let (node, path) = (self.context.node, self.context.plan.bridge.fuse_path());
+                let work = async { Ok(node.rebind_host(&path, deduplicate).await??) };
                 let bound = self.on_node(Deed::Repair { repair }, &cancellation, work).await;
                 completion.complete(bound, |py, ()| Ok(py.None().into_bound(py)));
             }
             Call::Unmount { lazy } => {
                 let fault = if lazy { Fault::LazyUnmount } else { Fault::Unmount };
-                let node = self.context.node;
-                let work = async { Ok(node.unmount(lazy).await??) };
+                let (node, path) = (self.context.node, self.context.plan.bridge.fuse_path());
+                let work = async { Ok(node.unmount(&path, lazy).await??) };
                 let unmounted = self.on_node(Deed::Fault { fault }, &cancellation, work).await;
                 completion.complete(unmounted, |py, ()| Ok(py.None().into_bound(py)));
             }

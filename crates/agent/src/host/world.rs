@@ -152,6 +152,10 @@ impl World for Host {
         self.is_own(mount)
     }
 
+    fn check_others_at(&self, path: &str) -> Result<(), Failure> {
+        self.check_mounts_at(path)
+    }
+
     fn a_producer_serves(&self) -> bool {
         self.programs.a_producer_serves()
     }

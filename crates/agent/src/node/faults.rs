@@ -21,6 +21,12 @@ impl Simulated {
     ) -> Result<Option<String>, Failure> {
         match fault {
             Fault::Abort => return self.abort(id).map(Some),
+            Fault::Continue => {
+                if let Some(evidence) = self.runs_anyway(id) {
+                    return Ok(Some(evidence));
+                }
+                self.with(id, fault, |container| begin(container, request, fault, deadline_ms))?;
+            }
             Fault::Oom => {
                 self.limit_memory(id)?;
                 self.with(id, fault, |container| {
@@ -50,6 +56,15 @@ impl Simulated {
             failure(ErrorKind::Environment, format!("{fault} of container {id}"), reason, None)
         })?;
         work(container)
+    }
+
+    /// That the process 1 which is to go on is not stopped: the kernel tells nothing of such a SIGCONT.
+    fn runs_anyway(&self, id: u32) -> Option<String> {
+        let container = self.containers.get(&id)?;
+        // A supervisor knows of its daemon.
+        let pid =
+            container.pid().filter(|_| !container.is_supervised() && !container.is_stopped())?;
+        Some(format!("process {pid} of the node goes on: it was not stopped"))
     }
 
     /// Ends the connections of producers that were killed and have not ended.

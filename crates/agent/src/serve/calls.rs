@@ -11,6 +11,7 @@ use super::world::{Begun, World};
 use crate::bridge::{self, Side};
 use crate::facts;
 use crate::failure::{failure, system};
+use crate::mounts::as_in_table;
 
 /// Begins a call; `idle` when no job is under way.
 pub(crate) fn begin<W: World>(
@@ -54,17 +55,22 @@ pub(crate) fn begin<W: World>(
         Call::Undo { change } => may_block(world, "undo a change of the node", idle, |world| {
             world.undo(&change).map(|()| Reply::Done)
         }),
-        Call::RebindHost { deduplicate } => {
+        Call::RebindHost { path, deduplicate } => {
             may_block(world, "re-bind on the node", idle, |world| {
-                bridge::rebind(world.proc(), &world.fuse_path(), deduplicate).map(|()| Reply::Done)
+                let path = as_in_table(&path);
+                world.check_others_at(&path)?;
+                bridge::rebind(world.proc(), &path, deduplicate).map(|()| Reply::Done)
             })
         }
-        Call::Unmount { lazy } => may_block(world, "unmount on the node", idle, |world| {
-            bridge::unmount(&world.fuse_path(), lazy).map(|()| Reply::Done)
+        Call::Unmount { path, lazy } => may_block(world, "unmount on the node", idle, |world| {
+            let path = as_in_table(&path);
+            world.check_others_at(&path)?;
+            bridge::unmount(&path, lazy).map(|()| Reply::Done)
         }),
-        Call::Attach { container, how } => {
+        Call::Attach { container, path, how } => {
             may_block(world, "re-bind in a container", idle, |world| {
-                attach(world, container, how).map(|attached| Reply::Attached { attached })
+                let path = as_in_table(&path);
+                attach(world, container, &path, how).map(|attached| Reply::Attached { attached })
             })
         }
     }
@@ -87,18 +93,17 @@ pub(crate) fn may_block<W: World>(
     }
 }
 
-/// Gives a container the node's mount, in all replicas.
-fn attach<W: World>(world: &W, id: u32, how: Attach) -> Result<Attached, Failure> {
+/// Gives a container the node's mount at a path, in all replicas.
+fn attach<W: World>(world: &W, id: u32, path: &str, how: Attach) -> Result<Attached, Failure> {
     let spec = world.spec_of(id).ok_or_else(|| {
         let operation = format!("attach container {id}");
         failure(ErrorKind::InvalidInput, operation, "unknown container", None)
     })?;
-    let path = world.fuse_path();
     let node = world.view_of(&Place::Node)?;
     let mut attached = Attached::default();
     for replica in 0..spec.replicas {
         let container = world.view_of(&Place::Container(id, replica))?;
-        let one = bridge::attach(world.proc(), &path, spec, how, |side| {
+        let one = bridge::attach(world.proc(), path, spec, how, |side| {
             let view = if side == Side::Node { node } else { container };
             view.enter_mounts().map_err(|errno| system("enter a mount namespace", errno))
         })?;

@@ -76,6 +76,14 @@ pub(crate) trait World: Sized + 'static {
     /// Whether a mount below the bridge is the run's own.
     fn owns(&self, mount: &MountEntry) -> bool;
 
+    /// Checks, where others mount too, that no mount at a path is theirs.
+    ///
+    /// # Errors
+    /// For the first that is.
+    fn check_others_at(&self, _path: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Whether the daemon of a producer runs.
     fn a_producer_serves(&self) -> bool;
 

@@ -32,6 +32,8 @@ pub(super) struct Daemon {
     pub(super) last_words: String,
     /// Mounts that were there before.
     pub(super) before: Vec<u64>,
+    /// Whether it is stopped by a signal.
+    pub(super) stopped: bool,
     /// When its mount has to be there; none once it is.
     pub(super) mount_until: Option<u64>,
 }
@@ -47,7 +49,8 @@ impl Daemon {
         .map_err(|errno| format!("start the daemon: {}", errno_text(errno)))?;
         let inner = Some(child.pipe);
         let (last_words, before) = (String::new(), Vec::new());
-        Ok(Self { pid: child.pid, inner, output: None, last_words, before, mount_until: None })
+        let (output, stopped, mount_until) = (None, false, None);
+        Ok(Self { pid: child.pid, inner, output, last_words, before, stopped, mount_until })
     }
 
     /// Passes on what the built-in filesystem reports.

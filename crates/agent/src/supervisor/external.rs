@@ -78,6 +78,7 @@ pub(super) fn start(told: &Supervisor, proc: &Proc, reporter: &Reporter) -> Resu
     // The pipe is the daemon's alone, so that its end is seen.
     drop(program);
     Ok(Daemon {
+        stopped: false,
         pid,
         inner: None,
         output: Some(output),

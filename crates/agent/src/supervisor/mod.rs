@@ -139,6 +139,9 @@ impl<'a> Supervising<'a> {
                 Ok(status) => status,
             };
             let own = self.daemon.as_ref().map(|daemon| daemon.pid);
+            if let Some(daemon) = self.daemon.as_mut().filter(|one| Some(one.pid) == status.pid()) {
+                daemon.stopped = matches!(status, WaitStatus::Stopped(..));
+            }
             let state = match status {
                 WaitStatus::Stopped(pid, _) if Some(pid) == own => {
                     let evidence = "the daemon is stopped".into();
@@ -217,7 +220,15 @@ impl<'a> Supervising<'a> {
         for command in commands {
             match command {
                 ProgramCommand::Signal { signal } => {
-                    if let Ok(signal) = Signal::try_from(signal) {
+                    let signal = Signal::try_from(signal);
+                    // The kernel tells nothing of a SIGCONT to a process that is not stopped.
+                    if signal == Ok(Signal::SIGCONT)
+                        && self.daemon.as_ref().is_some_and(|daemon| !daemon.stopped)
+                    {
+                        let evidence = "the daemon goes on: it was not stopped".into();
+                        self.reporter.event(&ProgramEvent::Obeyed { evidence });
+                    }
+                    if let Ok(signal) = signal {
                         signal_all(signal);
                     }
                 }

@@ -190,7 +190,7 @@ async fn re_binding_on_the_host_travels(lab: &Lab) -> Checked {
     let host = stage.plan.bridge.fuse_path();
     let places =
         [(Actor::Node, host.as_str()), (of("early"), "/mnt/dfs"), (of("late"), "/mnt/dfs")];
-    stage.node.rebind_host(false).await??;
+    stage.node.rebind_host(&host, false).await??;
     for (actor, path) in &places {
         let table = mount_table(&*stage.node, actor).await?;
         let stack = table.stack_at(&(*path).into());
@@ -219,10 +219,11 @@ async fn what_is_not_declared_is_refused(lab: &Lab) -> Checked {
         ensure_eq!(kind, Some(ErrorKind::Unsupported), "the answer without {need}");
         Ok::<(), Failure>(())
     };
+    let host = stage.plan.bridge.fuse_path();
     for repair in Repair::ALL.into_iter().filter(|repair| !can.repairs.contains(repair)) {
         let answer = match repair {
-            Repair::RebindHost => stage.node.rebind_host(false).await.err(),
-            Repair::RebindHostDeduplicated => stage.node.rebind_host(true).await.err(),
+            Repair::RebindHost => stage.node.rebind_host(&host, false).await.err(),
+            Repair::RebindHostDeduplicated => stage.node.rebind_host(&host, true).await.err(),
             Repair::RebindConsumer => consumer.attach(Attach::Rebind).await.err(),
             Repair::ReconnectConsumer => consumer.attach(Attach::Reconnect).await.err(),
             Repair::HandOver => producer.hand_over(&stage.marker(2)).await.err(),

@@ -1,13 +1,13 @@
 //! Injecting faults.
 
-use super::workloads::specs;
+use super::workloads::{mountpoints, specs};
 use crate::context::{Done, Failures, RunContext};
 use crate::error::Error;
 use crate::plan::{Fault, Names, Role};
 use crate::report::{Check, CheckId, Deed};
 
-/// Injects a fault into the node's mount table or into workloads, by default into the first producer. Its beginning
-/// is recorded before the request, so that no consequence is dated before it.
+/// Injects a fault into workloads, or into the node's mount table where these workloads have their mount; by default
+/// for the first producer. Its beginning is recorded before the request, so that no consequence is dated before it.
 pub(crate) async fn inject(
     context: &mut RunContext<'_>,
     fault: &Fault,
@@ -26,12 +26,15 @@ pub(crate) async fn inject(
     let mut failures = Failures::default();
     let mut proofs = Vec::new();
     if fault.is_on_the_node() {
-        let unmounted = context.node.unmount(*fault == Fault::LazyUnmount).await?;
-        let proof = |()| "the topmost mount at the mountpoint is off the node".to_owned();
-        proofs.extend(failures.take(None, unmounted).map(proof));
+        for path in mountpoints(context, names.as_ref()) {
+            let unmounted = context.node.unmount(&path, *fault == Fault::LazyUnmount).await?;
+            let proof = |()| format!("the topmost mount at {path} is off the node");
+            proofs.extend(failures.take(None, unmounted).map(proof));
+        }
     }
     for spec in &targets {
-        let Some(workload) = context.workload(&spec.name) else {
+        let runs = context.runs(&spec.name);
+        let Some(workload) = context.workload(&spec.name).filter(|_| runs) else {
             failures.note(format!("{} does not run", spec.name));
             continue;
         };

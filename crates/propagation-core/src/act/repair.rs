@@ -1,12 +1,12 @@
 //! Repairs: what operators, CSI drivers and kubelets do about a dead mount.
 
-use super::workloads::{restart_one, specs, until_mounted};
+use super::workloads::{mountpoints, restart_one, specs, until_mounted};
 use crate::context::{Done, Failures, RunContext};
 use crate::error::{Error, ErrorKind};
 use crate::node::Look;
 use crate::observation::{Actor, Observation};
 use crate::plan::{Names, Repair, Role, Stale, WorkloadSpec};
-use crate::program::{Attach, ProgramState, Refused};
+use crate::program::{Attach, ProgramState};
 use crate::report::{Check, CheckId, Deed};
 use crate::workload::{Restart, RestartScope};
 
@@ -28,15 +28,23 @@ pub(crate) async fn repair(
     let done = match how {
         Repair::Wait => Ok(Done::Ok),
         Repair::UnmountMount | Repair::LazyUnmountMount => {
-            let unmounted = context.node.unmount(how == Repair::LazyUnmountMount).await?;
+            let mut failures = Failures::default();
+            for path in mountpoints(context, or_first(context, on).as_ref()) {
+                let lazy = how == Repair::LazyUnmountMount;
+                failures.take(None, context.node.unmount(&path, lazy).await?);
+            }
             start_producers(context, on, stale).await?;
-            Ok(done_or_refused(unmounted))
+            Ok(failures.into())
         }
         Repair::MountOnTop => start_producers(context, on, Some(Stale::Stack)).await,
         Repair::Remount => start_producers(context, on, stale).await,
         Repair::RebindHost | Repair::RebindHostDeduplicated => {
-            let bound = context.node.rebind_host(how == Repair::RebindHostDeduplicated).await?;
-            Ok(done_or_refused(bound))
+            let mut failures = Failures::default();
+            for path in mountpoints(context, or_first(context, on).as_ref()) {
+                let deduplicate = how == Repair::RebindHostDeduplicated;
+                failures.take(None, context.node.rebind_host(&path, deduplicate).await?);
+            }
+            Ok(failures.into())
         }
         Repair::RebindConsumer => attach_consumers(context, Attach::Rebind, on, &mut proof).await,
         Repair::ReconnectConsumer => {
@@ -56,10 +64,10 @@ pub(crate) async fn repair(
     Ok(done)
 }
 
-fn done_or_refused(done: Result<(), Refused>) -> Done {
-    let mut failures = Failures::default();
-    failures.take(None, done);
-    failures.into()
+/// The workloads that a repair of producers is for, by default the first producer.
+fn or_first(context: &RunContext<'_>, on: Option<&Names>) -> Option<Names> {
+    let first = || context.plan.producer().map(|spec| Names::One(spec.name.clone()));
+    on.cloned().or_else(first)
 }
 
 /// Starts producers again: the daemon alone under a supervisor that lives, the container otherwise.
@@ -68,8 +76,7 @@ async fn start_producers(
     on: Option<&Names>,
     stale: Option<Stale>,
 ) -> Result<Done, Error> {
-    let first = context.plan.producer().map(|spec| Names::One(spec.name.clone()));
-    let names = on.cloned().or(first);
+    let names = or_first(context, on);
     for spec in specs(context, names.as_ref(), |spec| spec.role == Role::Producer) {
         let workload = context.workload(&spec.name).filter(|_| context.runs(&spec.name));
         let lives = match workload.filter(|_| spec.supervised) {
@@ -96,10 +103,15 @@ async fn attach_consumers(
     proof: &mut Vec<String>,
 ) -> Result<Done, Error> {
     let mut failures = Failures::default();
-    for spec in consumers(context, on) {
-        let Some(workload) = context.workload(&spec.name).filter(|_| context.runs(&spec.name))
-        else {
-            failures.note(format!("{} does not run", spec.name));
+    let consumers = consumers(context, on);
+    let ended = context.ended(&consumers).await?;
+    for spec in consumers {
+        let runs = context.runs(&spec.name) && !ended.contains(&spec.name);
+        let Some(workload) = context.workload(&spec.name).filter(|_| runs) else {
+            // All are those that are there.
+            if on.is_some_and(|names| !names.is_all()) {
+                failures.note(format!("{} does not run", spec.name));
+            }
             continue;
         };
         let attached = failures.take(Some(&spec.name), workload.attach(how).await?);
@@ -114,7 +126,7 @@ async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<D
     let mut failures = Failures::default();
     for spec in specs(context, on, keeps) {
         // One that was never started has nothing to hand over, and begins no generation.
-        if context.workload(&spec.name).is_none() {
+        if !context.runs(&spec.name) {
             if on.is_some() {
                 failures.note(format!("{} does not run", spec.name));
             }
@@ -122,13 +134,16 @@ async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<D
         }
         let marker = context.next_generation_of(&spec)?;
         let Some(workload) = context.workload(&spec.name) else { continue };
-        failures.take(Some(&spec.name), workload.hand_over(&marker).await?);
+        let handed = failures.take(Some(&spec.name), workload.hand_over(&marker).await?);
+        if handed.is_none() {
+            context.withdraw(&marker);
+        }
         until_mounted(context, &spec.name).await?;
     }
     Ok(failures.into())
 }
 
-/// Restarts the containers whose liveness probe fails, as a kubelet does.
+/// Restarts the containers that have ended or whose liveness probe fails, as a kubelet does.
 async fn probe_and_restart(
     context: &mut RunContext<'_>,
     on: Option<&Names>,
@@ -141,13 +156,15 @@ async fn probe_and_restart(
         }
         _ => consumers(context, on),
     };
-    let actors: Vec<Actor> =
-        consumers.iter().map(|spec| Actor::workload(spec.name.clone())).collect();
+    let ended = context.ended(&consumers).await?;
+    let there = consumers.iter().filter(|spec| !ended.contains(&spec.name));
+    let actors: Vec<Actor> = there.map(|spec| Actor::workload(spec.name.clone())).collect();
     let seen = context.observe(&actors, &Look::default()).await?;
     let failing = |seen: &&Observation| !seen.outcome.is_ok();
     let failing: Vec<Actor> = seen.iter().filter(failing).map(|o| o.actor.clone()).collect();
-    let restarted =
-        consumers.iter().filter(|spec| failing.contains(&Actor::workload(spec.name.clone())));
+    let restarted = consumers.iter().filter(|spec| {
+        ended.contains(&spec.name) || failing.contains(&Actor::workload(spec.name.clone()))
+    });
     let mut words = Vec::new();
     for spec in restarted {
         restart_one(context, spec, RestartScope::Container.into()).await?;

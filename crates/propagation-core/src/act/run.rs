@@ -38,8 +38,13 @@ pub(super) async fn execute(
         (actor != Actor::Node).then(|| inside.to_owned()),
     );
     let mut failures = Failures::default();
-    let executed = context.node.execute(&actor, &command, deadline).await?;
-    let executed = failures.take(None, executed);
+    let executed = context.node.execute(&actor, &command, deadline).await;
+    let executed = if executed.is_err() && is_gone(context, inside).await? {
+        failures.note(format!("{inside} does not run: its container has ended"));
+        None
+    } else {
+        failures.take(None, executed?)
+    };
     let done = executed.map_or_else(|| failures.into(), Done::Ran);
     context.end_act(act, Vec::new(), &done);
     match done {
@@ -57,6 +62,15 @@ pub(super) async fn execute(
         }
         refused => Ok(refused),
     }
+}
+
+/// Whether a program cannot be run in an actor because its container has ended, or was never made.
+async fn is_gone(context: &RunContext<'_>, inside: &str) -> Result<bool, Error> {
+    let Some(spec) = context.plan.workload(inside) else { return Ok(false) };
+    if !context.runs(inside) {
+        return Ok(true);
+    }
+    Ok(!context.ended(std::slice::from_ref(spec)).await?.is_empty())
 }
 
 /// Actor with this name in a scenario.

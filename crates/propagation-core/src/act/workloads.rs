@@ -35,6 +35,18 @@ pub(super) fn specs(
     }
 }
 
+/// Paths on the node of the mounts that the named workloads make or have: of every producer for `all`.
+pub(super) fn mountpoints(context: &RunContext<'_>, names: Option<&Names>) -> Vec<String> {
+    let named = specs(context, names, |spec| spec.role == Role::Producer);
+    let mut paths: Vec<String> = Vec::new();
+    for path in named.iter().map(|spec| spec.path_on_node(&context.plan.bridge)) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
 /// Starts the named workloads in the given order; `all` starts them by their key `order`.
 pub(super) async fn start(
     context: &mut RunContext<'_>,

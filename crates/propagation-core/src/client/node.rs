@@ -59,20 +59,24 @@ impl<C: Connection> NodeClient<C> {
         }
     }
 
-    /// Unmounts the topmost mount at the bridge's mountpoint on the node.
+    /// Unmounts the topmost mount at a mountpoint of the node.
     ///
     /// # Errors
     /// As [`NodeClient::ask`].
-    pub async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
-        Ok(self.ask(Call::Unmount { lazy }).await?.map(drop))
+    pub async fn unmount(&self, path: &str, lazy: bool) -> Result<Result<(), Refused>, Error> {
+        Ok(self.ask(Call::Unmount { path: path.to_owned(), lazy }).await?.map(drop))
     }
 
-    /// Binds the fresh mount at the bridge's mountpoint over itself on the node.
+    /// Binds the fresh mount at a mountpoint of the node over itself.
     ///
     /// # Errors
     /// As [`NodeClient::ask`].
-    pub async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
-        Ok(self.ask(Call::RebindHost { deduplicate }).await?.map(drop))
+    pub async fn rebind_host(
+        &self,
+        path: &str,
+        deduplicate: bool,
+    ) -> Result<Result<(), Refused>, Error> {
+        Ok(self.ask(Call::RebindHost { path: path.to_owned(), deduplicate }).await?.map(drop))
     }
 
     /// Error for a reply that does not fit its call.

@@ -95,7 +95,8 @@ impl<C: Connection> WorkloadClient<C> {
     /// As [`NodeClient::ask`].
     pub async fn attach(&self, how: Attach) -> Result<Result<Attached, Refused>, Error> {
         let container = self.container()?;
-        match self.node.ask(Call::Attach { container, how }).await? {
+        let path = self.node.plan.mountpoint_of(&self.spec);
+        match self.node.ask(Call::Attach { container, path, how }).await? {
             Ok(Reply::Attached { attached }) => Ok(Ok(attached)),
             Ok(other) => Err(self.node.unexpected(&other)),
             Err(refused) => Ok(Err(refused)),

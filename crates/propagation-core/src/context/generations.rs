@@ -5,16 +5,67 @@ use std::collections::BTreeMap;
 use super::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
-use crate::plan::WorkloadSpec;
+use crate::observation::Actor;
+use crate::plan::{MarkerPlace, Plan, Role, WorkloadSpec};
+use crate::program::ProgramState;
 use crate::run_id::random_hex;
 
-/// The markers that count as fresh now.
+/// The generations that have begun.
 #[derive(Debug, Default)]
 pub(super) struct Generations {
     /// By the mountpoint on the node.
-    markers: BTreeMap<String, Marker>,
+    at: BTreeMap<String, AtMountpoint>,
     /// The mountpoint whose generation began last.
     last: String,
+}
+
+/// The generations of one mountpoint.
+#[derive(Debug, Default)]
+struct AtMountpoint {
+    /// How many have begun.
+    begun: u64,
+    /// The last one of each producer, the newest last.
+    served: Vec<Served>,
+}
+
+#[derive(Debug)]
+struct Served {
+    /// The producer that is to serve it, where one is known.
+    producer: Option<String>,
+    marker: Marker,
+    /// What that producer served before.
+    before: Option<Marker>,
+}
+
+/// The markers that count as fresh now, one for each mountpoint.
+#[derive(Debug)]
+pub(super) struct Fresh(BTreeMap<String, Marker>);
+
+impl Fresh {
+    /// Those that an actor may read: that of its own mountpoint, and, where a marker is written through a mount, also
+    /// the others, because that mount may show what another daemon serves. All, where its path belongs to no
+    /// generation.
+    pub(super) fn for_actor(&self, plan: &Plan, actor: &Actor) -> Vec<Marker> {
+        let spec = match actor {
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => {
+                plan.workload_or_like(name)
+            }
+            Actor::Node | Actor::Runtime => None,
+        };
+        let own = spec.map_or_else(|| plan.bridge.fuse_path(), |spec| plan.mountpoint_of(spec));
+        if !self.0.contains_key(&own) {
+            return self.0.values().cloned().collect();
+        }
+        let through_a_mount = |path: &str| {
+            plan.with_role(Role::Producer).any(|spec| {
+                spec.path_on_node(&plan.bridge) == path
+                    && plan.fuse_of(spec).marker == MarkerPlace::Mount
+            })
+        };
+        let shows_others = through_a_mount(&own);
+        let counts = |path: &String| *path == own || shows_others || through_a_mount(path.as_str());
+        self.0.iter().filter(|(path, _)| counts(path)).map(|(_, marker)| marker.clone()).collect()
+    }
 }
 
 impl RunContext<'_> {
@@ -23,29 +74,50 @@ impl RunContext<'_> {
     /// # Errors
     /// When the system gives no random numbers.
     pub fn next_generation(&mut self) -> Result<Marker, Error> {
-        let bridge = &self.plan.bridge;
-        let path = self.plan.producer().map(|producer| producer.path_on_node(bridge));
-        self.begin_generation(path.unwrap_or_else(|| bridge.fuse_path()))
+        let plan = self.plan;
+        match plan.producer() {
+            Some(producer) => self.next_generation_of(producer),
+            None => self.begin_generation(plan.bridge.fuse_path(), None),
+        }
     }
 
-    /// Begins a new generation of a producer. The markers of other mountpoints stay fresh.
+    /// Begins a new generation of a producer. The markers of other mountpoints stay fresh, and so does the one that
+    /// another producer serves at this mountpoint, until this one has mounted.
     ///
     /// # Errors
     /// When the system gives no random numbers.
     pub fn next_generation_of(&mut self, producer: &WorkloadSpec) -> Result<Marker, Error> {
-        self.begin_generation(producer.path_on_node(&self.plan.bridge))
+        let mountpoint = producer.path_on_node(&self.plan.bridge);
+        self.begin_generation(mountpoint, Some(producer.name.clone()))
     }
 
-    fn begin_generation(&mut self, mountpoint: String) -> Result<Marker, Error> {
-        let before = self.generations.markers.get(&mountpoint);
+    fn begin_generation(
+        &mut self,
+        mountpoint: String,
+        producer: Option<String>,
+    ) -> Result<Marker, Error> {
+        let at = self.generations.at.entry(mountpoint.clone()).or_default();
         let marker = Marker {
             started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            generation: before.map_or(1, |marker| marker.generation + 1),
+            generation: at.begun + 1,
             nonce: random_hex(16)?,
         };
-        self.generations.markers.insert(mountpoint.clone(), marker.clone());
+        at.begun += 1;
+        let before = at.served.iter().position(|served| served.producer == producer);
+        let before = before.map(|index| at.served.remove(index).marker);
+        at.served.push(Served { producer, marker: marker.clone(), before });
         self.generations.last = mountpoint;
         Ok(marker)
+    }
+
+    /// Takes a generation back that nobody serves: its producer goes on with what it had.
+    pub(crate) fn withdraw(&mut self, marker: &Marker) {
+        let all = self.generations.at.values_mut().flat_map(|at| at.served.iter_mut());
+        for served in all.filter(|served| served.marker == *marker) {
+            if let Some(before) = served.before.take() {
+                served.marker = before;
+            }
+        }
     }
 
     /// The marker of the generation that began last.
@@ -53,7 +125,8 @@ impl RunContext<'_> {
     /// # Errors
     /// When no generation has begun: a phase looked before any producer was started.
     pub fn marker(&self) -> Result<&Marker, Error> {
-        self.generations.markers.get(&self.generations.last).ok_or_else(|| {
+        let last = self.generations.at.get(&self.generations.last);
+        last.and_then(|at| at.served.last()).map(|served| &served.marker).ok_or_else(|| {
             Error::new(
                 ErrorKind::Internal,
                 "look for the marker",
@@ -68,16 +141,43 @@ impl RunContext<'_> {
     /// # Errors
     /// As [`RunContext::marker`].
     pub fn marker_for(&self, spec: &WorkloadSpec) -> Result<&Marker, Error> {
-        let own = self.generations.markers.get(&spec.path_on_node(&self.plan.bridge));
-        own.map_or_else(|| self.marker(), Ok)
+        let Some(at) = self.generations.at.get(&spec.path_on_node(&self.plan.bridge)) else {
+            return self.marker();
+        };
+        let own = at.served.iter().find(|served| served.producer.as_ref() == Some(&spec.name));
+        own.or(at.served.last()).map_or_else(|| self.marker(), |served| Ok(&served.marker))
     }
 
-    /// The markers that count as fresh now, one for each mountpoint: a daemon can show what another one serves.
+    /// The markers that count as fresh now: at each mountpoint the newest one that a living daemon serves there, or
+    /// the newest at all where none lives.
     ///
     /// # Errors
     /// As [`RunContext::marker`].
-    pub(super) fn fresh_markers(&self) -> Result<Vec<Marker>, Error> {
+    pub(super) async fn fresh_markers(&self) -> Result<Fresh, Error> {
         self.marker()?;
-        Ok(self.generations.markers.values().cloned().collect())
+        let mut fresh = BTreeMap::new();
+        for (mountpoint, at) in &self.generations.at {
+            let mut newest = at.served.last();
+            if at.served.len() > 1 {
+                for served in at.served.iter().rev() {
+                    if self.is_served(served).await? {
+                        newest = Some(served);
+                        break;
+                    }
+                }
+            }
+            if let Some(served) = newest {
+                fresh.insert(mountpoint.clone(), served.marker.clone());
+            }
+        }
+        Ok(Fresh(fresh))
+    }
+
+    /// Whether the daemon that is to serve a generation lives and has mounted.
+    async fn is_served(&self, served: &Served) -> Result<bool, Error> {
+        let name = served.producer.as_ref().filter(|name| self.runs(name));
+        let Some(workload) = name.and_then(|name| self.workload(name)) else { return Ok(false) };
+        let status = workload.status().await?;
+        Ok(status.program == ProgramState::Running && status.mounted_at_us.is_some())
     }
 }

@@ -1,13 +1,13 @@
 //! Looking at the marker from every actor, and at the mount tables.
 
-use std::collections::BTreeMap;
-
 use super::RunContext;
 use crate::error::Error;
 use crate::event::Event;
+use crate::marker::Marker;
 use crate::mountinfo::{MountPath, MountTable};
 use crate::node::{Look, Probe, Target};
-use crate::observation::{Access, Actor, Observation};
+use crate::observation::{Access, Actor, Observation, Outcome};
+use crate::plan::WorkloadSpec;
 use crate::report::{ActorTable, Capture};
 
 impl RunContext<'_> {
@@ -20,22 +20,32 @@ impl RunContext<'_> {
         actors: &[Actor],
         how: &Look,
     ) -> Result<Vec<Observation>, Error> {
-        let mut as_users: BTreeMap<Vec<u32>, Vec<Actor>> = BTreeMap::new();
+        // Those that look as the same users and expect the same markers look together.
+        let mut together: Vec<(Vec<u32>, Vec<Marker>, Vec<Actor>)> = Vec::new();
+        let fresh = self.fresh_markers().await?;
         for actor in actors {
             let users = how.users.clone().unwrap_or_else(|| vec![self.plan.uid_of(actor)]);
-            as_users.entry(users).or_default().push(actor.clone());
+            let markers = fresh.for_actor(self.plan, actor);
+            let alike = together.iter_mut().find(|(uids, expect, _)| {
+                (uids.as_slice(), expect.as_slice()) == (users.as_slice(), markers.as_slice())
+            });
+            match alike {
+                Some((.., looking)) => looking.push(actor.clone()),
+                None => together.push((users, markers, vec![actor.clone()])),
+            }
         }
         let mut seen = Vec::with_capacity(actors.len());
-        for (uids, actors) in as_users {
+        for (uids, expect, actors) in together {
             let probe = Probe {
                 target: how.target,
                 access: how.access,
-                expect: self.fresh_markers()?,
+                expect,
                 uids,
                 deadline: self.plan.probe_deadline(),
                 step: self.step().to_owned(),
             };
-            seen.extend(self.node.observe(&actors, &probe).await?);
+            let looked = self.node.observe(&actors, &probe).await?;
+            seen.extend(looked.into_iter().map(|one| without_others(one, &probe.expect)));
         }
         for observation in &seen {
             if how.access == Access::Held && observation.outcome.is_ok() {
@@ -87,6 +97,19 @@ impl RunContext<'_> {
         Ok(())
     }
 
+    /// Names of the started workloads among these whose container has ended, and its mount namespace with it.
+    ///
+    /// # Errors
+    /// As [`Node::mount_tables`](crate::Node::mount_tables).
+    pub(crate) async fn ended(&self, specs: &[WorkloadSpec]) -> Result<Vec<String>, Error> {
+        let started = specs.iter().map(|spec| spec.name.clone());
+        let started: Vec<String> = started.filter(|name| self.runs(name)).collect();
+        let actors: Vec<Actor> = started.iter().map(|name| Actor::workload(name.clone())).collect();
+        let tables = self.node.mount_tables(&actors).await?;
+        let all = started.into_iter().zip(tables);
+        Ok(all.filter(|(_, table)| table.is_none()).map(|(name, _)| name).collect())
+    }
+
     /// Whether the running phase has taken the mount tables already.
     pub(crate) fn has_captured(&self) -> bool {
         let step = self.phases.last().map(|phase| phase.id.as_str());
@@ -126,8 +149,11 @@ impl RunContext<'_> {
             Actor::Workload { name, .. } => self.plan.workload(name),
             _ => None,
         };
-        let path = spec.map(|spec| spec.paths(bridge).mount_point);
-        path.unwrap_or_else(|| bridge.fuse_path()).as_str().into()
+        match (spec, &self.on_node) {
+            (Some(spec), _) => spec.paths(bridge).mount_point.as_str().into(),
+            (None, Some(path)) => path.clone(),
+            (None, None) => bridge.fuse_path().as_str().into(),
+        }
     }
 
     /// Whether the actor has ever read a fresh marker: only then can it lose the mount.
@@ -159,10 +185,26 @@ impl RunContext<'_> {
     fn record(&mut self, observation: Observation, target: Target) {
         (self.events)(&Event::Observed(&observation));
         let reads = target == Target::Fuse && observation.access == Access::Read;
+        if target == Target::Fuse
+            && observation.actor == Actor::Node
+            && let Some(mount) = &observation.mount
+        {
+            self.on_node = Some(mount.mount_point.clone());
+        }
         let as_itself = || observation.uid == self.plan.uid_of(&observation.actor);
         if reads && observation.outcome.is_ok() && as_itself() {
             self.could_read.insert(observation.actor.clone());
         }
         self.timeline.push(observation);
     }
+}
+
+/// What was seen, without the generation of a marker that is no earlier than the expected ones: it is another
+/// mountpoint's, or another run's, and not old.
+fn without_others(mut seen: Observation, expect: &[Marker]) -> Observation {
+    let wrong = matches!(seen.outcome, Outcome::WrongContent { .. });
+    if wrong && !expect.iter().any(|marker| Some(marker.generation) > seen.generation) {
+        seen.generation = None;
+    }
+    seen
 }

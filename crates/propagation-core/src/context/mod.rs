@@ -20,6 +20,7 @@ use crate::event::EventSink;
 use crate::facts::HostFacts;
 use crate::journal::{HostChange, Journal};
 use crate::kernel::Version;
+use crate::mountinfo::MountPath;
 use crate::node::Node;
 use crate::observation::{Actor, Observation};
 use crate::plan::Plan;
@@ -48,6 +49,9 @@ pub struct RunContext<'a> {
     timeline: Vec<Observation>,
     acts: Vec<Act>,
     could_read: BTreeSet<Actor>,
+    /// Where the node's mount table has the mount at the bridge, once it has been seen there: symbolic links may lead
+    /// from the plan's path to it.
+    on_node: Option<MountPath>,
     captures: Vec<Capture>,
     /// Why the last start of a workload was refused; none once it has started.
     refusals: BTreeMap<String, StartRefused>,
@@ -113,6 +117,7 @@ impl<'a> RunContext<'a> {
             timeline: Vec::new(),
             acts: Vec::new(),
             could_read: BTreeSet::new(),
+            on_node: None,
             captures: Vec::new(),
             refusals: BTreeMap::new(),
             mount_failures: BTreeMap::new(),

@@ -164,17 +164,21 @@ impl Node for FakeNode {
         actors.iter().map(table).collect()
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+    async fn rebind_host(
+        &self,
+        path: &str,
+        deduplicate: bool,
+    ) -> Result<Result<(), Refused>, Error> {
         let repair = match deduplicate {
             true => Repair::RebindHostDeduplicated,
             false => Repair::RebindHost,
         };
         self.shared.declared(repair)?;
-        self.shared.call().await?.rebind_host(deduplicate)
+        self.shared.call().await?.rebind_host(path, deduplicate)
     }
 
-    async fn unmount(&self, _lazy: bool) -> Result<Result<(), Refused>, Error> {
-        self.shared.call().await?.unmount_on_node()
+    async fn unmount(&self, path: &str, _lazy: bool) -> Result<Result<(), Refused>, Error> {
+        self.shared.call().await?.unmount_on_node(path)
     }
 
     async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {

@@ -173,7 +173,7 @@ impl World {
             let operation = format!("re-bind in {:?}", record.spec.name);
             return Err(Error::new(ErrorKind::InvalidInput, operation, "it has ended"));
         }
-        let fresh = self.plan.bridge.fuse_path();
+        let fresh = self.plan.mountpoint_of(&record.spec);
         let top = self.kernel.table(self.node);
         let lives = |mount: &&MountEntry| mount.is_fuse() && !self.is_gone(mount.device.minor);
         let Some(device) = top.at(&fresh.as_str().into()).filter(lives).map(|mount| mount.device)
@@ -210,6 +210,7 @@ impl World {
     fn reconnect(&mut self, number: u32) -> Result<Result<(), Refused>, Error> {
         let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
         let paths = record.spec.paths(&self.plan.bridge);
+        let path = self.plan.mountpoint_of(&record.spec);
         let namespaces = record.namespaces().to_vec();
         for namespace in namespaces {
             let (from, to) = ((self.node, &*paths.source), (namespace, &*paths.destination));
@@ -218,7 +219,6 @@ impl World {
                 return Ok(Err(refused(operation, Errno::EINVAL)));
             }
         }
-        let path = self.plan.bridge.fuse_path();
         let node = self.kernel.table(self.node);
         let lives = node
             .at(&path.as_str().into())
@@ -226,16 +226,18 @@ impl World {
         if lives { self.rebind(number, Some(Propagation::HostToContainer)) } else { Ok(Ok(())) }
     }
 
-    /// Binds the mount at the bridge's mountpoint over itself on the node, or in the place of all layers that
-    /// are there.
-    pub(super) fn rebind_host(&mut self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
-        let path = self.plan.bridge.fuse_path();
-        if self.kernel.walk(self.node, &path).is_none() {
+    /// Binds the mount at a mountpoint of the node over itself, or in the place of all layers that are there.
+    pub(super) fn rebind_host(
+        &mut self,
+        path: &str,
+        deduplicate: bool,
+    ) -> Result<Result<(), Refused>, Error> {
+        if self.kernel.walk(self.node, path).is_none() {
             return Ok(Err(refused(format!("bind {path:?} over itself"), Errno::ENOENT)));
         }
         match deduplicate {
-            true => self.kernel.keep_only_the_top(self.node, &path),
-            false => self.kernel.bind((self.node, &path), (self.node, &path)),
+            true => self.kernel.keep_only_the_top(self.node, path),
+            false => self.kernel.bind((self.node, path), (self.node, path)),
         }
         self.settle();
         Ok(Ok(()))
@@ -243,13 +245,12 @@ impl World {
 }
 
 impl World {
-    /// Takes the topmost mount off the node's mountpoint.
-    pub(super) fn unmount_on_node(&mut self) -> Result<Result<(), Refused>, Error> {
-        let path = self.plan.bridge.fuse_path();
-        if self.kernel.table(self.node).at(&path.as_str().into()).is_none() {
+    /// Takes the topmost mount off a mountpoint of the node.
+    pub(super) fn unmount_on_node(&mut self, path: &str) -> Result<Result<(), Refused>, Error> {
+        if self.kernel.table(self.node).at(&path.into()).is_none() {
             return Ok(Err(refused(format!("unmount {path:?}"), Errno::EINVAL)));
         }
-        self.kernel.unmount(self.node, &path);
+        self.kernel.unmount(self.node, path);
         self.settle();
         Ok(Ok(()))
     }

@@ -44,6 +44,8 @@ pub(super) struct Container {
     connection: Option<u32>,
     /// It has mounted, and its connection is not looked up yet.
     mounted: bool,
+    /// Whether process 1 is stopped by a signal.
+    stopped: bool,
     /// Instant at which the connection of its daemon is aborted if the daemon still runs.
     abort_at: Option<u64>,
     /// What the runtime knows it by, until its process has ended.
@@ -89,6 +91,7 @@ impl Container {
             connection: None,
             mounted: false,
             load,
+            stopped: false,
             abort_at: None,
             memory_limit: None,
         })
@@ -122,6 +125,11 @@ impl Container {
     /// Process 1 of the container, while it runs.
     pub(super) fn pid(&self) -> Option<Pid> {
         self.program.as_ref().filter(|program| program.running).map(|program| program.pid)
+    }
+
+    /// Whether process 1 is stopped by a signal.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// Whether its daemon is a child of process 1.
@@ -230,6 +238,7 @@ impl Container {
 
     /// The program has been stopped by a signal, or goes on.
     pub(super) fn stopped(&mut self, goes_on: bool) -> Vec<Answer> {
+        self.stopped = !goes_on;
         let Some(program) = &self.program else { return Vec::new() };
         let (awaited, words) =
             if goes_on { (Awaited::Continue, "goes on") } else { (Awaited::Stop, "is stopped") };

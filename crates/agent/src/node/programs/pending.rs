@@ -28,6 +28,18 @@ pub(in super::super) enum Awaited {
     Obedience,
 }
 
+impl Awaited {
+    /// What is done until it happens.
+    fn words(self) -> &'static str {
+        match self {
+            Self::End | Self::Removal | Self::EndOrForce | Self::DaemonEnd => "end a program",
+            Self::Stop => "stop a program",
+            Self::Continue => "let a program go on",
+            Self::Obedience => "give a daemon an order",
+        }
+    }
+}
+
 /// The answer to a request.
 pub(super) type Answer = (u64, Result<Reply, Failure>);
 
@@ -93,7 +105,7 @@ impl Waiting {
             }
             let reason = format!("the program of {name} did not do it in time");
             let fix = "if it is stuck in the kernel, its FUSE daemon has to end first";
-            let words = failure(ErrorKind::Timeout, "end a program", reason, Some(fix));
+            let words = failure(ErrorKind::Timeout, pending.awaited.words(), reason, Some(fix));
             answers.push((pending.request, Err(words)));
         }
         self.0 = waiting;

@@ -152,7 +152,11 @@ impl Node for SabotagedNode {
         tables
     }
 
-    async fn rebind_host(&self, deduplicate: bool) -> Result<Result<(), Refused>, Error> {
+    async fn rebind_host(
+        &self,
+        path: &str,
+        deduplicate: bool,
+    ) -> Result<Result<(), Refused>, Error> {
         let repair = match deduplicate {
             true => Repair::RebindHostDeduplicated,
             false => Repair::RebindHost,
@@ -161,12 +165,12 @@ impl Node for SabotagedNode {
             return Ok(Ok(()));
         }
         let call = self.saboteur.begin()?;
-        let done = self.inner.rebind_host(deduplicate).await;
+        let done = self.inner.rebind_host(path, deduplicate).await;
         call.over();
         done
     }
 
-    async fn unmount(&self, lazy: bool) -> Result<Result<(), Refused>, Error> {
+    async fn unmount(&self, path: &str, lazy: bool) -> Result<Result<(), Refused>, Error> {
         let (fault, repair) = match lazy {
             true => (FaultKind::LazyUnmount, Repair::LazyUnmountMount),
             false => (FaultKind::Unmount, Repair::UnmountMount),
@@ -174,7 +178,7 @@ impl Node for SabotagedNode {
         if self.does(Sabotage::Fault(fault)) || self.does(Sabotage::Repair(repair)) {
             return Ok(Ok(()));
         }
-        self.inner.unmount(lazy).await
+        self.inner.unmount(path, lazy).await
     }
 
     async fn publish(&self, path: &str) -> Result<Result<(), Refused>, Error> {
