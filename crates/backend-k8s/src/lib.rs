@@ -55,4 +55,4 @@ pub use backend::K8sBackend;
 pub use clean::{Leftover, Leftovers};
 #[cfg(unix)]
 pub use link::ssh::SshOptions;
-pub use options::{Access, K8sOptions, parse_toleration};
+pub use options::{Access, K8sOptions, is_dns_label, is_label_value, parse_toleration};

@@ -106,6 +106,16 @@ pub fn parse_toleration(text: &str) -> Result<Toleration, String> {
     if key.is_empty() {
         return Err("write KEY, KEY=VALUE, KEY=VALUE:EFFECT, or * for every taint".into());
     }
+    let name = match key.split_once('/') {
+        Some((prefix, name)) if is_dns_name(prefix) => name,
+        Some(_) => "",
+        None => key,
+    };
+    if name.is_empty() || !is_label_value(name) || !value.is_none_or(is_label_value) {
+        return Err(format!(
+            "{taint:?} is not a taint: its key and its value are words of a label"
+        ));
+    }
     Ok(Toleration {
         key: Some(key.into()),
         operator: Some(if value.is_some() { "Equal" } else { "Exists" }.into()),
@@ -113,6 +123,30 @@ pub fn parse_toleration(text: &str) -> Result<Toleration, String> {
         effect: effect.map(ToOwned::to_owned),
         ..Toleration::default()
     })
+}
+
+/// Whether a text can be the value of a label, as in `kubernetes.io/hostname`: at most 63 letters, digits, `-`, `_` and
+/// `.`, with a letter or a digit at both ends.
+pub fn is_label_value(text: &str) -> bool {
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let bytes = text.as_bytes();
+    let mut ends = bytes.first().into_iter().chain(bytes.last());
+    text.len() <= 63
+        && bytes.iter().all(|byte| inside(*byte))
+        && ends.all(u8::is_ascii_alphanumeric)
+}
+
+/// Whether a text can be a name in DNS (RFC 1123), as the prefix of a label: labels of small letters, digits and `-`.
+fn is_dns_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// Whether a text can be the name of a namespace: at most 63 small letters, digits and `-`, with a letter or a digit at
+/// both ends.
+pub fn is_dns_label(text: &str) -> bool {
+    !text.is_empty()
+        && is_label_value(text)
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 #[cfg(test)]
@@ -127,6 +161,10 @@ mod tests {
         assert_eq!(one.key.as_deref(), Some("dedicated"));
         assert_eq!(one.value.as_deref(), Some("media"));
         assert_eq!(one.effect.as_deref(), Some("NoSchedule"));
+        assert!(parse_toleration("node.kubernetes.io/disk=a_b.c:NoExecute").is_ok());
+        for bad in ["a b", "a=b c", "-a", "A.b/c", "/c", "a/"] {
+            assert!(parse_toleration(bad).is_err(), "{bad}");
+        }
         for text in ["*", "dedicated=media:NoSchedule", "spot", "spot:NoExecute"] {
             assert_eq!(taint(&parse_toleration(text).expect("a taint")), text);
         }

@@ -1,7 +1,7 @@
 //! `propagation manifests`: the plan as files for `kubectl apply -k`.
 
 use propagation_backend_k8s::objects::manifests::{Choices, files};
-use propagation_backend_k8s::parse_toleration;
+use propagation_backend_k8s::{is_dns_label, is_label_value, parse_toleration};
 use propagation_core::plan::{Bridge, Plan};
 use propagation_core::{Error, ErrorKind};
 
@@ -18,6 +18,17 @@ pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
         ..Plan::default()
     };
     plan.validate()?;
+    if !is_dns_label(&options.namespace) {
+        let reason = format!("{:?} cannot be the name of a namespace", options.namespace);
+        return Err(refuse("read --namespace", reason)
+            .with_fix("use at most 63 of a-z, 0-9 and -, not starting or ending with -"));
+    }
+    if let Some(node) =
+        options.node.as_ref().filter(|node| node.is_empty() || !is_label_value(node))
+    {
+        let reason = format!("{node:?} cannot be the name of a node");
+        return Err(refuse("read --node", reason).with_fix("see `kubectl get nodes`"));
+    }
     let tolerations = options.tolerate.iter().map(|text| parse_toleration(text));
     let tolerations = tolerations.collect::<Result<_, _>>().map_err(bad_toleration)?;
     let mut node_selector = Vec::new();

@@ -120,6 +120,9 @@ fn read(options: &MatrixOptions) -> Result<Matrix, Error> {
         let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8 text".into()))?;
         let axes: BTreeMap<String, Vec<String>> =
             scenario::parse_as(&path.display().to_string(), &text)?;
+        if axes.is_empty() {
+            return Err(refuse("no axis in it".into()));
+        }
         for (axis, values) in &axes {
             matrix = matrix.with(axis, values.iter().map(String::as_str))?;
         }
@@ -318,7 +321,7 @@ fn summary(matrix: &Selection, cells: &[Cell], kept: usize, started: Instant) ->
     let disagreeing: Vec<&Cell> = cells.iter().filter(|c| c.agrees() == Some(false)).collect();
     const SHOWN: usize = 10;
     if !disagreeing.is_empty() {
-        lines.push("The kernel does not do what the model says:".to_owned());
+        lines.push("Cells that came out otherwise than in the model:".to_owned());
         for cell in disagreeing.iter().take(SHOWN) {
             let (seen, predicted) = (cell.seen.as_ref(), cell.predicted.as_ref());
             let words = |classes: &[Class]| {
@@ -333,6 +336,16 @@ fn summary(matrix: &Selection, cells: &[Cell], kept: usize, started: Instant) ->
         }
         if disagreeing.len() > SHOWN {
             lines.push(format!("  … and {} more, first in the atlas", disagreeing.len() - SHOWN));
+        }
+        let hangs = |seen: Option<&matrix::Seen>| {
+            seen.is_some_and(|seen| seen.consumer.contains(&Class::Hang))
+        };
+        let late = |cell: &&&Cell| hangs(cell.seen.as_ref()) && !hangs(cell.predicted.as_ref());
+        let late = disagreeing.iter().filter(late).count();
+        if late > 0 {
+            lines.push(format!(
+                "In {late} of them a look got no answer in time, as under load: run such a cell alone with --cell"
+            ));
         }
     }
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();

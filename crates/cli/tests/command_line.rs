@@ -25,6 +25,9 @@ fn main() {
         test("bad_bridges_are_2_with_the_fix", bad_bridges),
         test("odd_bridges_work", odd_bridges),
         test("a_misspelt_flag_gets_a_suggestion", misspelt),
+        test("values_that_cannot_be_meant_are_2", odd_values),
+        test("a_file_that_is_skipped_is_counted_as_skipped_everywhere", skipped_by_kernel),
+        test("kept_nodes_are_named_for_several_files_and_with_q", kept),
         test("every_help_has_an_example", help),
         test("clean_has_no_options_of_runs", clean_options),
         test("the_schema_is_json", schema),
@@ -254,6 +257,79 @@ fn bad_bridges() -> TestResult {
         let result = output(scratch.path(), &["run", "--bridge", path]);
         expect_code(&result, 2)?;
         expect_part(&stderr(&result), "fix: ")?;
+    }
+    PASSED
+}
+
+fn odd_values() -> TestResult {
+    let scratch = scratch();
+    let axes = scratch.path().join("axes.yaml");
+    fs::write(&axes, "{}\n")?;
+    let axes = axes.to_str().ok_or("a path that is no text")?;
+    for (arguments, part) in [
+        (&["probe", "/proc", "--sentinel", "../x"][..], "it is a path"),
+        (&["run", "--producer-command", ""], "it is empty"),
+        (&["run", "--producer-command", "bindfs -f {source} {mountpoint"], "has no {mountpoint}"),
+        (&["matrix", "--axes", axes], "no axis in it"),
+        (&["manifests", "out", "--namespace", "Bad_NS"], "cannot be the name of a namespace"),
+        (&["manifests", "out", "--node", "x y"], "cannot be the name of a node"),
+        (&["manifests", "out", "--tolerate", "a b"], "is not a taint"),
+    ] {
+        let result = output(scratch.path(), arguments);
+        expect_code(&result, 2)?;
+        expect_part(&stderr(&result), part)?;
+        if stderr(&result).contains("propagation-agent") {
+            return Err(format!("{arguments:?} shows the agent's usage").into());
+        }
+    }
+    PASSED
+}
+
+/// Options for two files that each only start a producer, the second with another line.
+fn two_files(directory: &Path, more: &str) -> std::io::Result<[String; 4]> {
+    let text = "workloads: [{name: d, role: producer}]\nsteps: [{start: d, expect: {node: ok}}]\n";
+    let [a, b] = ["a.yaml", "b.yaml"].map(|name| directory.join(name));
+    fs::write(&a, text)?;
+    fs::write(&b, format!("{more}{text}"))?;
+    let option = || "--scenario".to_owned();
+    Ok([option(), a.display().to_string(), option(), b.display().to_string()])
+}
+
+fn skipped_by_kernel() -> TestResult {
+    let scratch = scratch();
+    let files = two_files(scratch.path(), "since: \"99.0\"\n")?;
+    let out = scratch.path().join("out").display().to_string();
+    let mut arguments = vec!["run", "--report", &out];
+    arguments.extend(files.iter().map(String::as_str));
+    let result = output(scratch.path(), &arguments);
+    expect_code(&result, 0)?;
+    expect_part(&stdout(&result), "1 as expected, 0 otherwise, 1 skipped")?;
+    let page = fs::read_to_string(scratch.path().join("out/index.html"))?;
+    if page.contains("No report") {
+        return Err("the index has a skipped file without a report".into());
+    }
+    expect_part(&page, "expected from Linux 99.0 on")?;
+    PASSED
+}
+
+fn kept() -> TestResult {
+    let scratch = scratch();
+    let files = two_files(scratch.path(), "")?;
+    let run_id = Regex::new(r"--run-id ([a-z0-9-]+)")?;
+    for (quiet, files) in [(false, &files[..]), (true, &files[..]), (true, &files[..2])] {
+        let mut arguments = vec!["run", "--keep"];
+        arguments.extend(quiet.then_some("-q"));
+        arguments.extend(files.iter().map(String::as_str));
+        let result = output(scratch.path(), &arguments);
+        let text = stdout(&result);
+        let kept: Vec<_> = run_id.captures_iter(&text).map(|found| found[1].to_owned()).collect();
+        for run in &kept {
+            expect_code(&output(scratch.path(), &["clean", "--run-id", run]), 0)?;
+        }
+        expect_code(&result, 0)?;
+        if kept.len() * 2 != files.len() {
+            return Err(format!("{} kept nodes in {text}", kept.len()).into());
+        }
     }
     PASSED
 }

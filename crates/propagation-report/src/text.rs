@@ -98,7 +98,8 @@ pub fn render_decided(report: &Report, style: Style) -> String {
 pub fn render_cleanup(report: &Report, style: Style) -> String {
     let cleanup = &report.cleanup;
     let mut out = String::new();
-    if style.detail > Detail::Brief || !cleanup.could_not.is_empty() {
+    let is_left = !cleanup.could_not.is_empty() || !cleanup.kept.is_empty();
+    if style.detail > Detail::Brief || is_left {
         let took = if cleanup.kept.is_empty() { cleaned_up(cleanup) } else { "kept".into() };
         let _ = writeln!(out, "Run {}: {took}", one_line(&report.run_id));
         write_left(&mut out, cleanup);
@@ -124,6 +125,8 @@ fn whole(report: &Report, style: Style, is_cleaned: bool) -> String {
         }
         write_decision(&mut out, report, colour);
         write_run(&mut out, report, is_cleaned);
+    } else if is_cleaned {
+        write_left(&mut out, &report.cleanup);
     }
     write_verdict(&mut out, report, colour, detail);
     lay_out(&out, width)

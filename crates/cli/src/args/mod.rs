@@ -15,7 +15,7 @@ use propagation_core::plan::Bridge;
 use propagation_report::text::Detail;
 
 use cluster::ClusterOptions;
-use parse::{parse_bridge, parse_duration};
+use parse::{parse_bridge, parse_duration, parse_file_name};
 
 /// Can a FUSE mount made in one container be used from another, what happens when its producer
 /// dies, and what brings it back? Answered with evidence.
@@ -203,7 +203,7 @@ pub(crate) struct ProbeOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2s")]
     pub(crate) timeout: Duration,
     /// File that must be readable in the mount.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_file_name)]
     pub(crate) sentinel: Option<String>,
 }
 

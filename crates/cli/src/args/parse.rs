@@ -22,6 +22,29 @@ pub(crate) fn parse_bridge(text: &str) -> Result<String, String> {
     Ok(if path.is_empty() { text } else { path }.to_owned())
 }
 
+/// The name of a file right in a directory.
+pub(crate) fn parse_file_name(text: &str) -> Result<String, String> {
+    match text {
+        "" | "." | ".." => Err("it is not the name of a file".into()),
+        path if path.contains('/') => {
+            Err("it is a path: write the name of a file right in the mount".into())
+        }
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// The command of a FUSE daemon, which is told where to mount.
+pub(crate) fn parse_producer_command(text: &str) -> Result<String, String> {
+    match text {
+        empty if empty.trim().is_empty() => Err("it is empty: write a program".into()),
+        deaf if !deaf.contains("{mountpoint}") => Err(
+            "it has no {mountpoint}: write that where the daemon is to mount, as in \"bindfs -f {source} {mountpoint}\""
+                .into(),
+        ),
+        command => Ok(command.to_owned()),
+    }
+}
+
 /// Time limit of experiments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Experiments {
@@ -58,6 +81,18 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentinel_has_no_path_and_a_daemon_is_told_where_to_mount() {
+        assert!(parse_file_name("marker.txt").is_ok());
+        for bad in ["", ".", "..", "../x", "a/b"] {
+            assert!(parse_file_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse_producer_command("bindfs -f {source} {mountpoint}").is_ok());
+        for bad in ["", " ", "bindfs -f {source} {mountpoint"] {
+            assert!(parse_producer_command(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn durations_have_units() {

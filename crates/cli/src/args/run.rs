@@ -12,7 +12,9 @@ use propagation_core::plan::{
 use propagation_core::{Error, ErrorKind};
 
 use super::cluster::ClusterOptions;
-use super::parse::{Experiments, one_of, parse_bridge, parse_duration, parse_experiments};
+use super::parse::{
+    Experiments, one_of, parse_bridge, parse_duration, parse_experiments, parse_producer_command,
+};
 use super::{BackendName, ReportFormat, Shown};
 
 /// What must not be skipped.
@@ -76,7 +78,8 @@ pub(crate) struct RunOptions {
     producer_uid: u32,
     /// FUSE daemon of the producer instead of the built-in filesystem, with {source}, {mountpoint} and {work}; it
     /// must stay in the foreground.
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["producer_uid", "no_allow_other"])]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["producer_uid", "no_allow_other"],
+          value_parser = parse_producer_command)]
     producer_command: Option<String>,
     /// Mount without allow_other.
     #[arg(long)]

@@ -56,6 +56,9 @@ pub(super) fn line(name: &str, result: &Result<Report, Error>, evidence: bool) -
             }
         }
     }
+    for kept in &report.cleanup.kept {
+        lines.push(format!("    kept: {}", one_line(kept)));
+    }
     for left in &report.cleanup.could_not {
         lines.push(format!("    could not {}", one_line(left)));
     }

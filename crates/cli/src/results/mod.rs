@@ -6,7 +6,7 @@ mod line;
 use std::io::{self, Write};
 
 use propagation_core::report::Status;
-use propagation_core::{Error, ErrorKind, Report};
+use propagation_core::{Error, ErrorKind, Report, RunOutcome, ScenarioOutcome};
 use propagation_report::html::IndexEntry;
 use propagation_report::junit;
 use propagation_report::text::{Detail, lay_out, one_line};
@@ -124,7 +124,9 @@ impl<'a> Results<'a> {
     /// The line of a result; none for one that is as expected where little is to be shown.
     fn line(&self, name: &str, result: &Result<Report, Error>) -> Option<String> {
         let detail = self.options.shown.detail();
-        let as_expected = matches!(result, Ok(report) if status(report) == Status::Passed);
+        let is_quiet =
+            |report: &Report| status(report) == Status::Passed && report.cleanup.kept.is_empty();
+        let as_expected = result.as_ref().is_ok_and(is_quiet);
         if detail == Detail::Brief && as_expected {
             return None;
         }
@@ -205,12 +207,16 @@ fn index_entry(name: &str, result: &Result<Report, Error>) -> IndexEntry {
             });
             IndexEntry::of(name, format!("{escaped}/report.html"), report)
         }
-        Err(error) => IndexEntry {
-            name: name.to_owned(),
-            address: String::new(),
-            outcome: None,
-            summary: error.to_string(),
-            duration_ms: 0.0,
-        },
+        Err(error) => {
+            let is_skipped = error.kind() == ErrorKind::Unsupported;
+            let skipped = RunOutcome::Scenario(ScenarioOutcome::Skipped);
+            IndexEntry {
+                name: name.to_owned(),
+                address: String::new(),
+                outcome: is_skipped.then_some(skipped),
+                summary: if is_skipped { error.reason().to_owned() } else { error.to_string() },
+                duration_ms: 0.0,
+            }
+        }
     }
 }
