@@ -1,7 +1,5 @@
 //! Looking at the marker from every actor, and at the mount tables.
 
-use std::collections::BTreeMap;
-
 use super::RunContext;
 use crate::error::Error;
 use crate::event::Event;
@@ -23,18 +21,21 @@ impl RunContext<'_> {
         how: &Look,
     ) -> Result<Vec<Observation>, Error> {
         // Those that look as the same users and expect the same markers look together.
-        let mut together: BTreeMap<(Vec<u32>, Vec<String>), (Vec<Marker>, Vec<Actor>)> =
-            BTreeMap::new();
+        let mut together: Vec<(Vec<u32>, Vec<Marker>, Vec<Actor>)> = Vec::new();
         let fresh = self.fresh_markers().await?;
         for actor in actors {
             let users = how.users.clone().unwrap_or_else(|| vec![self.plan.uid_of(actor)]);
             let markers = fresh.for_actor(self.plan, actor);
-            let nonces = markers.iter().map(|marker| marker.nonce.clone()).collect();
-            let group = together.entry((users, nonces));
-            group.or_insert((markers, Vec::new())).1.push(actor.clone());
+            let alike = together.iter_mut().find(|(uids, expect, _)| {
+                (uids.as_slice(), expect.as_slice()) == (users.as_slice(), markers.as_slice())
+            });
+            match alike {
+                Some((.., looking)) => looking.push(actor.clone()),
+                None => together.push((users, markers, vec![actor.clone()])),
+            }
         }
         let mut seen = Vec::with_capacity(actors.len());
-        for ((uids, _), (expect, actors)) in together {
+        for (uids, expect, actors) in together {
             let probe = Probe {
                 target: how.target,
                 access: how.access,
