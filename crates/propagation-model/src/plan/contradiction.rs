@@ -12,18 +12,28 @@ pub(super) fn contradictions(plan: &Plan) -> Vec<Problem> {
         let fix = "leave out `workloads` for the default ones, or add one";
         problems.push(Problem::new("workloads", "no workloads", fix));
     }
-    let phases = |step: &Step| matches!(step.action, Action::Phase(_));
-    if !plan.steps.is_empty() && !plan.steps.iter().any(phases) {
-        let usual = Plan::default();
-        let unused =
-            [("fault", plan.fault != usual.fault), ("recovery", plan.recovery != usual.recovery)];
-        problems.extend(unused.into_iter().filter(|(_, given)| *given).map(|(key, _)| {
-            let step = if key == "fault" { "fault" } else { "repair" };
+    problems
+}
+
+impl Plan {
+    /// Keys of a scenario file that would have no effect: what only the five phases do, where no step is one of them.
+    pub(crate) fn unused(&self) -> Vec<Problem> {
+        let is_phase = |step: &Step| matches!(step.action, Action::Phase(_));
+        if self.steps.is_empty() || self.steps.iter().any(is_phase) {
+            return Vec::new();
+        }
+        let usual = Self::default();
+        let keys = [
+            ("fault", "fault", self.fault != usual.fault),
+            ("recovery", "repair", self.recovery != usual.recovery),
+        ];
+        let given = keys.into_iter().filter(|(.., given)| *given);
+        let unused = given.map(|(key, step, _)| {
             let reason = "only the five phases do this, and no step is one of them";
             Problem::new(key, reason, format!("write a step: `- {step}: …`"))
-        }));
+        });
+        unused.collect()
     }
-    problems
 }
 
 /// The first contradiction in a workload.

@@ -53,7 +53,7 @@ pub fn parse(file: &str, text: &str) -> Result<Plan, Error> {
         };
         located(file, position, &reason, &fix)
     })?;
-    match plan.problems().into_iter().next() {
+    match plan.problems().into_iter().chain(plan.unused()).next() {
         None => Ok(plan),
         Some(Problem { at, reason, fix }) => {
             Err(located(file, document.position(&at), &reason, &fix))
@@ -79,8 +79,10 @@ pub fn parse_as<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Resul
 pub fn from_value(value: serde_json::Value) -> Result<Plan, Error> {
     let document = Document::from_value(value);
     let plan: Plan = from_document(&document).map_err(see_schema)?;
-    plan.validate()?;
-    Ok(plan)
+    match plan.problems().into_iter().chain(plan.unused()).next() {
+        None => Ok(plan),
+        Some(problem) => Err(problem.into()),
+    }
 }
 
 /// Reads one part of a scenario from a JSON value, as bindings have it: a workload, a fault. Errors call it `what`.
