@@ -51,10 +51,12 @@ mod sign;
 mod standing;
 mod tasks;
 mod told;
+mod toleration;
 mod workload;
 
 pub use backend::K8sBackend;
 pub use clean::{Leftover, Leftovers};
 #[cfg(unix)]
 pub use link::ssh::SshOptions;
-pub use options::{Access, K8sOptions, Toleration, is_dns_label, is_label_value, parse_toleration};
+pub use options::{Access, K8sOptions, is_dns_label, is_label_value, parse_toleration};
+pub use toleration::Toleration;

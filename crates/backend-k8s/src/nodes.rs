@@ -4,7 +4,7 @@ use propagation_core::{Error, ErrorKind};
 
 use crate::kinds::{Kind, Node, Taint};
 use crate::objects::workload::Placement;
-use crate::options::Toleration;
+use crate::toleration::Toleration;
 
 /// The label by which a scheduler finds one node.
 const HOSTNAME: &str = "kubernetes.io/hostname";

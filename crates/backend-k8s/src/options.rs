@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use propagation_core::report::ClusterAccess;
-use serde::Serialize;
-
 #[cfg(unix)]
 use crate::link::ssh::SshOptions;
+use crate::toleration::Toleration;
+use propagation_core::report::ClusterAccess;
 
 /// How to reach the node itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,30 +17,6 @@ pub enum Access {
     Ssh,
     /// Through a privileged pod that shares the node's process ids.
     Pod,
-}
-
-/// A taint that pods tolerate, in the words of the Kubernetes API.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Toleration {
-    /// The key of the taint; none is every taint, with the operator `Exists`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// `Exists`, or `Equal`, which compares the value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub operator: Option<String>,
-    /// The value of the taint.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; none is every effect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub effect: Option<String>,
-}
-
-impl Toleration {
-    /// Tolerates whatever a node has been tainted with.
-    pub(crate) fn everything() -> Self {
-        Self { operator: Some("Exists".into()), ..Self::default() }
-    }
 }
 
 /// Options of runs on a cluster.

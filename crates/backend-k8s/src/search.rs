@@ -16,9 +16,9 @@ use crate::kinds::{Kind, Node as NodeObject, Pod};
 use crate::objects::CONTAINER;
 use crate::objects::host::{PARENT, metadata};
 use crate::objects::workload::{host_path, resources};
-use crate::options::Toleration;
 use crate::reach::Way;
 use crate::requests::Api;
+use crate::toleration::Toleration;
 use crate::{images, namespaces};
 
 /// How many nodes are looked at at a time.

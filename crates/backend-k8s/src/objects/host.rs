@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::workload::{IN_IMAGE, host_path, resources};
 use super::{CONTAINER, SERVICE_ACCOUNT, labels};
-use crate::options::Toleration;
+use crate::toleration::Toleration;
 
 /// The name of a run's host pod.
 pub(crate) fn host_pod(run: &RunId) -> String {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::workload::{Common, IN_IMAGE, Placement, Task, pod};
 use super::{namespace, service_account};
 use crate::oci::image_name;
-use crate::options::Toleration;
+use crate::toleration::Toleration;
 
 /// The rights that a run needs, and no more.
 const RBAC: &str = include_str!("../../manifests/rbac.yaml");

@@ -8,7 +8,7 @@ use propagation_core::plan::{Bridge, Deadlines, Role, WorkloadSpec};
 use serde_json::{Value, json};
 
 use super::{CONTAINER, SERVICE_ACCOUNT, WORKLOAD, labels, without_nulls};
-use crate::options::Toleration;
+use crate::toleration::Toleration;
 
 /// Which nodes a pod may run on.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -1,8 +1,7 @@
 //! Runtimes and containers in namespaces of their own.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::commands::ON_THE_NODE;
-use super::runtime::verify_in;
+use super::commands::{ON_THE_NODE, verify_in};
 use super::scene::{Scene, Stranded};
 use super::text::{SHARED_SUBTREES, line, names, shell};
 use super::visibility::{Broken, Explanation, visibility_of_existing};

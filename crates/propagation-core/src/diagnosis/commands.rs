@@ -3,12 +3,21 @@
 use super::cause::Fix;
 use super::scene::Scene;
 use super::text::shell;
-use crate::mountinfo::MountPath;
+use crate::mountinfo::{MountEntry, MountPath};
 use crate::observation::Actor;
 use crate::plan::{Propagation, Role, Volume, WorkloadSpec};
 
 /// The place of a command that is run on the node.
 pub(super) const ON_THE_NODE: &str = "   # on the node";
+
+/// The command that shows a volume's line of mountinfo in its pod.
+pub(super) fn verify_in(name: &str, volume: &MountEntry, expected: &str) -> String {
+    let at = format!(" {} ", volume.mount_point.to_string_lossy());
+    format!(
+        "kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # with {expected}",
+        shell(&at)
+    )
+}
 
 /// The command that restarts the container of a workload in its pod.
 pub(super) fn restart_container(name: &str) -> String {

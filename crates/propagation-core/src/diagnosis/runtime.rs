@@ -5,7 +5,7 @@ use super::apart::{
     apart, in_user_namespace, is_simulated, only_receives, runtime_own_namespace, user_namespace,
 };
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::commands::{ON_THE_NODE, delete_pod};
+use super::commands::{ON_THE_NODE, delete_pod, verify_in};
 use super::host::covering_cause;
 use super::scene::When;
 use super::scene::{Scene, Stranded};
@@ -410,12 +410,4 @@ pub(super) fn not_applied(stranded: &Stranded<'_>, volume: &MountEntry) -> Cause
                  https://github.com/containers/crun/issues/2197"
             .into(),
     }
-}
-
-pub(super) fn verify_in(name: &str, volume: &MountEntry, expected: &str) -> String {
-    let at = format!(" {} ", volume.mount_point.to_string_lossy());
-    format!(
-        "kubectl exec {name} -- grep -F {} /proc/self/mountinfo   # with {expected}",
-        shell(&at)
-    )
 }
