@@ -132,9 +132,10 @@ async fn clean_node(going: &Going, host: &Host, cleanup: &mut Cleanup) {
     match host.ask(HostCall::Clean).await {
         Ok(Reply::Cleaned { undone, could_not }) => {
             cleanup.undone.extend(undone.into_iter().map(|line| format!("node {node}: {line}")));
-            cleanup
-                .could_not
-                .extend(could_not.into_iter().map(|line| format!("clean node {node}: {line}")));
+            let lines = could_not.into_iter().map(|line| format!("clean node {node}: {line}"));
+            cleanup.could_not.extend(lines);
+            // The record of a run and the node's journal can have the same change.
+            cleanup.could_not.dedup();
         }
         Ok(other) => cleanup.could_not.push(format!("clean node {node}: it answered {other:?}")),
         Err(error) => cleanup.could_not.push(format!("clean node {node}: {}", in_full(&error))),

@@ -29,6 +29,8 @@ macro_rules! scripts {
 mod carried_out;
 #[path = "cluster/compared.rs"]
 mod compared;
+#[path = "cluster/directory.rs"]
+mod directory;
 #[path = "cluster/printed.rs"]
 mod printed;
 mod support;
@@ -81,6 +83,7 @@ fn main() {
         what_only_a_node_has_of_a_run_is_found_and_removed,
         what_cannot_be_cleaned_is_given_up_on_demand,
         what_cannot_be_removed_has_its_own_exit_status,
+        directory::a_clean_up_that_fails_is_told_of_its_scenario,
         a_run_that_goes_on_is_named_and_one_that_is_silent_is_removed,
         an_image_that_is_not_there_leaves_nothing,
         few_rights_are_enough,

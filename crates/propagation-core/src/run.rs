@@ -443,7 +443,8 @@ async fn clean_up(
     let closed = node.close().await;
     // What stood in the way, as a start that was cut short does, goes with the node.
     if !(closed.could_not.is_empty() && closed.kept.is_empty()) {
-        cleanup.could_not.extend(not_yet);
+        let said = |line: &String| closed.could_not.iter().any(|other| other.ends_with(line));
+        cleanup.could_not.extend(not_yet.into_iter().filter(|line| !said(line)));
     }
     cleanup.undone.extend(closed.undone);
     cleanup.could_not.extend(closed.could_not);
