@@ -211,9 +211,17 @@ impl Bench {
     }
 
     /// Whether a transport's producer has a program.
-    pub(crate) async fn has_program(&self, transport: Transport, name: &str) -> bool {
+    pub(crate) async fn has_program(
+        &self,
+        transport: Transport,
+        name: &str,
+    ) -> Result<bool, Error> {
         let look = words(&["/bin/sh", "-c", "command -v \"$1\"", "sh", name]);
-        self.run(&producer(transport), &look, SHORTLY).await.is_ok()
+        match self.node.execute(&producer(transport), &look, SHORTLY).await? {
+            Ok(executed) => Ok(executed.exit_code() == Some(0)),
+            // There is no shell either.
+            Err(_) => Ok(false),
+        }
     }
 
     /// Whether the node is a real one.

@@ -169,14 +169,18 @@ impl<'a> Stand<'a> {
 /// The first unmet need of a transport.
 async fn missing(bench: &Bench, transport: Transport, need: Need) -> Option<Skip> {
     match need {
-        Need::Program(name, package) if !bench.has_program(transport, name).await => Some(Skip {
-            kind: SkipKind::ProgramMissing,
-            reason: format!("{name} is not installed"),
-            fix: Some(match bench.is_real() {
+        Need::Program(name, package) => {
+            let reason = match bench.has_program(transport, name).await {
+                Ok(true) => return None,
+                Ok(false) => format!("{name} is not installed"),
+                Err(error) => format!("whether {name} is installed: {error}"),
+            };
+            let fix = match bench.is_real() {
                 true => format!("install {package} on the node, or name an image that has it"),
                 false => format!("apt-get install {package}"),
-            }),
-        }),
+            };
+            Some(Skip { kind: SkipKind::ProgramMissing, reason, fix: Some(fix) })
+        }
         Need::Filesystem(name) => {
             let ask = words(&["filesystem", name]);
             let reason = match bench.agent(&Actor::Node, &ask, SHORTLY).await {
@@ -195,7 +199,7 @@ async fn missing(bench: &Bench, transport: Transport, need: Need) -> Option<Skip
             fix: Some("run as root with crun or runc installed".into()),
         }),
         // `open_by_handle_at(2)` reaches every file of a filesystem, whatever is mounted.
-        Need::FilesByHandle if bench.has_machine_rights() => Some(Skip {
+        Need::FilesByHandle if bench.has_machine_rights() && !bench.is_real() => Some(Skip {
             kind: SkipKind::NotPermitted,
             reason: "nfs-ganesha opens files by their handles, which programs of a simulated node with the machine's \
                      rights may not do"

@@ -28,6 +28,8 @@ pub(super) struct Ending {
     pids: Vec<i32>,
     then: Then,
     deadline: u64,
+    /// Whether these are all programs of the run, so that nobody needs its mounts any more.
+    all: bool,
     /// Whether what no signal ends has been released.
     released: bool,
     /// The clean-up that follows.
@@ -66,12 +68,18 @@ impl Ending {
             pids,
             then,
             deadline: in_ms(deadline_ms),
+            all: then == Then::Clean,
             released: false,
             cleaning: None,
         })
     }
 
-    /// Whether nobody needs their mounts any more.
+    /// The same for all programs of the run, or for some of them.
+    pub(super) fn of_all(self, all: bool) -> Self {
+        Self { all, ..self }
+    }
+
+    /// Whether they are gone for good, once they have ended.
     fn is_over(&self) -> bool {
         matches!(self.then, Then::Nothing | Then::Clean)
     }
@@ -125,7 +133,10 @@ impl Job<Host> for Ending {
         }
         if left > 0 && self.is_over() && !std::mem::replace(&mut self.released, true) {
             self.deadline = in_ms(KILLED_WITHIN_MS);
-            return match host.release(&self.pids) {
+            let waiting =
+                self.handles.iter().zip(&self.pids).filter(|(handle, _)| !has_ended(handle));
+            let waiting: Vec<i32> = waiting.map(|(_, pid)| *pid).collect();
+            return match host.release(&waiting, self.all) {
                 Ok(()) => Progress::Unfinished,
                 Err(failure) => Progress::Finished(Err(failure)),
             };

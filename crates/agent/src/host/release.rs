@@ -13,14 +13,19 @@ use crate::failure::system;
 use crate::node::{abort, open_below};
 
 impl Host {
-    /// Aborts the FUSE connections that the run has mounted on the node, and those that some of its processes serve.
-    /// They are to end: nothing is lost. A child does it, which is not waited for.
-    pub(super) fn release(&self, pids: &[i32]) -> Result<(), Failure> {
+    /// Aborts the FUSE connections that some processes of the run serve, and with `all` those that the run has mounted on
+    /// the node: all its programs are to end then, and nothing is lost. A child does it, which is not waited for.
+    pub(super) fn release(&self, pids: &[i32], all: bool) -> Result<(), Failure> {
         let processes: Vec<Pid> = pids.iter().copied().map(Pid::from_raw).collect();
         let mut minors = open_below(&self.proc, &processes);
-        let table = self.proc.mount_table()?;
-        let own = table.iter().filter(|mount| mount.is_fuse() && self.is_own(mount));
-        minors.extend(own.map(|mount| mount.device.minor));
+        if all {
+            let table = self.proc.mount_table()?;
+            // The number of a mount of a block device is not that of its connection.
+            let own = table
+                .iter()
+                .filter(|mount| mount.is_fuse() && mount.device.major == 0 && self.is_own(mount));
+            minors.extend(own.map(|mount| mount.device.minor));
+        }
         if minors.is_empty() {
             return Ok(());
         }

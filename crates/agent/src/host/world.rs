@@ -259,6 +259,7 @@ impl Host {
         let here = self.programs.all(container).filter(|process| process.is_here);
         here.into_iter().try_for_each(|process| send(process, Signal::KILL))?;
         let processes = self.programs.all(container);
-        Ending::of(processes, Then::Kill, ENDED_WITHIN_MS).map(Begun::job)
+        let ending = Ending::of(processes, Then::Kill, ENDED_WITHIN_MS)?;
+        Ok(Begun::job(ending.of_all(container.is_none())))
     }
 }

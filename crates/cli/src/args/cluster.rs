@@ -90,21 +90,20 @@ impl ClusterOptions {
 
     /// Refuses options that apply to runs only.
     pub(crate) fn refuse_those_of_runs(&self) -> Result<(), Error> {
-        let given = [
+        refuse(&[
             (self.apply, "--apply"),
             (self.parallel.is_some(), "--parallel"),
             (self.detach_cleanup, "--detach-cleanup"),
             (self.program_image.is_some(), "--program-image"),
-        ];
-        match given.iter().find(|(given, _)| *given) {
-            None => Ok(()),
-            Some((_, name)) => Err(Error::new(
-                ErrorKind::InvalidInput,
-                "read the arguments",
-                format!("{name} is an option of `propagation run`"),
-            )
-            .with_fix("leave it out")),
-        }
+        ])
+    }
+
+    /// Refuses options that `compare` has no use for.
+    pub(crate) fn refuse_those_of_many_runs(&self) -> Result<(), Error> {
+        refuse(&[
+            (self.parallel.is_some(), "--parallel"),
+            (self.detach_cleanup, "--detach-cleanup"),
+        ])
     }
 
     /// Nodes to use at a time.
@@ -115,5 +114,17 @@ impl ClusterOptions {
     /// Whether it is one node that was asked for.
     pub(crate) fn is_one_node(&self) -> bool {
         self.node.len() <= 1 && !self.all_nodes && self.selector.is_none()
+    }
+}
+
+/// Refuses the first option that was given.
+fn refuse(options: &[(bool, &str)]) -> Result<(), Error> {
+    match options.iter().find(|(given, _)| *given) {
+        None => Ok(()),
+        Some((_, name)) => {
+            let reason = format!("{name} is an option of `propagation run`");
+            Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
+                .with_fix("leave it out"))
+        }
     }
 }

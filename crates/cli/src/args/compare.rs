@@ -70,7 +70,7 @@ impl CompareOptions {
             return Err(Error::new(ErrorKind::InvalidInput, "read the arguments", reason)
                 .with_fix("name one node with --node, and compare node by node"));
         }
-        Ok(())
+        self.cluster.refuse_those_of_many_runs()
     }
 
     /// What to compare.

@@ -212,6 +212,7 @@ impl Container {
     pub(super) fn ended(&mut self, state: &ProgramState) -> Vec<Answer> {
         let Some(program) = &mut self.program else { return Vec::new() };
         program.running = false;
+        self.stopped = false;
         self.connection = self.connection.filter(|_| self.kept.is_some());
         self.abort_at = None;
         let pid = program.pid;
