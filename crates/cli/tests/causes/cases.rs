@@ -4,6 +4,8 @@
 mod concerned;
 #[path = "more.rs"]
 mod more;
+#[path = "who.rs"]
+mod who;
 
 use std::path::Path;
 
@@ -40,10 +42,13 @@ pub(crate) struct Case {
     pub(crate) after: Option<(CauseId, &'static str, &'static str)>,
     pub(crate) not_in_fix: &'static [&'static str],
     pub(crate) evidence: &'static [&'static str],
+    pub(crate) not_in_evidence: &'static [&'static str],
     /// The workloads to which a fragment is applied; those that the cause concerns when empty.
     pub(crate) on: &'static [&'static str],
     /// The exit status of the run.
     pub(crate) status: i32,
+    /// Other causes that are named too, with part of when each was so.
+    pub(crate) also: &'static [(CauseId, &'static str)],
     /// Causes that must not be named at all.
     pub(crate) never: &'static [CauseId],
     pub(crate) fixed: Option<Fixed>,
@@ -63,8 +68,10 @@ impl Case {
             after: None,
             not_in_fix: &[],
             evidence: &[],
+            not_in_evidence: &[],
             on: &[],
             status: 0,
+            also: &[],
             never: &[],
             fixed: None,
             needs: &[],
@@ -95,6 +102,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(of_the_node());
     cases.extend(more::all());
     cases.extend(concerned::all());
+    cases.extend(who::all());
     cases
 }
 
