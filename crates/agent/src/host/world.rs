@@ -69,7 +69,7 @@ impl World for Host {
             HostCall::Ended => {
                 // A kubelet cannot end a daemon of an agent before this one that is stuck.
                 if self.programs.all(None).next().is_none() {
-                    self.release(&[])?;
+                    self.release(&[], true)?;
                 }
                 self.wait_for_all(None)
             }

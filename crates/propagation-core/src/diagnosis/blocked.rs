@@ -8,7 +8,7 @@ use super::runtime::said_by_the_runtime;
 use super::scene::Scene;
 use super::text::{line, names, shell};
 use crate::errno::Errno;
-use crate::mountinfo::MountRef;
+use crate::mountinfo::{MountPath, MountRef};
 use crate::observation::Actor;
 use crate::plan::{Repair, Role};
 use crate::program::RefusalKind;
