@@ -115,6 +115,13 @@ fn right_cause(case: &Case) -> TestResult {
     for part in case.not_in_fix {
         expect(!fix.contains(part), format!("{part:?} is in {fix}"))?;
     }
+    for part in case.not_in_evidence {
+        expect(!evidence.contains(part), format!("{part:?} is in {evidence}"))?;
+    }
+    for (id, when) in case.also {
+        let is_it = |cause: &Cause| cause.id == *id && cause.standing().contains(when);
+        expect(report.diagnosis.iter().any(is_it), format!("no {id} {when}"))?;
+    }
     let never = report.diagnosis.iter().find(|cause| case.never.contains(&cause.id));
     expect(never.is_none(), format!("{never:?}"))?;
     let proven = report.diagnosis.iter().find(|one| one.confidence == Confidence::Proven);

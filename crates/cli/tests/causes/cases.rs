@@ -2,6 +2,8 @@
 
 #[path = "more.rs"]
 mod more;
+#[path = "who.rs"]
+mod who;
 
 use std::path::Path;
 
@@ -34,10 +36,13 @@ pub(crate) struct Case {
     pub(crate) fix: &'static [&'static str],
     pub(crate) not_in_fix: &'static [&'static str],
     pub(crate) evidence: &'static [&'static str],
+    pub(crate) not_in_evidence: &'static [&'static str],
     /// The workloads to which a fragment is applied; those that the cause concerns when empty.
     pub(crate) on: &'static [&'static str],
     /// The exit status of the run.
     pub(crate) status: i32,
+    /// Other causes that are named too, with part of when each was so.
+    pub(crate) also: &'static [(CauseId, &'static str)],
     /// Causes that must not be named at all.
     pub(crate) never: &'static [CauseId],
     pub(crate) fixed: Option<Fixed>,
@@ -55,8 +60,10 @@ impl Case {
             fix: &[],
             not_in_fix: &[],
             evidence: &[],
+            not_in_evidence: &[],
             on: &[],
             status: 0,
+            also: &[],
             never: &[],
             fixed: None,
             needs: &[],
@@ -86,6 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(of_volumes());
     cases.extend(of_the_node());
     cases.extend(more::all());
+    cases.extend(who::all());
     cases
 }
 

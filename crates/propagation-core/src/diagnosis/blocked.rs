@@ -136,7 +136,29 @@ pub(super) fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
             format!("stat {path}   # no error"),
         )
     };
+    let cause = match failures.iter().all(|one| one.of == FailureOf::Mount) {
+        true => daemon_looked_first(cause, &at, &who),
+        false => cause,
+    };
     Some(scene.when_failed(&failures).of(cause))
+}
+
+/// The daemon itself looks at its mountpoint before it mounts: no volume is in the way.
+fn daemon_looked_first(cause: Cause, at: &MountPath, who: &str) -> Cause {
+    Cause {
+        title: format!(
+            "a dead FUSE mount at {at} blocks the mount of {who}: the daemon looks at its mountpoint first, gets \
+             ENOTCONN and ends"
+        ),
+        fix: Fix {
+            words: format!(
+                "take the dead mount off the node, then start {who} again; to be safe from it, let {who} take a dead \
+                 mount off before it looks"
+            ),
+            ..cause.fix.clone()
+        },
+        ..cause
+    }
 }
 
 /// A driver looks at its own mountpoint before it publishes a volume, finds a dead mount, and gives up.

@@ -3,7 +3,7 @@
 use super::cause::Fix;
 use super::scene::Scene;
 use super::text::shell;
-use crate::mountinfo::MountPath;
+use crate::mountinfo::{MountEntry, MountPath};
 use crate::observation::Actor;
 use crate::plan::{Propagation, Role, Volume, WorkloadSpec};
 
@@ -76,8 +76,14 @@ pub(super) fn keep_what_they_have<'r>(scene: &Scene<'r>) -> Vec<&'r WorkloadSpec
                 _ => false,
             };
         let actor = Actor::workload(spec.name.clone());
+        // Whose volume is the directory below receives what is mounted on it; whoever has no mount keeps none.
+        let path = scene.path_of(&actor);
+        let table = scene.last_table(&actor).map(|(_, table)| table);
+        let bottom = table.and_then(|table| table.stack_at(&path).first().copied());
+        let is_mount = is_mount && bottom.is_none_or(MountEntry::is_fuse);
+        let has_one = table.is_none_or(|table| table.at(&path).is_some_and(MountEntry::is_fuse));
         let is_wrong = scene.history.of_actor(&actor).any(|spell| spell.lasts());
-        !spec.host && is_wrong && (is_mount || spec.propagation == Propagation::None)
+        !spec.host && is_wrong && (is_mount || has_one && spec.propagation == Propagation::None)
     });
     kept.collect()
 }

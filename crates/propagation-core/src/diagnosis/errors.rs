@@ -47,7 +47,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Option<Cause> {
     let Outcome::Errno { errno, call } = &last.outcome else { return None };
     let producer = scene.producer_of(last.mount.as_ref().map(|mount| mount.device), last.at_us);
     let mut evidence = vec![last.to_string()];
-    evidence.extend(producer.and_then(|spec| log_of(scene, spec)));
+    evidence.extend(producer.and_then(|spec| log_of(scene, spec, last.at_us)));
     let (id, title, fix) = match *errno {
         Errno::EACCES | Errno::EPERM => (
             CauseId::DaemonDenies,
@@ -90,8 +90,12 @@ fn only_a_daemon_says(scene: &Scene<'_>, seen: &Observation) -> bool {
         || NATURE.map(Class::Errno).contains(&class) && !scene.is_expected_as_seen(seen)
 }
 
-/// The last thing that a producer said.
-pub(super) fn log_of(scene: &Scene<'_>, producer: &WorkloadSpec) -> Option<String> {
+/// The last thing that a producer said before it ended, or at all; where it was started again after that time, the end
+/// of its log is of its successor.
+pub(super) fn log_of(scene: &Scene<'_>, producer: &WorkloadSpec, at_us: u64) -> Option<String> {
+    if scene.is_succeeded(producer, at_us) {
+        return None;
+    }
     let name = &producer.name;
     let log = scene.report.logs.iter().find(|log| log.workload == *name)?;
     log.lines.last().map(|said| format!("the log of {name} ends with: {said}"))

@@ -271,6 +271,13 @@ pub(super) fn covering_cause(
                  none, so Bidirectional is refused"
             ),
         ),
+        MountPropagation::Unbindable => (
+            CauseId::CoveringPrivate,
+            format!(
+                "the mount that covers {bridge:?} ({at}) is unbindable: it sends and receives nothing, and no container \
+                 can bind it"
+            ),
+        ),
         _ => match top.filter(|top| top.mount_id != mount.mount_id) {
             Some(top) => {
                 evidence.push(line("root", top));

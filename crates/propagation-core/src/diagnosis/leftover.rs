@@ -1,12 +1,15 @@
 //! Unmounts and removals of directories that are refused because something is in use or mounted still.
 
+use std::collections::BTreeMap;
+
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::commands::ON_THE_NODE;
 use super::scene::Scene;
 use super::text::shell;
-use crate::mountinfo::{MountPath, MountTable};
-use crate::observation::Actor;
-use crate::report::{Check, CheckId, Deed, Status};
+use crate::mountinfo::{DeviceId, MountPath, MountTable};
+use crate::observation::{Access, Actor, Observation};
+use crate::plan::{Fault, Repair};
+use crate::report::{Act, Check, CheckId, Deed, Status};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     busy(scene).into_iter().collect()
@@ -25,24 +28,24 @@ fn busy(scene: &Scene<'_>) -> Option<Cause> {
     let phase = &phases[place];
     let check = phase.checks.iter().find(|check| said(check))?;
     let ran = |step: &str| {
-        let act = scene.report.acts.iter().find(|act| act.step == step)?;
-        match &act.deed {
-            Deed::Run { command } => Some(command.join(" ")),
-            _ => None,
-        }
+        scene.report.acts.iter().filter(|act| act.step == step).find_map(|act| attempt(scene, act))
     };
     let command = ran(&phase.id).unwrap_or_else(|| phase.id.clone());
     let until = phases[place + 1..].iter().find(|later| {
         ran(&later.id).is_some() && !later.checks.iter().any(said) && later.status == Status::Passed
     });
     let unmounts = command.contains("umount") || command.contains("fusermount");
+    let gone = taken_off(scene, place, &command).filter(|_| unmounts);
     let again = mounted_again(scene, place, &command).filter(|_| !unmounts);
     let mut evidence = vec![check.observed.clone()];
+    if unmounts {
+        evidence.extend(holders(scene, &phase.id));
+    }
     let (id, title, fix) = match (unmounts, again) {
         (true, _) => (
             CauseId::UnmountBusy,
             format!("`{command}` is refused: somebody has a file or a directory of the mount open"),
-            lazily(&command),
+            lazily(scene, place, &command),
         ),
         (false, Some(again)) => {
             let path = shell(&again.path.to_string_lossy());
@@ -73,7 +76,7 @@ fn busy(scene: &Scene<'_>) -> Option<Cause> {
     Some(Cause {
         id,
         from_step: Some(phase.id.clone()),
-        until_step: until.map(|later| later.id.clone()),
+        until_step: gone.or(until.map(|later| later.id.as_str())).map(str::to_owned),
         title,
         confidence: Confidence::Likely,
         actors: vec![Actor::Node],
@@ -90,8 +93,70 @@ fn path_in(command: &str) -> Option<&str> {
     command.split([' ', '"', '\'', ';', '&']).rfind(|word| word.starts_with('/'))
 }
 
-/// Fix for an unmount that was refused.
-fn lazily(command: &str) -> Fix {
+/// What an act runs; an unmount by a fault or a repair in the words of the program.
+fn attempt(scene: &Scene<'_>, act: &Act) -> Option<String> {
+    let path = shell(&scene.report.plan.bridge.fuse_path());
+    match &act.deed {
+        Deed::Run { command } => Some(command.join(" ")),
+        Deed::Fault { fault: Fault::Unmount } | Deed::Repair { repair: Repair::UnmountMount } => {
+            Some(format!("umount {path}"))
+        }
+        Deed::Fault { fault: Fault::LazyUnmount }
+        | Deed::Repair { repair: Repair::LazyUnmountMount } => {
+            Some(format!("umount --lazy {path}"))
+        }
+        _ => None,
+    }
+}
+
+/// Who held a file of the mount open before a step: the last look of each.
+fn holders(scene: &Scene<'_>, step: &str) -> Vec<String> {
+    let place = scene.history.place(step);
+    let mut last: BTreeMap<&Actor, &Observation> = BTreeMap::new();
+    let earlier = |seen: &&Observation| scene.history.place(&seen.step) <= place;
+    for seen in scene.report.timeline.iter().filter(|seen| seen.access == Access::Held) {
+        if earlier(&seen) {
+            last.insert(&seen.actor, seen);
+        }
+    }
+    last.values().map(ToString::to_string).collect()
+}
+
+/// The mount of the node at a path before a step.
+fn mount_before(scene: &Scene<'_>, place: usize, path: &MountPath) -> Option<DeviceId> {
+    let captures = scene.report.captures.iter().rev();
+    let mut before = captures.filter(|one| scene.history.place(&one.step) < place);
+    let table = before.find_map(|one| one.table(&Actor::Node))?;
+    Some(table.at(path)?.device)
+}
+
+/// The step in which what was to be taken off from the node is gone.
+fn taken_off<'r>(scene: &Scene<'r>, place: usize, command: &str) -> Option<&'r str> {
+    let path = path_in(command).map(MountPath::from)?;
+    let device = mount_before(scene, place, &path)?;
+    let lies = |table: &MountTable| table.stack_at(&path).iter().any(|one| one.device == device);
+    let since = scene.report.captures.iter().filter(|one| {
+        let at = scene.history.place(&one.step);
+        at != usize::MAX && at >= place
+    });
+    let mut gone = since.filter(|one| one.table(&Actor::Node).is_some_and(|table| !lies(table)));
+    gone.next().map(|one| one.step.as_str())
+}
+
+/// Fix for an unmount that was refused. Where another mount lies there by now, that one would go first.
+fn lazily(scene: &Scene<'_>, place: usize, command: &str) -> Fix {
+    let next = "let the next such unmount be a lazy one, or end whoever uses the mount first (fuser -vm names them)";
+    if taken_off(scene, place, command).is_some() {
+        return Fix::words(format!("it has been taken off since; {next}"));
+    }
+    let path = path_in(command).map(MountPath::from);
+    let before = path.as_ref().and_then(|path| mount_before(scene, place, path));
+    let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
+    let now = path.and_then(|path| Some(table?.at(&path)?.device));
+    if now != before {
+        let covered = "another mount lies on top of it by now, and would go first";
+        return Fix::words(format!("{covered}; {next}"));
+    }
     let words = "end whoever uses the mount (fuser -vm names them), or unmount lazily, which takes it off at once and ends \
                  it with its last user";
     match path_in(command) {

@@ -14,6 +14,7 @@ use super::read_only;
 use super::scene::{Scene, Spell, first_replicas};
 use super::text::names;
 use crate::errno::Errno;
+use crate::mountinfo::DeviceId;
 use crate::observation::{Access, Actor, Observation, Outcome};
 use crate::plan::{Fault, Role, WorkloadSpec};
 use crate::program::RefusalKind;
@@ -48,32 +49,54 @@ fn daemon_dead(scene: &Scene<'_>) -> Vec<Cause> {
                 || nothing_on_the_node(scene, last)
                 || lies_elsewhere(scene, last))
     };
-    let mut of_producers: BTreeMap<Option<&str>, Vec<&Spell<'_>>> = BTreeMap::new();
+    let mut deaths: BTreeMap<Death<'_>, Vec<&Spell<'_>>> = BTreeMap::new();
     for spell in scene.history.spells.iter().filter(dead) {
         let first = spell.seen[0];
-        let producer = scene.producer_of(scene.device_of(first), first.at_us);
+        let device = scene.device_of(first);
+        let producer = scene.producer_of(device, first.at_us);
         let name = producer.map(|spec| spec.name.as_str());
-        of_producers.entry(name).or_default().push(spell);
+        let since = device.and_then(|device| scene.seen_dead(device, first.at_us));
+        let since_us = since.map_or(first.at_us, |seen| seen.at_us);
+        deaths.entry((name, device, since_us)).or_default().push(spell);
     }
+    let mut of_producers: BTreeMap<Option<&str>, Vec<Cause>> = BTreeMap::new();
     let mut causes = Vec::new();
-    for spells in of_producers.into_values() {
+    for ((name, ..), spells) in deaths {
         let (lasting, over): (Vec<_>, Vec<_>) = spells.into_iter().partition(|spell| spell.lasts());
+        causes.extend(died(scene, &lasting));
         // The five phases end the daemon themselves.
-        let over = if scene.report.plan.is_five_phases() { Vec::new() } else { over };
-        causes.extend([lasting, over].into_iter().filter_map(|spells| died(scene, &spells)));
+        if !scene.report.plan.is_five_phases() {
+            of_producers.entry(name).or_default().extend(died(scene, &over));
+        }
+    }
+    for mut over in of_producers.into_values() {
+        over.sort_by_key(|cause| cause.from_step.as_deref().map(|step| scene.history.place(step)));
+        let more = over.split_off(over.len().min(DEATHS_TOLD));
+        if let (Some(told), Some(last)) = (over.last_mut(), more.last()) {
+            let until = last.until_step.as_deref().unwrap_or_default();
+            told.evidence
+                .push(format!("it died {} times more, the last until {until}", more.len()));
+        }
+        causes.extend(over);
     }
     causes
 }
 
-/// Whether somebody sees a dead mount of a producer that mounts at another path than the bridge's, and that still
+/// A death: of which producer's mount, and when it was seen first.
+type Death<'r> = (Option<&'r str>, Option<DeviceId>, u64);
+
+/// How many deaths of one producer that are over have a cause of their own; the rest are counted.
+const DEATHS_TOLD: usize = 4;
+
+/// Whether somebody sees a dead mount of a producer that mounts at another path than the bridge's, and no other mount
 /// lies there on the node.
 fn lies_elsewhere(scene: &Scene<'_>, seen: &Observation) -> bool {
     let Some(device) = scene.device_of(seen) else { return false };
     let Some(producer) = scene.producer_of(Some(device), seen.at_us) else { return false };
     let at = scene.on_node(producer);
     let table = scene.table_in(&Actor::Node, &seen.step);
-    let there = table.and_then(|table| table.at(&at)).map(|mount| mount.device);
-    at != scene.fuse_path && there == Some(device)
+    let there = table.and_then(|table| table.at(&at)).filter(|mount| mount.is_fuse());
+    at != scene.fuse_path && there.is_none_or(|mount| mount.device == device)
 }
 
 /// Whether the node sees no mount in the step in which a consumer sees a dead one.
@@ -85,6 +108,18 @@ fn nothing_on_the_node(scene: &Scene<'_>, seen: &Observation) -> bool {
     }
     let mut in_step = scene.node.iter().rev().filter(|one| one.step == seen.step);
     in_step.next().is_some_and(|node| matches!(node.outcome, Outcome::Absent))
+}
+
+/// Whether a dead mount lies under another one in the end.
+fn covered(scene: &Scene<'_>, seen: &Observation) -> bool {
+    let Some(mount) = &seen.mount else { return false };
+    let Some(table) = scene.last_table(&Actor::Node).map(|(_, table)| table) else { return false };
+    let at = match seen.actor {
+        Actor::Node => &mount.mount_point,
+        _ => &scene.fuse_path,
+    };
+    let stack = table.stack_at(at);
+    stack.iter().rev().skip(1).any(|below| below.device == mount.device)
 }
 
 fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
@@ -111,7 +146,7 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
     let mut evidence = vec![first.to_string()];
     let act = producer.and_then(|spec| scene.last_act(spec, first.at_us));
     evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
-    evidence.extend(producer.and_then(|spec| errors::log_of(scene, spec)));
+    evidence.extend(producer.and_then(|spec| errors::log_of(scene, spec, first.at_us)));
     let failed = scene.mount_failures().into_iter().filter(|(whose, _)| *whose == name);
     evidence.extend(failed.map(|(_, words)| words.to_owned()));
     let fault = act.and_then(|act| match &act.deed {
@@ -140,6 +175,10 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
         None => format!(
             "{what} and nobody has brought it back: its mount stays behind and gives ENOTCONN"
         ),
+        Some(until) if covered(scene, first) => format!(
+            "{what} and its mount stayed behind: until {until} whoever looked got ENOTCONN, and then a fresh mount \
+             covered it"
+        ),
         Some(until) => format!(
             "{what} and its mount stayed behind: until {until} whoever looked got ENOTCONN, because only an \
              unmount takes it off"
@@ -158,8 +197,12 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
 /// Fix that brings a dead daemon's mount back for all actors.
 fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
     if !scene.history.lasts(last) {
+        let below = match covered(scene, last) {
+            true => "what is dead lies under the fresh mount, and whoever looks does not meet it",
+            false => "nothing is left to do",
+        };
         return Fix::words(format!(
-            "nothing is left to do; to make it shorter, let {name} be restarted at once and take a dead mount \
+            "{below}; to make it shorter, let {name} be restarted at once and take a dead mount \
              off before it mounts"
         ));
     }

@@ -16,7 +16,7 @@
 //! | `below` | `lower-mount-lost` |
 //! | `overlay` | `overlay-lower-died`, `fuse-as-upperdir` |
 //! | `missing` | `source-missing` |
-//! | `mountpoint` | `mountpoint-missing`, and with `permission` `lower-filesystem-written` |
+//! | `mountpoint` | `mountpoint-missing`, and with `permission` `lower-filesystem-written` and `mounts-of-several-producers` |
 //! | `probe` | `impatient-probe` |
 //! | `hidden` | `mount-hidden` |
 //! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden`; with `volumes`, the volume as it should be |
@@ -30,6 +30,7 @@
 //! | `growth` | `mounts-multiply` |
 //! | `leftover` | `unmount-busy`, `mount-left-behind`, `recovery-races-unpublish` |
 //! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `unmount-from-shared-copy`, `consumer-did-not-notice` |
+//! | `own_copy` | `mount-gone` of one consumer |
 //! | `nothing` | `unexplained`, `nothing-wrong` |
 //!
 //! [`host`], [`runtime_apart`] and [`chain`] examine a host on which nothing runs yet. [`visibility`]
@@ -56,6 +57,7 @@ mod nosuid;
 mod nothing;
 mod options;
 mod overlay;
+mod own_copy;
 mod permission;
 mod probe;
 mod propagation;
@@ -135,12 +137,16 @@ const HAZARD: u8 = 3;
 fn weight(cause: &Cause, all: &Found) -> (u8, bool, bool) {
     let growing = cause.id == CauseId::StackedLayers && cause.mounts.len() >= stacking::GROWING;
     let hazard = match cause.id {
-        CauseId::MountsOfSeveralProducers | CauseId::ReadOnlyNotInherited => true,
+        CauseId::ReadOnlyNotInherited => true,
         CauseId::StackedLayers => !growing,
         // Expected as it is.
         CauseId::MountReadOnly => cause.confidence == Confidence::Possible,
         CauseId::LowerFilesystemExposed => all.pinned || all.unmount_wanted,
-        CauseId::MountGone => all.unmount_wanted,
+        CauseId::MountGone => all.unmount_wanted && is_gone_for_all(cause),
+        // Whom another mount refused has no mount at all.
+        CauseId::MountsOfSeveralProducers => {
+            !cause.actors.iter().any(|actor| all.without_a_mount.contains(actor))
+        }
         _ => false,
     };
     let class = match cause.id {
@@ -170,6 +176,8 @@ struct Found {
     dead_on_the_node: bool,
     /// A mount on top reached everybody whom a later clean unmount cut off.
     stack_reached: bool,
+    /// Producers that could not mount.
+    without_a_mount: Vec<Actor>,
 }
 
 impl Found {
@@ -191,6 +199,12 @@ impl Found {
             stack_reached: cut_off.is_some_and(|cause| {
                 cause.actors.iter().all(|actor| stacking::has_reached(scene, actor))
             }),
+            without_a_mount: scene
+                .report
+                .failures
+                .iter()
+                .map(|failure| Actor::workload(failure.workload.clone()))
+                .collect(),
         }
     }
 }
@@ -217,9 +231,10 @@ pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
     }
     let all = Found::of(&scene, &causes);
     let told_otherwise = all.pinned || all.unmounted_from_copy;
-    causes.retain(|cause| !(told_otherwise && cause.id == CauseId::MountGone));
+    causes.retain(|cause| !(told_otherwise && is_gone_for_all(cause)));
     causes.sort_by_key(|cause| weight(cause, &all));
-    tell_once(&mut causes);
+    tell_once(&scene, &mut causes);
+    causes.iter_mut().filter(|cause| cause.is_over()).for_each(for_the_next_time);
     if causes.is_empty() {
         causes.extend(nothing::otherwise(&scene));
     }
@@ -228,17 +243,40 @@ pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
     (causes, hazards)
 }
 
+/// Whether a mount is gone on the node, and not for one consumer only.
+fn is_gone_for_all(cause: &Cause) -> bool {
+    cause.id == CauseId::MountGone && cause.actors.contains(&Actor::Node)
+}
+
+/// What is over needs no fix now.
+fn for_the_next_time(cause: &mut Cause) {
+    if cause.fix.kind == FixKind::Command {
+        cause.fix.words = format!("it is over; should it come again: {}", cause.fix.words);
+    }
+}
+
 /// Two rules may come to the same cause from different evidence: the first one counts. It is another one where it
-/// concerns other actors and other mounts.
-fn tell_once(causes: &mut Vec<Cause>) {
+/// concerns other actors and other mounts, or another time.
+fn tell_once(scene: &Scene<'_>, causes: &mut Vec<Cause>) {
     let mut told: Vec<Cause> = Vec::new();
     for cause in causes.drain(..) {
-        let same = |known: &Cause| known.id == cause.id && !is_of_others(known, &cause);
+        let same = |known: &Cause| {
+            known.id == cause.id
+                && !is_of_others(known, &cause)
+                && !is_before(scene, known, &cause)
+                && !is_before(scene, &cause, known)
+        };
         if !told.iter().any(same) {
             told.push(cause);
         }
     }
     *causes = told;
+}
+
+/// Whether one cause was over when the other began.
+fn is_before(scene: &Scene<'_>, one: &Cause, other: &Cause) -> bool {
+    let (Some(until), Some(from)) = (&one.until_step, &other.from_step) else { return false };
+    scene.history.place(until) < scene.history.place(from)
 }
 
 /// Whether two causes concern different actors, and no mount of both.

@@ -2,9 +2,12 @@
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::scene::Scene;
-use super::text::shell;
+use super::stacking::own_mountpoint;
+use super::text::{line, shell};
 use crate::errno::Errno;
+use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::Actor;
+use crate::plan::{Role, WorkloadSpec};
 
 /// The directory on which a daemon is to mount is missing where it runs, in the words of libfuse and others.
 pub(super) fn missing(name: &str, text: &str) -> Option<Cause> {
@@ -37,9 +40,18 @@ pub(super) fn missing(name: &str, text: &str) -> Option<Cause> {
     })
 }
 
-/// The daemon refuses a mountpoint that is not empty.
+/// The daemon refuses a mountpoint that is not empty: files lie there, or the files of a mount that lives.
 pub(super) fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
-    let path = shell(&scene.report.plan.bridge.fuse_path());
+    let at = match scene.report.plan.workload(name) {
+        Some(spec) => scene.on_node(spec),
+        None => scene.fuse_path.clone(),
+    };
+    let failures = scene.mount_failures_of(name);
+    let table = failures.last().and_then(|failure| scene.table_in(&Actor::Node, &failure.step));
+    if let Some(mount) = table.and_then(|table| table.at(&at)) {
+        return in_the_way(scene, name, said, mount);
+    }
+    let path = shell(&at.to_string_lossy());
     Cause {
         id: CauseId::LowerFilesystemWritten,
         from_step: None,
@@ -61,5 +73,32 @@ pub(super) fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
         ),
         verify: format!("ls -A {path}   # nothing, while it is not mounted"),
         source: "mount.fuse3(8), nonempty; chattr(1), i".into(),
+    }
+}
+
+/// A living mount lies on the mountpoint, whose files are what the daemon finds there.
+fn in_the_way(scene: &Scene<'_>, name: &str, said: String, mount: &MountEntry) -> Cause {
+    let at = &mount.mount_point;
+    let serves = |spec: &&WorkloadSpec| spec.name != name && scene.on_node(spec) == *at;
+    let other = scene.report.plan.with_role(Role::Producer).find(serves);
+    let whose = other.map_or_else(|| "another".to_owned(), |spec| format!("that of {}", spec.name));
+    Cause {
+        id: CauseId::MountsOfSeveralProducers,
+        from_step: None,
+        until_step: None,
+        title: format!(
+            "{name} does not mount because its mountpoint is not empty: a mount lives at {at} of the node, {whose}, and \
+             what {name} finds there are its files"
+        ),
+        confidence: Confidence::Likely,
+        actors: vec![Actor::workload(name)],
+        mounts: vec![MountRef::new("node", mount.mount_id)],
+        evidence: vec![said, line("node", mount)],
+        fix: own_mountpoint(scene, name),
+        verify: format!(
+            "grep -cF {} /proc/self/mountinfo   # 1, on the node",
+            shell(&format!(" {} ", at.to_string_lossy()))
+        ),
+        source: "mount.fuse3(8), nonempty; rename(2), EBUSY".into(),
     }
 }

@@ -170,8 +170,11 @@ fn overlay_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<(&'r MountEnt
 /// Path of the overlay on the node.
 fn on_node(scene: &Scene<'_>, seen: &Observation) -> Option<MountPath> {
     let device = seen.mount.as_ref()?.device;
-    let table = scene.table_in(&Actor::Node, &seen.step)?;
-    table.by_device(device).next().map(|mount| mount.mount_point.clone())
+    // It may have been taken off since, in the same step.
+    let then = scene.table_in(&Actor::Node, &seen.step);
+    let tables = scene.report.captures.iter().rev().filter_map(|one| one.table(&Actor::Node));
+    let mut at = then.into_iter().chain(tables).flat_map(|table| table.by_device(device));
+    at.next().map(|mount| mount.mount_point.clone())
 }
 
 /// The options that name the layers of an overlay.

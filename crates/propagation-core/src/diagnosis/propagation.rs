@@ -5,6 +5,7 @@ use super::apart;
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::hidden;
 use super::host::covering_cause;
+use super::own_copy;
 use super::runtime;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, yaml};
@@ -195,7 +196,7 @@ fn is_refused(scene: &Scene<'_>, stranded: &Stranded<'_>) -> bool {
 
 fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
     let seen = stranded.sample();
-    if hidden::hider(scene, seen).is_some() {
+    if hidden::hider(scene, seen).is_some() || own_copy::unmount_of(scene, seen).is_some() {
         return None;
     }
     let table = scene.table_for(seen)?;
@@ -320,8 +321,8 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     }
 }
 
-/// The mount of the node that covered a consumer's volume when it started, where that was not shared: with no
-/// propagation would it have been connected.
+/// The mount of the node that covered a consumer's volume when it started, where that was private: with no
+/// propagation would it have been connected. A slave passes on what it receives.
 fn covering_at_start<'r>(
     scene: &Scene<'r>,
     stranded: &Stranded<'r>,
@@ -334,7 +335,8 @@ fn covering_at_start<'r>(
             && act.from_us <= seen.at_us
     })?;
     let table = scene.table_in(&Actor::Node, &starts.step)?;
-    let covering = table.covering(&source).filter(|mount| mount.shared.is_none())?;
+    let covering =
+        table.covering(&source).filter(|mount| mount.shared.is_none() && mount.master.is_none())?;
     (!covering.is_fuse()).then_some((covering, table))
 }
 

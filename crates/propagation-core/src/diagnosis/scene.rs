@@ -446,19 +446,33 @@ impl<'r> Scene<'r> {
 
     /// The last act on a workload before a time.
     pub(super) fn last_act(&self, spec: &WorkloadSpec, at_us: u64) -> Option<&'r Act> {
+        self.acts_on(spec).filter(|act| act.from_us <= at_us).last()
+    }
+
+    /// What was done to a workload, in order.
+    pub(super) fn acts_on(&self, spec: &WorkloadSpec) -> impl Iterator<Item = &'r Act> {
         let first = self.report.plan.producer().map(|producer| producer.name.as_str());
-        self.report.acts.iter().rev().find(|act| {
+        let is_first = first == Some(&*spec.name);
+        let name = spec.name.clone();
+        self.report.acts.iter().filter(move |act| {
             let meant = match (&act.deed, act.on.is_empty()) {
-                (Deed::Fault { fault }, true) => {
-                    !fault.is_on_the_node() && first == Some(&*spec.name)
-                }
-                (Deed::Repair { repair }, true) => {
-                    *repair == Repair::HandOver && first == Some(&*spec.name)
-                }
+                (Deed::Fault { fault }, true) => !fault.is_on_the_node() && is_first,
+                (Deed::Repair { repair }, true) => *repair == Repair::HandOver && is_first,
                 (Deed::Run { .. }, _) => false,
-                _ => act.on.contains(&spec.name),
+                _ => act.on.contains(&name),
             };
-            meant && act.from_us <= at_us && act.refused.is_none()
+            meant && act.refused.is_none()
+        })
+    }
+
+    /// Whether a workload was started again after a time.
+    pub(super) fn is_succeeded(&self, spec: &WorkloadSpec, at_us: u64) -> bool {
+        self.acts_on(spec).any(|act| {
+            let starts = matches!(
+                act.deed,
+                Deed::Start | Deed::Restart { .. } | Deed::Repair { repair: Repair::HandOver }
+            );
+            starts && act.from_us > at_us
         })
     }
 

@@ -7,6 +7,7 @@ use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::commands::{ON_THE_NODE, delete_pod, start_again};
 use super::groups;
 use super::hidden;
+use super::own_copy;
 use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, shell, yaml};
 use crate::Class;
@@ -23,6 +24,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes.extend(mounted_but_empty(scene));
     causes.extend(did_not_notice(scene));
     causes.extend(unmounted_from_a_copy(scene));
+    causes.extend(own_copy::rule(scene));
     let exposed = lower_exposed(scene);
     // Whoever was without it for a time needs to know what a clean end does; what lasts needs the mount.
     causes.extend(mount_gone(scene).filter(|gone| exposed.is_none() || !gone.is_over()));
@@ -328,7 +330,9 @@ pub(super) fn is_wanted(scene: &Scene<'_>, cause: &Cause) -> bool {
 fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
     let mut seen: Vec<&Observation> = Vec::new();
     let mut could_read: HashSet<&Actor> = HashSet::new();
-    let is_hidden = |one: &Observation| hidden::hider(scene, one).is_some();
+    let is_hidden = |one: &Observation| {
+        hidden::hider(scene, one).is_some() || own_copy::unmount_of(scene, one).is_some()
+    };
     for one in scene.probes().filter(|one| scene.role_of(&one.actor) == Some(Role::Consumer)) {
         match one.outcome {
             Outcome::Ok if one.mount.is_some() => {
@@ -366,6 +370,7 @@ fn silent(
     let lasts = seen.iter().any(|one| scene.history.lasts(one));
     let seen: Vec<&Observation> =
         seen.iter().filter(|one| !lasts || scene.history.lasts(one)).copied().collect();
+    let seen = scene.history.seen_last_time(seen);
     let first = seen.first()?;
     let mut evidence: Vec<String> = seen.iter().take(SHOWN).map(ToString::to_string).collect();
     if seen.len() > SHOWN {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::commands::{ON_THE_NODE, delete_pod};
+use super::commands::{ON_THE_NODE, delete_pod, restart_container};
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, names, shell, yaml};
 use super::volumes::good_volume;
-use crate::mountinfo::{MountEntry, MountRef};
+use crate::mountinfo::{MountEntry, MountPath, MountRef, MountTable};
 use crate::observation::Actor;
 use crate::plan::{Role, Volume, WorkloadSpec};
 use crate::report::Deed;
@@ -51,6 +51,10 @@ fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
     for one in &capture.tables {
         let mut stack = one.table.stack_at(&scene.path_of(&one.actor));
         stack.retain(|mount| mount.is_fuse());
+        // The bind of a volume that lies in another's mount is no layer.
+        if lies_in_another(scene, &one.actor, capture.table(&Actor::Node)) {
+            continue;
+        }
         let mut devices: Vec<_> = stack.iter().map(|mount| mount.device).collect();
         devices.sort_unstable();
         devices.dedup();
@@ -96,24 +100,68 @@ fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
         fix: Fix::command(
             "take the dead layers off before each new mount, unless consumers are bound to the \
              mountpoint itself: these receive only what is mounted on top",
-            unstack(scene, actor, &path),
+            unstack(scene, actor),
         ),
         verify: format!("grep -cF {path} /proc/self/mountinfo   # 1"),
         source: "mount(2); https://github.com/fluid-cloudnative/fluid/issues/5416".into(),
     })
 }
 
+/// Where what an actor sees at its own path lies on the node.
+fn place_of(scene: &Scene<'_>, actor: &Actor) -> MountPath {
+    let spec = match actor {
+        Actor::Workload { name, .. } => scene.spec(name),
+        _ => None,
+    };
+    match spec {
+        Some(spec) if spec.role == Role::Producer => scene.on_node(spec),
+        Some(spec) if matches!(spec.volume, Volume::Path(_)) => {
+            MountPath::from(scene.paths(spec).source.as_str())
+        }
+        _ => scene.fuse_path.clone(),
+    }
+}
+
+/// Whether the node has a single FUSE mount where an actor's volume is a path inside another.
+fn lies_in_another(scene: &Scene<'_>, actor: &Actor, node: Option<&MountTable>) -> bool {
+    let at = place_of(scene, actor);
+    let is_below = at != scene.fuse_path && at.starts_with(&scene.fuse_path);
+    let layers =
+        node.map_or(0, |table| table.stack_at(&at).iter().filter(|mount| mount.is_fuse()).count());
+    is_below && layers < 2
+}
+
 /// Takes all layers off, also the one that serves, and makes the pod of the last producer anew.
-fn unstack(scene: &Scene<'_>, actor: &Actor, path: &str) -> String {
-    let at = shell(&format!(" {} ", scene.path_of(actor).to_string_lossy()));
+fn unstack(scene: &Scene<'_>, actor: &Actor) -> String {
+    let place = place_of(scene, actor);
+    let (at, path) =
+        (shell(&format!(" {} ", place.to_string_lossy())), shell(&place.to_string_lossy()));
     let unmount = format!(
         "while grep -qF {at} /proc/self/mountinfo; do umount --lazy {path}; done{ON_THE_NODE}"
     );
     let device = scene.last_table(actor).and_then(|(_, table)| table.at(&scene.path_of(actor)));
     match scene.producer_of(device.map(|mount| mount.device), u64::MAX).filter(|spec| !spec.host) {
+        // A bind elsewhere is made again from the mount that lives.
+        _ if is_bound_elsewhere(scene, actor) => {
+            let fuse = shell(&scene.fuse_path.to_string_lossy());
+            let who = actor.to_string();
+            format!(
+                "{unmount}\nmount --bind {fuse} {path}{ON_THE_NODE}\n{}",
+                restart_container(&who)
+            )
+        }
         Some(spec) => format!("{unmount}\n{}", delete_pod(&spec.name)),
         None => unmount,
     }
+}
+
+/// Whether a consumer's volume is a path at which nobody mounts, so that what lies there are binds of the mount.
+fn is_bound_elsewhere(scene: &Scene<'_>, actor: &Actor) -> bool {
+    let at = place_of(scene, actor);
+    let mounts = |spec: &WorkloadSpec| scene.on_node(spec) == at;
+    scene.role_of(actor) == Some(Role::Consumer)
+        && at != scene.fuse_path
+        && !scene.report.plan.with_role(Role::Producer).any(mounts)
 }
 
 /// Several producers that mount on one path: what lies below is alive, and hidden.
@@ -129,7 +177,7 @@ fn several_producers(
         .report
         .plan
         .with_role(Role::Producer)
-        .filter(|spec| scene.is_on_bridge(spec) && has_run(spec))
+        .filter(|spec| scene.on_node(spec) == place_of(scene, actor) && has_run(spec))
         .map(|spec| spec.name.as_str())
         .collect();
     let (top, below) = stack.split_last()?;
@@ -152,26 +200,26 @@ fn several_producers(
         actors: vec![actor.clone()],
         mounts: stack.iter().map(|m| MountRef::new(actor.to_string(), m.mount_id)).collect(),
         evidence: stack.iter().map(|mount| line(actor, mount)).collect(),
-        fix: Fix::yaml(
-            format!(
-                "give every producer a mountpoint of its own, such as {} this one, or run one of them at a time",
-                producers.last().copied().unwrap_or("the last")
-            ),
-            format!(
-                "volumes:\n  - name: fuse\n    hostPath:\n      path: {}\n      type: DirectoryOrCreate\n",
-                yaml(&format!(
-                    "{}-{}",
-                    scene.report.plan.bridge.path,
-                    producers.last().copied().unwrap_or_default()
-                ))
-            ),
-        ),
+        fix: own_mountpoint(scene, producers.last().copied().unwrap_or("the last")),
         verify: format!(
             "grep -cF {} /proc/self/mountinfo   # 1",
             shell(&scene.path_of(actor).to_string_lossy())
         ),
         source: "mount(2)".into(),
     })
+}
+
+/// Fix that gives a producer a mountpoint of its own.
+pub(super) fn own_mountpoint(scene: &Scene<'_>, name: &str) -> Fix {
+    Fix::yaml(
+        format!(
+            "give every producer a mountpoint of its own, such as {name} this one, or run one of them at a time"
+        ),
+        format!(
+            "volumes:\n  - name: fuse\n    hostPath:\n      path: {}\n      type: DirectoryOrCreate\n",
+            yaml(&format!("{}-{name}", scene.report.plan.bridge.path))
+        ),
+    )
 }
 
 /// Whether an actor read two filesystems one after the other at its path before it was cut off, without a start in

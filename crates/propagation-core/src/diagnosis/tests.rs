@@ -483,7 +483,8 @@ fn a_cause_is_told_again_only_of_others() {
     let (a, b) = (of_mount("a", 1), of_mount("b", 2));
     let mut causes =
         vec![a.clone(), cause(&["a", "c"]), b.clone(), Cause { mounts: Vec::new(), ..cause(&[]) }];
-    tell_once(&mut causes);
+    let report = stopped();
+    tell_once(&Scene::new(&report), &mut causes);
     assert_eq!(causes, [a, b]);
 }
 

@@ -22,6 +22,12 @@ impl<'r> Scene<'r> {
         self.not_over(|failure| failure.of == FailureOf::Mount)
     }
 
+    /// The mounts of a producer that did not come about.
+    pub(in super::super) fn mount_failures_of(&self, name: &str) -> Vec<&'r Failure> {
+        let of_it = |failure: &&Failure| failure.workload == name && failure.of != FailureOf::Start;
+        self.report.failures.iter().filter(of_it).collect()
+    }
+
     /// The failures that fit: those that are not over, or all where each is.
     pub(in super::super) fn not_over(&self, fits: impl Fn(&Failure) -> bool) -> Vec<&'r Failure> {
         let all: Vec<&Failure> = self.report.failures.iter().filter(|one| fits(one)).collect();

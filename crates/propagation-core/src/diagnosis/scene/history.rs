@@ -191,12 +191,43 @@ impl<'r> History<'r> {
     where
         'r: 'a,
     {
-        let spells: Vec<&Spell<'r>> = spells.collect();
+        let mut spells: Vec<&Spell<'r>> = spells.collect();
+        if spells.iter().all(|spell| !spell.lasts()) {
+            spells = self.last_time(spells);
+        }
         let place = |step: &&str| self.steps.get(*step).copied().unwrap_or(usize::MAX);
         let from = spells.iter().map(|spell| spell.from()).min_by_key(place);
         let lasts = spells.is_empty() || spells.iter().any(|spell| spell.lasts());
         let until = spells.iter().filter_map(|spell| spell.until).max_by_key(place);
         When { from: from.map(str::to_owned), until: until.filter(|_| !lasts).map(str::to_owned) }
+    }
+
+    /// Of spells that are over, those of the last time: between two times everybody was right.
+    fn last_time<'a>(&self, mut spells: Vec<&'a Spell<'r>>) -> Vec<&'a Spell<'r>>
+    where
+        'r: 'a,
+    {
+        spells.sort_by_key(|spell| self.place(spell.from()));
+        let mut time: Vec<&Spell<'r>> = Vec::new();
+        let mut until = 0;
+        for spell in spells {
+            if self.place(spell.from()) > until {
+                time.clear();
+            }
+            until = until.max(spell.until.map_or(usize::MAX, |step| self.place(step)));
+            time.push(spell);
+        }
+        time
+    }
+
+    /// Of what was seen, that of the last time.
+    pub(in super::super) fn seen_last_time<'a>(
+        &self,
+        seen: Vec<&'a Observation>,
+    ) -> Vec<&'a Observation> {
+        let When { from: Some(from), .. } = self.when(&seen) else { return seen };
+        let begins = self.place(&from);
+        seen.into_iter().filter(|one| self.place(&one.step) >= begins).collect()
     }
 
     /// Adds the period to a cause whose rule has not, from the actors that it concerns. Actors that recovered are
