@@ -12,7 +12,7 @@ pub(super) fn all() -> Vec<Case> {
     vec![
         Case {
             fix: &["umount --lazy /srv/low", "kubectl delete pod low"],
-            evidence: &["SIGKILL"],
+            evidence: &["3-fault, to low"],
             never: &[DaemonDead],
             fixed: Some(Fixed::Steps(NODE_AND_APP)),
             needs: &["/usr/bin/bindfs"],
