@@ -107,13 +107,22 @@ fn right_cause(case: &Case) -> TestResult {
     expect(case.actors.is_empty() || actors == case.actors, format!("it concerns {actors:?}"))?;
     let fix = format!("{}\n{}", first.fix.words, first.fix.text);
     let evidence = first.evidence.join("\n");
-    for (whole, parts) in [(&fix, case.fix), (&evidence, case.evidence)] {
+    let verify = &first.verify;
+    for (whole, parts) in [(&fix, case.fix), (&evidence, case.evidence), (verify, case.verify)] {
         for part in parts {
             expect(whole.contains(part), format!("{part:?} is not in {whole}"))?;
         }
     }
     for part in case.not_in_fix {
         expect(!fix.contains(part), format!("{part:?} is in {fix}"))?;
+    }
+    if let Some((id, part, not)) = &case.after {
+        let stands = |cause: &&Cause| cause.id == *id && cause.id != first.id;
+        let after = report.diagnosis.iter().find(stands);
+        let after = after.ok_or_else(|| format!("{id} does not stand after it\n{}", all()))?;
+        let fix = format!("{}\n{}", after.fix.words, after.fix.text);
+        expect(fix.contains(*part), format!("{part:?} is not in {fix}"))?;
+        expect(!fix.contains(*not), format!("{not:?} is in {fix}"))?;
     }
     let never = report.diagnosis.iter().find(|cause| case.never.contains(&cause.id));
     expect(never.is_none(), format!("{never:?}"))?;

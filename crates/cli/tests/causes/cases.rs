@@ -1,5 +1,7 @@
 //! What happened, which cause it has, and how its fix is done.
 
+#[path = "concerned.rs"]
+mod concerned;
 #[path = "more.rs"]
 mod more;
 
@@ -32,6 +34,10 @@ pub(crate) struct Case {
     /// Whom it concerns; not looked at when empty.
     pub(crate) actors: &'static [&'static str],
     pub(crate) fix: &'static [&'static str],
+    /// Parts of how it is verified.
+    pub(crate) verify: &'static [&'static str],
+    /// A cause that stands after it, with a part of its fix and what must not be in it.
+    pub(crate) after: Option<(CauseId, &'static str, &'static str)>,
     pub(crate) not_in_fix: &'static [&'static str],
     pub(crate) evidence: &'static [&'static str],
     /// The workloads to which a fragment is applied; those that the cause concerns when empty.
@@ -53,6 +59,8 @@ impl Case {
             when: "",
             actors: &[],
             fix: &[],
+            verify: &[],
+            after: None,
             not_in_fix: &[],
             evidence: &[],
             on: &[],
@@ -86,6 +94,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(of_volumes());
     cases.extend(of_the_node());
     cases.extend(more::all());
+    cases.extend(concerned::all());
     cases
 }
 

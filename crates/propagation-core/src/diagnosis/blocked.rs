@@ -1,17 +1,18 @@
 //! What a dead mount blocks: starts of containers, and recoveries that came too early.
 
 use super::cause::{Cause, CauseId, Fix};
-use super::commands::{self, ON_THE_NODE};
+use super::commands;
 use super::dead::{cause, is_dead, probe};
+use super::dead_source;
 use super::runtime::said_by_the_runtime;
 use super::scene::Scene;
 use super::text::{line, names, shell};
 use crate::errno::Errno;
-use crate::mountinfo::{MountEntry, MountPath, MountRef};
+use crate::mountinfo::MountRef;
 use crate::observation::Actor;
 use crate::plan::{Repair, Role};
 use crate::program::RefusalKind;
-use crate::report::{Act, Deed, Failure, FailureOf};
+use crate::report::{Act, Deed, FailureOf};
 
 /// Why a recovery did not come about: the producer was refused by its own dead mount, or was tried too early.
 pub(super) fn rule_of_recovery(scene: &Scene<'_>) -> Vec<Cause> {
@@ -40,7 +41,7 @@ fn recovery_before_mount(scene: &Scene<'_>) -> Option<Cause> {
         "a recovery ran before the fresh mount was there: it found the dead one, and nothing to bind".into(),
         evidence,
         again(scene, &act.step),
-        probe(scene),
+        probe(&scene.fuse_path),
     );
     Some(Cause {
         from_step: Some(act.step.clone()),
@@ -57,8 +58,9 @@ fn again(scene: &Scene<'_>, step: &str) -> Fix {
     let back = scene.node.last().is_some_and(|seen| seen.outcome.is_ok());
     let producer = scene.report.plan.producer().filter(|_| !back);
     let at = &scene.fuse_path;
-    let text = producer
-        .map(|spec| commands::bring_back(scene, &spec.name, at, commands::layers(scene, at, step)));
+    let text = producer.map(|spec| {
+        commands::bring_back(scene, &spec.name, at, commands::dead_layers(scene, at, step, None))
+    });
     match text.filter(|text| !text.is_empty()) {
         Some(text) => Fix::command(format!("{words}; until then, by hand"), text),
         None => Fix::words(words),
@@ -95,7 +97,7 @@ pub(super) fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     let lasts = failures.iter().any(|failure| scene.came_about(failure).is_none());
     failures.retain(|failure| !lasts || scene.came_about(failure).is_none());
     let last = *failures.last()?;
-    let (source, dead) = dead_source(scene, last);
+    let (source, dead) = dead_source::of(scene, last);
     let mut blocked: Vec<&str> = failures.iter().map(|one| one.workload.as_str()).collect();
     blocked.sort_unstable();
     blocked.dedup();
@@ -105,23 +107,7 @@ pub(super) fn stale_source(scene: &Scene<'_>) -> Option<Cause> {
     let at = dead.map_or_else(|| source.clone(), |mount| mount.mount_point.clone());
     let path = shell(&at.to_string_lossy());
     let who = names(blocked.iter().copied());
-    let of_bridge = at == scene.fuse_path;
-    let fuse = shell(&scene.report.plan.bridge.fuse_path());
-    let fix = match of_bridge {
-        true => Fix::command(
-            format!(
-                "take the dead mount off the node, let the producer mount again, then start {who}; to be safe \
-                 from it, use the directory above the mountpoint as the volume"
-            ),
-            take_off(scene, &path, dead, &blocked),
-        ),
-        false => Fix::command(
-            format!(
-                "take the dead bind off ({at}, not the mount at {fuse}), bind what is mounted now, then start {who}"
-            ),
-            format!("umount --lazy {path}; mount --bind {fuse} {path}{ON_THE_NODE}"),
-        ),
-    };
+    let fix = dead_source::fix(scene, &at, dead, &blocked, &last.step);
     let cause = Cause {
         actors: blocked.iter().map(|name| Actor::workload(*name)).collect(),
         mounts: dead.map(|mount| MountRef::new("node", mount.mount_id)).into_iter().collect(),
@@ -175,41 +161,9 @@ fn stale_stage_path(scene: &Scene<'_>) -> Option<Cause> {
                 format!(
                     "take the dead mount off the node, let the producer mount again, then publish the volume of {who}"
                 ),
-                take_off(scene, &path, dead, &[]),
+                dead_source::take_off(scene, &path, dead, &[]),
             ),
             format!("stat {path}   # no error"),
         )
     })
-}
-
-/// Takes a dead mount off the node, and makes the pod of its producer anew, unless it is itself what is blocked: that
-/// one is tried again by the kubelet.
-fn take_off(scene: &Scene<'_>, path: &str, dead: Option<&MountEntry>, blocked: &[&str]) -> String {
-    let unmount = format!("umount --lazy {path}{ON_THE_NODE}");
-    let producer = scene.producer_of(dead.map(|mount| mount.device), u64::MAX);
-    match producer.filter(|spec| !spec.host && !blocked.contains(&spec.name.as_str())) {
-        Some(spec) => format!("{unmount}\n{}", commands::delete_pod(&spec.name)),
-        None => unmount,
-    }
-}
-
-/// The source that a start failed to look at, with the mount of the node on which it lies.
-fn dead_source<'r>(scene: &Scene<'r>, failure: &Failure) -> (MountPath, Option<&'r MountEntry>) {
-    let spec = scene.spec(&failure.workload);
-    let source = match (spec, failure.of) {
-        (Some(spec), FailureOf::Start) => MountPath::from(scene.paths(spec).source.as_str()),
-        _ => scene.fuse_path.clone(),
-    };
-    let table = scene.table_in(&Actor::Node, &failure.step);
-    // The kubelet's own bind of a subPath is named after the pod.
-    let of_pod = |mount: &&MountEntry| {
-        mount.is_fuse()
-            && mount.mount_point.to_string_lossy().ends_with(&format!("/{}", failure.workload))
-    };
-    let by_kubelet = spec.filter(|spec| spec.sub_path.is_some() && failure.of == FailureOf::Start);
-    if let Some(bind) = by_kubelet.and_then(|_| table?.iter().find(of_pod)) {
-        return (bind.mount_point.clone(), Some(bind));
-    }
-    let covering = table.and_then(|table| table.covering(&source)).filter(|mount| mount.is_fuse());
-    (source, covering)
 }

@@ -3,7 +3,7 @@
 use super::cause::Fix;
 use super::scene::Scene;
 use super::text::shell;
-use crate::mountinfo::MountPath;
+use crate::mountinfo::{DeviceId, MountEntry, MountPath};
 use crate::observation::Actor;
 use crate::plan::{Propagation, Role, Volume, WorkloadSpec};
 
@@ -33,10 +33,20 @@ fn is_pod(scene: &Scene<'_>, name: &str) -> bool {
     scene.report.plan.workload(name).is_some_and(|spec| !spec.host)
 }
 
-/// FUSE mounts that lie on each other at a path of the node after a step.
-pub(super) fn layers(scene: &Scene<'_>, at: &MountPath, step: &str) -> usize {
+/// Dead FUSE mounts that lie on each other at a path of the node after a step. What lives below them is not counted:
+/// to take it off would harm. `known` is dead or hangs whoever has seen it.
+pub(super) fn dead_layers(
+    scene: &Scene<'_>,
+    at: &MountPath,
+    step: &str,
+    known: Option<DeviceId>,
+) -> usize {
+    let is_dead = |mount: &&&MountEntry| {
+        let device = mount.device;
+        mount.is_fuse() && (known == Some(device) || scene.seen_dead(device, u64::MAX).is_some())
+    };
     let table = scene.table_in(&Actor::Node, step);
-    table.map_or(0, |table| table.stack_at(at).iter().filter(|mount| mount.is_fuse()).count())
+    table.map_or(0, |table| table.stack_at(at).iter().rev().take_while(is_dead).count())
 }
 
 /// What brings the mount of a producer back for all: the dead layers go, its pod is made again, and then those that
@@ -49,7 +59,7 @@ pub(super) fn bring_back(scene: &Scene<'_>, name: &str, at: &MountPath, layers: 
     }
     if is_pod(scene, name) {
         lines.push(delete_pod(name));
-        lines.extend(keep_what_they_have(scene).into_iter().map(bind_again));
+        lines.extend(keep_what_was_at(scene, at).into_iter().map(bind_again));
     }
     lines.join("\n")
 }
@@ -80,4 +90,11 @@ pub(super) fn keep_what_they_have<'r>(scene: &Scene<'r>) -> Vec<&'r WorkloadSpec
         !spec.host && is_wrong && (is_mount || spec.propagation == Propagation::None)
     });
     kept.collect()
+}
+
+/// Those of them that are to see the mount at a path of the node.
+pub(super) fn keep_what_was_at<'r>(scene: &Scene<'r>, at: &MountPath) -> Vec<&'r WorkloadSpec> {
+    let mut kept = keep_what_they_have(scene);
+    kept.retain(|spec| scene.wanted_by(spec) == *at);
+    kept
 }

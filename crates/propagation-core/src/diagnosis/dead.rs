@@ -1,10 +1,10 @@
 //! What rules about dead and hung mounts share.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::scene::Scene;
 use super::text::{FUSE_CONNECTIONS, shell};
 use crate::Class;
 use crate::errno::Errno;
+use crate::mountinfo::MountPath;
 use crate::observation::Observation;
 
 /// A likely cause, of nobody in particular yet.
@@ -30,10 +30,9 @@ pub(super) fn cause(
     }
 }
 
-/// A look that gives up by itself.
-pub(super) fn probe(scene: &Scene<'_>) -> String {
-    let path = scene.report.plan.bridge.fuse_path();
-    format!("propagation probe {} --timeout 4s   # ok, exit status 0", shell(&path))
+/// A look at a mount of the node that gives up by itself.
+pub(super) fn probe(at: &MountPath) -> String {
+    format!("propagation probe {} --timeout 4s   # ok, exit status 0", shell(&at.to_string_lossy()))
 }
 
 /// Whether an observation is of a mount whose connection has ended.

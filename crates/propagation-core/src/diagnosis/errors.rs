@@ -75,7 +75,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Option<Cause> {
             "look into the producer's log; mounts and propagation are in order",
         ),
     };
-    let cause = cause(id, title, evidence, Fix::words(fix), probe(scene));
+    let cause = cause(id, title, evidence, Fix::words(fix), probe(&scene.place_of(last)));
     let actors = if of_node { vec![Actor::Node] } else { first_replicas(&seen) };
     Some(scene.history.when(&seen).of(Cause { actors, ..cause }))
 }

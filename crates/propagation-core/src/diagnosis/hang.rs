@@ -8,7 +8,7 @@ use super::dead::{cause, is_dead, probe};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::text::{line, names, shell, yaml};
-use crate::mountinfo::{DeviceId, MountEntry, MountRef};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef};
 use crate::observation::{Access, Actor, Observation, Outcome};
 use crate::plan::{Fault, WorkloadSpec};
 use crate::program::RefusalKind;
@@ -54,21 +54,22 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
     let act = producer.and_then(|spec| broke(scene, spec, &hung));
     evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
     let keeper = producer.is_some_and(|spec| scene.report.plan.fuse_of(spec).keeper);
+    let at = scene.place_of(last);
     let cause = match why(scene, device, &hung, act, keeper) {
         Why::Slow(answered) => {
             evidence.push(answered);
-            slow(scene, name, &hung, evidence)
+            slow(scene, name, &at, &hung, evidence)
         }
-        Why::Kept => kept(scene, name, evidence),
-        Why::Outlived => outlived(scene, name, evidence),
+        Why::Kept => kept(name, &at, anew(scene, name, &at, device), evidence),
+        Why::Outlived => outlived(name, &at, anew(scene, name, &at, device), evidence),
         Why::NotYetServed => cause(
             CauseId::NotYetServed,
             NOT_YET_SERVED.into(),
             evidence,
-            wait_for(scene, device),
-            probe(scene),
+            wait_for(&at, device),
+            probe(&at),
         ),
-        Why::Stopped => stopped(scene, name, device, evidence),
+        Why::Stopped => stopped(name, &at, device, evidence),
     };
     let mounts = mounted.map(|(actor, mount)| MountRef::new(actor.to_string(), mount.mount_id));
     let cause =
@@ -87,17 +88,17 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
     if !ended {
         return Some(cause);
     }
-    let fix = bring_back_after(scene, name);
+    let fix = bring_back_after(name, anew(scene, name, &at, device));
     Some(Cause { until_step: None, fix, ..cause })
 }
 
 /// What remains to do once the connection has been aborted.
-fn bring_back_after(scene: &Scene<'_>, name: &str) -> Fix {
+fn bring_back_after(name: &str, anew: String) -> Fix {
     let words = format!(
         "the connection has been ended: kill the daemon, and restart {name} once the dead mount is off the node, then \
          those whose volume is the mount itself"
     );
-    Fix::command(words, anew(scene, name))
+    Fix::command(words, anew)
 }
 
 /// Whether a mount is dead because somebody ended the connection of a daemon that did not answer: then the stop
@@ -167,7 +168,13 @@ fn why(
     Why::Stopped
 }
 
-fn slow(scene: &Scene<'_>, name: &str, hung: &[&Observation], evidence: Vec<String>) -> Cause {
+fn slow(
+    scene: &Scene<'_>,
+    name: &str,
+    at: &MountPath,
+    hung: &[&Observation],
+    evidence: Vec<String>,
+) -> Cause {
     let after_ms = hung.iter().filter_map(|seen| match seen.outcome {
         Outcome::Hang { after_ms } => Some(after_ms),
         _ => None,
@@ -190,7 +197,7 @@ fn slow(scene: &Scene<'_>, name: &str, hung: &[&Observation], evidence: Vec<Stri
             ),
             patient_probe(scene, hung[0], after_ms),
         ),
-        format!("time ls {}", shell(&scene.report.plan.bridge.fuse_path())),
+        format!("time ls {}", shell(&at.to_string_lossy())),
     )
 }
 
@@ -211,19 +218,19 @@ fn patient_probe(scene: &Scene<'_>, seen: &Observation, after_ms: u64) -> String
 
 /// Takes the mount off, and makes the pod anew that holds its connection; where it is none, names the processes that
 /// hold one.
-fn anew(scene: &Scene<'_>, name: &str) -> String {
+fn anew(scene: &Scene<'_>, name: &str, at: &MountPath, device: Option<DeviceId>) -> String {
     const HOLDERS: &str = "for p in /proc/[0-9]*; do if ls -l $p/fd 2> /dev/null | grep -q /dev/fuse; then echo \
                            ${p#/proc/} $(cat $p/comm); fi; done   # on the node: who holds /dev/fuse";
-    let table = scene.last_table(&Actor::Node).map(|(_, table)| table.stack_at(&scene.fuse_path));
-    let layers = table.map_or(0, |stack| stack.iter().filter(|mount| mount.is_fuse()).count());
+    let last = scene.last_table(&Actor::Node).map(|(capture, _)| capture.step.as_str());
+    let layers = last.map_or(0, |step| commands::dead_layers(scene, at, step, device));
     match scene.report.plan.workload(name).is_some_and(|spec| !spec.host) {
-        true => commands::bring_back(scene, name, &scene.fuse_path, layers),
+        true => commands::bring_back(scene, name, at, layers),
         false => HOLDERS.to_owned(),
     }
 }
 
-fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
-    let path = shell(&scene.report.plan.bridge.fuse_path());
+fn kept(name: &str, at: &MountPath, anew: String, evidence: Vec<String>) -> Cause {
+    let path = shell(&at.to_string_lossy());
     cause(
         CauseId::DaemonKilledKeeperHolds,
         format!(
@@ -237,15 +244,15 @@ fn kept(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
                  nobody gets an error. Where there will be none, let the keeper go: unmount {path} lazily and \
                  make {name} anew with its keeper, and whoever waits gets ENOTCONN"
             ),
-            anew(scene, name),
+            anew,
         ),
-        probe(scene),
+        probe(at),
     )
 }
 
 /// The daemon was ended, and accesses wait: without a keeper somebody else holds its connection.
-fn outlived(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
-    let path = shell(&scene.report.plan.bridge.fuse_path());
+fn outlived(name: &str, at: &MountPath, anew: String, evidence: Vec<String>) -> Cause {
+    let path = shell(&at.to_string_lossy());
     cause(
         CauseId::MountOutlivesDaemon,
         format!(
@@ -258,18 +265,13 @@ fn outlived(scene: &Scene<'_>, name: &str, evidence: Vec<String>) -> Cause {
                 "end the second holder of /dev/fuse (a supervisor, a forked daemon; its pod takes it along), so that whoever \
                  waits gets ENOTCONN; unmount {path} lazily and make {name} anew"
             ),
-            anew(scene, name),
+            anew,
         ),
-        probe(scene),
+        probe(at),
     )
 }
 
-fn stopped(
-    scene: &Scene<'_>,
-    name: &str,
-    device: Option<DeviceId>,
-    evidence: Vec<String>,
-) -> Cause {
+fn stopped(name: &str, at: &MountPath, device: Option<DeviceId>, evidence: Vec<String>) -> Cause {
     let connection = device.map_or_else(|| "N".to_owned(), |device| device.minor.to_string());
     let pid = evidence.iter().filter(|words| words.ends_with(IS_STOPPED)).find_map(|words| {
         let words = words.strip_prefix("process ")?;
@@ -289,12 +291,13 @@ fn stopped(
         Fix::command(
             format!(
                 "continue the daemon. Where it cannot be, end connection {connection} (mount -t fusectl fusectl \
-                 /sys/fs/fuse/connections; echo 1 > /sys/fs/fuse/connections/{connection}/abort), unmount lazily \
-                 and restart {name}"
+                 /sys/fs/fuse/connections; echo 1 > /sys/fs/fuse/connections/{connection}/abort), unmount {} \
+                 lazily and restart {name}",
+                shell(&at.to_string_lossy())
             ),
             resume,
         ),
-        probe(scene),
+        probe(at),
     )
 }
 
@@ -312,22 +315,21 @@ const NOT_YET_SERVED: &str = "the mount is made and nobody answers: /dev/fuse is
 fn start_hangs(scene: &Scene<'_>) -> Option<Cause> {
     let refused = scene.refused(RefusalKind::Hangs);
     let first = refused.first()?;
-    let spec = scene.spec(&first.workload)?;
     let table = scene.table_in(&Actor::Node, &first.step)?;
-    let source = scene.paths(spec).source;
-    let mount = table.covering(&source.as_str().into()).filter(|mount| mount.is_fuse());
+    let (volume, mount) = scene.hung_volume(first, table)?;
     let device = mount.map(|mount| mount.device);
     let at_us =
         scene.report.acts.iter().rev().find(|act| act.step == first.step).map(|act| act.until_us);
     let producer = scene.producer_of(device, at_us.unwrap_or(u64::MAX));
     let name = producer.map_or("the producer", |spec| spec.name.as_str());
+    let at = mount.map_or_else(|| volume.source.as_str().into(), |mount| mount.mount_point.clone());
     let words: Vec<(&str, &str)> =
         refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
     let mut evidence = said_by_the_runtime(&words);
     evidence.extend(mount.map(|mount| line("node", mount)));
     let act = producer.and_then(|spec| scene.last_act(spec, at_us.unwrap_or(u64::MAX)));
     evidence.extend(act.into_iter().flat_map(|act| act.proof.clone()));
-    let cause = stopped(scene, name, device, evidence);
+    let cause = stopped(name, &at, device, evidence);
     let actors = refused.iter().map(|one| Actor::workload(one.workload.clone())).collect();
     Some(scene.when_failed(&refused).of(Cause { actors, ..cause }))
 }
@@ -355,8 +357,9 @@ fn serves_nothing(scene: &Scene<'_>, failure: &Failure) -> Option<Cause> {
         return None;
     }
     let mounts = vec![MountRef::new(actor.to_string(), mount.mount_id)];
-    let fix = wait_for(scene, Some(mount.device));
-    let found = cause(CauseId::NotYetServed, NOT_YET_SERVED.into(), evidence, fix, probe(scene));
+    let at = scene.on_node(spec);
+    let fix = wait_for(&at, Some(mount.device));
+    let found = cause(CauseId::NotYetServed, NOT_YET_SERVED.into(), evidence, fix, probe(&at));
     Some(Cause { actors: vec![actor], mounts, ..found })
 }
 
@@ -391,9 +394,9 @@ fn other_type(
 }
 
 /// Fix for a daemon that has not begun to serve.
-fn wait_for(scene: &Scene<'_>, device: Option<DeviceId>) -> Fix {
+fn wait_for(at: &MountPath, device: Option<DeviceId>) -> Fix {
     let connection = device.map_or_else(|| "N".into(), |device| device.minor.to_string());
-    let path = shell(&scene.report.plan.bridge.fuse_path());
+    let path = shell(&at.to_string_lossy());
     Fix::command(
         format!(
             "wait for the daemon, and look at what it waits for (its backing store, its log); to free those that wait, abort \

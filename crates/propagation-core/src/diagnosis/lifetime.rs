@@ -150,8 +150,10 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
         true => vec![Actor::Node],
         false => actors,
     };
-    let cause =
-        Cause { actors, ..cause(id, title, evidence, bring_back(scene, name, last), probe(scene)) };
+    let cause = Cause {
+        actors,
+        ..cause(id, title, evidence, bring_back(scene, name, last), probe(&scene.place_of(last)))
+    };
     Some(when.of(cause))
 }
 
@@ -163,20 +165,14 @@ fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
              off before it mounts"
         ));
     }
-    let elsewhere = lies_elsewhere(scene, last);
-    let producer = scene.producer_of(scene.device_of(last), last.at_us).filter(|_| elsewhere);
-    let at = match (&last.actor, &last.mount, producer) {
-        (Actor::Node, Some(mount), _) => mount.mount_point.clone(),
-        (.., Some(producer)) => scene.on_node(producer),
-        _ => scene.fuse_path.clone(),
-    };
+    let at = scene.place_of(last);
     let kept: Vec<&str> =
-        commands::keep_what_they_have(scene).iter().map(|spec| spec.name.as_str()).collect();
+        commands::keep_what_was_at(scene, &at).iter().map(|spec| spec.name.as_str()).collect();
     let also = match kept.is_empty() {
         true => String::new(),
         false => format!(", and then {}, which keeps the mount that it started with", names(kept)),
     };
-    let layers = commands::layers(scene, &at, &last.step);
+    let layers = commands::dead_layers(scene, &at, &last.step, scene.device_of(last));
     let first = if layers == 0 { "" } else { "take the dead mount off, then " };
     let words = format!("{first}restart {name}{also}");
     match commands::bring_back(scene, name, &at, layers) {

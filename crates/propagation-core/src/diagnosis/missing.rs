@@ -15,15 +15,13 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
 }
 
 fn source_missing(scene: &Scene<'_>) -> Option<Cause> {
-    let about_its_source = |failure: &&Failure| {
-        let spec = scene.spec(&failure.workload);
-        spec.is_some_and(|spec| failure.words.contains(&scene.paths(spec).source))
-    };
     let refused = scene.refused(RefusalKind::Missing);
-    let refused: Vec<&Failure> = refused.into_iter().filter(about_its_source).collect();
+    let about_a_source = |failure: &&Failure| scene.named_volume(failure).is_some();
+    let refused: Vec<&Failure> = refused.into_iter().filter(about_a_source).collect();
     let first = *refused.first()?;
     let spec = scene.spec(&first.workload)?;
-    let source = scene.paths(spec).source;
+    let volume = scene.named_volume(first)?;
+    let source = volume.source;
     let path = MountPath::from(source.as_str());
     let place = scene.history.place(&first.step);
     // It was there when somebody started with it, or when something was mounted on it.
@@ -54,7 +52,12 @@ fn source_missing(scene: &Scene<'_>) -> Option<Cause> {
              nobody make it"
         ),
     };
-    let published = matches!(spec.volume, Volume::Path(_)) && had.is_some();
+    let wanted = scene.wanted_by(spec);
+    // Where it is to see the mount of a producer at that very path, nothing is to be bound.
+    let published = volume.is_main
+        && matches!(spec.volume, Volume::Path(_))
+        && had.is_some()
+        && !path.starts_with(&wanted);
     let words = match published {
         true => format!(
             "bind the mount there again (publish the volume), then start {who}; remove no volume that is in use"
@@ -63,8 +66,7 @@ fn source_missing(scene: &Scene<'_>) -> Option<Cause> {
             "make the directory before {who} starts, or use hostPath with type DirectoryOrCreate"
         ),
     };
-    let bind =
-        format!("mount --bind {} {}", shell(&scene.report.plan.bridge.fuse_path()), shell(&source));
+    let bind = format!("mount --bind {} {}", shell(&wanted.to_string_lossy()), shell(&source));
     let command = match published {
         true => format!("mkdir -p {} && {bind}   # on the node", shell(&source)),
         false => format!("mkdir -p {}   # on the node", shell(&source)),

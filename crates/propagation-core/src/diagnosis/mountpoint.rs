@@ -39,7 +39,8 @@ pub(super) fn missing(name: &str, text: &str) -> Option<Cause> {
 
 /// The daemon refuses a mountpoint that is not empty.
 pub(super) fn not_empty(scene: &Scene<'_>, name: &str, said: String) -> Cause {
-    let path = shell(&scene.report.plan.bridge.fuse_path());
+    let at = scene.report.plan.workload(name).map(|spec| scene.on_node(spec));
+    let path = shell(&at.as_ref().unwrap_or(&scene.fuse_path).to_string_lossy());
     Cause {
         id: CauseId::LowerFilesystemWritten,
         from_step: None,

@@ -178,6 +178,12 @@ fn outside<'r>(
     (!looks.is_empty()).then_some((also, looks))
 }
 
+/// Path on the node of the mount that they were denied.
+fn place(scene: &Scene<'_>, denied: &[&Observation]) -> String {
+    let at = denied.first().map_or_else(|| scene.fuse_path.clone(), |seen| scene.place_of(seen));
+    at.to_string_lossy().into_owned()
+}
+
 /// The kernel compares users and groups with the modes of the files.
 fn file_mode_denies(
     scene: &Scene<'_>,
@@ -210,7 +216,7 @@ fn file_mode_denies(
         ),
         verify: format!(
             "stat -c '%u %g %a' {}   # on the node, as root",
-            shell(&scene.report.plan.bridge.fuse_path())
+            shell(&place(scene, denied))
         ),
         source: "https://docs.kernel.org/filesystems/fuse.html, default_permissions".into(),
     }
@@ -262,7 +268,7 @@ fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>)
         ),
         verify: format!(
             "grep -F fuse /proc/self/mountinfo; ls {}   # as that user, on the node",
-            shell(&scene.report.plan.bridge.fuse_path())
+            shell(&place(scene, denied))
         ),
         source: "https://docs.kernel.org/filesystems/fuse.html, What do the mount options mean"
             .into(),

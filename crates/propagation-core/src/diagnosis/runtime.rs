@@ -7,6 +7,7 @@ use super::apart::{
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::commands::{ON_THE_NODE, delete_pod};
 use super::host::covering_cause;
+use super::place::Bound;
 use super::scene::When;
 use super::scene::{Scene, Stranded};
 use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, names, shell, yaml};
@@ -34,8 +35,7 @@ fn refused_for_propagation(scene: &Scene<'_>) -> Option<Cause> {
         refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
     let mut evidence = said_by_the_runtime(&words);
     // What counts is how it was when the start was refused.
-    let source = scene.spec(name).map(|spec| scene.paths(spec).source);
-    let source = source.unwrap_or_else(|| scene.report.plan.bridge.path.clone());
+    let source = scene.refused_volume(first)?.source;
     let covering = |actor| scene.table_in(actor, &first.step)?.covering(&source.as_str().into());
     let (node, runtime) = (covering(&Actor::Node), covering(&Actor::Runtime));
     if let Some(mount) = node {
@@ -95,16 +95,16 @@ fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
     let words: Vec<(&str, &str)> =
         refused.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
     let name = &first.workload;
+    let volume = scene.refused_volume(first)?;
     let spec = scene.spec(name)?;
-    let paths = scene.paths(spec);
-    let title = match spec.bind.kind {
+    let title = match volume.bind.kind {
         Some(kind) => format!(
             "the volume of {name} is a hostPath of type {kind}, and what lies at {} is of another type",
-            paths.source
+            volume.source
         ),
         None => format!(
             "the volume of {name} binds {} to {}, and one of them is a file and the other a directory (ENOTDIR)",
-            paths.source, paths.destination
+            volume.source, volume.destination
         ),
     };
     let cause = Cause {
@@ -116,8 +116,8 @@ fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
         actors: refused.iter().map(|one| Actor::workload(one.workload.clone())).collect(),
         mounts: Vec::new(),
         evidence: said_by_the_runtime(&words),
-        fix: other_type(spec, &paths.source),
-        verify: format!("stat -c %F {}   # on the node", shell(&paths.source)),
+        fix: other_type(spec, &volume),
+        verify: format!("stat -c %F {}   # on the node", shell(&volume.source)),
         source: "mount(2), ENOTDIR; https://kubernetes.io/docs/concepts/storage/volumes/#hostpath"
             .into(),
     };
@@ -125,17 +125,24 @@ fn refused_for_its_type(scene: &Scene<'_>) -> Option<Cause> {
 }
 
 /// Fix for a source that is not of the type of its place.
-fn other_type(spec: &WorkloadSpec, source: &str) -> Fix {
+fn other_type(spec: &WorkloadSpec, volume: &Bound<'_>) -> Fix {
     let words = "bind a directory to a directory and a file to a file: a source that is missing is made as a directory by the \
                  runtime, so start the producer first, or use hostPath with type File";
+    // Of another volume nobody here knows what is to be there.
+    if !volume.is_main {
+        return Fix::words(format!(
+            "{words}; look at {} on the node and at {} in the image, and correct the path or the type",
+            volume.source, volume.destination
+        ));
+    }
     let wants_directory = matches!(
-        spec.bind.kind,
+        volume.bind.kind,
         None | Some(HostPathType::Directory | HostPathType::DirectoryOrCreate)
     );
     match wants_directory && spec.volume != Volume::File {
         true => Fix::command(
             format!("{words}; here a file lies where a directory is to be"),
-            format!("mv {0} {0}.before && mkdir {0}{ON_THE_NODE}", shell(source)),
+            format!("mv {0} {0}.before && mkdir {0}{ON_THE_NODE}", shell(&volume.source)),
         ),
         false => Fix::words(words),
     }
@@ -287,7 +294,7 @@ fn outside_volume(scene: &Scene<'_>, name: &str, spec: &WorkloadSpec, mount: &Mo
         ),
         verify: format!(
             "findmnt --target {}   # on the node",
-            shell(&scene.report.plan.bridge.fuse_path())
+            shell(&scene.on_node(spec).to_string_lossy())
         ),
         source: SHARED_SUBTREES.into(),
     }

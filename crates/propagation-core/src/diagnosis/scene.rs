@@ -218,6 +218,11 @@ impl<'r> Scene<'r> {
         {
             return true;
         }
+        // A number that the kernel gave again does not make the mount of another producer the bridge's.
+        let own = self.report.plan.mountpoint_of(spec);
+        if spec.role == Role::Consumer && self.fuse_path != own.as_str().into() {
+            return false;
+        }
         let actor = Actor::workload(spec.name.clone());
         let of_node = self.readers.iter().filter(|(_, reader)| **reader == Actor::Node);
         of_node.map(|(one, _)| *one).any(|one| self.readers.contains(&(one, &actor)))
@@ -237,7 +242,7 @@ impl<'r> Scene<'r> {
 
     /// The producer that mounts at another path than the bridge's, where the volume of a workload is that path, a part
     /// of it or a directory above it.
-    fn producer_elsewhere(&self, spec: &WorkloadSpec) -> Option<&'r WorkloadSpec> {
+    pub(super) fn producer_elsewhere(&self, spec: &WorkloadSpec) -> Option<&'r WorkloadSpec> {
         let Volume::Path(path) = &spec.volume else { return None };
         let path = MountPath::from(path.as_str());
         let mut producers = self.report.plan.with_role(Role::Producer);
@@ -419,29 +424,32 @@ impl<'r> Scene<'r> {
         })
     }
 
-    /// The producer that serves, or served, a superblock at a time; of several that had it mounted, the one with
-    /// the latest act on it.
+    /// The producer that serves, or served, a superblock at a time; where none is known to have had it, the one with the
+    /// latest act on it.
     pub(super) fn producer_of(
         &self,
         device: Option<DeviceId>,
         at_us: u64,
     ) -> Option<&'r WorkloadSpec> {
-        let producers: Vec<&WorkloadSpec> = self.report.plan.with_role(Role::Producer).collect();
-        let had =
-            |spec: &&WorkloadSpec| {
-                let actor = Actor::workload(spec.name.clone());
-                let path = self.path_of(&actor);
-                self.report.captures.iter().filter_map(|one| one.table(&actor)).any(|table| {
-                    table.stack_at(&path).iter().any(|mount| Some(mount.device) == device)
-                })
-            };
-        let mut having: Vec<&WorkloadSpec> =
-            producers.iter().filter(|spec| had(spec)).copied().collect();
-        if having.is_empty() {
-            having = producers;
-        }
+        let known = device.and_then(|device| self.maker_of(device, at_us));
+        known.or_else(|| self.latest(self.report.plan.with_role(Role::Producer).collect(), at_us))
+    }
+
+    /// The producer that had a superblock mounted at its own path; of several the one with the latest act on it.
+    pub(super) fn maker_of(&self, device: DeviceId, at_us: u64) -> Option<&'r WorkloadSpec> {
+        let had = |spec: &&WorkloadSpec| {
+            let actor = Actor::workload(spec.name.clone());
+            let path = self.path_of(&actor);
+            let mut tables = self.report.captures.iter().filter_map(|one| one.table(&actor));
+            tables.any(|table| table.stack_at(&path).iter().any(|mount| mount.device == device))
+        };
+        self.latest(self.report.plan.with_role(Role::Producer).filter(had).collect(), at_us)
+    }
+
+    /// Of several producers the one with the latest act on it before a time.
+    fn latest(&self, of: Vec<&'r WorkloadSpec>, at_us: u64) -> Option<&'r WorkloadSpec> {
         let touched = |spec: &&WorkloadSpec| self.last_act(spec, at_us).map(|act| act.from_us);
-        having.into_iter().rev().max_by_key(touched)
+        of.into_iter().rev().max_by_key(touched)
     }
 
     /// The last act on a workload before a time.
@@ -504,17 +512,6 @@ impl<'r> Scene<'r> {
             }
         }
         found
-    }
-
-    /// Path on the node of what a producer mounts, if its volume propagates it there.
-    pub(super) fn on_node(&self, producer: &WorkloadSpec) -> MountPath {
-        let paths = self.paths(producer);
-        let (source, own) =
-            (MountPath::from(paths.source.as_str()), MountPath::from(paths.mount_point.as_str()));
-        match own.strip_prefix(&paths.destination.as_str().into()) {
-            Some(rest) if !producer.host => source.join(&rest),
-            _ => own,
-        }
     }
 
     /// Path of the FUSE mount in an actor's view.

@@ -7,7 +7,7 @@ use super::commands::{ON_THE_NODE, delete_pod};
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, names, shell, yaml};
 use super::volumes::good_volume;
-use crate::mountinfo::{MountEntry, MountRef};
+use crate::mountinfo::{MountEntry, MountPath, MountRef};
 use crate::observation::Actor;
 use crate::plan::{Role, Volume, WorkloadSpec};
 use crate::report::Deed;
@@ -219,7 +219,19 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
     }
     let first = actors.first()?.to_string();
     let stranded = scene.stranded.iter().find(|one| one.actors().contains(&actors[0]))?;
-    let path = scene.report.plan.bridge.fuse_path();
+    // The start of a container whose volume is the dead mount itself is refused, so that it cannot mount on top.
+    let mut producers = scene.report.plan.with_role(Role::Producer);
+    let is_refused = producers.any(|spec| {
+        let source = MountPath::from(scene.paths(spec).source.as_str());
+        !spec.host && scene.on_node(spec) == stranded.at && source == stranded.at
+    });
+    let until_then = match is_refused {
+        true => format!("until then restart whoever is bound to {} itself", stranded.at),
+        false => format!(
+            "as long as consumers are bound to {} itself, let the producer mount on top of it",
+            stranded.at
+        ),
+    };
     Some(Cause {
         id: CauseId::CleanUnmountWhereStackNeeded,
         from_step: None,
@@ -233,10 +245,7 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
         mounts,
         evidence,
         fix: Fix::yaml(
-            format!(
-                "bind the directory above the mountpoint, with HostToContainer; as long as consumers are bound to {path:?} \
-                 itself, let the producer mount on top of it"
-            ),
+            format!("bind the directory above the mountpoint, with HostToContainer; {until_then}"),
             good_volume(scene, stranded),
         ),
         verify: format!("kubectl exec {first} -- grep fuse /proc/self/mountinfo   # with master:N"),

@@ -173,8 +173,10 @@ pub(super) fn bind_not_recursive(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> 
 }
 
 pub(super) fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let (stranded, _) = found.first()?;
-    let (fuse, path) = (scene.report.plan.bridge.fuse_path(), scene.paths(stranded.spec).source);
+    let (stranded, mount) = found.first()?;
+    // The same part of the mount that it should see.
+    let fuse = stranded.at.join(&mount.root).to_string_lossy().into_owned();
+    let path = scene.paths(stranded.spec).source;
     let title = format!(
         "{} reads the mount through a bind at {path} of the node, which holds the old filesystem: a fresh mount \
          at {fuse} is not bound there by itself",

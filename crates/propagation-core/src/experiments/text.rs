@@ -2,7 +2,7 @@
 
 use crate::diagnosis::text::{shell, yaml};
 use crate::diagnosis::{FixKind, RESUME};
-use crate::plan::{Plan, Repair};
+use crate::plan::{Plan, Repair, Role, WorkloadSpec};
 use crate::report::{Change, What};
 
 /// A text and its kind.
@@ -68,10 +68,19 @@ pub(super) fn user_allow_other(_: &Change, _: &Plan) -> Text {
 }
 
 pub(super) fn unmount_first(_: &Change, plan: &Plan) -> Text {
-    command(format!(
-        "umount --lazy {}   # before the daemon starts\n",
-        shell(&plan.bridge.fuse_path())
-    ))
+    let unmount = |path: &String| format!("umount --lazy {path}   # before the daemon starts\n");
+    command(places(plan, plan.with_role(Role::Producer)).iter().map(unmount).collect())
+}
+
+/// The paths on the node of the mounts of workloads, each once, as words of a shell.
+fn places<'a>(plan: &Plan, of: impl Iterator<Item = &'a WorkloadSpec>) -> Vec<String> {
+    let mut paths: Vec<String> = Vec::new();
+    for path in of.map(|spec| shell(&plan.mountpoint_of(spec))) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
 }
 
 /// A probe that every image with a shell can run; the timeout is the kubelet's.
@@ -124,14 +133,21 @@ fn each(names: &[String], line: impl Fn(&str) -> String) -> String {
 
 pub(super) fn repair(change: &Change, plan: &Plan) -> Text {
     let What::Repair(repair) = change.what else { return none(change, plan) };
-    let path = shell(&plan.bridge.fuse_path());
+    // Without a name it is about the first producer.
+    let named: Vec<&WorkloadSpec> =
+        change.on.iter().filter_map(|name| plan.workload(name)).collect();
+    let concerned = if named.is_empty() { plan.producer().into_iter().collect() } else { named };
+    let paths = places(plan, concerned.into_iter());
+    let on_each = |line: fn(&String) -> String| -> String { paths.iter().map(line).collect() };
     let restart = || each(&change.on, |name| format!("kubectl exec {name} -- kill 1"));
     match repair {
-        Repair::UnmountMount => command(format!("umount {path}\n{}", restart())),
-        Repair::LazyUnmountMount => command(format!("umount --lazy {path}\n{}", restart())),
+        Repair::UnmountMount => command(on_each(|path| format!("umount {path}\n")) + &restart()),
+        Repair::LazyUnmountMount => {
+            command(on_each(|path| format!("umount --lazy {path}\n")) + &restart())
+        }
         Repair::MountOnTop | Repair::Remount | Repair::RestartConsumer => command(restart()),
         Repair::RebindHost | Repair::RebindHostDeduplicated => {
-            command(format!("mount --bind {path} {path}\n"))
+            command(on_each(|path| format!("mount --bind {path} {path}\n")))
         }
         Repair::RecreateConsumer => recreate(change, plan),
         _ => none(change, plan),
