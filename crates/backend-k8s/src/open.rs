@@ -138,7 +138,8 @@ impl Opening<'_> {
         let mut plan = plan.clone();
         plan.resolve(&resolved);
         // What a link leads to may be what no kubelet can carry.
-        plan.validate()?;
+        let unfit = plan.problems().into_iter().find(|problem| problem.at.starts_with("bridge"));
+        unfit.map_or(Ok(()), |problem| Err(Error::from(problem)))?;
         refuse(&plan)?;
         let record = Record { bridge: plan.bridge.clone(), ..self.record.clone() };
         if record != *self.record {

@@ -137,6 +137,7 @@ async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<D
         let handed = failures.take(Some(&spec.name), workload.hand_over(&marker).await?);
         if handed.is_none() {
             context.withdraw(&marker);
+            continue;
         }
         until_mounted(context, &spec.name).await?;
     }

@@ -39,7 +39,10 @@ pub(super) fn specs(
 pub(super) fn mountpoints(context: &RunContext<'_>, names: Option<&Names>) -> Vec<String> {
     let named = specs(context, names, |spec| spec.role == Role::Producer);
     let mut paths: Vec<String> = Vec::new();
-    for path in named.iter().map(|spec| spec.path_on_node(&context.plan.bridge)) {
+    for spec in &named {
+        let path = spec.path_on_node(&context.plan.bridge);
+        // What a consumer has of a mount lies inside it.
+        let path = context.plan.mountpoint_over(&path).unwrap_or(path);
         if !paths.contains(&path) {
             paths.push(path);
         }

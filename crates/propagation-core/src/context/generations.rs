@@ -6,7 +6,7 @@ use super::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
 use crate::observation::Actor;
-use crate::plan::{MarkerPlace, Plan, Role, WorkloadSpec};
+use crate::plan::{MarkerPlace, Plan, Role, Volume, WorkloadSpec};
 use crate::program::ProgramState;
 use crate::run_id::random_hex;
 
@@ -52,7 +52,14 @@ impl Fresh {
             }
             Actor::Node | Actor::Runtime => None,
         };
-        let own = spec.map_or_else(|| plan.bridge.fuse_path(), |spec| plan.mountpoint_of(spec));
+        let own = match spec {
+            // A bind of a mountpoint at a path of its own, which no plan tells.
+            Some(spec) if matches!(spec.volume, Volume::Path(_)) => {
+                plan.mountpoint_over(&spec.path_on_node(&plan.bridge)).unwrap_or_default()
+            }
+            Some(spec) => plan.mountpoint_of(spec),
+            None => plan.bridge.fuse_path(),
+        };
         if !self.0.contains_key(&own) {
             return self.0.values().cloned().collect();
         }

@@ -27,11 +27,11 @@ fn text(fuse: &FuseSpec, key: &str, option: &str) -> Option<String> {
     let Some(program) = fuse.command.first() else {
         return Some(format!("fuse:\n  {key}   # the option -o {option} of a daemon\n"));
     };
-    // Options stand behind the program, or behind what it is to do.
+    // Options stand behind the program, or behind what it is to do. Where they stand with another is not known.
     let behind = match Path::new(program).file_name()?.to_str()? {
-        "sh" | "bash" | "env" | "python3" => return None,
+        "bindfs" | "sshfs" | "mergerfs" | "squashfuse" | "archivemount" | "smbnetfs" => 1,
         "rclone" => 2,
-        _ => 1,
+        _ => return None,
     };
     let (first, rest) = fuse.command.split_at_checked(behind)?;
     let added = ["-o".to_owned(), option.to_owned()];

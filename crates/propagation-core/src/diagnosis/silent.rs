@@ -206,7 +206,10 @@ fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
 fn move_away(scene: &Scene<'_>, path: &str) -> Fix {
     let words = "move the files away while nothing is mounted there, and let the producer mount; then make the directory \
                  refuse writes (chattr +i) while nothing is mounted on it";
-    let mv = format!("mv {path} {path}.before && mkdir {path}{ON_THE_NODE}");
+    // The directory stays: containers may be bound to it.
+    let mv = format!(
+        "mkdir {path}.before && find {path} -mindepth 1 -maxdepth 1 -exec mv {{}} {path}.before/ ';'{ON_THE_NODE}"
+    );
     let producer = scene.report.plan.producer().filter(|spec| !spec.host);
     match producer {
         Some(spec) => Fix::command(words, format!("{mv}\n{}", delete_pod(&spec.name))),

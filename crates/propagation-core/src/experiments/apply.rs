@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::alter::order;
 use super::change::{ALL, Alteration, Whom, definition};
-use crate::plan::{Action, Names, Plan, Repair, Role, Step, Volume, WorkloadSpec};
+use crate::plan::{Action, Names, Plan, Role, Step, Volume, WorkloadSpec};
 use crate::report::{Change, What};
 
 /// The plan with a change; none where the change has no effect, or makes a plan that cannot be run.
@@ -39,17 +39,13 @@ pub fn apply(change: &Change, plan: &Plan) -> Option<Plan> {
     (changed != *plan && changed.problems().is_empty()).then_some(changed)
 }
 
-/// Whether a change of what lies at the bridge, or of volumes to it, is one of workloads that belong there: it would
-/// move a consumer to the mount of another producer, or take off the mount of another.
+/// Whether a change of volumes to the bridge is one of workloads that belong there: it would move a consumer to the
+/// mount of another producer.
 fn concerns_the_bridge(change: &Change, plan: &Plan) -> bool {
     let elsewhere =
         |name: &String| plan.workload(name).is_some_and(|spec| is_elsewhere(spec, plan));
     match change.what {
-        What::VolumeBridge
-        | What::VolumeAncestor
-        | What::Repair(Repair::UnmountMount | Repair::LazyUnmountMount) => {
-            !change.on.iter().any(elsewhere)
-        }
+        What::VolumeBridge | What::VolumeAncestor => !change.on.iter().any(elsewhere),
         _ => true,
     }
 }

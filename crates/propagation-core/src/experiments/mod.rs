@@ -165,14 +165,10 @@ async fn experiments(
     let jobs = if bench.hangs() { 3 * budget.jobs } else { budget.jobs };
     // What the causes are judged by is tried before the rest, so that a busy machine gets that far.
     let judges = |change: &Change| apply::for_good(change.what) && removes_a_cause(report, change);
-    let judging = changes.iter().take_while(|change| judges(change)).count();
-    let mut first: Vec<(usize, Change)> = changes.into_iter().enumerate().collect();
-    let rest = first.split_off(judging);
-    let all = async {
-        let mut tried: Vec<_> = attempts(first).buffer_unordered(jobs.max(1)).collect().await;
-        tried.extend(attempts(rest).buffer_unordered(jobs.max(1)).collect::<Vec<_>>().await);
-        tried
-    };
+    let numbered = changes.into_iter().enumerate();
+    let (mut ordered, rest): (Vec<_>, Vec<_>) = numbered.partition(|(_, change)| judges(change));
+    ordered.extend(rest);
+    let all = attempts(ordered).buffer_unordered(jobs.max(1)).collect::<Vec<_>>();
     tokio::pin!(all);
     let end = tokio::time::sleep(budget.time.unwrap_or(Duration::MAX));
     tokio::pin!(end);

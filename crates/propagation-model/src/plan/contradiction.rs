@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::expectation::same_looks;
 use super::problem::Problem;
 use super::{Action, Plan, Role, Step, WorkloadSpec, capability};
 
@@ -16,8 +17,16 @@ pub(super) fn contradictions(plan: &Plan) -> Vec<Problem> {
 }
 
 impl Plan {
-    /// Keys of a scenario file that would have no effect: what only the five phases do, where no step is one of them.
-    pub(crate) fn unused(&self) -> Vec<Problem> {
+    /// What nobody means who writes a scenario file, and what does no harm in a plan that a program has altered:
+    /// expectations of one look, and what only the five phases do where no step is one of them.
+    pub(crate) fn file_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        looks(self, "steps", &self.steps, &mut problems);
+        problems.extend(self.unused());
+        problems
+    }
+
+    fn unused(&self) -> Vec<Problem> {
         let is_phase = |step: &Step| matches!(step.action, Action::Phase(_));
         if self.steps.is_empty() || self.steps.iter().any(is_phase) {
             return Vec::new();
@@ -33,6 +42,16 @@ impl Plan {
             Problem::new(key, reason, format!("write a step: `- {step}: …`"))
         });
         unused.collect()
+    }
+}
+
+fn looks(plan: &Plan, at: &str, steps: &[Step], problems: &mut Vec<Problem>) {
+    for (index, step) in steps.iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        problems.extend(same_looks(plan, &at, step));
+        if let Action::Repeat { steps, .. } = &step.action {
+            looks(plan, &format!("{at}.steps"), steps, problems);
+        }
     }
 }
 

@@ -293,13 +293,17 @@ impl Plan {
     /// ```
     pub fn mountpoint_of(&self, spec: &WorkloadSpec) -> String {
         let path = spec.path_on_node(&self.bridge);
+        self.mountpoint_over(&path).unwrap_or_else(|| self.bridge.fuse_path())
+    }
+
+    /// The mountpoint of a producer that is this path of the node or lies above it, the nearest of several.
+    pub fn mountpoint_over(&self, path: &str) -> Option<String> {
         let holds = |mountpoint: &String| {
             path.strip_prefix(mountpoint.as_str())
                 .is_some_and(|below| below.is_empty() || below.starts_with('/'))
         };
         let all = self.with_role(Role::Producer).map(|one| one.path_on_node(&self.bridge));
-        let nearest = all.filter(holds).max_by_key(String::len);
-        nearest.unwrap_or_else(|| self.bridge.fuse_path())
+        all.filter(holds).max_by_key(String::len)
     }
 
     /// The directory of a producer's filesystem at a workload's FUSE path: `/`, unless the volume is a directory

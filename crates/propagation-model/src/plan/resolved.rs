@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Plan;
+use super::{Plan, Volume};
 
 /// A path of a plan, and where the symbolic links of the node lead from it. Mount tables have the second only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -40,6 +40,17 @@ impl Plan {
     /// assert_eq!(plan.bridge.fuse_path(), "/run/shared/dfs");
     /// ```
     pub fn resolve(&mut self, resolved: &[ResolvedPath]) {
+        for spec in &mut self.workloads {
+            let Volume::Path(path) = &mut spec.volume else { continue };
+            let below = resolved.iter().find_map(|known| {
+                let rest = path.strip_prefix(known.asked.as_str())?;
+                (rest.is_empty() || rest.starts_with('/'))
+                    .then(|| format!("{}{rest}", known.on_node))
+            });
+            if let Some(on_node) = below {
+                *path = on_node;
+            }
+        }
         let sources = self.workloads.iter_mut().flat_map(|spec| &mut spec.volumes);
         for path in sources.map(|volume| &mut volume.source).chain([&mut self.bridge.path]) {
             if let Some(known) = resolved.iter().find(|known| known.asked == *path) {

@@ -2,7 +2,7 @@
 
 use super::bounds::user_problem;
 use super::expect::{Aspect, Expected, Subject};
-use super::expectation::{decided, same_looks};
+use super::expectation::decided;
 use super::fault::Fault;
 use super::placeholder;
 use super::problem::Problem;
@@ -43,7 +43,6 @@ fn walk(
         for (key, expected) in &step.expect {
             problems.extend(expectation_problem(plan, &at, key, expected));
         }
-        problems.extend(same_looks(plan, &at, step));
         if let Action::Repeat { times, steps } = &step.action {
             let rounds = rounds.saturating_mul(u64::from(*times));
             if rounds.saturating_mul(steps.len() as u64) > MOST_STEPS {

@@ -53,7 +53,7 @@ pub fn parse(file: &str, text: &str) -> Result<Plan, Error> {
         };
         located(file, position, &reason, &fix)
     })?;
-    match plan.problems().into_iter().chain(plan.unused()).next() {
+    match plan.problems().into_iter().chain(plan.file_problems()).next() {
         None => Ok(plan),
         Some(Problem { at, reason, fix }) => {
             Err(located(file, document.position(&at), &reason, &fix))
@@ -79,7 +79,7 @@ pub fn parse_as<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Resul
 pub fn from_value(value: serde_json::Value) -> Result<Plan, Error> {
     let document = Document::from_value(value);
     let plan: Plan = from_document(&document).map_err(see_schema)?;
-    match plan.problems().into_iter().chain(plan.unused()).next() {
+    match plan.problems().into_iter().chain(plan.file_problems()).next() {
         None => Ok(plan),
         Some(problem) => Err(problem.into()),
     }
