@@ -73,7 +73,7 @@ workloads:
   - name: consumer
     role: consumer
     order: before_mount
-    volumes: [{source: /etc/passwd, destination: /mnt/file}, {source: /tmp, destination: /mnt/file}]
+    volumes: [{source: /etc/passwd, destination: /mnt/file}, {source: /tmp, destination: /mnt/file/below}]
 steps:
   - start: consumer
     expect: {consumer: create_error}
