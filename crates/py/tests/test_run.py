@@ -178,7 +178,7 @@ async def test_wrong_types_are_type_errors(face: Any, wrong: dict[str, Any]) -> 
         ({"phases": ["no_such"]}, "unknown phase"),
         ({"phases": ["producer", "producer"]}, "duplicate id"),
         ({"backend": "moon"}, "unknown backend"),
-        ({"scenario": {"workloads": []}}, "0 producers"),
+        ({"scenario": {"workloads": []}}, "no workloads"),
         ({"scenario": {"workload": []}}, "unknown field `workload`"),
         ({"scenario": "/no/such/file.yaml"}, "No such file"),
     ],
