@@ -138,6 +138,41 @@ async fn a_private_consumer_that_is_early_never_sees_it() {
     assert!(own.observed.ends_with("comes there no more"), "{own:?}");
 }
 
+/// The checks that fail when `kept`, which has a keeper, is told to hand over; the node and `app` have the upper mount.
+async fn failed_at_a_hand_over(lower: &str, upper: &str, before: &str) -> Vec<String> {
+    let text = format!(
+        "workloads:
+  - {{name: kept, role: producer, fuse: {{keeper: true}}}}
+  - {{name: other, role: producer}}
+  - {{name: app, role: consumer}}
+steps:
+  - start: {lower}
+  - start: {upper}
+  - start: app
+    expect: {{app: ok, node: ok}}
+{before}  - repair: hand_over
+    on: kept
+    expect: {{app: ok, node: ok}}
+"
+    );
+    let report = run(scenario::parse("hand-over", &text).expect("a scenario")).await;
+    let checks = report.phases.iter().flat_map(|phase| &phase.checks);
+    let failed = checks.filter(|check| check.status == Status::Failed);
+    failed.map(|check| format!("{}: {}", check.id, check.observed)).collect()
+}
+
+#[tokio::test]
+async fn a_hand_over_that_is_refused_changes_nothing() {
+    let failed = failed_at_a_hand_over("other", "kept", "").await;
+    assert!(matches!(&failed[..], [words] if words.contains("its daemon lives")), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_hand_over_stays_below_what_is_mounted_on_top() {
+    let kill = "  - {fault: kill, on: kept}\n";
+    assert_eq!(failed_at_a_hand_over("kept", "other", kill).await, [""; 0]);
+}
+
 #[tokio::test]
 async fn a_cancelled_run_is_inconclusive_and_cleaned_up() {
     let mut plan = Plan::default();

@@ -265,7 +265,7 @@ fn values_that_cannot_be_meant_are_2() -> TestResult {
     let scratch = scratch();
     let axes = scratch.path().join("axes.yaml");
     fs::write(&axes, "{}\n")?;
-    let axes = axes.to_str().ok_or("a path that is no text")?;
+    let axes = axes.to_str().ok_or("the path is not text")?;
     for (arguments, part) in [
         (&["probe", "/proc", "--sentinel", "../x"][..], "it is a path"),
         (&["run", "--producer-command", ""], "it is empty"),

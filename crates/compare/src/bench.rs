@@ -219,7 +219,7 @@ impl Bench {
         let look = words(&["/bin/sh", "-c", "command -v \"$1\"", "sh", name]);
         match self.node.execute(&producer(transport), &look, SHORTLY).await? {
             Ok(executed) => Ok(executed.exit_code() == Some(0)),
-            // There is no shell either.
+            // A refusal means that there is no shell.
             Err(_) => Ok(false),
         }
     }

@@ -27,7 +27,7 @@ pub(crate) fn applied(
                 let seconds = part["timeoutSeconds"].as_u64().ok_or("a probe has a limit")?;
                 entry(&mut file, "deadlines")["probe_ms"] = json!(seconds * 1000);
             }
-            // When to begin is no matter of the incident.
+            // The time at which it begins does not belong to the incident.
             "startupProbe" => {}
             "fuse" if on.iter().all(|name| workload(&mut file, name)["fuse"].is_null()) => {
                 merge(entry(&mut file, key), part);

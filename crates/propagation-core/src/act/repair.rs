@@ -132,7 +132,7 @@ async fn hand_over(context: &mut RunContext<'_>, on: Option<&Names>) -> Result<D
             }
             continue;
         }
-        let marker = context.next_generation_of(&spec)?;
+        let marker = context.next_generation_in_place(&spec)?;
         let Some(workload) = context.workload(&spec.name) else { continue };
         let handed = failures.take(Some(&spec.name), workload.hand_over(&marker).await?);
         if handed.is_none() {

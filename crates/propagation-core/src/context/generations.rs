@@ -24,7 +24,7 @@ pub(super) struct Generations {
 struct AtMountpoint {
     /// How many have begun.
     begun: u64,
-    /// The last one of each producer, the newest last.
+    /// The last one of each producer, in the order of their mounts: the topmost last.
     served: Vec<Served>,
 }
 
@@ -35,6 +35,8 @@ struct Served {
     marker: Marker,
     /// What that producer served before.
     before: Option<Marker>,
+    /// Whether a later generation was withdrawn: the producer goes on with this one.
+    goes_on: bool,
 }
 
 /// The markers that count as fresh now, one for each mountpoint.
@@ -84,7 +86,7 @@ impl RunContext<'_> {
         let plan = self.plan;
         match plan.producer() {
             Some(producer) => self.next_generation_of(producer),
-            None => self.begin_generation(plan.bridge.fuse_path(), None),
+            None => self.begin_generation(plan.bridge.fuse_path(), None, false),
         }
     }
 
@@ -95,13 +97,23 @@ impl RunContext<'_> {
     /// When the system gives no random numbers.
     pub fn next_generation_of(&mut self, producer: &WorkloadSpec) -> Result<Marker, Error> {
         let mountpoint = producer.path_on_node(&self.plan.bridge);
-        self.begin_generation(mountpoint, Some(producer.name.clone()))
+        self.begin_generation(mountpoint, Some(producer.name.clone()), false)
+    }
+
+    /// The same for a producer whose mount goes on, and stays below what others have mounted on top of it.
+    pub(crate) fn next_generation_in_place(
+        &mut self,
+        producer: &WorkloadSpec,
+    ) -> Result<Marker, Error> {
+        let mountpoint = producer.path_on_node(&self.plan.bridge);
+        self.begin_generation(mountpoint, Some(producer.name.clone()), true)
     }
 
     fn begin_generation(
         &mut self,
         mountpoint: String,
         producer: Option<String>,
+        in_place: bool,
     ) -> Result<Marker, Error> {
         let at = self.generations.at.entry(mountpoint.clone()).or_default();
         let marker = Marker {
@@ -110,9 +122,11 @@ impl RunContext<'_> {
             nonce: random_hex(16)?,
         };
         at.begun += 1;
-        let before = at.served.iter().position(|served| served.producer == producer);
-        let before = before.map(|index| at.served.remove(index).marker);
-        at.served.push(Served { producer, marker: marker.clone(), before });
+        let index = at.served.iter().position(|served| served.producer == producer);
+        let before = index.map(|index| at.served.remove(index).marker);
+        let index = index.filter(|_| in_place).unwrap_or(at.served.len());
+        at.served
+            .insert(index, Served { producer, marker: marker.clone(), before, goes_on: false });
         self.generations.last = mountpoint;
         Ok(marker)
     }
@@ -123,6 +137,7 @@ impl RunContext<'_> {
         for served in all.filter(|served| served.marker == *marker) {
             if let Some(before) = served.before.take() {
                 served.marker = before;
+                served.goes_on = true;
             }
         }
     }
@@ -185,6 +200,7 @@ impl RunContext<'_> {
         let name = served.producer.as_ref().filter(|name| self.runs(name));
         let Some(workload) = name.and_then(|name| self.workload(name)) else { return Ok(false) };
         let status = workload.status().await?;
-        Ok(status.program == ProgramState::Running && status.mounted_at_us.is_some())
+        let has_mounted = status.mounted_at_us.is_some() || served.goes_on;
+        Ok(status.program == ProgramState::Running && has_mounted)
     }
 }

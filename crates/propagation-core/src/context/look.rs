@@ -199,8 +199,8 @@ impl RunContext<'_> {
     }
 }
 
-/// What was seen, without the generation of a marker that is no earlier than the expected ones: it is another
-/// mountpoint's, or another run's, and not old.
+/// An observation that says "old" of earlier generations only. Any other wrong marker is another mountpoint's, or another
+/// run's, and its generation is left out.
 fn without_others(mut seen: Observation, expect: &[Marker]) -> Observation {
     let wrong = matches!(seen.outcome, Outcome::WrongContent { .. });
     if wrong && !expect.iter().any(|marker| Some(marker.generation) > seen.generation) {

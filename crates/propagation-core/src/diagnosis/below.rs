@@ -172,7 +172,7 @@ fn stacked<'r>(scene: &Scene<'r>, spec: &'r WorkloadSpec) -> Vec<Stacked<'r>> {
             (one.own.device, one.below.device) == (own.device, below.device)
                 && capture.at_us < one.until_us
         };
-        // What is left of a daemon that was ended is no daemon on a daemon.
+        // A mount whose own daemon was ended shows nothing of the daemon below.
         if all.iter().any(known) || scene.last_act(spec, capture.at_us).is_some_and(hits) {
             continue;
         }

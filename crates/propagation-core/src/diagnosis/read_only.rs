@@ -9,6 +9,7 @@ use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Access, Actor, Observation};
+use crate::plan::WorkloadSpec;
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     refused(scene).into_iter().chain(not_inherited(scene)).collect()
@@ -115,8 +116,11 @@ fn refused(scene: &Scene<'_>) -> Option<Cause> {
 fn writable(scene: &Scene<'_>, mount: &MountEntry, seen: &Observation) -> Fix {
     let words = "let the producer mount it without `ro`";
     let producer = scene.producer_of(Some(mount.device), seen.at_us);
-    let built_in = producer.filter(|spec| scene.report.plan.fuse_of(spec).command.is_empty());
-    match built_in {
+    let by_key = |spec: &&WorkloadSpec| {
+        let fuse = scene.report.plan.fuse_of(spec);
+        fuse.command.is_empty() && fuse.read_only
+    };
+    match producer.filter(by_key) {
         Some(_) => Fix::yaml(words, "fuse:\n  read_only: false   # the option ro of a daemon\n"),
         None => Fix::words(words),
     }

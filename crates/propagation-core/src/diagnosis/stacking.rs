@@ -51,7 +51,7 @@ fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
     for one in &capture.tables {
         let mut stack = one.table.stack_at(&scene.path_of(&one.actor));
         stack.retain(|mount| mount.is_fuse());
-        // The bind of a volume that lies in another's mount is no layer.
+        // A volume that lies in the mount of another volume is bound there; that bind is no layer.
         if lies_in_another(scene, &one.actor, capture.table(&Actor::Node)) {
             continue;
         }

@@ -76,28 +76,20 @@ fn verify_slave(found: &[Found<'_, '_>]) -> String {
 }
 
 pub(super) fn mode_none(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let title = format!(
-        "the volume of {} is private (mountPropagation None): it started before the mount, and no \
-         later mount reaches it",
-        who(found)
-    );
-    let fix =
-        Fix::yaml("set mountPropagation: HostToContainer on its volume", mount_propagation(found));
-    let mut cause = shared_cause(CauseId::ConsumerModeNone, title, found, fix)?;
-    cause.verify = verify_slave(found);
-    cause.evidence.extend(node_line(scene));
-    Some(cause)
+    let why = "it started before the mount, and no later mount reaches it";
+    private(scene, CauseId::ConsumerModeNone, found, why)
 }
 
 pub(super) fn frozen_copy(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
-    let title = format!(
-        "the volume of {} is private (mountPropagation None): it started after the mount, copied it \
-         at its start, and keeps that copy, whatever is mounted later",
-        who(found)
-    );
+    let why = "it started after the mount, copied it at its start, and keeps that copy, whatever is mounted later";
+    private(scene, CauseId::ConsumerFrozenCopy, found, why)
+}
+
+fn private(scene: &Scene<'_>, id: CauseId, found: &[Found<'_, '_>], why: &str) -> Option<Cause> {
+    let title = format!("the volume of {} is private (mountPropagation None): {why}", who(found));
     let fix =
         Fix::yaml("set mountPropagation: HostToContainer on its volume", mount_propagation(found));
-    let mut cause = shared_cause(CauseId::ConsumerFrozenCopy, title, found, fix)?;
+    let mut cause = shared_cause(id, title, found, fix)?;
     cause.verify = verify_slave(found);
     cause.evidence.extend(node_line(scene));
     Some(cause)
