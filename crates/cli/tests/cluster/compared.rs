@@ -7,7 +7,8 @@ use propagation_core::comparison::{
 };
 
 use super::support::{PASSED, TestResult, expect_code, expect_part, skip, stdout};
-use super::{Failed, Lab, signal, under_way};
+use crate::lab::{Lab, signal, under_way};
+use libtest_mimic::Failed;
 
 /// A comparison with further words.
 fn compare(lab: &Lab, access: &str, words: &[&str]) -> std::process::Command {

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::support::nodes::{self, kubectl, kubectl_says};
 use super::support::{PASSED, TestResult, expect_code, expect_part, stdout};
-use super::{Failed, Lab, import_image};
+use crate::lab::{Lab, import_image};
+use libtest_mimic::Failed;
 
 /// Runs a line in a shell that finds this program.
 fn pasted(lab: &Lab, line: &str) -> Result<std::process::Output, Failed> {

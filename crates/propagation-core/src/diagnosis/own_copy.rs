@@ -1,7 +1,7 @@
 //! Consumers that have unmounted their own copy, which nobody else notices.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::commands::{delete_pod, restart_container};
+use super::commands::bind_again;
 use super::scene::{Scene, first_replicas};
 use super::text::{SHARED_SUBTREES, line};
 use crate::mountinfo::{MountEntry, MountRef};
@@ -53,7 +53,7 @@ pub(super) fn unmount_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<Ow
         });
         (node_has && still_without).then_some(OwnUnmount { act, command, copy })
     })?;
-    // Which started anew has another table.
+    // A container that started anew has another table.
     let restarted = scene.report.acts.iter().any(|act| {
         matches!(act.deed, Deed::Start | Deed::Restart { .. })
             && act.on.contains(name)
@@ -75,10 +75,6 @@ fn of(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
     let OwnUnmount { act, command, copy } = unmount_of(scene, first)?;
     let command = command.join(" ");
     let at = &copy.mount_point;
-    let fix = match spec.sub_path {
-        Some(_) => delete_pod(name),
-        None => restart_container(name),
-    };
     let cause = Cause {
         id: CauseId::MountGone,
         from_step: None,
@@ -100,7 +96,7 @@ fn of(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
                 "restart {name}, whose volume is bound anew at its start; a copy that was taken off comes back by itself \
                  only with the next mount, and only to a HostToContainer volume"
             ),
-            fix,
+            bind_again(spec),
         ),
         verify: format!("kubectl exec {name} -- grep fuse /proc/self/mountinfo   # the mount"),
         source: format!("umount(2); {SHARED_SUBTREES}"),
