@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use propagation_core::{Backend, Error, Event, Plan, Report, Runner};
 use propagation_report::text::Detail;
 
+use crate::args::BackendName;
 use crate::args::run::RunOptions;
 use crate::background::clean_in_background;
 use crate::interrupt::Interruption;
 use crate::log::Log;
+use crate::processor::{OnAll, OneProcessor};
 use crate::progress::Progress;
 use crate::report::print_decided;
 use crate::targets::local;
@@ -30,8 +32,10 @@ pub(crate) async fn carry_out(
     early: Option<Detail>,
 ) -> Ran {
     let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
+    let alone = options.backend == BackendName::Local && options.scenario.is_empty();
+    let one = alone.then(|| OneProcessor::of(&plan)).flatten().map(Arc::new);
     let runner = match Runner::new(plan) {
-        Ok(runner) => with_experiments(runner, options),
+        Ok(runner) => with_experiments(runner, options, one.clone()),
         Err(error) => return Ran { result: Err(error), log: None },
     };
     let log = Arc::new(Log::open(options.log_dir.as_deref(), runner.run_id()));
@@ -73,10 +77,14 @@ pub(crate) async fn carry_out(
 }
 
 /// Lets a runner try changes on simulated nodes of this machine, where that is wanted.
-fn with_experiments(runner: Runner, options: &RunOptions) -> Runner {
+fn with_experiments(
+    runner: Runner,
+    options: &RunOptions,
+    one: Option<Arc<OneProcessor>>,
+) -> Runner {
     let Some(budget) = options.budget() else { return runner };
     match local() {
-        Ok(bench) => runner.with_experiments(Arc::from(bench), budget),
+        Ok(bench) => runner.with_experiments(Arc::new(OnAll::new(bench, one)), budget),
         Err(error) => runner.without_bench(error.to_string()),
     }
 }

@@ -19,6 +19,7 @@ mod matrix;
 mod output;
 mod plans;
 mod probe;
+mod processor;
 mod progress;
 mod report;
 mod results;
