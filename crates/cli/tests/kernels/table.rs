@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::guest::Kernel;
 use super::support::library::{self, Came};
+use propagation_core::report::Trial;
 use propagation_core::{Report, RunOutcome, VerdictOutcome};
 
 /// As whom it was run.
@@ -32,8 +33,8 @@ pub(super) struct Row {
     lost_boots: u32,
     /// The answer of the five phases, and how long it took in the guest.
     phases: Result<(VerdictOutcome, f64), String>,
-    /// How many changes were tried for a run that needs one, and whether one heals.
-    experiments: Result<(usize, bool), String>,
+    /// How many changes were tried for a run that needs one, of which one heals.
+    experiments: Result<u64, String>,
     scenarios: Vec<(String, Came)>,
     /// How many of them were tried once more by themselves.
     tried_again: usize,
@@ -60,11 +61,7 @@ impl Row {
             RunOutcome::Answer(answer) => Ok((answer, report.duration_ms)),
             RunOutcome::Scenario(outcome) => Err(format!("a scenario: {outcome:?}")),
         });
-        let experiments = report("help").map(|report| {
-            let tried = report.experiments.iter().filter(|one| one.tried().is_some()).count();
-            let heals = report.advice.as_ref().is_some_and(|advice| !advice.for_good.is_empty());
-            (tried, heals)
-        });
+        let experiments = report("help").and_then(|report| advised(&report));
         let came = |what: &str| -> Result<Vec<(String, Came)>, String> {
             let bytes = read(what).map_err(|error| error.to_string())?;
             library::all_came(&bytes).map_err(|error| format!("{what}: {error}: {}", said(what)))
@@ -98,11 +95,8 @@ impl Row {
             Ok((answer, _)) => Some(format!("the five phases end with {answer}")),
             Err(error) => Some(format!("the five phases: {error}")),
         };
-        let experiments = match &self.experiments {
-            Ok((1.., true)) => None,
-            Ok((tried, _)) => Some(format!("{tried} changes were tried, and none is advised")),
-            Err(error) => Some(format!("the experiments: {error}")),
-        };
+        let experiments = self.experiments.as_ref().err();
+        let experiments = experiments.map(|error| format!("the experiments: {error}"));
         let scenarios = self.scenarios.iter().filter_map(|(name, came)| match came {
             Came::Otherwise(words) => Some(format!("{name}: {words}")),
             Came::AsExpected | Came::Skipped(_) => None,
@@ -114,6 +108,25 @@ impl Row {
             .chain(scenarios)
             .map(move |words| format!("{who}: {words}"))
     }
+}
+
+/// How many changes were tried for a run that needs one; an error when none is advised, with what was seen instead.
+fn advised(report: &Report) -> Result<u64, String> {
+    let advice = report.advice.as_ref();
+    if let Some(advice) = advice.filter(|advice| !advice.for_good.is_empty()) {
+        return Ok(advice.tried);
+    }
+    let phases = report
+        .phases
+        .iter()
+        .filter_map(|phase| phase.reason.as_ref().map(|reason| format!("{}: {reason}", phase.id)));
+    let untried = report.experiments.iter().find_map(|one| match &one.trial {
+        Trial::NotTried { reason } => Some(reason.clone()),
+        Trial::Tried(_) => None,
+    });
+    let advice = advice.map(|advice| format!("{} were tried: {}", advice.tried, advice.head));
+    let said: Vec<String> = phases.chain(untried).chain(advice).collect();
+    Err(format!("none is advised: {:?}; {}", report.verdict.outcome(), said.join("; ")))
 }
 
 /// Which kernels and users something came out for otherwise; nothing where all is as it should be.
@@ -137,9 +150,8 @@ pub(super) fn document(rows: &[Row], halves: bool, found: &str) -> String {
             Err(_) => "not carried out".into(),
         };
         let experiments = match &row.experiments {
-            Ok((tried, true)) => format!("{tried} tried, one heals"),
-            Ok((tried, false)) => format!("{tried} tried"),
-            Err(_) => "not carried out".into(),
+            Ok(tried) => format!("{tried} tried, one heals"),
+            Err(_) => "none heals".into(),
         };
         let [expected, otherwise, skipped] = row.counts();
         let _ = writeln!(

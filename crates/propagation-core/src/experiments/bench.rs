@@ -32,7 +32,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    const LONG: Self = Self { wait_ms: 1_000, probe_ms: 500, pause_ms: 2_000, run_ms: 5_000 };
+    /// For what did not come within these ones.
+    fn long(self) -> Self {
+        Self { wait_ms: 1_000, probe_ms: 500, pause_ms: 2_000, run_ms: 2 * self.run_ms }
+    }
 
     /// A few times what the run itself needed for a start or a mount.
     fn short(report: &Report) -> Self {
@@ -48,7 +51,9 @@ impl Limits {
             slowest = slowest.max(ms);
         }
         let wait_ms = (3.0 * slowest).clamp(25.0, 100.0) as u64;
-        Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms, run_ms: 2_500 }
+        // An emulated machine needs seconds for the whole.
+        let run_ms = report.duration_ms.clamp(2_500.0, 30_000.0) as u64;
+        Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms, run_ms }
     }
 
     /// Sets the deadlines of a plan.
@@ -138,7 +143,8 @@ impl<'a> Bench<'a> {
             return Err(format!("it cannot be simulated: {reason}"));
         }
         let mut differs = String::new();
-        for limits in [Limits::short(report), Limits::LONG] {
+        let short = Limits::short(report);
+        for limits in [short, short.long()] {
             let repeated = repeat(&plan, limits, backend, over).await?;
             let Some(words) = judge::differs(report, &repeated) else {
                 let baseline = Fared::of(&repeated, &plan);
@@ -188,12 +194,12 @@ impl<'a> Bench<'a> {
     /// Runs the plan with a change, beside others. A result that may be due to short deadlines is run once more with
     /// longer ones. Where the change would remove a cause of the report, the cause is added to a set-up that works, too.
     pub(super) async fn try_change(&self, change: &Change, removes_a_cause: bool) -> Attempt {
-        self.attempt(change, removes_a_cause, &[self.limits, Limits::LONG]).await
+        self.attempt(change, removes_a_cause, &[self.limits, self.limits.long()]).await
     }
 
     /// Runs the plan with a change for which the time beside others was too short.
     pub(super) async fn try_alone(&self, change: &Change, removes_a_cause: bool) -> Trial {
-        match self.attempt(change, removes_a_cause, &[Limits::LONG]).await {
+        match self.attempt(change, removes_a_cause, &[self.limits.long()]).await {
             Attempt::Done(Trial::NotTried { .. }) if self.over.is_cancelled() => too_short(),
             Attempt::Done(trial) => trial,
             Attempt::TooShort => too_short(),
