@@ -9,6 +9,7 @@ mod expectation;
 mod fault;
 mod fuse;
 mod node;
+mod path_problems;
 mod placeholder;
 mod problem;
 mod programs;
@@ -20,6 +21,7 @@ mod step_problems;
 mod user;
 mod validate;
 mod workload;
+mod workload_problems;
 
 use std::time::Duration;
 
