@@ -4,6 +4,8 @@
 mod concerned;
 #[path = "more.rs"]
 mod more;
+#[path = "own_side.rs"]
+mod own_side;
 #[path = "who.rs"]
 mod who;
 
@@ -101,6 +103,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(of_volumes());
     cases.extend(of_the_node());
     cases.extend(more::all());
+    cases.extend(own_side::all());
     cases.extend(concerned::all());
     cases.extend(who::all());
     cases
@@ -114,7 +117,6 @@ pub(crate) const NOT_DONE: &[(CauseId, &str)] = &[
     (CauseId::ControlPositive, "a runtime that isolates no container cannot be had here"),
     (CauseId::LsmDenies, "a security module belongs to the machine"),
     (CauseId::ConsumerNotConnected, "a runtime that binds from elsewhere cannot be had here"),
-    (CauseId::FreshMountHidden, "its command heals on some simulated nodes and not on others"),
     (CauseId::ConsumerDied, "its fix is a change of the consumer's program"),
     (CauseId::ConsumerDidNotNotice, "its fix is a change of the consumer's probe"),
     (

@@ -278,7 +278,6 @@ fn found_since() -> Vec<Case> {
             needs: &["/usr/bin/bindfs"],
             ..Case::new("modes-that-deny", CauseId::FileModeDenies)
         },
-        Case::new("a-dead-mount-on-the-own-side", CauseId::FreshMountHidden),
         Case {
             fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-recovery-that-was-too-early", CauseId::RecoveryBeforeMount)

@@ -171,7 +171,7 @@ fn of_all<'r>(scene: &Scene<'r>, stranded: &[&Stranded<'r>]) -> Vec<Cause> {
         (&file, file_pins(scene, &file)),
         (&sub_path, sub_path_pins(scene, &sub_path)),
         (&before, sub_path_before(scene, &before)),
-        (&hidden, hidden_by_dead(&hidden)),
+        (&hidden, hidden_by_dead(scene, &hidden)),
     ] {
         let whose: Vec<&Stranded<'r>> = found.iter().map(|(stranded, _)| *stranded).collect();
         causes.extend(cause.map(|cause| timed(scene, &whose, cause)));

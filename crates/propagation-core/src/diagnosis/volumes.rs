@@ -318,29 +318,64 @@ pub(super) fn volume_is_mountpoint(scene: &Scene<'_>, found: &[Found<'_, '_>]) -
     pins(scene, CauseId::VolumeIsMountpoint, title, words, found)
 }
 
-pub(super) fn hidden_by_dead(found: &[Found<'_, '_>]) -> Option<Cause> {
+pub(super) fn hidden_by_dead(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
+    let (stranded, mount) = found.first()?;
+    let mut dead: Vec<&MountEntry> = Vec::new();
+    for (stranded, _) in found {
+        let alike = |one: &&MountEntry, other: &MountEntry| {
+            (one.device, &one.root, &one.mount_point)
+                == (other.device, &other.root, &other.mount_point)
+        };
+        for layer in above_the_fresh(scene, stranded) {
+            if !dead.iter().any(|known| alike(known, layer)) {
+                dead.push(layer);
+            }
+        }
+    }
+    let what = match dead.len() {
+        0 | 1 => "a dead mount lies".to_owned(),
+        layers => format!("{layers} dead mounts lie"),
+    };
     let title = format!(
-        "for {} a dead mount lies on the fresh one: what was mounted on its own side of the propagation \
+        "for {} {what} on the fresh one: what was mounted on its own side of the propagation \
          stays on top of what propagates from the node",
         who(found)
     );
-    let (stranded, mount) = found.first()?;
-    let at = shell(&mount.mount_point.to_string_lossy());
+    let apart = match scene.report.plan.node.runtime.is_apart() {
+        true => {
+            "; whoever starts later gets it again, until it is taken off in the runtime's mount namespace too"
+        }
+        false => "",
+    };
     let words = format!(
-        "take the dead mount off in the mount namespace of {}; better, let only one side mount there",
-        stranded.name
+        "take what is dead off in the mount namespace of {}{apart}; better, let only one side mount there",
+        who(found)
     );
-    // A container may not unmount; a process in its namespace is known by the mount.
-    let known_by = format!(" {} {} {} ", mount.device, mount.root, mount.mount_point);
-    let command = format!(
-        "for p in /proc/[0-9]*; do if grep -qF {} $p/mountinfo; then umount --namespace ${{p#/proc/}} --lazy {at}; \
-         break; fi; done{ON_THE_NODE}",
-        shell(&known_by)
-    );
-    let fix = Fix::command(words, command);
+    // A container may not unmount; the processes in its namespace are known by the mount. The topmost goes first.
+    let take_off = |layer: &&MountEntry| {
+        let known_by = format!(" {} {} {} ", layer.device, layer.root, layer.mount_point);
+        format!(
+            "for p in /proc/[0-9]*; do if grep -qF {} $p/mountinfo; then umount --namespace ${{p#/proc/}} --lazy {}; fi; \
+             done{ON_THE_NODE}",
+            shell(&known_by),
+            shell(&layer.mount_point.to_string_lossy())
+        )
+    };
+    let commands: Vec<String> = dead.iter().map(take_off).collect();
+    let fix = Fix::command(words, commands.join("\n"));
     let mut cause = shared_cause(CauseId::FreshMountHidden, title, found, fix)?;
+    let at = shell(&mount.mount_point.to_string_lossy());
     cause.verify = format!("kubectl exec {} -- stat {at}   # no error", stranded.name);
     Some(cause)
+}
+
+/// What lies on the fresh mount of a consumer, the topmost first.
+fn above_the_fresh<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Vec<&'r MountEntry> {
+    let seen = stranded.sample();
+    let fresh = stranded.node.mount.as_ref().map(|mount| mount.device);
+    let stack = scene.table_for(seen).map(|table| table.stack_at(&scene.path_of(&seen.actor)));
+    let layers = stack.unwrap_or_default().into_iter().rev();
+    layers.take_while(|mount| Some(mount.device) != fresh).collect()
 }
 
 /// The node's own mount, for comparison.

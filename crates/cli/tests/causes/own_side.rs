@@ -1,0 +1,26 @@
+//! Dead mounts of a consumer's own side that lie on the node's fresh one.
+
+use propagation_core::diagnosis::CauseId;
+
+use super::{Case, Fixed};
+
+/// Every process of the node that has a mount at the consumers' place can list it.
+const EVERYBODY_LOOKS: &str = "for p in /proc/[0-9]*; do if grep -qF ' /mnt/dfs ' $p/mountinfo; then timeout -s KILL 2 \
+                               ls $p/root/mnt/dfs > /dev/null || exit 1; fi; done";
+
+pub(super) fn all() -> Vec<Case> {
+    let hidden = |file| Case {
+        // Filesystems are known by their numbers, which are those of one node.
+        fixed: Some(Fixed::Kept { looks: EVERYBODY_LOOKS }),
+        ..Case::new(file, CauseId::FreshMountHidden)
+    };
+    vec![
+        Case { actors: &["app"], ..hidden("a-dead-mount-on-the-own-side") },
+        Case {
+            actors: &["app", "other"],
+            never: &[CauseId::StackedLayers],
+            ..hidden("dead-mounts-on-the-own-side")
+        },
+        Case { actors: &["app"], ..hidden("a-dead-mount-of-an-own-making") },
+    ]
+}
