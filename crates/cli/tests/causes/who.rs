@@ -4,6 +4,7 @@ use super::{Case, Fixed, NODE_AND_APP, over};
 use propagation_core::diagnosis::CauseId;
 
 pub(super) fn all() -> Vec<Case> {
+    use CauseId::BindNotRecursive;
     use CauseId::{ConsumerModeNone, CoveringSlave, DaemonDead, LowerFilesystemExposed};
     use CauseId::{LowerFilesystemWritten, LowerMountLost, MountGone, MountLeftBehind};
     use CauseId::{
@@ -78,6 +79,10 @@ pub(super) fn all() -> Vec<Case> {
                 "  - observe: true\n    expect: {app-of-second: ok, app: ok}\n",
             )),
             ..Case::new("a-second-producer-that-exits", DaemonDead)
+        },
+        Case {
+            fix: &["it is over", "mount --rbind"],
+            ..over("a-bind-that-was-made-again", BindNotRecursive, "from 3-start to 5-restart")
         },
         Case {
             fix: &["it is over", "umount --lazy /run/rootfs"],

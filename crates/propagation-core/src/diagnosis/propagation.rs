@@ -138,7 +138,7 @@ fn of_all<'r>(scene: &Scene<'r>, stranded: &[&Stranded<'r>]) -> Vec<Cause> {
     let (mut publish, mut bound, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
     let (mut apart, mut causes) = (Vec::new(), Vec::new());
     for stranded in stranded {
-        match why(scene, stranded) {
+        match why(scene, stranded).or_else(|| why_at_first(scene, stranded)) {
             Some(Why::ModeNone(mount)) => none.push((*stranded, mount)),
             Some(Why::FrozenCopy(mount)) => frozen.push((*stranded, mount)),
             Some(Why::Pinned(Pin::Mountpoint, _) | Why::StalePublishPath(_))
@@ -192,6 +192,17 @@ fn is_refused(scene: &Scene<'_>, stranded: &Stranded<'_>) -> bool {
     scene.refused(RefusalKind::DeadSource).iter().any(|failure| {
         failure.workload == stranded.name && scene.history.place(&failure.step) > place
     })
+}
+
+/// Why one that is over began: what it hung on may have been mended on the node before it was over.
+fn why_at_first<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
+    let first = stranded.first?;
+    let is_absent = matches!(stranded.sample().outcome, Outcome::Absent);
+    if stranded.lasts || !is_absent {
+        return None;
+    }
+    let (seen, node) = first;
+    why(scene, &Stranded { seen: vec![seen], node, ..stranded.clone() })
 }
 
 fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {

@@ -43,6 +43,7 @@ pub(super) struct Scene<'r> {
 type Superblock = (DeviceId, usize);
 
 /// A workload of which replicas could not use the mount while the node could.
+#[derive(Clone)]
 pub(super) struct Stranded<'r> {
     pub(super) name: &'r str,
     pub(super) spec: &'r WorkloadSpec,
@@ -54,6 +55,8 @@ pub(super) struct Stranded<'r> {
     pub(super) at: MountPath,
     /// What was seen of that mount at that time: by the node at the bridge, by its producer elsewhere.
     pub(super) node: &'r Observation,
+    /// The first look of the same trouble of the first replica, with what was seen of that mount then.
+    pub(super) first: Option<(&'r Observation, &'r Observation)>,
     /// Whether it lasts to the end.
     pub(super) lasts: bool,
 }
@@ -267,7 +270,7 @@ impl<'r> Scene<'r> {
             })
             .collect();
         let mut before = None;
-        let mut last: BTreeMap<(&str, u32), (&Observation, &Observation)> = BTreeMap::new();
+        let mut without: BTreeMap<(&str, u32), Vec<(&Observation, &Observation)>> = BTreeMap::new();
         for seen in self.reads() {
             let elsewhere = match &seen.actor {
                 Actor::Workload { name, .. } => {
@@ -288,10 +291,12 @@ impl<'r> Scene<'r> {
                 && node.outcome.is_ok()
                 && !matches!(seen.outcome, Outcome::Ok | Outcome::Skipped { .. })
             {
-                last.insert((name, *replica), (seen, node));
+                without.entry((name, *replica)).or_default().push((seen, node));
             }
         }
-        for ((name, _), (seen, node)) in last {
+        for ((name, _), looks) in without {
+            let Some((seen, node)) = looks.last().copied() else { continue };
+            let first = looks.iter().find(|(one, _)| self.history.is_same(one, seen)).copied();
             let consumes = |spec: &&WorkloadSpec| spec.role == Role::Consumer;
             let Some(spec) = self.spec(name).filter(consumes) else { continue };
             let elsewhere = self.producer_elsewhere(spec).map(|producer| self.on_node(producer));
@@ -306,7 +311,8 @@ impl<'r> Scene<'r> {
                 (false, _) => continue,
             };
             let lasts = self.history.lasts(seen);
-            let first = Stranded { name, spec, seen: vec![seen], replicas: 1, at, node, lasts };
+            let first =
+                Stranded { name, spec, seen: vec![seen], replicas: 1, at, node, first, lasts };
             match self.stranded.last_mut().filter(|known| known.name == name) {
                 // Replicas that recovered are left out where others did not.
                 Some(known) if known.lasts && !lasts => {}

@@ -177,6 +177,12 @@ impl<'r> History<'r> {
             .find(|spell| spell.seen.iter().any(|one| std::ptr::eq(*one, seen)))
     }
 
+    /// Whether two looks are of the same spell.
+    pub(in super::super) fn is_same(&self, one: &Observation, other: &Observation) -> bool {
+        self.spell_of(one)
+            .is_some_and(|spell| spell.seen.iter().any(|seen| std::ptr::eq(*seen, other)))
+    }
+
     /// Whether an observation still held at the end.
     pub(in super::super) fn lasts(&self, seen: &Observation) -> bool {
         self.spell_of(seen).is_some_and(Spell::lasts)
