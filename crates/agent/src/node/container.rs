@@ -32,17 +32,21 @@ use crate::view::View;
 const PLAIN_DEVICES: [&str; 4] = ["null", "zero", "random", "urandom"];
 
 /// What the kubelet and containerd look at before the runtime begins; the volume that is experimented with.
-/// Runs in a child that can be given up: a volume's source may hang.
+/// Runs in a child that can be given up: a volume's source may hang, and `at` is told each before it is looked at.
 pub(super) fn look(
     spec: &ContainerSpec,
     proc: &Proc,
     node: &NodeSpec,
+    at: &dyn Fn(&str),
 ) -> Result<Bind, StartRefused> {
     for bind in &spec.volumes {
+        at(&bind.source);
         host_path::check(bind)?;
     }
+    at(&spec.volumes[0].source);
     let volume = experiment(spec, proc, node.kubelet_heals_sub_path)?;
     for bind in std::iter::once(&volume).chain(&spec.volumes[1..]) {
+        at(&bind.source);
         check_source(&bind.source)?;
         check_covering(bind, proc)?;
     }

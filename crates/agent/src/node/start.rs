@@ -35,6 +35,8 @@ pub(super) struct Starting {
     deadline: u64,
     /// Whether an OCI runtime is at work on the container that is made next.
     in_runtime: bool,
+    /// The source that is looked at for the container that is made next, where it has several.
+    looks_at: Option<String>,
     /// How many containers the child has answered for.
     made: usize,
 }
@@ -42,6 +44,8 @@ pub(super) struct Starting {
 /// What the child says of one container.
 #[derive(Debug, Serialize, Deserialize)]
 enum Said {
+    /// The source of a volume of several, which is looked at now.
+    LooksAt(String),
     /// Its volumes have been looked at, and an OCI runtime begins.
     InRuntime,
     /// What it has sent before.
@@ -68,8 +72,16 @@ impl Starting {
         let waiting = VecDeque::from(containers);
         let child = make_in_child(node, &waiting)?;
         let refused = Vec::new();
-        let mut starting =
-            Self { waiting, refused, child, deadline_ms, deadline: 0, in_runtime: false, made: 0 };
+        let mut starting = Self {
+            waiting,
+            refused,
+            child,
+            deadline_ms,
+            deadline: 0,
+            in_runtime: false,
+            looks_at: None,
+            made: 0,
+        };
         starting.expect_next();
         Ok(starting)
     }
@@ -77,6 +89,7 @@ impl Starting {
     /// The container that is made next has its time from now on.
     fn expect_next(&mut self) {
         self.in_runtime = false;
+        self.looks_at = None;
         self.allow(self.deadline_ms);
     }
 
@@ -92,6 +105,10 @@ impl Starting {
         self.child.pipe.fill(false).map_err(out_of_reach)?;
         while let Some(said) = self.child.pipe.next::<Said>().map_err(out_of_reach)? {
             let sent = match said {
+                Said::LooksAt(source) => {
+                    self.looks_at = Some(source);
+                    continue;
+                }
                 Said::InRuntime => {
                     self.in_runtime = true;
                     self.allow(RUNTIME_MS);
@@ -161,7 +178,10 @@ impl Starting {
         if let Some(spec) = self.waiting.pop_front() {
             let (what, allowed_ms) = match self.in_runtime {
                 true => (format!("make {:?} with the runtime", spec.name), RUNTIME_MS),
-                false => (format!("failed to stat {:?}", spec.volumes[0].source), self.deadline_ms),
+                false => {
+                    let source = self.looks_at.as_deref().unwrap_or(&spec.volumes[0].source);
+                    (format!("failed to stat {source:?}"), self.deadline_ms)
+                }
             };
             let text = format!("{what}: no answer in {allowed_ms} ms");
             self.refused.push(Some(StartRefused::of(RefusalKind::Hangs, text)));
@@ -244,7 +264,13 @@ fn make(node: &Simulated, spec: &ContainerSpec, pipe: &Pipe) -> Result<Made, Sta
         base.enter().map_err(refused)?;
     }
     let engine = node.engine.as_ref();
-    let volume = container::look(spec, &node.proc, &node.setup.spec)?;
+    let at = |source: &str| {
+        if spec.volumes.len() > 1 {
+            // Without a parent nobody waits.
+            let _ = pipe.send(&Said::LooksAt(source.to_owned()));
+        }
+    };
+    let volume = container::look(spec, &node.proc, &node.setup.spec, &at)?;
     if engine.is_some() {
         // Without a parent nobody waits.
         let _ = pipe.send(&Said::InRuntime);

@@ -2,10 +2,10 @@
 //! bridge's for the first producer only.
 
 use super::scene::Scene;
-use crate::mountinfo::{MountEntry, MountPath, MountTable};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
 use crate::observation::{Actor, Observation};
-use crate::plan::{BindSpec, WorkloadSpec};
-use crate::report::Failure;
+use crate::plan::{BindSpec, Fault, WorkloadSpec};
+use crate::report::{Deed, Failure};
 
 /// A volume of a workload.
 pub(super) struct Bound<'r> {
@@ -73,8 +73,9 @@ impl<'r> Scene<'r> {
         self.named_volume(failure).or_else(under_test)
     }
 
-    /// The volume at which a look hung. A runtime that does not come back names none, or the first, so it is the first
-    /// one that lies on a FUSE mount.
+    /// The volume at which a look hung. A runtime that does not come back names none, or the first, so it is the one that
+    /// lies on a mount whose daemon was stopped; of several the one that is named, and then the first that nobody has read
+    /// in the step.
     pub(super) fn hung_volume(
         &self,
         failure: &Failure,
@@ -84,11 +85,38 @@ impl<'r> Scene<'r> {
             table.covering(&bound.source.as_str().into()).filter(|mount| mount.is_fuse())
         };
         let all = self.volumes_of(self.spec(&failure.workload)?);
-        let hung = all.into_iter().find_map(|bound| Some((on_fuse(&bound)?, bound)));
+        let found = all.into_iter().filter_map(|bound| Some((on_fuse(&bound)?, bound)));
+        let hung = found.min_by_key(|(mount, bound)| {
+            let stopped = self.was_stopped(mount.device, &failure.step);
+            let named = is_named(&failure.words, &bound.source);
+            (!stopped, !named, self.was_read_in(mount.device, &failure.step))
+        });
         match hung {
             Some((mount, bound)) => Some((bound, Some(mount))),
             None => Some((self.refused_volume(failure)?, None)),
         }
+    }
+
+    /// Whether the last thing that was done to the producer of a superblock, up to a step, keeps it from answering.
+    fn was_stopped(&self, device: DeviceId, step: &str) -> bool {
+        let until = self.history.place(step);
+        let Some(producer) = self.maker_of(device, u64::MAX) else { return false };
+        let before =
+            self.acts_on(producer).filter(|act| self.history.place(&act.step) <= until).last();
+        let keeper = self.report.plan.fuse_of(producer).keeper;
+        before.is_some_and(|act| match &act.deed {
+            Deed::Fault { fault: fault @ (Fault::Stop | Fault::Slow(_)) } => !fault.ends_a_fault(),
+            Deed::Fault { fault } => keeper && fault.ends_the_daemon(),
+            Deed::Stop => keeper,
+            _ => false,
+        })
+    }
+
+    /// Whether somebody read a superblock in a step.
+    fn was_read_in(&self, device: DeviceId, step: &str) -> bool {
+        self.asked().any(|seen| {
+            seen.step == step && seen.outcome.is_ok() && self.device_of(seen) == Some(device)
+        })
     }
 }
 
