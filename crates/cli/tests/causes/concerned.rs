@@ -116,10 +116,18 @@ fn of_volumes_beside() -> Vec<Case> {
 fn of_looks() -> Vec<Case> {
     use CauseId::{
         CleanUnmountWhereStackNeeded, DaemonAnswersErrors, DaemonSlow, DaemonStopped,
-        VolumeIsMountpoint,
+        LowerFilesystemExposed, VolumeIsMountpoint,
     };
     vec![
         Case {
+            actors: &["reader"],
+            fix: &["chattr +i /srv/second"],
+            not_in_fix: FIRST,
+            verify: &["touch /srv/second/x"],
+            ..Case::new("a-clean-stop-of-the-second-mountpoint", LowerFilesystemExposed)
+        },
+        Case {
+            fix: &["[ls, /mnt/dfs]"],
             verify: &["time ls /srv/second"],
             ..Case::new("a-slow-second-producer", DaemonSlow)
         },

@@ -195,23 +195,29 @@ fn slow(
                 "nothing is to be killed or unmounted: give whoever looks more than {after_ms} ms (a listing needs \
                  several requests), and look at the backing store of {name}"
             ),
-            patient_probe(scene, hung[0], after_ms),
+            patient_probe(scene, scene.report.plan.workload(name), hung[0], after_ms),
         ),
         format!("time ls {}", shell(&at.to_string_lossy())),
     )
 }
 
-/// A probe that waits several times as long as somebody waited in vain.
-fn patient_probe(scene: &Scene<'_>, seen: &Observation, after_ms: u64) -> String {
-    let path = match &seen.actor {
-        Actor::Workload { name, .. } => scene.report.plan.workload(name),
-        _ => None,
+/// A probe that waits several times as long as somebody waited in vain, of whoever waited. The node has no probes, so it
+/// is that of the producer there.
+fn patient_probe(
+    scene: &Scene<'_>,
+    producer: Option<&WorkloadSpec>,
+    seen: &Observation,
+    after_ms: u64,
+) -> String {
+    let path = match (&seen.actor, producer.filter(|spec| !spec.host)) {
+        (Actor::Node | Actor::Runtime, Some(spec)) => {
+            scene.path_of(&Actor::workload(spec.name.clone()))
+        }
+        (actor, _) => scene.path_of(actor),
     };
-    let bridge = &scene.report.plan.bridge;
-    let path = path.map_or_else(|| bridge.fuse_path(), |spec| spec.paths(bridge).fuse);
     format!(
         "livenessProbe:\n  exec:\n    command: [ls, {}]\n  timeoutSeconds: {}\n",
-        yaml(&path),
+        yaml(&path.to_string_lossy()),
         (after_ms * 10).div_ceil(1_000)
     )
 }

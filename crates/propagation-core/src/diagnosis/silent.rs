@@ -1,6 +1,6 @@
 //! Failures without an error: lower filesystems, empty mounts; and runs without a failure.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
@@ -12,8 +12,9 @@ use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, shell, yaml};
 use crate::Class;
 use crate::errno::Errno;
+use crate::mountinfo::MountPath;
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
-use crate::plan::{Fault, Role, Volume};
+use crate::plan::{Bridge, Fault, Role, Volume};
 use crate::probed_consumer::probed_consumer;
 use crate::report::{CheckId, Deed};
 
@@ -27,7 +28,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes.extend(own_copy::rule(scene));
     let exposed = lower_exposed(scene);
     // Whoever was without it for a time needs to know what a clean end does; what lasts needs the mount.
-    causes.extend(mount_gone(scene).filter(|gone| exposed.is_none() || !gone.is_over()));
+    causes.extend(mount_gone(scene).filter(|gone| exposed.is_empty() || !gone.is_over()));
     causes.extend(exposed);
     causes
 }
@@ -184,34 +185,54 @@ fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
 }
 
 /// A read succeeded at the path though no FUSE mount is there: the lower filesystem was written to.
-fn lower_read(scene: &Scene<'_>) -> Option<Cause> {
+fn lower_read(scene: &Scene<'_>) -> Vec<Cause> {
     let wrong = scene.probes().filter(|seen| {
         let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
         matches!(seen.outcome, Outcome::WrongContent { .. }) && !on_fuse
     });
-    let seen: Vec<&Observation> = wrong.collect();
-    let path = shell(&scene.report.plan.bridge.fuse_path());
-    silent(
-        scene,
-        CauseId::LowerFilesystemWritten,
-        "files lie in the directory under the mountpoint, on the lower filesystem: somebody wrote \
-         there while nothing was mounted, and the next mount hides them",
-        &seen,
-        move_away(scene, &path),
-        format!("ls -A {path}   # nothing, while it is not mounted"),
-    )
+    let told = |(at, seen): (MountPath, Vec<&Observation>)| {
+        let path = shell(&at.to_string_lossy());
+        silent(
+            scene,
+            CauseId::LowerFilesystemWritten,
+            "files lie in the directory under the mountpoint, on the lower filesystem: somebody wrote \
+             there while nothing was mounted, and the next mount hides them",
+            &seen,
+            move_away(scene, &at),
+            format!("ls -A {path}   # nothing, while it is not mounted"),
+        )
+    };
+    by_place(scene, wrong).into_iter().filter_map(told).collect()
 }
 
-/// Fix for files that lie under the mountpoint: they go out of the way, and what was to be mounted there is.
-fn move_away(scene: &Scene<'_>, path: &str) -> Fix {
+/// What was seen, by the path on the node of the mount that was to be there.
+fn by_place<'r>(
+    scene: &Scene<'r>,
+    seen: impl Iterator<Item = &'r Observation>,
+) -> BTreeMap<MountPath, Vec<&'r Observation>> {
+    let mut places: BTreeMap<MountPath, Vec<&Observation>> = BTreeMap::new();
+    for one in seen {
+        let spec = match &one.actor {
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => scene.spec(name),
+            Actor::Node | Actor::Runtime => None,
+        };
+        let at = spec.map_or_else(|| scene.fuse_path.clone(), |spec| scene.wanted_by(spec));
+        places.entry(at).or_default().push(one);
+    }
+    places
+}
+
+/// Fix for files that lie under a mountpoint: they go out of the way, and what was to be mounted there is.
+fn move_away(scene: &Scene<'_>, at: &MountPath) -> Fix {
     let words = "move the files away while nothing is mounted there, and let the producer mount; then make the directory \
                  refuse writes (chattr +i) while nothing is mounted on it";
+    let path = shell(&at.to_string_lossy());
     // The directory stays: containers may be bound to it.
     let mv = format!(
         "mkdir {path}.before && find {path} -mindepth 1 -maxdepth 1 -exec mv {{}} {path}.before/ ';'{ON_THE_NODE}"
     );
-    let producer = scene.report.plan.producer().filter(|spec| !spec.host);
-    match producer {
+    let mut producers = scene.report.plan.with_role(Role::Producer);
+    match producers.find(|spec| scene.on_node(spec) == *at).filter(|spec| !spec.host) {
         Some(spec) => Fix::command(words, format!("{mv}\n{}", delete_pod(&spec.name))),
         None => Fix::command(words, mv),
     }
@@ -234,6 +255,7 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
     if let Some(cause) = deleted_through_mount(scene, &seen) {
         return Some(cause);
     }
+    let at = scene.place_of(seen.first()?);
     silent(
         scene,
         CauseId::MountedButWrongContent,
@@ -242,11 +264,11 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
         &seen,
         Fix::yaml(
             "let consumers look for a sentinel file, not only for the mount",
-            probed_consumer(&scene.report.plan.bridge, true),
+            probed_consumer(&bridge_at(scene, &at), true),
         ),
         format!(
             "propagation probe {} --sentinel producer-marker.txt   # ok, exit status 0",
-            shell(&scene.report.plan.bridge.fuse_path())
+            shell(&at.to_string_lossy())
         ),
     )
 }
@@ -275,7 +297,7 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
             "unmount before a clean-up removes the directory, and never let it cross a filesystem (rm \
              --one-file-system, find -xdev): what ran was `{command}`; bring the content back from where it is kept"
         )),
-        format!("ls {}   # the content", shell(&scene.report.plan.bridge.fuse_path())),
+        format!("ls {}   # the content", shell(&scene.place_of(first).to_string_lossy())),
     )?;
     Some(Cause {
         evidence: [vec![format!("run in {}: {command}", act.step)], cause.evidence.clone()]
@@ -284,8 +306,22 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
     })
 }
 
+/// The directory above a mountpoint, as the volume of whoever is to see what is mounted there.
+fn bridge_at(scene: &Scene<'_>, at: &MountPath) -> Bridge {
+    let bridge = &scene.report.plan.bridge;
+    match at.to_string_lossy().rsplit_once('/') {
+        Some((above, name)) if *at != scene.fuse_path => Bridge {
+            path: if above.is_empty() { "/" } else { above }.to_owned(),
+            mountpoint: name.to_owned(),
+        },
+        _ => bridge.clone(),
+    }
+}
+
 fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
     let check = scene.failed(&CheckId::Noticed)?;
+    let producer = scene.report.plan.producer();
+    let at = producer.map_or_else(|| scene.fuse_path.clone(), |spec| scene.on_node(spec));
     Some(Cause {
         id: CauseId::ConsumerDidNotNotice,
         from_step: None,
@@ -298,7 +334,7 @@ fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
         fix: Fix::yaml(
             "let consumers look for a sentinel file, not only for the directory; the image has the probe, and \
              `propagation image agent.tar` writes it",
-            probed_consumer(&scene.report.plan.bridge, true),
+            probed_consumer(&bridge_at(scene, &at), true),
         ),
         verify: "kubectl describe pod   # Liveness probe failed, while the producer is away".into(),
         source: KUBERNETES_MODES.into(),
@@ -330,7 +366,7 @@ pub(super) fn is_wanted(scene: &Scene<'_>, cause: &Cause) -> bool {
 }
 
 /// After a clean unmount consumers see the empty lower directory, without any error.
-fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
+fn lower_exposed(scene: &Scene<'_>) -> Vec<Cause> {
     let mut seen: Vec<&Observation> = Vec::new();
     let mut could_read: HashSet<&Actor> = HashSet::new();
     let is_hidden = |one: &Observation| {
@@ -345,20 +381,23 @@ fn lower_exposed(scene: &Scene<'_>) -> Option<Cause> {
             _ => {}
         }
     }
-    let path = shell(&scene.report.plan.bridge.fuse_path());
-    silent(
-        scene,
-        CauseId::LowerFilesystemExposed,
-        "after a clean unmount consumers see the empty directory under the mountpoint and no error: \
-         what they write then lands on the lower filesystem, and the next mount hides it",
-        &seen,
-        Fix::command(
-            "make the directory under the mountpoint refuse writes, and let consumers look for a \
-             sentinel file",
-            format!("chattr +i {path}   # while nothing is mounted there"),
-        ),
-        format!("touch {path}/x   # fails, while nothing is mounted there"),
-    )
+    let told = |(at, seen): (MountPath, Vec<&Observation>)| {
+        let path = shell(&at.to_string_lossy());
+        silent(
+            scene,
+            CauseId::LowerFilesystemExposed,
+            "after a clean unmount consumers see the empty directory under the mountpoint and no error: \
+             what they write then lands on the lower filesystem, and the next mount hides it",
+            &seen,
+            Fix::command(
+                "make the directory under the mountpoint refuse writes, and let consumers look for a \
+                 sentinel file",
+                format!("chattr +i {path}   # while nothing is mounted there"),
+            ),
+            format!("touch {path}/x   # fails, while nothing is mounted there"),
+        )
+    };
+    by_place(scene, seen.into_iter()).into_iter().filter_map(told).collect()
 }
 
 fn silent(
