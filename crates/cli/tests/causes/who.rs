@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<Case> {
             ..Case::new("a-daemon-that-lives-on-a-dead-one", LowerMountLost)
         },
         Case {
+            fix: &["it is over", "umount --lazy /tmp/fuse-test-bridge/dfs", "kubectl delete pod d"],
             also: &[(DaemonDead, "from 5-fault to 6-repair")],
             not_in_evidence: &["the log of d"],
             ..over("two-deaths", DaemonDead, "from 2-fault to 3-repair")

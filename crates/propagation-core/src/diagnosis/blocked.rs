@@ -51,14 +51,12 @@ fn recovery_before_mount(scene: &Scene<'_>) -> Option<Cause> {
     })
 }
 
-/// Fix for a recovery that came too early: where the mount has not come since, it is brought back.
+/// Fix for a recovery that came too early: the mount is brought back first.
 fn again(scene: &Scene<'_>, step: &str) -> Fix {
     let words = "let the recovery wait for a mount that answers, and not for a container that is ready; do it again once the \
                  node reads the mount";
-    let back = scene.node.last().is_some_and(|seen| seen.outcome.is_ok());
-    let producer = scene.report.plan.producer().filter(|_| !back);
     let at = &scene.fuse_path;
-    let text = producer.map(|spec| {
+    let text = scene.report.plan.producer().map(|spec| {
         commands::bring_back(scene, &spec.name, at, commands::dead_layers(scene, at, step, None))
     });
     match text.filter(|text| !text.is_empty()) {

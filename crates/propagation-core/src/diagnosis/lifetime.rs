@@ -196,30 +196,35 @@ fn died(scene: &Scene<'_>, spells: &[&Spell<'_>]) -> Option<Cause> {
     Some(when.of(cause))
 }
 
-/// Fix that brings a dead daemon's mount back for all actors.
+/// Fix that brings a dead daemon's mount back for all actors; where it is back, what would have done so sooner.
 fn bring_back(scene: &Scene<'_>, name: &str, last: &Observation) -> Fix {
-    if !scene.history.lasts(last) {
-        let below = match covered(scene, last) {
-            true => "what is dead lies under the fresh mount, and whoever looks does not meet it",
-            false => "nothing is left to do",
-        };
-        return Fix::words(format!(
-            "{below}; to make it shorter, let {name} be restarted at once and take a dead mount \
-             off before it mounts"
-        ));
-    }
+    let lasts = scene.history.lasts(last);
     let at = scene.place_of(last);
     let kept: Vec<&str> =
         commands::keep_what_was_at(scene, &at).iter().map(|spec| spec.name.as_str()).collect();
-    let also = match kept.is_empty() {
+    let also = match kept.is_empty() || !lasts {
         true => String::new(),
         false => format!(", and then {}, which keeps the mount that it started with", names(kept)),
     };
     let layers = commands::dead_layers(scene, &at, &last.step, scene.device_of(last));
+    // The table is that of the end of the step, in which it may have been taken off.
+    let layers = if lasts || last.actor != Actor::Node { layers } else { layers.max(1) };
     let first = if layers == 0 { "" } else { "take the dead mount off, then " };
-    let words = format!("{first}restart {name}{also}");
+    let words = match lasts {
+        true => format!("{first}restart {name}{also}"),
+        false => format!(
+            "{first}restart {name} at once; better, let {name} take a dead mount off before it mounts"
+        ),
+    };
+    let words = match covered(scene, last) && !lasts {
+        true => format!(
+            "{words}. What is dead lies under the fresh mount now, and whoever looks does not meet it"
+        ),
+        false => words,
+    };
     match commands::bring_back(scene, name, &at, layers) {
-        none if none.is_empty() => Fix::words(words),
+        none if none.is_empty() && lasts => Fix::words(words),
+        none if none.is_empty() => Fix::words(format!("nothing is left to do; next time, {words}")),
         text => Fix::command(words, text),
     }
 }
