@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::RunContext;
 use crate::error::{Error, ErrorKind};
 use crate::marker::Marker;
+use crate::mountinfo::DeviceId;
 use crate::observation::Actor;
 use crate::plan::{MarkerPlace, Plan, Role, Volume, WorkloadSpec};
 use crate::program::ProgramState;
@@ -33,8 +34,10 @@ struct Served {
     /// The producer that is to serve it, where one is known.
     producer: Option<String>,
     marker: Marker,
-    /// What that producer served before.
-    before: Option<Marker>,
+    /// Its filesystem, once it has been seen.
+    device: Option<DeviceId>,
+    /// What that producer served before, and in which filesystem.
+    before: Option<(Marker, Option<DeviceId>)>,
     /// Whether a later generation was withdrawn: the producer goes on with this one.
     goes_on: bool,
 }
@@ -123,10 +126,13 @@ impl RunContext<'_> {
         };
         at.begun += 1;
         let index = at.served.iter().position(|served| served.producer == producer);
-        let before = index.map(|index| at.served.remove(index).marker);
+        let before = index.map(|index| at.served.remove(index));
+        let before = before.map(|served| (served.marker, served.device));
         let index = index.filter(|_| in_place).unwrap_or(at.served.len());
+        let device = before.as_ref().and_then(|(_, device)| *device).filter(|_| in_place);
+        let marker_of = marker.clone();
         at.served
-            .insert(index, Served { producer, marker: marker.clone(), before, goes_on: false });
+            .insert(index, Served { producer, marker: marker_of, device, before, goes_on: false });
         self.generations.last = mountpoint;
         Ok(marker)
     }
@@ -135,8 +141,9 @@ impl RunContext<'_> {
     pub(crate) fn withdraw(&mut self, marker: &Marker) {
         let all = self.generations.at.values_mut().flat_map(|at| at.served.iter_mut());
         for served in all.filter(|served| served.marker == *marker) {
-            if let Some(before) = served.before.take() {
-                served.marker = before;
+            if let Some((marker, device)) = served.before.take() {
+                served.marker = marker;
+                served.device = device;
                 served.goes_on = true;
             }
         }
@@ -171,36 +178,75 @@ impl RunContext<'_> {
     }
 
     /// The markers that count as fresh now: at each mountpoint the newest one that a living daemon serves there, or
-    /// the newest at all where none lives.
+    /// the newest at all where none does. What was unmounted, and lives on because somebody holds it, is not there.
     ///
     /// # Errors
     /// As [`RunContext::marker`].
-    pub(super) async fn fresh_markers(&self) -> Result<Fresh, Error> {
+    pub(super) async fn fresh_markers(&mut self) -> Result<Fresh, Error> {
         self.marker()?;
         let mut fresh = BTreeMap::new();
-        for (mountpoint, at) in &self.generations.at {
-            let mut newest = at.served.last();
-            if at.served.len() > 1 {
-                for served in at.served.iter().rev() {
-                    if self.is_served(served).await? {
-                        newest = Some(served);
+        let mountpoints: Vec<String> = self.generations.at.keys().cloned().collect();
+        for mountpoint in mountpoints {
+            let begun = |context: &Self| context.generations.at[&mountpoint].served.len();
+            let mut newest = begun(self).checked_sub(1);
+            if begun(self) > 1 {
+                for index in (0..begun(self)).rev() {
+                    if self.is_served(&mountpoint, index).await? {
+                        newest = Some(index);
                         break;
                     }
                 }
             }
-            if let Some(served) = newest {
-                fresh.insert(mountpoint.clone(), served.marker.clone());
+            if let Some(index) = newest {
+                let served = &self.generations.at[&mountpoint].served[index];
+                fresh.insert(mountpoint, served.marker.clone());
             }
         }
         Ok(Fresh(fresh))
     }
 
-    /// Whether the daemon that is to serve a generation lives and has mounted.
-    async fn is_served(&self, served: &Served) -> Result<bool, Error> {
+    /// Whether the daemon that is to serve a generation lives and has mounted, and its mount is there.
+    async fn is_served(&mut self, mountpoint: &str, index: usize) -> Result<bool, Error> {
+        let served = &self.generations.at[mountpoint].served[index];
         let name = served.producer.as_ref().filter(|name| self.runs(name));
         let Some(workload) = name.and_then(|name| self.workload(name)) else { return Ok(false) };
         let status = workload.status().await?;
         let has_mounted = status.mounted_at_us.is_some() || served.goes_on;
-        Ok(status.program == ProgramState::Running && has_mounted)
+        if status.program != ProgramState::Running || !has_mounted {
+            return Ok(false);
+        }
+        let producer = Actor::workload(workload.spec().name.clone());
+        self.has_its_mount(mountpoint, index, producer).await
+    }
+
+    /// Whether the node or the producer has the mount of a generation. Its filesystem is the topmost one at the producer's
+    /// path that is of no other generation when somebody looks for the first time; one that is not known counts as
+    /// mounted.
+    async fn has_its_mount(
+        &mut self,
+        mountpoint: &str,
+        index: usize,
+        producer: Actor,
+    ) -> Result<bool, Error> {
+        let on_node = match self.plan.bridge.fuse_path() == mountpoint {
+            true => self.fuse_path_of(&Actor::Node),
+            false => mountpoint.into(),
+        };
+        let places = [(self.fuse_path_of(&producer), producer), (on_node, Actor::Node)];
+        let actors: Vec<Actor> = places.iter().map(|(_, actor)| actor.clone()).collect();
+        let tables = self.node.mount_tables(&actors).await?;
+        let filesystems = |place: usize| -> Vec<DeviceId> {
+            let Some(Some(table)) = tables.get(place) else { return Vec::new() };
+            let stack = table.stack_at(&places[place].0);
+            stack.iter().filter(|mount| mount.is_fuse()).map(|mount| mount.device).collect()
+        };
+        let Some(at) = self.generations.at.get_mut(mountpoint) else { return Ok(false) };
+        let all = &mut at.served;
+        let known = all[index].device.or_else(|| {
+            let of_others = |device: &DeviceId| all.iter().any(|one| one.device == Some(*device));
+            filesystems(0).into_iter().rev().find(|device| !of_others(device))
+        });
+        all[index].device = known;
+        Ok(known.is_none_or(|device| (0..2).any(|place| filesystems(place).contains(&device))))
     }
 }
