@@ -21,6 +21,7 @@ mod step_problems;
 mod user;
 mod validate;
 mod workload;
+mod workload_file;
 mod workload_problems;
 
 use std::time::Duration;
