@@ -65,21 +65,21 @@ mod linux {
     }
 
     async fn run(consumers: u32, volume: &Volume) -> Result<Report, propagation_core::Error> {
-        let consumer = |name: &str, order| WorkloadSpec {
-            replicas: consumers / 2,
-            volume: volume.clone(),
-            ..WorkloadSpec::consumer(name, order)
+        let consumer = |name: &str, order| {
+            WorkloadSpec::consumer(name, order).with(|spec| {
+                spec.replicas = consumers / 2;
+                spec.volume = volume.clone();
+            })
         };
-        let mut plan = Plan {
-            workloads: vec![
+        let plan = Plan::default().with(|plan| {
+            plan.workloads = vec![
                 WorkloadSpec::producer(),
                 consumer("consumer-early", StartOrder::BeforeMount),
                 consumer("consumer-late", StartOrder::AfterMount),
                 WorkloadSpec::control(),
-            ],
-            ..Plan::default()
-        };
-        plan.deadlines.probe_ms = 20_000;
+            ];
+            plan.deadlines.probe_ms = 20_000;
+        });
         Runner::new(plan)?.run(&LocalBackend::new()).await
     }
 

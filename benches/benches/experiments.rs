@@ -75,12 +75,15 @@ mod linux {
     }
 
     async fn run(volume: &Volume, propagation: Propagation) -> Result<Report, Error> {
-        let mut plan = Plan { workloads: vec![WorkloadSpec::producer()], ..Plan::default() };
+        let mut plan = Plan::default();
+        plan.workloads = vec![WorkloadSpec::producer()];
         for number in 0..CONSUMERS {
             let order =
                 if number % 2 == 0 { StartOrder::BeforeMount } else { StartOrder::AfterMount };
-            let consumer = WorkloadSpec::consumer(format!("consumer-{number}"), order);
-            plan.workloads.push(WorkloadSpec { volume: volume.clone(), propagation, ..consumer });
+            let mut consumer = WorkloadSpec::consumer(format!("consumer-{number}"), order);
+            consumer.volume = volume.clone();
+            consumer.propagation = propagation;
+            plan.workloads.push(consumer);
         }
         plan.workloads.push(WorkloadSpec::control());
         plan.deadlines.marker_ms = 1_000;

@@ -148,14 +148,14 @@ mod linux {
     }
 
     async fn one_hand_over() -> Result<HandOver, Error> {
-        let mut plan = Plan {
-            workloads: vec![
-                WorkloadSpec::producer(),
-                WorkloadSpec { readers: 8, writers: 2, ..WorkloadSpec::new("app", Role::Consumer) },
-            ],
-            ..Plan::default()
-        };
-        plan.fuse.keeper = true;
+        let busy = WorkloadSpec::new("app", Role::Consumer).with(|app| {
+            app.readers = 8;
+            app.writers = 2;
+        });
+        let plan = Plan::default().with(|plan| {
+            plan.workloads = vec![WorkloadSpec::producer(), busy];
+            plan.fuse.keeper = true;
+        });
         let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
         let node = LocalBackend::new().open(&plan, &run).await?;
         for path in [plan.bridge.path.clone(), plan.bridge.fuse_path()] {

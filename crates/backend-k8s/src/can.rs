@@ -65,10 +65,10 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_named() {
-        let loaded = WorkloadSpec { readers: 3, ..WorkloadSpec::new("outside", Role::Consumer) };
+        let loaded = WorkloadSpec::new("outside", Role::Consumer).with(|spec| spec.readers = 3);
         for (plan, words) in [
-            (Plan { fault: Fault::Oom, ..Plan::default() }, "oom"),
-            (Plan { workloads: vec![loaded], ..Plan::default() }, "workload \"outside\""),
+            (Plan::default().with(|plan| plan.fault = Fault::Oom), "oom"),
+            (Plan::default().with(|plan| plan.workloads = vec![loaded]), "workload \"outside\""),
         ] {
             assert!(reason(&plan).is_some_and(|reason| reason.contains(words)), "{words}");
         }

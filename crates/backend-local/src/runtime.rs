@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let node = NodeSpec { runtime: runtime("/no/such/runtime"), ..NodeSpec::default() };
-        let reason = missing(&Plan { node, ..Plan::default() }).expect("it is refused");
+        let reason =
+            missing(&Plan::default().with(|plan| plan.node = node)).expect("it is refused");
         let words = if Uid::effective().is_root() { "No such file" } else { "root" };
         assert!(reason.contains("/no/such/runtime") && reason.contains(words), "{reason}");
     }

@@ -96,7 +96,7 @@ async fn a_private_volume() {
 
 #[tokio::test]
 async fn a_daemon_that_hangs() {
-    let plan = Plan { fault: Fault::Stop, ..impatient() };
+    let plan = impatient().with(|plan| plan.fault = Fault::Stop);
     let report = ends_with(plan, CauseId::DaemonStopped, What::EndHungDaemon).await;
     let now = &report.advice.as_ref().expect("an advice").now;
     assert!(now.iter().any(|change| change.what == What::Continue), "{now:?}");

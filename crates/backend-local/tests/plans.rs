@@ -20,7 +20,7 @@ async fn run(plan: Plan) -> Report {
 }
 
 fn with_node(node: NodeSpec) -> Plan {
-    Plan { node, ..Plan::default() }
+    Plan::default().with(|plan| plan.node = node)
 }
 
 fn failed<'a>(report: &'a Report, phase: &str, check: CheckId) -> &'a Check {
@@ -105,15 +105,12 @@ async fn the_table_of_consumers_holds() {
         (Volume::Bridge, Propagation::Bidirectional, StartOrder::AfterMount, Repair::Wait),
     ];
     for (volume, propagation, order, smallest) in cases {
-        let consumer = WorkloadSpec {
-            volume: volume.clone(),
-            propagation,
-            ..WorkloadSpec::consumer("consumer", order)
-        };
-        let mut plan = Plan {
-            workloads: vec![WorkloadSpec::producer(), consumer, WorkloadSpec::control()],
-            ..Plan::default()
-        };
+        let consumer = WorkloadSpec::consumer("consumer", order).with(|spec| {
+            spec.volume = volume.clone();
+            spec.propagation = propagation;
+        });
+        let mut plan = Plan::default();
+        plan.workloads = vec![WorkloadSpec::producer(), consumer, WorkloadSpec::control()];
         plan.deadlines.recovery_ms = 300;
         let report = run(plan).await;
         assert_eq!(
@@ -267,7 +264,7 @@ async fn what_holds_from_a_newer_kernel_on_is_not_expected_here() {
     let counts = report.expectations();
     assert_eq!((counts.met, counts.unmet, counts.skipped), (1, 0, 1), "{:#?}", report.phases);
 
-    let plan = Plan { since: Some(Version(99, 0)), ..plan };
+    let plan = plan.with(|plan| plan.since = Some(Version(99, 0)));
     let runner = Runner::new(plan).expect("a valid plan");
     let error = runner.run(&LocalBackend::new()).await.expect_err("an older kernel");
     assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -14,7 +14,7 @@ use propagation_core::facts::HostFacts;
 use propagation_core::like::{runtime_namespace, shape};
 use propagation_core::mountinfo::{MountEntry, MountGraph, MountPath, MountTable};
 use propagation_core::phase::check_host;
-use propagation_core::plan::{Bridge, Plan};
+use propagation_core::plan::Plan;
 use propagation_core::report::{Check, Status};
 use propagation_report::text::{Colour, lay_out, one_line, sign, write_cause};
 use serde::Serialize;
@@ -24,10 +24,8 @@ use crate::exit::Exit;
 use crate::output;
 
 pub(crate) fn main(options: &DoctorOptions) -> Result<Exit, Error> {
-    let mut plan = Plan {
-        bridge: Bridge { path: options.bridge.clone(), ..Bridge::default() },
-        ..Plan::default()
-    };
+    let mut plan = Plan::default();
+    plan.bridge.path.clone_from(&options.bridge);
     if let Some(producer) = plan.workloads.first_mut() {
         producer.uid = options.producer_uid;
     }

@@ -2,7 +2,7 @@
 
 use propagation_backend_k8s::objects::manifests::{Choices, files};
 use propagation_backend_k8s::{is_dns_label, is_label_value, parse_toleration};
-use propagation_core::plan::{Bridge, Plan};
+use propagation_core::plan::Plan;
 use propagation_core::{Error, ErrorKind};
 
 use crate::args::manifests::ManifestsOptions;
@@ -13,10 +13,7 @@ use crate::targets::bad_toleration;
 
 pub(crate) fn main(options: &ManifestsOptions) -> Result<Exit, Error> {
     let refuse = |what: &str, reason: String| Error::new(ErrorKind::InvalidInput, what, reason);
-    let plan = Plan {
-        bridge: Bridge { path: options.bridge.clone(), ..Bridge::default() },
-        ..Plan::default()
-    };
+    let plan = Plan::default().with(|plan| plan.bridge.path.clone_from(&options.bridge));
     plan.validate()?;
     if !is_dns_label(&options.namespace) {
         let reason = format!("{:?} cannot be the name of a namespace", options.namespace);

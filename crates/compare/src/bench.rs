@@ -285,14 +285,13 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport], brid
         let inside = workload.name.clone();
         Step::from(Action::Execute { command: words(&[AGENT, "version"]), inside })
     });
-    let plan = Plan {
-        bridge: Bridge { path: bridge.into(), mountpoint: "fuse".into() },
-        node: options.node.clone(),
-        steps: steps.collect(),
-        workloads: workloads.clone(),
-        looks: Looks::Asked,
-        ..Plan::default()
-    };
+    let plan = Plan::default().with(|plan| {
+        plan.bridge = Bridge { path: bridge.into(), mountpoint: "fuse".into() };
+        plan.node = options.node.clone();
+        plan.steps = steps.collect();
+        plan.workloads = workloads.clone();
+        plan.looks = Looks::Asked;
+    });
     let wants_rights = |transport: &Transport| {
         *transport == Transport::FusePassthrough || transport.is_mounted_by_the_kernel()
     };
@@ -312,9 +311,7 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport], brid
 /// The two containers of a transport, both with the whole bridge: what the one mounts in it propagates to
 /// the other.
 fn containers(transport: Transport) -> [WorkloadSpec; 2] {
-    let producer = WorkloadSpec {
-        propagation: Propagation::Bidirectional,
-        ..WorkloadSpec::new(producer_name(transport), Role::Consumer)
-    };
+    let producer = WorkloadSpec::new(producer_name(transport), Role::Consumer)
+        .with(|spec| spec.propagation = Propagation::Bidirectional);
     [producer, WorkloadSpec::new(consumer_name(transport), Role::Consumer)]
 }

@@ -70,7 +70,7 @@ impl Lab {
     pub(crate) fn plan_of(&self, others: &[WorkloadSpec]) -> Plan {
         let mut workloads = vec![WorkloadSpec::producer()];
         workloads.extend_from_slice(others);
-        Plan { workloads, ..self.plan() }
+        self.plan().with(|plan| plan.workloads = workloads)
     }
 
     /// Opens a node, closed at the end of the case.

@@ -30,14 +30,15 @@ const PLANS: [Named; 6] = [
         plan.deadlines.marker_ms = 1_500;
         plan
     }),
-    ("a_clean_end", || Plan { fault: Fault::Terminate, ..Plan::default() }),
+    ("a_clean_end", || Plan::default().with(|plan| plan.fault = Fault::Terminate)),
     ("a_hung_daemon", || {
-        let mut plan = Plan { fault: Fault::Stop, ..Plan::default() };
+        let mut plan = Plan::default();
+        plan.fault = Fault::Stop;
         plan.deadlines.probe_ms = 400;
-        plan.workloads.push(WorkloadSpec {
-            replicas: 2,
-            ..WorkloadSpec::consumer("consumer-twice", StartOrder::BeforeMount)
-        });
+        plan.workloads.push(
+            WorkloadSpec::consumer("consumer-twice", StartOrder::BeforeMount)
+                .with(|spec| spec.replicas = 2),
+        );
         plan
     }),
 ];

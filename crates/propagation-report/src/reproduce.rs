@@ -2,8 +2,7 @@
 
 use propagation_model::cause::Cause;
 use propagation_model::plan::{
-    Bridge, Covering, Deadlines, Fault, FuseSpec, NodeSpec, Plan, Propagation, Role, Volume,
-    WorkloadSpec,
+    Bridge, Covering, Deadlines, Fault, Plan, Propagation, Role, Volume, WorkloadSpec,
 };
 use propagation_model::report::Report;
 
@@ -104,29 +103,24 @@ fn as_the_options_make_it(
     let late = consumers.div_ceil(2);
     let sides =
         [("consumer-early", BeforeMount, consumers - late), ("consumer-late", AfterMount, late)];
-    let mut workloads = vec![WorkloadSpec { uid: producer.uid, ..WorkloadSpec::producer() }];
+    let mut workloads = vec![WorkloadSpec::producer().with(|spec| spec.uid = producer.uid)];
     workloads.extend(sides.into_iter().filter(|side| side.2 > 0).map(|(name, order, replicas)| {
-        WorkloadSpec {
-            volume: consumer.volume.clone(),
-            propagation: consumer.propagation,
-            replicas,
-            ..WorkloadSpec::consumer(name, order)
-        }
+        WorkloadSpec::consumer(name, order).with(|spec| {
+            spec.volume = consumer.volume.clone();
+            spec.propagation = consumer.propagation;
+            spec.replicas = replicas;
+        })
     }));
     workloads.push(WorkloadSpec::control());
-    Plan {
-        bridge: Bridge { path: plan.bridge.path.clone(), ..Bridge::default() },
-        workloads,
-        fault: plan.fault.clone(),
-        fuse: FuseSpec { allow_other: plan.fuse.allow_other, ..FuseSpec::default() },
-        deadlines: Deadlines { run_ms: plan.deadlines.run_ms, ..Deadlines::default() },
-        node: NodeSpec {
-            covering: plan.node.covering,
-            container_fuse_conf: plan.node.container_fuse_conf.clone(),
-            ..NodeSpec::default()
-        },
-        ..Plan::default()
-    }
+    Plan::default().with(|new| {
+        new.bridge.path.clone_from(&plan.bridge.path);
+        new.workloads = workloads;
+        new.fault = plan.fault.clone();
+        new.fuse.allow_other = plan.fuse.allow_other;
+        new.deadlines.run_ms = plan.deadlines.run_ms;
+        new.node.covering = plan.node.covering;
+        new.node.container_fuse_conf.clone_from(&plan.node.container_fuse_conf);
+    })
 }
 
 fn fault(fault: &Fault) -> Option<&'static str> {
@@ -212,7 +206,8 @@ mod tests {
 
     #[test]
     fn what_differs_is_said() {
-        let mut plan = Plan { fault: Fault::Stop, ..Plan::default() };
+        let mut plan = Plan::default();
+        plan.fault = Fault::Stop;
         plan.fuse.allow_other = false;
         plan.bridge.path = "/tmp/it's here".into();
         plan.node.covering = Covering::Private;

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use propagation_core::plan::{
-    Bridge, Deadlines, FuseSpec, NodeSpec, Plan, Propagation, Role, StartOrder, Volume,
-    WorkloadSpec,
-};
+use propagation_core::plan::{Plan, Propagation, Role, StartOrder, Volume, WorkloadSpec};
 use propagation_core::{Error, scenario};
 use pyo3::prelude::*;
 
@@ -47,23 +44,15 @@ impl Scenario {
     ) -> PyResult<Self> {
         let volume: Volume = volume.read(py, "volume")?;
         let propagation = propagation.read(py, "propagation")?;
-        let plan = Plan {
-            bridge: Bridge { path: bridge.into(), ..Bridge::default() },
-            node: NodeSpec {
-                covering: covering.read(py, "covering")?,
-                // fusermount3 ignores a last line without an end.
-                container_fuse_conf: container_fuse_conf.map(|text| format!("{text}\n")),
-                ..NodeSpec::default()
-            },
-            fuse: FuseSpec { allow_other, ..FuseSpec::default() },
-            workloads: workloads(consumers, &volume, propagation, producer_uid),
-            fault: fault.read(py, "fault")?,
-            deadlines: Deadlines {
-                run_ms: milliseconds(timeout).or_raise(py)?,
-                ..Deadlines::default()
-            },
-            ..Plan::default()
-        };
+        let mut plan = Plan::default();
+        plan.bridge.path = bridge.into();
+        plan.node.covering = covering.read(py, "covering")?;
+        // fusermount3 ignores a last line without an end.
+        plan.node.container_fuse_conf = container_fuse_conf.map(|text| format!("{text}\n"));
+        plan.fuse.allow_other = allow_other;
+        plan.workloads = workloads(consumers, &volume, propagation, producer_uid);
+        plan.fault = fault.read(py, "fault")?;
+        plan.deadlines.run_ms = milliseconds(timeout).or_raise(py)?;
         plan.validate().or_raise(py)?;
         Ok(Self(plan))
     }
@@ -158,13 +147,14 @@ fn workloads(
         ("consumer-late", StartOrder::AfterMount, late),
     ];
     let consumers = groups.into_iter().filter(|(.., replicas)| *replicas > 0);
-    let consumers = consumers.map(|(name, order, replicas)| WorkloadSpec {
-        volume: volume.clone(),
-        propagation,
-        replicas,
-        ..WorkloadSpec::consumer(name, order)
+    let consumers = consumers.map(|(name, order, replicas)| {
+        WorkloadSpec::consumer(name, order).with(|spec| {
+            spec.volume = volume.clone();
+            spec.propagation = propagation;
+            spec.replicas = replicas;
+        })
     });
-    std::iter::once(WorkloadSpec { uid: producer_uid, ..WorkloadSpec::producer() })
+    std::iter::once(WorkloadSpec::producer().with(|spec| spec.uid = producer_uid))
         .chain(consumers)
         .chain([WorkloadSpec::control()])
         .collect()

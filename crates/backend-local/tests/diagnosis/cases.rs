@@ -4,8 +4,8 @@ use propagation_core::Phase;
 use propagation_core::diagnosis::CauseId;
 use propagation_core::phase;
 use propagation_core::plan::{
-    Bridge, BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, RuntimeNamespace,
-    RuntimeSpec, Stale, StartOrder, Volume, WorkloadSpec,
+    BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, RuntimeNamespace, RuntimeSpec,
+    Stale, StartOrder, Volume, WorkloadSpec,
 };
 
 use crate::host::Kind;
@@ -63,18 +63,22 @@ fn plan() -> Plan {
 }
 
 fn with_node(node: NodeSpec) -> Plan {
-    Plan { node, ..plan() }
+    plan().with(|plan| plan.node = node)
 }
 
 fn with_fault(fault: Fault) -> Plan {
-    Plan { fault, ..plan() }
+    plan().with(|plan| plan.fault = fault)
 }
 
 /// One consumer beside producer and control.
 fn one_consumer(volume: Volume, propagation: Propagation, order: StartOrder) -> Plan {
-    let consumer =
-        WorkloadSpec { volume, propagation, ..WorkloadSpec::consumer("consumer", order) };
-    Plan { workloads: vec![WorkloadSpec::producer(), consumer, WorkloadSpec::control()], ..plan() }
+    let consumer = WorkloadSpec::consumer("consumer", order).with(|spec| {
+        spec.volume = volume;
+        spec.propagation = propagation;
+    });
+    plan().with(|plan| {
+        plan.workloads = vec![WorkloadSpec::producer(), consumer, WorkloadSpec::control()]
+    })
 }
 
 /// A producer that is not root, with this fuse.conf in its container.
@@ -128,7 +132,7 @@ fn in_order() -> Vec<Case> {
             "a_bridge_with_odd_characters_is_in_order",
             || {
                 let path = "/tmp/a b\t'\"$(x)\n#\\".into();
-                Plan { bridge: Bridge { path, ..Bridge::default() }, ..plan() }
+                plan().with(|plan| plan.bridge.path = path)
             },
             NOTHING,
         ),
@@ -219,9 +223,9 @@ fn faults() -> Vec<Case> {
         .evidence(&["consumer-late as uid 0: absent"]),
         Case::new(
             "a_stopped_daemon_and_the_mountpoint_as_volume",
-            || Plan {
-                fault: Fault::Stop,
-                ..one_consumer(Volume::Mountpoint, Propagation::HostToContainer, AfterMount)
+            || {
+                one_consumer(Volume::Mountpoint, Propagation::HostToContainer, AfterMount)
+                    .with(|plan| plan.fault = Fault::Stop)
             },
             &[
                 CauseId::VolumeIsMountpoint,
@@ -293,9 +297,9 @@ fn hosts() -> Vec<Case> {
         .evidence(&[" / /tmp rw,relatime - tmpfs", " / / rw,relatime shared:"]),
         Case::new(
             "a_private_root",
-            || Plan {
-                bridge: Bridge { path: "/bridge".into(), ..Bridge::default() },
-                ..with_node(NodeSpec { covering: Covering::Private, ..NodeSpec::default() })
+            || {
+                with_node(NodeSpec { covering: Covering::Private, ..NodeSpec::default() })
+                    .with(|plan| plan.bridge.path = "/bridge".into())
             },
             &[CauseId::CoveringPrivate],
         ),

@@ -96,22 +96,25 @@ impl Case {
             bridge: BridgeState::Directory,
             ..NodeSpec::default()
         };
-        Plan { node, workloads: vec![WorkloadSpec::producer(), self.subject()], ..Plan::default() }
+        Plan::default().with(|plan| {
+            plan.node = node;
+            plan.workloads = vec![WorkloadSpec::producer(), self.subject()];
+        })
     }
 
     /// The container that is compared.
     pub(super) fn subject(self) -> WorkloadSpec {
-        WorkloadSpec {
-            propagation: self.mode,
-            volume: match self.shape {
+        WorkloadSpec::new(SUBJECT, Role::Consumer).with(|spec| {
+            spec.propagation = self.mode;
+            spec.volume = match self.shape {
                 Shape::MountpointLate | Shape::MountpointEarly => Volume::Mountpoint,
                 Shape::Ancestor => Volume::Ancestor,
                 Shape::BridgeLate | Shape::BridgeEarly | Shape::Nested => Volume::Bridge,
-            },
-            order: if self.is_late() { StartOrder::AfterMount } else { StartOrder::BeforeMount },
-            replicas: REPLICAS,
-            ..WorkloadSpec::new(SUBJECT, Role::Consumer)
-        }
+            };
+            spec.order =
+                if self.is_late() { StartOrder::AfterMount } else { StartOrder::BeforeMount };
+            spec.replicas = REPLICAS;
+        })
     }
 
     /// Where the volume is.

@@ -130,14 +130,15 @@ impl RunOptions {
     pub(crate) fn plan(&self) -> Plan {
         let late = self.consumers.div_ceil(2);
         let early = self.consumers - late;
-        let consumer = |name: &str, order, replicas| WorkloadSpec {
-            volume: self.volume.clone(),
-            propagation: self.propagation,
-            replicas,
-            ..WorkloadSpec::consumer(name, order)
+        let consumer = |name: &str, order, replicas| {
+            WorkloadSpec::consumer(name, order).with(|spec| {
+                spec.volume = self.volume.clone();
+                spec.propagation = self.propagation;
+                spec.replicas = replicas;
+            })
         };
         let mut workloads =
-            vec![WorkloadSpec { uid: self.producer_uid, ..WorkloadSpec::producer() }];
+            vec![WorkloadSpec::producer().with(|spec| spec.uid = self.producer_uid)];
         if early > 0 {
             workloads.push(consumer("consumer-early", StartOrder::BeforeMount, early));
         }
@@ -145,7 +146,8 @@ impl RunOptions {
             workloads.push(consumer("consumer-late", StartOrder::AfterMount, late));
         }
         workloads.push(WorkloadSpec::control());
-        let mut plan = Plan { workloads, ..Plan::default() };
+        let mut plan = Plan::default();
+        plan.workloads = workloads;
         plan.bridge.path.clone_from(&self.bridge);
         plan.fault = self.fault.clone();
         plan.fuse.allow_other = !self.no_allow_other;

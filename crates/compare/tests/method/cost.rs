@@ -46,23 +46,20 @@ pub(crate) fn cost(turns: usize) -> Result<Cost, Failed> {
 }
 
 fn plan() -> Plan {
-    let producer = WorkloadSpec {
-        propagation: Propagation::Bidirectional,
-        ..WorkloadSpec::new("producer", Role::Consumer)
-    };
+    let producer = WorkloadSpec::new("producer", Role::Consumer)
+        .with(|spec| spec.propagation = Propagation::Bidirectional);
     let workloads = vec![producer, WorkloadSpec::new("consumer", Role::Consumer)];
     // Containers in which programs run have those of the machine.
     let steps = workloads.iter().map(|workload| {
         let (command, inside) = (vec![AGENT.into(), "version".into()], workload.name.clone());
         Step::from(Action::Execute { command, inside })
     });
-    Plan {
-        bridge: Bridge { path: "/srv/cost".into(), mountpoint: "fuse".into() },
-        steps: steps.collect(),
-        workloads: workloads.clone(),
-        looks: Looks::Asked,
-        ..Plan::default()
-    }
+    Plan::default().with(|plan| {
+        plan.bridge = Bridge { path: "/srv/cost".into(), mountpoint: "fuse".into() };
+        plan.steps = steps.collect();
+        plan.workloads = workloads.clone();
+        plan.looks = Looks::Asked;
+    })
 }
 
 async fn of_node(node: &dyn Node, plan: &Plan, turns: usize) -> Result<Cost, Failed> {

@@ -5,7 +5,7 @@ use propagation_core::journal::HostChange;
 use propagation_core::node::mount_table;
 use propagation_core::node::{Probe, Target};
 use propagation_core::observation::Actor;
-use propagation_core::plan::{BridgeState, Fault, NodeSpec, Plan};
+use propagation_core::plan::{BridgeState, Fault, NodeSpec};
 
 use super::early;
 use crate::case::cases;
@@ -76,7 +76,7 @@ async fn what_was_there_before_stays(lab: &Lab) -> Checked {
         fuse_conf: Some("user_allow_other\n".into()),
         ..NodeSpec::default()
     };
-    let plan = Plan { node: spec, ..lab.plan() };
+    let plan = lab.plan().with(|plan| plan.node = spec);
     let node = lab.try_open(&plan).await?;
     let directories = [plan.bridge.path.clone(), plan.bridge.fuse_path()]
         .map(|path| HostChange::MakeDirectory { path, owner: 0 });

@@ -149,7 +149,7 @@ async fn dropped_futures_leave_the_node_usable(lab: &Lab) -> Checked {
     let producer = stage.serve().await?;
     let directory =
         HostChange::MakeDirectory { path: format!("{}/beside", stage.plan.bridge.path), owner: 0 };
-    let dropped = WorkloadSpec { name: "dropped".into(), ..late() };
+    let dropped = late().with(|spec| spec.name = "dropped".into());
     give_up(node.facts()).await;
     give_up(node.apply(&directory)).await;
     give_up(node.undo(&directory)).await;

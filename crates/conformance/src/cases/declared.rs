@@ -93,80 +93,72 @@ pub(crate) async fn repair(lab: &Lab, repair: Repair) -> Checked {
     let killed = |expect| step(Action::Fault(Fault::Kill), expect);
     let plan = match repair {
         Repair::Wait => return Err(Failure::not_applicable("a node is asked for nothing")),
-        Repair::Remount => Plan {
-            steps: vec![
+        Repair::Remount => lab.plan_of(&[early()]).with(|plan| {
+            plan.steps = vec![
                 start(vec![("early", Class::Ok.into())]),
                 killed(vec![("early", DEAD.into())]),
                 then(repair, vec![("node", fresh(1)), ("early", fresh(1))]),
-            ],
-            ..lab.plan_of(&[early()])
-        },
-        Repair::MountOnTop => Plan {
-            steps: vec![
+            ]
+        }),
+        Repair::MountOnTop => lab.plan_of(&[early()]).with(|plan| {
+            plan.steps = vec![
                 start(vec![("early", Class::Ok.into())]),
                 killed(vec![("early", DEAD.into())]),
                 then(repair, vec![("node", fresh(2)), ("early", fresh(2))]),
-            ],
-            ..lab.plan_of(&[early()])
-        },
+            ]
+        }),
         // The producer would mount on top of what is there. Who reads keeps a mount in use.
-        Repair::UnmountMount => Plan {
-            fuse: stack,
-            steps: vec![
+        Repair::UnmountMount => lab.plan_of(&[]).with(|plan| {
+            plan.fuse = stack;
+            plan.steps = vec![
                 start(vec![("node", Class::Ok.into())]),
                 killed(vec![("node", DEAD.into())]),
                 then(repair, vec![("node", fresh(1))]),
-            ],
-            ..lab.plan_of(&[])
-        },
-        Repair::LazyUnmountMount => Plan {
-            fuse: stack,
-            steps: vec![
+            ];
+        }),
+        Repair::LazyUnmountMount => lab.plan_of(&[early()]).with(|plan| {
+            plan.fuse = stack;
+            plan.steps = vec![
                 start(vec![("early", Class::Ok.into())]),
                 killed(vec![("early", DEAD.into())]),
                 then(repair, vec![("node", fresh(1)), ("early", fresh(1))]),
-            ],
-            ..lab.plan_of(&[early()])
-        },
-        Repair::RebindHost => Plan {
-            steps: vec![
+            ];
+        }),
+        Repair::RebindHost => lab.plan_of(&[early()]).with(|plan| {
+            plan.steps = vec![
                 start(vec![("early", fresh(1))]),
                 then(repair, vec![("node", fresh(2)), ("early", fresh(2))]),
-            ],
-            ..lab.plan_of(&[early()])
-        },
-        Repair::RebindHostDeduplicated => Plan {
-            fuse: stack,
-            steps: vec![
+            ]
+        }),
+        Repair::RebindHostDeduplicated => lab.plan_of(&[early()]).with(|plan| {
+            plan.fuse = stack;
+            plan.steps = vec![
                 start(vec![("early", Class::Ok.into())]),
                 killed(vec![("early", DEAD.into())]),
                 then(Repair::Remount, vec![("node", fresh(2))]),
                 then(repair, vec![("node", fresh(1))]),
-            ],
-            ..lab.plan_of(&[early()])
-        },
-        Repair::HandOver => Plan {
-            fuse: FuseSpec { keeper: true, ..FuseSpec::default() },
-            steps: vec![
+            ];
+        }),
+        Repair::HandOver => lab.plan_of(&[early()]).with(|plan| {
+            plan.fuse = FuseSpec { keeper: true, ..FuseSpec::default() };
+            plan.steps = vec![
                 start(vec![("early", Class::Ok.into())]),
                 step(Action::Fault(Fault::Kill), vec![]),
                 then(repair, vec![("node", fresh(1)), ("early", fresh(1))]),
-            ],
-            ..lab.plan_of(&[early()])
-        },
+            ];
+        }),
         Repair::ReconnectConsumer => {
             let mode = Propagation::None;
             let private = consumer("private", StartOrder::BeforeMount, mode, Volume::Bridge);
             let remounted = |expect| then(Repair::Remount, expect);
-            Plan {
-                steps: vec![
+            lab.plan_of(&[private]).with(|plan| {
+                plan.steps = vec![
                     start(vec![("node", Class::Ok.into()), ("private", Class::Absent.into())]),
                     then(repair, vec![("private", Class::Ok.into())]),
                     killed(vec![("private", DEAD.into())]),
                     remounted(vec![("private", Class::Ok.into())]),
-                ],
-                ..lab.plan_of(&[private])
-            }
+                ]
+            })
         }
         Repair::RebindConsumer
         | Repair::LivenessProbe
@@ -174,15 +166,14 @@ pub(crate) async fn repair(lab: &Lab, repair: Repair) -> Checked {
         | Repair::RecreateConsumer => {
             let mode = Propagation::HostToContainer;
             let stale = consumer("stale", StartOrder::AfterMount, mode, Volume::Mountpoint);
-            Plan {
-                steps: vec![
+            lab.plan_of(&[stale]).with(|plan| {
+                plan.steps = vec![
                     start(vec![("stale", Class::Ok.into())]),
                     killed(vec![("stale", DEAD.into())]),
                     then(Repair::Remount, vec![("node", Class::Ok.into()), ("stale", DEAD.into())]),
                     then(repair, vec![("stale", Class::Ok.into())]),
-                ],
-                ..lab.plan_of(&[stale])
-            }
+                ]
+            })
         }
     };
     as_expected(lab, plan).await
@@ -199,14 +190,13 @@ pub(crate) async fn access(lab: &Lab, access: Access) -> Checked {
         Access::Held => "early.held",
     };
     let looked = |class: Class| vec![(key, Expected::from(class))];
-    let plan = Plan {
-        steps: vec![
+    let plan = lab.plan_of(&[early()]).with(|plan| {
+        plan.steps = vec![
             start(vec![("early", Class::Ok.into())]),
             step(Action::Observe, looked(Class::Ok)),
             step(Action::Fault(Fault::Kill), looked(DEAD)),
-        ],
-        ..lab.plan_of(&[early()])
-    };
+        ]
+    });
     as_expected(lab, plan).await
 }
 

@@ -70,7 +70,7 @@ async fn a_stopped_producer_hangs_and_nobody_waits_longer(lab: &Lab) -> Checked 
     const DEADLINES: u32 = 4;
     let probe_deadline = Duration::from_millis(300);
     let others: Vec<WorkloadSpec> =
-        (0..6).map(|number| WorkloadSpec { name: format!("c{number}"), ..early() }).collect();
+        (0..6).map(|number| early().with(|spec| spec.name = format!("c{number}"))).collect();
     let mut plan = lab.plan_of(&others);
     plan.workloads.push(WorkloadSpec::control());
     let stage = Stage::set(lab, plan).await?;

@@ -8,7 +8,7 @@ use propagation_core::mountinfo::MountPropagation;
 use propagation_core::node::mount_table;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{
-    BridgeState, Covering, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
+    BridgeState, Covering, Fault, NodeSpec, Propagation, StartOrder, Volume, WorkloadSpec,
 };
 use propagation_core::workload::Until;
 
@@ -58,7 +58,7 @@ async fn facts_are_stable_and_reading_them_changes_nothing(lab: &Lab) -> Checked
 }
 
 async fn the_node_is_what_the_plan_says(lab: &Lab) -> Checked {
-    let plan = |node: NodeSpec| Plan { node, ..lab.plan() };
+    let plan = |node: NodeSpec| lab.plan().with(|plan| plan.node = node);
     for (covering, wanted) in [
         (Covering::Shared, MountPropagation::Shared),
         (Covering::Slave, MountPropagation::Slave),
@@ -109,7 +109,7 @@ async fn one_refusal_keeps_nobody_else_from_starting(lab: &Lab) -> Checked {
         consumer("slave", StartOrder::BeforeMount, Propagation::HostToContainer, Volume::Bridge);
     let specs = [WorkloadSpec::producer(), WorkloadSpec::control(), slave];
     let node = NodeSpec { covering: Covering::Private, ..NodeSpec::default() };
-    let stage = Stage::set(lab, Plan { node, ..lab.plan_of(&specs[1..]) }).await?;
+    let stage = Stage::set(lab, lab.plan_of(&specs[1..]).with(|plan| plan.node = node)).await?;
     let started = stage.node.start(&specs, &stage.marker(1)).await?;
     ensure_eq!(started.len(), specs.len(), "results");
     let refusals: Vec<Option<&str>> = started

@@ -62,5 +62,8 @@ fn consumer(
     propagation: Propagation,
     volume: Volume,
 ) -> WorkloadSpec {
-    WorkloadSpec { propagation, volume, ..WorkloadSpec::consumer(name, order) }
+    WorkloadSpec::consumer(name, order).with(|spec| {
+        spec.propagation = propagation;
+        spec.volume = volume;
+    })
 }

@@ -54,7 +54,7 @@ async fn programs_tell_what_they_see(lab: &Lab) -> Checked {
 
 async fn reports_are_handed_over_once_in_the_order_of_their_times(lab: &Lab) -> Checked {
     let others: Vec<WorkloadSpec> =
-        (0..4).map(|number| WorkloadSpec { name: format!("c{number}"), ..early() }).collect();
+        (0..4).map(|number| early().with(|spec| spec.name = format!("c{number}"))).collect();
     let stage = Stage::set(lab, lab.plan_of(&others)).await?;
     let consumers = stage.start(&others).await?;
     let producer = stage.serve().await?;
@@ -120,7 +120,7 @@ async fn logs_tell_what_programs_did(lab: &Lab) -> Checked {
 }
 
 async fn a_program_runs_as_its_user(lab: &Lab) -> Checked {
-    let spec = WorkloadSpec { uid: OTHER_UID, ..early() };
+    let spec = early().with(|spec| spec.uid = OTHER_UID);
     let stage = Stage::set(lab, lab.plan_of(std::slice::from_ref(&spec))).await?;
     let consumer = stage.start_one(&spec).await?;
     stage.serve().await?;

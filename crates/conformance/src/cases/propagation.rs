@@ -4,7 +4,7 @@ use propagation_core::mountinfo::MountEntry;
 use propagation_core::node::Probe;
 use propagation_core::observation::Actor;
 use propagation_core::plan::{
-    Fault, NodeSpec, OTHER_UID, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
+    Fault, NodeSpec, OTHER_UID, Propagation, StartOrder, Volume, WorkloadSpec,
 };
 use propagation_core::workload::Until;
 
@@ -132,7 +132,7 @@ async fn groups_are_those_of_the_modes(lab: &Lab) -> Checked {
 }
 
 async fn replicas_are_views_of_their_own(lab: &Lab) -> Checked {
-    let spec = WorkloadSpec { replicas: 3, ..early() };
+    let spec = early().with(|spec| spec.replicas = 3);
     let stage = Stage::set(lab, lab.plan_of(std::slice::from_ref(&spec))).await?;
     stage.start_one(&spec).await?;
     stage.serve().await?;
@@ -154,10 +154,13 @@ async fn replicas_are_views_of_their_own(lab: &Lab) -> Checked {
 }
 
 async fn another_user_mounts_through_fusermount3(lab: &Lab) -> Checked {
-    let producer = WorkloadSpec { uid: OTHER_UID, ..WorkloadSpec::producer() };
+    let producer = WorkloadSpec::producer().with(|spec| spec.uid = OTHER_UID);
     for (conf, mounts) in [(Some("user_allow_other\n".to_owned()), true), (None, false)] {
         let node = NodeSpec { container_fuse_conf: conf, ..NodeSpec::default() };
-        let plan = Plan { node, workloads: vec![producer.clone()], ..lab.plan() };
+        let plan = lab.plan().with(|plan| {
+            plan.node = node;
+            plan.workloads = vec![producer.clone()];
+        });
         let stage = Stage::set(lab, plan).await?;
         let workload = stage.start_one(&producer).await?;
         let status = workload.wait(Until::Mounted, lab.soon).await?;

@@ -118,7 +118,7 @@ async fn private_consumers_are_fundamental_failure(lab: &Lab) -> Checked {
 async fn unshared_hosts_are_inconclusive(lab: &Lab) -> Checked {
     for covering in [Covering::Private, Covering::Slave] {
         let node = NodeSpec { covering, ..NodeSpec::default() };
-        let plan = Plan { node, ..plan(lab, |_| {}) };
+        let plan = plan(lab, |_| {}).with(|plan| plan.node = node);
         let report = verdict(lab, plan, VerdictOutcome::Inconclusive, None).await?;
         let check = status(&report, "host_setup", &CheckId::CoveringMount);
         ensure_eq!(check, Some(Status::Failed), "the check of a mount that is {covering:?}");
@@ -129,12 +129,13 @@ async fn unshared_hosts_are_inconclusive(lab: &Lab) -> Checked {
 }
 
 async fn a_clean_end_is_full_success(lab: &Lab) -> Checked {
-    let plan = Plan { fault: Fault::Terminate, ..plan(lab, |_| {}) };
+    let plan = plan(lab, |_| {}).with(|plan| plan.fault = Fault::Terminate);
     verdict(lab, plan, VerdictOutcome::FullSuccess, Some(Repair::Wait)).await.map(drop)
 }
 
 async fn a_hung_producer_is_partial_success(lab: &Lab) -> Checked {
-    let mut plan = Plan { fault: Fault::Stop, ..plan(lab, |_| {}) };
+    let mut plan = plan(lab, |_| {});
+    plan.fault = Fault::Stop;
     plan.deadlines.probe_ms = 300;
     let report = verdict(lab, plan, VerdictOutcome::PartialSuccess, Some(Repair::Wait)).await?;
     let hang = status(&report, "stale_mount", &CheckId::NoHang);

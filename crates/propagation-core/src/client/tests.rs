@@ -132,7 +132,7 @@ fn a_name_is_in_use_while_its_program_runs() {
 fn an_actor_stands_or_is_gone_or_has_never_been() {
     for outlives in [true, false] {
         let programs = programs(outlives);
-        let spec = WorkloadSpec { replicas: 2, ..consumer("one") };
+        let spec = consumer("one").with(|spec| spec.replicas = 2);
         let one = Actor::workload("one");
         assert!(programs.find(&one).is_err());
         let (container, events) = standing(&programs, &spec);
@@ -179,7 +179,7 @@ fn what_programs_report_is_kept() {
 async fn answers_go_to_the_actors_that_have_the_path() {
     let answers = vec![seen(Outcome::Ok), seen(Outcome::Absent)];
     let client = client([Reply::Observed { seen: answers }, Reply::Observed { seen: Vec::new() }]);
-    let without = WorkloadSpec { volume: Volume::Mountpoint, ..consumer("without") };
+    let without = consumer("without").with(|spec| spec.volume = Volume::Mountpoint);
     standing(&client.programs, &without);
     let actors = [Actor::Node, Actor::workload("without")];
     let mut probe = Probe {

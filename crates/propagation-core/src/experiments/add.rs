@@ -18,13 +18,12 @@ pub(super) fn plain(plan: &Plan) -> Plan {
             Role::Consumer => WorkloadSpec::consumer(spec.name.clone(), spec.order),
             Role::Control => WorkloadSpec::control(),
         };
-        *spec = WorkloadSpec {
-            name: spec.name.clone(),
-            order: spec.order,
-            also_read_as: spec.also_read_as.clone(),
-            fuse: spec.fuse.clone(),
-            ..role
-        };
+        *spec = role.with(|workload| {
+            workload.name = spec.name.clone();
+            workload.order = spec.order;
+            workload.also_read_as = spec.also_read_as.clone();
+            workload.fuse = spec.fuse.clone();
+        });
     }
     plain
 }

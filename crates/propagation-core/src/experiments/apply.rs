@@ -144,14 +144,10 @@ mod tests {
     #[test]
     fn a_start_moves_behind_that_of_the_producer() {
         let start = |name: &str| Step::from(Action::Start(Names::One(name.to_owned())));
-        let mut plan = Plan {
-            workloads: vec![
-                WorkloadSpec::producer(),
-                WorkloadSpec::consumer("app", StartOrder::AfterMount),
-            ],
-            steps: vec![start("app"), start("producer"), Action::Observe.into()],
-            ..Plan::default()
-        };
+        let mut plan = Plan::default();
+        plan.workloads =
+            vec![WorkloadSpec::producer(), WorkloadSpec::consumer("app", StartOrder::AfterMount)];
+        plan.steps = vec![start("app"), start("producer"), Action::Observe.into()];
         let change = Change { what: What::StartAfterMount, on: vec!["app".to_owned()] };
         let moved = apply(&change, &plan).expect("a change");
         assert_eq!(moved.steps, [start("producer"), start("app"), Action::Observe.into()]);

@@ -127,15 +127,11 @@ fn experiment(change: Change, plan: &Plan, trial: Trial) -> Experiment {
     let defined = definition(change.what);
     let changed = apply::apply(&change, plan);
     let (kind, text) = (defined.text)(&change, changed.as_ref().unwrap_or(plan));
-    Experiment {
-        words: apply::words(&change),
-        kind,
-        text,
-        cost: defined.cost,
-        for_good: defined.for_good(),
-        change,
-        trial,
-    }
+    let words = apply::words(&change);
+    let mut experiment = Experiment::new(change, words, defined.cost, trial);
+    experiment.for_good = defined.for_good();
+    (experiment.kind, experiment.text) = (kind, text);
+    experiment
 }
 
 async fn experiments(

@@ -106,7 +106,7 @@ async fn a_cancelled_run_tries_nothing_more() {
 
 #[tokio::test]
 async fn a_daemon_that_hangs_is_ended_and_not_waited_for() {
-    let plan = Plan { fault: Fault::Stop, ..Plan::default() };
+    let plan = Plan::default().with(|plan| plan.fault = Fault::Stop);
     let report = with_experiments(plan, FakeBackend::default()).await;
     let advice = report.advice.as_ref().expect("an advice");
     assert_eq!(advice.for_good[0].what, What::EndHungDaemon, "{advice:#?}");
@@ -119,7 +119,7 @@ async fn the_bench_is_like_the_node_of_another_backend() {
     use crate::plan::Covering;
 
     let node = NodeSpec { covering: Covering::Private, ..NodeSpec::default() };
-    let plan = Plan { node, ..Plan::default() };
+    let plan = Plan::default().with(|plan| plan.node = node);
     let real = FakeBackend::default().with_name("real");
     let mut report = Runner::new(plan).expect("valid").run(&real).await.expect("a node");
     // A real node is not shaped by the plan.

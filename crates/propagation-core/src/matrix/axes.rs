@@ -2,8 +2,8 @@
 
 use crate::errno::Errno;
 use crate::plan::{
-    Action, Covering, Deadlines, Fault, Plan, Propagation, Repair, Role, RuntimeNamespace,
-    StartOrder, Step, Volume, WorkloadSpec,
+    Action, Covering, Fault, Plan, Propagation, Repair, Role, RuntimeNamespace, StartOrder, Step,
+    Volume, WorkloadSpec,
 };
 
 /// What a value does to the plan of a cell.
@@ -27,22 +27,19 @@ pub(super) const CONSUMER: &str = "consumer";
 
 /// The plan that the values of the axes are applied to: a producer, one consumer, start, fault, repair.
 pub(super) fn base() -> Plan {
-    Plan {
-        workloads: vec![WorkloadSpec::producer(), WorkloadSpec::new(CONSUMER, Role::Consumer)],
-        steps: vec![
+    Plan::default().with(|plan| {
+        plan.workloads =
+            vec![WorkloadSpec::producer(), WorkloadSpec::new(CONSUMER, Role::Consumer)];
+        plan.steps = vec![
             named("start", Action::Start(crate::plan::Names::One("all".into()))),
             named("fault", Action::Fault(Fault::Kill)),
             named("repair", Action::Repair(Repair::Wait)),
-        ],
-        deadlines: Deadlines {
-            start_ms: 5_000,
-            marker_ms: 5_000,
-            probe_ms: 100,
-            breakage_ms: 2_000,
-            ..Deadlines::default()
-        },
-        ..Plan::default()
-    }
+        ];
+        plan.deadlines.start_ms = 5_000;
+        plan.deadlines.marker_ms = 5_000;
+        plan.deadlines.probe_ms = 100;
+        plan.deadlines.breakage_ms = 2_000;
+    })
 }
 
 fn named(name: &str, action: Action) -> Step {

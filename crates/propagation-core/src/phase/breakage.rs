@@ -123,13 +123,12 @@ const DURING_FAULT: &str = "consumer-during-fault";
 /// A consumer that is like the first of the plan, to be started while the mount is stale.
 pub(super) fn another_consumer(plan: &Plan) -> Option<WorkloadSpec> {
     let model = plan.with_role(Role::Consumer).next()?;
-    Some(WorkloadSpec {
-        name: DURING_FAULT.into(),
-        order: StartOrder::AfterMount,
-        replicas: 1,
-        also_read_as: Vec::new(),
-        ..model.clone()
-    })
+    Some(model.clone().with(|spec| {
+        spec.name = DURING_FAULT.into();
+        spec.order = StartOrder::AfterMount;
+        spec.replicas = 1;
+        spec.also_read_as = Vec::new();
+    }))
 }
 
 /// Whether the runtime can start another consumer: it looks at the volume's source first.

@@ -154,9 +154,11 @@ impl NamedCause {
     }
 }
 
-/// One experiment: what a scenario file describes, and what a run carries out.
+/// One experiment: what a scenario file describes, and what a run carries out. [`Plan::default`] is the five phases;
+/// [`Plan::with`] makes another of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Plan {
     /// A short name, unique among the scenarios of a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -232,6 +234,26 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// The plan with changes.
+    ///
+    /// ```
+    /// use propagation_model::Plan;
+    /// use propagation_model::plan::{Fault, StartOrder, WorkloadSpec};
+    ///
+    /// let plan = Plan::default().with(|plan| {
+    ///     plan.fault = Fault::Stop;
+    ///     plan.deadlines.probe_ms = 500;
+    ///     plan.workloads.push(WorkloadSpec::consumer("another", StartOrder::AfterMount));
+    /// });
+    /// assert_eq!(plan.workloads.len(), 5);
+    /// assert!(plan.is_five_phases() && plan.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The first producer.
     pub fn producer(&self) -> Option<&WorkloadSpec> {
         self.workloads.iter().find(|workload| workload.role == Role::Producer)

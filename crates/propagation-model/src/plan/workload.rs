@@ -173,9 +173,10 @@ fn no_propagation() -> Propagation {
     Propagation::None
 }
 
-/// One workload of a plan, or `replicas` equal ones.
+/// One workload of a plan, or `replicas` equal ones; [`WorkloadSpec::new`] has the defaults of its role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(from = "WorkloadFile")]
+#[non_exhaustive]
 pub struct WorkloadSpec {
     /// A name, unique in the plan: a DNS label.
     pub name: String,
@@ -269,6 +270,23 @@ impl WorkloadSpec {
     /// The negative control: None, started before the mount.
     pub fn control() -> Self {
         Self::new("control", Role::Control)
+    }
+
+    /// The workload with changes.
+    ///
+    /// ```
+    /// use propagation_model::plan::{Role, Volume, WorkloadSpec};
+    ///
+    /// let spec = WorkloadSpec::new("app", Role::Consumer).with(|spec| {
+    ///     spec.volume = Volume::Mountpoint;
+    ///     spec.uid = 1000;
+    /// });
+    /// assert_eq!((spec.volume, spec.uid, spec.replicas), (Volume::Mountpoint, 1000, 1));
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 
     /// The user that its program runs as, and that it looks as.

@@ -126,6 +126,7 @@ impl Cost {
 
 /// A change, and what came of trying it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Experiment {
     /// The change.
     pub change: Change,
@@ -286,6 +287,23 @@ impl fmt::Display for SideEffect {
 }
 
 impl Experiment {
+    /// A change that is done once and that its words describe wholly. One of the set-up is
+    /// [`for_good`](Self::for_good); a command or a fragment is its [`text`](Self::text).
+    ///
+    /// ```
+    /// use propagation_model::plan::Repair;
+    /// use propagation_model::report::{Change, Cost, Experiment, Trial, What};
+    ///
+    /// let change = Change { what: What::Repair(Repair::RestartConsumer), on: vec!["app".into()] };
+    /// let trial = Trial::NotTried { reason: "the time was over".into() };
+    /// let experiment = Experiment::new(change, "restart app", Cost::Restart, trial);
+    /// assert!(!experiment.for_good && !experiment.heals());
+    /// ```
+    pub fn new(change: Change, words: impl Into<String>, cost: Cost, trial: Trial) -> Self {
+        let (words, kind) = (words.into(), FixKind::None);
+        Self { change, words, kind, text: String::new(), cost, for_good: false, trial }
+    }
+
     /// The result, where the change was tried.
     pub fn tried(&self) -> Option<&Tried> {
         match &self.trial {
