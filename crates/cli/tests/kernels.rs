@@ -3,7 +3,8 @@
 //!
 //! `PROPAGATION_KERNELS` names the directories that `scripts/fetch-kernels` prints, with colons between them;
 //! `make test-kernels` does both. `BLESS=1` writes what was found into `docs/kernels.md`. With `PROPAGATION_GUESTS=half`
-//! each file runs once on each kernel, as root on one and as an ordinary user on the next.
+//! each file runs once on each kernel, as root on one and as an ordinary user on the next; with `sixth` once on three
+//! kernels, on one of them as one of the two.
 #![allow(clippy::print_stdout)] // the table of differences is what this test is for
 
 #[path = "kernels/guest.rs"]
@@ -49,14 +50,15 @@ fn main() {
 
 /// One test for each kernel that is named and each user, and with the newest one those of [`real`].
 fn in_guests(directories: &str) -> Vec<Trial> {
+    let share = share();
     let kernels: Vec<Kernel> = directories.split(':').map(Kernel::new).collect();
     let mut tests = Vec::new();
     for (number, kernel) in kernels.iter().enumerate() {
         for who in [Who::Root, Who::User] {
-            let half = halves().then_some((number + who as usize) % 2);
+            let share = share.map(|of| ((number + who as usize * (of / 2)) % of, of));
             let name = format!("linux {} as {who}", kernel.release);
             let kernel = kernel.clone();
-            tests.push(Trial::ignorable_test(name, move || on(&kernel, who, half)));
+            tests.push(Trial::ignorable_test(name, move || on(&kernel, who, share)));
         }
     }
     let newest = kernels.iter().max_by_key(|kernel| kernel.version());
@@ -64,15 +66,19 @@ fn in_guests(directories: &str) -> Vec<Trial> {
     tests
 }
 
-/// Whether each file runs as one of the two users only.
-fn halves() -> bool {
-    std::env::var("PROPAGATION_GUESTS").is_ok_and(|words| words == "half")
+/// Of how many parts of the library each guest has one; none for all of it.
+fn share() -> Option<usize> {
+    match std::env::var("PROPAGATION_GUESTS").as_deref() {
+        Ok("half") => Some(2),
+        Ok("sixth") => Some(6),
+        _ => None,
+    }
 }
 
-/// Everything comes out as the files say, or is skipped with a reason. Of the files it is all, or every other one
+/// Everything comes out as the files say, or is skipped with a reason. Of the files it is all, or every so manyth
 /// from this one on.
-fn on(kernel: &Kernel, who: Who, half: Option<usize>) -> TestResult {
-    let row = carry_out(kernel, who, half)?;
+fn on(kernel: &Kernel, who: Who, share: Option<(usize, usize)>) -> TestResult {
+    let row = carry_out(kernel, who, share)?;
     let wrong: Vec<String> = row.otherwise().collect();
     record(row)?;
     if wrong.is_empty() { PASSED } else { Err(wrong.join("\n").into()) }
@@ -84,21 +90,21 @@ fn record(row: Row) -> Result<(), Failed> {
     rows.push(row);
     rows.sort_by_key(|row| (row.kernel.version(), row.who));
     if support::blessing() {
-        let document = table::document(&rows, halves(), &library::found());
+        let document = table::document(&rows, share() == Some(2), &library::found());
         fs::write(library::root().join("docs/kernels.md"), document)?;
     }
     Ok(())
 }
 
 /// One guest.
-fn carry_out(kernel: &Kernel, who: Who, half: Option<usize>) -> Result<Row, Failed> {
+fn carry_out(kernel: &Kernel, who: Who, share: Option<(usize, usize)>) -> Result<Row, Failed> {
     let scratch = scratch();
     let work = scratch.path();
     guest::copy_program(work)?;
     fs::write(work.join("who"), who.to_string())?;
     fs::create_dir(work.join("scenarios"))?;
     let files = propagation_core::scenario::files(&library::root().join("scenarios"))?;
-    let (first, step) = half.map_or((0, 1), |half| (half, 2));
+    let (first, step) = share.unwrap_or((0, 1));
     for file in files.iter().skip(first).step_by(step) {
         let name = propagation_core::scenario::read(file)?.name.ok_or("a file without a name")?;
         fs::copy(file, work.join(format!("scenarios/{name}.yaml")))?;

@@ -51,8 +51,8 @@ impl Limits {
             slowest = slowest.max(ms);
         }
         let wait_ms = (3.0 * slowest).clamp(25.0, 100.0) as u64;
-        // An emulated machine needs seconds for the whole.
-        let run_ms = report.duration_ms.clamp(2_500.0, 30_000.0) as u64;
+        // Every wait has a limit of its own. This one is for all of them, on an emulated machine too.
+        let run_ms = (5.0 * report.duration_ms).clamp(5_000.0, 60_000.0) as u64;
         Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms, run_ms }
     }
 
