@@ -187,22 +187,27 @@ impl RunContext<'_> {
         let mut fresh = BTreeMap::new();
         let mountpoints: Vec<String> = self.generations.at.keys().cloned().collect();
         for mountpoint in mountpoints {
-            let begun = |context: &Self| context.generations.at[&mountpoint].served.len();
-            let mut newest = begun(self).checked_sub(1);
-            if begun(self) > 1 {
-                for index in (0..begun(self)).rev() {
-                    if self.is_served(&mountpoint, index).await? {
-                        newest = Some(index);
-                        break;
-                    }
-                }
+            let begun = self.generations.at[&mountpoint].served.len();
+            let mut newest = None;
+            // All are looked at, so that each filesystem is known before another one lies there.
+            let looked_at = if self.is_shared(&mountpoint) { begun } else { 0 };
+            for index in (0..looked_at).rev() {
+                let is_served = self.is_served(&mountpoint, index).await?;
+                newest = newest.or(is_served.then_some(index));
             }
+            let newest = newest.or(begun.checked_sub(1));
             if let Some(index) = newest {
                 let served = &self.generations.at[&mountpoint].served[index];
                 fresh.insert(mountpoint, served.marker.clone());
             }
         }
         Ok(Fresh(fresh))
+    }
+
+    /// Whether several producers of the plan mount at a mountpoint.
+    fn is_shared(&self, mountpoint: &str) -> bool {
+        let producers = self.plan.with_role(Role::Producer);
+        producers.filter(|spec| spec.path_on_node(&self.plan.bridge) == mountpoint).nth(1).is_some()
     }
 
     /// Whether the daemon that is to serve a generation lives and has mounted, and its mount is there.
