@@ -146,11 +146,10 @@ fn taken_off<'r>(scene: &Scene<'r>, place: usize, command: &str) -> Option<&'r s
 /// Fix for an unmount that was refused. Where another mount lies there by now, that one would go first.
 fn lazily(scene: &Scene<'_>, place: usize, command: &str) -> Fix {
     let next = "let the next such unmount be a lazy one, or end whoever uses the mount first (fuser -vm names them)";
-    if taken_off(scene, place, command).is_some() {
-        return match path_in(command) {
-            Some(path) => Fix::command(next, format!("umount --lazy {}{ON_THE_NODE}", shell(path))),
-            None => Fix::words(format!("it has been taken off since; {next}")),
-        };
+    if let Some(path) = path_in(command)
+        && taken_off(scene, place, command).is_some()
+    {
+        return Fix::command(next, format!("umount --lazy {}{ON_THE_NODE}", shell(path)));
     }
     let path = path_in(command).map(MountPath::from);
     let before = path.as_ref().and_then(|path| mount_before(scene, place, path));
