@@ -49,8 +49,12 @@ async fn open(first: Answer, plan: Plan) -> (Error, Vec<String>) {
         ..K8sOptions::default()
     };
     let (backend, asked) = cluster(first, options);
-    let run =
-        Run { id: RunId::parse(RUN).expect("a run id"), started: Instant::now(), keep: false };
+    let run = Run {
+        id: RunId::parse(RUN).expect("a run id"),
+        started: Instant::now(),
+        keep: false,
+        files_by_handle: false,
+    };
     let error = match backend.open(&plan, &run).await {
         Ok(_) => panic!("a node was opened on a cluster that is not one"),
         Err(error) => error,

@@ -48,6 +48,7 @@ impl LocalNode {
             spec: runtime::with_path(&plan.node),
             bridge: plan.bridge.path.clone(),
             mountpoint: plan.bridge.mountpoint.clone(),
+            files_by_handle: run.files_by_handle,
         };
         let (connection, hello) = Agent::start(&setup, run.keep, Arc::clone(&programs)).await?;
         let client = NodeClient { connection, plan: plan.clone(), programs };

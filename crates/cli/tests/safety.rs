@@ -14,6 +14,8 @@ mod bounds;
 mod files;
 #[path = "safety/groups.rs"]
 mod groups;
+#[path = "safety/handles.rs"]
+mod handles;
 #[path = "safety/hung.rs"]
 mod hung;
 #[path = "safety/reach.rs"]
@@ -39,6 +41,7 @@ fn main() {
         reach::a_node_with_a_runtime_has_given_up_the_machines_capabilities,
         reach::a_program_in_a_container_has_its_capabilities_and_no_more,
         reach::calls_that_no_node_needs_are_as_if_there_were_none,
+        handles::files_are_opened_by_their_handles_only_for_a_transport_that_is_named,
         reach::an_ordinary_user_beside_a_run_of_root_gains_nothing,
         bounds::what_a_program_prints_without_end_is_counted_and_left_out,
         bounds::whatever_is_sent_takes_little_memory,

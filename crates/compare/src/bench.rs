@@ -37,6 +37,8 @@ pub(crate) struct Bench {
     bridge: String,
     /// Whether the node is a real one, which others use too.
     is_real: bool,
+    /// Whether programs of a simulated node may open files by their handles.
+    files_by_handle: bool,
 }
 
 /// The container in which a transport's programs run.
@@ -67,7 +69,9 @@ impl Bench {
         options: &Options,
         transports: &[Transport],
     ) -> Result<Self, Error> {
-        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
+        let files_by_handle = options.files_by_handle;
+        let run =
+            Run { id: RunId::generate()?, started: Instant::now(), keep: false, files_by_handle };
         let is_real = !backend.capabilities().has(Feature::ShapedNode);
         let bridge = match is_real {
             true => format!("/run/propagation-compare-{}", run.id),
@@ -81,7 +85,7 @@ impl Bench {
             ));
         }
         let node = backend.open(&plan, &run).await?;
-        Ok(Self { node, plan, run_id: run.id, bridge, is_real })
+        Ok(Self { node, plan, run_id: run.id, bridge, is_real, files_by_handle })
     }
 
     /// Makes the data set and the containers, which live as long as what is returned.
@@ -232,6 +236,12 @@ impl Bench {
     /// Whether containers are in the machine's own user namespace.
     pub(crate) fn has_machine_rights(&self) -> bool {
         self.is_real || !self.plan.node.runtime.is_builtin()
+    }
+
+    /// Whether programs may open files by their handles. In a user namespace of the node's own the kernel has the
+    /// last word.
+    pub(crate) fn has_files_by_handle(&self) -> bool {
+        self.is_real || self.files_by_handle
     }
 
     pub(crate) async fn machine(&self) -> Result<Machine, Error> {

@@ -23,6 +23,9 @@ pub struct Options {
     pub producer_command: String,
     /// The properties of the node; without a runtime one is chosen.
     pub node: NodeSpec,
+    /// Programs of a simulated node may open files by their handles, as nfs-ganesha has to. Where containers have the
+    /// machine's rights, these are all files of the machine: for a user who has named such a transport.
+    pub files_by_handle: bool,
     /// SMB clients use wrong credentials: for tests of the error.
     #[doc(hidden)]
     pub wrong_credentials: bool,
@@ -38,6 +41,7 @@ impl Default for Options {
             seed: 1,
             producer_command: "bindfs -f {source} {mountpoint}".into(),
             node: NodeSpec::default(),
+            files_by_handle: false,
             wrong_credentials: false,
         }
     }

@@ -199,12 +199,12 @@ async fn missing(bench: &Bench, transport: Transport, need: Need) -> Option<Skip
             fix: Some("run as root with crun or runc installed".into()),
         }),
         // `open_by_handle_at(2)` reaches every file of a filesystem, whatever is mounted.
-        Need::FilesByHandle if bench.has_machine_rights() && !bench.is_real() => Some(Skip {
+        Need::FilesByHandle if !bench.has_files_by_handle() => Some(Skip {
             kind: SkipKind::NotPermitted,
             reason: "nfs-ganesha opens files by their handles, which programs of a simulated node with the machine's \
-                     rights may not do"
+                     rights may do only where this transport was asked for by its name"
                 .into(),
-            fix: None,
+            fix: Some(format!("name {transport} among the transports")),
         }),
         _ => None,
     }

@@ -75,7 +75,12 @@ impl Lab {
 
     /// Opens a node, closed at the end of the case.
     pub(crate) async fn try_open(&self, plan: &Plan) -> Result<Arc<dyn Node>, Error> {
-        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
+        let run = Run {
+            id: RunId::generate()?,
+            started: Instant::now(),
+            keep: false,
+            files_by_handle: false,
+        };
         let node: Arc<dyn Node> = self.backend.open(plan, &run).await?.into();
         let mut opened = self.opened();
         opened.nodes.push(Arc::clone(&node));
@@ -85,7 +90,12 @@ impl Lab {
 
     /// Opens a node that stays when it is closed; the caller removes it.
     pub(crate) async fn open_kept(&self, plan: &Plan) -> Result<(Arc<dyn Node>, RunId), Error> {
-        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: true };
+        let run = Run {
+            id: RunId::generate()?,
+            started: Instant::now(),
+            keep: true,
+            files_by_handle: false,
+        };
         let node: Arc<dyn Node> = self.backend.open(plan, &run).await?.into();
         self.note(run.id.clone());
         Ok((node, run.id))

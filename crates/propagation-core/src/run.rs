@@ -224,7 +224,7 @@ impl Runner {
             bare,
         } = self;
         let started = Instant::now();
-        let run = Run { id: run_id.clone(), started, keep };
+        let run = Run { id: run_id.clone(), started, keep, files_by_handle: false };
         let started_at = jiff::Timestamp::now();
         let limit = Duration::from_millis(plan.deadlines.run_ms);
         if let Some(reason) = refusal(backend, &plan) {

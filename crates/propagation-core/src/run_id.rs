@@ -62,6 +62,10 @@ pub struct Run {
     pub started: Instant,
     /// Whether everything is to be left standing at the end, for a person to look at.
     pub keep: bool,
+    /// Whether programs of a simulated node may open files by their handles, as servers of NFS do. With the machine's
+    /// rights this reaches every file of a filesystem (`open_by_handle_at(2)`), so that whoever starts a run decides
+    /// it, and a plan has no word for it.
+    pub files_by_handle: bool,
 }
 
 /// `bytes` random bytes in hexadecimal.

@@ -17,6 +17,8 @@ pub struct NodeSetup {
     pub bridge: String,
     /// Name of the mountpoint directory in it.
     pub mountpoint: String,
+    /// Whether its programs may open files by their handles.
+    pub files_by_handle: bool,
 }
 
 /// A bind into a container.

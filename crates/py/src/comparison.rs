@@ -30,8 +30,11 @@ pub(crate) fn compare_transports(
     let start = || {
         let backend = backend.read()?;
         let default = if quick { Options::quick() } else { Options::default() };
+        let named: Option<Vec<Transport>> = names(transports, "read transports")?;
         let options = Options {
-            transports: names(transports, "read transports")?.unwrap_or(default.transports),
+            // The caller's word for what its server needs.
+            files_by_handle: named.iter().flatten().any(|transport| transport.is_nfs()),
+            transports: named.unwrap_or(default.transports),
             workloads: names(workloads, "read workloads")?.unwrap_or(default.workloads),
             rounds,
             seed,

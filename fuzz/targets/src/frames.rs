@@ -70,6 +70,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             spec: NodeSpec::default(),
             bridge: "/b".into(),
             mountpoint: "dfs".into(),
+            files_by_handle: false,
         }),
         frame(Request { id: 7, call: SimulatedCall::Node { call } }),
         frame(hello),

@@ -40,5 +40,5 @@ pub(super) fn contain(setup: &NodeSetup) -> Result<(), Failure> {
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
     }
     give_up_the_machines(builtin).map_err(failed)?;
-    kernel_calls::deny(contained).map_err(failed)
+    kernel_calls::deny(contained, setup.files_by_handle).map_err(failed)
 }

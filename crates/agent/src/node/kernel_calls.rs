@@ -40,7 +40,8 @@ const OF_THE_PROCESSOR: &[libc::c_long] = &[];
 /// What runtimes need for the devices of a container, in control groups of version 2.
 const FOR_RUNTIMES: libc::c_long = libc::SYS_bpf;
 
-/// What servers of NFS need. In a user namespace of the node's own it opens none of the machine's files.
+/// What servers of NFS need. In a user namespace of the node's own it opens none of the machine's files; without one
+/// it opens all, so that a run allows it where its user has named such a server.
 const FOR_SERVERS: libc::c_long = libc::SYS_open_by_handle_at;
 
 /// The architecture of system calls (`AUDIT_ARCH_*`), and the first number that is not one of its own.
@@ -55,9 +56,12 @@ const ARCHITECTURE_AT: u32 = 4;
 
 /// Denies these calls to the process and to all that it starts; `contained` in a user namespace of its own, or with
 /// a runtime in the machine's. A kernel without filters denies nothing.
-pub(super) fn deny(contained: bool) -> Result<(), Errno> {
+pub(super) fn deny(contained: bool, files_by_handle: bool) -> Result<(), Errno> {
     let mut denied = [OF_THE_MACHINE, OF_THE_PROCESSOR].concat();
-    denied.push(if contained { FOR_RUNTIMES } else { FOR_SERVERS });
+    match contained {
+        true => denied.push(FOR_RUNTIMES),
+        false => denied.extend((!files_by_handle).then_some(FOR_SERVERS)),
+    }
     let mut program = filter(&denied);
     let program = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| Errno::E2BIG)?,

@@ -45,7 +45,12 @@ pub(super) struct World {
 impl World {
     /// Makes the node of a case.
     pub(super) async fn open(case: Case) -> Result<Self, Failed> {
-        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
+        let run = Run {
+            id: RunId::generate()?,
+            started: Instant::now(),
+            keep: false,
+            files_by_handle: false,
+        };
         let node = LocalNode::open(&case.plan(), &run).await?;
         let depth = namespace_pids(Path::new("/proc/self"))?.len();
         let found = find_process(&run.id, |pids, _| pids.len() == depth + 1)?;

@@ -77,9 +77,12 @@ impl CompareOptions {
     pub(crate) fn options(&self) -> Result<Options, Error> {
         let default = if self.quick { Options::quick() } else { Options::default() };
         let (transports, workloads) = (self.transports.as_deref(), self.workloads.as_deref());
+        let named = names(transports, "--transports", &Transport::ALL)?;
         let options = Options {
-            transports: names(transports, "--transports", &Transport::ALL)?
-                .unwrap_or(default.transports),
+            // The user's word for what its server needs; "all" names none.
+            files_by_handle: transports != Some(ALL)
+                && named.iter().flatten().any(|transport| transport.is_nfs()),
+            transports: named.unwrap_or(default.transports),
             workloads: names(workloads, "--workloads", &Workload::ALL)?
                 .unwrap_or(default.workloads),
             rounds: self.rounds,
@@ -92,13 +95,16 @@ impl CompareOptions {
     }
 }
 
+/// The word for all names.
+const ALL: &str = "all";
+
 /// Names separated by commas; all for `all`.
 fn names<T>(text: Option<&str>, option: &str, all: &[T]) -> Result<Option<Vec<T>>, Error>
 where
     T: std::str::FromStr<Err = String> + Copy,
 {
     let Some(text) = text else { return Ok(None) };
-    if text == "all" {
+    if text == ALL {
         return Ok(Some(all.to_vec()));
     }
     let names = text.split(',').map(|name| {
@@ -111,7 +117,28 @@ where
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Parsed {
+        #[command(flatten)]
+        options: CompareOptions,
+    }
+
+    #[test]
+    fn only_a_transport_that_is_named_allows_what_its_server_needs() {
+        let allows = |words: &[&str]| {
+            let parsed = Parsed::try_parse_from([&["compare"], words].concat());
+            parsed.expect("options").options.options().expect("valid").files_by_handle
+        };
+        assert!(allows(&["--transports", "native,nfs"]));
+        assert!(allows(&["--transports", "fuse-nfs"]));
+        for words in [&["--transports", "all"][..], &["--transports", "native,smb-cifs"], &[]] {
+            assert!(!allows(words), "{words:?}");
+        }
+    }
 
     #[test]
     fn names_are_read_with_what_was_meant() {

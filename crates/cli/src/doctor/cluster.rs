@@ -55,7 +55,7 @@ async fn examine(
     plan: &Plan,
 ) -> (Option<String>, Result<(Examination, Cleanup), Error>) {
     let run = match RunId::generate() {
-        Ok(id) => Run { id, started: Instant::now(), keep: false },
+        Ok(id) => Run { id, started: Instant::now(), keep: false, files_by_handle: false },
         Err(error) => return (None, Err(error)),
     };
     let node = match backend.open(plan, &run).await {

@@ -78,7 +78,12 @@ pub(crate) fn what_is_executed_in_a_container_may_do_what_it_may() -> TestResult
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
+        let run = Run {
+            id: RunId::generate()?,
+            started: Instant::now(),
+            keep: false,
+            files_by_handle: false,
+        };
         let node = K8sBackend::connect(options).await?.open(&Plan::default(), &run).await?;
         let compared = as_process_1(&*node).await;
         let cleanup = node.close().await;

@@ -6,7 +6,7 @@
 set -eu
 umask 077
 directory=$1 shared=$2 port=$3
-mkdir -p "$directory/recovery" "$directory/home"
+mkdir -p "$directory/recovery" "$directory/home" /var/run/ganesha
 # The mount of a FUSE filesystem that is served is below it.
 chmod 711 "$directory"
 

@@ -36,7 +36,12 @@ pub(crate) struct Cost {
 pub(crate) fn cost(turns: usize) -> Result<Cost, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let run = Run { id: RunId::generate()?, started: Instant::now(), keep: false };
+        let run = Run {
+            id: RunId::generate()?,
+            started: Instant::now(),
+            keep: false,
+            files_by_handle: false,
+        };
         let plan = plan();
         let node = LocalBackend::new().open(&plan, &run).await?;
         let found = of_node(&*node, &plan, turns).await;

@@ -245,6 +245,7 @@ async fn what_is_not_modelled_or_not_there_is_refused() {
         id: RunId::parse("refused").expect("a label"),
         started: std::time::Instant::now(),
         keep: false,
+        files_by_handle: false,
     };
     let mut small = Plan::default();
     small.node.disk_bytes = 4096;

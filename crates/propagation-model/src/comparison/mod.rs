@@ -115,6 +115,11 @@ impl Transport {
         matches!(self, Self::FuseSmbRclone | Self::FuseSmbCifs | Self::FuseNfs)
     }
 
+    /// Whether nfs-ganesha is its server.
+    pub fn is_nfs(self) -> bool {
+        matches!(self, Self::Nfs | Self::FuseNfs)
+    }
+
     /// Whether the kernel is the client of its server.
     pub fn is_mounted_by_the_kernel(self) -> bool {
         matches!(self, Self::SmbCifs | Self::Nfs | Self::FuseSmbCifs | Self::FuseNfs)
