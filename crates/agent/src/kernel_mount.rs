@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
@@ -35,8 +35,8 @@ pub struct KernelMount {
     pub filesystem: String,
     /// What is mounted, such as `//ADDRESS/SHARE`.
     pub source: String,
-    /// Its options and their values.
-    pub options: Vec<(String, String)>,
+    /// Its options and their values; a flag has none.
+    pub options: Vec<(String, Option<String>)>,
     /// The name of an option, and the file with its value.
     pub secret: Option<(String, String)>,
 }
@@ -64,13 +64,17 @@ impl KernelMount {
         };
         let secret = self.secret.as_ref().map(|(name, file)| {
             let read = std::fs::read_to_string(file);
-            read.map(|value| (name.clone(), value.trim().to_owned()))
+            read.map(|value| (name.clone(), Some(value.trim().to_owned())))
                 .map_err(|error| format!("read the value of {name} in {file}: {error}"))
         });
-        let source = ("source".to_owned(), self.source.clone());
+        let source = ("source".to_owned(), Some(self.source.clone()));
         let all = self.options.iter().cloned().chain(secret.transpose()?);
         for (name, value) in std::iter::once(source).chain(all) {
-            if let Err(errno) = fsconfig_set_string(&context, name.as_str(), value.as_str()) {
+            let set = match value {
+                Some(value) => fsconfig_set_string(&context, name.as_str(), value.as_str()),
+                None => fsconfig_set_flag(&context, name.as_str()),
+            };
+            if let Err(errno) = set {
                 return refused(format!("set {name} of {filesystem}"), errno);
             }
         }
@@ -102,7 +106,7 @@ mod tests {
         let mount = KernelMount {
             filesystem: "no-such-filesystem".into(),
             source: "//127.0.0.1/data".into(),
-            options: vec![("vers".into(), "3.1.1".into())],
+            options: vec![("vers".into(), Some("3.1.1".into())), ("soft".into(), None)],
             secret: None,
         };
         let error = mount.mount(Path::new("/")).expect_err("no such filesystem");

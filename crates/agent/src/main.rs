@@ -72,7 +72,7 @@ usage: propagation-agent COMMAND [--NAME VALUE]...
             take off every mount at a path
   filesystem NAME
             whether the kernel has a filesystem
-  kernel-mount SOURCE --type NAME --mountpoint DIR [--options NAME=VALUE,...] [--secret NAME=FILE]
+  kernel-mount SOURCE --type NAME --mountpoint DIR [--options NAME[=VALUE],...] [--secret NAME=FILE]
             mount a filesystem whose client is the kernel
   version";
 

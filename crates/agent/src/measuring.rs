@@ -109,8 +109,11 @@ fn kernel_mount(options: &Options) -> Result<i32, String> {
         options: given
             .split(',')
             .filter(|option| !option.is_empty())
-            .map(pair)
-            .collect::<Result<_, _>>()?,
+            .map(|option| match option.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (option.to_owned(), None),
+            })
+            .collect(),
         secret: options.named.get("secret").map(|text| pair(text)).transpose()?,
     };
     failed_with(mount.mount(Path::new(&options.text("mountpoint")?)))

@@ -249,6 +249,13 @@ mod tests {
     }
 
     #[test]
+    fn only_of_a_re_export_cifs_makes_up_inode_numbers() {
+        let makes_up = |transport| recipe(transport, "").how().join(" ").contains(",noserverino");
+        assert!(makes_up(Transport::FuseSmbCifs));
+        assert!(!makes_up(Transport::SmbCifs));
+    }
+
+    #[test]
     fn servers_have_addresses_of_their_own() {
         let of = |transport| recipe(transport, "").server.expect("smbd").ready;
         assert_ne!(of(Transport::SmbRclone), of(Transport::SmbSmbnetfs));

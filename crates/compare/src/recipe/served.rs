@@ -87,11 +87,16 @@ impl Recipe {
         self
     }
 
-    /// Mounted by the kernel with CIFS.
+    /// Mounted by the kernel with CIFS. Of a FUSE mount that is served the client makes up the inode numbers: the next
+    /// mount has others, and with those of the server its root would be ESTALE for good.
     pub(super) fn mounted_as_cifs(self) -> Self {
         let address = address(self.transport);
         let source = format!("//{address}/data");
-        let options = format!("ip={address},unc=\\\\{address}\\data,user=root,vers={SMB_VERSION}");
+        let mut options =
+            format!("ip={address},unc=\\\\{address}\\data,user=root,vers={SMB_VERSION}");
+        if self.below.is_some() {
+            options.push_str(",noserverino");
+        }
         let secret = format!("pass={}/home/password", work(self.transport));
         self.mounted_by_the_kernel("cifs", &source, &options, &["--secret", &secret])
     }

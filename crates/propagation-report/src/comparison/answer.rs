@@ -158,6 +158,14 @@ fn trade(comparison: &Comparison) -> Vec<String> {
                 .into(),
         );
     }
+    if comparison.measured().any(|one| one.transport == Transport::FuseSmbCifs) {
+        lines.push(
+            "The kernel's CIFS client of a FUSE mount that is served (fuse-smb-cifs) makes up inode numbers \
+             (noserverino), so that the mount outlives the daemon: hard links look like files of their own, and a file \
+             has another number after it was dropped from the client's cache."
+                .into(),
+        );
+    }
     if let Some((transport, death)) = with_death(Transport::is_re_export) {
         let heals = match death.healed_ms {
             Some(_) => {
