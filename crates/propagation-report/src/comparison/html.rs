@@ -124,8 +124,33 @@ fn died(comparison: &Comparison, answer: &Answer) -> Markup {
         None => html! { p { "No server was killed." } },
         Some(picture) => html! {
             (picture)
+            (ends(comparison))
             ul { @for line in &answer.death { li { (short(line)) } } }
         },
+    }
+}
+
+/// How each transport ends, a row for each.
+fn ends(comparison: &Comparison) -> Markup {
+    let [_, titles @ ..] = super::ends::TITLES;
+    html! {
+        div class="scroll" tabindex="0" role="region" aria-label="how transports end" {
+            table {
+                caption { "A stale mount says ENOTCONN or ESTALE; an access hangs that takes a second or more." }
+                thead { tr {
+                    th scope="col" { "Transport" }
+                    @for title in titles { th scope="col" { (title) } }
+                } }
+                tbody {
+                    @for [transport, cells @ ..] in super::ends::rows(comparison) {
+                        tr {
+                            th scope="row" { (transport) }
+                            @for cell in cells { td { (short(&cell)) } }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 

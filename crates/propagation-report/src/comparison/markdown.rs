@@ -10,6 +10,9 @@ use crate::words::{duration, one_line};
 
 // Writing to a String cannot fail, so the results of `write!` are dropped throughout.
 
+/// The title of what happens when a server dies.
+const DEATH: &str = "When the server dies";
+
 /// The whole comparison.
 pub fn render(comparison: &Comparison) -> String {
     let mut out = String::new();
@@ -48,11 +51,14 @@ pub fn render(comparison: &Comparison) -> String {
     write_table(&mut out, comparison);
     for (title, lines) in [
         ("FUSE against SMB", &answer.speed),
-        ("When the server dies", &answer.death),
+        (DEATH, &answer.death),
         ("What it costs", &answer.cost),
         ("What one would give up", &answer.trade),
     ] {
         write_list(&mut out, title, lines);
+        if title == DEATH {
+            write_ends(&mut out, comparison);
+        }
     }
     write_list(&mut out, "Noise", std::slice::from_ref(&answer.noise));
     write_ratios(&mut out, comparison);
@@ -104,6 +110,19 @@ fn write_list(out: &mut String, title: &str, lines: &[String]) {
     let _ = writeln!(out, "## {title}\n");
     for line in lines {
         let _ = writeln!(out, "- {}", text(line));
+    }
+    out.push('\n');
+}
+
+/// How each transport ends, a row for each.
+fn write_ends(out: &mut String, comparison: &Comparison) {
+    let rows = super::ends::rows(comparison);
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "| {} |\n|---|---|---|---|", super::ends::TITLES.join(" | ").trim());
+    for row in rows {
+        let _ = writeln!(out, "| {} |", row.map(|cell| text(&cell)).join(" | "));
     }
     out.push('\n');
 }

@@ -1,6 +1,7 @@
 //! The renderings of a comparison of transports, and its answer.
 
 mod answer;
+mod ends;
 mod figures;
 mod html;
 mod markdown;

@@ -166,6 +166,33 @@ fn a_death_is_told_with_what_heals_it() {
 }
 
 #[test]
+fn the_kernels_clients_are_told_with_what_they_cost() {
+    let mut comparison = comparison();
+    let smb = comparison.transports[2].clone();
+    for transport in [Transport::Nfs, Transport::FuseSmbCifs] {
+        comparison.transports.push(TransportResult { transport, ..smb.clone() });
+    }
+    let trade = Answer::of(&comparison).trade;
+    let has = |part: &str| trade.iter().any(|line| line.contains(part));
+    assert!(has("With NFS (nfs) its client connects again") && has("up to 1.20 s"), "{trade:?}");
+    assert!(has("(noserverino)") && has("hard links"), "{trade:?}");
+    // Neither is told where it was not measured.
+    let trade = Answer::of(&self::comparison()).trade.join(" ");
+    assert!(!trade.contains("NFS") && !trade.contains("noserverino"), "{trade}");
+}
+
+#[test]
+fn how_each_transport_ends_is_a_row_in_every_form() {
+    let comparison = comparison();
+    let row = "smb-rclone         no, EIO          for 1.20 s yes, 22.0 ms after the restart";
+    assert!(text(&comparison, Detail::Normal).contains(row));
+    let row = "| smb-rclone | no, EIO | for 1.20 s | yes, 22.0 ms after the restart |";
+    assert!(markdown(&comparison).contains(row));
+    let row = "<td>yes, ENOTCONN</td><td>no</td><td>no, by a new mount, 22.0 ms</td>";
+    assert!(html(&comparison).contains(row));
+}
+
+#[test]
 fn a_dead_server_that_hangs_is_not_said_to_give_an_error() {
     let trade = |first_error: Option<(f64, String)>, hangs| {
         let mut comparison = comparison();

@@ -36,6 +36,7 @@ pub fn render(comparison: &Comparison, detail: Detail) -> String {
     write_list(&mut out, "When the server dies", &answer.death);
     if detail != Detail::Brief {
         write_timelines(&mut out, comparison);
+        write_ends(&mut out, comparison);
         write_list(&mut out, "What it costs", &answer.cost);
     }
     write_list(&mut out, "What one would give up", &answer.trade);
@@ -179,6 +180,20 @@ fn write_timelines(out: &mut String, comparison: &Comparison) {
     let at = ((-from / (until - from)) * LINE as f64) as usize;
     let _ = writeln!(out, "  {:18} {:at$}^ killed, 0 of {}", "", "", time(until));
     let _ = writeln!(out, "  = ok  ~ slow  x error  ? no answer\n");
+}
+
+/// How each transport ends, a line for each.
+fn write_ends(out: &mut String, comparison: &Comparison) {
+    let rows = super::ends::rows(comparison);
+    if rows.is_empty() {
+        return;
+    }
+    let titles = super::ends::TITLES.map(str::to_owned);
+    for [transport, stale, hang, heals] in std::iter::once(titles).chain(rows) {
+        let line = format!("  {transport:18} {stale:16} {hang:10} {heals}");
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out.push('\n');
 }
 
 /// What accesses gave, a sign for each part of the time: the worst that happened in it.
