@@ -9,6 +9,10 @@ use propagation_core::protocol::measure::{Gave, Measured, Stretch, Work};
 use crate::options::Sizes;
 use crate::stand::{Stand, ms};
 
+/// How much longer a client of the kernel's is watched, in milliseconds: it tries to connect again every three seconds at
+/// first, and a server of NFS has a grace period.
+const KERNELS_CLIENT_MS: u64 = 6_000;
+
 /// What the killing and the coming back gave.
 struct Killed {
     at_ns: u64,
@@ -40,7 +44,11 @@ pub(crate) async fn die(
         };
         Ok::<_, Error>(Some(Killed { at_ns: killed.at_ns, restarted_ns, back_ns }))
     };
-    let work = Work::Die { duration_ms: sizes.die_ms, seed };
+    let longer_ms = match stand.recipe.transport.is_mounted_by_the_kernel() {
+        true => KERNELS_CLIENT_MS,
+        false => 0,
+    };
+    let work = Work::Die { duration_ms: sizes.die_ms + longer_ms, seed };
     let (measured, killed) = tokio::join!(stand.measure(sizes, work), kill);
     let measured = measured?;
     let is_served = stand.recipe.server.is_some();

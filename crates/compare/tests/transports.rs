@@ -54,6 +54,7 @@ mod linux {
             ("wrong_credentials_are_left_out", &["smbd", "rclone"], wrong_credentials),
             ("a_full_disk_is_an_error", &[], full_disk),
             ("a_daemon_that_hangs_is_given_up", &["bindfs"], hanging),
+            ("a_consumer_in_d_state_is_given_up_and_ends", &["bindfs"], in_d_state),
             ("a_cancelled_comparison_has_what_there_was", &[], cancelled),
         ];
         let trials = tests.into_iter().map(|(name, programs, test)| {
@@ -357,6 +358,29 @@ mod linux {
         ensure(rounds.eq([8, 8]), daemon)?;
         // Each give-up takes 5 s; it is asked twice, not in every round.
         ensure(began.elapsed() < Duration::from_secs(60), began.elapsed())
+    }
+
+    /// A daemon that has read a request and waits itself: SIGKILL does not end who waits for its answer.
+    fn in_d_state() -> TestResult {
+        let stacked = "sh -c 'mkdir {work}/below; bindfs -f {source} {work}/below & below=$!; \
+                       until mountpoint -q {work}/below; do :; done; \
+                       (sleep 1; kill -STOP $below) & exec bindfs -f {work}/below {mountpoint}'";
+        let options = Options {
+            producer_command: stacked.into(),
+            rounds: Some(8),
+            ..quick(&[Transport::Daemon, Transport::Fuse], &[Workload::Play, Workload::Open])
+        };
+        let began = Instant::now();
+        let comparison = run(&options)?;
+        let daemon = comparison.transport(Transport::Daemon).ok_or("none")?;
+        ensure(daemon.skipped.is_none(), daemon)?;
+        let gave_up: u32 = daemon.measures.iter().map(|measure| measure.gave_up).sum();
+        ensure(gave_up > 1, daemon)?;
+        // Others are measured to the end beside it, and the end of the node frees it.
+        let fuse = comparison.transport(Transport::Fuse).ok_or("no fuse")?;
+        let samples = fuse.measures.iter().map(|measure| measure.samples.iter().flatten().count());
+        ensure(samples.eq([8, 8]), fuse)?;
+        ensure(began.elapsed() < Duration::from_secs(120), began.elapsed())
     }
 
     fn cancelled() -> TestResult {
