@@ -20,6 +20,7 @@ mod agent;
 mod clean;
 mod containers;
 mod facts;
+mod filesystems;
 mod mounts;
 mod node;
 mod programs;
@@ -75,7 +76,9 @@ impl Backend for LocalBackend {
         if let Some(program) = programs::missing(plan) {
             return Some(format!("{program} is not installed on this machine"));
         }
-        runtime::missing(plan).or_else(|| device_missing(plan))
+        filesystems::missing(plan)
+            .or_else(|| runtime::missing(plan))
+            .or_else(|| device_missing(plan))
     }
 
     async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {

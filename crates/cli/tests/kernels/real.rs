@@ -8,10 +8,13 @@ use std::fs;
 use libtest_mimic::Trial;
 
 use super::guest::{self, Kernel};
-use super::support::{PASSED, TestResult, scratch};
+use super::support::{PASSED, TestResult, library, scratch};
 
 /// A guest gets so many seconds.
 const SECONDS: u32 = 600;
+
+/// The file of the library that needs a client of the kernel.
+const SCENARIO: &str = "167-cifs-server-dies.yaml";
 
 /// What begins every script.
 const COMMON: &str = include_str!("real/common.sh");
@@ -47,7 +50,10 @@ const GUESTS: [Guest; 5] = [
         options: "guest_modules=cifs,nfs,nfsv4",
     },
     Guest {
-        scripts: &[("compare", include_str!("real/compare.sh"))],
+        scripts: &[
+            ("compare", include_str!("real/compare.sh")),
+            ("scenario", include_str!("real/scenario.sh")),
+        ],
         options: "guest_modules=cifs,nfs,nfsv4",
     },
     Guest {
@@ -70,6 +76,7 @@ fn run(kernel: &Kernel, guest: &Guest) -> TestResult {
     let scratch = scratch();
     let work = scratch.path();
     guest::copy_program(work)?;
+    fs::copy(library::root().join("scenarios").join(SCENARIO), work.join("scenario.yaml"))?;
     let mut main = String::from("#!/bin/busybox sh\nfailed=0\n");
     for (name, text) in guest.scripts {
         fs::write(work.join(name), format!("{COMMON}\n{text}"))?;

@@ -182,6 +182,10 @@ pub struct Plan {
     /// The first kernel that the expectations hold on; on an older one no step is carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Version>,
+    /// The kernel's filesystems that the file needs beside FUSE, such as `cifs`; where one is missing, no step is carried
+    /// out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filesystems: Vec<String>,
     /// The shared directory.
     pub bridge: Bridge,
     /// Properties of the node, where the backend can choose.
@@ -215,6 +219,7 @@ impl Default for Plan {
             note: None,
             cause: None,
             since: None,
+            filesystems: Vec::new(),
             bridge: Bridge::default(),
             node: NodeSpec::default(),
             fuse: FuseSpec::default(),
