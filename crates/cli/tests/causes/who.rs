@@ -4,11 +4,12 @@ use super::{Case, Fixed, NODE_AND_APP, over};
 use propagation_core::diagnosis::CauseId;
 
 pub(super) fn all() -> Vec<Case> {
-    use CauseId::BindNotRecursive;
+    use CauseId::{BindNotRecursive, DeletedThroughMount, VolumeIsMountpoint};
     use CauseId::{ConsumerModeNone, CoveringSlave, DaemonDead, LowerFilesystemExposed};
     use CauseId::{LowerFilesystemWritten, LowerMountLost, MountGone, MountLeftBehind};
     use CauseId::{
-        MountsOfSeveralProducers, OverlayLowerDied, StaleSourceBlocksStart, UnmountBusy,
+        MountsOfSeveralProducers, OverlayLowerDied, RecoveryBeforeMount, StaleSourceBlocksStart,
+        UnmountBusy,
     };
     vec![
         Case {
@@ -80,6 +81,28 @@ pub(super) fn all() -> Vec<Case> {
                 "  - observe: true\n    expect: {app-of-second: ok, app: ok}\n",
             )),
             ..Case::new("a-second-producer-that-exits", DaemonDead)
+        },
+        Case {
+            after: Some((
+                UnmountBusy,
+                "umount --lazy /tmp/fuse-test-bridge/dfs",
+                "taken off since",
+            )),
+            ..over("an-unmount-that-was-refused", LowerFilesystemExposed, "from 3-run to 4-restart")
+        },
+        Case {
+            fix: &["it is over", "kubectl delete pod d"],
+            after: Some((DaemonDead, "umount --lazy", "nothing is left")),
+            ..over(
+                "a-recovery-that-was-done-again",
+                RecoveryBeforeMount,
+                "from 3-repair to 4-repair",
+            )
+        },
+        Case {
+            actors: &["holder"],
+            never: &[DeletedThroughMount],
+            ..Case::new("a-detached-mount-that-is-held", VolumeIsMountpoint)
         },
         Case {
             fix: &["it is over", "mount --rbind"],

@@ -282,8 +282,13 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
     };
     let act = scene.report.acts.iter().rev().find(|act| act.from_us <= first.at_us)?;
     let Deed::Run { command } = &act.deed else { return None };
+    // Where the node reads another filesystem by then, this one was covered or taken off there.
+    let is_left = scene.node.iter().any(|one| {
+        one.step == first.step && one.outcome.is_ok() && scene.device_of(one) != Some(device)
+    });
     // What another generation left is an old one.
-    if first.generation.is_some() || act.step != first.step || !scene.asked().any(could) {
+    if first.generation.is_some() || is_left || act.step != first.step || !scene.asked().any(could)
+    {
         return None;
     }
     let command = command.join(" ");
