@@ -10,6 +10,14 @@ mkdir -p "$directory/recovery" "$directory/home" /var/run/ganesha
 # The mount of a FUSE filesystem that is served is below it.
 chmod 711 "$directory"
 
+# The transports of RPC, which it has to find: a container may have no such file.
+[ -e /etc/netconfig ] || cat > /etc/netconfig << END
+udp tpi_clts v inet udp - -
+tcp tpi_cots_ord v inet tcp - -
+udp6 tpi_clts v inet6 udp - -
+tcp6 tpi_cots_ord v inet6 tcp - -
+END
+
 cat > "$directory/ganesha.conf" << END
 NFS_CORE_PARAM {
     NFS_Port = $port;
