@@ -119,9 +119,10 @@ impl Bench {
         self.agent_to_end(&Actor::Node, &mount, SHORTLY).await.map(drop)
     }
 
-    /// What recipes are made with.
-    pub(crate) fn given<'a>(&'a self, options: &'a Options) -> Given<'a> {
+    /// What recipes are made with; a server that the node is a client of listens at this address.
+    pub(crate) fn given<'a>(&'a self, options: &'a Options, server: Option<&'a str>) -> Given<'a> {
         Given {
+            server,
             producer_command: &options.producer_command,
             wrong_credentials: options.wrong_credentials,
             bridge: &self.bridge,
@@ -226,6 +227,27 @@ impl Bench {
             // A refusal means that there is no shell.
             Err(_) => Ok(false),
         }
+    }
+
+    /// The address of a producer for its node, where that has another network: the first of those that the kubelet
+    /// has given its pod. None on a simulated node, where all have one network.
+    ///
+    /// # Errors
+    /// When the node fails.
+    pub(crate) async fn address(&self, transport: Transport) -> Result<Option<String>, Error> {
+        if !self.is_real || !transport.is_mounted_by_the_kernel() {
+            return Ok(None);
+        }
+        let ask = words(&["/bin/sh", "-c", "hostname -i"]);
+        let executed = self.node.execute(&producer(transport), &ask, SHORTLY).await?;
+        // Without one the server listens at the loopback device, and the mount says what it lacks.
+        let said = executed.ok().filter(|executed| executed.exit_code() == Some(0));
+        Ok(said.and_then(|said| Some(said.output.split_whitespace().next()?.to_owned())))
+    }
+
+    /// The name of the node, where it is a real one.
+    pub(crate) fn real_node(&self) -> Option<&str> {
+        self.is_real.then(|| self.node.name())
     }
 
     /// Whether the node is a real one.

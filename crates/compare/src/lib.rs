@@ -173,7 +173,8 @@ impl Found {
         let _containers = bench.furnish(sizes).await?;
         let mut stands = Vec::new();
         for transport in transports {
-            let recipe = Recipe::of(*transport, bench.given(options));
+            let address = bench.address(*transport).await?;
+            let recipe = Recipe::of(*transport, bench.given(options, address.as_deref()));
             let how = recipe.how();
             let started = Stand::start(bench, recipe).await?;
             tell(Progress::Started(*transport, started.as_ref().err()));

@@ -39,6 +39,8 @@ pub(crate) struct Given<'a> {
     pub(crate) wrong_credentials: bool,
     /// The directory of the node that all containers share.
     pub(crate) bridge: &'a str,
+    /// Where a server listens for the node; none for an address of its own on the loopback device.
+    pub(crate) server: Option<&'a str>,
     /// The run: there may be others on the node.
     pub(crate) run: &'a str,
 }
@@ -56,6 +58,10 @@ pub(crate) struct Program {
     pub(crate) mountpoint: Option<String>,
     /// What shows that it is ready, as arguments of the agent.
     pub(crate) ready: Vec<String>,
+    /// Where it prints.
+    pub(crate) log: String,
+    /// Whether it is a program of the node and not of the producer's container.
+    pub(crate) on_node: bool,
 }
 
 impl Program {
@@ -89,8 +95,10 @@ pub(crate) struct Recipe {
     pub(crate) transport: Transport,
     /// By which the processes of its programs are known.
     tag: String,
-    /// The directory of the node with the data set.
-    source: String,
+    /// The directory of the node that all containers share.
+    bridge: String,
+    /// Where its server listens.
+    address: String,
     pub(crate) needs: Vec<Need>,
     /// A program that runs before, to its end.
     pub(crate) prepare: Option<Vec<String>>,
@@ -107,11 +115,12 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// The recipe of a transport.
     pub(crate) fn of(transport: Transport, given: Given<'_>) -> Self {
-        let Given { producer_command, wrong_credentials, bridge, run } = given;
+        let Given { producer_command, wrong_credentials, bridge, server, run } = given;
         let recipe = Self {
             transport,
             tag: format!("{run}.{transport}"),
-            source: format!("{bridge}/data"),
+            bridge: bridge.to_owned(),
+            address: server.map_or_else(|| loopback(transport), str::to_owned),
             needs: Vec::new(),
             prepare: None,
             below: None,
@@ -169,6 +178,8 @@ impl Recipe {
             home: format!("{}/home", work(self.transport)),
             mountpoint: Some(at.to_owned()),
             ready: words(&["--mounted", at, "--shows", &shows]),
+            log: format!("/tmp/{}.{role}.log", self.tag),
+            on_node: false,
         }
     }
 
@@ -192,7 +203,7 @@ impl Recipe {
     pub(crate) fn how(&self) -> Vec<String> {
         match self.transport {
             Transport::Native => {
-                vec![format!("hostPath volume of {}, bound by the runtime", self.source)]
+                vec![format!("hostPath volume of {}/data, bound by the runtime", self.bridge)]
             }
             _ => self.programs().map(Program::shown).collect(),
         }
@@ -209,9 +220,9 @@ fn work(transport: Transport) -> String {
     format!("{SHARED}/work/{transport}")
 }
 
-/// The address of a transport's server: each has its own on the loopback device of the node, so that all
-/// have the port that clients know.
-fn address(transport: Transport) -> String {
+/// The address of a transport's server on the loopback device of the node: each has its own, so that all have the port
+/// that clients know.
+fn loopback(transport: Transport) -> String {
     let number = Transport::ALL.iter().position(|one| *one == transport).unwrap_or_default();
     format!("127.0.0.{}", 10 + number)
 }
@@ -225,8 +236,12 @@ mod tests {
     use super::*;
 
     fn recipe(transport: Transport, producer_command: &str) -> Recipe {
-        let given = Given { producer_command, wrong_credentials: false, bridge: BRIDGE, run: "r" };
-        Recipe::of(transport, given)
+        Recipe::of(transport, given(producer_command))
+    }
+
+    fn given(producer_command: &str) -> Given<'_> {
+        let bridge = BRIDGE;
+        Given { producer_command, wrong_credentials: false, bridge, server: None, run: "r" }
     }
 
     #[test]
@@ -253,6 +268,23 @@ mod tests {
         let makes_up = |transport| recipe(transport, "").how().join(" ").contains(",noserverino");
         assert!(makes_up(Transport::FuseSmbCifs));
         assert!(!makes_up(Transport::SmbCifs));
+    }
+
+    #[test]
+    fn the_kernels_clients_are_mounted_by_the_node_at_the_volumes_path() {
+        let server = Some("10.42.1.7");
+        let given = Given { bridge: "/run/b", server, ..given("") };
+        let recipe = Recipe::of(Transport::SmbCifs, given);
+        let client = recipe.client.as_ref().expect("a client");
+        assert!(client.on_node && client.log.starts_with("/run/b/work/smb-cifs/"), "{client:?}");
+        assert_eq!(client.mountpoint.as_deref(), Some("/run/b/smb-cifs"));
+        assert!(client.shown().contains("//10.42.1.7/data --type cifs"), "{}", client.shown());
+        let server = recipe.server.as_ref().expect("smbd");
+        assert!(!server.on_node && server.ready == ["--listens", "10.42.1.7:445"], "{server:?}");
+        // Consumers have the volume at its own path, and the other clients run in the producer.
+        assert_eq!(recipe.path, "/mnt/smb-cifs");
+        let rclone = Recipe::of(Transport::SmbRclone, given);
+        assert!(rclone.programs().all(|program| !program.on_node));
     }
 
     #[test]

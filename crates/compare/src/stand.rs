@@ -60,13 +60,13 @@ impl<'a> Stand<'a> {
     /// # Errors
     /// When the node fails. That it does not get ready is a result.
     pub(crate) async fn spawn(&self, program: &Program) -> Result<Result<Spawned, Skip>, Error> {
-        let (log, limit) = (format!("/tmp/{}.log", program.tag), READY.as_millis().to_string());
-        let mut arguments = words(&["spawn", "--tag", &program.tag, "--log", &log]);
+        let limit = READY.as_millis().to_string();
+        let mut arguments = words(&["spawn", "--tag", &program.tag, "--log", &program.log]);
         arguments.extend(words(&["--home", &program.home, "--deadline-ms", &limit]));
         arguments.extend(program.ready.iter().cloned());
         arguments.push("--".into());
         arguments.extend(program.command.iter().cloned());
-        let actor = producer(self.recipe.transport);
+        let actor = self.actor(program);
         let spawned: Spawned = self.bench.agent(&actor, &arguments, READY + SHORTLY).await?;
         let name = program.name();
         let (kind, reason) = match &spawned.state {
@@ -100,7 +100,15 @@ impl<'a> Stand<'a> {
         Ok((signalled.processes > 0).then_some(signalled))
     }
 
-    /// Unmounts what one of its programs has mounted, dead or not, from the producer, and so from everybody. Where
+    /// Who runs one of its programs.
+    fn actor(&self, program: &Program) -> Actor {
+        match program.on_node {
+            true => Actor::Node,
+            false => producer(self.recipe.transport),
+        }
+    }
+
+    /// Unmounts what one of its programs has mounted, dead or not, where it was mounted, and so from everybody. Where
     /// that cannot be done, nothing new gets ready there.
     ///
     /// # Errors
@@ -108,7 +116,7 @@ impl<'a> Stand<'a> {
     pub(crate) async fn unmount(&self, program: &Program) -> Result<(), Error> {
         let Some(mountpoint) = &program.mountpoint else { return Ok(()) };
         let unmount = words(&["unmount", mountpoint]);
-        let actor = producer(self.recipe.transport);
+        let actor = self.actor(program);
         forgiving(self.bench.agent::<u64>(&actor, &unmount, SHORTLY).await.map(drop))
     }
 
@@ -183,10 +191,11 @@ async fn missing(bench: &Bench, transport: Transport, need: Need) -> Option<Skip
         }
         Need::Filesystem(name) => {
             let ask = words(&["filesystem", name]);
+            let kernel = kernel_of(bench.real_node());
             let reason = match bench.agent(&Actor::Node, &ask, SHORTLY).await {
                 Ok(true) => return None,
-                Ok(false) => format!("this kernel has no filesystem {name}"),
-                Err(error) => format!("whether this kernel has {name}: {error}"),
+                Ok(false) => format!("{kernel} has no filesystem {name}"),
+                Err(error) => format!("whether {kernel} has {name}: {error}"),
             };
             let fix = format!("use a kernel with {name}, or load its module");
             Some(Skip { kind: SkipKind::KernelLacks, reason, fix: Some(fix) })
@@ -208,6 +217,11 @@ async fn missing(bench: &Bench, transport: Transport, need: Need) -> Option<Skip
         }),
         _ => None,
     }
+}
+
+/// The kernel that would mount: that of a real node is named after it.
+fn kernel_of(node: Option<&str>) -> String {
+    node.map_or_else(|| "this kernel".into(), |node| format!("the kernel of node {node}"))
 }
 
 /// That a preparation fails is a reason to leave the transport out; that the node does is an error.
@@ -269,5 +283,11 @@ mod tests {
         assert_eq!(telling(output), "open_socket_in failed: Permission denied");
         assert_eq!(telling("a\nb\nc"), "b; c");
         assert_eq!(telling(""), "nothing");
+    }
+
+    #[test]
+    fn the_kernel_of_a_real_node_is_named_after_it() {
+        assert_eq!(kernel_of(None), "this kernel");
+        assert_eq!(kernel_of(Some("k3s-w2")), "the kernel of node k3s-w2");
     }
 }

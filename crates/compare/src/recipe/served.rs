@@ -1,7 +1,7 @@
 //! Transports with a server of their own: smbd or nfs-ganesha, of the directory itself or of a FUSE mount of it, and
 //! their clients.
 
-use super::{AGENT, DATA, Need, Program, Recipe, address, mountpoint, words, work};
+use super::{AGENT, DATA, Need, Program, Recipe, mountpoint, words, work};
 
 /// The version of SMB that the kernel speaks with smbd.
 const SMB_VERSION: &str = "3.1.1";
@@ -20,10 +20,10 @@ impl Recipe {
 
     /// Served by smbd, with credentials of the run.
     pub(super) fn by_smbd(mut self, shared: &str, wrong_credentials: bool) -> Self {
-        let (directory, address) = (work(self.transport), address(self.transport));
+        let directory = work(self.transport);
         let script = include_str!("samba.sh");
         let mut prepare =
-            words(&["/bin/sh", "-c", script, "samba.sh", &directory, shared, &address]);
+            words(&["/bin/sh", "-c", script, "samba.sh", &directory, shared, &self.address]);
         prepare.extend(wrong_credentials.then(|| "wrong".to_owned()));
         let config = format!("{directory}/smb.conf");
         self.needs.push(Need::Program("smbd", "samba"));
@@ -62,7 +62,9 @@ impl Recipe {
             command,
             home: format!("{}/home", work(self.transport)),
             mountpoint: None,
-            ready: words(&["--listens", &format!("{}:{port}", address(self.transport))]),
+            ready: words(&["--listens", &format!("{}:{port}", self.address)]),
+            log: format!("/tmp/{}.server.log", self.tag),
+            on_node: false,
         }
     }
 
@@ -82,7 +84,7 @@ impl Recipe {
         let at = mountpoint(self.transport);
         let command = ["smbnetfs", &at, "-f", "-o", "allow_other", "-o", &config];
         self.needs.push(Need::Program("smbnetfs", "smbnetfs"));
-        self.path = format!("{at}/{}/data", address(self.transport));
+        self.path = format!("{at}/{}/data", self.address);
         self.client = Some(self.client(words(&command), &self.path));
         self
     }
@@ -90,20 +92,20 @@ impl Recipe {
     /// Mounted by the kernel with CIFS. Of a FUSE mount that is served the client makes up the inode numbers: the next
     /// mount has others, and with those of the server its root would be ESTALE for good.
     pub(super) fn mounted_as_cifs(self) -> Self {
-        let address = address(self.transport);
+        let address = &self.address;
         let source = format!("//{address}/data");
         let mut options =
             format!("ip={address},unc=\\\\{address}\\data,user=root,vers={SMB_VERSION}");
         if self.below.is_some() {
             options.push_str(",noserverino");
         }
-        let secret = format!("pass={}/home/password", work(self.transport));
+        let secret = format!("pass={}/home/password", self.work_on_the_node());
         self.mounted_by_the_kernel("cifs", &source, &options, &["--secret", &secret])
     }
 
     /// Mounted by the kernel with NFS.
     pub(super) fn mounted_as_nfs(self) -> Self {
-        let (address, port) = (address(self.transport), self.nfs_port());
+        let (address, port) = (&self.address, self.nfs_port());
         let source = format!("{address}:/data");
         let options = format!(
             "addr={address},clientaddr=127.0.0.1,vers={NFS_VERSION},proto=tcp,port={port},sec=sys"
@@ -111,6 +113,12 @@ impl Recipe {
         self.mounted_by_the_kernel("nfs4", &source, &options, &[])
     }
 
+    /// Its own files, as the node has them.
+    fn work_on_the_node(&self) -> String {
+        format!("{}/work/{}", self.bridge, self.transport)
+    }
+
+    /// Mounted by the node at the volume's path, as by the driver of a volume: the mount propagates into the consumer.
     fn mounted_by_the_kernel(
         mut self,
         filesystem: &'static str,
@@ -118,13 +126,20 @@ impl Recipe {
         options: &str,
         secret: &[&str],
     ) -> Self {
+        let at = format!("{}/{}", self.bridge, self.transport);
         let mut command = words(&[AGENT, "kernel-mount", source, "--type", filesystem]);
-        command.extend(words(&["--mountpoint", &self.path, "--options", options]));
+        command.extend(words(&["--mountpoint", &at, "--options", options]));
         command.extend(words(secret));
         // What nobody can mend is said first.
         self.needs.insert(0, Need::Filesystem(filesystem));
         self.needs.insert(1, Need::MachineRights);
-        self.client = Some(self.client(command, &self.path));
+        let files = self.work_on_the_node();
+        self.client = Some(Program {
+            home: format!("{files}/home"),
+            log: format!("{files}/client.log"),
+            on_node: true,
+            ..self.mounting("client", command, &at, &at)
+        });
         self
     }
 }
