@@ -22,5 +22,6 @@ pub(super) fn all() -> Vec<Case> {
             ..hidden("dead-mounts-on-the-own-side")
         },
         Case { actors: &["app"], ..hidden("a-dead-mount-of-an-own-making") },
+        Case { actors: &["app"], ..hidden("a-dead-mount-below-a-fresh-one") },
     ]
 }

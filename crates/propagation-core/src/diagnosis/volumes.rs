@@ -351,22 +351,27 @@ pub(super) fn hidden_by_dead(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Opti
         "take what is dead off in the mount namespace of {}{apart}; better, let only one side mount there",
         who(found)
     );
-    // A container may not unmount; the processes in its namespace are known by the mount. The topmost goes first.
-    let take_off = |layer: &&MountEntry| {
-        let known_by = format!(" {} {} {} ", layer.device, layer.root, layer.mount_point);
-        format!(
-            "for p in /proc/[0-9]*; do if grep -qF {} $p/mountinfo; then umount --namespace ${{p#/proc/}} --lazy {}; fi; \
-             done{ON_THE_NODE}",
-            shell(&known_by),
-            shell(&layer.mount_point.to_string_lossy())
-        )
-    };
-    let commands: Vec<String> = dead.iter().map(take_off).collect();
+    let commands: Vec<String> = dead.iter().map(|layer| take_off(layer)).collect();
     let fix = Fix::command(words, commands.join("\n"));
     let mut cause = shared_cause(CauseId::FreshMountHidden, title, found, fix)?;
     let at = shell(&mount.mount_point.to_string_lossy());
     cause.verify = format!("kubectl exec {} -- stat {at}   # no error", stranded.name);
     Some(cause)
+}
+
+/// Takes a dead mount off wherever it is the topmost of several. A container may not unmount, so the processes of its
+/// namespace are found by the mount. Below a mount that lives it stays: an unmount takes the topmost.
+fn take_off(layer: &MountEntry) -> String {
+    const IS_TOPMOST: &str = "BEGIN { split(ENVIRON[\"M\"], m) } $5 == m[3] { at[$1]; over[$2]; if ($3 == m[1] && $4 == \
+                              m[2]) its[$1] = $2 } END { for (i in its) if (!(i in over) && its[i] in at) top = 1; \
+                              exit !top }";
+    let mount = format!("{} {} {}", layer.device, layer.root, layer.mount_point);
+    format!(
+        "for p in /proc/[0-9]*; do while M={} awk '{IS_TOPMOST}' $p/mountinfo; do umount --namespace ${{p#/proc/}} --lazy \
+         {} || break; done; done{ON_THE_NODE}",
+        shell(&mount),
+        shell(&layer.mount_point.to_string_lossy())
+    )
 }
 
 /// What lies on the fresh mount of a consumer, the topmost first.
