@@ -23,5 +23,12 @@ pub(super) fn all() -> Vec<Case> {
         },
         Case { actors: &["app"], ..hidden("a-dead-mount-of-an-own-making") },
         Case { actors: &["app"], ..hidden("a-dead-mount-below-a-fresh-one") },
+        Case {
+            actors: &["app"],
+            fix: &["a tmpfs of device "],
+            not_in_fix: &["umount "],
+            evidence: &["- tmpfs own"],
+            ..Case::new("a-tmpfs-below-a-dead-mount", CauseId::FreshMountHidden)
+        },
     ]
 }

@@ -320,21 +320,28 @@ pub(super) fn volume_is_mountpoint(scene: &Scene<'_>, found: &[Found<'_, '_>]) -
 
 pub(super) fn hidden_by_dead(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<Cause> {
     let (stranded, mount) = found.first()?;
+    let alike = |one: &MountEntry, other: &MountEntry| {
+        (one.device, &one.root, &one.mount_point) == (other.device, &other.root, &other.mount_point)
+    };
     let mut dead: Vec<&MountEntry> = Vec::new();
+    let mut other: Option<&MountEntry> = None;
     for (stranded, _) in found {
-        let alike = |one: &&MountEntry, other: &MountEntry| {
-            (one.device, &one.root, &one.mount_point)
-                == (other.device, &other.root, &other.mount_point)
-        };
-        for layer in above_the_fresh(scene, stranded) {
+        let layers = above_the_fresh(scene, stranded);
+        let at_us = stranded.sample().at_us;
+        let is_dead =
+            |layer: &&MountEntry| layer.is_fuse() && scene.seen_dead(layer.device, at_us).is_some();
+        let count = layers.iter().copied().take_while(is_dead).count();
+        for &layer in &layers[..count] {
             if !dead.iter().any(|known| alike(known, layer)) {
                 dead.push(layer);
             }
         }
+        other = other.or(layers.get(count).copied());
     }
-    let what = match dead.len() {
-        0 | 1 => "a dead mount lies".to_owned(),
-        layers => format!("{layers} dead mounts lie"),
+    let what = match (dead.len(), other) {
+        (0, Some(other)) => format!("another {} lies", other.fs_type),
+        (0 | 1, _) => "a dead mount lies".to_owned(),
+        (layers, _) => format!("{layers} dead mounts lie"),
     };
     let title = format!(
         "for {} {what} on the fresh one: what was mounted on its own side of the propagation \
@@ -347,13 +354,25 @@ pub(super) fn hidden_by_dead(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Opti
         }
         false => "",
     };
-    let words = format!(
-        "take what is dead off in the mount namespace of {}{apart}; better, let only one side mount there",
-        who(found)
-    );
-    let commands: Vec<String> = dead.iter().map(|layer| take_off(layer)).collect();
-    let fix = Fix::command(words, commands.join("\n"));
+    let fix = match other {
+        // It may be in use, and is not to be unmounted unasked.
+        Some(other) => Fix::words(format!(
+            "a {} of device {} lies on the fresh mount too, and nobody has seen it dead: find out whose it is, then unmount \
+             what lies there in the mount namespace of {}, the topmost first{apart}; better, let only one side mount there",
+            other.fs_type,
+            other.device,
+            who(found)
+        )),
+        None => Fix::command(
+            format!(
+                "take what is dead off in the mount namespace of {}{apart}; better, let only one side mount there",
+                who(found)
+            ),
+            dead.iter().map(|layer| take_off(layer)).collect::<Vec<_>>().join("\n"),
+        ),
+    };
     let mut cause = shared_cause(CauseId::FreshMountHidden, title, found, fix)?;
+    cause.evidence.extend(other.map(|other| line(stranded.name, other)));
     let at = shell(&mount.mount_point.to_string_lossy());
     cause.verify = format!("kubectl exec {} -- stat {at}   # no error", stranded.name);
     Some(cause)
