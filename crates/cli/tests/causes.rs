@@ -133,6 +133,10 @@ fn right_cause(case: &Case) -> TestResult {
     }
     let never = report.diagnosis.iter().find(|cause| case.never.contains(&cause.id));
     expect(never.is_none(), format!("{never:?}"))?;
+    for cause in report.diagnosis.iter().filter(|one| one.fix.kind == FixKind::Command) {
+        let warned = cause.fix.text.starts_with("# only when it has come again: it is over");
+        expect(warned == cause.is_over(), format!("{} warns: {warned}", cause.id))?;
+    }
     let proven = report.diagnosis.iter().find(|one| one.confidence == Confidence::Proven);
     expect(report.experiments.is_empty() == proven.is_none(), format!("proven: {proven:?}"))?;
     // A saved report is explained the same way again.
@@ -221,6 +225,7 @@ fn done_as_printed(fix: &Fix) -> Result<String, Failed> {
     let mut steps = String::new();
     for line in fix.text.lines() {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
+            ["#", ..] => {}
             ["kubectl", "exec", name, "--", "kill", "1"] => {
                 steps.push_str(&format!("  - restart: {name}\n"));
             }

@@ -143,7 +143,8 @@ fn taken_off<'r>(scene: &Scene<'r>, place: usize, command: &str) -> Option<&'r s
     gone.next().map(|one| one.step.as_str())
 }
 
-/// Fix for an unmount that was refused. Where another mount lies there by now, that one would go first.
+/// Fix for an unmount that was refused. Where another mount lies on top of it by now, that one would go first, and no
+/// command is printed. Where it was taken off since, the command is for the next time.
 fn lazily(scene: &Scene<'_>, place: usize, command: &str) -> Fix {
     let next = "let the next such unmount be a lazy one, or end whoever uses the mount first (fuser -vm names them)";
     if let Some(path) = path_in(command)

@@ -250,10 +250,15 @@ fn is_gone_for_all(cause: &Cause) -> bool {
     cause.id == CauseId::MountGone && cause.actors.contains(&Actor::Node)
 }
 
-/// What is over needs no fix now.
+/// First line of a command for what is over: run now, it would meet what is right again.
+const FOR_THE_NEXT_TIME: &str =
+    "# only when it has come again: it is over, and a healthy mount may lie there now";
+
+/// What is over needs no fix now. The command is copied without its words, so it says so too.
 fn for_the_next_time(cause: &mut Cause) {
     if cause.fix.kind == FixKind::Command {
         cause.fix.words = format!("it is over; should it come again: {}", cause.fix.words);
+        cause.fix.text = format!("{FOR_THE_NEXT_TIME}\n{}", cause.fix.text);
     }
 }
 
