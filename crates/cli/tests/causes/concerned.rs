@@ -116,7 +116,7 @@ fn of_volumes_beside() -> Vec<Case> {
 fn of_looks() -> Vec<Case> {
     use CauseId::{
         CleanUnmountWhereStackNeeded, DaemonAnswersErrors, DaemonSlow, DaemonStopped,
-        LowerFilesystemExposed, VolumeIsMountpoint,
+        DeletedThroughMount, LowerFilesystemExposed, MountedButWrongContent, VolumeIsMountpoint,
     };
     vec![
         Case {
@@ -125,6 +125,14 @@ fn of_looks() -> Vec<Case> {
             not_in_fix: FIRST,
             verify: &["touch /srv/second/x"],
             ..Case::new("a-clean-stop-of-the-second-mountpoint", LowerFilesystemExposed)
+        },
+        Case {
+            actors: &["reader"],
+            fix: &["rm -r /srv/second"],
+            verify: &["ls /srv/second "],
+            never: &[MountedButWrongContent],
+            needs: &["/usr/bin/bindfs"],
+            ..Case::new("content-of-the-second-mountpoint-that-is-removed", DeletedThroughMount)
         },
         Case {
             fix: &["[ls, /mnt/dfs]"],

@@ -12,7 +12,7 @@ use super::scene::{Scene, first_replicas};
 use super::text::{KUBERNETES_MODES, line, shell, yaml};
 use crate::Class;
 use crate::errno::Errno;
-use crate::mountinfo::MountPath;
+use crate::mountinfo::{MountPath, MountTable};
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
 use crate::plan::{Bridge, Fault, Role, Volume};
 use crate::probed_consumer::probed_consumer;
@@ -282,10 +282,12 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
     };
     let act = scene.report.acts.iter().rev().find(|act| act.from_us <= first.at_us)?;
     let Deed::Run { command } = &act.deed else { return None };
-    // Where the node reads another filesystem by then, this one was covered or taken off there.
-    let is_left = scene.node.iter().any(|one| {
-        one.step == first.step && one.outcome.is_ok() && scene.device_of(one) != Some(device)
-    });
+    // Where the node has another mount on top by then, or none any more, this one was covered or taken off there.
+    let at = scene.place_of(first);
+    let on_top = |table: &MountTable| table.at(&at).is_some_and(|mount| mount.device == device);
+    let mut before = scene.report.captures.iter().filter_map(|one| one.table(&Actor::Node));
+    let is_left =
+        before.any(on_top) && !scene.table_in(&Actor::Node, &first.step).is_some_and(on_top);
     // What another generation left is an old one.
     if first.generation.is_some() || is_left || act.step != first.step || !scene.asked().any(could)
     {
@@ -302,7 +304,7 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
             "unmount before a clean-up removes the directory, and never let it cross a filesystem (rm \
              --one-file-system, find -xdev): what ran was `{command}`; bring the content back from where it is kept"
         )),
-        format!("ls {}   # the content", shell(&scene.place_of(first).to_string_lossy())),
+        format!("ls {}   # the content", shell(&at.to_string_lossy())),
     )?;
     Some(Cause {
         evidence: [vec![format!("run in {}: {command}", act.step)], cause.evidence.clone()]
