@@ -135,6 +135,13 @@ fn of_looks() -> Vec<Case> {
             ..Case::new("content-of-the-second-mountpoint-that-is-removed", DeletedThroughMount)
         },
         Case {
+            fix: &["path: \"/srv\""],
+            verify: &["propagation probe /srv/second "],
+            after: Some((MountedButWrongContent, "path: \"/tmp/fuse-test-bridge\"", "/srv")),
+            needs: &["/usr/bin/bindfs"],
+            ..Case::new("content-that-was-written-over-at-two-mountpoints", MountedButWrongContent)
+        },
+        Case {
             fix: &["[ls, /mnt/dfs]"],
             verify: &["time ls /srv/second"],
             ..Case::new("a-slow-second-producer", DaemonSlow)

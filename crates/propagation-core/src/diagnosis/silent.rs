@@ -238,8 +238,8 @@ fn move_away(scene: &Scene<'_>, at: &MountPath) -> Fix {
     }
 }
 
-/// The mount is there and the sentinel is not in it, or is an old one.
-fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
+/// The mount is there and the sentinel is not in it, or is an old one: told of each mount by itself.
+fn mounted_but_empty(scene: &Scene<'_>) -> Vec<Cause> {
     let over_lost = below::devices(scene);
     let wrong = scene.probes().filter(|seen| {
         let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
@@ -251,21 +251,25 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
             && !groups::explains(scene, seen)
             && !scene.is_of_another_producer(seen)
     });
-    let seen: Vec<&Observation> = wrong.collect();
-    if let Some(cause) = deleted_through_mount(scene, &seen) {
-        return Some(cause);
+    let mut places: BTreeMap<MountPath, Vec<&Observation>> = BTreeMap::new();
+    for seen in wrong {
+        places.entry(scene.place_of(seen)).or_default().push(seen);
     }
-    let at = scene.place_of(seen.first()?);
+    let told = |(at, seen): (MountPath, Vec<&Observation>)| {
+        deleted_through_mount(scene, &at, &seen).or_else(|| wrong_content(scene, &at, &seen))
+    };
+    places.into_iter().filter_map(told).collect()
+}
+
+fn wrong_content(scene: &Scene<'_>, at: &MountPath, seen: &[&Observation]) -> Option<Cause> {
+    let words = "let consumers look for a sentinel file, not only for the mount";
     silent(
         scene,
         CauseId::MountedButWrongContent,
         "the mount is there, answers, and its content is not that of the producer that started last: \
          a check by exit code alone would pass",
-        &seen,
-        Fix::yaml(
-            "let consumers look for a sentinel file, not only for the mount",
-            probed_consumer(&bridge_at(scene, &at), true),
-        ),
+        seen,
+        probed(scene, at, words),
         format!(
             "propagation probe {} --sentinel producer-marker.txt   # ok, exit status 0",
             shell(&at.to_string_lossy())
@@ -274,7 +278,11 @@ fn mounted_but_empty(scene: &Scene<'_>) -> Option<Cause> {
 }
 
 /// A program ran on the node, and files of the same mount that could be read before are gone.
-fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cause> {
+fn deleted_through_mount(
+    scene: &Scene<'_>,
+    at: &MountPath,
+    seen: &[&Observation],
+) -> Option<Cause> {
     let first = *seen.first()?;
     let device = scene.device_of(first)?;
     let could = |one: &Observation| {
@@ -283,8 +291,7 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
     let act = scene.report.acts.iter().rev().find(|act| act.from_us <= first.at_us)?;
     let Deed::Run { command } = &act.deed else { return None };
     // Where the node has another mount on top by then, or none any more, this one was covered or taken off there.
-    let at = scene.place_of(first);
-    let on_top = |table: &MountTable| table.at(&at).is_some_and(|mount| mount.device == device);
+    let on_top = |table: &MountTable| table.at(at).is_some_and(|mount| mount.device == device);
     let mut before = scene.report.captures.iter().filter_map(|one| one.table(&Actor::Node));
     let is_left =
         before.any(on_top) && !scene.table_in(&Actor::Node, &first.step).is_some_and(on_top);
@@ -313,15 +320,22 @@ fn deleted_through_mount(scene: &Scene<'_>, seen: &[&Observation]) -> Option<Cau
     })
 }
 
-/// The directory above a mountpoint, as the volume of whoever is to see what is mounted there.
-fn bridge_at(scene: &Scene<'_>, at: &MountPath) -> Bridge {
+/// Fix that gives a consumer a probe with a sentinel file. Its volume is the directory above the mountpoint; where that
+/// is the root of the node, no pod is to have it.
+fn probed(scene: &Scene<'_>, at: &MountPath, words: &str) -> Fix {
     let bridge = &scene.report.plan.bridge;
+    if *at == scene.fuse_path {
+        return Fix::yaml(words, probed_consumer(bridge, true));
+    }
     match at.to_string_lossy().rsplit_once('/') {
-        Some((above, name)) if *at != scene.fuse_path => Bridge {
-            path: if above.is_empty() { "/" } else { above }.to_owned(),
-            mountpoint: name.to_owned(),
-        },
-        _ => bridge.clone(),
+        Some((above, name)) if !above.is_empty() => {
+            let above = Bridge { path: above.to_owned(), mountpoint: name.to_owned() };
+            Fix::yaml(words, probed_consumer(&above, true))
+        }
+        _ => Fix::words(format!(
+            "{words}; mount below a directory of its own instead of at {at}, so that consumers need not have the root of the \
+             node as their volume"
+        )),
     }
 }
 
@@ -338,10 +352,11 @@ fn did_not_notice(scene: &Scene<'_>) -> Option<Cause> {
         actors: Vec::new(),
         mounts: Vec::new(),
         evidence: vec![check.observed.clone()],
-        fix: Fix::yaml(
+        fix: probed(
+            scene,
+            &at,
             "let consumers look for a sentinel file, not only for the directory; the image has the probe, and \
              `propagation image agent.tar` writes it",
-            probed_consumer(&bridge_at(scene, &at), true),
         ),
         verify: "kubectl describe pod   # Liveness probe failed, while the producer is away".into(),
         source: KUBERNETES_MODES.into(),

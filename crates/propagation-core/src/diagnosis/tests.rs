@@ -543,6 +543,20 @@ fn checks_that_speak_for_themselves_are_explained() {
 }
 
 #[test]
+fn no_consumer_gets_the_root_of_the_node() {
+    for (path, has_manifest) in [("/second", false), ("/srv/second", true)] {
+        let mut report = in_order();
+        fail(&mut report, "stale_mount", "noticed", "not as expected");
+        report.plan.workloads[0].volume = Volume::Path(path.to_owned());
+        let causes = explain(&report);
+        let cause = causes.iter().find(|one| one.id == CauseId::ConsumerDidNotNotice);
+        let fix = &cause.expect("the cause").fix;
+        assert_eq!(fix.text.contains("path: \"/srv\""), has_manifest, "{fix:?}");
+        assert_eq!(fix.kind == FixKind::Yaml, has_manifest, "{fix:?}");
+    }
+}
+
+#[test]
 fn a_run_that_was_cut_short_has_no_cause() {
     let mut report = up_to("consumer");
     report.phases[2].status = Status::Errored;
