@@ -1,4 +1,4 @@
-//! Dead mounts of a consumer's own side that lie on the node's fresh one.
+//! Dead mounts of a consumer's own side that lie on the node's fresh one, and those that the node has too.
 
 use propagation_core::diagnosis::CauseId;
 
@@ -23,6 +23,10 @@ pub(super) fn all() -> Vec<Case> {
         },
         Case { actors: &["app"], ..hidden("a-dead-mount-of-an-own-making") },
         Case { actors: &["app"], ..hidden("a-dead-mount-below-a-fresh-one") },
+        Case {
+            actors: &["app", "d", "node"],
+            ..Case::new("layers-of-mounts-that-are-all-dead", CauseId::StackedLayers)
+        },
         Case {
             actors: &["app"],
             fix: &["a tmpfs of device "],

@@ -61,11 +61,14 @@ fn deepest(scene: &Scene<'_>, index: usize) -> Option<Cause> {
         // Where the topmost of a few is the dead one, layers are not what is wrong.
         let top_is_dead =
             stack.last().is_some_and(|top| scene.seen_dead(top.device, capture.at_us).is_some());
-        // Nor where what the node serves lies under what is dead: that hides it.
+        // Nor where what the node has on top lies under another that is dead: that hides it.
         let on_node = capture.table(&Actor::Node).and_then(|table| table.at(&scene.fuse_path));
         let hides = top_is_dead
             && one.actor != Actor::Node
-            && on_node.is_some_and(|mount| stack.iter().any(|one| one.device == mount.device));
+            && on_node.is_some_and(|mount| {
+                let is_it = |one: &&MountEntry| one.device == mount.device;
+                stack.iter().any(is_it) && !stack.last().is_some_and(is_it)
+            });
         if devices.len() < 2 || hides || top_is_dead && stack.len() < GROWING {
             continue;
         }
