@@ -164,6 +164,13 @@ fn of_looks() -> Vec<Case> {
             ..Case::new("a-stopped-producer-of-a-volume-beside", DaemonStopped)
         },
         Case {
+            actors: &["app"],
+            evidence: &["failed to stat \"/srv/second\"", " /srv/second "],
+            not_in_evidence: FIRST,
+            fix: &["unmount /srv/second lazily and restart second"],
+            ..Case::new("a-named-volume-beside-a-slow-one", DaemonStopped)
+        },
+        Case {
             after: Some((
                 CleanUnmountWhereStackNeeded,
                 "restart whoever is bound to /srv/second",

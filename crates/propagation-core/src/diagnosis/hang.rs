@@ -126,6 +126,28 @@ fn broke<'r>(scene: &Scene<'r>, spec: &WorkloadSpec, hung: &[&Observation]) -> O
         .find_map(|at_us| scene.last_act(spec, at_us).filter(breaks))
 }
 
+/// Why a daemon may not answer after something was done to it.
+pub(super) enum Silence<'r> {
+    Stopped,
+    /// It was told to answer late.
+    Slow(&'r Fault),
+    /// It was ended; accesses wait where somebody holds its connection.
+    Ended,
+}
+
+/// Why the daemon of a producer may not answer after an act on it.
+pub(super) fn silence_after(act: &Act) -> Option<Silence<'_>> {
+    match &act.deed {
+        Deed::Fault { fault: Fault::Stop } => Some(Silence::Stopped),
+        Deed::Fault { fault: fault @ Fault::Slow(_) } if !fault.ends_a_fault() => {
+            Some(Silence::Slow(fault))
+        }
+        Deed::Fault { fault } if fault.ends_the_daemon() => Some(Silence::Ended),
+        Deed::Stop => Some(Silence::Ended),
+        _ => None,
+    }
+}
+
 fn why(
     scene: &Scene<'_>,
     device: Option<DeviceId>,
@@ -135,14 +157,11 @@ fn why(
 ) -> Why {
     let on_it = |seen: &&Observation| seen.outcome.is_ok() && scene.device_of(seen) == device;
     let ended = if keeper { Why::Kept } else { Why::Outlived };
-    match act.map(|act| &act.deed) {
-        Some(Deed::Fault { fault: Fault::Stop }) => return Why::Stopped,
-        Some(Deed::Fault { fault: fault @ Fault::Slow(_) }) if !fault.ends_a_fault() => {
-            return Why::Slow(format!("done to it before: {fault}"));
-        }
-        Some(Deed::Fault { fault }) if fault.ends_the_daemon() => return ended,
-        Some(Deed::Stop) => return ended,
-        _ => {}
+    match act.and_then(silence_after) {
+        Some(Silence::Stopped) => return Why::Stopped,
+        Some(Silence::Slow(fault)) => return Why::Slow(format!("done to it before: {fault}")),
+        Some(Silence::Ended) => return ended,
+        None => {}
     }
     // Whoever got an answer got it after the last who waited: the daemon began to serve.
     let last_began = hung.iter().map(|one| one.at_us.saturating_sub(one.took_us)).max();

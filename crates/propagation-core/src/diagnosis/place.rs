@@ -1,11 +1,12 @@
 //! Which path on the node is meant: that of the producer, of the volume or of the subPath that is concerned, which is the
 //! bridge's for the first producer only.
 
+use super::hang::{self, Silence};
 use super::scene::Scene;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
 use crate::observation::{Actor, Observation};
-use crate::plan::{BindSpec, Fault, WorkloadSpec};
-use crate::report::{Deed, Failure};
+use crate::plan::{BindSpec, WorkloadSpec};
+use crate::report::Failure;
 
 /// A volume of a workload.
 pub(super) struct Bound<'r> {
@@ -73,9 +74,9 @@ impl<'r> Scene<'r> {
         self.named_volume(failure).or_else(under_test)
     }
 
-    /// The volume at which a look hung. A runtime that does not come back names none, or the first, so it is the one that
-    /// lies on a mount whose daemon was stopped; of several the one that is named, and then the first that nobody has read
-    /// in the step.
+    /// The volume at which a look hung: the one that the runtime names. Some name the first, whichever it is, so a first one
+    /// counts after one that lies on a mount whose daemon does not answer by what was done to it; of several it is the first
+    /// that nobody has read in the step.
     pub(super) fn hung_volume(
         &self,
         failure: &Failure,
@@ -87,9 +88,10 @@ impl<'r> Scene<'r> {
         let all = self.volumes_of(self.spec(&failure.workload)?);
         let found = all.into_iter().filter_map(|bound| Some((on_fuse(&bound)?, bound)));
         let hung = found.min_by_key(|(mount, bound)| {
-            let stopped = self.was_stopped(mount.device, &failure.step);
             let named = is_named(&failure.words, &bound.source);
-            (!stopped, !named, self.was_read_in(mount.device, &failure.step))
+            let silence = self.silence_until(mount.device, &failure.step);
+            let read = self.was_read_in(mount.device, &failure.step);
+            (!(named && !bound.is_main), silence, !named, read)
         });
         match hung {
             Some((mount, bound)) => Some((bound, Some(mount))),
@@ -97,19 +99,20 @@ impl<'r> Scene<'r> {
         }
     }
 
-    /// Whether the last thing that was done to the producer of a superblock, up to a step, keeps it from answering.
-    fn was_stopped(&self, device: DeviceId, step: &str) -> bool {
+    /// Whether the producer of a superblock answers, by the last thing that was done to it up to a step: the most silent
+    /// is the least.
+    fn silence_until(&self, device: DeviceId, step: &str) -> u8 {
+        const ANSWERS: u8 = 2;
         let until = self.history.place(step);
-        let Some(producer) = self.maker_of(device, u64::MAX) else { return false };
-        let before =
-            self.acts_on(producer).filter(|act| self.history.place(&act.step) <= until).last();
-        let keeper = self.report.plan.fuse_of(producer).keeper;
-        before.is_some_and(|act| match &act.deed {
-            Deed::Fault { fault: fault @ (Fault::Stop | Fault::Slow(_)) } => !fault.ends_a_fault(),
-            Deed::Fault { fault } => keeper && fault.ends_the_daemon(),
-            Deed::Stop => keeper,
-            _ => false,
-        })
+        let Some(producer) = self.maker_of(device, u64::MAX) else { return ANSWERS };
+        let before = self.acts_on(producer).filter(|act| self.history.place(&act.step) <= until);
+        match before.last().and_then(hang::silence_after) {
+            Some(Silence::Stopped) => 0,
+            // Without a keeper an access is refused.
+            Some(Silence::Ended) if self.report.plan.fuse_of(producer).keeper => 0,
+            Some(Silence::Slow(_)) => 1,
+            Some(Silence::Ended) | None => ANSWERS,
+        }
     }
 
     /// Whether somebody read a superblock in a step.
