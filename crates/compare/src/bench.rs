@@ -37,7 +37,7 @@ pub(crate) struct Bench {
     bridge: String,
     /// Whether the node is a real one, which others use too.
     is_real: bool,
-    /// Whether programs of a simulated node may open files by their handles.
+    /// Whether programs of the node may open files by their handles.
     files_by_handle: bool,
 }
 
@@ -260,10 +260,10 @@ impl Bench {
         self.is_real || !self.plan.node.runtime.is_builtin()
     }
 
-    /// Whether programs may open files by their handles. In a user namespace of the node's own the kernel has the
-    /// last word.
+    /// Whether programs may open files by their handles: on a real node too only where this was asked for. In a user
+    /// namespace of the node's own the kernel has the last word.
     pub(crate) fn has_files_by_handle(&self) -> bool {
-        self.is_real || self.files_by_handle
+        self.files_by_handle
     }
 
     pub(crate) async fn machine(&self) -> Result<Machine, Error> {
@@ -346,4 +346,16 @@ fn containers(transport: Transport) -> [WorkloadSpec; 2] {
     let producer = WorkloadSpec::new(producer_name(transport), Role::Consumer)
         .with(|spec| spec.propagation = Propagation::Bidirectional);
     [producer, WorkloadSpec::new(consumer_name(transport), Role::Consumer)]
+}
+
+#[cfg(test)]
+impl Bench {
+    /// With a node in memory, which passes for a real one or for a simulated one.
+    pub(crate) async fn fake(is_real: bool, files_by_handle: bool) -> Self {
+        let (plan, run_id) = (Plan::default(), RunId::generate().expect("an id"));
+        let run = Run { id: run_id.clone(), started: Instant::now(), keep: false, files_by_handle };
+        let backend = propagation_core::fake::FakeBackend::default();
+        let node = backend.open(&plan, &run).await.expect("a node");
+        Self { node, plan, run_id, bridge: BRIDGE.into(), is_real, files_by_handle }
+    }
 }

@@ -210,10 +210,12 @@ async fn missing(bench: &Bench, transport: Transport, need: Need) -> Option<Skip
         // `open_by_handle_at(2)` reaches every file of a filesystem, whatever is mounted.
         Need::FilesByHandle if !bench.has_files_by_handle() => Some(Skip {
             kind: SkipKind::NotPermitted,
-            reason: "nfs-ganesha opens files by their handles, which programs of a simulated node with the machine's \
-                     rights may do only where this transport was asked for by its name"
+            reason: "nfs-ganesha opens files by their handles, and so may reach every file of the node; this is allowed \
+                     only where the transport was asked for by its name"
                 .into(),
-            fix: Some(format!("name {transport} among the transports")),
+            fix: Some(format!(
+                "name {transport} among the transports; in a program that uses the library, set files_by_handle"
+            )),
         }),
         _ => None,
     }
@@ -275,6 +277,15 @@ mod tests {
         let failed = |kind| forgiving(Err(Error::new(kind, "unmount", "it does not answer")));
         assert!(failed(ErrorKind::Environment).is_ok() && failed(ErrorKind::Timeout).is_ok());
         assert!(failed(ErrorKind::Internal).is_err());
+    }
+
+    #[tokio::test]
+    async fn files_are_opened_by_handle_only_where_this_was_asked_for() {
+        for (is_real, asked) in [(true, true), (true, false), (false, true), (false, false)] {
+            let bench = Bench::fake(is_real, asked).await;
+            let skip = missing(&bench, Transport::Nfs, Need::FilesByHandle).await;
+            assert_eq!(skip.is_none(), asked, "a real node: {is_real}; {skip:?}");
+        }
     }
 
     #[test]
