@@ -156,12 +156,7 @@ mod linux {
             plan.workloads = vec![WorkloadSpec::producer(), busy];
             plan.fuse.keeper = true;
         });
-        let run = Run {
-            id: RunId::generate()?,
-            started: Instant::now(),
-            keep: false,
-            files_by_handle: false,
-        };
+        let run = Run::new(RunId::generate()?);
         let node = LocalBackend::new().open(&plan, &run).await?;
         for path in [plan.bridge.path.clone(), plan.bridge.fuse_path()] {
             node.apply(&HostChange::MakeDirectory { path, owner: 0 }).await?;

@@ -2,7 +2,6 @@
 //! where requests leave the client.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use http::{Method, Request, Response};
 use kube::Client;
@@ -49,12 +48,7 @@ async fn open(first: Answer, plan: Plan) -> (Error, Vec<String>) {
         ..K8sOptions::default()
     };
     let (backend, asked) = cluster(first, options);
-    let run = Run {
-        id: RunId::parse(RUN).expect("a run id"),
-        started: Instant::now(),
-        keep: false,
-        files_by_handle: false,
-    };
+    let run = Run::new(RunId::parse(RUN).expect("a run id"));
     let error = match backend.open(&plan, &run).await {
         Ok(_) => panic!("a node was opened on a cluster that is not one"),
         Err(error) => error,

@@ -1,7 +1,7 @@
 //! The node of a comparison: its containers, and the agent's programs in them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use propagation_core::backend::{Feature, refusal};
 use propagation_core::comparison::{DataSet, Machine, Resources, Transport};
@@ -70,8 +70,8 @@ impl Bench {
         transports: &[Transport],
     ) -> Result<Self, Error> {
         let files_by_handle = options.files_by_handle;
-        let run =
-            Run { id: RunId::generate()?, started: Instant::now(), keep: false, files_by_handle };
+        let mut run = Run::new(RunId::generate()?);
+        run.files_by_handle = files_by_handle;
         let is_real = !backend.capabilities().has(Feature::ShapedNode);
         let bridge = match is_real {
             true => format!("/run/propagation-compare-{}", run.id),
@@ -353,7 +353,7 @@ impl Bench {
     /// With a node in memory, which passes for a real one or for a simulated one.
     pub(crate) async fn fake(is_real: bool, files_by_handle: bool) -> Self {
         let (plan, run_id) = (Plan::default(), RunId::generate().expect("an id"));
-        let run = Run { id: run_id.clone(), started: Instant::now(), keep: false, files_by_handle };
+        let run = Run::new(run_id.clone());
         let backend = propagation_core::fake::FakeBackend::default();
         let node = backend.open(&plan, &run).await.expect("a node");
         Self { node, plan, run_id, bridge: BRIDGE.into(), is_real, files_by_handle }

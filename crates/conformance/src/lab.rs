@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
@@ -75,12 +75,7 @@ impl Lab {
 
     /// Opens a node, closed at the end of the case.
     pub(crate) async fn try_open(&self, plan: &Plan) -> Result<Arc<dyn Node>, Error> {
-        let run = Run {
-            id: RunId::generate()?,
-            started: Instant::now(),
-            keep: false,
-            files_by_handle: false,
-        };
+        let run = Run::new(RunId::generate()?);
         let node: Arc<dyn Node> = self.backend.open(plan, &run).await?.into();
         let mut opened = self.opened();
         opened.nodes.push(Arc::clone(&node));
@@ -90,12 +85,8 @@ impl Lab {
 
     /// Opens a node that stays when it is closed; the caller removes it.
     pub(crate) async fn open_kept(&self, plan: &Plan) -> Result<(Arc<dyn Node>, RunId), Error> {
-        let run = Run {
-            id: RunId::generate()?,
-            started: Instant::now(),
-            keep: true,
-            files_by_handle: false,
-        };
+        let mut run = Run::new(RunId::generate()?);
+        run.keep = true;
         let node: Arc<dyn Node> = self.backend.open(plan, &run).await?.into();
         self.note(run.id.clone());
         Ok((node, run.id))

@@ -55,6 +55,7 @@ impl fmt::Display for RunId {
 
 /// What a backend knows about the run that it opens a node for.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Run {
     /// Its name.
     pub id: RunId,
@@ -66,6 +67,13 @@ pub struct Run {
     /// rights this reaches every file of a filesystem (`open_by_handle_at(2)`), so that whoever starts a run decides
     /// it, and a plan has no word for it.
     pub files_by_handle: bool,
+}
+
+impl Run {
+    /// A run that starts now, leaves nothing standing, and whose programs may not open files by their handles.
+    pub fn new(id: RunId) -> Self {
+        Self { id, started: Instant::now(), keep: false, files_by_handle: false }
+    }
 }
 
 /// `bytes` random bytes in hexadecimal.

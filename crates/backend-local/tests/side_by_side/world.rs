@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 use propagation_backend_local::{LocalNode, leftovers};
@@ -45,12 +45,7 @@ pub(super) struct World {
 impl World {
     /// Makes the node of a case.
     pub(super) async fn open(case: Case) -> Result<Self, Failed> {
-        let run = Run {
-            id: RunId::generate()?,
-            started: Instant::now(),
-            keep: false,
-            files_by_handle: false,
-        };
+        let run = Run::new(RunId::generate()?);
         let node = LocalNode::open(&case.plan(), &run).await?;
         let depth = namespace_pids(Path::new("/proc/self"))?.len();
         let found = find_process(&run.id, |pids, _| pids.len() == depth + 1)?;

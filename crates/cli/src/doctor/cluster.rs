@@ -2,7 +2,6 @@
 //! brought there to look is removed again.
 
 use std::io;
-use std::time::Instant;
 
 use futures_util::StreamExt;
 use propagation_backend_k8s::K8sBackend;
@@ -55,7 +54,7 @@ async fn examine(
     plan: &Plan,
 ) -> (Option<String>, Result<(Examination, Cleanup), Error>) {
     let run = match RunId::generate() {
-        Ok(id) => Run { id, started: Instant::now(), keep: false, files_by_handle: false },
+        Ok(id) => Run::new(id),
         Err(error) => return (None, Err(error)),
     };
     let node = match backend.open(plan, &run).await {

@@ -1,7 +1,7 @@
 //! Who may do what: strangers on the node, programs in containers, the operator.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 use propagation_backend_k8s::{Access, K8sBackend, K8sOptions, SshOptions};
@@ -78,12 +78,7 @@ pub(crate) fn what_is_executed_in_a_container_may_do_what_it_may() -> TestResult
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let run = Run {
-            id: RunId::generate()?,
-            started: Instant::now(),
-            keep: false,
-            files_by_handle: false,
-        };
+        let run = Run::new(RunId::generate()?);
         let node = K8sBackend::connect(options).await?.open(&Plan::default(), &run).await?;
         let compared = as_process_1(&*node).await;
         let cleanup = node.close().await;

@@ -1,6 +1,6 @@
 //! What measuring costs beside fio: both read the same file of the same FUSE mount at the same rate, in turn.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use propagation_backend_local::LocalBackend;
 use propagation_core::marker::Marker;
@@ -36,12 +36,7 @@ pub(crate) struct Cost {
 pub(crate) fn cost(turns: usize) -> Result<Cost, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let run = Run {
-            id: RunId::generate()?,
-            started: Instant::now(),
-            keep: false,
-            files_by_handle: false,
-        };
+        let run = Run::new(RunId::generate()?);
         let plan = plan();
         let node = LocalBackend::new().open(&plan, &run).await?;
         let found = of_node(&*node, &plan, turns).await;

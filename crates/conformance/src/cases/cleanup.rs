@@ -205,12 +205,7 @@ async fn a_look_dropped_while_it_hangs_leaves_the_node_usable(lab: &Lab) -> Chec
 }
 
 async fn a_dropped_opening_leaves_nothing(lab: &Lab) -> Checked {
-    let run = Run {
-        id: RunId::generate()?,
-        started: Instant::now(),
-        keep: false,
-        files_by_handle: false,
-    };
+    let run = Run::new(RunId::generate()?);
     let plan = lab.plan();
     give_up(lab.backend.open(&plan, &run)).await;
     lab.note(run.id);

@@ -241,12 +241,7 @@ async fn a_host_without_fuse_and_pods_with_user_namespaces_are_told_apart() {
 
 #[tokio::test]
 async fn what_is_not_modelled_or_not_there_is_refused() {
-    let run = Run {
-        id: RunId::parse("refused").expect("a label"),
-        started: std::time::Instant::now(),
-        keep: false,
-        files_by_handle: false,
-    };
+    let run = Run::new(RunId::parse("refused").expect("a label"));
     let mut small = Plan::default();
     small.node.disk_bytes = 4096;
     let absent = FakeBackend::default().with_absence("it is switched off");
