@@ -23,8 +23,9 @@ pub struct Options {
     pub producer_command: String,
     /// The properties of the node; without a runtime one is chosen.
     pub node: NodeSpec,
-    /// Programs of a simulated node may open files by their handles, as nfs-ganesha has to. Where containers have the
-    /// machine's rights, these are all files of the machine: for a user who has named such a transport.
+    /// Programs of the node may open files by their handles, as nfs-ganesha has to. Where containers have the machine's
+    /// rights, these are all files of the machine. Without it the transports of NFS are left out, also where they are
+    /// in the list; [`Options::naming`] sets it for a user who has named one.
     pub files_by_handle: bool,
     /// SMB clients use wrong credentials: for tests of the error.
     #[doc(hidden)]
@@ -57,6 +58,14 @@ impl Options {
             quick: true,
             ..Self::default()
         }
+    }
+
+    /// With transports that a user has named one by one: a transport of NFS among them is the user's word that its
+    /// server may open files by their handles. A list that stands for all transports is none that a user has named.
+    #[must_use]
+    pub fn naming(self, transports: Vec<Transport>) -> Self {
+        let files_by_handle = transports.iter().any(|transport| transport.is_nfs());
+        Self { transports, files_by_handle, ..self }
     }
 
     /// Refuses invalid options.
@@ -171,6 +180,17 @@ impl Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_nfs_that_is_named_allows_files_by_handle() {
+        let named = |transports: &[Transport]| Options::quick().naming(transports.into());
+        for nfs in [Transport::Nfs, Transport::FuseNfs] {
+            let options = named(&[Transport::Native, nfs]);
+            assert!(options.files_by_handle && options.transports.contains(&nfs) && options.quick);
+        }
+        assert!(!named(&[Transport::Fuse, Transport::SmbCifs]).files_by_handle);
+        assert!(!Options::default().files_by_handle && !Options::quick().files_by_handle);
+    }
 
     #[test]
     fn what_cannot_be_is_refused() {

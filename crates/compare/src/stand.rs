@@ -214,7 +214,7 @@ async fn missing(bench: &Bench, transport: Transport, need: Need) -> Option<Skip
                      only where the transport was asked for by its name"
                 .into(),
             fix: Some(format!(
-                "name {transport} among the transports; in a program that uses the library, set files_by_handle"
+                "name {transport} among the transports; from Rust, set `files_by_handle` of the options"
             )),
         }),
         _ => None,

@@ -30,11 +30,11 @@ pub(crate) fn compare_transports(
     let start = || {
         let backend = backend.read()?;
         let default = if quick { Options::quick() } else { Options::default() };
-        let named: Option<Vec<Transport>> = names(transports, "read transports")?;
+        let default = match names::<Transport>(transports, "read transports")? {
+            Some(named) => default.naming(named),
+            None => default,
+        };
         let options = Options {
-            // The caller's word for what its server needs.
-            files_by_handle: named.iter().flatten().any(|transport| transport.is_nfs()),
-            transports: named.unwrap_or(default.transports),
             workloads: names(workloads, "read workloads")?.unwrap_or(default.workloads),
             rounds,
             seed,

@@ -27,7 +27,8 @@ pub(crate) struct CompareOptions {
     pub(crate) backend: BackendName,
     /// Transports, separated by commas, or all [default: native, fuse, fuse-passthrough, daemon, smb-rclone,
     /// smb-cifs; with --quick native, fuse, smb-rclone]. Others: smb-smbnetfs, nfs, fuse-smb-rclone,
-    /// fuse-smb-cifs, fuse-nfs.
+    /// fuse-smb-cifs, fuse-nfs. Naming nfs or fuse-nfs lets its server open any file of the node by its
+    /// handle; all does not.
     #[arg(long, value_name = "NAMES")]
     transports: Option<String>,
     /// Workloads, separated by commas [default: all; with --quick sequential, seek, scan, open, die]. Others:
@@ -77,12 +78,13 @@ impl CompareOptions {
     pub(crate) fn options(&self) -> Result<Options, Error> {
         let default = if self.quick { Options::quick() } else { Options::default() };
         let (transports, workloads) = (self.transports.as_deref(), self.workloads.as_deref());
-        let named = names(transports, "--transports", &Transport::ALL)?;
+        let default = match names(transports, "--transports", &Transport::ALL)? {
+            // The word names none.
+            Some(all) if transports == Some(ALL) => Options { transports: all, ..default },
+            Some(named) => default.naming(named),
+            None => default,
+        };
         let options = Options {
-            // The user's word for what its server needs; "all" names none.
-            files_by_handle: transports != Some(ALL)
-                && named.iter().flatten().any(|transport| transport.is_nfs()),
-            transports: named.unwrap_or(default.transports),
             workloads: names(workloads, "--workloads", &Workload::ALL)?
                 .unwrap_or(default.workloads),
             rounds: self.rounds,

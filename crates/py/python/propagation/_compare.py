@@ -29,7 +29,8 @@ def compare(
             kubeconfig's cluster; or a `K8sBackend`.
         transports: their names; `native` is always measured. When left out: `native`,
             `fuse`, `fuse-passthrough`, `daemon`, `smb-rclone` and `smb-cifs`; with `quick`
-            `native`, `fuse` and `smb-rclone`.
+            `native`, `fuse` and `smb-rclone`. A list with `nfs` or `fuse-nfs` allows their
+            server to open any file of the node by its handle (`open_by_handle_at(2)`).
         workloads: the workloads of each transport; all when left out, with `quick` `sequential`,
             `seek`, `scan`, `open` and `die`.
         quick: measure less, within ten seconds instead of sixty.
