@@ -29,6 +29,8 @@ pub(crate) fn capabilities() -> Capabilities {
             Feature::Reopening,
             // It would change a node that is not the run's own.
             Feature::NodePrograms,
+            // What a node's kernel has is known once there is a node, which is too late to skip a file.
+            Feature::KernelFilesystems,
         ])
 }
 
@@ -65,9 +67,11 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_named() {
+        let mounts = Plan::default().with(|plan| plan.filesystems = vec!["nfs4".into()]);
         let loaded = WorkloadSpec::new("outside", Role::Consumer).with(|spec| spec.readers = 3);
         for (plan, words) in [
             (Plan::default().with(|plan| plan.fault = Fault::Oom), "oom"),
+            (mounts, "kernel_filesystems"),
             (Plan::default().with(|plan| plan.workloads = vec![loaded]), "workload \"outside\""),
         ] {
             assert!(reason(&plan).is_some_and(|reason| reason.contains(words)), "{words}");

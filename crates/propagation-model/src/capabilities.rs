@@ -64,6 +64,7 @@ features! {
     Replicas = "replicas", "workload with several replicas",
     Programs = "programs", "program of the scenario in a container",
     NodePrograms = "node_programs", "program of the scenario on the node itself",
+    KernelFilesystems = "kernel_filesystems", "filesystem of the kernel beside FUSE",
     OtherUids = "other_uids", "second user to look and to run programs as",
     RealKernel = "real_kernel", "real kernel: mounts, processes and errnos that are not simulated",
 }

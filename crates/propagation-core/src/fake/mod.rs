@@ -133,6 +133,7 @@ impl FakeBackend {
             Feature::Keeper,
             Feature::Programs,
             Feature::NodePrograms,
+            Feature::KernelFilesystems,
             Feature::RealKernel,
         ])
     }

@@ -182,8 +182,8 @@ pub struct Plan {
     /// The first kernel that the expectations hold on; on an older one no step is carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Version>,
-    /// The kernel's filesystems that the file needs beside FUSE, such as `cifs`; where one is missing, no step is carried
-    /// out.
+    /// The kernel's filesystems that the file needs beside FUSE, such as `cifs`; where one is missing, and on backends
+    /// that do not tell, no step is carried out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filesystems: Vec<String>,
     /// The shared directory.

@@ -30,6 +30,7 @@ impl Plan {
             (!runtime.is_builtin(), Feature::OciRuntime),
             (runtime.is_apart(), Feature::RuntimeNamespace),
             (odd(&self.bridge.path) || odd(&self.bridge.mountpoint), Feature::AnyPath),
+            (!self.filesystems.is_empty(), Feature::KernelFilesystems),
         ]
         .into_iter()
         .filter_map(|(needed, feature)| needed.then_some(feature))

@@ -29,6 +29,7 @@ impl Plan {
         let mut problems = Vec::new();
         problems.extend(self.name_problem());
         problems.extend(self.cause_problem());
+        problems.extend(self.filesystem_problem());
         problems.extend(self.bridge_problem());
         let mut names = BTreeSet::new();
         for (index, workload) in self.workloads.iter().enumerate() {
@@ -88,6 +89,17 @@ impl Plan {
                 )
             }),
         }
+    }
+
+    /// The kernel names its filesystems without spaces (proc(5), filesystems).
+    fn filesystem_problem(&self) -> Option<Problem> {
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
+        let index = self.filesystems.iter().position(|name| !is_name(name))?;
+        Some(Problem::new(
+            format!("filesystems[{index}]"),
+            format!("{:?} cannot be a filesystem of the kernel", self.filesystems[index]),
+            "use a name of /proc/filesystems, such as cifs",
+        ))
     }
 
     /// The five phases need one producer and at least one consumer.
@@ -169,6 +181,15 @@ mod tests {
         ] {
             let plan = Plan { name: Some(name.into()), ..Plan::default() };
             assert_eq!(plan.validate().is_ok(), possible, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_filesystem_that_no_kernel_can_have_is_refused() {
+        for (name, possible) in [("nfs4", true), ("cifs", true), ("", false), ("nfs 4", false)] {
+            let filesystems = vec!["ext4".into(), name.into()];
+            let problems = Plan { filesystems, ..Plan::default() }.problems();
+            assert_eq!(problems.is_empty(), possible, "{name:?}: {problems:?}");
         }
     }
 
