@@ -1,10 +1,11 @@
 //! The node of a comparison: its containers, and the agent's programs in them.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use propagation_core::backend::{Feature, refusal};
-use propagation_core::comparison::{DataSet, Machine, Resources, Transport};
+use propagation_core::comparison::{DataSet, Machine, Resources, Skip, SkipKind, Transport};
 use propagation_core::journal::HostChange;
 use propagation_core::marker::Marker;
 use propagation_core::observation::Actor;
@@ -120,7 +121,7 @@ impl Bench {
     }
 
     /// What recipes are made with; a server that the node is a client of listens at this address.
-    pub(crate) fn given<'a>(&'a self, options: &'a Options, server: Option<&'a str>) -> Given<'a> {
+    pub(crate) fn given<'a>(&'a self, options: &'a Options, server: Option<Ipv4Addr>) -> Given<'a> {
         Given {
             server,
             producer_command: &options.producer_command,
@@ -229,20 +230,26 @@ impl Bench {
         }
     }
 
-    /// The address of a producer for its node, where that has another network: the first of those that the kubelet
-    /// has given its pod. None on a simulated node, where all have one network.
+    /// The address of a producer for its node, where that has another network: the first of version 4 that the kubelet
+    /// has given its pod; why the transport is left out where the pod has none. None on a simulated node, where all
+    /// have one network.
     ///
     /// # Errors
     /// When the node fails.
-    pub(crate) async fn address(&self, transport: Transport) -> Result<Option<String>, Error> {
+    pub(crate) async fn address(
+        &self,
+        transport: Transport,
+    ) -> Result<Result<Option<Ipv4Addr>, Skip>, Error> {
         if !self.is_real || !transport.is_mounted_by_the_kernel() {
-            return Ok(None);
+            return Ok(Ok(None));
         }
         let ask = words(&["/bin/sh", "-c", "hostname -i"]);
         let executed = self.node.execute(&producer(transport), &ask, SHORTLY).await?;
-        // Without one the server listens at the loopback device, and the mount says what it lacks.
-        let said = executed.ok().filter(|executed| executed.exit_code() == Some(0));
-        Ok(said.and_then(|said| Some(said.output.split_whitespace().next()?.to_owned())))
+        let said = match executed {
+            Ok(executed) => executed.output,
+            Err(refused) => refused.reason,
+        };
+        Ok(of_version_4(&said).map(Some))
     }
 
     /// The name of the node, where it is a real one.
@@ -308,6 +315,19 @@ pub(crate) fn between(before: &Used, after: &Used) -> Resources {
     }
 }
 
+/// The first address of version 4 among those that `hostname -i` prints; clients are given it, and a server listens
+/// there.
+fn of_version_4(printed: &str) -> Result<Ipv4Addr, Skip> {
+    printed.split_whitespace().find_map(|word| word.parse().ok()).ok_or_else(|| Skip {
+        kind: SkipKind::NotReady,
+        reason: format!(
+            "the pod of its server has no IPv4 address; hostname -i said {:?}",
+            printed.trim()
+        ),
+        fix: Some("compare on a cluster whose pods have IPv4 addresses".into()),
+    })
+}
+
 fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport], bridge: &str) -> Plan {
     let workloads = transports.iter().flat_map(|transport| containers(*transport));
     let workloads: Vec<WorkloadSpec> = workloads.collect();
@@ -357,5 +377,32 @@ impl Bench {
         let backend = propagation_core::fake::FakeBackend::default();
         let node = backend.open(&plan, &run).await.expect("a node");
         Self { node, plan, run_id, bridge: BRIDGE.into(), is_real, files_by_handle }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_listens_at_an_address_of_version_4_or_is_left_out() {
+        let address = Ipv4Addr::new(10, 42, 1, 7);
+        for printed in ["10.42.1.7\n", "fd00::7 10.42.1.7", "fd00::7%eth0 10.42.1.7 10.42.1.8\n"] {
+            assert_eq!(of_version_4(printed).ok(), Some(address), "{printed:?}");
+        }
+        for printed in ["", "fd00::7\n", "hostname: Name or service not known"] {
+            let skip = of_version_4(printed).expect_err(printed);
+            assert!(skip.reason.contains("no IPv4 address"), "{skip:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_asked_for_where_the_node_has_another_network() {
+        // A node in memory has no programs to ask with.
+        let simulated = Bench::fake(false, true).await.address(Transport::Nfs).await;
+        assert!(matches!(simulated, Ok(Ok(None))), "{simulated:?}");
+        let real = Bench::fake(true, true).await;
+        assert!(real.address(Transport::Nfs).await.is_err());
+        assert!(matches!(real.address(Transport::SmbRclone).await, Ok(Ok(None))));
     }
 }

@@ -173,10 +173,13 @@ impl Found {
         let _containers = bench.furnish(sizes).await?;
         let mut stands = Vec::new();
         for transport in transports {
-            let address = bench.address(*transport).await?;
-            let recipe = Recipe::of(*transport, bench.given(options, address.as_deref()));
+            let (server, unreachable) = match bench.address(*transport).await? {
+                Ok(server) => (server, None),
+                Err(skip) => (None, Some(skip)),
+            };
+            let recipe = Recipe::of(*transport, bench.given(options, server));
             let how = recipe.how();
-            let started = Stand::start(bench, recipe).await?;
+            let started = Stand::start(bench, recipe, unreachable).await?;
             tell(Progress::Started(*transport, started.as_ref().err()));
             let (stand, skipped) = match started {
                 Ok(stand) => (Some(stand), None),

@@ -2,6 +2,8 @@
 
 mod served;
 
+use std::net::Ipv4Addr;
+
 use propagation_core::comparison::Transport;
 use propagation_core::protocol::measure::ENTRIES_DIRECTORY;
 
@@ -40,7 +42,7 @@ pub(crate) struct Given<'a> {
     /// The directory of the node that all containers share.
     pub(crate) bridge: &'a str,
     /// Where a server listens for the node; none for an address of its own on the loopback device.
-    pub(crate) server: Option<&'a str>,
+    pub(crate) server: Option<Ipv4Addr>,
     /// The run: there may be others on the node.
     pub(crate) run: &'a str,
 }
@@ -120,7 +122,7 @@ impl Recipe {
             transport,
             tag: format!("{run}.{transport}"),
             bridge: bridge.to_owned(),
-            address: server.map_or_else(|| loopback(transport), str::to_owned),
+            address: server.unwrap_or_else(|| loopback(transport)).to_string(),
             needs: Vec::new(),
             prepare: None,
             below: None,
@@ -222,9 +224,9 @@ fn work(transport: Transport) -> String {
 
 /// The address of a transport's server on the loopback device of the node: each has its own, so that all have the port
 /// that clients know.
-fn loopback(transport: Transport) -> String {
-    let number = Transport::ALL.iter().position(|one| *one == transport).unwrap_or_default();
-    format!("127.0.0.{}", 10 + number)
+fn loopback(transport: Transport) -> Ipv4Addr {
+    let number = (10..).zip(Transport::ALL).find(|(_, one)| *one == transport);
+    Ipv4Addr::new(127, 0, 0, number.map_or(0, |(number, _)| number))
 }
 
 pub(crate) fn words(words: &[&str]) -> Vec<String> {
@@ -272,7 +274,7 @@ mod tests {
 
     #[test]
     fn the_kernels_clients_are_mounted_by_the_node_at_the_volumes_path() {
-        let server = Some("10.42.1.7");
+        let server = Some(Ipv4Addr::new(10, 42, 1, 7));
         let given = Given { bridge: "/run/b", server, ..given("") };
         let recipe = Recipe::of(Transport::SmbCifs, given);
         let client = recipe.client.as_ref().expect("a client");

@@ -22,18 +22,23 @@ pub(crate) struct Stand<'a> {
 }
 
 impl<'a> Stand<'a> {
-    /// Starts a transport; why it is left out where it cannot be.
+    /// Starts a transport; why it is left out where it cannot be. Its needs are looked at before the reason why its
+    /// server cannot be reached.
     ///
     /// # Errors
     /// When the node fails.
     pub(crate) async fn start(
         bench: &'a Bench,
         recipe: Recipe,
+        unreachable: Option<Skip>,
     ) -> Result<Result<Self, Skip>, Error> {
         for need in &recipe.needs {
             if let Some(skip) = missing(bench, recipe.transport, *need).await {
                 return Ok(Err(skip));
             }
+        }
+        if let Some(skip) = unreachable {
+            return Ok(Err(skip));
         }
         if let Some(prepare) = &recipe.prepare {
             let prepared = bench.run(&producer(recipe.transport), prepare, SHORTLY).await;
