@@ -173,8 +173,8 @@ fn trade(comparison: &Comparison) -> Vec<String> {
     if comparison.measured().any(|one| one.transport == Transport::FuseSmbCifs) {
         lines.push(
             "The kernel's CIFS client of a FUSE mount that is served (fuse-smb-cifs) makes up inode numbers \
-             (noserverino), so that the mount outlives the daemon: hard links look like files of their own, and a file \
-             has another number after it was dropped from the client's cache."
+             (noserverino), so that it can heal once smbd sees the daemon's new mount: hard links look like files of \
+             their own, and a file has another number after it was dropped from the client's cache."
                 .into(),
         );
     }
@@ -183,7 +183,9 @@ fn trade(comparison: &Comparison) -> Vec<String> {
             Some(_) => {
                 "what is served heals with the new mount of the daemon, and consumers keep theirs"
             }
-            None => "consumers keep a mount that does not heal after the daemon has mounted anew",
+            None => {
+                "consumers keep a mount that had not healed as long as it was watched after the daemon had mounted anew"
+            }
         };
         lines.push(format!(
             "With FUSE served again ({transport}) both have to live: {heals}; it costs what both cost."
