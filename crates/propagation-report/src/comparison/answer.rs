@@ -159,14 +159,14 @@ fn trade(comparison: &Comparison) -> Vec<String> {
         );
     }
     if let Some((transport, death)) = with_death(|transport| transport == Transport::Nfs) {
-        let waits = match (death.hangs, death.healed_ms) {
+        let heals = match (death.hangs, death.healed_ms) {
             (true, _) => "an access had not ended as long as it was watched",
             (false, None) => "accesses had not succeeded again as long as they were watched",
             (false, Some(_)) => "its client connects again by itself and the mount stays",
         };
         lines.push(format!(
-            "With NFS ({transport}) {waits}, after a wait of up to {} (a hard mount waits as long as it takes); it needs \
-             a server that may open every file by its handle, and it trusts the UIDs that clients name.",
+            "With NFS ({transport}) {heals}; it needs a server that may open every file by its handle, and it trusts \
+             the UIDs that clients name. An access waited up to {}: a hard mount waits as long as it takes.",
             time(death.longest_ms)
         ));
     }
