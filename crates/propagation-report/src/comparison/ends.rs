@@ -1,6 +1,6 @@
 //! How each transport ends: whether its mount is stale, whether accesses hang, and whether it heals by itself.
 
-use propagation_model::comparison::{Comparison, Death, Healing};
+use propagation_model::comparison::{Comparison, Death, Gave, Healing};
 
 use super::figures::time;
 use crate::words::one_line;
@@ -20,14 +20,22 @@ pub(super) fn rows(comparison: &Comparison) -> Vec<[String; 4]> {
     comparison.measured().filter_map(row).collect()
 }
 
-/// A stale mount says ENOTCONN or ESTALE, whoever looks; other errors are the client's own.
+/// What a stale mount says, whoever looks; other errors are the client's own.
+const STALE: [&str; 3] = ["ENOTCONN", "ECONNABORTED", "ESTALE"];
+
+/// Whether accesses that open anew found a stale mount: with their first error or, where the mount never answered
+/// again, with a later one. What a client says in passing while it connects again is its own.
 fn stale(death: &Death) -> String {
-    match &death.first_error {
-        None => "no".into(),
-        Some((_, errno)) => match errno.as_str() {
-            "ENOTCONN" | "ESTALE" | "ECONNABORTED" => format!("yes, {errno}"),
-            other => format!("no, {}", one_line(other)),
-        },
+    let first = death.first_error.as_ref().map(|(_, errno)| errno.as_str());
+    let later = death.fresh.iter().filter(|_| death.healing != Healing::Reconnect);
+    let later = later.filter_map(|span| match &span.gave {
+        Gave::Errno(errno) => Some(errno.as_str()),
+        _ => None,
+    });
+    match (first.into_iter().chain(later).find(|errno| STALE.contains(errno)), first) {
+        (Some(errno), _) => format!("yes, {errno}"),
+        (None, Some(errno)) => format!("no, {}", one_line(errno)),
+        (None, None) => "no".into(),
     }
 }
 
@@ -51,6 +59,8 @@ fn heals(death: &Death) -> String {
 
 #[cfg(test)]
 mod tests {
+    use propagation_model::comparison::Span;
+
     use super::*;
 
     fn death(errno: Option<&str>, longest_ms: f64, healing: Healing) -> Death {
@@ -78,6 +88,23 @@ mod tests {
     fn fuse_is_stale_and_heals_by_its_new_mount() {
         let fuse = death(Some("ENOTCONN"), 2.0, Healing::NewMount);
         assert_eq!(cells(&fuse), ["yes, ENOTCONN", "no", "no, by a new mount, 200 ms"]);
+    }
+
+    #[test]
+    fn a_mount_that_is_stale_after_another_error_is_stale() {
+        let span = |gave: &str| Span {
+            from_ms: 3.0,
+            until_ms: 900.0,
+            gave: gave.to_owned().into(),
+            operations: 9,
+        };
+        let fresh = vec![span("ok"), span("EIO"), span("ESTALE")];
+        let again = death(Some("EIO"), 2.0, Healing::Nothing);
+        assert_eq!(stale(&Death { fresh: fresh.clone(), ..again.clone() }), "yes, ESTALE");
+        assert_eq!(stale(&Death { fresh: vec![span("EIO")], ..again.clone() }), "no, EIO");
+        assert_eq!(stale(&Death { fresh, healing: Healing::Reconnect, ..again }), "no, EIO");
+        let aborted = death(Some("ECONNABORTED"), 2.0, Healing::NewMount);
+        assert_eq!(stale(&aborted), "yes, ECONNABORTED");
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn ends(comparison: &Comparison) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label="how transports end" {
             table {
-                caption { "A stale mount says ENOTCONN or ESTALE; an access hangs that takes a second or more." }
+                caption { "A stale mount says ENOTCONN, ECONNABORTED or ESTALE; an access hangs that takes a second or more." }
                 thead { tr {
                     th scope="col" { "Transport" }
                     @for title in titles { th scope="col" { (title) } }

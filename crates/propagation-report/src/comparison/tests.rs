@@ -193,8 +193,14 @@ fn the_kernels_clients_are_told_with_what_they_cost() {
 #[test]
 fn how_each_transport_ends_is_a_row_in_every_form() {
     let comparison = comparison();
-    let row = "smb-rclone         no, EIO          for 1.20 s yes, 22.0 ms after the restart";
+    let row = "smb-rclone         no, EIO           for 1.20 s yes, 22.0 ms after the restart";
     assert!(text(&comparison, Detail::Normal).contains(row));
+    let mut aborted = comparison.clone();
+    let death = aborted.transports[1].death.as_mut().expect("a death");
+    death.first_error = Some((3.2, "ECONNABORTED".into()));
+    // The longest cell leaves the next one in its column.
+    let row = "fuse               yes, ECONNABORTED no         no, by a new mount, 22.0 ms";
+    assert!(text(&aborted, Detail::Normal).contains(row));
     let row = "| smb-rclone | no, EIO | for 1.20 s | yes, 22.0 ms after the restart |";
     assert!(markdown(&comparison).contains(row));
     let row = "<td>yes, ENOTCONN</td><td>no</td><td>no, by a new mount, 22.0 ms</td>";

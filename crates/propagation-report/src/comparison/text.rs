@@ -190,7 +190,7 @@ fn write_ends(out: &mut String, comparison: &Comparison) {
     }
     let titles = super::ends::TITLES.map(str::to_owned);
     for [transport, stale, hang, heals] in std::iter::once(titles).chain(rows) {
-        let line = format!("  {transport:18} {stale:16} {hang:10} {heals}");
+        let line = format!("  {transport:18} {stale:17} {hang:10} {heals}");
         let _ = writeln!(out, "{}", line.trim_end());
     }
     out.push('\n');
