@@ -1,8 +1,8 @@
 #!/bin/sh
 # Configures an nfs-ganesha in a directory of its own.
 #   ganesha.sh DIRECTORY SHARED PORT
-# It listens at every address of the node, which has a network of its own: it looks up an address that it is given,
-# and finds none where loopback is the only device.
+# It listens at every address of its container's network: it looks up an address that it is given, and finds none where
+# loopback is the only device, as on a simulated node. In a pod whoever reaches the pod's address reaches what is exported.
 set -eu
 umask 077
 directory=$1 shared=$2 port=$3
