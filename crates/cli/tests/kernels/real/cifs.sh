@@ -3,7 +3,7 @@
 # mounted again on the client, if the client makes up its own inode numbers (noserverino, as the SMB CSI driver mounts);
 # with the server's its root is ESTALE for good. Nor is anything mounted again after the server itself was killed: a soft
 # mount fails late, and is fresh when there is a server again.
-mkdir -p /srv/data /srv/fuse /mnt/cifs /tmp/smb/ncalrpc /var/log/samba
+mkdir -p /srv/data /srv/fuse /mnt/cifs /mnt/cached /tmp/smb/ncalrpc /var/log/samba
 echo first > /srv/data/marker
 bindfs -f /srv/data /srv/fuse &
 daemon=$!
@@ -39,6 +39,10 @@ within /usr/bin/mount -t cifs //127.0.0.1/fuse /mnt/cifs \
     -o username=root,password=secret,vers=3.1.1,soft,echo_interval=4,actimeo=0,noserverino
 expect 0 cat /mnt/cifs/marker
 says first
+# As `propagation compare` mounts it: the client keeps attributes for a second.
+within /usr/bin/mount -t cifs //127.0.0.1/fuse /mnt/cached -o username=root,password=secret,vers=3.1.1,noserverino
+expect 0 cat /mnt/cached/marker
+says first
 expect 0 $PROPAGATION probe /mnt/cifs
 says "its type is cifs"
 
@@ -52,6 +56,8 @@ umount -l /srv/fuse
 expect 0 bindfs /srv/data /srv/fuse
 within grep -q second /mnt/cifs/marker
 within $PROPAGATION probe /mnt/cifs
+within grep -q second /mnt/cached/marker
+umount /mnt/cached
 echo "fresh after the FUSE mount was made again"
 
 # It has a process for each client.
