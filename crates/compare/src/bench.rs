@@ -18,7 +18,7 @@ use propagation_core::{Backend, Error, ErrorKind, Node, Run, RunId, Workload};
 use serde::de::DeserializeOwned;
 
 use crate::options::{Options, Sizes};
-use crate::recipe::{AGENT, BRIDGE, Given, words};
+use crate::recipe::{AGENT, BRIDGE, Given, volume, words};
 
 /// How long one of the agent's short programs may take.
 pub(crate) const SHORTLY: Duration = Duration::from_secs(20);
@@ -286,6 +286,19 @@ impl Bench {
             processors,
             engine,
         })
+    }
+
+    /// Unmounts what the node has mounted as a client, while the servers run: the end of a node may end them first, and
+    /// the kernel's clients, which belong to no container, would wait for them. What cannot be unmounted is left to the
+    /// end of the node, which reports it.
+    pub(crate) async fn unmount_clients(&self, transports: &[Transport]) {
+        let clients =
+            transports.iter().copied().filter(|transport| transport.is_mounted_by_the_kernel());
+        let unmounted = clients.map(|transport| async move {
+            let unmount = words(&["unmount", &volume(&self.bridge, transport)]);
+            self.agent_to_end(&Actor::Node, &unmount, SHORTLY).await
+        });
+        drop(futures_util::future::join_all(unmounted).await);
     }
 
     /// Ends the node and everything in it.

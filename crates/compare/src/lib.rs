@@ -107,6 +107,9 @@ async fn measure(
             Ok(())
         }
     };
+    if found.cut_short || ended.is_err() {
+        bench.unmount_clients(&transports).await;
+    }
     let machine = bench.machine().await;
     let cleanup = bench.close().await;
     ended.map_err(|error| with_what_is_left(error, &cleanup))?;

@@ -217,6 +217,11 @@ pub(crate) fn mountpoint(transport: Transport) -> String {
     format!("{SHARED}/{transport}")
 }
 
+/// Where the node mounts a transport whose client is its kernel.
+pub(crate) fn volume(bridge: &str, transport: Transport) -> String {
+    format!("{bridge}/{transport}")
+}
+
 /// Where a transport has files of its own.
 fn work(transport: Transport) -> String {
     format!("{SHARED}/work/{transport}")
@@ -287,6 +292,15 @@ mod tests {
         assert_eq!(recipe.path, "/mnt/smb-cifs");
         let rclone = Recipe::of(Transport::SmbRclone, given);
         assert!(rclone.programs().all(|program| !program.on_node));
+    }
+
+    #[test]
+    fn the_kernels_clients_are_known_without_their_stands() {
+        for transport in Transport::ALL {
+            let client = recipe(transport, "").client.filter(|client| client.on_node);
+            let at = transport.is_mounted_by_the_kernel().then(|| volume(BRIDGE, transport));
+            assert_eq!(client.and_then(|client| client.mountpoint), at, "{transport}");
+        }
     }
 
     #[test]

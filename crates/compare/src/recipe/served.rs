@@ -1,7 +1,7 @@
 //! Transports with a server of their own: smbd or nfs-ganesha, of the directory itself or of a FUSE mount of it, and
 //! their clients.
 
-use super::{AGENT, DATA, Need, Program, Recipe, mountpoint, words, work};
+use super::{AGENT, DATA, Need, Program, Recipe, mountpoint, volume, words, work};
 
 /// The version of SMB that the kernel speaks with smbd.
 const SMB_VERSION: &str = "3.1.1";
@@ -126,7 +126,7 @@ impl Recipe {
         options: &str,
         secret: &[&str],
     ) -> Self {
-        let at = format!("{}/{}", self.bridge, self.transport);
+        let at = volume(&self.bridge, self.transport);
         let mut command = words(&[AGENT, "kernel-mount", source, "--type", filesystem]);
         command.extend(words(&["--mountpoint", &at, "--options", options]));
         command.extend(words(secret));
