@@ -32,7 +32,9 @@ pub(crate) async fn carry_out(
     early: Option<Detail>,
 ) -> Ran {
     let name = plan.name.as_ref().map(|name| format!(" of {name:?}")).unwrap_or_default();
-    let alone = options.backend == BackendName::Local && options.scenario.is_empty();
+    // A node that is kept has all processors.
+    let alone =
+        options.backend == BackendName::Local && options.scenario.is_empty() && !options.keep;
     let one = alone.then(|| OneProcessor::of(&plan)).flatten().map(Arc::new);
     let runner = match Runner::new(plan) {
         Ok(runner) => with_experiments(runner, options, one.clone()),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use propagation_core::plan::{Action, Step};
 use propagation_core::{Backend, Capabilities, Error, Node, Plan, Run};
 
-/// So many containers have work for one processor only.
+/// The most containers for which one processor is enough.
 const AT_MOST: u32 = 16;
 
 /// Keeps the calling thread, and the processes that it starts, on the processor where it is, until it is dropped.
@@ -112,6 +112,7 @@ impl Backend for OnAll {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use propagation_core::fake::FakeBackend;
     use rustix::thread::sched_getaffinity;
 
     use super::*;
@@ -122,11 +123,22 @@ mod tests {
 
     #[test]
     fn the_thread_is_on_one_processor_for_as_long_as_it_is_kept() {
-        let before = sched_getaffinity(None).expect("one's own");
+        let before = processors();
         let one = OneProcessor::of(&Plan::default()).expect("the five phases are a chain");
         assert_eq!(processors(), 1);
         drop(one);
-        assert_eq!(sched_getaffinity(None).expect("one's own"), before);
+        assert_eq!(processors(), before);
+    }
+
+    #[tokio::test]
+    async fn experiments_have_all_processors() {
+        let before = processors();
+        let one = OneProcessor::of(&Plan::default()).map(Arc::new);
+        let bench = OnAll::new(Box::new(FakeBackend::default()), one.clone());
+        let id = propagation_core::RunId::generate().expect("an id");
+        let run = Run::new(id);
+        bench.open(&Plan::default(), &run).await.expect("a node");
+        assert_eq!(processors(), before);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) fn all() -> Vec<Case> {
         Case { actors: &["app"], ..hidden("a-dead-mount-of-an-own-making") },
         Case { actors: &["app"], ..hidden("a-dead-mount-below-a-fresh-one") },
         Case {
-            actors: &["app", "d", "node"],
+            actors: &["node", "app"],
             ..Case::new("layers-of-mounts-that-are-all-dead", CauseId::StackedLayers)
         },
         Case {

@@ -151,7 +151,7 @@ pub(super) fn document(rows: &[Row], halves: bool, found: &str) -> String {
         };
         let experiments = match &row.experiments {
             Ok(tried) => format!("{tried} tried, one heals"),
-            Err(_) => "none heals".into(),
+            Err(_) => "not all carried out".into(),
         };
         let [expected, otherwise, skipped] = row.counts();
         let _ = writeln!(

@@ -91,7 +91,7 @@ impl<'r> Scene<'r> {
             let named = is_named(&failure.words, &bound.source);
             let silence = self.silence_until(mount.device, &failure.step);
             let read = self.was_read_in(mount.device, &failure.step);
-            (!(named && !bound.is_main), silence, !named, read)
+            (!named || bound.is_main, silence, !named, read)
         });
         match hung {
             Some((mount, bound)) => Some((bound, Some(mount))),

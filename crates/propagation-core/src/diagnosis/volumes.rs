@@ -381,15 +381,15 @@ pub(super) fn hidden_by_dead(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Opti
 /// Takes a dead mount off wherever it is the topmost of several. A container may not unmount, so the processes of its
 /// namespace are found by the mount. Below a mount that lives it stays: an unmount takes the topmost.
 fn take_off(layer: &MountEntry) -> String {
-    const IS_TOPMOST: &str = "BEGIN { split(ENVIRON[\"M\"], m) } $5 == m[3] { at[$1]; over[$2]; if ($3 == m[1] && $4 == \
-                              m[2]) its[$1] = $2 } END { for (i in its) if (!(i in over) && its[i] in at) top = 1; \
-                              exit !top }";
-    let mount = format!("{} {} {}", layer.device, layer.root, layer.mount_point);
+    let at = shell(&layer.mount_point.to_string_lossy());
+    let dead = shell(&format!("{} {}", layer.device, layer.root));
+    let topmost = format!(
+        "top=; while read -r id parent device root at rest; do if [ \"$at\" = {at} ] && {{ [ -z \"$top\" ] || [ \"$parent\" = \
+         \"$top\" ]; }}; then top=$id; echo \"$device $root\"; fi; done < $p/mountinfo | tail -n 1"
+    );
     format!(
-        "for p in /proc/[0-9]*; do while M={} awk '{IS_TOPMOST}' $p/mountinfo; do umount --namespace ${{p#/proc/}} --lazy \
-         {} || break; done; done{ON_THE_NODE}",
-        shell(&mount),
-        shell(&layer.mount_point.to_string_lossy())
+        "for p in /proc/[0-9]*; do while [ \"$({topmost})\" = {dead} ]; do umount --namespace ${{p#/proc/}} --lazy {at} || \
+         break; done; done{ON_THE_NODE}"
     )
 }
 

@@ -19,7 +19,7 @@ use crate::report::{Added, Change, Deed, Report, Status, Trial, Tried, Working};
 use crate::run::Runner;
 
 /// How long an experiment waits for something that may never come.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Limits {
     /// For a mount, a notice, a recovery.
     wait_ms: u64,
@@ -32,28 +32,19 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// For what did not come within these ones.
-    fn long(self) -> Self {
-        Self { wait_ms: 1_000, probe_ms: 500, pause_ms: 2_000, run_ms: 2 * self.run_ms }
-    }
-
     /// A few times what the run itself needed for a start or a mount.
     fn short(report: &Report) -> Self {
-        let starts = report.acts.iter().filter_map(|act| match act.deed {
-            Deed::Start | Deed::Restart { .. } if act.refused.is_none() => {
-                Some(act.until_us.saturating_sub(act.from_us) as f64 / 1e3)
-            }
-            _ => None,
-        });
-        let measured = &report.measurements;
-        let mut slowest = measured.remount_to_fresh_read_ms.unwrap_or_default();
-        for ms in starts.chain(measured.mount_to_visible_ms.iter().copied()) {
-            slowest = slowest.max(ms);
-        }
-        let wait_ms = (3.0 * slowest).clamp(25.0, 100.0) as u64;
+        let wait_ms = (3.0 * slowest_ms(report)).clamp(25.0, 100.0) as u64;
         // Every wait has a limit of its own. This one is for all of them, on an emulated machine too.
-        let run_ms = (5.0 * report.duration_ms).clamp(5_000.0, 60_000.0) as u64;
+        let run_ms = (5.0 * report.duration_ms).clamp(5_000.0, 30_000.0) as u64;
         Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms, run_ms }
+    }
+
+    /// For what did not come within the short ones.
+    fn long(report: &Report) -> Self {
+        let wait_ms = (10.0 * slowest_ms(report)).clamp(1_000.0, 5_000.0) as u64;
+        let run_ms = 2 * Self::short(report).run_ms;
+        Self { wait_ms, probe_ms: wait_ms / 2, pause_ms: 2 * wait_ms, run_ms }
     }
 
     /// Sets the deadlines of a plan.
@@ -73,6 +64,20 @@ impl Limits {
             _ => {}
         });
     }
+}
+
+/// How long the slowest start or mount of a run took.
+fn slowest_ms(report: &Report) -> f64 {
+    let starts = report.acts.iter().filter_map(|act| match act.deed {
+        Deed::Start | Deed::Restart { .. } if act.refused.is_none() => {
+            Some(act.until_us.saturating_sub(act.from_us) as f64 / 1e3)
+        }
+        _ => None,
+    });
+    let measured = &report.measurements;
+    let mounts =
+        measured.mount_to_visible_ms.iter().copied().chain(measured.remount_to_fresh_read_ms);
+    starts.chain(mounts).fold(0.0, f64::max)
 }
 
 /// The plan of a report as it is run on a bench: on a node like the real one where the report is of another backend
@@ -114,6 +119,8 @@ pub(super) struct Bench<'a> {
     backend: &'a dyn Backend,
     over: &'a CancellationToken,
     limits: Limits,
+    /// For what does not come within these.
+    long: Limits,
     /// What the rules say of the run.
     causes: &'a [Cause],
     /// The plan, with no change.
@@ -143,8 +150,8 @@ impl<'a> Bench<'a> {
             return Err(format!("it cannot be simulated: {reason}"));
         }
         let mut differs = String::new();
-        let short = Limits::short(report);
-        for limits in [short, short.long()] {
+        let long = Limits::long(report);
+        for limits in [Limits::short(report), long] {
             let repeated = repeat(&plan, limits, backend, over).await?;
             let Some(words) = judge::differs(report, &repeated) else {
                 let baseline = Fared::of(&repeated, &plan);
@@ -158,6 +165,7 @@ impl<'a> Bench<'a> {
                     backend,
                     over,
                     limits,
+                    long,
                     causes,
                     plan,
                     baseline,
@@ -194,12 +202,12 @@ impl<'a> Bench<'a> {
     /// Runs the plan with a change, beside others. A result that may be due to short deadlines is run once more with
     /// longer ones. Where the change would remove a cause of the report, the cause is added to a set-up that works, too.
     pub(super) async fn try_change(&self, change: &Change, removes_a_cause: bool) -> Attempt {
-        self.attempt(change, removes_a_cause, &[self.limits, self.limits.long()]).await
+        self.attempt(change, removes_a_cause, &[self.limits, self.long]).await
     }
 
     /// Runs the plan with a change for which the time beside others was too short.
     pub(super) async fn try_alone(&self, change: &Change, removes_a_cause: bool) -> Trial {
-        match self.attempt(change, removes_a_cause, &[self.limits.long()]).await {
+        match self.attempt(change, removes_a_cause, &[self.long]).await {
             Attempt::Done(Trial::NotTried { .. }) if self.over.is_cancelled() => too_short(),
             Attempt::Done(trial) => trial,
             Attempt::TooShort => too_short(),
@@ -236,7 +244,7 @@ impl<'a> Bench<'a> {
             let report = repeat(&changed, *limits, self.backend, self.over).await?;
             let again = judge::undecided(&report, &changed, for_good, removes_a_cause);
             last = Some(report);
-            if !again {
+            if !again || *limits == self.long {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! How each transport ends: whether its mount is stale, whether accesses hang, and whether it heals by itself.
 
 use propagation_model::comparison::{Comparison, Death, Gave, Healing};
+use propagation_model::errno::Errno;
 
 use super::figures::time;
 use crate::words::one_line;
@@ -21,7 +22,7 @@ pub(super) fn rows(comparison: &Comparison) -> Vec<[String; 4]> {
 }
 
 /// What a stale mount says, whoever looks; other errors are the client's own.
-const STALE: [&str; 3] = ["ENOTCONN", "ECONNABORTED", "ESTALE"];
+const STALE: [Errno; 3] = [Errno::ENOTCONN, Errno::ECONNABORTED, Errno::ESTALE];
 
 /// Whether accesses that open anew found a stale mount: with their first error or, where the mount never answered
 /// again, with a later one. What a client says in passing while it connects again is its own.
@@ -32,11 +33,15 @@ fn stale(death: &Death) -> String {
         Gave::Errno(errno) => Some(errno.as_str()),
         _ => None,
     });
-    match (first.into_iter().chain(later).find(|errno| STALE.contains(errno)), first) {
+    match (first.into_iter().chain(later).find(|errno| is_stale(errno)), first) {
         (Some(errno), _) => format!("yes, {errno}"),
         (None, Some(errno)) => format!("no, {}", one_line(errno)),
         (None, None) => "no".into(),
     }
+}
+
+fn is_stale(errno: &str) -> bool {
+    errno.parse().is_ok_and(|errno: Errno| STALE.contains(&errno))
 }
 
 fn hang(death: &Death) -> String {
