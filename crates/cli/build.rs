@@ -1,7 +1,7 @@
-//! Packs the relative relocations of the program, which are 1 MB otherwise, where the C library reads them packed:
-//! glibc from 2.36 on.
+//! Makes the program smaller, by what the linker can leave out.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -9,9 +9,23 @@ fn main() {
     let target = env::var("TARGET").unwrap_or_default();
     // Of another machine's C library nothing is known.
     let is_native = env::var("HOST").is_ok_and(|host| host == target);
-    if is_native && target.ends_with("-linux-gnu") && glibc() >= Some((2, 36)) {
+    if !is_native || !target.ends_with("-linux-gnu") {
+        return;
+    }
+    // Relative relocations are 1 MB unpacked; glibc reads packed ones from 2.36 on.
+    if glibc() >= Some((2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+    // The profile `release` aborts on a panic: nobody looks an unwind table up.
+    if profile().as_deref() == Some("release") {
+        println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+    }
+}
+
+/// The directory of the profile: `OUT_DIR` is `<target>/<profile>/build/<package>/out`.
+fn profile() -> Option<String> {
+    let out = env::var("OUT_DIR").ok()?;
+    Some(Path::new(&out).ancestors().nth(3)?.file_name()?.to_str()?.to_owned())
 }
 
 /// The version of this machine's glibc.

@@ -7,6 +7,7 @@ use super::commands::{self, ON_THE_NODE};
 use super::dead::{cause, is_dead, probe};
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
+use super::silence::{Silence, silence_after};
 use super::text::{line, names, shell, yaml};
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef};
 use crate::observation::{Access, Actor, Observation, Outcome};
@@ -124,28 +125,6 @@ fn broke<'r>(scene: &Scene<'r>, spec: &WorkloadSpec, hung: &[&Observation]) -> O
     [last.at_us, first.at_us]
         .into_iter()
         .find_map(|at_us| scene.last_act(spec, at_us).filter(breaks))
-}
-
-/// Why a daemon may not answer after something was done to it.
-pub(super) enum Silence<'r> {
-    Stopped,
-    /// It was told to answer late.
-    Slow(&'r Fault),
-    /// It was ended; accesses wait where somebody holds its connection.
-    Ended,
-}
-
-/// Why the daemon of a producer may not answer after an act on it.
-pub(super) fn silence_after(act: &Act) -> Option<Silence<'_>> {
-    match &act.deed {
-        Deed::Fault { fault: Fault::Stop } => Some(Silence::Stopped),
-        Deed::Fault { fault: fault @ Fault::Slow(_) } if !fault.ends_a_fault() => {
-            Some(Silence::Slow(fault))
-        }
-        Deed::Fault { fault } if fault.ends_the_daemon() => Some(Silence::Ended),
-        Deed::Stop => Some(Silence::Ended),
-        _ => None,
-    }
 }
 
 fn why(

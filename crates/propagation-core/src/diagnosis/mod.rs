@@ -67,6 +67,7 @@ mod read_only;
 mod recursion;
 mod runtime;
 mod scene;
+mod silence;
 mod silent;
 mod stacking;
 #[cfg(test)]

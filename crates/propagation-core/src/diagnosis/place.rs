@@ -1,8 +1,8 @@
 //! Which path on the node is meant: that of the producer, of the volume or of the subPath that is concerned, which is the
 //! bridge's for the first producer only.
 
-use super::hang::{self, Silence};
 use super::scene::Scene;
+use super::silence::{Silence, silence_after};
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
 use crate::observation::{Actor, Observation};
 use crate::plan::{BindSpec, WorkloadSpec};
@@ -106,7 +106,7 @@ impl<'r> Scene<'r> {
         let until = self.history.place(step);
         let Some(producer) = self.maker_of(device, u64::MAX) else { return ANSWERS };
         let before = self.acts_on(producer).filter(|act| self.history.place(&act.step) <= until);
-        match before.last().and_then(hang::silence_after) {
+        match before.last().and_then(silence_after) {
             Some(Silence::Stopped) => 0,
             // Without a keeper an access is refused.
             Some(Silence::Ended) if self.report.plan.fuse_of(producer).keeper => 0,
