@@ -9,6 +9,8 @@ use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::silence::{Silence, silence_after};
 use super::text::{line, names, shell, yaml};
+use crate::Class;
+use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef};
 use crate::observation::{Access, Actor, Observation, Outcome};
 use crate::plan::{Fault, WorkloadSpec};
@@ -151,7 +153,19 @@ fn why(
     // Answered while others waited, and nothing was done between the two. Attributes may be the kernel's own.
     let asks =
         |seen: &&Observation| matches!(seen.access, Access::Read | Access::List | Access::Write);
-    let answered = scene.asked().filter(on_it).filter(asks).find(|seen| {
+    // An error is an answer too, but for those of the kernel.
+    let says_an_error = |seen: &&Observation| {
+        let by_the_daemon = match seen.outcome.class() {
+            Class::Errno(errno) => !matches!(
+                errno,
+                Errno::ENOTCONN | Errno::ECONNABORTED | Errno::EACCES | Errno::EPERM
+            ),
+            _ => false,
+        };
+        by_the_daemon && scene.device_of(seen) == device
+    };
+    let answers = |seen: &&Observation| on_it(seen) || says_an_error(seen);
+    let answered = scene.asked().filter(answers).filter(asks).find(|seen| {
         let beside = |one: &&Observation| {
             one.step == seen.step && scene.acts_before(one) == scene.acts_before(seen)
         };
