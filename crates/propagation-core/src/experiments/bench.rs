@@ -35,14 +35,14 @@ impl Limits {
     /// A few times what the run itself needed for a start or a mount.
     fn short(report: &Report) -> Self {
         let wait_ms = (3.0 * slowest_ms(report)).clamp(25.0, 100.0) as u64;
-        // Every wait has a limit of its own. This one is for all of them, on an emulated machine too.
-        let run_ms = (5.0 * report.duration_ms).clamp(5_000.0, 30_000.0) as u64;
+        // Every wait has a limit of its own. This one is for all of them, also where one slow processor has many runs.
+        let run_ms = (20.0 * report.duration_ms).clamp(5_000.0, 60_000.0) as u64;
         Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms, run_ms }
     }
 
     /// For what did not come within the short ones.
     fn long(report: &Report) -> Self {
-        let wait_ms = (10.0 * slowest_ms(report)).clamp(1_000.0, 5_000.0) as u64;
+        let wait_ms = (20.0 * slowest_ms(report)).clamp(1_000.0, 10_000.0) as u64;
         let run_ms = 2 * Self::short(report).run_ms;
         Self { wait_ms, probe_ms: wait_ms / 2, pause_ms: 2 * wait_ms, run_ms }
     }
