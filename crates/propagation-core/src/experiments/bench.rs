@@ -34,7 +34,17 @@ pub(super) struct Limits {
 impl Limits {
     /// A few times what the run itself needed for a start or a mount.
     fn short(report: &Report) -> Self {
-        let wait_ms = (3.0 * slowest_ms(report)).clamp(25.0, 100.0) as u64;
+        let starts = report.acts.iter().filter_map(|act| match act.deed {
+            Deed::Start | Deed::Restart { .. } if act.refused.is_none() => {
+                Some(act.until_us.saturating_sub(act.from_us) as f64 / 1e3)
+            }
+            _ => None,
+        });
+        let measured = &report.measurements;
+        let mounts = measured.mount_to_visible_ms.iter().copied();
+        let slowest =
+            starts.chain(mounts).chain(measured.remount_to_fresh_read_ms).fold(0.0, f64::max);
+        let wait_ms = (3.0 * slowest).clamp(25.0, 100.0) as u64;
         // Every wait has a limit of its own. This one is for all of them, also where one slow processor has many runs.
         let run_ms = (20.0 * report.duration_ms).clamp(5_000.0, 60_000.0) as u64;
         Self { wait_ms, probe_ms: wait_ms.max(60), pause_ms: wait_ms, run_ms }
@@ -42,9 +52,8 @@ impl Limits {
 
     /// For what did not come within the short ones.
     fn long(report: &Report) -> Self {
-        let wait_ms = (20.0 * slowest_ms(report)).clamp(1_000.0, 10_000.0) as u64;
         let run_ms = 2 * Self::short(report).run_ms;
-        Self { wait_ms, probe_ms: wait_ms / 2, pause_ms: 2 * wait_ms, run_ms }
+        Self { wait_ms: 1_000, probe_ms: 500, pause_ms: 2_000, run_ms }
     }
 
     /// Sets the deadlines of a plan.
@@ -64,20 +73,6 @@ impl Limits {
             _ => {}
         });
     }
-}
-
-/// How long the slowest start or mount of a run took.
-fn slowest_ms(report: &Report) -> f64 {
-    let starts = report.acts.iter().filter_map(|act| match act.deed {
-        Deed::Start | Deed::Restart { .. } if act.refused.is_none() => {
-            Some(act.until_us.saturating_sub(act.from_us) as f64 / 1e3)
-        }
-        _ => None,
-    });
-    let measured = &report.measurements;
-    let mounts =
-        measured.mount_to_visible_ms.iter().copied().chain(measured.remount_to_fresh_read_ms);
-    starts.chain(mounts).fold(0.0, f64::max)
 }
 
 /// The plan of a report as it is run on a bench: on a node like the real one where the report is of another backend
