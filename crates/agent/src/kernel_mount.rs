@@ -14,18 +14,27 @@ use rustix::mount::{
 };
 
 use crate::failure::errno_text;
-use crate::mounts::to_nix;
+use crate::mounts::{errno_of, to_nix};
 
-/// Whether the kernel has a filesystem; one that is a module is loaded, where this is allowed.
+/// Whether the kernel has a filesystem; one that is a module is loaded, where this is allowed. A user who may not mount
+/// is answered from the list of those that are there.
 ///
 /// # Errors
-/// Those of fsopen(2) but ENODEV, which is the answer.
+/// Those of fsopen(2) but ENODEV, which is the answer, and of reading the list.
 pub fn has(filesystem: &str) -> Result<bool, Errno> {
     match fsopen(filesystem, FsOpenFlags::FSOPEN_CLOEXEC).map_err(to_nix) {
         Ok(_) => Ok(true),
         Err(Errno::ENODEV) => Ok(false),
+        Err(Errno::EPERM) => std::fs::read_to_string("/proc/filesystems")
+            .map(|known| is_in(filesystem, &known))
+            .map_err(|error| errno_of(&error)),
         Err(errno) => Err(errno),
     }
+}
+
+/// Whether a filesystem is in a list as the kernel prints it (proc(5)).
+fn is_in(filesystem: &str, known: &str) -> bool {
+    known.lines().any(|line| line.split_whitespace().last() == Some(filesystem))
 }
 
 /// A mount whose client is the kernel.
@@ -94,6 +103,13 @@ impl KernelMount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_has_whole_names() {
+        let known = "nodev\tsysfs\nnodev\tnfs4\n\text4\n";
+        assert!(is_in("ext4", known) && is_in("nfs4", known));
+        assert!(!is_in("nfs", known) && !is_in("cifs", known));
+    }
 
     #[test]
     fn a_filesystem_that_no_kernel_has_is_not_there() {

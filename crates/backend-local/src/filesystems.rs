@@ -1,10 +1,8 @@
 //! The kernel's filesystems that a scenario needs.
 
-use std::fs;
+use std::process::Stdio;
 
 use propagation_core::plan::Plan;
-use rustix::io::Errno;
-use rustix::mount::{FsOpenFlags, fsopen};
 
 /// Which filesystem of a plan this kernel does not have, in words; none when it has all.
 pub(crate) fn missing(plan: &Plan) -> Option<String> {
@@ -17,34 +15,21 @@ pub(crate) fn missing(plan: &Plan) -> Option<String> {
     })
 }
 
-/// Whether the kernel has a filesystem. fsopen(2) loads its module, as mounting would. A user who may not mount is
-/// answered from the list of those that are there.
+/// Whether the kernel has a filesystem: what the agent says.
 fn has(name: &str) -> Result<bool, String> {
-    match fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC) {
-        Ok(_) => Ok(true),
-        Err(Errno::NODEV) => Ok(false),
-        Err(Errno::PERM) => fs::read_to_string("/proc/filesystems")
-            .map(|known| is_in(name, &known))
-            .map_err(|error| format!("read /proc/filesystems: {error}")),
-        Err(errno) => Err(format!("fsopen: {errno}")),
+    let asked = propagation_agent_embed::command()
+        .and_then(|mut agent| agent.args(["filesystem", name]).stdin(Stdio::null()).output())
+        .map_err(|error| format!("ask the agent: {error}"))?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    match said(&asked.stdout).parse() {
+        Ok(has) if asked.status.success() => Ok(has),
+        _ => Err(said(&asked.stderr)),
     }
-}
-
-/// Whether a filesystem is in a list as the kernel prints it (proc(5)).
-fn is_in(name: &str, known: &str) -> bool {
-    known.lines().any(|line| line.split_whitespace().last() == Some(name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_list_has_whole_names() {
-        let known = "nodev\tsysfs\nnodev\tnfs4\n\text4\n";
-        assert!(is_in("ext4", known) && is_in("nfs4", known));
-        assert!(!is_in("nfs", known) && !is_in("cifs", known));
-    }
 
     #[test]
     fn the_first_that_is_missing_is_named() {

@@ -33,8 +33,8 @@ pub(super) struct Row {
     lost_boots: u32,
     /// The answer of the five phases, and how long it took in the guest.
     phases: Result<(VerdictOutcome, f64), String>,
-    /// How many changes were tried for a run that needs one, of which one heals.
-    experiments: Result<u64, String>,
+    /// What changes gave for a run that needs one.
+    experiments: Result<Advised, String>,
     scenarios: Vec<(String, Came)>,
     /// How many of them were tried once more by themselves.
     tried_again: usize,
@@ -61,7 +61,7 @@ impl Row {
             RunOutcome::Answer(answer) => Ok((answer, report.duration_ms)),
             RunOutcome::Scenario(outcome) => Err(format!("a scenario: {outcome:?}")),
         });
-        let experiments = report("help").and_then(|report| advised(&report));
+        let experiments = report("help").map(|report| Advised::of(&report));
         let came = |what: &str| -> Result<Vec<(String, Came)>, String> {
             let bytes = read(what).map_err(|error| error.to_string())?;
             library::all_came(&bytes).map_err(|error| format!("{what}: {error}: {}", said(what)))
@@ -95,8 +95,12 @@ impl Row {
             Ok((answer, _)) => Some(format!("the five phases end with {answer}")),
             Err(error) => Some(format!("the five phases: {error}")),
         };
-        let experiments = self.experiments.as_ref().err();
-        let experiments = experiments.map(|error| format!("the experiments: {error}"));
+        let experiments = match &self.experiments {
+            Ok(Advised { instead: None, .. }) => None,
+            Ok(Advised { instead: Some(words), .. }) | Err(words) => {
+                Some(format!("the experiments: {words}"))
+            }
+        };
         let scenarios = self.scenarios.iter().filter_map(|(name, came)| match came {
             Came::Otherwise(words) => Some(format!("{name}: {words}")),
             Came::AsExpected | Came::Skipped(_) => None,
@@ -110,23 +114,35 @@ impl Row {
     }
 }
 
-/// How many changes were tried for a run that needs one; an error when none is advised, with what was seen instead.
-fn advised(report: &Report) -> Result<u64, String> {
-    let advice = report.advice.as_ref();
-    if let Some(advice) = advice.filter(|advice| !advice.for_good.is_empty()) {
-        return Ok(advice.tried);
+/// What changes gave for a run that needs one.
+#[derive(Debug, Clone)]
+struct Advised {
+    /// How many were tried.
+    tried: usize,
+    /// What was seen instead of one that heals for good.
+    instead: Option<String>,
+}
+
+impl Advised {
+    fn of(report: &Report) -> Self {
+        let tried = report.experiments.iter().filter(|one| one.tried().is_some()).count();
+        let advice = report.advice.as_ref();
+        if advice.is_some_and(|advice| !advice.for_good.is_empty()) {
+            return Self { tried, instead: None };
+        }
+        let phases = report.phases.iter().filter_map(|phase| {
+            phase.reason.as_ref().map(|reason| format!("{}: {reason}", phase.id))
+        });
+        let untried = report.experiments.iter().find_map(|one| match &one.trial {
+            Trial::NotTried { reason } => Some(reason.clone()),
+            Trial::Tried(_) => None,
+        });
+        let said: Vec<String> =
+            phases.chain(untried).chain(advice.map(|advice| advice.head.clone())).collect();
+        let outcome = report.verdict.outcome();
+        let instead = format!("{tried} tried, none heals: {outcome:?}; {}", said.join("; "));
+        Self { tried, instead: Some(instead) }
     }
-    let phases = report
-        .phases
-        .iter()
-        .filter_map(|phase| phase.reason.as_ref().map(|reason| format!("{}: {reason}", phase.id)));
-    let untried = report.experiments.iter().find_map(|one| match &one.trial {
-        Trial::NotTried { reason } => Some(reason.clone()),
-        Trial::Tried(_) => None,
-    });
-    let advice = advice.map(|advice| format!("{} were tried: {}", advice.tried, advice.head));
-    let said: Vec<String> = phases.chain(untried).chain(advice).collect();
-    Err(format!("none is advised: {:?}; {}", report.verdict.outcome(), said.join("; ")))
 }
 
 /// Which kernels and users something came out for otherwise; nothing where all is as it should be.
@@ -150,8 +166,9 @@ pub(super) fn document(rows: &[Row], halves: bool, found: &str) -> String {
             Err(_) => "not carried out".into(),
         };
         let experiments = match &row.experiments {
-            Ok(tried) => format!("{tried} tried, one heals"),
-            Err(_) => "not all carried out".into(),
+            Ok(Advised { tried, instead: None }) => format!("{tried} tried, one heals"),
+            Ok(Advised { tried, instead: Some(_) }) => format!("{tried} tried, none heals"),
+            Err(_) => "not carried out".into(),
         };
         let [expected, otherwise, skipped] = row.counts();
         let _ = writeln!(

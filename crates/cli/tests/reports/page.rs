@@ -9,7 +9,7 @@ use crate::formats::{hostile_json, run};
 use crate::support::chromium::{CHROMIUM, Chromium};
 use crate::support::{PASSED, TestResult, expect_part, output, scratch, skip};
 
-/// A page in a browser; none where there is no browser.
+/// A page as a browser shows it, or nothing on a machine without one.
 pub(crate) fn browser(scratch: &Path) -> Result<Option<Chromium>, libtest_mimic::Failed> {
     Path::new(CHROMIUM).exists().then(|| Chromium::start(scratch)).transpose()
 }

@@ -44,18 +44,26 @@ pub(crate) fn a_consumer_whose_look_is_stuck_sees_the_next_mount() -> TestResult
     unchanged(&before)
 }
 
-/// Consumers of the stuck daemon, of which each has one process that hangs, however long it goes on.
-fn stuck_scenario(directory: &Path) -> PathBuf {
-    let one_each = step(
+/// A step in which exactly one process of a name is stuck in the kernel.
+fn one_is_stuck(name: &str) -> String {
+    step(
         "node",
-        "stuck=0
+        &format!(
+            "stuck=0
 for process in /proc/[0-9]*; do
-  if [ \"$(cat $process/comm 2>/dev/null)\" = app ] && grep -q '^State:.D' $process/status; then
+  if [ \"$(cat $process/comm 2>/dev/null)\" = {name} ] && grep -q '^State:.D' $process/status; then
     stuck=$((stuck + 1))
   fi
 done
-test $stuck = 1",
-    );
+echo $stuck
+test $stuck = 1"
+        ),
+    )
+}
+
+/// Consumers of the stuck daemon, of which each has one process that hangs, however long it goes on.
+fn stuck_scenario(directory: &Path) -> PathBuf {
+    let one_each = one_is_stuck("app");
     scenario(
         directory,
         &format!(
@@ -86,17 +94,7 @@ pub(crate) fn looks_at_a_hung_mount_leave_one_process_behind() -> TestResult {
     if silent == stuck::DAEMON {
         return Err("the daemon answers lookups".into());
     }
-    let count = step(
-        "node",
-        "stuck=0
-for process in /proc/[0-9]*; do
-  if [ \"$(cat $process/comm 2>/dev/null)\" = propagation ] && grep -q '^State:.D' $process/status; then
-    stuck=$((stuck + 1))
-  fi
-done
-echo $stuck
-test $stuck = 1",
-    );
+    let count = one_is_stuck("propagation");
     let text = format!(
         "deadlines: {{probe_ms: 200, marker_ms: 1500}}\nlooks: asked\nfuse:\n  {}\nworkloads:\n  \
          - {{name: silent, role: producer}}\n  \

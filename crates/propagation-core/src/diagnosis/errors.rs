@@ -82,7 +82,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Option<Cause> {
 
 /// Whether an errno of an access through a FUSE mount is the daemon's own answer: the kernel says none of these by
 /// itself. An expected refusal, such as ENOSYS, is not counted.
-fn only_a_daemon_says(scene: &Scene<'_>, seen: &Observation) -> bool {
+pub(super) fn only_a_daemon_says(scene: &Scene<'_>, seen: &Observation) -> bool {
     const TROUBLE: [Errno; 3] = [Errno::EDQUOT, Errno::EIO, Errno::ENOSPC];
     const NATURE: [Errno; 3] = [Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EROFS];
     let class = seen.outcome.class();

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::commands::{self, ON_THE_NODE};
 use super::dead::{cause, is_dead, probe};
+use super::errors::only_a_daemon_says;
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
 use super::silence::{Silence, silence_after};
 use super::text::{line, names, shell, yaml};
-use crate::Class;
-use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountRef};
 use crate::observation::{Access, Actor, Observation, Outcome};
 use crate::plan::{Fault, WorkloadSpec};
@@ -153,18 +152,9 @@ fn why(
     // Answered while others waited, and nothing was done between the two. Attributes may be the kernel's own.
     let asks =
         |seen: &&Observation| matches!(seen.access, Access::Read | Access::List | Access::Write);
-    // An error is an answer too, but for those of the kernel.
-    let says_an_error = |seen: &&Observation| {
-        let by_the_daemon = match seen.outcome.class() {
-            Class::Errno(errno) => !matches!(
-                errno,
-                Errno::ENOTCONN | Errno::ECONNABORTED | Errno::EACCES | Errno::EPERM
-            ),
-            _ => false,
-        };
-        by_the_daemon && scene.device_of(seen) == device
+    let answers = |seen: &&Observation| {
+        on_it(seen) || only_a_daemon_says(scene, seen) && scene.device_of(seen) == device
     };
-    let answers = |seen: &&Observation| on_it(seen) || says_an_error(seen);
     let answered = scene.asked().filter(answers).filter(asks).find(|seen| {
         let beside = |one: &&Observation| {
             one.step == seen.step && scene.acts_before(one) == scene.acts_before(seen)

@@ -154,6 +154,23 @@ fn a_hang_before_anything_was_served_is_another_one() {
 }
 
 #[test]
+fn a_daemon_that_answers_others_with_errors_is_slow_and_not_stopped() {
+    let mut report = up_to("consumer");
+    see(&mut report, |seen| {
+        if seen.step == "consumer" && seen.mount.is_some() {
+            seen.outcome = match is(seen, "consumer-early") {
+                true => Outcome::Hang { after_ms: 2000 },
+                false => Outcome::errno(Errno::EIO, "read"),
+            };
+        }
+    });
+    fail(&mut report, "consumer", "finds_marker:consumer-early", "hang");
+    let found = ids(&report);
+    assert!(found.contains(&CauseId::DaemonSlow), "{found:?}");
+    assert!(!found.contains(&CauseId::DaemonStopped), "{found:?}");
+}
+
+#[test]
 fn a_control_that_sees_the_mount_comes_first() {
     let mut report = up_to("consumer");
     see(&mut report, |seen| {

@@ -39,10 +39,10 @@ pub struct Cleanup {
     pub kept: Vec<String>,
     /// How long it took.
     pub duration_ms: f64,
-    /// The part of it spent waiting for the kubelet to end the pods; none where there is no kubelet.
+    /// The part of it spent waiting for the kubelet to end the pods. Simulated nodes have no kubelet, and this is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubelet_ms: Option<f64>,
-    /// The part of it spent waiting for the API server to remove the namespace; none where there is no namespace.
+    /// The part of it spent waiting for the API server to remove the namespace. Simulated nodes have none, and this is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_ms: Option<f64>,
 }

@@ -141,7 +141,7 @@ pub(crate) struct Cleanup {
     kept: Vec<String>,
     /// How long it took, in milliseconds.
     duration_ms: f64,
-    /// The part of it spent waiting for the kubelet to end the pods; none where there is no kubelet.
+    /// The part of it spent waiting for the kubelet to end the pods. Simulated nodes have no kubelet, and this is none.
     kubelet_ms: Option<f64>,
     /// The part of it spent waiting for the API server to remove the namespace.
     namespace_ms: Option<f64>,
