@@ -372,9 +372,14 @@ mod tests {
         }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("tmpfs"), source, Some("tmpfs"), flags, NONE).expect("the mount");
+        // Its path may be below /tmp, where nothing is now.
+        let program = std::fs::File::open("/proc/self/exe").and_then(|file| {
+            nix::unistd::dup(&file).map_err(std::io::Error::from) // without FD_CLOEXEC
+        });
+        let program = program.expect("its program");
         let mut locked = Command::new("unshare");
         locked.args(["--user", "--map-root-user", "--mount"]);
-        locked.arg(std::env::current_exe().expect("its program")).args(["--exact", name]);
+        locked.arg(format!("/proc/self/fd/{}", program.as_raw_fd())).args(["--exact", name]);
         let output = locked.env(LOCKED, "1").output().expect("unshare (util-linux)");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
