@@ -1,36 +1,6 @@
-//! The command line on a real cluster: that of `KUBECONFIG`, whose nodes the ssh configuration of
+//! Runs on a real cluster, how they end and what they leave: that of `KUBECONFIG`, whose nodes the ssh configuration of
 //! `PROPAGATION_SSH_CONFIG` knows by their names. Without one every test is skipped, and counted.
 
-macro_rules! lab {
-    () => {
-        match crate::lab::Lab::find() {
-            Ok(lab) => lab,
-            Err(reason) => return crate::support::skip("k8s", &reason),
-        }
-    };
-}
-
-/// The scripts that stop and start the nodes of a test cluster.
-macro_rules! scripts {
-    () => {
-        match std::env::var_os("PROPAGATION_CLUSTER_SCRIPTS") {
-            Some(directory) => crate::lab::Scripts(directory.into()),
-            None => {
-                return crate::support::skip(
-                    "k8s-scripts",
-                    "PROPAGATION_CLUSTER_SCRIPTS names no scripts of a test cluster",
-                );
-            }
-        }
-    };
-}
-
-#[path = "cluster/carried_out.rs"]
-mod carried_out;
-#[path = "cluster/compared.rs"]
-mod compared;
-#[path = "cluster/directory.rs"]
-mod directory;
 #[path = "cluster/ends.rs"]
 mod ends;
 #[path = "cluster/lab.rs"]
@@ -39,8 +9,6 @@ mod lab;
 mod left;
 #[path = "cluster/paths.rs"]
 mod paths;
-#[path = "cluster/printed.rs"]
-mod printed;
 #[path = "cluster/rights.rs"]
 mod rights;
 mod support;
@@ -48,7 +16,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use lab::{full_success, import_image, signal, under_way};
+use lab::{full_success, import_image, lab, signal, under_way};
 use serde_json::Value;
 use support::nodes::{kubectl, kubectl_says};
 use support::{PASSED, TestResult, expect_code, expect_part, stdout, tests};
@@ -81,7 +49,6 @@ fn main() {
         left::what_only_a_node_has_of_a_run_is_found_and_removed,
         left::what_cannot_be_cleaned_is_given_up_on_demand,
         left::what_cannot_be_removed_has_its_own_exit_status,
-        directory::a_clean_up_that_fails_is_told_of_its_scenario,
         left::a_run_that_goes_on_is_named_and_one_that_is_silent_is_removed,
         left::an_image_that_is_not_there_leaves_nothing,
         rights::few_rights_are_enough,
@@ -89,29 +56,7 @@ fn main() {
         rights::what_is_wrong_with_ssh_is_said,
         rights::a_namespace_of_somebody_else_is_refused,
         the_manifests_work_by_hand,
-        printed::a_native_sidecar_is_a_producer,
-        carried_out::daemons_and_programs_of_the_node_run_in_pods,
-        carried_out::a_daemon_stuck_in_the_kernel_leaves_nothing_on_a_node,
-        carried_out::programs_of_a_named_image_run_in_pods,
-        carried_out::a_program_that_the_node_has_not_is_a_skip,
-        carried_out::processes_of_the_node_are_workloads,
-        carried_out::pods_with_user_namespaces_receive_mounts_and_send_none,
-        carried_out::faults_of_answers_and_supervisors_are_carried_out,
-        carried_out::a_mount_is_handed_over_to_the_next_container,
-        compared::transports_are_compared_in_pods,
-        compared::transports_are_compared_through_a_host_pod,
-        compared::a_transport_that_does_not_stand_in_pods_is_left_out,
-        compared::an_interrupted_comparison_is_shown_and_removed,
-        compared::what_a_killed_comparison_leaves_is_removed,
-        compared::a_comparison_ends_when_a_server_hangs,
-        compared::two_comparisons_on_a_node_leave_each_other_alone,
-        carried_out::scenarios_run_on_several_nodes,
-        carried_out::doctor_looks_at_every_node,
-        printed::the_commands_of_a_report_work_as_printed,
-        printed::the_probe_of_a_report_can_be_applied_as_printed,
-        printed::the_report_comes_before_the_clean_up,
-        printed::a_clean_up_in_the_background_leaves_nothing,
-        printed::a_silent_kubelet_is_named
+        ends::a_silent_kubelet_is_named
     ]);
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout};
 use super::support::{nodes, stuck};
-use crate::lab::{Lab, signal, under_way};
+use crate::lab::{Lab, lab, signal, under_way};
 use libtest_mimic::Failed;
 
 /// Runs a scenario on the node over ssh; it must come out as it says.

@@ -7,7 +7,7 @@ use propagation_core::comparison::{
 };
 
 use super::support::{PASSED, TestResult, expect_code, expect_part, skip, stdout};
-use crate::lab::{Lab, signal, under_way};
+use crate::lab::{Lab, lab, signal, under_way};
 use libtest_mimic::Failed;
 
 /// A comparison with further words.

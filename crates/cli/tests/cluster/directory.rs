@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::lab::lab;
 use crate::support::{PASSED, TestResult, expect_code, expect_junit, expect_part, stdout};
 
 /// The bridge can no longer be removed when this is over.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::lab::{ended_within, signal, under_way};
+use crate::lab::{ended_within, lab, scripts, signal, under_way};
 use crate::support::nodes::{kubectl, kubectl_says};
-use crate::support::{PASSED, TestResult, expect_code, expect_part, stdout};
+use crate::support::{PASSED, TestResult, expect_code, expect_part, stderr, stdout};
 
 pub(crate) fn an_interrupted_run_is_cleaned_up() -> TestResult {
     let lab = lab!();
@@ -213,5 +213,23 @@ pub(crate) fn a_run_goes_on_when_the_api_server_was_away() -> TestResult {
         }
         lab.expect_nothing_left().map_err(|left| format!("{left:?} after {text}"))?;
     }
+    PASSED
+}
+
+/// Without the scripts that stop and start kubelets the test is skipped.
+pub(crate) fn a_silent_kubelet_is_named() -> TestResult {
+    let lab = lab!();
+    let scripts = scripts!();
+    let kubelet = |what: &str| scripts.run(what, &lab.node);
+    kubelet("stop-kubelet")?;
+    // Its lease is silent before the cluster calls the node not ready.
+    let output = lab.run(&["--timeout", "120s"]).output();
+    kubelet("start-kubelet")?;
+    let output = output?;
+    let all = format!("{}{}", stdout(&output), stderr(&output));
+    expect_part(&all, &format!("the kubelet of {}", lab.node))?;
+    let mut clean = lab.command(&["clean", "--backend", "k8s"]);
+    expect_code(&clean.arg("--ssh-config").arg(&lab.ssh_config).output()?, 0)?;
+    lab.expect_nothing_left()?;
     PASSED
 }

@@ -1,4 +1,5 @@
 //! What these tests have: the cluster of the environment, its nodes, and runs on them.
+#![allow(dead_code, unused_imports, unused_macros)] // each test binary uses a part of it
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -12,6 +13,33 @@ use serde_json::Value;
 
 use crate::support::nodes::{kubectl, kubectl_says};
 use crate::support::{expect_code, expect_part, nodes, scratch, stderr, stdout};
+
+/// The cluster, or a skip.
+macro_rules! lab {
+    () => {
+        match crate::lab::Lab::find() {
+            Ok(lab) => lab,
+            Err(reason) => return crate::support::skip("k8s", &reason),
+        }
+    };
+}
+
+/// The scripts that stop and start the nodes of a test cluster.
+macro_rules! scripts {
+    () => {
+        match std::env::var_os("PROPAGATION_CLUSTER_SCRIPTS") {
+            Some(directory) => crate::lab::Scripts(directory.into()),
+            None => {
+                return crate::support::skip(
+                    "k8s-scripts",
+                    "PROPAGATION_CLUSTER_SCRIPTS names no scripts of a test cluster",
+                );
+            }
+        }
+    };
+}
+
+pub(crate) use {lab, scripts};
 
 /// What the environment has for these tests.
 pub(crate) struct Lab {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{full_success, pod_of, signal, under_way};
+use crate::lab::{full_success, lab, pod_of, signal, under_way};
 use crate::support::nodes::{kubectl, kubectl_says};
 use crate::support::{PASSED, TestResult, expect_code, expect_part, stderr, stdout};
 

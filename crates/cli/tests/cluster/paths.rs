@@ -5,7 +5,7 @@ use std::process::Output;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, full_success, signal, under_way};
+use crate::lab::{Lab, full_success, lab, signal, under_way};
 use crate::support::{PASSED, TestResult, expect_code, expect_part, stderr, stdout};
 
 pub(crate) fn a_read_only_bridge_is_named_and_nothing_is_left() -> TestResult {

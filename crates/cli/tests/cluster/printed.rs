@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::support::nodes::{self, kubectl, kubectl_says};
 use super::support::{PASSED, TestResult, expect_code, expect_part, stdout};
-use crate::lab::{Lab, import_image};
+use crate::lab::{Lab, import_image, lab};
 use libtest_mimic::Failed;
 
 /// Runs a line in a shell that finds this program.
@@ -177,24 +177,6 @@ pub(crate) fn a_clean_up_in_the_background_leaves_nothing() -> TestResult {
         }
         thread::park_timeout(Duration::from_millis(500));
     }
-    PASSED
-}
-
-/// Without the scripts that stop and start kubelets the test is skipped.
-pub(crate) fn a_silent_kubelet_is_named() -> TestResult {
-    let lab = lab!();
-    let scripts = scripts!();
-    let kubelet = |what: &str| scripts.run(what, &lab.node);
-    kubelet("stop-kubelet")?;
-    // Its lease is silent before the cluster calls the node not ready.
-    let output = lab.run(&["--timeout", "120s"]).output();
-    kubelet("start-kubelet")?;
-    let output = output?;
-    let all = format!("{}{}", stdout(&output), super::support::stderr(&output));
-    expect_part(&all, &format!("the kubelet of {}", lab.node))?;
-    let mut clean = lab.command(&["clean", "--backend", "k8s"]);
-    expect_code(&clean.arg("--ssh-config").arg(&lab.ssh_config).output()?, 0)?;
-    lab.expect_nothing_left()?;
     PASSED
 }
 

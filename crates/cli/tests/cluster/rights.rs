@@ -11,7 +11,7 @@ use propagation_core::observation::Actor;
 use propagation_core::{Backend, Node, Plan, Run, RunId};
 use serde_json::{Value, json};
 
-use crate::lab::{full_success, pod_of, under_way};
+use crate::lab::{full_success, lab, pod_of, under_way};
 use crate::support::nodes::kubectl_says;
 use crate::support::{PASSED, TestResult, expect_code, expect_part, stderr, stdout};
 
