@@ -57,6 +57,7 @@ pub fn render(comparison: &Comparison) -> String {
     ] {
         write_list(&mut out, title, lines);
         if title == DEATH {
+            write_timelines(&mut out, comparison);
             write_ends(&mut out, comparison);
         }
     }
@@ -112,6 +113,15 @@ fn write_list(out: &mut String, title: &str, lines: &[String]) {
         let _ = writeln!(out, "- {}", text(line));
     }
     out.push('\n');
+}
+
+/// Nothing where no server was killed.
+fn write_timelines(out: &mut String, comparison: &Comparison) {
+    let mut lines = String::new();
+    super::timelines::write(&mut lines, comparison, "");
+    if !lines.is_empty() {
+        let _ = writeln!(out, "```text\n{}\n```\n", lines.trim_end());
+    }
 }
 
 /// How each transport ends, a row for each.

@@ -7,6 +7,7 @@ mod html;
 mod markdown;
 mod pictures;
 mod text;
+mod timelines;
 
 pub use answer::Answer;
 pub use html::render as html;

@@ -247,6 +247,9 @@ fn the_page_has_bars_curves_and_timelines() {
     for part in ["class=\"bars\"", "class=\"curve t-fuse\"", "class=\"gave error\"", "4000"] {
         assert!(page.contains(part), "{part}");
     }
+    let document = markdown(&comparison());
+    assert!(document.contains("```text\nfuse  "), "{document}");
+    assert!(document.contains("^ killed, 0 of "), "{document}");
 }
 
 #[test]

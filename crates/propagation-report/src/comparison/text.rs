@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use propagation_model::comparison::{Comparison, Gave, Span, TransportResult};
+use propagation_model::comparison::{Comparison, TransportResult};
 
 use super::Answer;
 use super::figures::{interval, median, metrics, rounds, sign, time, trouble};
@@ -20,9 +20,6 @@ const LABEL: usize = 21;
 /// Columns of a transport.
 const COLUMN: usize = 11;
 
-/// Columns of a timeline.
-const LINE: usize = 58;
-
 /// The whole comparison.
 pub fn render(comparison: &Comparison, detail: Detail) -> String {
     let mut out = String::new();
@@ -35,7 +32,7 @@ pub fn render(comparison: &Comparison, detail: Detail) -> String {
     write_list(&mut out, "FUSE against SMB", &answer.speed);
     write_list(&mut out, "When the server dies", &answer.death);
     if detail != Detail::Brief {
-        write_timelines(&mut out, comparison);
+        super::timelines::write(&mut out, comparison, "  ");
         write_ends(&mut out, comparison);
         write_list(&mut out, "What it costs", &answer.cost);
     }
@@ -160,28 +157,6 @@ fn write_list(out: &mut String, title: &str, lines: &[String]) {
     out.push('\n');
 }
 
-fn write_timelines(out: &mut String, comparison: &Comparison) {
-    let deaths: Vec<_> = comparison
-        .measured()
-        .filter_map(|one| Some((one.transport, one.death.as_ref()?)))
-        .collect();
-    let ends = deaths.iter().flat_map(|(_, death)| death.fresh.iter().chain(&death.held));
-    let (mut from, mut until) = (0.0_f64, 0.0_f64);
-    for span in ends {
-        (from, until) = (from.min(span.from_ms), until.max(span.until_ms));
-    }
-    if deaths.is_empty() || until <= from {
-        return;
-    }
-    for (transport, death) in deaths {
-        let _ = writeln!(out, "  {:18} {}", transport.as_str(), bar(&death.fresh, from, until));
-        let _ = writeln!(out, "  {:18} {}", "  open before", bar(&death.held, from, until));
-    }
-    let at = ((-from / (until - from)) * LINE as f64) as usize;
-    let _ = writeln!(out, "  {:18} {:at$}^ killed, 0 of {}", "", "", time(until));
-    let _ = writeln!(out, "  = ok  ~ slow  x error  ? no answer\n");
-}
-
 /// How each transport ends, a line for each.
 fn write_ends(out: &mut String, comparison: &Comparison) {
     let rows = super::ends::rows(comparison);
@@ -194,23 +169,6 @@ fn write_ends(out: &mut String, comparison: &Comparison) {
         let _ = writeln!(out, "{}", line.trim_end());
     }
     out.push('\n');
-}
-
-/// What accesses gave, a sign for each part of the time: the worst that happened in it.
-fn bar(spans: &[Span], from: f64, until: f64) -> String {
-    let step = (until - from) / LINE as f64;
-    let sign = |index: usize| {
-        let (left, right) = (from + step * index as f64, from + step * (index + 1) as f64);
-        let within = spans.iter().filter(|span| span.from_ms < right && span.until_ms >= left);
-        let rank = |span: &Span| match span.gave {
-            Gave::Ok => (1, '='),
-            Gave::Slow => (2, '~'),
-            Gave::Errno(_) => (3, 'x'),
-            Gave::Hang => (4, '?'),
-        };
-        within.map(rank).max().map_or(' ', |(_, sign)| sign)
-    };
-    (0..LINE).map(sign).collect()
 }
 
 fn write_details(out: &mut String, comparison: &Comparison) {
