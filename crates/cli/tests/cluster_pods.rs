@@ -23,6 +23,7 @@ fn main() {
         carried_out::a_daemon_stuck_in_the_kernel_leaves_nothing_on_a_node,
         carried_out::programs_of_a_named_image_run_in_pods,
         carried_out::a_program_that_the_node_has_not_is_a_skip,
+        carried_out::volumes_are_read_only_as_asked,
         carried_out::processes_of_the_node_are_workloads,
         carried_out::pods_with_user_namespaces_receive_mounts_and_send_none,
         carried_out::faults_of_answers_and_supervisors_are_carried_out,
@@ -38,6 +39,7 @@ fn main() {
         carried_out::doctor_looks_at_every_node,
         printed::the_commands_of_a_report_work_as_printed,
         printed::the_probe_of_a_report_can_be_applied_as_printed,
+        printed::an_image_volume_brings_the_probe,
         printed::the_report_comes_before_the_clean_up,
         printed::a_clean_up_in_the_background_leaves_nothing
     ]);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::support::{PASSED, TestResult, expect_code, expect_part, skip, stderr, stdout};
-use super::support::{nodes, stuck};
+use super::support::{library, nodes, stuck};
 use crate::lab::{Lab, lab, signal, under_way};
 use libtest_mimic::Failed;
 
@@ -105,6 +105,16 @@ pub(crate) fn a_program_that_the_node_has_not_is_a_skip() -> TestResult {
     let output = lab.run(&["--scenario"]).arg(&file).output()?;
     expect_code(&output, 5)?;
     expect_part(&stdout(&output), "skipped: the node has no program no-such-daemon")?;
+    lab.expect_nothing_left()?;
+    PASSED
+}
+
+/// Read-only volumes, recursively too, which needs a kernel, a runtime and a kubelet that do it.
+pub(crate) fn volumes_are_read_only_as_asked() -> TestResult {
+    let lab = lab!();
+    let file = library::root().join("scenarios/136-read-only-volumes.yaml");
+    let output = lab.run(&["--patience", "5", "--scenario"]).arg(file).output()?;
+    expect_code(&output, 0)?;
     lab.expect_nothing_left()?;
     PASSED
 }

@@ -122,6 +122,33 @@ pub(crate) fn the_probe_of_a_report_can_be_applied_as_printed() -> TestResult {
     PASSED
 }
 
+/// The image volume of docs/k8s.md brings the probe into a container whose image has nothing of ours.
+pub(crate) fn an_image_volume_brings_the_probe() -> TestResult {
+    let lab = lab!();
+    import_image(&lab)?;
+    let document = std::fs::read_to_string(super::support::library::root().join("docs/k8s.md"))?;
+    let volume = document.lines().find(|line| line.contains("{name: probe, image: "));
+    let volume = volume.ok_or("docs/k8s.md has no image volume")?;
+    expect_part(volume, &format!("\"{}\"", propagation_backend_k8s::oci::image_name()))?;
+    let file = lab.scratch.path().join("pod.yaml");
+    let (node, image) = (&lab.node, lab.busybox()?);
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: with-probe}}\nspec:\n  nodeName: {node}\n  containers:\n  \
+         - name: consumer\n    image: {image}\n    command: [sleep, \"600\"]\n    \
+         volumeMounts: [{{name: probe, mountPath: /probe}}]\n  volumes:\n{volume}\n"
+    );
+    std::fs::write(&file, pod)?;
+    kubectl_says(&["apply", "--filename", file.to_str().ok_or("a path that is text")?])?;
+    let ready = kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "pod/with-probe"]);
+    let look = ["exec", "with-probe", "--", "/probe/propagation-agent", "probe", "/tmp"];
+    let looked = kubectl(&look);
+    kubectl_says(&["delete", "pod", "with-probe", "--grace-period=1"])?;
+    expect_code(&ready?, 0)?;
+    // It looks: nothing is mounted there.
+    expect_code(&looked?, 13)?;
+    PASSED
+}
+
 /// The verdict and the whole report stand on standard output while the pods are still there.
 pub(crate) fn the_report_comes_before_the_clean_up() -> TestResult {
     let lab = lab!();
