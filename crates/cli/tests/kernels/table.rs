@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::guest::Kernel;
 use super::support::library::{self, Came};
+use propagation_core::kernel::{FeatureFact, FeatureState, KernelFeature, Known};
 use propagation_core::report::Trial;
 use propagation_core::{Report, RunOutcome, VerdictOutcome};
 
@@ -33,6 +34,8 @@ pub(super) struct Row {
     lost_boots: u32,
     /// The answer of the five phases, and how long it took in the guest.
     phases: Result<(VerdictOutcome, f64), String>,
+    /// What the agent found of the kernel.
+    features: Vec<FeatureFact>,
     /// What changes gave for a run that needs one.
     experiments: Result<Advised, String>,
     scenarios: Vec<(String, Came)>,
@@ -57,7 +60,10 @@ impl Row {
             let bytes = read(what).map_err(|error| error.to_string())?;
             Report::from_json(&bytes).map_err(|_| said(what))
         };
-        let phases = report("phases").and_then(|report| match report.verdict.outcome() {
+        let phases = report("phases");
+        let environment = phases.as_ref().ok().and_then(|report| report.environment.as_ref());
+        let features = environment.map(|facts| facts.kernel.clone()).unwrap_or_default();
+        let phases = phases.and_then(|report| match report.verdict.outcome() {
             RunOutcome::Answer(answer) => Ok((answer, report.duration_ms)),
             RunOutcome::Scenario(outcome) => Err(format!("a scenario: {outcome:?}")),
         });
@@ -72,7 +78,17 @@ impl Row {
         let seconds = fs::read_to_string(work.join("library.seconds"));
         let seconds = seconds.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default();
         let kernel = kernel.clone();
-        Ok(Self { kernel, who, lost_boots, phases, experiments, scenarios, tried_again, seconds })
+        Ok(Self {
+            kernel,
+            who,
+            lost_boots,
+            phases,
+            features,
+            experiments,
+            scenarios,
+            tried_again,
+            seconds,
+        })
     }
 
     /// How many scenarios came out as expected, otherwise, and were skipped.
@@ -177,6 +193,7 @@ pub(super) fn document(rows: &[Row], halves: bool, found: &str) -> String {
             row.kernel.release, row.who, row.tried_again, row.seconds, row.lost_boots
         );
     }
+    write_features(&mut text, rows);
     text.push_str(
         "\n## What is skipped or otherwise\n\n| scenario | kernel | as | |\n|---|---|---|---|\n",
     );
@@ -197,6 +214,42 @@ pub(super) fn document(rows: &[Row], halves: bool, found: &str) -> String {
     }
     text
 }
+
+/// What each kernel has of that which matters to FUSE mounts in containers, as root found it.
+fn write_features(text: &mut String, rows: &[Row]) {
+    let rows: Vec<&Row> =
+        rows.iter().filter(|row| row.who == Who::Root && !row.features.is_empty()).collect();
+    text.push_str(FEATURES);
+    for row in &rows {
+        let _ = write!(text, " {} |", row.kernel.release);
+    }
+    let _ = writeln!(text, "\n|---|---|{}", "---|".repeat(rows.len()));
+    for feature in KernelFeature::ALL {
+        let _ = write!(text, "| {}: {} | {} |", feature.name(), feature.worth(), feature.since());
+        for row in &rows {
+            let fact = row.features.iter().find(|fact| fact.feature == feature);
+            let _ = write!(text, " {} |", fact.map_or("not asked", |fact| state(fact)));
+        }
+        text.push('\n');
+    }
+}
+
+fn state(fact: &FeatureFact) -> &'static str {
+    match (fact.state, fact.known) {
+        (FeatureState::There, Known::Probed) => "yes",
+        (FeatureState::There, Known::ByVersion) => "by its version",
+        (FeatureState::Off, _) => "switched off",
+        (FeatureState::Missing, _) => "no",
+    }
+}
+
+const FEATURES: &str = "
+## What each kernel gives
+
+As `propagation doctor` finds it: asked of the kernel where that can be asked, otherwise by its version. `scenarios/` says
+what a set-up does without.
+
+| feature | since Linux |";
 
 const HEAD: &str = "\
 # Kernels
