@@ -188,6 +188,7 @@ fn confinement() -> Vec<Confinement> {
     own.into_iter()
         .chain(profiles.lines().filter_map(Confinement::of_profile))
         .chain(selinux)
+        .chain(crate::selinux::denied().iter().cloned().map(Confinement::SelinuxDenies))
         .collect()
 }
 

@@ -36,6 +36,7 @@ mod publish;
 mod reporter;
 mod resolve;
 mod run_program;
+mod selinux;
 mod serve;
 mod stuck;
 mod supervisor;

@@ -11,6 +11,7 @@ use std::path::Path;
 use mountinfo::{MountEntry, MountPath};
 use nix::errno::Errno;
 use nix::unistd::Uid;
+use propagation_model::confinement::FuseNeed;
 use propagation_model::marker::{MARKER_FILE, Marker};
 use serde::{Deserialize, Serialize};
 
@@ -184,10 +185,11 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
                 Errno::ENOENT => Found::Empty(format!("the sentinel is not in {path}: {mount}")),
                 // Says nothing about the daemon: this user is kept out.
                 Errno::EACCES | Errno::EPERM => {
-                    let fix = match kind.is_empty() {
-                        true => "mount with allow_other, or probe as its owner",
+                    let fix = match (denied_by_policy(errno), kind.is_empty()) {
+                        (Some(words), true) => words,
+                        (None, true) => "mount with allow_other, or probe as its owner".into(),
                         // smbd denies access to a FUSE mount whose daemon is dead.
-                        false => "the server denies it; probe what it exports there",
+                        (_, false) => "the server denies it; probe what it exports there".into(),
                     };
                     let (uid, words) = (Uid::effective(), errno_text(errno));
                     Found::Error(format!(
@@ -206,6 +208,17 @@ fn look_at(path: &str, sentinel: Option<&str>) -> Found {
             }
         }
     }
+}
+
+/// What SELinux says of this process and files of FUSE mounts, if it is what keeps it out.
+fn denied_by_policy(errno: Errno) -> Option<String> {
+    let denied = crate::selinux::denied_here()?;
+    if errno != Errno::EACCES || !denied.what.contains(&FuseNeed::Files) {
+        return None;
+    }
+    let (words, command) = denied.fix_of_files();
+    let fix = command.unwrap_or(words);
+    Some(format!("SELinux denies the domain {} files of FUSE mounts; {fix}", denied.domain))
 }
 
 fn read_sentinel(path: &Path) -> std::io::Result<Option<String>> {

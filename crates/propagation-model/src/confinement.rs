@@ -17,6 +17,69 @@ pub enum Confinement {
     SelinuxEnforcing,
     /// SELinux is there and denies nothing.
     SelinuxPermissive,
+    /// SELinux denies a domain something that FUSE needs: this is the policy's answer, asked from the kernel.
+    SelinuxDenies(DomainDenied),
+}
+
+/// What SELinux denies a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DomainDenied {
+    /// The domain, such as `container_t`: the type in the context of a process.
+    pub domain: String,
+    /// Whether the program that looked is in it, and so are the programs that it starts.
+    pub own: bool,
+    /// What it may not, and FUSE needs.
+    pub what: Vec<FuseNeed>,
+    /// The boolean of the policy that by its name lets this domain use FUSE filesystems, and is off.
+    pub boolean: Option<String>,
+}
+
+/// What SELinux compares with its policy before a FUSE filesystem is mounted or used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FuseNeed {
+    /// Opening `/dev/fuse` for reading and writing.
+    Device,
+    /// Mounting a filesystem of the type `fusefs_t`.
+    Mount,
+    /// Searching directories and reading files of the type `fusefs_t`, which all of a FUSE mount have.
+    Files,
+}
+
+impl FuseNeed {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Device => "/dev/fuse",
+            Self::Mount => "FUSE mounts",
+            Self::Files => "the files of FUSE mounts (fusefs_t)",
+        }
+    }
+}
+
+impl DomainDenied {
+    fn words(&self) -> String {
+        let what: Vec<&str> = self.what.iter().map(|need| need.words()).collect();
+        let own = if self.own { ", in which this program runs," } else { "" };
+        format!("SELinux denies the domain {}{own} {}: EACCES", self.domain, what.join(", "))
+    }
+
+    /// How its processes come to read FUSE mounts: words, and a command where the policy has a boolean for it.
+    pub fn fix_of_files(&self) -> (String, Option<String>) {
+        match &self.boolean {
+            Some(boolean) => (
+                format!("switch on the boolean that lets {} use FUSE filesystems", self.domain),
+                Some(format!("setsebool -P {boolean} on")),
+            ),
+            None => (
+                format!(
+                    "mount with -o context= and a label that {} may read, run its program in another domain, or \
+                     add a rule to the policy",
+                    self.domain
+                ),
+                None,
+            ),
+        }
+    }
 }
 
 /// How the names of the profiles begin that runtimes give containers which are not privileged.
@@ -61,29 +124,43 @@ impl Confinement {
                 "the AppArmor profile {profile} lists where fusermount3 may mount; elsewhere it is EACCES"
             ),
             Self::SelinuxEnforcing => {
-                "SELinux enforces its policy: containers may be denied mounts and FUSE files".into()
+                "SELinux enforces its policy: what it denies is EACCES, and in the kernel's log"
+                    .into()
             }
             Self::SelinuxPermissive => "SELinux is permissive: it logs, and denies nothing".into(),
+            Self::SelinuxDenies(denied) => denied.words(),
         }
     }
 
     /// How it is got out of the way; none where it is not in it.
-    pub fn fix(&self) -> Option<&'static str> {
-        match self {
-            Self::Own(_) => Some("run it unconfined: aa-exec -p unconfined -- propagation …"),
-            Self::Containers(_) => Some(
+    pub fn fix(&self) -> Option<String> {
+        let fix = match self {
+            Self::Own(_) => "run it unconfined: aa-exec -p unconfined -- propagation …",
+            Self::Containers(_) => {
                 "securityContext.appArmorProfile.type: Unconfined for the producer, or \
-                 --security-opt apparmor=unconfined",
-            ),
-            Self::Helper(_) => Some(
+                 --security-opt apparmor=unconfined"
+            }
+            Self::Helper(_) => {
                 "mount fstype=fuse.* -> /YOUR/DIRECTORY/**, in /etc/apparmor.d/local/fusermount3, then \
-                 apparmor_parser -r /etc/apparmor.d/fusermount3",
-            ),
-            Self::SelinuxEnforcing => Some(
-                "securityContext.seLinuxOptions.type: spc_t for the container, or --security-opt label=disable",
-            ),
-            Self::SelinuxPermissive => None,
-        }
+                 apparmor_parser -r /etc/apparmor.d/fusermount3"
+            }
+            Self::SelinuxEnforcing => {
+                "for a container that is denied: securityContext.seLinuxOptions.type: spc_t, or \
+                 --security-opt label=disable"
+            }
+            Self::SelinuxPermissive => return None,
+            Self::SelinuxDenies(denied) if denied.what == [FuseNeed::Files] => {
+                let (words, command) = denied.fix_of_files();
+                return Some(command.unwrap_or(words));
+            }
+            Self::SelinuxDenies(denied) if denied.own => {
+                "run it in another domain: runcon -t unconfined_t -- propagation …"
+            }
+            Self::SelinuxDenies(_) => {
+                "securityContext.seLinuxOptions.type: spc_t for the producer, or --security-opt label=disable"
+            }
+        };
+        Some(fix.to_owned())
     }
 }
 
@@ -108,5 +185,21 @@ mod tests {
         ));
         assert_eq!(of("docker-default (unconfined)"), None);
         assert_eq!(of("/usr/sbin/ntpd (enforce)"), None);
+    }
+
+    #[test]
+    fn a_domain_has_the_fix_for_what_it_is_denied() {
+        let denied = |what: &[FuseNeed], boolean: Option<&str>| {
+            let (domain, what, boolean) =
+                ("httpd_t".to_owned(), what.to_vec(), boolean.map(Into::into));
+            Confinement::SelinuxDenies(DomainDenied { domain, own: false, what, boolean })
+        };
+        let files = denied(&[FuseNeed::Files], Some("httpd_use_fusefs"));
+        assert_eq!(files.fix().as_deref(), Some("setsebool -P httpd_use_fusefs on"));
+        assert!(files.words().contains("httpd_t the files"), "{}", files.words());
+        let without = denied(&[FuseNeed::Files], None).fix().expect("a fix");
+        assert!(without.contains("context=") && !without.contains("setsebool"), "{without}");
+        let mounts = denied(&[FuseNeed::Device, FuseNeed::Mount], None).fix().expect("a fix");
+        assert!(mounts.contains("spc_t"), "{mounts}");
     }
 }

@@ -113,6 +113,8 @@ fn isolate(setup: &NodeSetup, control: &Pipe) -> Result<Side, Failure> {
     let _ = nix::unistd::chdir("/");
     // Away from the terminal: Ctrl-C is for the parent, which then closes the socket.
     let _ = setsid();
+    // Asked while it can be.
+    crate::selinux::denied();
     if !Uid::effective().is_root() || !can_unshare() {
         user_namespace::enter()?;
         user_namespace::check_powers()?;
