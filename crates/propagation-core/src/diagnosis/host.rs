@@ -3,7 +3,9 @@
 use super::cause::{Cause, CauseId, Fix};
 use super::dead::cause;
 use super::scene::Scene;
+use super::security_module;
 use super::text::{SHARED_SUBTREES, line, shell};
+use crate::confinement::FuseNeed;
 use crate::errno::Errno;
 use crate::facts::{FuseDevice, HostFacts, PathState};
 use crate::mountinfo::{MountEntry, MountPropagation, MountRef, MountTable};
@@ -75,15 +77,14 @@ fn device(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
         ),
         FuseDevice::Usable => return None,
         FuseDevice::Unusable { errno } => {
-            let (title, fix) = unusable(*errno, facts.fuse_device_for_all);
+            let (title, fix) = unusable(*errno, Some(facts));
             let mut evidence = format!("open of /dev/fuse for reading and writing gives {errno}");
             if *errno == Errno::EACCES && facts.fuse_device_for_all {
-                evidence
-                    .push_str(", and its mode lets everybody in: it lies on a mount with nodev");
+                evidence.push_str(", and its mode lets everybody in");
             }
             return Some(Cause {
                 source: "fuse(4); open(2), ERRORS".into(),
-                ..node_cause(DEVICE, title.into(), vec![evidence], fix, doctor(plan))
+                ..node_cause(DEVICE, title, vec![evidence], fix, doctor(plan))
             });
         }
     };
@@ -94,31 +95,40 @@ fn device(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
 }
 
 /// What opening the device gave: why, and what to do.
-fn unusable(errno: Errno, for_all: bool) -> (&'static str, Fix) {
-    match errno {
-        Errno::ENOENT => (
+fn unusable(errno: Errno, facts: Option<&HostFacts>) -> (String, Fix) {
+    let for_all = facts.is_some_and(|facts| facts.fuse_device_for_all);
+    // Where the mode lets everybody in, the policy's answer for containers counts too.
+    let by_policy = facts.and_then(|facts| {
+        security_module::denied(facts, FuseNeed::Device).find(|one| one.own || for_all)
+    });
+    let (title, fix) = match (errno, by_policy) {
+        (Errno::EACCES, Some(denied)) => {
+            let title = format!("SELinux denies /dev/fuse to the domain {}", denied.domain);
+            return (title, security_module::another_domain(denied));
+        }
+        (Errno::ENOENT, _) => (
             "there is no /dev/fuse",
             Fix::command(
                 "load the module; in a container add the device /dev/fuse",
                 "modprobe fuse",
             ),
         ),
-        Errno::ENODEV | Errno::ENXIO => (
+        (Errno::ENODEV | Errno::ENXIO, _) => (
             "/dev/fuse is there and no driver is behind it",
             Fix::command("load the module", "modprobe fuse"),
         ),
-        Errno::EACCES if for_all => (
+        (Errno::EACCES, _) if for_all => (
             "/dev/fuse lies on a mount with nodev, on which no device opens",
             Fix::command(
                 "remount it, or mount a devtmpfs in its place",
                 "mount -o remount,dev /dev",
             ),
         ),
-        Errno::EACCES => (
+        (Errno::EACCES, _) => (
             "the mode of /dev/fuse does not let this user open it",
             Fix::command("let every user open it, as the udev rule of fuse3 does", CHMOD),
         ),
-        Errno::EPERM => (
+        (Errno::EPERM, _) => (
             "opening /dev/fuse is forbidden: a device control group or seccomp",
             Fix::yaml(
                 "make the container privileged, or allow the device c 10:229 rwm",
@@ -128,7 +138,8 @@ fn unusable(errno: Errno, for_all: bool) -> (&'static str, Fix) {
         _ => {
             ("/dev/fuse cannot be opened", Fix::command("the kernel log says why", "dmesg | tail"))
         }
-    }
+    };
+    (title.to_owned(), fix)
 }
 
 /// The cause for a container in which the device cannot be opened.
@@ -138,17 +149,16 @@ pub(super) fn no_device(scene: &Scene<'_>, name: &str, errno: Errno, said: &str)
     let spec = scene.spec(name).filter(|_| of_the_device)?;
     let facts = scene.report.environment.as_ref();
     let on_node = facts.is_none_or(|facts| matches!(facts.fuse_device, FuseDevice::Usable));
-    let for_all = facts.is_some_and(|facts| facts.fuse_device_for_all);
     let (title, fix) = match errno {
         // The node has it, so the container was not given it.
         Errno::ENOENT if on_node && !spec.host => (
-            "there is no /dev/fuse in the container",
+            "there is no /dev/fuse in the container".to_owned(),
             Fix::yaml(
                 "give the container the device: privileged, a device plugin, or in Docker --device /dev/fuse",
                 PRIVILEGED,
             ),
         ),
-        _ => unusable(errno, for_all),
+        _ => unusable(errno, facts),
     };
     Some(Cause {
         source: "fuse(4); open(2), ERRORS".into(),

@@ -9,7 +9,7 @@
 //! | `host` | `fuse-device-unusable`, `fusermount3-absent`, `user-allow-other-missing`, `covering-private`, `covering-slave`, `bridge-unusable` |
 //! | `runtime` | `control-positive`, `producer-not-shared`, `mount-outside-volume`, `source-type-mismatch`, `consumer-not-connected`, `propagation-not-applied`; those of `apart` |
 //! | `apart` | `runtime-own-namespace`, `user-namespace-boundary` |
-//! | `permission` | `allow-other-missing`, `daemon-denies`, `file-mode-denies`, `lsm-denies`, `capability-missing` |
+//! | `permission` | `allow-other-missing`, `daemon-denies`, `file-mode-denies`, `capability-missing`; with `security_module`, `lsm-denies` |
 //! | `recursion` | `propagation-not-recursive` |
 //! | `groups` | `caller-groups-unknown` |
 //! | `nosuid` | `mounted-nosuid` |
@@ -67,6 +67,7 @@ mod read_only;
 mod recursion;
 mod runtime;
 mod scene;
+mod security_module;
 mod silence;
 mod silent;
 mod stacking;

@@ -9,8 +9,10 @@ use super::mountpoint;
 use super::options;
 use super::runtime::said_by_the_runtime;
 use super::scene::{Scene, first_replicas};
+use super::security_module::{self, denied_domain};
 use super::text::{FUSE_OPTIONS, line, names, shell};
 use crate::Class;
+use crate::confinement::FuseNeed;
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef};
 use crate::observation::{Actor, Observation, Outcome, Via};
@@ -72,7 +74,17 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
         ));
     }
     if has(&["EACCES", "Permission denied", "permission denied"]) {
-        return Some(lsm(scene, "the mount", vec![said], vec![Actor::workload(name)]));
+        let privileged = scene.spec(name).is_some_and(WorkloadSpec::privileged);
+        let is_denied = |need: &FuseNeed| denied_domain(scene.report, *need, privileged).is_some();
+        // A producer looks at its mount before it says that it is there.
+        let need = [FuseNeed::Mount, FuseNeed::Files].into_iter().find(is_denied);
+        return Some(security_module::denies(
+            scene,
+            need.unwrap_or(FuseNeed::Mount),
+            privileged,
+            vec![said],
+            vec![Actor::workload(name)],
+        ));
     }
     if has(&["EPERM", "Operation not permitted", "operation not permitted"]) {
         return Some(not_capable(
@@ -123,16 +135,22 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
     };
     let keeps_out = mounts.iter().find(|(_, mount)| !allows_other(mount) && theirs(mount));
     if !denied.is_empty() || !refused.is_empty() {
+        let domain = denied_domain(scene.report, FuseNeed::Files, false);
+        // Programs outside of containers are in the same domain.
+        let by_policy = domain.is_some_and(|domain| domain.own);
         let cause = match (keeps_out, outside(scene, &denied)) {
             (Some((actor, mount)), _) => {
                 allow_other_missing(scene, actor, mount, &denied, &refused)
             }
-            (None, Some((true, looks))) => daemon_denies(scene, &denied, words(&looks)),
+            (None, Some((true, looks))) if !by_policy => {
+                daemon_denies(scene, &denied, words(&looks))
+            }
             (None, outside) => {
                 let looks = outside.map(|(_, looks)| words(&looks)).unwrap_or_default();
                 let evidence = [words(&denied), refused, looks.clone()].concat();
-                let cause = lsm(scene, "access to the mount", evidence, actors(&denied));
-                let confidence = match looks.is_empty() {
+                let who = actors(&denied);
+                let cause = security_module::denies(scene, FuseNeed::Files, false, evidence, who);
+                let confidence = match looks.is_empty() && domain.is_none() {
                     true => Confidence::Possible,
                     false => Confidence::Likely,
                 };
@@ -388,35 +406,6 @@ fn as_a_user_who_may(scene: &Scene<'_>, denied: &[&Observation], words: String) 
             format!("securityContext:\n  runAsUser: {uid}\n"),
         ),
         None => Fix::words(words),
-    }
-}
-
-/// EACCES where the mount itself admits all users.
-fn lsm(scene: &Scene<'_>, what: &str, mut evidence: Vec<String>, actors: Vec<Actor>) -> Cause {
-    let modules = scene.report.environment.as_ref().map(|facts| facts.lsm.join(","));
-    match modules.filter(|modules| !modules.is_empty()) {
-        Some(modules) => evidence.push(format!("security modules of the node: {modules}")),
-        None => evidence.push("security modules of the node: not readable".into()),
-    }
-    Cause {
-        id: CauseId::LsmDenies,
-        from_step: None,
-        until_step: None,
-        title: format!(
-            "{what} is denied with EACCES: a security module (AppArmor, SELinux) or a file mode, \
-             not a missing capability, which gives EPERM"
-        ),
-        confidence: Confidence::Likely,
-        actors,
-        mounts: Vec::new(),
-        evidence,
-        fix: Fix::yaml(
-            "let the container run unconfined, or add a rule to its profile",
-            "securityContext:\n  appArmorProfile:\n    type: Unconfined\n  seLinuxOptions:\n    \
-             type: spc_t\n",
-        ),
-        verify: "dmesg | grep -E 'apparmor=\"DENIED\"|avc: +denied'   # nothing new".into(),
-        source: "apparmor.d(5), Mount Rules; mount(2), ERRORS".into(),
     }
 }
 

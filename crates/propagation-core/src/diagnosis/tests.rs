@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::confinement::{Confinement, DomainDenied, FuseNeed};
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef, MountTable};
 use crate::observation::{Access, Actor, Observation, Outcome, Via};
@@ -239,6 +240,59 @@ fn access_that_is_denied_in_spite_of_allow_other_is_somebody_elses_doing() {
         }
     });
     assert_eq!(ids(&report), [CauseId::LsmDenies]);
+}
+
+/// A run in order with these answers of SELinux's policy for a domain.
+fn under_selinux(what: &[FuseNeed], own: bool) -> Report {
+    let mut report = in_order();
+    let (domain, boolean) = ("app_t".to_owned(), Some("app_use_fusefs".to_owned()));
+    let denied = DomainDenied { domain, own, what: what.to_vec(), boolean };
+    let facts = report.environment.as_mut().expect("facts of the node");
+    facts.confinement = vec![Confinement::SelinuxEnforcing, Confinement::SelinuxDenies(denied)];
+    report
+}
+
+#[test]
+fn a_denial_that_is_the_policys_names_selinux_and_its_boolean() {
+    let consumers_denied = |own: bool| {
+        let mut report = under_selinux(&[FuseNeed::Files], own);
+        see(&mut report, |seen| seen.outcome = Outcome::errno(Errno::EACCES, "open"));
+        report
+    };
+    let causes = explain(&consumers_denied(true));
+    assert_eq!(causes[0].id, CauseId::LsmDenies, "the node is in the same domain");
+    assert!(causes[0].title.contains("domain app_t use files"), "{}", causes[0].title);
+    assert_eq!(causes[0].fix.text, "setsebool -P app_use_fusefs on");
+    // Programs of a simulated node are in this program's domain, whatever that of containers may.
+    assert_eq!(ids(&consumers_denied(false)), [CauseId::DaemonDenies]);
+    let mut cluster = consumers_denied(false);
+    cluster.backend = "k8s".to_owned();
+    cluster.timeline.retain(|seen| !is_node(seen));
+    let causes = explain(&cluster);
+    assert_eq!(
+        (&causes[0].id, causes[0].fix.text.as_str()),
+        (&CauseId::LsmDenies, "setsebool -P app_use_fusefs on")
+    );
+}
+
+#[test]
+fn a_producer_is_told_what_its_domain_may_not() {
+    let said = |what, words: &str| {
+        let mut report = under_selinux(&[what], true);
+        report.timeline.clear();
+        report.phases.truncate(2);
+        fail(&mut report, "producer", "mounted", words);
+        explain(&report).remove(0)
+    };
+    let mount = said(FuseNeed::Mount, "mount(2) of fuse.x on /mnt/dfs: Permission denied (EACCES)");
+    assert!(mount.title.contains("does not let the domain app_t mount"), "{}", mount.title);
+    assert!(mount.fix.text.starts_with("runcon"), "{}", mount.fix.text);
+    let device = said(FuseNeed::Device, "open /dev/fuse: Permission denied (EACCES)");
+    assert!(
+        device.title.contains("SELinux denies /dev/fuse to the domain app_t"),
+        "{}",
+        device.title
+    );
 }
 
 /// The producer has its mount, the node has not.
