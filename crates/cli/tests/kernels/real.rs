@@ -8,7 +8,7 @@ use std::fs;
 use libtest_mimic::Trial;
 
 use super::guest::{self, Kernel};
-use super::support::{PASSED, TestResult, library, scratch};
+use super::support::{PASSED, TestResult, library, scratch, skip};
 
 /// A guest gets so many seconds.
 const SECONDS: u32 = 600;
@@ -28,7 +28,13 @@ struct Guest {
     options: &'static str,
 }
 
-const GUESTS: [Guest; 5] = [
+/// The variable that names the policy of SELinux that `scripts/fetch-selinux-policy` has compiled.
+const POLICY: &str = "PROPAGATION_SELINUX_POLICY";
+
+/// The script that needs it.
+const WITH_POLICY: &str = "selinux-policy";
+
+const GUESTS: [Guest; 6] = [
     Guest {
         scripts: &[
             ("apparmor", include_str!("real/apparmor.sh")),
@@ -56,11 +62,12 @@ const GUESTS: [Guest; 5] = [
         ],
         options: "guest_modules=cifs,nfs,nfsv4",
     },
-    Guest {
-        scripts: &[("selinux", include_str!("real/selinux.sh"))],
-        options: "security=selinux selinux=1 enforcing=0",
-    },
+    Guest { scripts: &[("selinux", include_str!("real/selinux.sh"))], options: SELINUX },
+    Guest { scripts: &[(WITH_POLICY, include_str!("real/selinux-policy.sh"))], options: SELINUX },
 ];
+
+/// A kernel with SELinux, until it is told otherwise permissive.
+const SELINUX: &str = "security=selinux selinux=1 enforcing=0";
 
 /// One test for each guest, named after its scripts.
 pub(super) fn tests(kernel: &Kernel) -> impl Iterator<Item = Trial> + use<'_> {
@@ -77,6 +84,12 @@ fn run(kernel: &Kernel, guest: &Guest) -> TestResult {
     let work = scratch.path();
     guest::copy_program(work)?;
     fs::copy(library::root().join("scenarios").join(SCENARIO), work.join("scenario.yaml"))?;
+    if guest.scripts.iter().any(|(name, _)| *name == WITH_POLICY) {
+        let Ok(policy) = std::env::var(POLICY) else {
+            return skip("kernels", &format!("{POLICY} names no policy; make test-kernels"));
+        };
+        fs::copy(policy, work.join("policy"))?;
+    }
     let mut main = String::from("#!/bin/busybox sh\nfailed=0\n");
     for (name, text) in guest.scripts {
         fs::write(work.join(name), format!("{COMMON}\n{text}"))?;
