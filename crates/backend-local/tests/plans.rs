@@ -1,5 +1,8 @@
 //! Plans and odd nodes through the library: what a program that embeds the backend sees.
 
+#[path = "plans/daemons.rs"]
+mod daemons;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -25,10 +25,13 @@ use crate::failure::errno_text;
 use crate::mounts::Proc;
 use crate::pipe::Pipe;
 use crate::reporter::{Reporter, timestamp};
-use crate::sys::now_ns;
+use crate::sys::{in_ms, now_ns};
 use daemon::{Daemon, any_child};
 
 pub(crate) use told::Supervisor;
+
+/// How long the daemon may take to end after SIGKILL, in milliseconds.
+const KILLED_WITHIN_MS: u64 = 2_000;
 
 struct Supervising<'a> {
     told: Supervisor,
@@ -233,14 +236,10 @@ impl<'a> Supervising<'a> {
                     }
                 }
                 ProgramCommand::StartDaemon { marker, stale } => {
-                    signal_all(Signal::SIGKILL);
-                    while self.daemon.is_some() && self.reap().is_none() {
-                        self.wait()?;
-                        self.read_signals()?;
-                    }
+                    let ended = self.end_daemon()?;
                     self.told.producer.marker = marker;
                     self.told.producer.fuse.stale = stale;
-                    if let Err(text) = self.start() {
+                    if let Err(text) = ended.and_then(|()| self.start()) {
                         self.reporter.event(&ProgramEvent::Failed { text });
                     }
                     if self.ending {
@@ -257,6 +256,31 @@ impl<'a> Supervising<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Kills the daemon and waits for its end, no longer than [`KILLED_WITHIN_MS`].
+    fn end_daemon(&mut self) -> Result<Result<(), String>, Errno> {
+        signal_all(Signal::SIGKILL);
+        let until = in_ms(KILLED_WITHIN_MS);
+        loop {
+            // The exit code is for a supervisor that ends with its daemon: this one starts another.
+            let _ = self.reap();
+            let Some(daemon) = &self.daemon else { return Ok(Ok(())) };
+            let left = until.saturating_sub(now_ns());
+            if left == 0 {
+                let text = format!(
+                    "the daemon, process {} of the container, lives {KILLED_WITHIN_MS} ms after SIGKILL: \
+                     no other daemon is started",
+                    daemon.pid
+                );
+                return Ok(Err(text));
+            }
+            let mut descriptors = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut descriptors, timeout(left)) {
+                Ok(_) | Err(Errno::EINTR) => self.read_signals()?,
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 }
 
