@@ -10,6 +10,8 @@ use fuser::{
 };
 use propagation_model::marker::{MARKER_FILE, Marker};
 
+use super::metadata::{Change, Metadata};
+
 /// How long the kernel may keep names and attributes: not at all, or a stat(2) of a dead mount would
 /// succeed for a while. Content is never kept either (direct I/O).
 const KEEP: Duration = Duration::ZERO;
@@ -26,7 +28,8 @@ struct File {
     parent: INodeNo,
     name: String,
     content: Vec<u8>,
-    modified: SystemTime,
+    metadata: Metadata,
+    /// Whether its content may be changed, whatever its mode.
     writable: bool,
 }
 
@@ -49,6 +52,9 @@ const SUBDIRECTORY_INODE: INodeNo = INodeNo(1 << 32);
 pub(super) struct Directory {
     /// None where a file has been removed.
     files: Mutex<Vec<Option<File>>>,
+    /// Of the root, and of the directory in it.
+    directories: Mutex<[Metadata; 2]>,
+    /// Who owns what is made.
     owner: (u32, u32),
     started: SystemTime,
 }
@@ -56,18 +62,25 @@ pub(super) struct Directory {
 impl Directory {
     /// A directory with a marker and an empty writable file, owned by `owner` (user and group).
     pub(super) fn new(marker: &Marker, owner: (u32, u32)) -> Self {
-        let now = SystemTime::now();
         let file = |parent, name: &str, content: String, writable| {
+            let metadata = Metadata::new(if writable { 0o666 } else { 0o644 }, owner);
             let content = content.into_bytes();
-            Some(File { parent, name: name.into(), content, modified: now, writable })
+            Some(File { parent, name: name.into(), content, metadata, writable })
         };
+        // Everybody may make files in them: what a consumer may do is not what is tested.
+        let directory = Metadata::new(0o777, owner);
         let below = marker.render_in(&format!("/{SUBDIRECTORY}"));
         let files = vec![
             file(INodeNo::ROOT, MARKER_FILE, marker.render(), false),
             file(INodeNo::ROOT, "scratch.txt", String::new(), true),
             file(SUBDIRECTORY_INODE, MARKER_FILE, below, false),
         ];
-        Self { files: Mutex::new(files), owner, started: now }
+        Self {
+            files: Mutex::new(files),
+            directories: Mutex::new([directory; 2]),
+            owner,
+            started: directory.modified,
+        }
     }
 
     fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
@@ -75,15 +88,20 @@ impl Directory {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attributes_of_directory(&self, inode: INodeNo) -> FileAttr {
-        // Everybody may make files in it: what a consumer may do is not what is tested.
-        self.attributes(inode, FileType::Directory, 0o777, 0, self.started)
+    fn directories(&self) -> MutexGuard<'_, [Metadata; 2]> {
+        // As above.
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attributes_of_directory(&self, inode: INodeNo) -> Option<FileAttr> {
+        let metadata = self.directories()[directory_of(inode)?];
+        Some(metadata.attributes(inode, FileType::Directory, 0, self.started))
     }
 
     /// The attributes of what has a name in a directory.
     fn find(&self, parent: INodeNo, name: &OsStr) -> Option<FileAttr> {
         if parent == INodeNo::ROOT && name == SUBDIRECTORY {
-            return Some(self.attributes_of_directory(SUBDIRECTORY_INODE));
+            return self.attributes_of_directory(SUBDIRECTORY_INODE);
         }
         let files = self.files();
         let mut there = files.iter().enumerate().filter_map(|(i, file)| Some((i, file.as_ref()?)));
@@ -93,8 +111,8 @@ impl Directory {
 
     /// The attributes of anything.
     fn attributes_of(&self, inode: INodeNo) -> Option<FileAttr> {
-        if inode == INodeNo::ROOT || inode == SUBDIRECTORY_INODE {
-            return Some(self.attributes_of_directory(inode));
+        if directory_of(inode).is_some() {
+            return self.attributes_of_directory(inode);
         }
         let files = self.files();
         let file = files.get(index_of(inode)?)?.as_ref()?;
@@ -102,36 +120,8 @@ impl Directory {
     }
 
     fn file(&self, inode: INodeNo, file: &File) -> FileAttr {
-        let mode = if file.writable { 0o666 } else { 0o644 };
         let size = file.content.len() as u64;
-        self.attributes(inode, FileType::RegularFile, mode, size, file.modified)
-    }
-
-    fn attributes(
-        &self,
-        ino: INodeNo,
-        kind: FileType,
-        perm: u16,
-        size: u64,
-        time: SystemTime,
-    ) -> FileAttr {
-        FileAttr {
-            ino,
-            size,
-            blocks: size.div_ceil(512),
-            atime: time,
-            mtime: time,
-            ctime: time,
-            crtime: self.started,
-            kind,
-            perm,
-            nlink: if kind == FileType::Directory { 2 } else { 1 },
-            uid: self.owner.0,
-            gid: self.owner.1,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
-        }
+        file.metadata.attributes(inode, FileType::RegularFile, size, self.started)
     }
 
     pub(super) fn lookup(&self, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -148,22 +138,30 @@ impl Directory {
         }
     }
 
-    pub(super) fn setattr(&self, ino: INodeNo, size: Option<u64>, reply: ReplyAttr) {
+    pub(super) fn setattr(&self, ino: INodeNo, change: &Change, reply: ReplyAttr) {
+        if let Some(directory) = directory_of(ino) {
+            if change.size.is_some() {
+                return reply.error(Errno::EISDIR);
+            }
+            self.directories()[directory].apply(change);
+            return self.getattr(ino, reply);
+        }
         let mut files = self.files();
         let index = index_of(ino);
         let Some(file) = index.and_then(|index| files.get_mut(index)?.as_mut()) else {
-            return reply.error(Errno::EPERM);
+            return reply.error(Errno::ENOENT);
         };
-        if let Some(size) = size {
+        if let Some(size) = change.size {
             match usize::try_from(size) {
                 Ok(size) if file.writable && size <= MAX_FILE_BYTES => {
                     file.content.resize(size, 0);
-                    file.modified = SystemTime::now();
+                    file.metadata.modified = SystemTime::now();
                 }
                 Ok(_) if !file.writable => return reply.error(Errno::EACCES),
                 _ => return reply.error(Errno::EFBIG),
             }
         }
+        file.metadata.apply(change);
         reply.attr(&KEEP, &self.file(ino, file));
     }
 
@@ -183,9 +181,9 @@ impl Directory {
         if parent != INodeNo::ROOT || free >= MAX_FILES {
             return reply.error(Errno::ENOSPC);
         }
-        let modified = SystemTime::now();
+        let metadata = Metadata::new(0o666, self.owner);
         let file =
-            File { parent, name: name.into(), content: Vec::new(), modified, writable: true };
+            File { parent, name: name.into(), content: Vec::new(), metadata, writable: true };
         let attributes = self.file(inode_of(free), &file);
         if free == files.len() {
             files.push(Some(file));
@@ -236,7 +234,7 @@ impl Directory {
             file.content.resize(end, 0);
         }
         file.content[start..end].copy_from_slice(data);
-        file.modified = SystemTime::now();
+        file.metadata.modified = SystemTime::now();
         reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
     }
 
@@ -247,7 +245,7 @@ impl Directory {
     pub(super) fn readdir(&self, ino: INodeNo, offset: u64, mut reply: ReplyDirectory) {
         let dots = [".", ".."].map(|name| (ino, FileType::Directory, name.to_owned()));
         let mut entries = Vec::from(dots);
-        if ino != INodeNo::ROOT && ino != SUBDIRECTORY_INODE {
+        if directory_of(ino).is_none() {
             return reply.error(Errno::ENOTDIR);
         }
         let files = self.files();
@@ -277,6 +275,11 @@ impl Directory {
         let free_inodes = inodes - files.iter().flatten().count() as u64;
         reply.statfs(blocks, free, free, inodes, free_inodes, 4096, 255, 4096);
     }
+}
+
+/// Which of the two directories an inode number is of.
+fn directory_of(inode: INodeNo) -> Option<usize> {
+    [INodeNo::ROOT, SUBDIRECTORY_INODE].iter().position(|one| *one == inode)
 }
 
 fn inode_of(index: usize) -> INodeNo {

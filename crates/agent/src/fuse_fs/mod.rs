@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod directory;
+mod metadata;
 
 use std::ffi::OsStr;
 use std::sync::mpsc::Sender;
@@ -21,6 +22,7 @@ use fuser::{
     ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyPoll, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
+use metadata::Change;
 
 /// A filesystem with a marker; faults can change its answers.
 #[derive(Debug)]
@@ -80,12 +82,12 @@ impl Filesystem for MarkerFilesystem {
         &self,
         req: &Request,
         ino: INodeNo,
-        _mode: Option<u32>,
-        _uid: Option<u32>,
-        _gid: Option<u32>,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
         size: Option<u64>,
         _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
+        modified: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         _fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
@@ -94,8 +96,9 @@ impl Filesystem for MarkerFilesystem {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let change = Change { mode, uid, gid, size, modified };
         self.answer(req, Operation::Setattr, reply, move |directory, reply| {
-            directory.setattr(ino, size, reply)
+            directory.setattr(ino, &change, reply)
         });
     }
 

@@ -29,3 +29,67 @@ steps:
         assert_eq!(failed(&text).await, [""; 0], "{fault:?}");
     }
 }
+
+/// Changes the modes of the marker or its directory; who is refused then, and who is not.
+#[tokio::test]
+async fn modes_and_owners_decide_with_default_permissions() {
+    let cases = [
+        ("chmod 600 {marker} && stat -c %a:%u:%g {marker}", "600:0:0", "EACCES", "EACCES"),
+        (
+            "chmod 640 {marker} && chown 0:2000 {marker} && stat -c %a:%u:%g {marker}",
+            "640:0:2000",
+            "EACCES",
+            "ok",
+        ),
+        (
+            "chown 1000 {marker} && chmod 400 {marker} && stat -c %a:%u:%g {marker}",
+            "400:1000:0",
+            "ok",
+            "ok",
+        ),
+        (
+            "chmod 750 {mountpoint} && chgrp 2000 {mountpoint} && stat -c %a:%u:%g {mountpoint}",
+            "750:0:2000",
+            "EACCES",
+            "ok",
+        ),
+    ];
+    for (command, text, app, group) in cases {
+        let text = format!(
+            "fuse: {{options: [default_permissions]}}
+looks: asked
+workloads:
+  - {{name: fuse, role: producer}}
+  - {{name: app, role: consumer, uid: 1000}}
+  - {{name: group, role: consumer, uid: 1000, groups: [2000]}}
+steps:
+  - start: all
+    expect: {{app: ok, group: ok}}
+  - run: [sh, -c, \"{command}\"]
+    expect: {{run: {{outcome: ok, text: \"{text}\"}}, node: ok, app: {app}, group: {group}}}
+  - repair: remount
+    expect: {{app: ok, group: ok}}
+"
+        );
+        assert_eq!(failed(&text).await, [""; 0], "{command}");
+    }
+}
+
+#[tokio::test]
+async fn what_consumers_made_can_be_removed_and_the_markers_cannot() {
+    let text = "looks: asked
+workloads:
+  - {name: fuse, role: producer}
+  - {name: app, role: consumer}
+steps:
+  - start: all
+    expect: {app: ok}
+  - run: [sh, -c, \"echo x > {mountpoint}/made && rm {mountpoint}/made && ! ls {mountpoint}/made\"]
+    in: app
+    expect: {run: {exit: 0}}
+  - run: [sh, -c, \"LC_ALL=C rm -rf {mountpoint}/* 2>&1; ls {mountpoint} {mountpoint}/sub\"]
+    in: app
+    expect: {run: {text: Permission denied}, app: ok}
+";
+    assert_eq!(failed(text).await, [""; 0]);
+}
