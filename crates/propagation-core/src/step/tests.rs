@@ -97,6 +97,20 @@ fn what_cannot_be_expected_is_refused() {
     }
 }
 
+#[test]
+fn a_supervised_producer_has_no_keeper() {
+    for (fuse, own, at) in [
+        ("{keeper: true}", "", "fuse.keeper"),
+        ("{}", ", fuse: {keeper: true}", "workloads[0].fuse.keeper"),
+    ] {
+        let error = said(&format!(
+            "fuse: {fuse}\nworkloads: [{{name: p, role: producer, supervised: true{own}}}]\n\
+             steps: [{{start: all}}]\n"
+        ));
+        assert!(error.contains(at) && error.contains("p is supervised"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_phase_says_once_that_a_container_was_refused() {
     // The volume's source is a dead mount.

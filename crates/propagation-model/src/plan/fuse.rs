@@ -55,7 +55,7 @@ pub struct FuseSpec {
     /// What a producer does with dead mounts when it starts.
     pub stale: Stale,
     /// Whether a keeper on the node holds the `/dev/fuse` descriptor, so that a successor can take
-    /// over. Built-in filesystem only.
+    /// over. Built-in filesystem only, and not under a supervisor.
     pub keeper: bool,
     /// The program and its arguments; it must stay in the foreground. By default the built-in
     /// filesystem.

@@ -153,6 +153,16 @@ impl Plan {
                 "leave out `keeper`, or `command`",
             ));
         }
+        if fuse.keeper && workload.supervised {
+            return Some(Problem::new(
+                format!("{at}.keeper"),
+                format!(
+                    "{} is supervised, and a supervisor gives no descriptor to a keeper",
+                    workload.name
+                ),
+                "leave out `supervised`, or give this producer a `fuse` without `keeper`",
+            ));
+        }
         if !fuse.is_builtin() && (!fuse.options.is_empty() || fuse.serve_after_ms > 0) {
             let key = if fuse.options.is_empty() { "serve_after_ms" } else { "options" };
             return Some(Problem::new(
