@@ -19,10 +19,7 @@ fn least() -> Capabilities {
 }
 
 fn main() -> ExitCode {
-    // The model has no kept descriptors.
-    let all = Suite::new(FakeBackend::default())
-        .with_remover(|_| async { Ok(()) })
-        .accepting_without([Need::Repair(Repair::HandOver)]);
+    let all = Suite::new(FakeBackend::default()).with_remover(|_| async { Ok(()) });
     let plain = FakeBackend::default().with_capabilities(least()).with_name("fake-plain");
     let plain = Suite::new(plain).accepting_without(Need::all());
     run_suites(vec![all, plain])

@@ -1,6 +1,7 @@
 //! Faults: signals to a workload's processes, and what they leave.
 
 use super::fuse::Daemon;
+use super::record::Container;
 use super::runtime::never_started;
 use super::world::World;
 use crate::Signal;
@@ -75,12 +76,12 @@ impl World {
                     self.unmount_own(number);
                 }
                 let state = self.state_after_term(number);
-                self.end(number, state.clone());
+                self.end_by_fault(number, state.clone());
                 said(&state.to_string())
             }
             Fault::Kill | Fault::KillParent | Fault::Oom => {
                 let state = ProgramState::Signaled { signal: Signal::SIGKILL };
-                self.end(number, state.clone());
+                self.end_by_fault(number, state.clone());
                 said(&state.to_string())
             }
         }
@@ -105,8 +106,27 @@ impl World {
         self.settle();
     }
 
-    /// Ends a container: its processes, and the namespaces with them.
+    /// Ends the processes of a container. With a keeper the connection of a producer goes on, and nobody answers.
+    fn end_by_fault(&mut self, number: u32, state: ProgramState) {
+        let serves = self.connection_of(number).is_some_and(|one| one.daemon != Daemon::Gone);
+        let record = self.workloads.get_mut(&number);
+        let Some(record) = record.filter(|one| serves && self.plan.fuse_of(&one.spec).keeper)
+        else {
+            return self.end(number, state);
+        };
+        record.reported.send_modify(|reported| reported.status.program = state);
+        self.set_daemon(number, Daemon::Stopped);
+        if let Some(record) = self.workloads.get_mut(&number) {
+            record.kept = record.container.take().map(|kept| Container { stopped: false, ..kept });
+        }
+        self.settle();
+    }
+
+    /// Ends a container: its processes, its keeper, and the namespaces with them.
     pub(super) fn end(&mut self, number: u32, state: ProgramState) {
+        if let Some(record) = self.workloads.get_mut(&number) {
+            record.container = record.container.take().or(record.kept.take());
+        }
         self.set_daemon(number, Daemon::Gone);
         let Some(record) = self.workloads.get_mut(&number) else { return };
         let name = &record.spec.name;

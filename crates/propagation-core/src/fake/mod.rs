@@ -65,7 +65,7 @@ use crate::backend::{Backend, Capabilities, Feature};
 use crate::error::{Error, ErrorKind};
 use crate::facts::FuseDevice;
 use crate::node::Node;
-use crate::plan::{Plan, Repair};
+use crate::plan::Plan;
 use crate::run_id::Run;
 
 /// Makes nodes in memory.
@@ -113,7 +113,7 @@ impl Default for FakeBackend {
 impl FakeBackend {
     /// Capabilities of [`FakeBackend::default`]: those that its model covers.
     pub fn modelled() -> Capabilities {
-        Capabilities::all().without_repairs(&[Repair::HandOver]).without(&[
+        Capabilities::all().without(&[
             Feature::DiskSize,
             Feature::OciRuntime,
             Feature::RuntimeNamespace,
@@ -130,7 +130,6 @@ impl FakeBackend {
             Feature::Reopening,
             Feature::Load,
             Feature::ExternalDaemon,
-            Feature::Keeper,
             Feature::Programs,
             Feature::NodePrograms,
             Feature::KernelFilesystems,

@@ -273,6 +273,7 @@ impl Workload for FakeWorkload {
     }
 
     async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
+        self.shared.declared(Repair::HandOver)?;
         self.shared.call().await?.hand_over(self.number, marker)
     }
 

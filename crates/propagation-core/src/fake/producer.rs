@@ -5,12 +5,14 @@ use super::fuse::{Connection, Daemon};
 use super::kernel::{Content, Superblock};
 use super::program::{log, timestamp};
 use super::record::Record;
+use super::runtime::never_started;
 use super::world::{FUSERMOUNT3, World};
 use crate::error::{Error, ErrorKind};
 use crate::facts::FuseDevice;
 use crate::marker::{Marker, PLAIN_FILE};
 use crate::mountinfo::MountEntry;
 use crate::plan::Stale;
+use crate::program::{ProgramState, Refused};
 
 /// The filesystem type of a producer's mount.
 const FS_TYPE: &str = "fuse.propagation";
@@ -110,17 +112,56 @@ impl World {
         Ok(())
     }
 
+    /// The connection that the daemon of a producer serves.
+    pub(super) fn connection_of(&mut self, number: u32) -> Option<&mut Connection> {
+        let container = self.workloads.get(&number)?.container.as_ref()?;
+        let superblock = self.kernel.superblock_mut(container.program.serves?)?;
+        let Content::Fuse(connection) = &mut superblock.content else { return None };
+        Some(connection)
+    }
+
     /// Sets whether the daemon of a producer answers.
     pub(super) fn set_daemon(&mut self, number: u32, daemon: Daemon) {
-        let program = self.workloads.get(&number).and_then(|record| record.container.as_ref());
-        let Some(superblock) = program.and_then(|container| container.program.serves) else {
-            return;
-        };
-        if let Some(Content::Fuse(connection)) =
-            self.kernel.superblock_mut(superblock).map(|superblock| &mut superblock.content)
-        {
+        if let Some(connection) = self.connection_of(number) {
             connection.daemon = daemon;
         }
+    }
+
+    /// Makes a successor serve the connection that a keeper holds.
+    pub(super) fn hand_over(
+        &mut self,
+        number: u32,
+        marker: &Marker,
+    ) -> Result<Result<(), Refused>, Error> {
+        let Some(record) = self.workloads.get_mut(&number) else { return Err(never_started()) };
+        let operation = format!("hand over the mount of {}", record.spec.name);
+        if record.runs() {
+            return Ok(Err(Refused::new(operation, "its daemon lives")));
+        }
+        if record.kept.is_none() {
+            let reason = "nothing is kept for it";
+            return Err(Error::new(ErrorKind::Unsupported, operation, reason));
+        }
+        record.container = record.kept.take();
+        let line = format!(
+            "[{}] Mounted {} (generation {})",
+            timestamp(),
+            record.spec.paths(&self.plan.bridge).fuse,
+            marker.generation
+        );
+        let reported = record.reported.clone();
+        if let Some(connection) = self.connection_of(number) {
+            connection.marker = marker.clone();
+            connection.daemon = Daemon::Serves;
+        }
+        let mounted_at_us = Some(self.now_us());
+        reported.send_modify(|reported| {
+            reported.log.push(line);
+            reported.status.program = ProgramState::Running;
+            reported.status.mounted_at_us = mounted_at_us;
+        });
+        self.settle();
+        Ok(Ok(()))
     }
 
     /// A producer unmounts what it has mounted, as it does on SIGTERM.

@@ -26,6 +26,8 @@ pub(super) struct Program {
 pub(super) struct Record {
     pub(super) spec: WorkloadSpec,
     pub(super) container: Option<Container>,
+    /// The container of a daemon that has ended, whose connection a keeper holds.
+    pub(super) kept: Option<Container>,
     pub(super) reported: watch::Sender<Reported>,
     /// What a producer does with dead mounts at this start; overrides its specification.
     pub(super) stale: Option<Stale>,
@@ -42,7 +44,8 @@ pub(super) struct Container {
 
 impl Record {
     pub(super) fn new(spec: WorkloadSpec) -> Self {
-        Self { spec, container: None, reported: watch::Sender::default(), stale: None }
+        let reported = watch::Sender::default();
+        Self { spec, container: None, kept: None, reported, stale: None }
     }
 
     pub(super) fn spec(&self) -> &WorkloadSpec {

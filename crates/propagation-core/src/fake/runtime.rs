@@ -254,18 +254,6 @@ impl World {
         self.settle();
         Ok(Ok(()))
     }
-
-    /// Makes a successor serve the connection of the kept descriptor.
-    pub(super) fn hand_over(
-        &mut self,
-        number: u32,
-        _marker: &Marker,
-    ) -> Result<Result<(), Refused>, Error> {
-        let Some(record) = self.workloads.get(&number) else { return Err(never_started()) };
-        let operation = format!("hand over the mount of {}", record.spec.name);
-        let reason = "descriptors that are kept are not modelled";
-        Err(Error::new(ErrorKind::Unsupported, operation, reason))
-    }
 }
 
 /// The mode of a volume in which a mount would have this propagation.

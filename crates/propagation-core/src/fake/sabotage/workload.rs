@@ -119,6 +119,9 @@ impl Workload for SabotagedWorkload {
     }
 
     async fn hand_over(&self, marker: &Marker) -> Result<Result<(), Refused>, Error> {
+        if self.does(Sabotage::Repair(Repair::HandOver)) {
+            return Ok(Ok(()));
+        }
         self.inner.hand_over(marker).await
     }
 
