@@ -50,6 +50,8 @@ pub(crate) fn main(options: &DoctorOptions) -> Result<Exit, Error> {
 /// The mount tables of a host: its own, and the runtime's where that is another one.
 struct Mounts {
     node: MountTable,
+    /// Whether those are the mounts of this program alone, and not of process 1.
+    own_namespace: bool,
     runtime: Option<(String, MountTable)>,
 }
 
@@ -61,6 +63,8 @@ struct Examination {
     causes: Vec<Cause>,
     /// The mounts on the way to the bridge, the covering one last.
     chain: Vec<MountEntry>,
+    /// Whether these are the mounts of this program alone.
+    own_namespace: bool,
     /// Whether mounts made by the runtime's containers reach the node, and the other way.
     travel: Vec<Explanation>,
     /// The runtime that has mounts of its own.
@@ -80,9 +84,15 @@ impl Examination {
             causes.extend(diagnosis::runtime_apart(process, &plan.bridge.path, &travel));
             checks.push(check);
         }
-        let chain = chain(&mounts.node, &bridge).into_iter().cloned().collect();
+        let mut chain: Vec<MountEntry> =
+            chain(&mounts.node, &bridge).into_iter().cloned().collect();
+        // In a chroot the mount that covers it is in no table.
+        if chain.is_empty() {
+            chain.extend(facts.covering_mount.clone());
+        }
         let runtime = mounts.runtime.as_ref().map(|(process, _)| process.clone());
-        Self { facts, checks, causes, chain, travel, runtime }
+        let own_namespace = mounts.own_namespace;
+        Self { facts, checks, causes, chain, own_namespace, travel, runtime }
     }
 
     fn is_in_order(&self) -> bool {
@@ -114,6 +124,13 @@ impl Examination {
         lines.push(colour.bold("Mounts on the way to the bridge"));
         let links: Vec<&MountEntry> = self.chain.iter().collect();
         lines.extend(draw_chain(&links).iter().map(|line| format!("  {}", one_line(line))));
+        if self.own_namespace {
+            lines.push(
+                "  This program has a mount namespace of its own: all of this is said of its mounts, not of those of \
+                 process 1."
+                    .to_owned(),
+            );
+        }
         if let Some(process) = &self.runtime {
             lines.push(format!(
                 "  {} has a mount namespace of its own, here called runtime:",
@@ -185,7 +202,7 @@ async fn facts(bridge: &str, timeout: Duration) -> Result<HostFacts, Error> {
 fn mounts() -> Result<Mounts, Error> {
     let found = propagation_backend_local::host_mounts()?;
     let runtime = found.runtime.map(|runtime| (runtime.process, runtime.table));
-    Ok(Mounts { node: found.node, runtime })
+    Ok(Mounts { node: found.node, own_namespace: found.own_namespace, runtime })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -242,7 +259,7 @@ mod tests {
             kubelet: None,
         };
         let runtime = runtime.map(|lines| ("containerd (process 7)".to_owned(), table(lines)));
-        Examination::new(facts, &Mounts { node, runtime }, &plan)
+        Examination::new(facts, &Mounts { node, own_namespace: false, runtime }, &plan)
     }
 
     const SHARED: &str = "1 0 8:1 / / rw shared:1 - ext4 d rw\n";

@@ -29,6 +29,7 @@ fn main() {
         without_mount_setattr_all_is_as_with_it,
         in_a_chroot_root_gets_full_success,
         in_a_chroot_doctor_names_the_covering_mount,
+        doctor_in_a_mount_namespace_of_its_own_speaks_of_that_alone,
         a_node_like_a_private_host_gives_the_answer_of_that_host,
         nothing_is_written_where_others_can_write,
         without_a_home_there_is_no_log_and_nothing_in_tmp
@@ -80,6 +81,23 @@ fn in_a_chroot_doctor_names_the_covering_mount() -> TestResult {
         let text = stdout(&result);
         expect_part(&text, "covering_mount")?;
         expect_part(&text, found)?;
+    }
+    PASSED
+}
+
+fn doctor_in_a_mount_namespace_of_its_own_speaks_of_that_alone() -> TestResult {
+    needs_root!();
+    for (change, found, drawn) in
+        [("shared", "which is shared", "shared, group"), ("private", "which is private", "private")]
+    {
+        let result = run(&format!(
+            "mount -t tmpfs t /mnt; mount --make-{change} /mnt; exec $PROPAGATION doctor --bridge /mnt/bridge"
+        ));
+        let text = stdout(&result);
+        expect_part(&text, found)?;
+        let chain = text.lines().find(|line| line.contains("/mnt (tmpfs")).unwrap_or_default();
+        expect_part(chain, drawn)?;
+        expect_part(&text, "This program has a mount namespace of its own")?;
     }
     PASSED
 }
