@@ -55,7 +55,14 @@ fn head(experiments: &[Experiment], for_good: &[&Experiment], now: &[&Experiment
         Some(Trial::NotTried { reason }) if untried => {
             format!("No change was tried: {reason}.")
         }
-        _ => "None of the changes that were tried heals everybody.".to_owned(),
+        _ => {
+            let none = "None of the changes that were tried heals everybody";
+            let short = |one: &&Experiment| one.tried().is_some_and(|tried| tried.short_of_time);
+            match experiments.iter().find(short) {
+                Some(one) => format!("{none}; the time was too short for one: {}.", one.words),
+                None => format!("{none}."),
+            }
+        }
     }
 }
 
@@ -175,7 +182,9 @@ fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
     }
     // Whoever is wrong in another way afterwards had two causes, one behind the other.
     let helps_nobody = |one: &&Experiment| {
-        one.tried().is_some_and(|tried| tried.healed.is_empty() && tried.otherwise.is_empty())
+        one.tried().is_some_and(|tried| {
+            tried.healed.is_empty() && tried.otherwise.is_empty() && !tried.short_of_time
+        })
     };
     if !decisive.is_empty() && decisive.iter().all(helps_nobody) {
         cause.confidence = Confidence::Possible;

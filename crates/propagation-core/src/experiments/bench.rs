@@ -56,6 +56,13 @@ impl Limits {
         Self { wait_ms: 1_000, probe_ms: 500, pause_ms: 2_000, run_ms }
     }
 
+    /// For one run that nothing runs beside: each wait as long as the run itself took.
+    fn patient(report: &Report) -> Self {
+        let wait_ms = report.duration_ms.clamp(1_000.0, 10_000.0) as u64;
+        let run_ms = Self::long(report).run_ms;
+        Self { wait_ms, probe_ms: wait_ms, pause_ms: 2_000, run_ms }
+    }
+
     /// Sets the deadlines of a plan.
     fn limit(self, plan: &mut Plan) {
         let Self { wait_ms, probe_ms, pause_ms, run_ms } = self;
@@ -97,7 +104,7 @@ pub(super) fn shaped(report: &Report, bench: &str) -> Plan {
 pub(super) enum Attempt {
     Done(Trial),
     /// It waited in vain for something that comes in its time without the change.
-    TooShort,
+    TooShort(Tried),
 }
 
 /// A change for which there was no time.
@@ -112,10 +119,12 @@ type Once = Arc<OnceCell<Option<Fared>>>;
 /// The run that experiments are compared with.
 pub(super) struct Bench<'a> {
     backend: &'a dyn Backend,
-    over: &'a CancellationToken,
+    over: CancellationToken,
     limits: Limits,
     /// For what does not come within these.
     long: Limits,
+    /// Whether these are as long as the run itself took, and nothing runs beside.
+    patient: bool,
     /// What the rules say of the run.
     causes: &'a [Cause],
     /// The plan, with no change.
@@ -138,7 +147,7 @@ impl<'a> Bench<'a> {
     pub(super) async fn prepare(
         report: &'a Report,
         backend: &'a dyn Backend,
-        over: &'a CancellationToken,
+        over: CancellationToken,
     ) -> Result<Self, String> {
         let plan = shaped(report, backend.name());
         if let Some(reason) = refusal(backend, &plan) {
@@ -147,7 +156,7 @@ impl<'a> Bench<'a> {
         let mut differs = String::new();
         let long = Limits::long(report);
         for limits in [Limits::short(report), long] {
-            let repeated = repeat(&plan, limits, backend, over).await?;
+            let repeated = repeat(&plan, limits, backend, &over).await?;
             let Some(words) = judge::differs(report, &repeated) else {
                 let baseline = Fared::of(&repeated, &plan);
                 let to_repair = without_recovery(report, &plan);
@@ -161,6 +170,7 @@ impl<'a> Bench<'a> {
                     over,
                     limits,
                     long,
+                    patient: false,
                     causes,
                     plan,
                     baseline,
@@ -186,11 +196,22 @@ impl<'a> Bench<'a> {
     }
 
     pub(super) fn over(&self) -> &CancellationToken {
-        self.over
+        &self.over
+    }
+
+    /// The same with the patience of a run that nothing runs beside, until another end.
+    pub(super) fn patient(mut self, report: &Report, over: CancellationToken) -> Self {
+        self.long = Limits::patient(report);
+        self.limits = self.long;
+        self.patient = true;
+        self.over = over;
+        // What did not work may have had no time.
+        self.plain = Mutex::default();
+        self
     }
 
     async fn without_repair(&self) -> Result<Fared, String> {
-        let report = repeat(&self.to_repair, self.limits, self.backend, self.over).await?;
+        let report = repeat(&self.to_repair, self.limits, self.backend, &self.over).await?;
         Ok(Fared::of(&report, &self.plan))
     }
 
@@ -200,12 +221,19 @@ impl<'a> Bench<'a> {
         self.attempt(change, removes_a_cause, &[self.limits, self.long]).await
     }
 
-    /// Runs the plan with a change for which the time beside others was too short.
-    pub(super) async fn try_alone(&self, change: &Change, removes_a_cause: bool) -> Trial {
+    /// Runs the plan with a change for which the time beside others was too short. That was the `first` result, which
+    /// stays where it says so.
+    pub(super) async fn try_alone(
+        &self,
+        change: &Change,
+        removes_a_cause: bool,
+        first: Tried,
+    ) -> Trial {
         match self.attempt(change, removes_a_cause, &[self.long]).await {
-            Attempt::Done(Trial::NotTried { .. }) if self.over.is_cancelled() => too_short(),
-            Attempt::Done(trial) => trial,
-            Attempt::TooShort => too_short(),
+            Attempt::Done(Trial::Tried(tried)) => Trial::Tried(tried),
+            _ if first.short_of_time => Trial::Tried(first),
+            Attempt::Done(trial) if !self.over.is_cancelled() => trial,
+            _ => too_short(),
         }
     }
 
@@ -236,7 +264,7 @@ impl<'a> Bench<'a> {
         let mut last = None;
         for limits in all {
             // What was undecided shows nothing by itself.
-            let report = repeat(&changed, *limits, self.backend, self.over).await?;
+            let report = repeat(&changed, *limits, self.backend, &self.over).await?;
             let again = judge::undecided(&report, &changed, for_good, removes_a_cause);
             last = Some(report);
             if !again || *limits == self.long {
@@ -245,8 +273,10 @@ impl<'a> Bench<'a> {
         }
         let report = last.ok_or("it was not run")?;
         let mut tried = judge::compare(before, &report, &changed, for_good, started.elapsed());
+        tried.short_of_time =
+            removes_a_cause && !self.patient && judge::may_need_longer(&report, &tried);
         if all.len() > 1 && judge::ran_out_of_time(before, &report, &changed, &tried) {
-            return Ok(Attempt::TooShort);
+            return Ok(Attempt::TooShort(tried));
         }
         if removes_a_cause && tried.healed.is_empty() {
             self.note_other_causes(&report, &mut tried);
@@ -313,7 +343,7 @@ impl<'a> Bench<'a> {
         if refusal(self.backend, plan).is_some() {
             return None;
         }
-        let report = repeat(plan, self.limits, self.backend, self.over).await.ok()?;
+        let report = repeat(plan, self.limits, self.backend, &self.over).await.ok()?;
         Some(Fared::of(&report, plan))
     }
 }

@@ -250,6 +250,16 @@ pub(super) fn ran_out_of_time(before: &Fared, report: &Report, plan: &Plan, trie
     !tried.heals && before.is_sooner_than(&Fared::of(report, plan))
 }
 
+/// Whether a change left somebody wrong that may heal on a slow machine where there is more time: something did not come
+/// within its deadline. The five phases wait at every turn.
+pub(super) fn may_need_longer(report: &Report, tried: &Tried) -> bool {
+    let not_served = || report.failures.iter().any(|failure| failure.of == FailureOf::Serve);
+    let is_waited_for = |(phase, _): (&str, &CheckId)| phase.ends_with("-wait");
+    let waited =
+        || not_served() || failed(report).any(is_waited_for) || probes(report).any(is_hang);
+    !tried.heals && (five(report) || !tried.not_healed.is_empty() && waited())
+}
+
 /// Effect of a change on a run.
 pub(super) fn compare(
     before: &Fared,
@@ -284,6 +294,7 @@ pub(super) fn compare(
         worse,
         side_effects: side_effects(before, &fared),
         added: None,
+        short_of_time: false,
         took_ms: milliseconds(took),
     }
 }

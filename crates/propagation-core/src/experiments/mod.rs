@@ -2,11 +2,12 @@
 //! cause.
 //!
 //! `change` defines every change, `alter` and `text` its effect on a plan and the text to copy; `bench` makes plans
-//! that end soon, `judge` compares two runs, `add` puts a cause into a set-up that works, and `advice` draws the
-//! conclusions.
+//! that end soon, `judge` compares two runs, `again` tries what was short of time, `add` puts a cause into a set-up
+//! that works, and `advice` draws the conclusions.
 
 mod add;
 mod advice;
+mod again;
 mod alter;
 mod apply;
 mod bench;
@@ -20,7 +21,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,9 @@ pub(crate) use judge::anybody_is_wrong;
 /// Time for experiments, and for which runs they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// The time for all of them, once the run itself has been repeated; none for as long as it takes.
+    /// The time for all of them, once the run itself has been repeated; none for as long as it takes. A change that
+    /// would remove a cause and was short of time is tried once more afterwards where none heals, within the limit of
+    /// the run.
     pub time: Option<Duration>,
     /// How many run side by side.
     pub jobs: usize,
@@ -140,9 +143,10 @@ async fn experiments(
     budget: Budget,
     cancellation: &CancellationToken,
 ) -> Vec<Experiment> {
+    let begun = Instant::now();
     let over = cancellation.child_token();
     let changes = changes(report, &bench::shaped(report, bench.name()));
-    let bench = match Bench::prepare(report, bench, &over).await {
+    let bench = match Bench::prepare(report, bench, over.clone()).await {
         Ok(bench) => bench,
         Err(reason) => return not_tried(report, &reason),
     };
@@ -164,24 +168,27 @@ async fn experiments(
     let numbered = changes.into_iter().enumerate();
     let (mut ordered, rest): (Vec<_>, Vec<_>) = numbered.partition(|(_, change)| judges(change));
     ordered.extend(rest);
-    let all = attempts(ordered).buffer_unordered(jobs.max(1)).collect::<Vec<_>>();
-    tokio::pin!(all);
     let end = tokio::time::sleep(budget.time.unwrap_or(Duration::MAX));
     tokio::pin!(end);
-    let mut tried = tokio::select! {
-        done = &mut all => done,
-        () = &mut end => {
-            over.cancel();
-            all.await
+    let mut tried = {
+        let all = attempts(ordered).buffer_unordered(jobs.max(1)).collect::<Vec<_>>();
+        tokio::pin!(all);
+        tokio::select! {
+            done = &mut all => done,
+            () = &mut end => {
+                over.cancel();
+                all.await
+            }
         }
     };
     tried.sort_by_key(|(number, ..)| *number);
-    let mut experiments = Vec::new();
+    let mut trials = Vec::new();
     for (_, change, attempt) in tried {
         let trial = match attempt {
             Attempt::Done(trial) => trial,
-            Attempt::TooShort => {
-                let alone = bench.try_alone(&change, removes_a_cause(report, &change));
+            Attempt::TooShort(first) => {
+                let removes = removes_a_cause(report, &change);
+                let alone = bench.try_alone(&change, removes, first);
                 tokio::pin!(alone);
                 tokio::select! {
                     trial = &mut alone => trial,
@@ -192,9 +199,11 @@ async fn experiments(
                 }
             }
         };
-        experiments.push(experiment(change, bench.plan(), trial));
+        trials.push((change, trial));
     }
-    experiments
+    let plan = bench.plan().clone();
+    again::try_patiently(bench, report, &mut trials, begun, cancellation).await;
+    trials.into_iter().map(|(change, trial)| experiment(change, &plan, trial)).collect()
 }
 
 fn removes_a_cause(report: &Report, change: &Change) -> bool {

@@ -1,15 +1,21 @@
 //! Experiments on the kernel in memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Budget, run};
-use crate::diagnosis::CauseId;
-use crate::fake::FakeBackend;
+use super::{Budget, conclude, run};
+use crate::backend::{Backend, Capabilities};
+use crate::diagnosis::{CauseId, Confidence};
+use crate::error::Error;
+use crate::fake::{FakeBackend, Sabotage};
+use crate::node::Node;
 use crate::plan::{Fault, NodeSpec, Plan, Repair, Role, RuntimeNamespace, Volume};
 use crate::report::{Report, Trial, What};
 use crate::run::Runner;
+use crate::run_id::Run;
+use crate::scenario;
 
 fn mountpoint() -> Plan {
     let mut plan = Plan::default();
@@ -132,4 +138,118 @@ async fn the_bench_is_like_the_node_of_another_backend() {
     let healing: Vec<What> =
         experiments.iter().filter(|one| one.heals()).map(|one| one.change.what).collect();
     assert_eq!(healing, [What::CoveringShared]);
+}
+
+/// A machine on which consumers get the mount of a changed set-up only where it is waited for this long.
+struct Slow {
+    enough_ms: u64,
+    /// Cancelled when one waits so long.
+    interrupt: CancellationToken,
+    /// For how long a mount is waited for on each node that was opened.
+    waits_ms: Mutex<Vec<u64>>,
+}
+
+#[async_trait]
+impl Backend for Slow {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        FakeBackend::modelled()
+    }
+
+    fn missing(&self, _plan: &Plan) -> Option<String> {
+        None
+    }
+
+    async fn open(&self, plan: &Plan, run: &Run) -> Result<Box<dyn Node>, Error> {
+        let wait_ms = plan.deadlines.marker_ms;
+        self.waits_ms.lock().expect("no test has panicked").push(wait_ms);
+        let has_time = wait_ms >= self.enough_ms;
+        if has_time {
+            self.interrupt.cancel();
+        }
+        let mut consumers = plan.with_role(Role::Consumer);
+        let backend = FakeBackend::default();
+        match has_time || consumers.all(|spec| spec.volume == Volume::Mountpoint) {
+            true => backend.open(plan, run).await,
+            false => backend.with_sabotage(Sabotage::SlavesMissMounts).open(plan, run).await,
+        }
+    }
+}
+
+/// Somebody waits in the run itself, as with every change that has too little time.
+const WAITS: &str = "
+workloads:
+  - {name: producer, role: producer}
+  - {name: app, role: consumer, volume: mountpoint}
+steps:
+  - start: all
+  - fault: kill
+  - repair: remount
+  - wait_ms: 50
+    expect: {app: ok}
+";
+
+/// The report of a run that took so long, with what was tried on a machine that is slow, and how many nodes waited long
+/// enough there, after all others. Whether the first of these interrupts the run.
+async fn on_a_slow_machine(took_ms: f64, is_interrupted: bool) -> (Report, usize) {
+    let plan = scenario::parse("test", WAITS).expect("a scenario");
+    let runner = Runner::new(plan).expect("a valid plan");
+    let mut report = runner.run(&FakeBackend::default()).await.expect("a node");
+    report.duration_ms = took_ms;
+    let cancellation = CancellationToken::new();
+    let interrupt = if is_interrupted { cancellation.clone() } else { CancellationToken::new() };
+    let enough_ms = took_ms.min(10_000.0) as u64;
+    let slow = Slow { enough_ms, interrupt, waits_ms: Mutex::default() };
+    let mut experiments = run(&report, &slow, Budget::all(), &cancellation).await;
+    // What heals by going round the cause is left out.
+    experiments.retain(|one| one.change.what == What::VolumeBridge);
+    conclude(&mut report, experiments, 1.0);
+    let waits_ms = slow.waits_ms.into_inner().expect("no test has panicked");
+    let patient = waits_ms.iter().rev().take_while(|ms| **ms >= slow.enough_ms).count();
+    assert!(waits_ms.iter().rev().skip(patient).all(|ms| *ms < slow.enough_ms), "{waits_ms:?}");
+    (report, patient)
+}
+
+/// The change that removes the cause was tried, had too little time, and refutes nothing.
+fn assert_nothing_is_refuted(report: &Report) {
+    let bridge = report.experiments.iter().find(|one| one.change.what == What::VolumeBridge);
+    let bridge = bridge.expect("it is a candidate");
+    let tried = bridge.tried().unwrap_or_else(|| panic!("{}", bridge.outcome()));
+    assert!(tried.short_of_time && !tried.heals, "{tried:?}");
+    assert!(bridge.outcome().ends_with("the time was too short to tell"), "{}", bridge.outcome());
+    let cause = &report.diagnosis[0];
+    assert_eq!((&cause.id, cause.confidence), (&CauseId::VolumeIsMountpoint, Confidence::Likely));
+    let refuted = |line: &String| line.contains("without effect");
+    assert!(!cause.evidence.iter().any(refuted), "{:?}", cause.evidence);
+    let head = &report.advice.as_ref().expect("an advice").head;
+    assert!(head.contains("the time was too short for one: Change `volume`"), "{head}");
+}
+
+#[tokio::test]
+async fn what_was_short_of_time_beside_others_is_tried_again_with_nothing_beside_it() {
+    let (report, patient) = on_a_slow_machine(3_000.0, false).await;
+    let advice = report.advice.as_ref().expect("an advice");
+    assert_eq!(advice.for_good[0].what, What::VolumeBridge, "{advice:#?}");
+    let cause = &report.diagnosis[0];
+    assert_eq!((&cause.id, cause.confidence), (&CauseId::VolumeIsMountpoint, Confidence::Proven));
+    // The change for all consumers, and the cause added to a set-up that works; no other change is tried again.
+    assert!((1..=3).contains(&patient), "{patient}");
+}
+
+#[tokio::test]
+async fn where_the_limit_of_the_run_is_over_the_first_result_stays() {
+    let limit_ms = mountpoint().deadlines.run_ms;
+    let (report, patient) = on_a_slow_machine(limit_ms as f64, false).await;
+    assert_eq!(patient, 0);
+    assert_nothing_is_refuted(&report);
+}
+
+#[tokio::test]
+async fn where_the_second_trial_is_interrupted_the_first_result_stays() {
+    let (report, patient) = on_a_slow_machine(3_000.0, true).await;
+    assert_eq!(patient, 1);
+    assert_nothing_is_refuted(&report);
 }

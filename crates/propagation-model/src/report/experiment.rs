@@ -185,6 +185,10 @@ pub struct Tried {
     /// The reverse experiment; none where the change names no cause of the report, or time was over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added: Option<Added>,
+    /// Whether it did not heal, something did not come within its deadline, and no time was left to wait longer: that
+    /// it does not heal proves nothing. Only of a change that would remove a cause of the report.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub short_of_time: bool,
     /// Duration of the experiment.
     pub took_ms: f64,
 }
@@ -348,6 +352,9 @@ impl Experiment {
             let (healed, rest) = (names(&tried.healed), names(&tried.not_healed));
             format!("tried, {healed} can read again{after}, and {rest} cannot")
         };
+        if tried.short_of_time {
+            words.push_str(", and the time was too short to tell");
+        }
         if !tried.worse.is_empty() {
             words.push_str(&format!("; worse: {}", names(&tried.worse)));
         }
