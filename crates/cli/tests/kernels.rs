@@ -45,6 +45,7 @@ fn main() {
     };
     let conclusion = libtest_mimic::run(&arguments, tests);
     print!("{}", table::differences(&ROWS.lock().expect("no test has panicked")));
+    println!("guests: {}", guest::boots());
     conclusion.exit();
 }
 

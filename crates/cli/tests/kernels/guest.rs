@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
@@ -28,6 +31,18 @@ const ETC: [&str; 12] = [
 /// What every kernel is told. Mitigations cost an emulated processor time and protect nobody there; its clock is the
 /// machine's.
 const BOOT: &str = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable";
+
+/// A boot gets so long for its first line. It needs 6 s of a processor, and a machine may have other work.
+const TO_FIRST_LINE: Duration = Duration::from_secs(180);
+
+/// Boots of all guests, and those that did not reach their first line.
+static BOOTS: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+
+/// How many boots there were, and how many were lost, in words.
+pub(super) fn boots() -> String {
+    let [all, lost] = BOOTS.each_ref().map(|count| count.load(Ordering::Relaxed));
+    format!("{all} boots, {lost} lost and tried again")
+}
 
 /// A kernel with the files that start it, as `scripts/fetch-kernels` leaves them.
 #[derive(Debug, Clone)]
@@ -77,10 +92,11 @@ pub(super) fn run(
     fs::set_permissions(&main, fs::Permissions::from_mode(0o755))?;
     copy_etc(&work.join("etc"))?;
     for lost_boots in 0..=1 {
-        let console = boot(kernel, work, options, seconds)?;
-        if !console.contains(&format!("guest: {}", kernel.release)) {
+        BOOTS[0].fetch_add(1, Ordering::Relaxed);
+        let Some(console) = boot(kernel, work, options, seconds)? else {
+            BOOTS[1].fetch_add(1, Ordering::Relaxed);
             continue;
-        }
+        };
         return match fs::read_to_string(work.join("status")) {
             Ok(status) if status.trim() == "0" => Ok(Ended { console, lost_boots }),
             Ok(status) => Err(format!("ended with {}:\n{console}", status.trim()).into()),
@@ -90,9 +106,17 @@ pub(super) fn run(
     Err("two boots did not reach the first line of the guest".into())
 }
 
-/// One start of the emulator, without acceleration: no machine that runs tests needs to have any.
-fn boot(kernel: &Kernel, work: &Path, options: &str, seconds: u32) -> Result<String, Failed> {
+/// One start of the emulator, without acceleration: no machine that runs tests needs to have any. What its console
+/// printed; none where that does not have the first line of the guest.
+fn boot(
+    kernel: &Kernel,
+    work: &Path,
+    options: &str,
+    seconds: u32,
+) -> Result<Option<String>, Failed> {
     let console = work.join("console");
+    let first_line = format!("guest: {}", kernel.release);
+    let printed = || String::from_utf8_lossy(&fs::read(&console).unwrap_or_default()).into_owned();
     let share = |path: &Path, tag: &str, more: &str| {
         let path = path.display();
         [
@@ -112,12 +136,22 @@ fn boot(kernel: &Kernel, work: &Path, options: &str, seconds: u32) -> Result<Str
         .args(["-append", &format!("{BOOT} {options}")])
         .args(share(Path::new("/usr"), "usr", ",readonly=on,multidevs=remap"))
         .args(share(work, "work", ""));
-    let output = emulator.output()?;
-    let text = fs::read(&console).unwrap_or_default();
+    let mut emulator = emulator.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let began = Instant::now();
+    while emulator.try_wait()?.is_none() && !printed().contains(&first_line) {
+        if began.elapsed() > TO_FIRST_LINE {
+            Command::new("kill").arg(emulator.id().to_string()).output()?;
+            emulator.wait()?;
+            return Ok(None);
+        }
+        thread::park_timeout(Duration::from_millis(200));
+    }
+    let output = emulator.wait_with_output()?;
+    let text = printed();
     if !output.status.success() && text.is_empty() {
         return Err(format!("qemu: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Ok(text.contains(&first_line).then_some(text))
 }
 
 /// Copies the program under test, without what only a debugger reads: a guest copies it once more.

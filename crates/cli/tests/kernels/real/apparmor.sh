@@ -33,7 +33,7 @@ steps:
     expect: {daemon: {outcome: mount_error, text: "Permission denied"}}
 YAML
 apparmor_parser --add --skip-cache /tmp/helper || exit 1
-expect 0 $PROPAGATION run --scenario /tmp/scenario.yaml --experiments off
+expect 0 $PROPAGATION run --patience 3 --scenario /tmp/scenario.yaml --experiments off
 says "lsm-denies"
 expect 0 $PROPAGATION doctor
 says "fusermount3"

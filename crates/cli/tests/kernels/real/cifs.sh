@@ -47,7 +47,7 @@ expect 0 $PROPAGATION probe /mnt/cifs
 says "its type is cifs"
 
 kill -9 "$daemon"
-expect 1 $PROPAGATION probe /mnt/cifs --timeout 10s
+expect 1 $PROPAGATION probe /mnt/cifs --timeout 60s
 says "EACCES"
 says "the server denies it"
 

@@ -15,10 +15,10 @@ steps:
     expect: {app: ok}
 YAML
 echo -memory > /sys/fs/cgroup/cgroup.subtree_control
-expect 0 $PROPAGATION run --scenario /tmp/scenario.yaml --experiments off --format json
+expect 0 $PROPAGATION run --patience 3 --scenario /tmp/scenario.yaml --experiments off --format json
 says "groups below /sys/fs/cgroup have no memory controller"
 echo +memory > /sys/fs/cgroup/cgroup.subtree_control
-expect 0 $PROPAGATION run --scenario /tmp/scenario.yaml --experiments off --format json
+expect 0 $PROPAGATION run --patience 3 --scenario /tmp/scenario.yaml --experiments off --format json
 says "memory.events: oom_kill 1"
 
 group=/sys/fs/cgroup/consumer

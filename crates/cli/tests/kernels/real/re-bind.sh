@@ -10,6 +10,6 @@ steps:
   - {repeat: 100, steps: [{repair: rebind_consumer}]}
   - {observe: true, expect: {app.load: {failed_at_most: 0}}}
 YAML
-expect 0 $PROPAGATION run --scenario /tmp/scenario.yaml --experiments off --format json
+expect 0 $PROPAGATION run --patience 3 --scenario /tmp/scenario.yaml --experiments off --format json
 says "at no time could the directory under the replaced mount be seen"
 [ "$(grep -c "for a moment the directory under" /tmp/said)" = 0 ] || { echo "a hole was seen"; exit 1; }

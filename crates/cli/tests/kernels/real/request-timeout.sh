@@ -17,4 +17,4 @@ steps:
   - observe: true
     expect: {app: ENOTCONN, node: ENOTCONN}
 YAML
-expect 0 $PROPAGATION run --scenario /tmp/scenario.yaml --experiments off
+expect 0 $PROPAGATION run --patience 3 --scenario /tmp/scenario.yaml --experiments off
