@@ -1,8 +1,12 @@
 //! The decision: the verdict that follows from the phases and causes of a report.
 
+use propagation_model::cause::CauseId;
+use propagation_model::facts::HostFacts;
 use propagation_model::plan::{PhaseName, Repair};
-use propagation_model::report::{CheckId, Measurements, PhaseReport, Report, Status};
+use propagation_model::report::{CheckId, PhaseReport, Report, Status};
 use propagation_model::verdict::{Answer, Expectations, ScenarioOutcome, Verdict, VerdictOutcome};
+
+use crate::diagnosis::text::shell;
 
 /// Whether a list of phases has all five that an [`Answer`] needs. Custom phases may run beside them.
 pub(crate) fn asks_for_an_answer<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> bool {
@@ -12,7 +16,7 @@ pub(crate) fn asks_for_an_answer<'a>(ids: impl Iterator<Item = &'a str> + Clone)
 /// The verdict of a report whose phases and causes are complete.
 pub(crate) fn decide(report: &Report, answers: bool) -> Verdict {
     match answers {
-        true => Verdict::Answer(answer(report)),
+        true => Verdict::Answer(for_this_host(report, answer(report))),
         false => Verdict::Expectations(expectations(report)),
     }
 }
@@ -29,6 +33,28 @@ fn expectations(report: &Report) -> Expectations {
     counted.summary = format!("{words} {}", counted.summary);
     counted.outcome = ScenarioOutcome::Inconclusive;
     counted
+}
+
+/// An answer whose first step is the one that this host needs before the answer of the simulated node is its own too.
+fn for_this_host(report: &Report, mut answer: Answer) -> Answer {
+    let unlike = report.environment.as_ref().and_then(HostFacts::unlike_machine);
+    let Some(real) = unlike.filter(|real| real.shared.is_none()) else { return answer };
+    if answer.outcome == VerdictOutcome::Inconclusive {
+        return answer;
+    }
+    let at = shell(&real.mount_point.to_string_lossy());
+    let step =
+        format!("First on this host: `mount --make-rshared {at}`, then start its containers anew.");
+    answer.next_steps.insert(0, step);
+    answer
+}
+
+/// What works, and where: a simulated node says nothing of a host that is unlike it.
+fn works(report: &Report) -> &'static str {
+    match report.environment.as_ref().and_then(HostFacts::unlike_machine) {
+        Some(_) => "FUSE propagation works on the simulated node",
+        None => "FUSE propagation works",
+    }
 }
 
 /// Decides in the order of the decision table: first what makes the run untrustworthy, then the key question, then
@@ -85,7 +111,7 @@ fn answer(report: &Report) -> Answer {
     if root_only(report) {
         return for_root_only(report);
     }
-    full_success(&report.measurements)
+    full_success(report)
 }
 
 /// Whether the mount admits only the user who made it: it lacks `allow_other`, and no other user was seen to read.
@@ -100,8 +126,11 @@ fn root_only(report: &Report) -> bool {
 }
 
 fn for_root_only(report: &Report) -> Answer {
-    let summary = "FUSE propagation works for root only: the mount has no allow_other, so every \
-                   other user gets EACCES. Existing consumers come back by themselves.";
+    let summary = format!(
+        "{} for root only: the mount has no allow_other, so every other user gets EACCES. Existing consumers come back \
+         by themselves.",
+        works(report)
+    );
     Answer::new(VerdictOutcome::PartialSuccess, summary, fixes(report))
 }
 
@@ -163,131 +192,69 @@ fn inconclusive(summary: String, next_steps: Vec<String>) -> Answer {
     Answer::new(VerdictOutcome::Inconclusive, summary, next_steps)
 }
 
-fn full_success(measurements: &Measurements) -> Answer {
-    let after = measurements
+fn full_success(report: &Report) -> Answer {
+    let after = report
+        .measurements
         .remount_to_fresh_read_ms
         .map(|ms| format!(" {ms:.1} ms after the producer serves again"));
     let summary = format!(
-        "FUSE propagation works: consumers see the mount, notice its death, and read the fresh \
-         one{}, with no intervention.",
+        "{}: consumers see the mount, notice its death, and read the fresh one{}, with no intervention.",
+        works(report),
         after.unwrap_or_default()
     );
     Answer::new(VerdictOutcome::FullSuccess, summary, Vec::new())
 }
 
 fn partial(report: &Report, phase: &PhaseReport) -> Answer {
+    let by_itself = "consumers come back by themselves when the producer serves again";
     let rescue = match report.measurements.smallest_intervention {
-        Some(Repair::Wait) => "consumers come back by themselves".to_owned(),
+        Some(Repair::Wait) => by_itself.to_owned(),
         Some(repair) => format!("consumers come back only after {}", repair.words()),
         None => "no intervention that was tried brought consumers back".to_owned(),
     };
-    let summary = format!("FUSE propagation works, and {rescue}: {}.", why(report, phase));
+    let head = format!("{}, and {rescue}", works(report));
+    let kept_out = report.diagnosis.iter().find(|cause| keeps_out(&cause.id));
+    let summary = match (rescue == by_itself, kept_out) {
+        // What is wrong came before they were back, and explains nothing of that.
+        (true, _) => format!("{head}. Before that, {}: {}.", before(phase), why(report, phase)),
+        (false, Some(cause)) => format!("{head}: {}.", cause.title.trim_end_matches('.')),
+        (false, None) => format!("{head}. The first cause: {}.", why(report, phase)),
+    };
     Answer::new(VerdictOutcome::PartialSuccess, summary, fixes(report))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnosis::tests::stopped;
-    use propagation_model::report::Check;
-
-    /// A report of five phases that passed, but for those named, and has no cause.
-    fn five(not_passed: &[(&str, Status)]) -> Report {
-        let phases = PhaseName::ALL.iter().map(|name| {
-            let id = &name.as_str();
-            let found = not_passed.iter().find(|(name, _)| name == id);
-            let status = found.map_or(Status::Passed, |(_, status)| *status);
-            let mut phase = PhaseReport::new(*id, status);
-            phase.checks = vec![Check::new("c", status != Status::Failed, "expected", "observed")];
-            phase
-        });
-        let mut report = stopped();
-        report.phases = phases.collect();
-        report.diagnosis.clear();
-        report.measurements = Measurements::default();
-        report.cut_short = None;
-        report
-    }
-
-    fn outcome(not_passed: &[(&str, Status)]) -> VerdictOutcome {
-        answer(&five(not_passed)).outcome
-    }
-
-    #[test]
-    fn the_decision_table() {
-        use Status::{Errored, Failed, Skipped};
-        use VerdictOutcome::{FullSuccess, FundamentalFailure, Inconclusive, PartialSuccess};
-        assert_eq!(outcome(&[]), FullSuccess);
-        assert_eq!(outcome(&[("stale_mount", Failed)]), PartialSuccess);
-        assert_eq!(outcome(&[("recovery", Failed)]), PartialSuccess);
-        let later = [("stale_mount", Skipped), ("recovery", Skipped)];
-        assert_eq!(outcome(&[&[("consumer", Failed)], &later[..]].concat()), FundamentalFailure);
-        for first in ["host_setup", "producer"] {
-            assert_eq!(outcome(&[(first, Failed)]), Inconclusive);
-        }
-        for id in PhaseName::ALL.map(PhaseName::as_str) {
-            assert_eq!(outcome(&[(id, Errored)]), Inconclusive, "{id} errored");
-        }
-        assert_eq!(outcome(&[("recovery", Skipped)]), Inconclusive);
-    }
-
-    #[test]
-    fn a_positive_control_makes_the_consumers_phase_inconclusive() {
-        let mut report = five(&[("consumer", Status::Failed)]);
-        let control = CheckId::Control("control".into());
-        report.phases[2].checks.push(Check::new(control, false, "blind", "it sees it"));
-        let answer = answer(&report);
-        assert_eq!(answer.outcome, VerdictOutcome::Inconclusive);
-        assert!(answer.summary.contains("control"));
-    }
-
-    #[test]
-    fn the_first_cause_is_quoted_and_a_fix_is_one_step() {
-        let mut report = five(&[("consumer", Status::Failed)]);
-        report.diagnosis = crate::diagnosis::explain(&stopped());
-        report.diagnosis.truncate(1);
-        report.diagnosis.push(report.diagnosis[0].clone());
-        let answer = answer(&report);
-        assert!(answer.summary.contains(report.diagnosis[0].title.trim_end_matches('.')));
-        assert_eq!(answer.next_steps.len(), 2, "{:?}", answer.next_steps);
-    }
-
-    #[test]
-    fn without_allow_other_it_works_for_root_only() {
-        let mut report = five(&[]);
-        report.plan.fuse.allow_other = false;
-        let answer = answer(&report);
-        assert_eq!(answer.outcome, VerdictOutcome::PartialSuccess);
-        assert!(answer.summary.contains("root only"), "{}", answer.summary);
-    }
-
-    #[test]
-    fn a_run_that_was_cut_short_says_nothing() {
-        let mut report = five(&[]);
-        report.cut_short = Some("it was interrupted".to_owned());
-        assert_eq!(answer(&report).outcome, VerdictOutcome::Inconclusive);
-    }
-
-    #[test]
-    fn partial_success_names_the_intervention() {
-        let mut report = five(&[("recovery", Status::Failed)]);
-        report.measurements.smallest_intervention = Some(Repair::RestartConsumer);
-        let answer = answer(&report);
-        assert!(answer.summary.contains(Repair::RestartConsumer.words()), "{}", answer.summary);
-    }
-
-    #[test]
-    fn a_phase_whose_check_fails_is_an_unmet_expectation() {
-        let report = five(&[("recovery", Status::Failed)]);
-        let counted = expectations(&report);
-        assert_eq!((counted.outcome, counted.met), (ScenarioOutcome::Otherwise, 4));
-        assert_eq!(counted.unmet, 1);
-    }
-
-    #[test]
-    fn a_check_of_ones_own_is_known_by_its_id_and_not_by_how_it_begins() {
-        let mut report = five(&[]);
-        report.phases[0].checks = vec![Check::new("fault", false, "it is done", "it is not")];
-        assert_eq!(expectations(&report).unmet, 0);
+/// What was wrong while the mount was stale.
+fn before(phase: &PhaseReport) -> &'static str {
+    let failed = |id: &CheckId| phase.check(id).is_some_and(|check| check.status == Status::Failed);
+    if failed(&CheckId::NoHang) {
+        "an access hangs"
+    } else if failed(&CheckId::NewConsumerStarts) {
+        "a new consumer does not start"
+    } else if failed(&CheckId::ConsumersAlive) {
+        "a consumer ends"
+    } else {
+        "not every consumer notices the stale mount"
     }
 }
+
+/// Whether a cause says why a consumer stays without the fresh mount. What ended or stopped the daemon does not, nor
+/// what denies a user or a start.
+fn keeps_out(id: &CauseId) -> bool {
+    !matches!(
+        id,
+        CauseId::DaemonStopped
+            | CauseId::DaemonKilledKeeperHolds
+            | CauseId::DaemonSlow
+            | CauseId::DaemonDead
+            | CauseId::DaemonDiesWithParent
+            | CauseId::DaemonOutOfMemory
+            | CauseId::UnmountBusy
+            | CauseId::AllowOtherMissing
+            | CauseId::StaleSourceBlocksStart
+            | CauseId::DescriptorHeld
+            | CauseId::ConsumerDidNotNotice
+    )
+}
+
+#[cfg(test)]
+mod tests;

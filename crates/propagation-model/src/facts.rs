@@ -107,3 +107,13 @@ pub struct HostFacts {
     /// Kubelet version, where there is one.
     pub kubelet: Option<String>,
 }
+
+impl HostFacts {
+    /// The mount that covers the bridge on the machine of a simulated node, where it propagates otherwise than the
+    /// node's: then an answer of the node is none for the machine.
+    pub fn unlike_machine(&self) -> Option<&MountEntry> {
+        let real = self.machine_covering_mount.as_ref()?;
+        let simulated = self.covering_mount.as_ref()?;
+        (real.propagation() != simulated.propagation()).then_some(real)
+    }
+}
