@@ -209,7 +209,7 @@ fn write_accounting(out: &mut String, report: &Report) {
 
 fn write_decision(out: &mut String, report: &Report) {
     let Some(decision) = Decision::of(report) else { return };
-    let _ = writeln!(out, "\n## Decision\n\n{}\n", text(decision.decision));
+    let _ = writeln!(out, "\n## Decision\n\n{}\n", text(&decision.decision));
     if !decision.next_steps.is_empty() {
         out.push_str("## Next steps\n\n");
     }

@@ -1,7 +1,7 @@
 //! The parts of a run's time.
 
 use propagation_model::report::time::WaitedOn;
-use propagation_model::report::{ByItself, Report};
+use propagation_model::report::{ByItself, CheckId, Report, Status};
 
 use crate::words::duration;
 
@@ -62,15 +62,26 @@ pub(crate) fn measured(report: &Report) -> Vec<(&'static str, f64)> {
     let measured = &report.measurements;
     let split = TimeSplit::of(report);
     let times = [
-        ("fault to the last consumer's notice", measured.fault_to_breakage_ms),
+        (notice(report), measured.fault_to_breakage_ms),
         ("new mount to the last consumer's fresh read", measured.remount_to_fresh_read_ms),
-        ("fault to recovery", measured.fault_to_recovery_ms),
+        ("restart to the last consumer's fresh read", measured.restart_to_recovery_ms),
         ("intervention to the last consumer's fresh read", measured.intervention_to_fresh_read_ms),
+        ("fault to the restart, in which this program looked", measured.fault_to_restart_ms),
+        ("waited in vain by this program", Some(measured.waited_in_vain_ms).filter(|ms| *ms > 0.0)),
         ("waited for the kubelet until the verdict", split.map(|split| split.kubelet_ms)),
         ("waited for the container runtime", split.map(|split| split.runtime_ms)),
         ("everything else until the verdict", split.map(|split| split.own_ms)),
     ];
     times.into_iter().filter_map(|(what, time)| Some((what, time?))).collect()
+}
+
+/// What the time to the last consumer's notice is called: where accesses hang, it is how long their programs wait.
+fn notice(report: &Report) -> &'static str {
+    let mut checks = report.phases.iter().flat_map(|phase| &phase.checks);
+    match checks.any(|check| check.id == CheckId::NoHang && check.status == Status::Failed) {
+        true => "fault until the last consumer gave up an access",
+        false => "fault to the last consumer's notice",
+    }
 }
 
 /// What the consumers did without any intervention, when they did not come back.
@@ -111,7 +122,18 @@ mod tests {
         ];
         let split = TimeSplit { kubelet_ms: 3.5, runtime_ms: 1.5, own_ms: 5.0 };
         assert_eq!(TimeSplit::of(&report), Some(split));
-        let words: Vec<_> = measured(&report).into_iter().skip(3).map(|(_, ms)| ms).collect();
-        assert_eq!(words, [3.5, 1.5, 5.0]);
+        let words: Vec<_> = measured(&report).into_iter().map(|(_, ms)| ms).collect();
+        assert!(words.ends_with(&[3.5, 1.5, 5.0]), "{words:?}");
+    }
+
+    #[test]
+    fn what_this_program_waited_is_no_time_of_a_recovery() {
+        let report = crate::tests::report("stopped_daemon");
+        let times = measured(&report);
+        let of = |words: &str| times.iter().find(|(what, _)| what.contains(words)).map(|one| one.1);
+        let recovery = of("restart to the last consumer's fresh read").expect("a recovery");
+        let waited = of("fault to the restart").expect("the time before it");
+        assert!(recovery < 100.0 && waited > 9_000.0, "{times:?}");
+        assert!(of("gave up an access").is_some() && of("notice").is_none(), "{times:?}");
     }
 }

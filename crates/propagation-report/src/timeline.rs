@@ -293,18 +293,19 @@ fn spans(looks: &[&Observation], end_us: u64) -> Vec<Span> {
 /// From what was done, as it was recorded, and from the measured time of a recovery.
 fn marks(report: &Report) -> Vec<Mark> {
     let mut marks = Vec::new();
-    let mut fault_us = None;
+    let mut restart_us = None;
     let serves =
         |name: &String| report.plan.workload(name).is_some_and(|spec| spec.role == Role::Producer);
     for act in &report.acts {
         let (kind, at_us, words) = match &act.deed {
             Deed::Fault { .. } => {
-                fault_us = Some(act.from_us);
+                restart_us = None;
                 (MarkKind::Fault, act.from_us, act.deed.to_string())
             }
             Deed::Repair { repair: Repair::Wait } => continue,
             Deed::Repair { .. } => (MarkKind::Repair, act.from_us, act.deed.to_string()),
             Deed::Restart { .. } if act.on.iter().all(serves) => {
+                restart_us = Some(act.from_us);
                 (MarkKind::Repair, act.from_us, "the producer starts again".to_owned())
             }
             Deed::Restart { .. } => {
@@ -316,9 +317,12 @@ fn marks(report: &Report) -> Vec<Mark> {
         };
         marks.push(Mark { at_us, kind, words });
     }
-    if let Some((fault_us, ms)) = fault_us.zip(report.measurements.fault_to_recovery_ms) {
-        let words = format!("recovery: every consumer reads the new one, after {}", duration(ms));
-        let at_us = fault_us + microseconds(ms);
+    if let Some((from_us, ms)) = restart_us.zip(report.measurements.restart_to_recovery_ms) {
+        let words = format!(
+            "recovery: every consumer reads the new one, {} after the restart",
+            duration(ms)
+        );
+        let at_us = from_us + microseconds(ms);
         marks.push(Mark { at_us, kind: MarkKind::Recovery, words });
     }
     marks.sort_by_key(|mark| mark.at_us);

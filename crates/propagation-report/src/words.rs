@@ -110,11 +110,11 @@ pub(crate) fn beside(report: &Report) -> Option<String> {
     let simulated = facts.covering_mount.as_ref()?.propagation();
     let (at, kind) = (real.mount_point.to_string(), real.propagation());
     let (at, path) = (one_line(&at), one_line(&report.plan.bridge.path));
-    Some(match kind == simulated {
-        true => {
+    Some(match facts.unlike_machine() {
+        None => {
             format!("On this host {at}, which covers {path}, is {kind}, as on the simulated node")
         }
-        false => format!(
+        Some(_) => format!(
             "On this host {at}, which covers {path}, is {kind}, so the answer here would be another: the simulated \
              node has it {simulated} (--like-this-host makes it alike)"
         ),

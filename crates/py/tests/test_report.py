@@ -122,7 +122,7 @@ def test_why_it_is_partial_is_typed() -> None:
         report.raise_for_outcome()
     assert first.title in str(raised.value)
     measured = report.measurements
-    assert measured.fault_to_recovery_ms is None, "nobody came back by himself"
+    assert measured.restart_to_recovery_ms is None, "nobody came back by himself"
     assert measured.by_itself == "never"
     assert measured.intervention_to_fresh_read_ms is not None
     assert measured.waited_in_vain_ms > 0
@@ -235,3 +235,13 @@ def test_without_a_library_there_is_no_data_frame(
         report.to_dataframe()
     with pytest.raises(ValueError, match="pandas or polars"):
         report.to_dataframe("duckdb")  # type: ignore[arg-type]
+
+
+def test_waiting_is_apart_from_what_happened_by_itself() -> None:
+    measured = propagation.run(fault="stop", experiments="off").measurements
+    assert measured.restart_to_recovery_ms is not None
+    assert measured.fault_to_restart_ms is not None
+    assert measured.fault_to_restart_ms >= measured.waited_in_vain_ms > 2_000
+    assert isinstance(measured.by_itself, float)
+    assert measured.by_itself == measured.remount_to_fresh_read_ms
+    assert measured.by_itself <= measured.restart_to_recovery_ms < measured.waited_in_vain_ms

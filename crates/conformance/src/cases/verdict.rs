@@ -81,7 +81,7 @@ async fn the_default_plan_is_full_success(lab: &Lab) -> Checked {
     ensure!(
         measured.mount_to_visible_ms.len() == 1
             && measured.fault_to_breakage_ms.is_some()
-            && measured.fault_to_recovery_ms.is_some()
+            && measured.restart_to_recovery_ms.is_some()
             && measured.remount_to_fresh_read_ms.is_some(),
         "something was not measured: {measured:?}"
     );
@@ -99,7 +99,7 @@ async fn volumes_at_the_mountpoint_are_partial_success(lab: &Lab) -> Checked {
     let report = verdict(lab, plan, VerdictOutcome::PartialSuccess, Some(smallest)).await?;
     let started = status(&report, "stale_mount", &CheckId::NewConsumerStarts);
     ensure_eq!(started, Some(Status::Failed), "a new consumer on the dead source");
-    ensure!(report.measurements.fault_to_recovery_ms.is_none(), "they recover by themselves");
+    ensure!(report.measurements.restart_to_recovery_ms.is_none(), "they recover by themselves");
     ensure!(report.measurements.intervention_to_fresh_read_ms.is_some(), "it was not measured");
     Ok(())
 }

@@ -45,4 +45,15 @@ impl RunContext<'_> {
         let mut done = faults.filter(|act| matches!(act.deed, Deed::Fault { .. }));
         done.next().map(|act| act.from_us)
     }
+
+    /// When the latest restart after the latest fault began, in microseconds of the run; none before the first.
+    pub(crate) fn restarted_at_us(&self) -> Option<u64> {
+        let fault_us = self.fault_at_us()?;
+        let mut restarts = self
+            .acts
+            .iter()
+            .rev()
+            .filter(|act| matches!(act.deed, Deed::Restart { .. }) && act.from_us >= fault_us);
+        restarts.next().map(|act| act.from_us)
+    }
 }

@@ -23,6 +23,7 @@ impl RunContext<'_> {
         // Those that look as the same users and expect the same markers look together.
         let mut together: Vec<(Vec<u32>, Vec<Marker>, Vec<Actor>)> = Vec::new();
         let fresh = self.fresh_markers().await?;
+        let began_us = self.node.now_us();
         for actor in actors {
             let users = how.users.clone().unwrap_or_else(|| vec![self.plan.uid_of(actor)]);
             let markers = fresh.for_actor(self.plan, actor);
@@ -46,6 +47,10 @@ impl RunContext<'_> {
             };
             let looked = self.node.observe(&actors, &probe).await?;
             seen.extend(looked.into_iter().map(|one| without_others(one, &probe.expect)));
+        }
+        if seen.iter().any(|one| matches!(one.outcome, Outcome::Hang { .. })) {
+            let waited_us = self.node.now_us().saturating_sub(began_us);
+            self.measurements.waited_in_vain_ms += waited_us as f64 / 1e3;
         }
         for observation in &seen {
             if how.access == Access::Held && observation.outcome.is_ok() {

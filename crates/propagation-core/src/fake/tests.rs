@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::facts::FuseDevice;
 use crate::marker::Marker;
 use crate::plan::{Covering, Fault, Plan, Propagation, Repair, Role, Volume};
-use crate::report::{CheckId, Report};
+use crate::report::{ByItself, CheckId, Report};
 use crate::{Backend, Feature, Run, RunId, Runner, VerdictOutcome};
 
 const BRIDGE: &str = "/bridge";
@@ -214,6 +214,21 @@ async fn verdicts_are_those_of_the_real_kernel() {
         assert!(report.verdict.is(outcome), "{name}: {:?}", report.verdict);
         assert_eq!(report.measurements.smallest_intervention, smallest, "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_the_run_waited_is_apart_from_the_recovery() {
+    let mut plan = Plan::default();
+    plan.fault = Fault::Stop;
+    let measured = run(plan, &FakeBackend::default()).await.measurements;
+    let recovery = measured.restart_to_recovery_ms.expect("they recovered");
+    let Some(ByItself::After { ms }) = measured.by_itself else { panic!("{measured:?}") };
+    assert_eq!(Some(ms), measured.remount_to_fresh_read_ms);
+    assert!(ms <= recovery, "{measured:?}");
+    // The looks that hung were the run's own, and lie before the restart.
+    let before = measured.fault_to_restart_ms.expect("a fault and a restart");
+    assert!(measured.waited_in_vain_ms > 0.0, "{measured:?}");
+    assert!(before >= measured.waited_in_vain_ms, "{measured:?}");
 }
 
 #[tokio::test]

@@ -26,6 +26,11 @@ pub(super) async fn climb(context: &mut RunContext<'_>, rungs: &[Repair]) -> Res
     let mut tried = Vec::new();
     let mut works = None;
     let mut broken_seen = false;
+    let restarted_us = context.restarted_at_us();
+    context.measurements.fault_to_restart_ms = context
+        .fault_at_us()
+        .zip(restarted_us)
+        .map(|(fault_us, restarted_us)| restarted_us.saturating_sub(fault_us) as f64 / 1e3);
     for &repair in rungs {
         if repair != Repair::Wait && !broken_seen {
             // The help changes the mount tables: what is broken shows only before it.
@@ -33,6 +38,7 @@ pub(super) async fn climb(context: &mut RunContext<'_>, rungs: &[Repair]) -> Res
             broken_seen = true;
         }
         let began_us = context.node.now_us();
+        let in_vain_ms = context.measurements.waited_in_vain_ms;
         if let Err(words) = try_repair(context, repair, &names).await? {
             tried.push(format!("{}: {words}", repair.name()));
             continue;
@@ -45,7 +51,8 @@ pub(super) async fn climb(context: &mut RunContext<'_>, rungs: &[Repair]) -> Res
             break;
         }
         let waited_ms = context.node.now_us().saturating_sub(began_us) as f64 / 1e3;
-        context.measurements.waited_in_vain_ms += waited_ms;
+        // Looks that hung were a part of it.
+        context.measurements.waited_in_vain_ms = in_vain_ms + waited_ms;
         if repair == Repair::Wait {
             context.measurements.by_itself = Some(ByItself::Never { waited_ms });
         }
@@ -120,8 +127,8 @@ async fn all_fresh(
     Ok((fresh && noticed, words))
 }
 
-/// Times to the last consumer's own fresh read: from the fault and from the new mount where nobody
-/// helped, otherwise from the beginning of the repair.
+/// Times to the last consumer's own fresh read: from the producer's restart and from its new mount where nobody helped,
+/// otherwise from the beginning of the repair. What the run itself waited before is in none of them.
 async fn note_times(
     context: &mut RunContext<'_>,
     consumers: &[WorkloadSpec],
@@ -135,18 +142,20 @@ async fn note_times(
             last_us = last_us.max(seen.filter(|s| s.outcome.is_ok()).map(|s| s.at_us));
         }
     }
-    let (Some(last_us), Some(fault_us)) = (last_us, context.fault_at_us()) else { return Ok(()) };
+    let Some(last_us) = last_us else { return Ok(()) };
     let since = |from_us: u64| Some(last_us.saturating_sub(from_us) as f64 / 1e3);
     if repair != Repair::Wait {
         context.measurements.intervention_to_fresh_read_ms = since(began_us);
         return Ok(());
     }
-    context.measurements.fault_to_recovery_ms = since(fault_us);
-    context.measurements.by_itself = since(fault_us).map(|ms| ByItself::After { ms });
+    context.measurements.restart_to_recovery_ms = context.restarted_at_us().and_then(since);
+    let mut by_itself = context.measurements.restart_to_recovery_ms;
     if let Some(producer) = context.plan.producer().and_then(|spec| context.workload(&spec.name))
         && let Some(mounted_us) = producer.status().await?.mounted_at_us
     {
-        context.measurements.remount_to_fresh_read_ms = since(mounted_us);
+        by_itself = since(mounted_us);
+        context.measurements.remount_to_fresh_read_ms = by_itself;
     }
+    context.measurements.by_itself = by_itself.map(|ms| ByItself::After { ms });
     Ok(())
 }

@@ -154,9 +154,14 @@ pub struct Measurements {
     /// Recovery of the consumers without any intervention; none where the run did not come to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_itself: Option<ByItself>,
-    /// From the fault until every consumer read the new generation by itself; none when one did not.
+    /// From the fault until the run restarted the producer: it looked and waited in that time, and nothing is recovered
+    /// in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_to_restart_ms: Option<f64>,
+    /// From the beginning of the producer's restart until every consumer read the new generation by itself; none when
+    /// one did not.
     #[serde(default)]
-    pub fault_to_recovery_ms: Option<f64>,
+    pub restart_to_recovery_ms: Option<f64>,
     /// From the new producer's mount until every consumer read the new generation by itself; none when one did not.
     #[serde(default)]
     pub remount_to_fresh_read_ms: Option<f64>,
@@ -168,7 +173,7 @@ pub struct Measurements {
     /// back by themselves.
     #[serde(default)]
     pub intervention_to_fresh_read_ms: Option<f64>,
-    /// Time that the run spent on waiting in vain.
+    /// Time that the run waited in vain: for accesses that hang, and for repairs that did not help.
     #[serde(default)]
     pub waited_in_vain_ms: f64,
     /// Times in which the run could only wait for other programs; `propagation_report::time::TimeSplit` sums them up.
@@ -182,7 +187,7 @@ pub struct Measurements {
 pub enum ByItself {
     /// Every consumer read the new generation.
     After {
-        /// From the fault to the last of these reads.
+        /// From the producer's new mount to the last of these reads.
         ms: f64,
     },
     /// Some consumer did not.

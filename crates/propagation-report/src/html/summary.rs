@@ -27,7 +27,7 @@ pub(super) fn banner(report: &Report) -> Markup {
             p class="cause" { (shown(verdict.summary())) }
             (scenario(report))
             @if let Some(decision) = &decision {
-                p class="decision" { strong { "Decision: " } (decision.decision) }
+                p class="decision" { strong { "Decision: " } (shown(&decision.decision)) }
             }
             dl class="facts" {
                 (fact("Where", html! { (where_it_ran(report)) }))

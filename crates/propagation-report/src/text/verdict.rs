@@ -143,7 +143,7 @@ const OTHERS: usize = 1;
 pub(super) fn write_decision(out: &mut String, report: &Report, colour: Colour) {
     let Some(decision) = Decision::of(report) else { return };
     let _ = writeln!(out, "\n{}", colour.bold("What follows"));
-    let _ = writeln!(out, "  Decision: {}", one_line(decision.decision));
+    let _ = writeln!(out, "  Decision: {}", one_line(&decision.decision));
     for (number, step) in decision.next_steps.iter().enumerate() {
         let _ = writeln!(out, "  {}. {}", number + 1, one_line(step));
     }

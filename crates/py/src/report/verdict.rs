@@ -40,7 +40,7 @@ pub(crate) struct Answer {
     /// What to do next, in order.
     next_steps: Vec<String>,
     /// The decision that follows from it.
-    decision: &'static str,
+    decision: String,
     /// `A`, `B` or `C`, as the test plan names the answers; none when inconclusive.
     scenario_letter: Option<char>,
     /// Duration of the migration, according to the test plan.
@@ -97,11 +97,13 @@ pub(crate) struct Measurements {
     mount_to_visible_ms: Vec<f64>,
     /// From the fault to the last consumer's notice of it.
     fault_to_breakage_ms: Option<f64>,
-    /// From the fault until every consumer read the new generation without any intervention, or `never`; None where
+    /// From the new mount until every consumer read the new generation without any intervention, or `never`; None where
     /// the run did not come to that.
     by_itself: Option<ByItself>,
-    /// From the fault until every consumer read the new generation by itself.
-    fault_to_recovery_ms: Option<f64>,
+    /// From the fault until the run restarted the producer: it looked and waited in that time.
+    fault_to_restart_ms: Option<f64>,
+    /// From the producer's restart until every consumer read the new generation by itself.
+    restart_to_recovery_ms: Option<f64>,
     /// From the new mount until every consumer read the new generation by itself.
     remount_to_fresh_read_ms: Option<f64>,
     /// The smallest intervention that brought every consumer back; `wait` when they came back by
@@ -109,7 +111,7 @@ pub(crate) struct Measurements {
     smallest_intervention: Option<&'static str>,
     /// From the beginning of that intervention until every consumer read the new generation.
     intervention_to_fresh_read_ms: Option<f64>,
-    /// Time that the run waited for repairs that did not help.
+    /// Time that the run waited for accesses that hang and for repairs that did not help.
     waited_in_vain_ms: f64,
     /// Time that the run waited for the kubelet until the verdict; None on a backend without a kubelet.
     waited_for_kubelet_ms: Option<f64>,
@@ -126,7 +128,8 @@ impl Measurements {
             mount_to_visible_ms: measured.mount_to_visible_ms.clone(),
             fault_to_breakage_ms: measured.fault_to_breakage_ms,
             by_itself: measured.by_itself.map(ByItself::from),
-            fault_to_recovery_ms: measured.fault_to_recovery_ms,
+            fault_to_restart_ms: measured.fault_to_restart_ms,
+            restart_to_recovery_ms: measured.restart_to_recovery_ms,
             remount_to_fresh_read_ms: measured.remount_to_fresh_read_ms,
             smallest_intervention: measured.smallest_intervention.map(|repair| repair.name()),
             intervention_to_fresh_read_ms: measured.intervention_to_fresh_read_ms,
@@ -143,7 +146,7 @@ impl Measurements {
         let mut words = vec![format!("{} mounts seen", self.mount_to_visible_ms.len())];
         let times = [
             ("fault to breakage", self.fault_to_breakage_ms),
-            ("fault to recovery", self.fault_to_recovery_ms),
+            ("restart to recovery", self.restart_to_recovery_ms),
             ("intervention to fresh read", self.intervention_to_fresh_read_ms),
         ];
         let known = times.into_iter().filter_map(|(name, time)| Some((name, time?)));
