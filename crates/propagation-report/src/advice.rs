@@ -41,7 +41,12 @@ impl<'r> Advised<'r> {
         let in_vain = report.experiments.iter().filter(|one| !one.heals()).collect();
         let not_tried = match advice.not_tried {
             0 => String::new(),
+            1 => "; 1 was not".to_owned(),
             count => format!("; {count} were not"),
+        };
+        let tried = match advice.tried {
+            1 => "1 single change was".to_owned(),
+            count => format!("{count} single changes were"),
         };
         Some(Self {
             cause: report.diagnosis.first().filter(|cause| cause.id != CauseId::NothingWrong),
@@ -51,10 +56,31 @@ impl<'r> Advised<'r> {
             now,
             in_vain,
             count: format!(
-                "{} single changes were tried in {}, each on a simulated node of its own{not_tried}.",
-                advice.tried,
+                "{tried} tried in {}, each on a simulated node of its own{not_tried}.",
                 duration(advice.took_ms)
             ),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use propagation_model::plan::Plan;
+    use propagation_model::report::Advice;
+
+    use super::*;
+
+    #[test]
+    fn one_change_is_counted_as_one() {
+        let mut report = Report::new(Plan::default(), "run", "fake", "node");
+        let mut count = |tried, not_tried| {
+            report.advice = Some(Advice { tried, not_tried, ..Advice::default() });
+            Advised::of(&report).map(|advised| advised.count).unwrap_or_default()
+        };
+        let (one, several) = (count(1, 1), count(2, 2));
+        assert!(one.starts_with("1 single change was tried in "), "{one}");
+        assert!(one.ends_with("; 1 was not."), "{one}");
+        assert!(several.starts_with("2 single changes were tried in "), "{several}");
+        assert!(several.ends_with("; 2 were not."), "{several}");
     }
 }
