@@ -165,12 +165,14 @@ fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
     // What is done once brings back and leaves the cause where it is, unless nothing else removes it.
     let lasting: Vec<&Experiment> = tried.iter().filter(|one| one.for_good).copied().collect();
     let decisive = if lasting.is_empty() { &tried } else { &lasting };
-    if let Some(healing) = decisive.iter().find(whole) {
+    let healing: Vec<&Experiment> = decisive.iter().filter(|one| whole(one)).copied().collect();
+    let proof = healing.iter().find(|one| proves(one, &cause, experiments));
+    // The evidence is of the experiment that proves, if one does.
+    if let Some(healing) = proof.or(healing.first()) {
         cause.evidence.push(format!("{}: {}", healing.words, healing.outcome()));
         cause.evidence.extend(added(healing).map(|added| format!("tried: {added}")));
         // What fits several causes is shown to fit, and no more.
-        let shown = cause.confidence != Confidence::Possible
-            && decisive.iter().filter(|one| whole(one)).any(|one| proves(one, &cause, experiments));
+        let shown = cause.confidence != Confidence::Possible && proof.is_some();
         cause.confidence = if shown { Confidence::Proven } else { Confidence::Likely };
         return (if shown { Standing::Proven } else { Standing::Open }, cause);
     }
