@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::change::definition;
 use crate::diagnosis::{Cause, CauseId, Confidence, Fix};
 use crate::observation::Actor;
-use crate::report::{Added, Advice, Change, Experiment, Report, Trial, What};
+use crate::report::{Added, Advice, Change, Experiment, JudgedBy, Report, Trial, What};
 
 /// Adds the conclusions of the experiments to a report: the order of causes by proof, and the advice.
 pub(crate) fn conclude(report: &mut Report, experiments: Vec<Experiment>, took_ms: f64) {
@@ -25,7 +25,7 @@ pub(crate) fn conclude(report: &mut Report, experiments: Vec<Experiment>, took_m
     let tried = report.experiments.iter().filter(|one| one.tried().is_some()).count();
     let changes = |list: &[&Experiment]| list.iter().map(|one| one.change.clone()).collect();
     report.advice = Some(Advice {
-        head: head(&report.experiments, &for_good, &now),
+        head: head(report, &for_good, &now),
         now: changes(&now),
         for_good: changes(&for_good),
         tried: tried as u64,
@@ -46,7 +46,8 @@ fn healing(experiments: &[Experiment], for_good: bool) -> Vec<&Experiment> {
 }
 
 /// One change in a sentence.
-fn head(experiments: &[Experiment], for_good: &[&Experiment], now: &[&Experiment]) -> String {
+fn head(report: &Report, for_good: &[&Experiment], now: &[&Experiment]) -> String {
+    let experiments = &report.experiments;
     if let Some(first) = for_good.first().or(now.first()) {
         return format!("{}: {}.", first.words, first.outcome());
     }
@@ -56,12 +57,34 @@ fn head(experiments: &[Experiment], for_good: &[&Experiment], now: &[&Experiment
             format!("No change was tried: {reason}.")
         }
         _ => {
-            let none = "None of the changes that were tried heals everybody";
+            let none = in_vain(report);
             let short = |one: &&Experiment| one.tried().is_some_and(|tried| tried.short_of_time);
-            match experiments.iter().find(short) {
-                Some(one) => format!("{none}; the time was too short for one: {}.", one.words),
-                None => format!("{none}."),
+            match report.experiments.iter().find(short) {
+                Some(one) => {
+                    let none = none.trim_end_matches('.');
+                    format!("{none}; the time was too short for one: {}.", one.words)
+                }
+                None => none.to_owned(),
             }
+        }
+    }
+}
+
+/// What is said where no change heals.
+fn in_vain(report: &Report) -> &'static str {
+    let tried = || report.experiments.iter().filter_map(Experiment::tried);
+    if tried().any(|tried| tried.judged_by == JudgedBy::Expectations) {
+        return "No consumer is wrong in the end, and with none of the changes that were tried everything is as expected.";
+    }
+    if tried().any(|tried| !tried.healed.is_empty() || !tried.not_healed.is_empty()) {
+        return "None of the changes that were tried heals everybody.";
+    }
+    match report.verdict.answer() {
+        Some(_) => {
+            "No consumer is wrong in the end, and none of the changes that were tried makes it a full success."
+        }
+        None => {
+            "No consumer is wrong in the end, so none of the changes that were tried heals anybody."
         }
     }
 }
@@ -158,6 +181,7 @@ fn judged(mut cause: Cause, experiments: &[Experiment]) -> (Standing, Cause) {
         let healed = one.tried().is_some_and(|tried| {
             !concerned.is_empty()
                 && tried.worse.is_empty()
+                && tried.fails.is_empty()
                 && concerned.iter().all(|actor| tried.healed.contains(actor))
         });
         one.heals() || healed

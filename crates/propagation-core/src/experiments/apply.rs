@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::alter::order;
+use super::alter::{each_step, order};
 use super::change::{ALL, Alteration, Whom, definition};
 use crate::plan::{Action, Names, Plan, Role, Step, Volume, WorkloadSpec};
 use crate::report::{Change, What};
@@ -20,6 +20,7 @@ pub fn apply(change: &Change, plan: &Plan) -> Option<Plan> {
     match definition(change.what).alteration {
         Alteration::Each(alter) => {
             changed.workloads.iter_mut().filter(|spec| on(&spec.name)).for_each(alter);
+            follow(&mut changed, plan);
         }
         Alteration::Plan(alter) => alter(&mut changed),
         Alteration::Order(when) => {
@@ -37,6 +38,35 @@ pub fn apply(change: &Change, plan: &Plan) -> Option<Plan> {
         }
     }
     (changed != *plan && changed.problems().is_empty()).then_some(changed)
+}
+
+/// Has programs that run inside workloads name the mount where it is now.
+fn follow(changed: &mut Plan, plan: &Plan) {
+    let fuse = |plan: &Plan, name: &str| plan.workload(name).map(|w| w.paths(&plan.bridge).fuse);
+    let after = changed.clone();
+    each_step(&mut changed.steps, &mut |step| {
+        let Action::Execute { command, inside } = &mut step.action else { return };
+        if let (Some(from), Some(to)) = (fuse(plan, inside), fuse(&after, inside))
+            && from != to
+        {
+            command.iter_mut().for_each(|word| *word = moved(word, &from, &to));
+        }
+    });
+}
+
+/// A word of a command in which one path, and what is in it, has moved.
+fn moved(word: &str, from: &str, to: &str) -> String {
+    let in_name = |c: char| c.is_alphanumeric() || "._-".contains(c);
+    let mut text = String::new();
+    let mut rest = word;
+    while let Some(at) = rest.find(from) {
+        let (before, behind) = (&rest[..at], &rest[at + from.len()..]);
+        let ends = !before.ends_with(|c| in_name(c) || c == '/') && !behind.starts_with(in_name);
+        text += before;
+        text += if ends { to } else { from };
+        rest = behind;
+    }
+    text + rest
 }
 
 /// Whether a change of volumes to the bridge is one of workloads that belong there: it would move a consumer to the
@@ -168,6 +198,26 @@ mod tests {
         assert_eq!(changed.node.container_fuse_conf.as_deref(), Some("user_allow_other\n"));
         plan.workloads[0].uid = 0;
         assert_eq!(apply(&change, &plan).expect("a change").node, plan.node);
+    }
+
+    #[test]
+    fn a_program_follows_the_mount_of_its_workload() {
+        assert_eq!(moved("ls /mnt/dfs/a; ls /mnt/dfs", "/mnt/dfs", "/x"), "ls /x/a; ls /x");
+        for other in ["/mnt/dfs2", "/a/mnt/dfs", "/mnt"] {
+            assert_eq!(moved(other, "/mnt/dfs", "/x"), other);
+        }
+        let mut plan = Plan::default();
+        let run = |path: &str| Action::Execute {
+            command: vec!["umount".to_owned(), path.to_owned()],
+            inside: "consumer-late".to_owned(),
+        };
+        plan.steps = vec![run("/mnt/dfs").into()];
+        let change = Change { what: What::VolumeAncestor, on: vec!["consumer-late".to_owned()] };
+        let changed = apply(&change, &plan).expect("a change");
+        let late = changed.workload("consumer-late").expect("a workload");
+        let fuse = late.paths(&changed.bridge).fuse;
+        assert_ne!(fuse, "/mnt/dfs");
+        assert_eq!(changed.steps, [run(&fuse).into()]);
     }
 
     #[test]

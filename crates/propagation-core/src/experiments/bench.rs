@@ -9,12 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::add;
 use super::alter;
 use super::apply;
-use super::judge::{self, Fared};
+use super::fared::Fared;
+use super::judge;
+use crate::Class;
 use crate::backend::{Backend, refusal};
 use crate::diagnosis::{self, Cause, CauseId};
 use crate::like::shape;
 use crate::observation::Actor;
-use crate::plan::{Action, Deadlines, PhaseName, Plan, Repair, RuntimeNamespace};
+use crate::plan::{Action, Deadlines, Expected, PhaseName, Plan, Repair, RuntimeNamespace};
 use crate::report::{Added, Change, Deed, Report, Status, Trial, Tried, Working};
 use crate::run::Runner;
 
@@ -113,8 +115,12 @@ fn too_short() -> Trial {
     Trial::NotTried { reason }
 }
 
+/// A run with short limits that does not tell whether it would have come out otherwise with longer ones.
+#[derive(Debug)]
+struct Unsure;
+
 /// How every actor fares with a plan that is run once; none where it cannot be run.
-type Once = Arc<OnceCell<Option<Fared>>>;
+type Once = Arc<OnceCell<Result<Option<Fared>, Unsure>>>;
 
 /// The run that experiments are compared with.
 pub(super) struct Bench<'a> {
@@ -136,7 +142,7 @@ pub(super) struct Bench<'a> {
     /// How every actor fared with that one; run when the first repair is tried.
     unrepaired: OnceCell<Result<Fared, String>>,
     /// How every actor fares with set-ups that work: several changes come to one of them.
-    plain: Mutex<Vec<(Plan, Once)>>,
+    plain: Mutex<Vec<(Plan, Limits, Once)>>,
 }
 
 impl<'a> Bench<'a> {
@@ -252,7 +258,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Attempt, String> {
         let for_good = apply::for_good(change.what);
         let plan = if for_good { &self.plan } else { &self.to_repair };
-        let changed = apply::apply(change, plan).ok_or("it changes nothing")?;
+        let mut changed = apply::apply(change, plan).ok_or("it changes nothing")?;
         if let Some(reason) = refusal(self.backend, &changed) {
             return Err(reason);
         }
@@ -260,6 +266,9 @@ impl<'a> Bench<'a> {
             true => &self.baseline,
             false => self.unrepaired.get_or_init(|| self.without_repair()).await.as_ref()?,
         };
+        if !for_good {
+            changed = look_again(changed, before);
+        }
         let started = Instant::now();
         let mut last = None;
         for limits in all {
@@ -272,6 +281,9 @@ impl<'a> Bench<'a> {
             }
         }
         let report = last.ok_or("it was not run")?;
+        if let Some(reason) = not_possible(&report).filter(|_| !for_good) {
+            return Err(reason);
+        }
         let mut tried = judge::compare(before, &report, &changed, for_good, started.elapsed());
         tried.short_of_time =
             removes_a_cause && !self.patient && judge::may_need_longer(&report, &tried);
@@ -283,7 +295,11 @@ impl<'a> Bench<'a> {
         }
         if removes_a_cause && !tried.healed.is_empty() && tried.worse.is_empty() {
             tried.added = match for_good {
-                true => self.add_again(&changed, &tried).await,
+                true => match self.add_again(&changed, &tried, all[0]).await {
+                    // The time beside others was too short to tell.
+                    Err(Unsure) if all.len() > 1 => return Ok(Attempt::TooShort),
+                    added => added.ok().flatten(),
+                },
                 // What is done once removes what a fault did, and everything worked before that.
                 false => Some(Added { to: Working::BeforeFault, breaks: before.worked_once() }),
             };
@@ -306,46 +322,88 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Adds what a change has removed to a set-up that works; none where the time was over.
-    async fn add_again(&self, changed: &Plan, tried: &Tried) -> Option<Added> {
+    /// Adds what a change has removed to a set-up that works; none where that cannot be run.
+    ///
+    /// # Errors
+    /// Where it was cut short, or is not broken while something did not come in its time.
+    async fn add_again(
+        &self,
+        changed: &Plan,
+        tried: &Tried,
+        limits: Limits,
+    ) -> Result<Option<Added>, Unsure> {
         let plain = add::plain(changed);
         let works = match plain == *changed {
             true => true,
-            false => self.works(&plain, &tried.healed).await,
+            false => self.works(&plain, &tried.healed, limits).await?,
         };
         let (to, working) = match works {
             true => (Working::Defaults, &plain),
             false => (Working::Changed, changed),
         };
-        let fared = self.fared(&add::add(working, &self.plan, changed)?).await?;
-        Some(Added { to, breaks: fared.is_broken_as(&self.baseline, &tried.healed) })
+        let Some(plan) = add::add(working, &self.plan, changed) else { return Ok(None) };
+        let Some(fared) = self.fared(&plan, limits).await? else { return Ok(None) };
+        let breaks = fared.is_broken_as(&self.baseline, &tried.healed);
+        match !breaks && fared.waits {
+            true => Err(Unsure),
+            false => Ok(Some(Added { to, breaks })),
+        }
     }
 
-    /// Whether these actors are right with another plan, which is run once.
-    async fn works(&self, plan: &Plan, actors: &[Actor]) -> bool {
+    /// Whether these actors are right with another plan, which is run once with these limits.
+    ///
+    /// # Errors
+    /// Where it was cut short, or they are wrong while something did not come in its time.
+    async fn works(&self, plan: &Plan, actors: &[Actor], limits: Limits) -> Result<bool, Unsure> {
         let known = {
             let mut all = self.plain.lock().await;
-            match all.iter().find(|(known, _)| known == plan) {
-                Some((_, fared)) => Arc::clone(fared),
+            match all.iter().find(|(known, with, _)| (known, with) == (plan, &limits)) {
+                Some((.., fared)) => Arc::clone(fared),
                 None => {
                     let fared = Arc::default();
-                    all.push((plan.clone(), Arc::clone(&fared)));
+                    all.push((plan.clone(), limits, Arc::clone(&fared)));
                     fared
                 }
             }
         };
-        let fared = known.get_or_init(|| self.fared(plan)).await;
-        fared.as_ref().is_some_and(|fared| fared.works_for(actors))
+        match known.get_or_init(|| self.fared(plan, limits)).await {
+            Ok(None) => Ok(false),
+            Ok(Some(fared)) if fared.works_for(actors) => Ok(true),
+            Ok(Some(fared)) if !fared.waits || limits == self.long => Ok(false),
+            Ok(Some(_)) | Err(Unsure) => Err(Unsure),
+        }
     }
 
     /// How everybody fares with another plan; none where it cannot be run.
-    async fn fared(&self, plan: &Plan) -> Option<Fared> {
+    ///
+    /// # Errors
+    /// Where it was cut short.
+    async fn fared(&self, plan: &Plan, limits: Limits) -> Result<Option<Fared>, Unsure> {
         if refusal(self.backend, plan).is_some() {
-            return None;
+            return Ok(None);
         }
-        let report = repeat(plan, self.limits, self.backend, &self.over).await.ok()?;
-        Some(Fared::of(&report, plan))
+        let report = repeat(plan, limits, self.backend, &self.over).await.map_err(|_| Unsure)?;
+        Ok(Some(Fared::beside(&report, plan, &self.baseline, None)))
     }
+}
+
+/// A repair's plan, whose last step makes every look that was made without the repair: what was seen before it says
+/// nothing of it.
+fn look_again(mut plan: Plan, before: &Fared) -> Plan {
+    let without = plan.clone();
+    if let Some(step) = plan.steps.last_mut() {
+        let ok = || Expected { outcome: vec![Class::Ok], ..Expected::default() };
+        step.expect.extend(before.looks().map(|key| (key, ok())));
+    }
+    if plan.problems().is_empty() { plan } else { without }
+}
+
+/// Why the last step of a repaired run was not done.
+fn not_possible(report: &Report) -> Option<String> {
+    let last = report.phases.last().filter(|phase| phase.status == Status::Skipped)?;
+    let check = last.checks.iter().find(|check| check.status == Status::Skipped);
+    let words = check.map(|check| check.observed.clone()).or_else(|| last.reason.clone());
+    Some(words.unwrap_or_else(|| "it cannot be done on a simulated node".to_owned()))
 }
 
 /// The plan that repairs are appended to: it does not wait for a recovery first, and leaves the phase `recovery`

@@ -1,187 +1,24 @@
-//! Judging a run: how every actor fared, and what a change made different.
+//! Judging a run: what a change made different.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::Class;
-use crate::observation::{Access, Actor, Observation, Outcome, Via};
-use crate::plan::{Fault, PhaseName, Plan, Role, Volume, WorkloadSpec};
-use crate::report::{
-    After, Capture, CheckId, Deed, FailureOf, Report, SideEffect, Since, Status, Tried,
-};
+use super::deeds;
+use super::fared::{Ends, Fared, failed, five, is_hang, is_late, probes};
+use crate::observation::{Access, Actor};
+use crate::plan::{Fault, PhaseName, Plan, Role, WorkloadSpec};
+use crate::report::{After, CheckId, Deed, JudgedBy, Report, SideEffect, Since, Status, Tried};
 use crate::verdict::{RunOutcome, VerdictOutcome};
-
-/// How every actor fared in a run.
-#[derive(Debug, Clone)]
-pub(super) struct Fared {
-    /// Consumers that were wrong: in the end, or in the five phases by a hang.
-    wrong: BTreeSet<Actor>,
-    /// Actors that could read in the end as their own user.
-    readers: BTreeSet<Actor>,
-    /// Number of mounts at the FUSE path of an actor, and in its namespace.
-    mounts: BTreeMap<Actor, (u64, u64)>,
-    /// Actors with writes that landed beneath the mountpoint.
-    lower: BTreeSet<Actor>,
-    /// What every actor could not do in the end, or in the five phases at any time because it hung.
-    trouble: BTreeMap<Actor, BTreeSet<Trouble>>,
-    /// Whether an actor could ever read.
-    anybody_read: bool,
-    /// Whether something did not come in its time: an answer, or a mount.
-    waits: bool,
-}
-
-/// An access as a user, and how it failed.
-type Trouble = (u32, Access, Class);
-
-impl Fared {
-    /// How the workloads of `plan`, and the node, fared in a run of it.
-    pub(super) fn of(report: &Report, plan: &Plan) -> Self {
-        let ends = Ends::of(report);
-        let own = |actor: &Actor| (actor.clone(), plan.uid_of(actor), Access::Read);
-        let named = plan.workloads.iter().map(|spec| Actor::workload(spec.name.clone()));
-        let everybody: Vec<Actor> = named.chain([Actor::Node]).collect();
-        let reads = |actor: &&Actor| ends.last.get(&own(actor)).is_some_and(|end| end.ok);
-        let lower = report.timeline.iter().filter(|seen| seen.outcome == Outcome::Lower);
-        Self {
-            wrong: ends.wrong(plan, five(report)),
-            readers: everybody.iter().filter(reads).cloned().collect(),
-            mounts: report.captures.last().map(|capture| mounts(capture, plan)).unwrap_or_default(),
-            lower: lower.map(|seen| seen.actor.clone()).collect(),
-            trouble: trouble(report),
-            anybody_read: probes(report).any(|seen| seen.outcome.is_ok()),
-            waits: is_late(report) || probes(report).any(is_hang),
-        }
-    }
-
-    /// Whether these actors are right.
-    pub(super) fn works_for(&self, actors: &[Actor]) -> bool {
-        actors.iter().all(|actor| !self.wrong.contains(actor))
-    }
-
-    /// Whether these actors are wrong in the way in which they were.
-    pub(super) fn is_broken_as(&self, before: &Self, actors: &[Actor]) -> bool {
-        let same = |actor: &Actor| match (self.trouble.get(actor), before.trouble.get(actor)) {
-            (Some(now), Some(before)) => now.intersection(before).next().is_some(),
-            // Its start was refused, so that it could not look.
-            (now, before) => now == before,
-        };
-        actors.iter().all(|actor| self.wrong.contains(actor) && same(actor))
-    }
-
-    /// Whether something comes in its time that does not in another run.
-    fn is_sooner_than(&self, other: &Self) -> bool {
-        other.waits && !self.waits
-    }
-
-    /// Whether an access got no answer.
-    pub(super) fn hangs(&self) -> bool {
-        let hang = |(_, _, class): &Trouble| *class == Class::Hang;
-        self.trouble.values().flatten().any(hang)
-    }
-
-    /// Whether an actor could read before something was done to the mount.
-    pub(super) fn worked_once(&self) -> bool {
-        self.anybody_read
-    }
-}
-
-fn trouble(report: &Report) -> BTreeMap<Actor, BTreeSet<Trouble>> {
-    let mut last: BTreeMap<(&Actor, u32, Access), &Outcome> = BTreeMap::new();
-    let mut trouble: BTreeMap<Actor, BTreeSet<Trouble>> = BTreeMap::new();
-    let mut add = |actor: &Actor, uid, access, outcome: &Outcome| {
-        trouble.entry(actor.clone()).or_default().insert((uid, access, outcome.class()));
-    };
-    for seen in probes(report) {
-        last.insert((&seen.actor, seen.uid, seen.access), &seen.outcome);
-        if five(report) && matches!(seen.outcome, Outcome::Hang { .. }) {
-            add(&seen.actor, seen.uid, seen.access, &seen.outcome);
-        }
-    }
-    for ((actor, uid, access), outcome) in last.into_iter().filter(|(_, one)| !one.is_ok()) {
-        add(actor, uid, access, outcome);
-    }
-    trouble
-}
-
-/// The last observation of one actor by one access.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    ok: bool,
-    /// Whether it was ever right.
-    ever: bool,
-}
-
-/// The last observations of all actors.
-struct Ends {
-    last: BTreeMap<(Actor, u32, Access), End>,
-    hung: BTreeSet<Actor>,
-}
-
-fn five(report: &Report) -> bool {
-    report.verdict.answer().is_some()
-}
-
-/// Observations that the runner asked for, except for held descriptors, which never recover.
-fn probes(report: &Report) -> impl Iterator<Item = &Observation> {
-    report.timeline.iter().filter(|seen| {
-        seen.via == Via::Probe
-            && seen.access != Access::Held
-            && !matches!(seen.outcome, Outcome::Skipped { .. })
-    })
-}
-
-impl Ends {
-    fn of(report: &Report) -> Self {
-        let (mut last, mut hung) = (BTreeMap::<_, End>::new(), BTreeSet::new());
-        for seen in probes(report) {
-            let ok = seen.outcome.is_ok();
-            let end = last
-                .entry((seen.actor.clone(), seen.uid, seen.access))
-                .or_insert(End { ok, ever: ok });
-            *end = End { ok, ever: end.ever || ok };
-            if matches!(seen.outcome, Outcome::Hang { .. }) {
-                hung.insert(seen.actor.clone());
-            }
-        }
-        Self { last, hung }
-    }
-
-    fn wrong(&self, plan: &Plan, five: bool) -> BTreeSet<Actor> {
-        let consumers = plan.with_role(Role::Consumer);
-        let wrong = consumers.filter(|spec| self.is_wrong(plan, spec, five));
-        wrong.map(|spec| Actor::workload(spec.name.clone())).collect()
-    }
-
-    /// Whether a consumer is wrong: in the end it cannot read, as itself or as another user, or cannot do what it
-    /// could do before.
-    fn is_wrong(&self, plan: &Plan, spec: &WorkloadSpec, five: bool) -> bool {
-        let actor = Actor::workload(spec.name.clone());
-        let own = self.last.get(&(actor.clone(), spec.uid, Access::Read));
-        let elsewhere = match &spec.volume {
-            Volume::Path(path) => {
-                let fuse = plan.bridge.fuse_path();
-                !fuse.starts_with(path.as_str()) && !path.starts_with(&fuse)
-            }
-            _ => false,
-        };
-        if elsewhere && !own.is_some_and(|end| end.ever) {
-            return false;
-        }
-        let mut of_it = self.last.iter().filter(|((one, ..), _)| *one == actor);
-        own.is_none()
-            || of_it.any(|((_, _, access), end)| !end.ok && (*access == Access::Read || end.ever))
-            || five && self.hung.contains(&actor)
-    }
-}
 
 /// Whether a consumer of the run is wrong.
 pub(crate) fn anybody_is_wrong(report: &Report) -> bool {
-    !Ends::of(report).wrong(&report.plan, five(report)).is_empty()
+    let nobody = BTreeSet::new();
+    !Ends::of(report, None).wrong(&report.plan, five(report), &nobody).is_empty()
 }
 
 /// Whether a repair can still help: a consumer cannot read in the end, or did not recover by itself.
 pub(super) fn needs_help_now(report: &Report) -> bool {
-    let ends = Ends::of(report);
+    let ends = Ends::of(report, None);
     let as_itself = |spec: &WorkloadSpec| {
         let actor = Actor::workload(spec.name.clone());
         let end = ends.last.get(&(actor.clone(), spec.uid, Access::Read));
@@ -194,14 +31,6 @@ pub(super) fn needs_help_now(report: &Report) -> bool {
     helped || report.plan.with_role(Role::Consumer).any(as_itself)
 }
 
-/// The checks that failed, with their phases.
-fn failed(report: &Report) -> impl Iterator<Item = (&str, &CheckId)> {
-    report.phases.iter().flat_map(|phase| {
-        let failed = phase.checks.iter().filter(|check| check.status == Status::Failed);
-        failed.map(|check| (phase.id.as_str(), &check.id))
-    })
-}
-
 /// Trouble of a run that its repetition does not show; none when it shows all of it.
 pub(super) fn differs(report: &Report, repeated: &Report) -> Option<String> {
     let there: Vec<(&str, &CheckId)> = failed(repeated).collect();
@@ -212,15 +41,6 @@ pub(super) fn differs(report: &Report, repeated: &Report) -> Option<String> {
     let (here, there) = (report.verdict.outcome(), repeated.verdict.outcome());
     let other = matches!(here, RunOutcome::Answer(_)) && here != there;
     other.then(|| format!("the answer there is {}", there.as_str()))
-}
-
-fn is_hang(seen: &Observation) -> bool {
-    matches!(seen.outcome, Outcome::Hang { .. })
-}
-
-/// Whether a mount did not come.
-fn is_late(report: &Report) -> bool {
-    report.failures.iter().any(|failure| failure.of != FailureOf::Start)
 }
 
 /// Whether longer deadlines might change the result. Where a daemon is told not to answer, a hang is one for a change
@@ -268,30 +88,47 @@ pub(super) fn compare(
     for_good: bool,
     took: Duration,
 ) -> Tried {
-    let fared = Fared::of(report, plan);
-    let now = if for_good {
-        fared.wrong.clone()
-    } else {
-        // What is done once cannot mend what was before it.
-        Ends::of(report).wrong(plan, false)
-    };
-    let (not_healed, healed): (Vec<Actor>, Vec<Actor>) =
-        before.wrong.iter().cloned().partition(|actor| now.contains(actor));
+    // What is done once cannot mend what was before it.
+    let step = report.phases.last().filter(|_| !for_good).map(|phase| phase.id.as_str());
+    let fared = Fared::beside(report, plan, before, step);
+    let (mut not_healed, mut healed): (Vec<Actor>, Vec<Actor>) =
+        before.wrong.iter().cloned().partition(|actor| fared.wrong.contains(actor));
     let worse = worse(before, &fared, plan);
     let differs = |actor: &&Actor| !fared.is_broken_as(before, std::slice::from_ref(*actor));
-    let otherwise = not_healed.iter().filter(differs).cloned().collect();
+    let mut otherwise: Vec<Actor> = not_healed.iter().filter(differs).cloned().collect();
+    let fails = deeds::fails(&before.deeds, &fared.deeds);
+    if !fails.is_empty() {
+        // What would have broken them did not happen, so nothing is known of them.
+        otherwise.extend(healed.iter().cloned());
+        not_healed.append(&mut healed);
+    }
     let answered = match report.verdict.outcome() {
         RunOutcome::Answer(outcome) if for_good => outcome == VerdictOutcome::FullSuccess,
+        _ if before.by_expectation => for_good && failed(report).next().is_none(),
         _ => !before.wrong.is_empty(),
     };
     let node_reads = !before.readers.contains(&Actor::Node) || fared.readers.contains(&Actor::Node);
+    let judged_by = match before.by_expectation {
+        true => JudgedBy::Expectations,
+        false => JudgedBy::Readers,
+    };
+    let after = match judged_by {
+        JudgedBy::Readers => after(report, &healed, plan, for_good),
+        JudgedBy::Expectations => None,
+    };
     Tried {
-        heals: answered && not_healed.is_empty() && worse.is_empty() && node_reads,
-        after: after(report, &healed, plan, for_good),
+        heals: answered
+            && not_healed.is_empty()
+            && worse.is_empty()
+            && fails.is_empty()
+            && node_reads,
+        judged_by,
+        after,
         healed,
         not_healed,
         otherwise,
         worse,
+        fails,
         side_effects: side_effects(before, &fared),
         added: None,
         short_of_time: false,
@@ -299,13 +136,14 @@ pub(super) fn compare(
     }
 }
 
-/// Actors that could read and no longer can, and controls that can.
+/// Actors that could read and no longer can, consumers that are wrong and were not, and controls that can read.
 fn worse(before: &Fared, now: &Fared, plan: &Plan) -> Vec<Actor> {
     let named = plan.workloads.iter().map(|spec| (Actor::workload(spec.name.clone()), spec.role));
     let everybody = named.chain([(Actor::Node, Role::Consumer)]);
     let worse = everybody.filter(|(actor, role)| {
         let (could, can) = (before.readers.contains(actor), now.readers.contains(actor));
-        if *role == Role::Control { can && !could } else { could && !can }
+        let is_wrong = now.wrong.contains(actor) && !before.wrong.contains(actor);
+        if *role == Role::Control { can && !could } else { could && !can || is_wrong }
     });
     worse.map(|(actor, _)| actor).collect()
 }
@@ -335,20 +173,6 @@ fn after(report: &Report, healed: &[Actor], plan: &Plan, for_good: bool) -> Opti
     let act = report.acts.iter().rev().find(|act| act.from_us <= last_us)?;
     let ms = last_us.saturating_sub(act.from_us) as f64 / 1e3;
     Some(After { since: Since::Act, ms })
-}
-
-fn mounts(capture: &Capture, plan: &Plan) -> BTreeMap<Actor, (u64, u64)> {
-    let path_of = |actor: &Actor| match actor {
-        Actor::Workload { name, .. } => plan
-            .workload(name)
-            .map_or_else(|| plan.bridge.fuse_path(), |spec| spec.paths(&plan.bridge).fuse),
-        _ => plan.bridge.fuse_path(),
-    };
-    let tables = capture.tables.iter().map(|one| {
-        let layers = one.table.stack_at(&path_of(&one.actor).as_str().into()).len();
-        (one.actor.clone(), (layers as u64, one.table.entries().len() as u64))
-    });
-    tables.collect()
 }
 
 fn side_effects(before: &Fared, now: &Fared) -> Vec<SideEffect> {

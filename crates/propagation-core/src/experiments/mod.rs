@@ -2,8 +2,8 @@
 //! cause.
 //!
 //! `change` defines every change, `alter` and `text` its effect on a plan and the text to copy; `bench` makes plans
-//! that end soon, `judge` compares two runs, `again` tries what was short of time, `add` puts a cause into a set-up
-//! that works, and `advice` draws the conclusions.
+//! that end soon, `fared` and `deeds` say how a run went, `judge` compares two runs, `again` tries what was short of
+//! time, `add` puts a cause into a set-up that works, and `advice` draws the conclusions.
 
 mod add;
 mod advice;
@@ -12,6 +12,8 @@ mod alter;
 mod apply;
 mod bench;
 mod change;
+mod deeds;
+mod fared;
 mod judge;
 #[cfg(all(test, feature = "fake"))]
 mod tests;

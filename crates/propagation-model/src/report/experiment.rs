@@ -161,9 +161,12 @@ pub enum Trial {
 /// Result of the run's plan with a change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Tried {
-    /// Whether every actor that was wrong is right in the end, and none is worse. In the five phases, a change for
-    /// good heals only when the answer is `full_success`.
+    /// Whether every actor that was wrong is right in the end, none is worse, and everything is done that was done
+    /// without the change. In the five phases, a change for good heals only when the answer is `full_success`.
     pub heals: bool,
+    /// What shows who was wrong.
+    #[serde(default, skip_serializing_if = "JudgedBy::is_default")]
+    pub judged_by: JudgedBy,
     /// Actors that were wrong without the change and are right with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub healed: Vec<Actor>,
@@ -179,6 +182,10 @@ pub struct Tried {
     /// Actors that were right without the change and are wrong with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub worse: Vec<Actor>,
+    /// What succeeds without the change and fails with it, or finds nothing to act on: whether anybody is healed is
+    /// then not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fails: Vec<String>,
     /// Other differences from the run without it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub side_effects: Vec<SideEffect>,
@@ -191,6 +198,26 @@ pub struct Tried {
     pub short_of_time: bool,
     /// Duration of the experiment.
     pub took_ms: f64,
+}
+
+/// What shows which actors are wrong.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgedBy {
+    /// Consumers that cannot read in the end.
+    #[default]
+    Readers,
+    /// Expectations that are not met, where no consumer is wrong in the end.
+    Expectations,
+}
+
+impl JudgedBy {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The reverse experiment: what a change removes is added to a set-up that works.
@@ -339,8 +366,15 @@ impl Experiment {
             Since::Remount => format!(" {ms:.1} ms after the remount"),
             Since::Act => format!(" {ms:.1} ms after it began"),
         });
-        let mut words = if tried.heals {
+        let by_expectation = tried.judged_by == JudgedBy::Expectations;
+        let mut words = if !tried.fails.is_empty() {
+            format!("tried, and it shows nothing: {} fails with it", tried.fails.join(", "))
+        } else if tried.heals && by_expectation {
+            "tried, everything is as expected".to_owned()
+        } else if tried.heals {
             format!("tried, all consumers read again{after}")
+        } else if by_expectation {
+            "tried, not everything is as expected".to_owned()
         } else if tried.healed.is_empty() {
             match tried.otherwise.as_slice() {
                 [] => "tried, it heals nobody".to_owned(),

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub use act::{Act, Deed};
 pub use check::{Check, CheckId, Finding};
 pub use experiment::{
-    Added, Advice, After, Change, Cost, Experiment, SideEffect, Since, Trial, Tried, What, Working,
+    Added, Advice, After, Change, Cost, Experiment, JudgedBy, SideEffect, Since, Trial, Tried,
+    What, Working,
 };
 pub use phase::{PhaseReport, Status};
 
