@@ -1,6 +1,9 @@
 //! Experiments on the real kernel: each trouble ends with one cause, one change and what it measured, and
 //! doing what is said makes the next run a full success.
 
+#[path = "experiments/judged.rs"]
+mod judged;
+
 use std::sync::Arc;
 use std::time::Duration;
 

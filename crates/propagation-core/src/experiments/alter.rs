@@ -25,6 +25,11 @@ pub(super) fn allow_other(plan: &mut Plan) {
     }
 }
 
+/// Every filesystem is mounted writable.
+pub(super) fn writable(plan: &mut Plan) {
+    filesystems(plan).for_each(|fuse| fuse.read_only = false);
+}
+
 /// Writes to the fuse.conf of the node for producers that are processes of it, and to that of the containers for
 /// others.
 pub(super) fn user_allow_other(plan: &mut Plan) {

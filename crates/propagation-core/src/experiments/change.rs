@@ -9,8 +9,10 @@ use crate::plan::{Volume, WorkloadSpec};
 use crate::report::{Change, Cost, What};
 
 /// Every change, in the order in which equals are tried and named.
-pub(super) const ALL: [What; 37] = [
+pub(super) const ALL: [What; 40] = [
     What::HostToContainer,
+    What::WritableVolume,
+    What::WritableMount,
     What::VolumeBridge,
     What::AllowOther,
     What::UserAllowOther,
@@ -36,6 +38,7 @@ pub(super) const ALL: [What; 37] = [
     What::Repair(Repair::RebindHost),
     What::Repair(Repair::RebindHostDeduplicated),
     What::Repair(Repair::RebindConsumer),
+    What::Repair(Repair::ReconnectConsumer),
     What::Repair(Repair::HandOver),
     What::Repair(Repair::Remount),
     What::Repair(Repair::MountOnTop),
@@ -182,6 +185,24 @@ pub(super) fn definition(what: What) -> Definition {
             words: |who| format!("Remove `subPath` of {who}"),
             text: text::volume,
             alteration: Alteration::Each(|spec| spec.sub_path = None),
+        },
+        What::WritableVolume => Definition {
+            whom: Whom::Consumers,
+            cost: Cost::Manifest,
+            removes: &[CauseId::MountReadOnly],
+            words: |who| format!("Leave out `readOnly: true` of {who}"),
+            text: text::writable_volume,
+            alteration: Alteration::Each(|spec| {
+                (spec.bind.read_only, spec.bind.recursive_read_only) = (false, false);
+            }),
+        },
+        What::WritableMount => Definition {
+            whom: Whom::Node,
+            cost: Cost::Manifest,
+            removes: &[CauseId::MountReadOnly],
+            words: |_| "Mount without `ro`".to_owned(),
+            text: text::writable_mount,
+            alteration: Alteration::Plan(alter::writable),
         },
         What::StartBeforeMount => Definition {
             whom: Whom::Consumers,
@@ -488,6 +509,51 @@ mod tests {
         assert!(removes.contains(&CauseId::ConsumerModeNone));
         assert!(!removes.contains(&CauseId::VolumeIsMountpoint));
         assert!(!removes.contains(&CauseId::SubPathPinsMount));
+    }
+
+    /// The kind after one, in the order of the type; the repairs are the last.
+    fn next(what: What) -> Option<What> {
+        let next = match what {
+            What::HostToContainer => What::VolumeBridge,
+            What::VolumeBridge => What::VolumeAncestor,
+            What::VolumeAncestor => What::NoSubPath,
+            What::NoSubPath => What::WritableVolume,
+            What::WritableVolume => What::WritableMount,
+            What::WritableMount => What::StartBeforeMount,
+            What::StartBeforeMount => What::StartAfterMount,
+            What::StartAfterMount => What::Bidirectional,
+            What::Bidirectional => What::Privileged,
+            What::Privileged => What::Root,
+            What::Root => What::NoUserNamespace,
+            What::NoUserNamespace => What::AllowOther,
+            What::AllowOther => What::UserAllowOther,
+            What::UserAllowOther => What::StackOnStale,
+            What::StackOnStale => What::UnmountStale,
+            What::UnmountStale => What::EndHungDaemon,
+            What::EndHungDaemon => What::CoveringShared,
+            What::CoveringShared => What::RuntimeOnNode,
+            What::RuntimeOnNode => What::HostTools,
+            What::HostTools => What::WritableNode,
+            What::WritableNode => What::DirectoryAtBridge,
+            What::DirectoryAtBridge => What::Restart,
+            What::Restart => What::Recreate,
+            What::Recreate => What::StartAgain,
+            What::StartAgain => What::Continue,
+            What::Continue => What::Abort,
+            What::Abort => What::Repair(Repair::ALL[0]),
+            What::Repair(repair) => {
+                let at = Repair::ALL.iter().position(|one| *one == repair)?;
+                What::Repair(*Repair::ALL.get(at + 1)?)
+            }
+        };
+        Some(next)
+    }
+
+    #[test]
+    fn every_kind_of_change_is_tried() {
+        let kinds = std::iter::successors(Some(What::HostToContainer), |what| next(*what));
+        let kinds: HashSet<What> = kinds.collect();
+        assert_eq!(kinds, HashSet::from(ALL));
     }
 
     #[test]

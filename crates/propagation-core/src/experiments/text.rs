@@ -39,6 +39,22 @@ pub(super) fn volume(change: &Change, plan: &Plan) -> Text {
     ))
 }
 
+pub(super) fn writable_volume(change: &Change, plan: &Plan) -> Text {
+    let name = change.on.first().map_or("", String::as_str);
+    let Some(spec) = plan.workload(name) else {
+        return none(change, plan);
+    };
+    fragment(format!(
+        "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    readOnly: false\n",
+        yaml(&spec.paths(&plan.bridge).destination)
+    ))
+}
+
+/// The key of the plan; an external daemon takes it as its option.
+pub(super) fn writable_mount(_: &Change, _: &Plan) -> Text {
+    fragment("fuse:\n  read_only: false   # leave out the option -o ro of the daemon\n")
+}
+
 pub(super) fn producer(_: &Change, _: &Plan) -> Text {
     fragment(
         "securityContext:\n  privileged: true\nvolumeMounts:\n  - name: fuse\n    mountPropagation: \

@@ -21,6 +21,10 @@ pub enum What {
     VolumeAncestor,
     /// The volume is bound as a whole, without a subPath.
     NoSubPath,
+    /// The volume is bound writable.
+    WritableVolume,
+    /// The filesystem is mounted writable.
+    WritableMount,
     /// The workload starts before the mount.
     StartBeforeMount,
     /// The workload starts after the mount.
