@@ -100,7 +100,16 @@ async fn a_private_volume() {
 #[tokio::test]
 async fn a_daemon_that_hangs() {
     let plan = impatient().with(|plan| plan.fault = Fault::Stop);
-    let report = ends_with(plan, CauseId::DaemonStopped, What::EndHungDaemon).await;
+    let report = ends_with(plan.clone(), CauseId::DaemonStopped, What::EndHungDaemon).await;
+    let advice = report.advice.as_ref().expect("an advice");
+    let changed = experiments::apply(&advice.for_good[0], &plan).expect("a change");
+    // The daemon hangs with the probe, too, and the probe ends it.
+    assert_eq!(changed.fault, Fault::Stop);
+    let again = Runner::new(changed).expect("valid").run(&LocalBackend::new()).await;
+    let again = again.expect("a node");
+    let check = again.phase("stale_mount").and_then(|phase| phase.check(&CheckId::NoHang));
+    let check = check.expect("a check");
+    assert!(check.observed.contains("liveness probe has ended the daemon"), "{check:?}");
     let now = &report.advice.as_ref().expect("an advice").now;
     assert!(now.iter().any(|change| change.what == What::Continue), "{now:?}");
 }

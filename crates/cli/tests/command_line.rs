@@ -23,6 +23,7 @@ fn main() {
         runs::partial_success_is_3_and_names_the_intervention,
         runs::a_private_covering_mount_is_5_with_the_fix,
         runs::a_stopped_daemon_is_a_hang_and_ends,
+        runs::a_probe_of_the_producer_ends_a_stopped_daemon,
         runs::a_clean_unmount_is_told_from_a_crash,
         refused::bad_bridges_are_2_with_the_fix,
         runs::odd_bridges_work,

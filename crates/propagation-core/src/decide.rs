@@ -3,9 +3,10 @@
 use propagation_model::cause::CauseId;
 use propagation_model::facts::HostFacts;
 use propagation_model::plan::{PhaseName, Repair};
-use propagation_model::report::{CheckId, PhaseReport, Report, Status};
+use propagation_model::report::{CheckId, Deed, PhaseReport, Report, Status};
 use propagation_model::verdict::{Answer, Expectations, ScenarioOutcome, Verdict, VerdictOutcome};
 
+use crate::act::ended_by_probe;
 use crate::diagnosis::text::shell;
 
 /// Whether a list of phases has all five that an [`Answer`] needs. Custom phases may run beside them.
@@ -198,11 +199,22 @@ fn full_success(report: &Report) -> Answer {
         .remount_to_fresh_read_ms
         .map(|ms| format!(" {ms:.1} ms after the producer serves again"));
     let summary = format!(
-        "{}: consumers see the mount, notice its death, and read the fresh one{}, with no intervention.",
+        "{}: consumers see the mount, notice its death, and read the fresh one{}, with no intervention.{}",
         works(report),
-        after.unwrap_or_default()
+        after.unwrap_or_default(),
+        until_the_probe(report).unwrap_or_default()
     );
     Answer::new(VerdictOutcome::FullSuccess, summary, Vec::new())
+}
+
+/// For how long accesses hung, where the producer's liveness probe ended the daemon.
+fn until_the_probe(report: &Report) -> Option<String> {
+    let ended = report.acts.iter().find(|act| ended_by_probe(act))?;
+    let fault = report.acts.iter().find(|act| matches!(act.deed, Deed::Fault { .. }))?;
+    let ms = ended.until_us.saturating_sub(fault.from_us) as f64 / 1e3;
+    Some(format!(
+        " Until the producer's liveness probe ended the daemon, {ms:.1} ms after the fault, accesses waited."
+    ))
 }
 
 fn partial(report: &Report, phase: &PhaseReport) -> Answer {

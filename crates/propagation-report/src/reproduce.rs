@@ -86,6 +86,9 @@ pub fn arguments(plan: &Plan) -> Option<Vec<String>> {
         // The option adds the end of the line.
         words.extend(["--container-fuse-conf".into(), text.strip_suffix('\n')?.to_owned()]);
     }
+    if producer.liveness_probe {
+        words.push("--producer-liveness-probe".into());
+    }
     if !plan.fuse.allow_other {
         words.push("--no-allow-other".into());
     }
@@ -103,7 +106,10 @@ fn as_the_options_make_it(
     let late = consumers.div_ceil(2);
     let sides =
         [("consumer-early", BeforeMount, consumers - late), ("consumer-late", AfterMount, late)];
-    let mut workloads = vec![WorkloadSpec::producer().with(|spec| spec.uid = producer.uid)];
+    let mut workloads = vec![WorkloadSpec::producer().with(|spec| {
+        spec.uid = producer.uid;
+        spec.liveness_probe = producer.liveness_probe;
+    })];
     workloads.extend(sides.into_iter().filter(|side| side.2 > 0).map(|(name, order, replicas)| {
         WorkloadSpec::consumer(name, order).with(|spec| {
             spec.volume = consumer.volume.clone();

@@ -40,7 +40,8 @@ pub(crate) struct RunOptions {
     pub(crate) backend: BackendName,
     /// Scenario file or directory to run instead of the five phases; may be repeated.
     #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["bridge", "fault", "volume",
-          "propagation", "consumers", "producer_uid", "producer_command", "no_allow_other",
+          "propagation", "consumers", "producer_uid", "producer_command", "producer_liveness_probe",
+          "no_allow_other",
           "covering", "container_fuse_conf"])]
     pub(crate) scenario: Vec<PathBuf>,
     /// Container runtime for every scenario, instead of the scenario's own: `builtin`, `runc`, `crun`, or the
@@ -81,6 +82,9 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["producer_uid", "no_allow_other"],
           value_parser = parse_producer_command)]
     producer_command: Option<String>,
+    /// Give the producer a liveness probe, which ends a daemon that does not answer after the fault.
+    #[arg(long)]
+    producer_liveness_probe: bool,
     /// Mount without allow_other.
     #[arg(long)]
     no_allow_other: bool,
@@ -137,8 +141,10 @@ impl RunOptions {
                 spec.replicas = replicas;
             })
         };
-        let mut workloads =
-            vec![WorkloadSpec::producer().with(|spec| spec.uid = self.producer_uid)];
+        let mut workloads = vec![WorkloadSpec::producer().with(|spec| {
+            spec.uid = self.producer_uid;
+            spec.liveness_probe = self.producer_liveness_probe;
+        })];
         if early > 0 {
             workloads.push(consumer("consumer-early", StartOrder::BeforeMount, early));
         }

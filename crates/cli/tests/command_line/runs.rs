@@ -55,6 +55,16 @@ pub(crate) fn a_stopped_daemon_is_a_hang_and_ends() -> TestResult {
     PASSED
 }
 
+pub(crate) fn a_probe_of_the_producer_ends_a_stopped_daemon() -> TestResult {
+    let scratch = scratch();
+    let result = output(scratch.path(), &["run", "--fault", "stop", "--producer-liveness-probe"]);
+    expect_code(&result, 0)?;
+    let text = stdout(&result);
+    expect_part(&text.replace("\n  ", " "), "the producer's liveness probe ended the daemon")?;
+    expect_part(&text, "propagation run --fault stop --producer-liveness-probe")?;
+    PASSED
+}
+
 pub(crate) fn a_clean_unmount_is_told_from_a_crash() -> TestResult {
     let scratch = scratch();
     let result = output(scratch.path(), &["run", "--fault", "terminate", "--evidence"]);

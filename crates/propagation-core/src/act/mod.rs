@@ -9,6 +9,7 @@ mod workloads;
 
 use std::time::Duration;
 
+pub(crate) use fault::ended_by_probe;
 pub(crate) use repair::repair;
 pub(crate) use run::actor;
 pub(crate) use workloads::start_together;

@@ -1,6 +1,7 @@
 //! Acts of a run, recorded when they happen.
 
 use super::{Done, RunContext};
+use crate::act::ended_by_probe;
 use crate::report::{Act, Deed};
 
 /// An act that has begun and is not over.
@@ -37,6 +38,11 @@ impl RunContext<'_> {
             act.refusal = failed.and_then(|failed| failed.refusal);
         }
         self.finish_act(act, proof, failed.map(|failed| failed.words.clone()));
+    }
+
+    /// When the liveness probe of a producer had ended its daemon, in microseconds of the run; none where none did.
+    pub(crate) fn ended_by_probe_at_us(&self) -> Option<u64> {
+        self.acts.iter().rev().find(|act| ended_by_probe(act)).map(|act| act.until_us)
     }
 
     /// When the latest fault began, in microseconds of the run; none before the first.

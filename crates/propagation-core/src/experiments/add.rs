@@ -23,6 +23,7 @@ pub(super) fn plain(plan: &Plan) -> Plan {
             workload.order = spec.order;
             workload.also_read_as = spec.also_read_as.clone();
             workload.fuse = spec.fuse.clone();
+            workload.liveness_probe = spec.liveness_probe;
         });
     }
     plain

@@ -66,19 +66,14 @@ pub(super) fn stale(plan: &mut Plan, stale: Stale) {
     });
 }
 
-/// Kills daemons where the plan stops them.
+/// Gives producers a liveness probe where the plan stops daemons.
 pub(super) fn end_hung_daemon(plan: &mut Plan) {
-    let end = |fault: &mut Fault| {
-        if *fault == Fault::Stop {
-            *fault = Fault::Kill;
-        }
-    };
-    end(&mut plan.fault);
+    let mut stops = plan.fault == Fault::Stop;
     each_step(&mut plan.steps, &mut |step| {
-        if let Action::Fault(fault) = &mut step.action {
-            end(fault);
-        }
+        stops |= step.action == Action::Fault(Fault::Stop);
     });
+    let probed = |spec: &&mut WorkloadSpec| spec.role == Role::Producer && !spec.host && stops;
+    plan.workloads.iter_mut().filter(probed).for_each(|spec| spec.liveness_probe = true);
 }
 
 pub(super) fn each_step(steps: &mut [Step], alter: &mut impl FnMut(&mut Step)) {

@@ -105,7 +105,8 @@ pub(super) fn producer_probe(_: &Change, plan: &Plan) -> Text {
         .producer()
         .map_or_else(|| plan.bridge.fuse_path(), |spec| spec.paths(&plan.bridge).fuse);
     fragment(format!(
-        "livenessProbe:\n  exec:\n    command: [ls, {}]\n  timeoutSeconds: 2\n  periodSeconds: 5\n  \
+        "livenessProbe:   # propagation run --producer-liveness-probe\n  exec:\n    command: [ls, {}]\n  \
+         timeoutSeconds: 2\n  periodSeconds: 5   # accesses wait for up to 7 s; tried with a probe at once\n  \
          failureThreshold: 1\n",
         yaml(&path)
     ))

@@ -89,11 +89,23 @@ pub(super) async fn breakage(context: &mut RunContext<'_>) -> Result<(), Error> 
         CheckId::NoHang,
         hung.is_empty(),
         "accesses fail with an error; none blocks",
-        if hung.is_empty() { "no access blocks".into() } else { tally(&hung) },
+        if hung.is_empty() { none_blocks(context) } else { tally(&hung) },
     )
     .with_evidence(evidence(&hung));
     context.check(check);
     Ok(())
+}
+
+/// That no access blocks, and since when, where a liveness probe has ended a daemon that did not answer.
+fn none_blocks(context: &RunContext<'_>) -> String {
+    let (fault_us, ended_us) = (context.fault_at_us(), context.ended_by_probe_at_us());
+    match fault_us.zip(ended_us) {
+        Some((from, until)) => format!(
+            "no access blocks once the producer's liveness probe has ended the daemon, {:.1} ms after the fault",
+            until.saturating_sub(from) as f64 / 1e3
+        ),
+        None => "no access blocks".into(),
+    }
 }
 
 /// The consumers' processes survive.

@@ -225,6 +225,11 @@ pub struct WorkloadSpec {
     /// Whether process 1 of its container is a supervisor, which outlives the daemon.
     #[serde(skip_serializing_if = "is_false")]
     pub supervised: bool,
+    /// Whether its container has a liveness probe that lists the mount, if it is a producer: after a fault it looks
+    /// once, for as long as one access may take, and ends a container whose daemon does not answer or answers with
+    /// an error. In a scenario the container is restarted at once, in the five phases by the phase `recovery`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub liveness_probe: bool,
     /// Additional volumes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<ExtraVolume>,

@@ -56,6 +56,9 @@ pub(super) struct WorkloadFile {
     /// Whether process 1 of its container is a supervisor, which outlives the daemon.
     #[serde(default)]
     supervised: bool,
+    /// Whether its container has a liveness probe that lists the mount, and ends the container where that fails.
+    #[serde(default)]
+    liveness_probe: bool,
     /// Additional volumes.
     #[serde(default)]
     volumes: Vec<ExtraVolume>,
@@ -90,6 +93,7 @@ impl WorkloadFile {
             user_namespace: false,
             outside_runtime: false,
             supervised: false,
+            liveness_probe: false,
             volumes: Vec::new(),
             readers: 0,
             writers: 0,
@@ -123,6 +127,7 @@ impl From<WorkloadFile> for WorkloadSpec {
             user_namespace: file.user_namespace,
             outside_runtime: file.outside_runtime,
             supervised: file.supervised,
+            liveness_probe: file.liveness_probe,
             volumes: file.volumes,
             readers: file.readers,
             writers: file.writers,

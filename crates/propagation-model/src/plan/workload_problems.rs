@@ -73,6 +73,16 @@ impl Plan {
                     "use propagation None and order before_mount, or role consumer",
                 )
             }
+            Role::Consumer | Role::Control if workload.liveness_probe => problem(
+                "liveness_probe",
+                "only the probe of a producer can end the daemon",
+                "leave it out, and use the repair `liveness_probe` for a consumer",
+            ),
+            Role::Producer if workload.liveness_probe && workload.host => problem(
+                "liveness_probe",
+                "a process of the node has no container that a probe could end",
+                "leave out `host` or `liveness_probe`",
+            ),
             Role::Consumer | Role::Control if workload.fuse.is_some() || workload.supervised => {
                 let reason = "only a producer serves a filesystem";
                 problem("role", reason, "leave out `fuse` and `supervised`, or use role producer")

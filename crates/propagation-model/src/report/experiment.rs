@@ -45,7 +45,7 @@ pub enum What {
     StackOnStale,
     /// The producer unmounts a dead mount before it mounts.
     UnmountStale,
-    /// A daemon that does not answer is killed.
+    /// The producer has a liveness probe, which ends a daemon that does not answer.
     EndHungDaemon,
     /// The mount that covers the bridge is shared.
     CoveringShared,
