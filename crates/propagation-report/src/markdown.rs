@@ -6,7 +6,9 @@ use super::accounting::{self, Accounting, Row};
 use super::advice::Advised;
 use super::graph::{self, Picture};
 use super::timeline::Timeline;
-use super::words::{beside, duration, first_lines, resolved, short, untouched, where_it_ran};
+use super::words::{
+    beside, duration, first_lines, fix_lines, resolved, short, untouched, where_it_ran,
+};
 use super::{Decision, html, reproduce, time};
 use propagation_model::report::{Check, PhaseReport, Report, Status};
 
@@ -90,8 +92,7 @@ fn write_causes(out: &mut String, report: &Report) {
         );
         write_block(out, "   ", "text", &cause.evidence);
         let _ = writeln!(out, "   Fix: {}\n", text(&cause.fix.words));
-        let fix: Vec<String> = cause.fix.text.lines().map(str::to_owned).collect();
-        write_block(out, "   ", "", &fix);
+        write_block(out, "   ", "", &fix_lines(&cause.fix));
         let verify = reproduce::verify(report, cause);
         if !verify.is_empty() {
             let _ = writeln!(out, "   Verify: {}\n", code(&verify));

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use propagation_model::cause::Fix;
 use propagation_model::plan::ResolvedPath;
 use propagation_model::report::Report;
 
@@ -30,6 +31,12 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(line)
+}
+
+/// What is to be copied of a fix; a command for a container says in a comment which one it is.
+pub(crate) fn fix_lines(fix: &Fix) -> Vec<String> {
+    let inside = fix.inside.as_ref().map(|name| format!("# in {name}:"));
+    inside.into_iter().chain(fix.text.lines().map(str::to_owned)).collect()
 }
 
 /// As [`one_line`], cut after [`LONGEST`] characters with the number of those left out.
@@ -127,6 +134,13 @@ const LOCAL: &str = "local";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_for_a_container_says_so() {
+        let fix = Fix::command("take it off", "umount /mnt");
+        assert_eq!(fix_lines(&fix), ["umount /mnt"]);
+        assert_eq!(fix_lines(&fix.inside("app")), ["# in app:", "umount /mnt"]);
+    }
 
     #[test]
     fn everything_can_be_seen() {

@@ -6,7 +6,7 @@ use super::{block, outcome_look, shown};
 use crate::Decision;
 use crate::reproduce;
 use crate::time;
-use crate::words::{beside, duration, resolved, untouched, where_it_ran};
+use crate::words::{beside, duration, fix_lines, resolved, untouched, where_it_ran};
 use propagation_model::cause::{Cause, FixKind};
 use propagation_model::report::Report;
 
@@ -146,7 +146,7 @@ fn one_cause(report: &Report, cause: &Cause, open: bool) -> Markup {
                 h3 { "What removes it" }
                 p { (shown(&cause.fix.words)) }
                 @if cause.fix.kind != FixKind::None {
-                    (block(&cause.fix.text.lines().map(str::to_owned).collect::<Vec<_>>()))
+                    (block(&fix_lines(&cause.fix)))
                 }
                 @let verify = reproduce::verify(report, cause);
                 @if !verify.is_empty() {

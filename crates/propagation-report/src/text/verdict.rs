@@ -8,7 +8,7 @@ use propagation_model::report::{Experiment, Report, Status};
 use super::Detail;
 use super::layout::{Colour, VERBATIM};
 use crate::advice::Advised;
-use crate::words::one_line;
+use crate::words::{fix_lines, one_line};
 use crate::{Decision, reproduce};
 
 /// The causes, in order.
@@ -48,8 +48,8 @@ pub fn write_cause(out: &mut String, cause: &Cause, verify: &str, colour: Colour
         let _ = writeln!(out, "    evidence: {}", one_line(line));
     }
     let _ = writeln!(out, "    fix: {}", one_line(&cause.fix.words));
-    for line in cause.fix.text.lines() {
-        let _ = writeln!(out, "{VERBATIM}      {}", one_line(line));
+    for line in fix_lines(&cause.fix) {
+        let _ = writeln!(out, "{VERBATIM}      {}", one_line(&line));
     }
     if !verify.is_empty() {
         let _ = writeln!(out, "{VERBATIM}    verify: {}", one_line(verify));
@@ -94,8 +94,8 @@ pub(super) fn write_verdict(out: &mut String, report: &Report, colour: Colour, d
     }
     let _ = writeln!(out, "  Fix: {}", one_line(&cause.fix.words));
     if cause.fix.kind == FixKind::Command {
-        for line in cause.fix.text.lines() {
-            let _ = writeln!(out, "{VERBATIM}    {}", one_line(line));
+        for line in fix_lines(&cause.fix) {
+            let _ = writeln!(out, "{VERBATIM}    {}", one_line(&line));
         }
     }
 }
