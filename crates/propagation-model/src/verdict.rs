@@ -205,6 +205,10 @@ impl Expectations {
             _ => ScenarioOutcome::AsExpected,
         };
         let summary = match met + unmet + skipped {
+            // A step that could not be carried out has no checks, whatever it expects.
+            0 if phases.iter().any(|phase| phase.status == Status::Errored) => {
+                "No expectation was checked.".to_owned()
+            }
             0 => "Nothing was expected.".to_owned(),
             all if skipped > 0 => {
                 format!("{met} of {all} expectations are met, {skipped} skipped.")

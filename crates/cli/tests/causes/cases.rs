@@ -1,5 +1,7 @@
 //! What happened, which cause it has, and how its fix is done.
 
+#[path = "acts.rs"]
+mod acts;
 #[path = "concerned.rs"]
 mod concerned;
 #[path = "more.rs"]
@@ -106,6 +108,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(own_side::all());
     cases.extend(concerned::all());
     cases.extend(who::all());
+    cases.extend(acts::all());
     cases
 }
 
@@ -117,6 +120,10 @@ pub(crate) const NOT_DONE: &[(CauseId, &str)] = &[
     (CauseId::ControlPositive, "a runtime that isolates no container cannot be had here"),
     (CauseId::LsmDenies, "a security module belongs to the machine"),
     (CauseId::ConsumerNotConnected, "a runtime that binds from elsewhere cannot be had here"),
+    (
+        CauseId::Fusermount3Absent,
+        "its fix is a package of the node's, which a simulated node has not",
+    ),
     (CauseId::ConsumerDied, "its fix is a change of the consumer's program"),
     (CauseId::ConsumerDidNotNotice, "its fix is a change of the consumer's probe"),
     (

@@ -110,6 +110,9 @@ fn change(workload: &mut Value, key: &str, part: &Value, bridge: &str) -> Result
             if mount["readOnly"] == false {
                 remove(workload, "bind");
             }
+            if mount["recursiveReadOnly"] == "Disabled" {
+                remove(entry(workload, "bind"), "recursive_read_only");
+            }
         }
         other => return Err(format!("{other} is not known here").into()),
     }

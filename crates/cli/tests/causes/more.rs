@@ -40,8 +40,9 @@ fn of_set_ups() -> Vec<Case> {
             ..Case::new("a-fuse-conf-that-does-not-permit", CauseId::UserAllowOtherMissing)
         },
         Case {
-            on: &["d"],
-            fixed: Some(Fixed::Yaml("  - start: d\n    expect: {node: ok}\n")),
+            fix: &["apt-get install --yes fuse3   # on the node"],
+            not_in_fix: &["runAsUser"],
+            verify: &["# on the node"],
             ..Case::new("a-helper-that-is-not-installed", CauseId::Fusermount3Absent)
         },
         Case {

@@ -118,7 +118,7 @@ fn serve_again(scene: &Scene<'_>, found: &Stacked<'_>) -> String {
     }
     if !spec.host {
         lines.push(delete_pod(&spec.name));
-        lines.extend(keep_what_they_have(scene).into_iter().map(bind_again));
+        lines.extend(keep_what_they_have(scene).into_iter().map(|spec| bind_again(scene, spec)));
     }
     lines.join("\n")
 }

@@ -68,16 +68,19 @@ pub(super) fn bring_back(scene: &Scene<'_>, name: &str, at: &MountPath, layers: 
     }
     if is_pod(scene, name) {
         lines.push(delete_pod(name));
-        lines.extend(keep_what_was_at(scene, at).into_iter().map(bind_again));
+        lines.extend(keep_what_was_at(scene, at).into_iter().map(|spec| bind_again(scene, spec)));
     }
     lines.join("\n")
 }
 
-/// The command after which a consumer has a fresh bind. A bind of a subPath belongs to the pod.
-pub(super) fn bind_again(spec: &WorkloadSpec) -> String {
-    match spec.sub_path {
-        Some(_) => delete_pod(&spec.name),
-        None => restart_container(&spec.name),
+/// The command after which a consumer has a fresh bind. A bind of a subPath belongs to the pod, and where the start was
+/// refused there is no container to restart.
+pub(super) fn bind_again(scene: &Scene<'_>, spec: &WorkloadSpec) -> String {
+    let actor = Actor::workload(spec.name.clone());
+    let runs = scene.report.captures.last().is_none_or(|last| last.table(&actor).is_some());
+    match spec.sub_path.is_none() && runs {
+        true => restart_container(&spec.name),
+        false => delete_pod(&spec.name),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::facts::{FuseDevice, HostFacts, PathState};
 use crate::mountinfo::{MountEntry, MountPropagation, MountRef, MountTable};
 use crate::observation::Actor;
 use crate::plan::Plan;
-use crate::report::CheckId;
+use crate::report::{CheckId, Status};
 
 /// The causes in the facts of a node, for a plan: the findings of `host_setup`, explained. `table` is the node's
 /// mount table, where it is known; it distinguishes a node that shares nothing from one that shares its root only.
@@ -33,7 +33,9 @@ fn by_check(facts: &HostFacts, plan: &Plan, table: Option<&MountTable>) -> Vec<(
 
 /// The rule: the facts explain something only when a check of the host failed.
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
-    let Some(facts) = &scene.report.environment else { return Vec::new() };
+    let Some(facts) = &scene.report.environment else {
+        return bridge_not_made(scene).into_iter().collect();
+    };
     let table = scene.last_table(&Actor::Node).map(|(_, table)| table);
     let mut found = by_check(facts, &scene.report.plan, table);
     found.retain(|(check, _)| scene.failed(check).is_some());
@@ -193,11 +195,11 @@ fn helper(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
         Some(path) => format!("only {path} of FUSE 2 is there"),
         None => "neither fusermount3 nor fusermount is there".into(),
     };
-    Some(fusermount_absent(uid, evidence))
+    Some(fusermount_absent(uid, evidence, plan.producer().is_some_and(|spec| spec.host)))
 }
 
 /// The cause for a missing helper.
-pub(super) fn fusermount_absent(uid: u32, evidence: String) -> Cause {
+pub(super) fn fusermount_absent(uid: u32, evidence: String, on_node: bool) -> Cause {
     Cause {
         source: "fusermount3(1)".into(),
         ..node_cause(
@@ -207,12 +209,23 @@ pub(super) fn fusermount_absent(uid: u32, evidence: String) -> Cause {
                  through it"
             ),
             vec![evidence],
-            Fix::yaml(
-                "install it in the producer's image (Debian: apt-get install fuse3), or run the producer as root, who \
-                 needs no helper",
-                "securityContext:\n  runAsUser: 0\n",
-            ),
-            "command -v fusermount3   # in the producer's container".into(),
+            match on_node {
+                true => Fix::command(
+                    "install it on the node (Debian; other distributions name the package fuse3 too), or run the producer as \
+                     root, who needs no helper",
+                    "apt-get install --yes fuse3   # on the node",
+                ),
+                false => Fix::yaml(
+                    "install it in the producer's image (Debian: apt-get install fuse3), or run the producer as root, who \
+                     needs no helper",
+                    "securityContext:\n  runAsUser: 0\n",
+                ),
+            },
+            match on_node {
+                true => "command -v fusermount3   # on the node",
+                false => "command -v fusermount3   # in the producer's container",
+            }
+            .into(),
         )
     }
 }
@@ -356,10 +369,15 @@ fn bridge(facts: &HostFacts, plan: &Plan) -> Option<Cause> {
 
 /// The bridge could not be made.
 fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
-    let check = scene.failed(&CheckId::Bridge)?;
     let plan = &scene.report.plan;
     let path = &plan.bridge.path;
-    let (title, fix) = match Errno::said_in(&check.observed) {
+    let check = scene.failed(&CheckId::Bridge).map(|check| check.observed.as_str());
+    // In a scenario the bridge is made with the first workload.
+    let errored = scene.report.phases.iter().filter(|phase| phase.status == Status::Errored);
+    let mut reasons = errored.filter_map(|phase| phase.reason.as_deref());
+    let made = format!("make directory {path:?}");
+    let observed = check.or_else(|| reasons.find(|reason| reason.contains(&made)))?;
+    let (title, fix) = match Errno::said_in(observed) {
         Some(Errno::EROFS) => (
             format!("{path:?} cannot be made: its filesystem is read-only"),
             "name a bridge on a writable filesystem",
@@ -377,7 +395,7 @@ fn bridge_not_made(scene: &Scene<'_>) -> Option<Cause> {
         ..node_cause(
             CauseId::BridgeUnusable,
             title,
-            vec![check.observed.clone()],
+            vec![observed.to_owned()],
             Fix::words(fix),
             doctor(plan),
         )

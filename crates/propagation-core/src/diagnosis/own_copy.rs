@@ -96,7 +96,7 @@ fn of(scene: &Scene<'_>, spec: &WorkloadSpec) -> Option<Cause> {
                 "restart {name}, whose volume is bound anew at its start; a copy that was taken off comes back by itself \
                  only with the next mount, and only to a HostToContainer volume"
             ),
-            bind_again(spec),
+            bind_again(scene, spec),
         ),
         verify: format!("kubectl exec {name} -- grep fuse /proc/self/mountinfo   # the mount"),
         source: format!("umount(2); {SHARED_SUBTREES}"),

@@ -62,7 +62,8 @@ fn why_not_mounted(scene: &Scene<'_>, name: &str, text: &str) -> Option<Cause> {
         return Some(cause);
     }
     if has(&["fusermount"]) && has(&["ENOENT", "No such file", "not found"]) {
-        return Some(fusermount_absent(uid, said));
+        let on_node = scene.spec(name).is_some_and(|spec| spec.host);
+        return Some(fusermount_absent(uid, said, on_node));
     }
     // mount(8) of util-linux says "permission denied" for EPERM.
     if text.lines().any(|said| said.contains("mount: ") && said.contains(": permission denied")) {
@@ -376,6 +377,13 @@ fn in_the_image(scene: &Scene<'_>, words: String) -> Fix {
 fn admit_all(scene: &Scene<'_>, mount: &MountEntry, owner: &str, also: &str) -> Fix {
     let plan = &scene.report.plan;
     let producer = scene.producer_of(Some(mount.device), u64::MAX);
+    let permits = |spec: &WorkloadSpec| {
+        let node = &plan.node;
+        let file = if spec.host { &node.fuse_conf } else { &node.container_fuse_conf };
+        let mut lines = file.as_deref().unwrap_or_default().lines();
+        lines.any(|line| line.trim() == USER_ALLOW_OTHER)
+    };
+    let also = if producer.is_some_and(permits) { "" } else { also };
     let words = format!("mount with -o allow_other{also}");
     let mut fix = options::with(scene, producer, "allow_other: true", ALLOW_OTHER, words);
     if let Some(spec) = producer.filter(|_| owner != "0" && !fix.text.is_empty()) {
@@ -383,8 +391,11 @@ fn admit_all(scene: &Scene<'_>, mount: &MountEntry, owner: &str, also: &str) -> 
             true => ("fuse_conf", &plan.node.fuse_conf),
             false => ("container_fuse_conf", &plan.node.container_fuse_conf),
         };
-        let file = format!("{}{USER_ALLOW_OTHER}\n", there.as_deref().unwrap_or_default());
-        let file = serde_json::Value::from(file);
+        if permits(spec) {
+            return fix;
+        }
+        let there = there.as_deref().unwrap_or_default();
+        let file = serde_json::Value::from(format!("{there}{USER_ALLOW_OTHER}\n"));
         fix.text.push_str(&format!("node:\n  {key}: {file}   # the /etc/fuse.conf that is read\n"));
     }
     fix

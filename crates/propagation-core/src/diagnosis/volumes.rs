@@ -87,8 +87,22 @@ pub(super) fn frozen_copy(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> Option<
 
 fn private(scene: &Scene<'_>, id: CauseId, found: &[Found<'_, '_>], why: &str) -> Option<Cause> {
     let title = format!("the volume of {} is private (mountPropagation None): {why}", who(found));
-    let fix =
-        Fix::yaml("set mountPropagation: HostToContainer on its volume", mount_propagation(found));
+    let recursive = found.iter().any(|(stranded, _)| stranded.spec.bind.recursive_read_only);
+    let fix = match recursive {
+        // Kubernetes takes the two together with None only.
+        true => Fix::yaml(
+            "leave out recursiveReadOnly, which is refused with any other mode than None, and set mountPropagation: \
+             HostToContainer on its volume; let the daemon mount read-only instead",
+            format!(
+                "{}    readOnly: true\n    recursiveReadOnly: Disabled\n",
+                mount_propagation(found)
+            ),
+        ),
+        false => Fix::yaml(
+            "set mountPropagation: HostToContainer on its volume",
+            mount_propagation(found),
+        ),
+    };
     let mut cause = shared_cause(id, title, found, fix)?;
     cause.verify = verify_slave(found);
     cause.evidence.extend(node_line(scene));
@@ -150,6 +164,7 @@ pub(super) fn bind_not_recursive(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> 
     let fix = Fix::command(
         format!("bind recursively instead, then start {} anew", who(found)),
         with_restarts(
+            scene,
             format!("umount --lazy {at}; mount --rbind {} {at}{ON_THE_NODE}", shell(bridge)),
             found,
             |_| true,
@@ -183,7 +198,12 @@ pub(super) fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> 
                  it (HostToContainer); {}",
                 restart_private(found)
             ),
-            with_restarts(format!("mount --bind {fuse} {path}{ON_THE_NODE}"), found, is_private),
+            with_restarts(
+                scene,
+                format!("mount --bind {fuse} {path}{ON_THE_NODE}"),
+                found,
+                is_private,
+            ),
         ),
         false => Fix::command(
             format!(
@@ -191,6 +211,7 @@ pub(super) fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> 
                 restart_private(found)
             ),
             with_restarts(
+                scene,
                 format!("umount --lazy {path}; mount --bind {fuse} {path}{ON_THE_NODE}"),
                 found,
                 is_private,
@@ -208,6 +229,7 @@ pub(super) fn stale_publish_path(scene: &Scene<'_>, found: &[Found<'_, '_>]) -> 
 
 /// A command, and the restarts of those who need one after it, by their mounts.
 fn with_restarts(
+    scene: &Scene<'_>,
     command: String,
     found: &[Found<'_, '_>],
     needs_one: impl Fn(&MountEntry) -> bool,
@@ -215,7 +237,7 @@ fn with_restarts(
     let restarts = found
         .iter()
         .filter(|(stranded, mount)| needs_one(mount) && !stranded.spec.host)
-        .map(|(stranded, _)| commands::bind_again(stranded.spec));
+        .map(|(stranded, _)| commands::bind_again(scene, stranded.spec));
     std::iter::once(command).chain(restarts).collect::<Vec<_>>().join("\n")
 }
 
