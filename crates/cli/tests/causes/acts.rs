@@ -2,10 +2,62 @@
 
 use propagation_core::diagnosis::CauseId;
 
-use super::{Case, Fixed};
+use super::{Case, Fixed, NODE_AND_APP};
 
 pub(super) fn all() -> Vec<Case> {
-    of_fixes()
+    let mut cases = of_propagation();
+    cases.extend(of_fixes());
+    cases
+}
+
+/// Mounts that were connected and are not.
+fn of_propagation() -> Vec<Case> {
+    use CauseId::{CleanUnmountWhereStackNeeded, ConsumerFrozenCopy, ConsumerModeNone};
+    use CauseId::{ConsumerNotConnected, CoveringPrivate, MountGone, MountHidden};
+    const NEVER: &[CauseId] = &[CleanUnmountWhereStackNeeded, ConsumerModeNone];
+    vec![
+        Case {
+            actors: &["app"],
+            fix: &["mount --make-rshared /tmp", "kubectl exec app -- kill 1"],
+            not_in_fix: &["HostToContainer"],
+            never: &[CleanUnmountWhereStackNeeded, ConsumerModeNone, ConsumerFrozenCopy],
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-mount-of-the-node-that-was-made-private", CoveringPrivate)
+        },
+        Case {
+            fix: &["leave out `mount --make-rprivate /mnt`"],
+            not_in_fix: &["HostToContainer"],
+            never: NEVER,
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-volume-that-its-owner-made-private", ConsumerFrozenCopy)
+        },
+        Case {
+            fix: &["leave out `mount --make-private /mnt`"],
+            never: NEVER,
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-volume-that-was-made-private-from-below", ConsumerFrozenCopy)
+        },
+        Case {
+            status: 6,
+            fix: &["kubectl delete pod d", "kubectl exec private -- kill 1"],
+            ..Case::new("a-copy-that-is-given-up", MountGone)
+        },
+        Case {
+            never: &[MountGone],
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-tmpfs-of-a-consumers-own", MountHidden)
+        },
+        Case {
+            on: &["d"],
+            fixed: Some(Fixed::Yaml("  - start: [d, app]\n    expect: {app: ok, node: ok}\n")),
+            ..Case::new("a-producer-that-mounts-elsewhere", ConsumerNotConnected)
+        },
+        Case {
+            evidence: &["/fuse-test-bridge.old"],
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-directory-that-was-renamed", ConsumerNotConnected)
+        },
+    ]
 }
 
 /// Fixes that can be carried out as they are printed.

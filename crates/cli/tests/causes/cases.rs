@@ -119,7 +119,6 @@ pub(crate) const NOT_DONE: &[(CauseId, &str)] = &[
     (CauseId::FoundByExperiment, "its fix is what the experiment has done"),
     (CauseId::ControlPositive, "a runtime that isolates no container cannot be had here"),
     (CauseId::LsmDenies, "a security module belongs to the machine"),
-    (CauseId::ConsumerNotConnected, "a runtime that binds from elsewhere cannot be had here"),
     (
         CauseId::Fusermount3Absent,
         "its fix is a package of the node's, which a simulated node has not",

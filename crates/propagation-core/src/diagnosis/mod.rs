@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `host` | `fuse-device-unusable`, `fusermount3-absent`, `user-allow-other-missing`, `covering-private`, `covering-slave`, `bridge-unusable` |
 //! | `runtime` | `control-positive`, `producer-not-shared`, `mount-outside-volume`, `source-type-mismatch`, `consumer-not-connected`, `propagation-not-applied`; those of `apart` |
+//! | `elsewhere` | `consumer-not-connected` and `mount-gone` of consumers whose volume is another directory |
 //! | `apart` | `runtime-own-namespace`, `user-namespace-boundary` |
 //! | `permission` | `allow-other-missing`, `daemon-denies`, `file-mode-denies`, `capability-missing`; with `security_module`, `lsm-denies` |
 //! | `recursion` | `propagation-not-recursive` |
@@ -20,6 +21,7 @@
 //! | `probe` | `impatient-probe` |
 //! | `hidden` | `mount-hidden` |
 //! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden`; with `volumes`, the volume as it should be |
+//! | `made_private` | `covering-private` and `consumer-frozen-copy` of what was made private while a consumer ran |
 //! | `hang` | `daemon-stopped`, `daemon-killed-keeper-holds`, `daemon-slow`, `not-yet-served`, `mount-type-unexpected` |
 //! | `blocked` | `recovery-before-mount`, `stale-source-blocks-start` |
 //! | `lifetime` | `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died`; those of `dentry`, `errors` and `read_only` |
@@ -44,6 +46,7 @@ mod commands;
 mod dead;
 mod dead_source;
 mod dentry;
+mod elsewhere;
 mod errors;
 mod groups;
 mod growth;
@@ -52,6 +55,7 @@ mod hidden;
 mod host;
 mod leftover;
 mod lifetime;
+mod made_private;
 mod missing;
 mod mountpoint;
 mod nosuid;
@@ -87,6 +91,7 @@ pub use host::host;
 pub use visibility::{Broken, Explanation, Place, visibility};
 
 use crate::observation::Actor;
+use crate::plan::Role;
 use crate::report::Report;
 use scene::Scene;
 
@@ -234,8 +239,17 @@ pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
         causes.extend(found);
     }
     let all = Found::of(&scene, &causes);
-    let told_otherwise = all.pinned || all.unmounted_from_copy;
-    causes.retain(|cause| !(told_otherwise && is_gone_for_all(cause)));
+    // A copy that is given up keeps nothing: who is without the mount in the end, and should not be, is so because it is gone.
+    let is_pin = |one: &Cause| one.id == CauseId::ConsumerPinsMount && !one.is_over();
+    let mut spells = scene.history.spells.iter().filter(|spell| spell.lasts());
+    let without = spells.any(|spell| {
+        scene.role_of(spell.actor) == Some(Role::Consumer) && !scene.is_expected(spell.seen[0])
+    });
+    let pinned = causes.iter().any(is_pin) || all.pinned && !without;
+    causes.retain(|cause| {
+        let told = all.unmounted_from_copy || pinned || all.pinned && cause.is_over();
+        !(told && is_gone_for_all(cause))
+    });
     causes.sort_by_key(|cause| weight(cause, &all));
     tell_once(&scene, &mut causes);
     causes.iter_mut().filter(|cause| cause.is_over()).for_each(for_the_next_time);

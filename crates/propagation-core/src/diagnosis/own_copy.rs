@@ -44,6 +44,8 @@ pub(super) fn unmount_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<Ow
         let mut later =
             captures.iter().filter(|one| one.step == act.step || one.at_us > act.until_us);
         let after = later.clone().next()?;
+        // What is mounted over a copy takes nothing off.
+        let taken_off = after.table(&actor)?.by_id(copy.mount_id).is_none();
         let node_has = after.table(&Actor::Node)?.iter().any(|one| one.device == copy.device);
         let still_without = later.all(|one| {
             one.at_us > seen.at_us && one.step != seen.step
@@ -51,7 +53,7 @@ pub(super) fn unmount_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<Ow
                     .table(&actor)
                     .is_none_or(|table| table.at(&path).is_none_or(|mount| !mount.is_fuse()))
         });
-        (node_has && still_without).then_some(OwnUnmount { act, command, copy })
+        (taken_off && node_has && still_without).then_some(OwnUnmount { act, command, copy })
     })?;
     // A container that started anew has another table.
     let restarted = scene.report.acts.iter().any(|act| {

@@ -3,12 +3,15 @@
 
 use super::apart;
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands;
+use super::elsewhere;
 use super::hidden;
 use super::host::covering_cause;
+use super::made_private::{self, MadePrivate};
 use super::own_copy;
 use super::runtime;
 use super::scene::{Scene, Stranded};
-use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line, yaml};
+use super::text::{KUBERNETES_MODES, SHARED_SUBTREES, line};
 use super::visibility::{Broken, visibility_of_existing};
 use super::volumes::{
     Found, bind_not_recursive, file_pins, frozen_copy, hidden_by_dead, is_private, mode_none,
@@ -28,6 +31,8 @@ enum Why<'r> {
     ModeNone(&'r MountEntry),
     /// Its volume is private, it started after the mount and keeps the copy of that moment.
     FrozenCopy(&'r MountEntry),
+    /// Its volume was connected and was made private while it ran.
+    MadePrivate(MadePrivate<'r>),
     /// Its volume is the FUSE mount itself, or a file or a part of it.
     Pinned(Pin, &'r MountEntry),
     /// Its volume is a path of the node's on which an old bind of the mount lies.
@@ -105,6 +110,27 @@ fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
     let (first, node, fuse) = found.first()?;
     let (last, ..) = found.last()?;
     let name = first.actor.to_string();
+    let (made, fix) = match made_private::of(scene, first) {
+        Some(made) => {
+            let (made, words) = made.of_a_copy(&name);
+            (
+                made,
+                Fix::command(
+                    words,
+                    commands::bind_again(scene, scene.spec(name_of(&first.actor)?)?),
+                ),
+            )
+        }
+        None => (
+            format!("the volume of {name} is private (mountPropagation None)"),
+            Fix::yaml(
+                format!(
+                    "set mountPropagation: HostToContainer on its volume, and start {name} anew"
+                ),
+                slave_at(&scene.paths(scene.spec(name_of(&first.actor)?)?).destination),
+            ),
+        ),
+    };
     // Until it is restarted, or ended.
     let later = scene.report.phases.iter().skip_while(|phase| phase.id != last.step).nth(1);
     Some(Cause {
@@ -112,20 +138,14 @@ fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
         from_step: Some(first.step.clone()),
         until_step: later.map(|phase| phase.id.clone()),
         title: format!(
-            "the volume of {name} is private (mountPropagation None): it copied the mount at its start, the unmount \
-             on the node does not reach it, and the filesystem lives on as long as that copy"
+            "{made}: it has a copy of the mount, the unmount on the node does not reach it, and the filesystem lives on as \
+             long as that copy"
         ),
         confidence: Confidence::Likely,
         actors: vec![first.actor.clone()],
         mounts: vec![MountRef::new(name.clone(), fuse.mount_id)],
         evidence: vec![first.to_string(), node.to_string(), line(&name, fuse)],
-        fix: Fix::yaml(
-            format!("set mountPropagation: HostToContainer on its volume, and start {name} anew"),
-            format!(
-                "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    mountPropagation: HostToContainer\n",
-                yaml(&fuse.mount_point.to_string_lossy())
-            ),
-        ),
+        fix,
         verify: format!(
             "kubectl exec {name} -- grep -c fuse /proc/self/mountinfo   # 0 after an unmount on the node"
         ),
@@ -136,7 +156,7 @@ fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
 fn of_all<'r>(scene: &Scene<'r>, stranded: &[&Stranded<'r>]) -> Vec<Cause> {
     let (mut none, mut frozen, mut pinned) = (Vec::new(), Vec::new(), Vec::new());
     let (mut publish, mut bound, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut apart, mut causes) = (Vec::new(), Vec::new());
+    let (mut apart, mut causes, mut made) = (Vec::new(), Vec::new(), Vec::new());
     for stranded in stranded {
         match why(scene, stranded).or_else(|| why_at_first(scene, stranded)) {
             Some(Why::ModeNone(mount)) => none.push((*stranded, mount)),
@@ -152,9 +172,15 @@ fn of_all<'r>(scene: &Scene<'r>, stranded: &[&Stranded<'r>]) -> Vec<Cause> {
             }
             Some(Why::HiddenByDead(mount)) => hidden.push((*stranded, mount)),
             Some(Why::RuntimeApart(mount)) => apart.push((*stranded, mount)),
+            Some(Why::MadePrivate(how)) => made.push((*stranded, how)),
             Some(Why::NotConnected(cause)) => causes.push(timed(scene, &[stranded], *cause)),
             None => {}
         }
+    }
+    for cause in made_private::causes(scene, &made) {
+        let whose = made.iter().map(|(stranded, _)| *stranded);
+        let whose = whose.filter(|one| one.actors().iter().any(|it| cause.actors.contains(it)));
+        causes.push(timed(scene, &whose.collect::<Vec<_>>(), cause));
     }
     let of = |wanted: Pin| -> Vec<Found<'_, 'r>> {
         pinned.iter().filter(|(pin, _)| *pin == wanted).map(|(_, found)| *found).collect()
@@ -252,7 +278,8 @@ fn keeps_another<'r>(
         false => lower_at(node, &stranded.at)?,
     };
     if let Some(volume) = below.filter(|volume| volume.device == lower) {
-        return is_private(volume).then_some(Why::FrozenCopy(volume));
+        return is_private(volume)
+            .then(|| why_private(scene, stranded, volume, Why::FrozenCopy(volume)));
     }
     // Without the mark of a deleted directory, of which there is another cause.
     if stranded.spec.sub_path.is_some() {
@@ -292,6 +319,9 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     if apart::never_had_the_mount(scene, capture, stranded).is_some() {
         return Some(Why::RuntimeApart(volume));
     }
+    if let Some(cause) = elsewhere::unpublished(scene, stranded) {
+        return Some(Why::NotConnected(Box::new(cause)));
+    }
     let source = MountPath::from(scene.paths(stranded.spec).source.as_str());
     let node = capture.table(&Actor::Node)?;
     if scene.shows_what_is_under_the_mount(node, &source) {
@@ -311,24 +341,40 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
     let none = stranded.spec.propagation == Propagation::None;
     match answer.broken.as_ref()? {
         Broken::Private { .. } | Broken::Source { .. } if none => {
-            Some(match covering_at_start(scene, stranded) {
-                Some((mount, table)) => Why::CoveredAtStart(mount, table),
-                None => Why::ModeNone(volume),
-            })
+            Some(why_private(scene, stranded, volume, Why::ModeNone(volume)))
         }
         Broken::Source { .. } => {
+            if let Some(made) = made_private::of(scene, seen) {
+                return Some(Why::MadePrivate(made));
+            }
             let cause = covering_cause(&answer.covering, &source.to_string_lossy(), Some(node))?;
             let evidence = [vec![stranded.sample().to_string()], cause.evidence.clone()].concat();
             let actors = stranded.actors();
             Some(Why::NotConnected(Box::new(Cause { evidence, actors, ..cause })))
         }
-        Broken::Private { .. } => {
-            Some(Why::NotConnected(Box::new(runtime::not_applied(stranded, volume))))
-        }
+        Broken::Private { .. } => Some(why_private(scene, stranded, volume, Why::ModeNone(volume))),
         _ => {
             let cause = runtime::not_connected(scene, capture, stranded, &answer);
             Some(Why::NotConnected(Box::new(cause)))
         }
+    }
+}
+
+/// Why a volume is private: it was made so, what covers it was private at its start, its manifest says so, or the runtime
+/// did not do what its manifest says.
+fn why_private<'r>(
+    scene: &Scene<'r>,
+    stranded: &Stranded<'r>,
+    volume: &'r MountEntry,
+    by_manifest: Why<'r>,
+) -> Why<'r> {
+    if let Some(made) = made_private::of(scene, stranded.sample()) {
+        return Why::MadePrivate(made);
+    }
+    match covering_at_start(scene, stranded) {
+        Some((mount, table)) => Why::CoveredAtStart(mount, table),
+        None if stranded.spec.propagation == Propagation::None => by_manifest,
+        None => Why::NotConnected(Box::new(runtime::not_applied(stranded, volume))),
     }
 }
 

@@ -6,6 +6,7 @@ use super::apart::{
 };
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::commands::{ON_THE_NODE, delete_pod, verify_in};
+use super::elsewhere;
 use super::host::covering_cause;
 use super::place::Bound;
 use super::scene::When;
@@ -23,6 +24,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     causes.extend(refused_for_propagation(scene));
     causes.extend(refused_for_its_type(scene));
     causes.extend(producer_not_sent(scene));
+    causes.extend(elsewhere::mounted(scene));
     causes
 }
 
@@ -366,6 +368,9 @@ pub(super) fn not_connected(
             actors: stranded.actors(),
             ..runtime_own_namespace(scene, name, volume, evidence)
         };
+    }
+    if let Some(cause) = elsewhere::renamed(scene, stranded, answer, volume, &evidence) {
+        return cause;
     }
     Cause {
         id: CauseId::ConsumerNotConnected,

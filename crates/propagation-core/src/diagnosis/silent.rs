@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::below;
 use super::cause::{Cause, CauseId, Confidence, Fix};
-use super::commands::{ON_THE_NODE, delete_pod, start_again};
+use super::commands::{ON_THE_NODE, bind_again, delete_pod, keep_what_they_have, start_again};
 use super::groups;
 use super::hidden;
 use super::own_copy;
 use super::scene::{Scene, first_replicas};
-use super::text::{KUBERNETES_MODES, line, shell, yaml};
+use super::text::{KUBERNETES_MODES, line, names, shell, yaml};
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{MountPath, MountTable};
 use crate::observation::{Access, Actor, MountView, Observation, Outcome};
-use crate::plan::{Bridge, Fault, Role, Volume};
+use crate::plan::{Bridge, Fault, Propagation, Role, Volume, WorkloadSpec};
 use crate::probed_consumer::probed_consumer;
 use crate::report::{CheckId, Deed};
 
@@ -177,11 +177,35 @@ fn mount_gone(scene: &Scene<'_>) -> Option<Cause> {
         actors: vec![Actor::Node],
         mounts: Vec::new(),
         evidence,
-        fix: start_again(scene, name, format!("start {name} again, which mounts")),
+        fix: mounted_again(scene, name),
         verify: format!("findmnt --mountpoint {path}   # on the node"),
         source: "umount(2)".into(),
     };
     Some(when.of(cause))
+}
+
+/// Fix for a mount that is gone for all: its producer mounts again, and whoever a later mount does not reach starts anew.
+fn mounted_again(scene: &Scene<'_>, name: &str) -> Fix {
+    let fix = start_again(scene, name, format!("start {name} again, which mounts"));
+    let kept = keep_what_they_have(scene);
+    let without = scene.report.plan.with_role(Role::Consumer).filter(|spec| {
+        let actor = Actor::workload(spec.name.clone());
+        let is_wrong = scene.history.of_actor(&actor).any(|spell| spell.lasts());
+        let is_private = spec.propagation == Propagation::None && !spec.host;
+        is_wrong && is_private && !kept.iter().any(|one| one.name == spec.name)
+    });
+    let private: Vec<&WorkloadSpec> = without.collect();
+    if fix.text.is_empty() || private.is_empty() {
+        return fix;
+    }
+    let who = names(private.iter().map(|spec| spec.name.as_str()));
+    let restarts = private.iter().map(|spec| bind_again(scene, spec));
+    let lines: Vec<String> = std::iter::once(fix.text.clone()).chain(restarts).collect();
+    Fix {
+        words: format!("{}; then restart {who}, which no later mount reaches", fix.words),
+        text: lines.join("\n"),
+        ..fix
+    }
 }
 
 /// A read succeeded at the path though no FUSE mount is there: the lower filesystem was written to.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
 use super::commands::{ON_THE_NODE, delete_pod, restart_container};
+use super::made_private;
 use super::scene::Scene;
 use super::text::{SHARED_SUBTREES, line, names, shell, yaml};
 use super::volumes::good_volume;
@@ -254,8 +255,9 @@ fn lost_master(scene: &Scene<'_>) -> Option<Cause> {
     let mut mounts = Vec::new();
     for stranded in &scene.stranded {
         let seen = stranded.sample();
-        // What is mounted on a file lies on that file, and never on its directory.
-        if stranded.spec.volume == Volume::File {
+        // What is mounted on a file lies on that file, and never on its directory. A volume that was made private is not
+        // connected to anything.
+        if stranded.spec.volume == Volume::File || made_private::of(scene, seen).is_some() {
             continue;
         }
         let Some(now) = seen.mount.as_ref().filter(|now| now.master.is_none()) else { continue };
