@@ -6,6 +6,7 @@ use super::{Case, Fixed, NODE_AND_APP};
 
 pub(super) fn all() -> Vec<Case> {
     let mut cases = of_propagation();
+    cases.extend(of_programs());
     cases.extend(of_fixes());
     cases
 }
@@ -56,6 +57,36 @@ fn of_propagation() -> Vec<Case> {
             evidence: &["/fuse-test-bridge.old"],
             fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-directory-that-was-renamed", ConsumerNotConnected)
+        },
+    ]
+}
+
+/// What only a program meets.
+fn of_programs() -> Vec<Case> {
+    use CauseId::{LowerFilesystemWritten, MountGone, OverlayLowerDied, StalePublishPath};
+    vec![
+        Case {
+            actors: &["app"],
+            fixed: Some(Fixed::Steps("  - run: [ls, /data]\n    in: app\n    expect: {run: ok}\n")),
+            ..Case::new("a-bind-in-a-container", StalePublishPath)
+        },
+        Case {
+            actors: &["app"],
+            fixed: Some(Fixed::Steps("  - run: [ls, /o/m]\n    in: app\n    expect: {run: ok}\n")),
+            ..Case::new("an-overlay-in-a-container", OverlayLowerDied)
+        },
+        Case {
+            fixed: Some(Fixed::Steps(
+                "  - observe: true\n    expect: {node: {outcome: ok, mounts_at: {\"/tmp/fuse-test-bridge/dfs/sub\": 1}}}\n",
+            )),
+            ..Case::new("a-mount-in-the-mount", MountGone)
+        },
+        Case {
+            evidence: &["touch /mnt/dfs/movie.mkv"],
+            fixed: Some(Fixed::Steps(
+                "  - run: [ls, \"{mountpoint}/movie.mkv\"]\n    in: app\n    expect: {run: ok}\n",
+            )),
+            ..Case::new("a-file-below-the-mount", LowerFilesystemWritten)
         },
     ]
 }

@@ -22,6 +22,7 @@
 //! | `hidden` | `mount-hidden` |
 //! | `propagation` | `consumer-mode-none`, `consumer-frozen-copy`, `bind-not-recursive`, `volume-is-mountpoint`, `file-volume-pins-mount`, `subpath-pins-mount`, `subpath-before-mount`, `consumer-pins-mount`, `stale-publish-path`, `fresh-mount-hidden`; with `volumes`, the volume as it should be |
 //! | `made_private` | `covering-private` and `consumer-frozen-copy` of what was made private while a consumer ran |
+//! | `programs` | `stale-publish-path`, `overlay-lower-died`, `mount-gone` and `lower-filesystem-written` that only a program met |
 //! | `hang` | `daemon-stopped`, `daemon-killed-keeper-holds`, `daemon-slow`, `not-yet-served`, `mount-type-unexpected` |
 //! | `blocked` | `recovery-before-mount`, `stale-source-blocks-start` |
 //! | `lifetime` | `daemon-dead`, `daemon-dies-with-parent`, `daemon-out-of-memory`, `unmount-busy`, `descriptor-held`, `mount-outlives-daemon`, `consumer-died`; those of `dentry`, `errors` and `read_only` |
@@ -66,6 +67,7 @@ mod own_copy;
 mod permission;
 mod place;
 mod probe;
+mod programs;
 mod propagation;
 mod read_only;
 mod recursion;
@@ -96,7 +98,7 @@ use crate::report::Report;
 use scene::Scene;
 
 /// The rules, from what prevents everything to what is a hazard. This is the order of causes.
-const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 20] = [
+const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 21] = [
     host::rule,
     permission::rule_of_mounts,
     runtime::rule,
@@ -116,6 +118,7 @@ const RULES: [fn(&Scene<'_>) -> Vec<Cause>; 20] = [
     stacking::rule,
     growth::rule,
     silent::rule,
+    programs::rule,
     leftover::rule,
 ];
 
@@ -255,6 +258,10 @@ pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
     causes.iter_mut().filter(|cause| cause.is_over()).for_each(for_the_next_time);
     if causes.is_empty() {
         causes.extend(nothing::otherwise(&scene));
+    } else if causes.iter().all(|cause| weight(cause, &all).0 > 1) {
+        // What is over, or a mere hazard, does not explain what failed at another time.
+        let untold = nothing::beside(&scene, &causes);
+        causes.splice(0..0, untold);
     }
     let hazards = causes.iter().filter(|cause| weight(cause, &all).0 == HAZARD);
     let hazards = hazards.count();
@@ -263,7 +270,8 @@ pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
 
 /// Whether a mount is gone on the node, and not for one consumer only.
 fn is_gone_for_all(cause: &Cause) -> bool {
-    cause.id == CauseId::MountGone && cause.actors.contains(&Actor::Node)
+    // Of a mount in the mount the cause names which it was.
+    cause.id == CauseId::MountGone && cause.actors.contains(&Actor::Node) && cause.mounts.is_empty()
 }
 
 /// First line of a command for what is over: run now, it would meet what is right again.

@@ -7,7 +7,7 @@ use super::scene::{Scene, first_replicas};
 use super::text::{SHARED_SUBTREES, line, names};
 use crate::observation::{Access, Actor, Observation, Outcome};
 use crate::plan::Role;
-use crate::report::{Check, Status};
+use crate::report::{Check, CheckId, Status};
 
 /// The cause when no rule has found one: nothing is wrong, or a check failed that no rule explains.
 pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
@@ -22,7 +22,7 @@ pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
             (None, Some(refused)) => {
                 format!("the runtime refused {}: {}", refused.workload, refused.words)
             }
-            (None, None) => format!("{}: {}", first.id, first.observed),
+            (None, None) => came_out(first),
         };
         return Some(unexplained(title, &failed));
     }
@@ -32,6 +32,42 @@ pub(super) fn otherwise(scene: &Scene<'_>) -> Option<Cause> {
     let ran = report.phases.iter().any(|phase| phase.status == Status::Passed);
     let whole = report.phases.iter().all(|phase| phase.status == Status::Passed);
     (ran && whole).then(|| nothing_wrong(scene))
+}
+
+/// How a check came out, in one line.
+fn came_out(check: &Check) -> String {
+    let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    let observed = first(&check.observed);
+    match &check.id {
+        CheckId::Expect(key) => {
+            format!("{key} is {observed}, and {} was expected", first(&check.expected))
+        }
+        id => format!("{id}: {observed}"),
+    }
+}
+
+/// A program that failed when nothing of what the causes tell was so.
+pub(super) fn beside(scene: &Scene<'_>, causes: &[Cause]) -> Option<Cause> {
+    let place = |step: &str| scene.history.place(step);
+    let told = |step: &str| {
+        causes.iter().any(|cause| {
+            let from = cause.from_step.as_deref().map_or(0, place);
+            let until = cause.until_step.as_deref().map_or(usize::MAX, place);
+            (from..until).contains(&place(step))
+        })
+    };
+    let untold = scene.report.phases.iter().filter(|phase| !told(&phase.id));
+    let failed: Vec<(&str, &Check)> = untold
+        .flat_map(|phase| phase.checks.iter().map(move |check| (phase.id.as_str(), check)))
+        .filter(|(_, check)| {
+            check.status == Status::Failed
+                && (check.id == CheckId::Run || check.id == CheckId::Expect("run".to_owned()))
+        })
+        .collect();
+    let (step, first) = failed.first()?;
+    let checks: Vec<&Check> = failed.iter().map(|(_, check)| *check).collect();
+    let title = format!("{} in {step}, and no rule says why", came_out(first));
+    Some(Cause { from_step: Some((*step).to_owned()), ..unexplained(title, &checks) })
 }
 
 /// An actor was wrong, and neither an expectation nor a rule explains it.

@@ -111,11 +111,7 @@ fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
         id: CauseId::OverlayLowerDied,
         from_step: None,
         until_step: None,
-        title: format!(
-            "{name} reads an overlay whose lower layer lies on the FUSE mount {layer}, and that filesystem \
-             has died: an overlay keeps the superblock that it was made of, and gives ESTALE or ENOTCONN \
-             whatever is mounted there afterwards"
-        ),
+        title: died(&name, layer),
         confidence: Confidence::Likely,
         actors: first_replicas(&all),
         mounts: vec![MountRef::new(name.clone(), mount.mount_id)],
@@ -128,20 +124,14 @@ fn lower_died(scene: &Scene<'_>) -> Option<Cause> {
             again(&at, mount, &all),
         ),
         verify: format!("stat {}   # no error", shell(&at.to_string_lossy())),
-        source:
-            "https://docs.kernel.org/filesystems/overlayfs.html, Changes to underlying filesystems"
-                .into(),
+        source: SOURCE.into(),
     };
     Some(scene.history.when(&all).of(cause))
 }
 
 /// Makes an overlay anew on the node, and restarts whoever binds it.
 fn again(at: &MountPath, mount: &MountEntry, failing: &[&Observation]) -> String {
-    let at = shell(&at.to_string_lossy());
-    let make = format!(
-        "umount --lazy {at}; mount -t overlay overlay -o {} {at}{ON_THE_NODE}",
-        shell(&layers(mount))
-    );
+    let make = format!("{}{ON_THE_NODE}", make_anew(at, mount));
     let whose = first_replicas(failing);
     let restarts = whose.iter().filter_map(|actor| match actor {
         Actor::Workload { name, .. } => Some(restart_container(name)),
@@ -157,14 +147,67 @@ fn overlay_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<(&'r MountEnt
     let mount = table
         .iter()
         .find(|mount| mount.mount_point == view.mount_point && mount.device == view.device)?;
+    Some((mount, layer_on_fuse(scene, mount)?))
+}
+
+/// The layer of an overlay that lies on a FUSE mount.
+fn layer_on_fuse(scene: &Scene<'_>, mount: &MountEntry) -> Option<MountPath> {
+    if mount.fs_type != "overlay" {
+        return None;
+    }
     let lower =
         mount.super_options.split(',').find_map(|option| option.strip_prefix("lowerdir="))?;
     let mut layers = lower.split(':').filter(|path| path.starts_with('/')).map(MountPath::from);
-    let on_fuse = |path: &MountPath| {
+    layers.find(|path| {
         path.starts_with(&scene.fuse_path)
             || scene.fuse_mounts().iter().any(|(_, fuse)| path.starts_with(&fuse.mount_point))
-    };
-    Some((mount, layers.find(on_fuse)?))
+    })
+}
+
+/// A program met an overlay of which a layer has died.
+pub(super) fn met(
+    scene: &Scene<'_>,
+    actor: &Actor,
+    mount: &MountEntry,
+    evidence: Vec<String>,
+) -> Option<Cause> {
+    let layer = layer_on_fuse(scene, mount)?;
+    let at = &mount.mount_point;
+    let fix = Fix::command(
+        format!("once {layer} is mounted again, make the overlay anew where it was made"),
+        make_anew(at, mount),
+    );
+    Some(Cause {
+        id: CauseId::OverlayLowerDied,
+        from_step: None,
+        until_step: None,
+        title: died(&actor.to_string(), &layer),
+        confidence: Confidence::Likely,
+        actors: vec![actor.clone()],
+        mounts: vec![MountRef::new(actor.to_string(), mount.mount_id)],
+        evidence,
+        fix: match actor {
+            Actor::Workload { name, .. } => fix.inside(name.clone()),
+            _ => Fix { text: format!("{}{ON_THE_NODE}", fix.text), ..fix },
+        },
+        verify: format!("stat {}   # no error, for {actor}", shell(&at.to_string_lossy())),
+        source: SOURCE.into(),
+    })
+}
+
+const SOURCE: &str =
+    "https://docs.kernel.org/filesystems/overlayfs.html, Changes to underlying filesystems";
+
+fn died(name: &str, layer: &MountPath) -> String {
+    format!(
+        "{name} reads an overlay whose lower layer lies on the FUSE mount {layer}, and that filesystem has died: an overlay \
+         keeps the superblock that it was made of, and gives ESTALE or ENOTCONN whatever is mounted there afterwards"
+    )
+}
+
+fn make_anew(at: &MountPath, mount: &MountEntry) -> String {
+    let at = shell(&at.to_string_lossy());
+    format!("umount --lazy {at}; mount -t overlay overlay -o {} {at}", shell(&layers(mount)))
 }
 
 /// Path of the overlay on the node.

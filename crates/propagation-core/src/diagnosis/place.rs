@@ -33,6 +33,15 @@ impl<'r> Scene<'r> {
         }
     }
 
+    /// Path on the node of the mount that an actor makes or is to see.
+    pub(super) fn wanted_by_actor(&self, actor: &Actor) -> MountPath {
+        let spec = match actor {
+            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => self.spec(name),
+            Actor::Node | Actor::Runtime => None,
+        };
+        spec.map_or_else(|| self.fuse_path.clone(), |spec| self.wanted_by(spec))
+    }
+
     /// Path on the node of the mount that somebody looked at: where its producer mounts it. Where none is known to have
     /// had it, it is the one that the actor is to see.
     pub(super) fn place_of(&self, seen: &Observation) -> MountPath {

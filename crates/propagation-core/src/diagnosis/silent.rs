@@ -236,12 +236,7 @@ fn by_place<'r>(
 ) -> BTreeMap<MountPath, Vec<&'r Observation>> {
     let mut places: BTreeMap<MountPath, Vec<&Observation>> = BTreeMap::new();
     for one in seen {
-        let spec = match &one.actor {
-            Actor::Workload { name, .. } | Actor::HeldDescriptor { name } => scene.spec(name),
-            Actor::Node | Actor::Runtime => None,
-        };
-        let at = spec.map_or_else(|| scene.fuse_path.clone(), |spec| scene.wanted_by(spec));
-        places.entry(at).or_default().push(one);
+        places.entry(scene.wanted_by_actor(&one.actor)).or_default().push(one);
     }
     places
 }
