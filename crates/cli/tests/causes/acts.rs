@@ -7,6 +7,7 @@ use super::{Case, Fixed, NODE_AND_APP};
 pub(super) fn all() -> Vec<Case> {
     let mut cases = of_propagation();
     cases.extend(of_programs());
+    cases.extend(of_writes());
     cases.extend(of_fixes());
     cases
 }
@@ -87,6 +88,26 @@ fn of_programs() -> Vec<Case> {
                 "  - run: [ls, \"{mountpoint}/movie.mkv\"]\n    in: app\n    expect: {run: ok}\n",
             )),
             ..Case::new("a-file-below-the-mount", LowerFilesystemWritten)
+        },
+    ]
+}
+
+/// Writes that a remount refuses.
+fn of_writes() -> Vec<Case> {
+    use CauseId::MountReadOnly;
+    vec![
+        Case {
+            fix: &["remount,bind,rw /tmp/fuse-test-bridge/dfs", "kubectl exec fresh -- kill 1"],
+            not_in_fix: &["readOnly"],
+            evidence: &["remount,bind,ro"],
+            fixed: Some(Fixed::Steps("  - observe: true\n    expect: {fresh.write: ok}\n")),
+            ..Case::new("a-mount-of-the-node-that-was-made-read-only", MountReadOnly)
+        },
+        Case {
+            fix: &["mount -i -o remount,rw /tmp/fuse-test-bridge/dfs"],
+            not_in_fix: &["let the producer"],
+            fixed: Some(Fixed::Steps("  - observe: true\n    expect: {app.write: ok}\n")),
+            ..Case::new("a-filesystem-that-was-made-read-only", MountReadOnly)
         },
     ]
 }

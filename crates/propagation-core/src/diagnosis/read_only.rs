@@ -1,15 +1,17 @@
 //! Writes that the kernel refuses because a mount is read-only, and those that it lets through though a volume is.
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands::{ON_THE_NODE, bind_again};
 use super::dead::cause;
 use super::options;
 use super::scene::{Scene, first_replicas};
 use super::text::{line, names, shell, yaml};
 use crate::Class;
 use crate::errno::Errno;
-use crate::mountinfo::{MountEntry, MountRef};
+use crate::mountinfo::{MountEntry, MountRef, MountTable};
 use crate::observation::{Access, Actor, Observation};
 use crate::plan::WorkloadSpec;
+use crate::report::{Act, Deed};
 
 pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     refused(scene).into_iter().chain(not_inherited(scene)).collect()
@@ -83,23 +85,18 @@ fn refused(scene: &Scene<'_>) -> Option<Cause> {
         true => ("the filesystem is mounted read-only", writable(scene, mount, first)),
         false => (
             "the mount there is read-only, and the filesystem is not",
-            Fix::yaml(
-                format!(
-                    "leave out `readOnly: true` of the volumeMount of {who}, or what else binds it read-only"
-                ),
-                format!(
-                    "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    readOnly: false\n",
-                    yaml(&mount.mount_point.to_string_lossy())
-                ),
-            ),
+            bound_writable(scene, mount, first, &who),
         ),
     };
+    let remount = remounted(scene, first, mount, whole);
+    let mut evidence = vec![first.to_string(), line(&first.actor, mount)];
+    evidence.extend(remount.map(|act| format!("{}: {}", act.step, act.deed)));
     let cause = cause(
         CauseId::MountReadOnly,
         format!(
             "{who} cannot write: {what}, so the kernel answers EROFS and the daemon is not asked"
         ),
-        vec![first.to_string(), line(&first.actor, mount)],
+        evidence,
         fix,
         format!(
             "grep -F {} /proc/self/mountinfo   # rw, for {who}",
@@ -114,8 +111,15 @@ fn refused(scene: &Scene<'_>) -> Option<Cause> {
 
 /// Fix for a filesystem that is read-only as a whole.
 fn writable(scene: &Scene<'_>, mount: &MountEntry, seen: &Observation) -> Fix {
-    let words = "let the producer mount it without `ro`";
     let producer = scene.producer_of(Some(mount.device), seen.at_us);
+    if let Some(act) = remounted(scene, seen, mount, true) {
+        let at = producer.map_or_else(|| scene.fuse_path.clone(), |spec| scene.on_node(spec));
+        // Without -i the helper of FUSE would start a daemon.
+        let text = format!("mount -i -o remount,rw {}{ON_THE_NODE}", shell(&at.to_string_lossy()));
+        let words = format!("leave out `{}`, and remount the filesystem for writes", ran(act));
+        return Fix::command(words, text);
+    }
+    let words = "let the producer mount it without `ro`";
     let by_key = |spec: &&WorkloadSpec| {
         let fuse = scene.report.plan.fuse_of(spec);
         fuse.command.is_empty() && fuse.read_only
@@ -123,6 +127,94 @@ fn writable(scene: &Scene<'_>, mount: &MountEntry, seen: &Observation) -> Fix {
     match producer.filter(by_key) {
         Some(_) => Fix::yaml(words, "fuse:\n  read_only: false   # the option ro of a daemon\n"),
         None => Fix::words(words),
+    }
+}
+
+/// Fix for a mount that is read-only on a filesystem that is not: by what its volume asks for, by the mount of the node of
+/// which it is a copy, or by a remount.
+fn bound_writable(scene: &Scene<'_>, mount: &MountEntry, seen: &Observation, who: &str) -> Fix {
+    let spec = match &seen.actor {
+        Actor::Workload { name, .. } => scene.spec(name),
+        _ => None,
+    };
+    let at = mount.mount_point.to_string_lossy();
+    if spec.is_some_and(|spec| spec.bind.read_only || spec.bind.recursive_read_only) {
+        return Fix::yaml(
+            format!("leave out `readOnly: true` of the volumeMount of {who}"),
+            format!(
+                "volumeMounts:\n  - name: fuse\n    mountPath: {}\n    readOnly: false\n",
+                yaml(&at)
+            ),
+        );
+    }
+    let leave_out = remounted(scene, seen, mount, false)
+        .map(|act| format!("leave out `{}`; ", ran(act)))
+        .unwrap_or_default();
+    let restart = spec.filter(|spec| !spec.host).map(|spec| bind_again(scene, spec));
+    let node = scene.table_in(&Actor::Node, &seen.step);
+    let of_node = node.and_then(|table| {
+        table.by_device(mount.device).find(|one| is_read_only(&one.mount_options))
+    });
+    let mut lines = Vec::new();
+    lines.extend(of_node.map(|one| {
+        let path = shell(&one.mount_point.to_string_lossy());
+        format!("mount -i -o remount,bind,rw {path}{ON_THE_NODE}")
+    }));
+    lines.extend(restart);
+    let words = match (of_node, spec) {
+        (Some(one), Some(_)) => format!(
+            "{leave_out}the mount of the node at {} is read-only, and a volume has the flags that its source had when its \
+             container started: remount that for writes, then restart {who}",
+            one.mount_point
+        ),
+        (Some(one), None) => format!("{leave_out}remount {} for writes", one.mount_point),
+        (None, Some(_)) => {
+            format!("{leave_out}restart {who}: the mount of the node can be written by now")
+        }
+        (None, None) => format!("{leave_out}leave out what binds it read-only"),
+    };
+    match lines.is_empty() {
+        true => Fix::words(words),
+        false => Fix::command(words, lines.join("\n")),
+    }
+}
+
+/// The program that made a mount read-only before a write was refused: the options changed in its step, where somebody had
+/// the filesystem. Of the flags of a mount only those of the actor's or the node's own count.
+fn remounted<'r>(
+    scene: &Scene<'r>,
+    seen: &Observation,
+    mount: &MountEntry,
+    whole: bool,
+) -> Option<&'r Act> {
+    let read_only = |table: &MountTable| {
+        let mut own = table.by_device(mount.device);
+        own.any(|one| is_read_only(if whole { &one.super_options } else { &one.mount_options }))
+    };
+    let actors = [Actor::Node, seen.actor.clone()];
+    let changed = |act: &Act| {
+        actors.iter().any(|actor| {
+            let captures = scene.report.captures.iter();
+            let has = |table: &&MountTable| table.by_device(mount.device).next().is_some();
+            let tables = captures.filter_map(|one| Some((one, one.table(actor).filter(has)?)));
+            let before = tables.clone().rfind(|(one, _)| one.at_us < act.from_us);
+            let after = tables.clone().find(|(one, _)| one.at_us >= act.until_us);
+            before.is_some_and(|(_, table)| !read_only(table))
+                && after.is_some_and(|(_, table)| read_only(table))
+        })
+    };
+    let acts = scene.report.acts.iter().rev().filter(|act| act.from_us <= seen.at_us);
+    let mut remounts = acts.filter(|act| match &act.deed {
+        Deed::Run { command } => command.iter().any(|word| word.contains("remount")),
+        _ => false,
+    });
+    remounts.find(|act| changed(act))
+}
+
+fn ran(act: &Act) -> String {
+    match &act.deed {
+        Deed::Run { command } => command.join(" "),
+        other => other.to_string(),
     }
 }
 
