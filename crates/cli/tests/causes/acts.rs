@@ -8,6 +8,7 @@ pub(super) fn all() -> Vec<Case> {
     let mut cases = of_propagation();
     cases.extend(of_programs());
     cases.extend(of_writes());
+    cases.extend(of_those_left_out());
     cases.extend(of_fixes());
     cases
 }
@@ -108,6 +109,50 @@ fn of_writes() -> Vec<Case> {
             not_in_fix: &["let the producer"],
             fixed: Some(Fixed::Steps("  - observe: true\n    expect: {app.write: ok}\n")),
             ..Case::new("a-filesystem-that-was-made-read-only", MountReadOnly)
+        },
+    ]
+}
+
+/// Whoever stays broken once the first trouble is over.
+fn of_those_left_out() -> Vec<Case> {
+    use CauseId::{AllowOtherMissing, DaemonDead, DaemonStopped, LowerFilesystemExposed};
+    use CauseId::{MountGone, MountHidden};
+    vec![
+        Case {
+            evidence: &["ENOTCONN"],
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("a-connection-that-was-ended", DaemonStopped)
+        },
+        Case {
+            fix: &["restart root-app"],
+            ..Case::new("a-mount-for-its-owner-only-that-died", AllowOtherMissing)
+        },
+        Case {
+            fix: &["kubectl exec late -- kill 1"],
+            fixed: Some(Fixed::Steps(
+                "  - observe: true\n    expect: {node: ok, app: ok, late: ok}\n",
+            )),
+            ..Case::new("a-tmpfs-over-the-bridge", MountHidden)
+        },
+        Case {
+            actors: &["late"],
+            fixed: Some(Fixed::Steps(
+                "  - observe: true\n    expect: {node: ok, app: ok, late: ok}\n",
+            )),
+            ..Case::new("a-start-that-was-given-up", DaemonStopped)
+        },
+        Case {
+            actors: &["pod"],
+            when: "since 5-restart",
+            also: &[(LowerFilesystemExposed, "since 5-restart")],
+            fixed: Some(Fixed::Steps("  - observe: true\n    expect: {node: ok, pod: ok}\n")),
+            ..Case::new("a-volume-that-was-unpublished", MountGone)
+        },
+        Case {
+            fix: &["kubectl delete pod old"],
+            not_in_fix: &["pod new"],
+            fixed: Some(Fixed::Steps(NODE_AND_APP)),
+            ..Case::new("the-first-of-two-daemons-on-one-path", DaemonDead)
         },
     ]
 }

@@ -23,6 +23,7 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     }
     let mut causes: Vec<Cause> =
         hung.iter().filter_map(|(device, seen)| hang(scene, *device, seen)).collect();
+    causes.extend(left_out(scene));
     if causes.is_empty() {
         causes.extend(start_hangs(scene).or_else(|| never_served(scene)));
     }
@@ -91,7 +92,14 @@ fn hang(scene: &Scene<'_>, device: Option<DeviceId>, seen: &[&Observation]) -> O
         return Some(cause);
     }
     let fix = bring_back_after(name, anew(scene, name, &at, device));
-    Some(Cause { until_step: None, fix, ..cause })
+    let title = format!(
+        "the daemon of {name} did not answer, and its connection was ended for that: whoever looks gets ENOTCONN, and nobody \
+         has mounted again"
+    );
+    let mut evidence = cause.evidence;
+    let dead = scene.probes().filter(|seen| is_dead(seen) && scene.device_of(seen) == device);
+    evidence.extend(dead.last().map(ToString::to_string));
+    Some(Cause { title, until_step: None, fix, evidence, ..cause })
 }
 
 /// What remains to do once the connection has been aborted.
@@ -340,6 +348,47 @@ fn start_hangs(scene: &Scene<'_>) -> Option<Cause> {
     let cause = stopped(name, &at, device, evidence);
     let actors = refused.iter().map(|one| Actor::workload(one.workload.clone())).collect();
     Some(scene.when_failed(&refused).of(Cause { actors, ..cause }))
+}
+
+/// Starts that were given up while a daemon did not answer, and that nobody has tried again since it does.
+fn left_out(scene: &Scene<'_>) -> Option<Cause> {
+    let refused = scene.refused(RefusalKind::Hangs);
+    let left: Vec<&Failure> =
+        refused.into_iter().filter(|one| scene.came_about(one).is_none()).collect();
+    let first = *left.first()?;
+    let table = scene.table_in(&Actor::Node, &first.step)?;
+    let device = scene.hung_volume(first, table)?.1?.device;
+    let looks = scene.asked().filter(|seen| scene.device_of(seen) == Some(device));
+    let answers = looks.last().filter(|seen| seen.outcome.is_ok())?;
+    if scene.history.place(&answers.step) <= scene.history.place(&first.step) {
+        return None;
+    }
+    let mut whose: Vec<&str> = left.iter().map(|one| one.workload.as_str()).collect();
+    whose.sort_unstable();
+    whose.dedup();
+    let who = names(whose.iter().copied());
+    let words: Vec<(&str, &str)> =
+        left.iter().map(|one| (one.workload.as_str(), one.words.as_str())).collect();
+    let mut evidence = said_by_the_runtime(&words);
+    evidence.push(answers.to_string());
+    let fix = Fix::command(
+        format!("start {who} again: the daemon answers by now"),
+        whose.iter().map(|name| commands::delete_pod(name)).collect::<Vec<_>>().join("\n"),
+    );
+    let cause = Cause {
+        actors: whose.iter().map(|name| Actor::workload(*name)).collect(),
+        ..cause(
+            CauseId::DaemonStopped,
+            format!(
+                "the start of {who} was given up in {} while the daemon did not answer, and nobody has started it again since",
+                first.step
+            ),
+            evidence,
+            fix,
+            format!("kubectl get pod {}   # Running", whose.join(" ")),
+        )
+    };
+    Some(scene.when_failed(&left).of(cause))
 }
 
 /// The producer mounted but never answered, so that no actor went on to look.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::cause::{Cause, CauseId, Confidence, Fix};
+use super::commands;
 use super::groups;
 use super::host::{PRIVILEGED, USER_ALLOW_OTHER, fusermount_absent, no_device, user_allow_other};
 use super::mountpoint;
@@ -377,6 +378,14 @@ fn in_the_image(scene: &Scene<'_>, words: String) -> Fix {
 fn admit_all(scene: &Scene<'_>, mount: &MountEntry, owner: &str, also: &str) -> Fix {
     let plan = &scene.report.plan;
     let producer = scene.producer_of(Some(mount.device), u64::MAX);
+    let kept = commands::keep_what_they_have(scene);
+    let then = match kept.is_empty() {
+        true => String::new(),
+        false => {
+            let who = names(kept.iter().map(|spec| spec.name.as_str()));
+            format!("; then restart {who}, which keeps the mount that it started with")
+        }
+    };
     let permits = |spec: &WorkloadSpec| {
         let node = &plan.node;
         let file = if spec.host { &node.fuse_conf } else { &node.container_fuse_conf };
@@ -384,7 +393,7 @@ fn admit_all(scene: &Scene<'_>, mount: &MountEntry, owner: &str, also: &str) -> 
         lines.any(|line| line.trim() == USER_ALLOW_OTHER)
     };
     let also = if producer.is_some_and(permits) { "" } else { also };
-    let words = format!("mount with -o allow_other{also}");
+    let words = format!("mount with -o allow_other{also}{then}");
     let mut fix = options::with(scene, producer, "allow_other: true", ALLOW_OTHER, words);
     if let Some(spec) = producer.filter(|_| owner != "0" && !fix.text.is_empty()) {
         let (key, there) = match spec.host {

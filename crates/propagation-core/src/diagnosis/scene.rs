@@ -449,7 +449,39 @@ impl<'r> Scene<'r> {
             let mut tables = self.report.captures.iter().filter_map(|one| one.table(&actor));
             tables.any(|table| table.stack_at(&path).iter().any(|mount| mount.device == device))
         };
-        self.latest(self.report.plan.with_role(Role::Producer).filter(had).collect(), at_us)
+        let had: Vec<&WorkloadSpec> =
+            self.report.plan.with_role(Role::Producer).filter(had).collect();
+        self.by_layer(&had, device).or_else(|| self.latest(had, at_us))
+    }
+
+    /// Of several producers that mount on one path, and so have all its layers in their tables, the one whose turn it was when
+    /// a layer was made: who started first lies at the bottom.
+    fn by_layer(&self, of: &[&'r WorkloadSpec], device: DeviceId) -> Option<&'r WorkloadSpec> {
+        let (first, others) = of.split_first().filter(|(_, others)| !others.is_empty())?;
+        let at = self.on_node(first);
+        if others.iter().any(|spec| self.on_node(spec) != at) {
+            return None;
+        }
+        let node =
+            self.report.captures.iter().filter_map(|one| Some((one, one.table(&Actor::Node)?)));
+        let stacks = node.map(|(one, table)| (one, table.stack_at(&at)));
+        let (capture, mut stack) =
+            stacks.into_iter().find(|(_, stack)| stack.iter().any(|one| one.device == device))?;
+        stack.retain(|mount| mount.is_fuse());
+        let mut started: Vec<&str> = Vec::new();
+        for act in self.report.acts.iter().filter(|act| act.from_us <= capture.at_us) {
+            let starts = matches!(act.deed, Deed::Start | Deed::Restart { .. });
+            let named = of.iter().filter(|spec| act.on.contains(&spec.name));
+            if !starts && named.clone().next().is_some() {
+                return None;
+            }
+            let mut order: Vec<&str> = named.map(|spec| spec.name.as_str()).collect();
+            order.sort_by_key(|name| act.on.iter().position(|one| one == name));
+            started.extend(order);
+        }
+        let layer = stack.iter().position(|mount| mount.device == device)?;
+        let name = started.get(layer).filter(|_| started.len() == stack.len())?;
+        of.iter().find(|spec| spec.name == **name).copied()
     }
 
     /// Of several producers the one with the latest act on it before a time.
