@@ -13,12 +13,13 @@ use propagation_core::plan::{
     Action, Bridge, Engine, Looks, Plan, Propagation, Role, Step, WorkloadSpec,
 };
 use propagation_core::protocol::measure::{ENTRY_BYTES, Measured, Task, Used, Work};
+use propagation_core::protocol::transport::AGENT;
 use propagation_core::report::Cleanup;
 use propagation_core::{Backend, Error, ErrorKind, Node, Run, RunId, Workload};
 use serde::de::DeserializeOwned;
 
 use crate::options::{Options, Sizes};
-use crate::recipe::{AGENT, BRIDGE, Given, volume, words};
+use crate::recipe::{Ask, BRIDGE, volume, words};
 
 /// How long one of the agent's short programs may take.
 pub(crate) const SHORTLY: Duration = Duration::from_secs(20);
@@ -121,8 +122,8 @@ impl Bench {
     }
 
     /// What recipes are made with; a server that the node is a client of listens at this address.
-    pub(crate) fn given<'a>(&'a self, options: &'a Options, server: Option<Ipv4Addr>) -> Given<'a> {
-        Given {
+    pub(crate) fn ask<'a>(&'a self, options: &'a Options, server: Option<Ipv4Addr>) -> Ask<'a> {
+        Ask {
             server,
             producer_command: &options.producer_command,
             wrong_credentials: options.wrong_credentials,
@@ -357,10 +358,8 @@ fn plan(backend: &dyn Backend, options: &Options, transports: &[Transport], brid
         plan.workloads = workloads.clone();
         plan.looks = Looks::Asked;
     });
-    let wants_rights = |transport: &Transport| {
-        *transport == Transport::FusePassthrough || transport.is_mounted_by_the_kernel()
-    };
-    if plan.node.runtime.is_builtin() && transports.iter().any(wants_rights) {
+    let wants_rights = transports.iter().any(|transport| transport.needs_machine_rights());
+    if plan.node.runtime.is_builtin() && wants_rights {
         // Root of a user namespace is not enough for these.
         for engine in RUNTIMES {
             let mut with = plan.clone();

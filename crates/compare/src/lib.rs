@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 use bench::Bench;
 pub use options::Options;
 use options::Sizes;
-use recipe::Recipe;
 use stand::Stand;
 use visit::Account;
 
@@ -180,8 +179,9 @@ impl Found {
                 Ok(server) => (server, None),
                 Err(skip) => (None, Some(skip)),
             };
-            let recipe = Recipe::of(*transport, bench.given(options, server));
-            let how = recipe.how();
+            let ask = bench.ask(options, server);
+            let recipe = recipe::recipe(*transport, ask);
+            let how = recipe::how(&recipe, ask.bridge);
             let started = Stand::start(bench, recipe, unreachable).await?;
             tell(Progress::Started(*transport, started.as_ref().err()));
             let (stand, skipped) = match started {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use propagation_core::comparison::{Skip, SkipKind, Transport};
 use propagation_core::observation::Actor;
 use propagation_core::protocol::measure::{Measured, Signalled, SpawnState, Spawned, Used, Work};
+use propagation_core::protocol::transport::{Need, Program, Recipe};
 use propagation_core::{Error, ErrorKind};
 
 use crate::bench::{Bench, SHORTLY, producer};
 use crate::options::Sizes;
-use crate::recipe::{Need, Program, Recipe, words};
+use crate::recipe::{until, words};
 
 /// How long a program may take until it is ready.
 const READY: Duration = Duration::from_secs(10);
@@ -68,7 +69,7 @@ impl<'a> Stand<'a> {
         let limit = READY.as_millis().to_string();
         let mut arguments = words(&["spawn", "--tag", &program.tag, "--log", &program.log]);
         arguments.extend(words(&["--home", &program.home, "--deadline-ms", &limit]));
-        arguments.extend(program.ready.iter().cloned());
+        arguments.extend(until(program));
         arguments.push("--".into());
         arguments.extend(program.command.iter().cloned());
         let actor = self.actor(program);

@@ -25,6 +25,7 @@ mod look;
 pub mod measure;
 mod message;
 mod program;
+pub mod transport;
 
 pub use call::{Call, Reply, Request, SimulatedCall};
 pub use container::{Bind, ContainerSpec, NodeSetup};

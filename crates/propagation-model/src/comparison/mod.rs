@@ -120,6 +120,18 @@ impl Transport {
         matches!(self, Self::Nfs | Self::FuseNfs)
     }
 
+    /// Whether containers have to be in the machine's own user namespace: root of another one mounts no filesystem whose client
+    /// is the kernel, and opens no backing file.
+    pub fn needs_machine_rights(self) -> bool {
+        self.is_mounted_by_the_kernel() || self == Self::FusePassthrough
+    }
+
+    /// Whether a server is between the directory and its mount: the mount outlives the server, and answers again once there
+    /// is one.
+    pub fn has_server(self) -> bool {
+        self.is_smb() || self.is_nfs() || self.is_re_export()
+    }
+
     /// Whether the kernel is the client of its server.
     pub fn is_mounted_by_the_kernel(self) -> bool {
         matches!(self, Self::SmbCifs | Self::Nfs | Self::FuseSmbCifs | Self::FuseNfs)

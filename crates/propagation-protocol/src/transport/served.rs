@@ -1,7 +1,7 @@
 //! Transports with a server of their own: smbd or nfs-ganesha, of the directory itself or of a FUSE mount of it, and
 //! their clients.
 
-use super::{AGENT, DATA, Need, Program, Recipe, mountpoint, volume, words, work};
+use super::{AGENT, Need, Program, Ready, Recipe, words};
 
 /// The version of SMB that the kernel speaks with smbd.
 const SMB_VERSION: &str = "3.1.1";
@@ -11,19 +11,19 @@ const NFS_VERSION: &str = "4.1";
 
 impl Recipe {
     /// With the built-in filesystem below what is served; where the server finds it.
-    pub(super) fn with_fuse_below(mut self) -> (Self, String) {
-        let at = format!("{}/below", work(self.transport));
-        let command = words(&[AGENT, "mirror", DATA, "--mountpoint", &at]);
-        self.below = Some(self.mounting("below", command, &at, &at));
+    pub(super) fn with_fuse_below(mut self, source: &str) -> (Self, String) {
+        let at = format!("{}/below", self.work);
+        let command = words(&[AGENT, "mirror", source, "--mountpoint", &at]);
+        self.below = Some(self.mounting("below", command, &at));
         (self, at)
     }
 
     /// Served by smbd, with credentials of the run.
     pub(super) fn by_smbd(mut self, shared: &str, wrong_credentials: bool) -> Self {
-        let directory = work(self.transport);
-        let script = include_str!("samba.sh");
+        let directory = self.work.clone();
+        let (script, address) = (include_str!("samba.sh"), self.address.to_string());
         let mut prepare =
-            words(&["/bin/sh", "-c", script, "samba.sh", &directory, shared, &self.address]);
+            words(&["/bin/sh", "-c", script, "samba.sh", &directory, shared, &address]);
         prepare.extend(wrong_credentials.then(|| "wrong".to_owned()));
         let config = format!("{directory}/smb.conf");
         self.needs.push(Need::Program("smbd", "samba"));
@@ -37,7 +37,7 @@ impl Recipe {
 
     /// Served by nfs-ganesha.
     pub(super) fn by_ganesha(mut self, shared: &str) -> Self {
-        let (directory, port) = (work(self.transport), self.nfs_port());
+        let (directory, port) = (self.work.clone(), self.nfs_port());
         let (script, number) = (include_str!("ganesha.sh"), port.to_string());
         self.needs.push(Need::Program("ganesha.nfsd", "nfs-ganesha-vfs"));
         self.needs.push(Need::FilesByHandle);
@@ -60,9 +60,9 @@ impl Recipe {
         Program {
             tag: format!("{}.server", self.tag),
             command,
-            home: format!("{}/home", work(self.transport)),
+            home: format!("{}/home", self.work),
             mountpoint: None,
-            ready: words(&["--listens", &format!("{}:{port}", self.address)]),
+            ready: Ready::Listens((self.address, port).into()),
             log: format!("/tmp/{}.server.log", self.tag),
             on_node: false,
         }
@@ -70,22 +70,22 @@ impl Recipe {
 
     /// Mounted by `rclone mount`.
     pub(super) fn mounted_by_rclone(mut self) -> Self {
-        let config = format!("{}/home/rclone.conf", work(self.transport));
+        let config = format!("{}/home/rclone.conf", self.work);
         let command =
             ["rclone", "--config", &config, "mount", "smb:data", &self.path, "--allow-other"];
         self.needs.push(Need::Program("rclone", "rclone"));
-        self.client = Some(self.client(words(&command), &self.path));
+        self.client = Some(self.client(words(&command)));
         self
     }
 
-    /// Mounted by smbnetfs, which shows the servers of a network.
+    /// Mounted by smbnetfs, which shows the servers of a network; libfuse shows the one share alone.
     pub(super) fn mounted_by_smbnetfs(mut self) -> Self {
-        let config = format!("config={}/home/.smb/smbnetfs.conf", work(self.transport));
-        let at = mountpoint(self.transport);
-        let command = ["smbnetfs", &at, "-f", "-o", "allow_other", "-o", &config];
+        let config = format!("config={}/home/.smb/smbnetfs.conf", self.work);
+        let share = format!("modules=subdir,subdir=/{}/data", self.address);
+        let command =
+            ["smbnetfs", &self.path, "-f", "-o", "allow_other", "-o", &config, "-o", &share];
         self.needs.push(Need::Program("smbnetfs", "smbnetfs"));
-        self.path = format!("{at}/{}/data", self.address);
-        self.client = Some(self.client(words(&command), &self.path));
+        self.client = Some(self.client(words(&command)));
         self
     }
 
@@ -99,7 +99,8 @@ impl Recipe {
         if self.below.is_some() {
             options.push_str(",noserverino");
         }
-        let secret = format!("pass={}/home/password", self.work_on_the_node());
+        let files = self.on_node.as_ref().map_or(&self.work, |(_, files)| files);
+        let secret = format!("pass={files}/home/password");
         self.mounted_by_the_kernel("cifs", &source, &options, &["--secret", &secret])
     }
 
@@ -113,12 +114,8 @@ impl Recipe {
         self.mounted_by_the_kernel("nfs4", &source, &options, &[])
     }
 
-    /// Its own files, as the node has them.
-    fn work_on_the_node(&self) -> String {
-        format!("{}/work/{}", self.bridge, self.transport)
-    }
-
-    /// Mounted by the node at the volume's path, as by the driver of a volume: the mount propagates into the consumer.
+    /// Mounted by the node at the volume's path, as by the driver of a volume, where it has a place for that: the mount
+    /// propagates into the consumer. Otherwise the producer mounts it.
     fn mounted_by_the_kernel(
         mut self,
         filesystem: &'static str,
@@ -126,19 +123,22 @@ impl Recipe {
         options: &str,
         secret: &[&str],
     ) -> Self {
-        let at = volume(&self.bridge, self.transport);
+        let at = self.on_node.as_ref().map_or(&self.path, |(at, _)| at).clone();
         let mut command = words(&[AGENT, "kernel-mount", source, "--type", filesystem]);
         command.extend(words(&["--mountpoint", &at, "--options", options]));
         command.extend(words(secret));
         // What nobody can mend is said first.
         self.needs.insert(0, Need::Filesystem(filesystem));
         self.needs.insert(1, Need::MachineRights);
-        let files = self.work_on_the_node();
-        self.client = Some(Program {
-            home: format!("{files}/home"),
-            log: format!("{files}/client.log"),
-            on_node: true,
-            ..self.mounting("client", command, &at, &at)
+        let client = self.mounting("client", command, &at);
+        self.client = Some(match &self.on_node {
+            Some((_, files)) => Program {
+                home: format!("{files}/home"),
+                log: format!("{files}/client.log"),
+                on_node: true,
+                ..client
+            },
+            None => client,
         });
         self
     }
