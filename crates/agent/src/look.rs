@@ -113,7 +113,7 @@ pub(crate) fn look(
 fn without_link(table: &MountTable, spot: Spot<'_>) -> Option<PathBuf> {
     let path = Path::new(spot.mount_point);
     let (directory, name) = (path.parent()?, path.file_name()?);
-    let served = table.covering(&MountPath::from(directory)).is_some_and(MountEntry::is_fuse);
+    let served = table.covering(&MountPath::from(directory)).is_some_and(MountEntry::is_served);
     if served || table.at(&MountPath::from(path)).is_some() {
         return None;
     }
@@ -193,14 +193,14 @@ fn write(directory: &Path) -> Answer<()> {
     removed
 }
 
-fn is_fuse(mount: Option<&MountView>) -> bool {
-    mount.is_some_and(|mount| mount.fs_type.starts_with("fuse"))
+fn is_served(mount: Option<&MountView>) -> bool {
+    mount.is_some_and(MountView::is_served)
 }
 
 /// A call on the directory that does not show its content: without a mount it is `absent`.
 fn judge_call(call: &str, result: Answer<()>, mount: Option<&MountView>) -> Outcome {
     match result {
-        Ok(()) if is_fuse(mount) => Outcome::Ok,
+        Ok(()) if is_served(mount) => Outcome::Ok,
         Ok(()) | Err((_, Errno::ENOENT)) => Outcome::Absent,
         Err((_, errno)) => Outcome::errno(reported(errno), call),
     }
@@ -208,9 +208,9 @@ fn judge_call(call: &str, result: Answer<()>, mount: Option<&MountView>) -> Outc
 
 fn judge_write(result: Answer<()>, mount: Option<&MountView>) -> Outcome {
     match result {
-        Ok(()) if is_fuse(mount) => Outcome::Ok,
+        Ok(()) if is_served(mount) => Outcome::Ok,
         Ok(()) => Outcome::Lower,
-        Err((_, Errno::ENOENT)) if !is_fuse(mount) => Outcome::Absent,
+        Err((_, Errno::ENOENT)) if !is_served(mount) => Outcome::Absent,
         Err((call, errno)) => Outcome::errno(reported(errno), call),
     }
 }
@@ -218,7 +218,7 @@ fn judge_write(result: Answer<()>, mount: Option<&MountView>) -> Outcome {
 fn judge_names(result: Answer<Vec<String>>, file: &str, mount: Option<&MountView>) -> Outcome {
     match result {
         Ok(names) if names.iter().any(|name| name == file) => Outcome::Ok,
-        Ok(names) if is_fuse(mount) => without_marker(&names),
+        Ok(names) if is_served(mount) => without_marker(&names),
         Ok(_) | Err((_, Errno::ENOENT)) => Outcome::Absent,
         Err((call, errno)) => Outcome::errno(reported(errno), call),
     }
@@ -243,7 +243,7 @@ fn judge(
 ) -> (Outcome, Option<u64>) {
     let content = match access {
         Ok(content) => content,
-        Err((_, Errno::ENOENT)) if is_fuse(mount) => {
+        Err((_, Errno::ENOENT)) if is_served(mount) => {
             let outcome = match names() {
                 Ok(names) => without_marker(&names),
                 Err((call, errno)) => Outcome::WrongContent {

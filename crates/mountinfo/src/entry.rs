@@ -146,6 +146,12 @@ pub fn is_fuse(fs_type: &str) -> bool {
     matches!(fs_type.split('.').next(), Some("fuse" | "fuseblk"))
 }
 
+/// Whether a program serves a filesystem of this type: a FUSE daemon, or a server that the kernel is the client of, as
+/// for CIFS and NFS.
+pub fn is_served(fs_type: &str) -> bool {
+    is_fuse(fs_type) || matches!(fs_type, "cifs" | "smb3" | "nfs" | "nfs4")
+}
+
 impl MountEntry {
     /// How mounts propagate to and from this mount.
     pub fn propagation(&self) -> MountPropagation {
@@ -161,6 +167,11 @@ impl MountEntry {
     /// Whether a FUSE daemon serves the files. False for `fusectl`, which is the kernel's own.
     pub fn is_fuse(&self) -> bool {
         is_fuse(&self.fs_type)
+    }
+
+    /// Whether a program serves it: a FUSE daemon, or a server that the kernel is the client of.
+    pub fn is_served(&self) -> bool {
+        is_served(&self.fs_type)
     }
 
     /// The directory of the filesystem at `path`, a path at or below the mount point. Other mounts that
@@ -253,6 +264,21 @@ mod tests {
         ] {
             let entry = entry(&format!("36 35 0:46 / /mnt rw - {fs_type} x rw"));
             assert_eq!(entry.is_fuse(), expected, "{fs_type}");
+        }
+    }
+
+    #[test]
+    fn a_mount_of_a_server_is_served_and_no_fuse_mount() {
+        for (fs_type, fuse, served) in [
+            ("cifs", false, true),
+            ("nfs4", false, true),
+            ("nfs", false, true),
+            ("fuse.rclone", true, true),
+            ("nfsd", false, false),
+            ("ext4", false, false),
+        ] {
+            let entry = entry(&format!("36 35 0:50 / /mnt rw shared:1 - {fs_type} source rw"));
+            assert_eq!((entry.is_fuse(), entry.is_served()), (fuse, served), "{fs_type}");
         }
     }
 

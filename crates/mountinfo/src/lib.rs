@@ -52,7 +52,7 @@ mod table;
 mod tests;
 
 pub use diff::{MountChange, TableDiff, diff};
-pub use entry::{DeviceId, MountEntry, MountPropagation, is_fuse};
+pub use entry::{DeviceId, MountEntry, MountPropagation, is_fuse, is_served};
 pub use error::{FieldError, ParseError};
 pub use graph::MountGraph;
 pub use graph_data::{GraphData, GraphEdge, GraphNode, MountRef, Slave};

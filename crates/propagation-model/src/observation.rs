@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::class::Class;
 use crate::errno::Errno;
-use crate::mountinfo::{DeviceId, MountEntry, MountPath, is_fuse};
+use crate::mountinfo::{DeviceId, MountEntry, MountPath, is_fuse, is_served};
 
 /// A place from which an observation is made.
 #[derive(
@@ -218,6 +218,11 @@ impl MountView {
     /// As [`MountEntry::is_fuse`].
     pub fn is_fuse(&self) -> bool {
         is_fuse(&self.fs_type)
+    }
+
+    /// As [`MountEntry::is_served`].
+    pub fn is_served(&self) -> bool {
+        is_served(&self.fs_type)
     }
 }
 

@@ -133,7 +133,7 @@ fn stale_mount(spec: &ContainerSpec, table: &MountTable) -> Option<MountEntry> {
     let volume = spec.volumes.first().map(|volume| volume.destination.as_str());
     let mut places = std::iter::once(spec.fuse_path.as_str()).chain(volume);
     places.find_map(|place| {
-        table.at(&MountPath::from(place)).filter(|mount| mount.is_fuse()).cloned()
+        table.at(&MountPath::from(place)).filter(|mount| mount.is_served()).cloned()
     })
 }
 
@@ -145,7 +145,7 @@ fn fresh_mount(proc: &Proc, path: &str) -> Result<MountEntry, Failure> {
         Err(failure(ErrorKind::Environment, words, reason, Some(fix)))
     };
     let table = proc.mount_table()?;
-    let Some(mount) = table.at(&MountPath::from(path)).filter(|mount| mount.is_fuse()) else {
+    let Some(mount) = table.at(&MountPath::from(path)).filter(|mount| mount.is_served()) else {
         return refuse(format!("no FUSE mount is at {path:?} on the node"));
     };
     match fs::metadata(path) {

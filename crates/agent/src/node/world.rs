@@ -128,9 +128,9 @@ impl World for Simulated {
         format!("{}/{}", self.setup.bridge, self.setup.mountpoint)
     }
 
-    /// On a simulated node every FUSE mount is the run's.
+    /// On a simulated node every mount that a program serves is the run's.
     fn owns(&self, mount: &MountEntry) -> bool {
-        mount.is_fuse()
+        mount.is_served()
     }
 
     fn a_producer_serves(&self) -> bool {

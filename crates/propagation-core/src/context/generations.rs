@@ -243,7 +243,7 @@ impl RunContext<'_> {
         let filesystems = |place: usize| -> Vec<DeviceId> {
             let Some(Some(table)) = tables.get(place) else { return Vec::new() };
             let stack = table.stack_at(&places[place].0);
-            stack.iter().filter(|mount| mount.is_fuse()).map(|mount| mount.device).collect()
+            stack.iter().filter(|mount| mount.is_served()).map(|mount| mount.device).collect()
         };
         let Some(at) = self.generations.at.get_mut(mountpoint) else { return Ok(false) };
         let all = &mut at.served;

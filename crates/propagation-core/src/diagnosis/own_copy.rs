@@ -40,7 +40,7 @@ pub(super) fn unmount_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<Ow
             let known = scene.history.place(&one.step) != usize::MAX;
             earlier(&one.step) || !known && one.at_us < act.from_us
         })?;
-        let copy = before.table(&actor)?.at(&path).filter(|mount| mount.is_fuse())?;
+        let copy = before.table(&actor)?.at(&path).filter(|mount| mount.is_served())?;
         let mut later =
             captures.iter().filter(|one| one.step == act.step || one.at_us > act.until_us);
         let after = later.clone().next()?;
@@ -51,7 +51,7 @@ pub(super) fn unmount_of<'r>(scene: &Scene<'r>, seen: &Observation) -> Option<Ow
             one.at_us > seen.at_us && one.step != seen.step
                 || one
                     .table(&actor)
-                    .is_none_or(|table| table.at(&path).is_none_or(|mount| !mount.is_fuse()))
+                    .is_none_or(|table| table.at(&path).is_none_or(|mount| !mount.is_served()))
         });
         (taken_off && node_has && still_without).then_some(OwnUnmount { act, command, copy })
     })?;

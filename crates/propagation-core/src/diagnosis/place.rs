@@ -46,7 +46,7 @@ impl<'r> Scene<'r> {
     /// had it, it is the one that the actor is to see.
     pub(super) fn place_of(&self, seen: &Observation) -> MountPath {
         let (Actor::Workload { name, .. } | Actor::HeldDescriptor { name }) = &seen.actor else {
-            let mount = seen.mount.as_ref().filter(|mount| mount.is_fuse());
+            let mount = seen.mount.as_ref().filter(|mount| mount.is_served());
             return mount.map_or_else(|| self.fuse_path.clone(), |it| it.mount_point.clone());
         };
         let maker = self.device_of(seen).and_then(|device| self.maker_of(device, seen.at_us));
@@ -92,7 +92,7 @@ impl<'r> Scene<'r> {
         table: &'r MountTable,
     ) -> Option<(Bound<'r>, Option<&'r MountEntry>)> {
         let on_fuse = |bound: &Bound<'_>| {
-            table.covering(&bound.source.as_str().into()).filter(|mount| mount.is_fuse())
+            table.covering(&bound.source.as_str().into()).filter(|mount| mount.is_served())
         };
         let all = self.volumes_of(self.spec(&failure.workload)?);
         let found = all.into_iter().filter_map(|bound| Some((on_fuse(&bound)?, bound)));

@@ -89,7 +89,7 @@ fn keeps_what_is_unmounted(scene: &Scene<'_>) -> Option<Cause> {
         last.filter(|seen| matches!(seen.outcome, Outcome::Absent)).copied()
     };
     let unmounted = |seen: &Observation| {
-        let device = seen.mount.as_ref().filter(|mount| mount.is_fuse())?.device;
+        let device = seen.mount.as_ref().filter(|mount| mount.is_served())?.device;
         let node = absent(&seen.step)?;
         let had = scene.node.iter().any(|one| {
             one.outcome.is_ok() && one.mount.as_ref().is_some_and(|mount| mount.device == device)
@@ -238,7 +238,7 @@ fn why<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'r>> {
     }
     let table = scene.table_for(seen)?;
     let path = scene.path_of(&seen.actor);
-    let arrived = table.at(&path).filter(|entry| entry.is_fuse());
+    let arrived = table.at(&path).filter(|entry| entry.is_served());
     match (arrived, &seen.outcome) {
         (_, Outcome::Errno { errno: Errno::EACCES | Errno::EPERM, .. }) => None,
         (None, Outcome::Absent) => never_arrived(scene, stranded),
@@ -271,7 +271,7 @@ fn keeps_another<'r>(
     if stack.iter().any(|mount| Some(mount.device) == fresh) {
         return Some(Why::HiddenByDead(fuse));
     }
-    let bottom = stack.into_iter().find(|mount| mount.is_fuse())?;
+    let bottom = stack.into_iter().find(|mount| mount.is_served())?;
     let below = table.by_id(bottom.parent_id);
     let lower = match stranded.at == scene.fuse_path {
         true => node.covering(&scene.report.plan.bridge.path.as_str().into())?.device,
@@ -291,7 +291,7 @@ fn keeps_another<'r>(
     let source = MountPath::from(scene.paths(stranded.spec).source.as_str());
     let is_elsewhere = !source.starts_with(&stranded.at) && !stranded.at.starts_with(&source);
     let at_source = node.stack_at(&source);
-    let bound_there = at_source.last().filter(|mount| mount.is_fuse()).map(|mount| mount.device);
+    let bound_there = at_source.last().filter(|mount| mount.is_served()).map(|mount| mount.device);
     if is_elsewhere && bound_there != fresh {
         return Some(Why::StalePublishPath(fuse));
     }
@@ -305,7 +305,7 @@ fn keeps_another<'r>(
 
 /// The filesystem under the FUSE mounts at a path.
 fn lower_at(node: &MountTable, at: &MountPath) -> Option<DeviceId> {
-    let bottom = node.stack_at(at).into_iter().find(|mount| mount.is_fuse())?;
+    let bottom = node.stack_at(at).into_iter().find(|mount| mount.is_served())?;
     Some(node.by_id(bottom.parent_id)?.device)
 }
 
@@ -335,7 +335,7 @@ fn never_arrived<'r>(scene: &Scene<'r>, stranded: &Stranded<'r>) -> Option<Why<'
         return Some(Why::Pinned(Pin::SubPathBefore, volume));
     }
     // A bind of the mount at the very source of the volume is what would have to show.
-    let bound_there = node.at(&source).is_some_and(MountEntry::is_fuse);
+    let bound_there = node.at(&source).is_some_and(MountEntry::is_served);
     let at = if bound_there { &source } else { &stranded.at };
     let answer = visibility_of_existing(&capture.graph(), "node", at, &label)?;
     let none = stranded.spec.propagation == Propagation::None;
@@ -394,7 +394,7 @@ fn covering_at_start<'r>(
     let table = scene.table_in(&Actor::Node, &starts.step)?;
     let covering =
         table.covering(&source).filter(|mount| mount.shared.is_none() && mount.master.is_none())?;
-    (!covering.is_fuse()).then_some((covering, table))
+    (!covering.is_served()).then_some((covering, table))
 }
 
 /// The covering mount was private when a consumer started, and may be shared by now.

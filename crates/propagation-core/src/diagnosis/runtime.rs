@@ -223,9 +223,9 @@ fn not_sent(scene: &Scene<'_>, spec: &WorkloadSpec, capture: &Capture) -> Option
     let seen = scene.node.iter().rfind(without)?;
     let table = capture.table(&actor)?;
     let path = scene.path_of(&actor);
-    let fuse = table.at(&path).filter(|entry| entry.is_fuse())?;
+    let fuse = table.at(&path).filter(|entry| entry.is_served())?;
     let there = capture.table(&Actor::Node)?.at(&scene.fuse_path);
-    there.is_none_or(|mount| !mount.is_fuse()).then_some(())?;
+    there.is_none_or(|mount| !mount.is_served()).then_some(())?;
     let label = actor.to_string();
     let broken = visibility_of_existing(&capture.graph(), &label, &path, "node")?.broken?;
     let volume = table.by_id(fuse.parent_id)?;

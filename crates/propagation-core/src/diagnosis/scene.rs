@@ -182,7 +182,7 @@ impl<'r> Scene<'r> {
 
     /// Whether the filesystem at the bridge is mounted at `path` of the node too.
     fn has_the_mount(&self, table: &MountTable, path: &MountPath) -> bool {
-        let fuse = |path| table.at(path).filter(|mount: &&MountEntry| mount.is_fuse());
+        let fuse = |path| table.at(path).filter(|mount: &&MountEntry| mount.is_served());
         let same =
             |one: &MountEntry| fuse(&self.fuse_path).is_some_and(|it| it.device == one.device);
         fuse(path).is_some_and(same)
@@ -194,11 +194,11 @@ impl<'r> Scene<'r> {
         table: &MountTable,
         path: &MountPath,
     ) -> bool {
-        let Some(there) = table.covering(path).filter(|mount| !mount.is_fuse()) else {
+        let Some(there) = table.covering(path).filter(|mount| !mount.is_served()) else {
             return false;
         };
         let stack = table.stack_at(&self.fuse_path);
-        let below = match stack.iter().find(|mount| mount.is_fuse()) {
+        let below = match stack.iter().find(|mount| mount.is_served()) {
             Some(bottom) => table.by_id(bottom.parent_id),
             None => table.covering(&self.fuse_path),
         };
@@ -559,7 +559,7 @@ impl<'r> Scene<'r> {
             for one in &capture.tables {
                 let path = self.path_of(&one.actor);
                 found.extend(
-                    one.table.at(&path).filter(|e| e.is_fuse()).map(|entry| (&one.actor, entry)),
+                    one.table.at(&path).filter(|e| e.is_served()).map(|entry| (&one.actor, entry)),
                 );
             }
         }

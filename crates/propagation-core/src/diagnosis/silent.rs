@@ -211,7 +211,7 @@ fn mounted_again(scene: &Scene<'_>, name: &str) -> Fix {
 /// A read succeeded at the path though no FUSE mount is there: the lower filesystem was written to.
 fn lower_read(scene: &Scene<'_>) -> Vec<Cause> {
     let wrong = scene.probes().filter(|seen| {
-        let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
+        let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_served);
         matches!(seen.outcome, Outcome::WrongContent { .. }) && !on_fuse
     });
     let told = |(at, seen): (MountPath, Vec<&Observation>)| {
@@ -261,7 +261,7 @@ fn move_away(scene: &Scene<'_>, at: &MountPath) -> Fix {
 fn mounted_but_empty(scene: &Scene<'_>) -> Vec<Cause> {
     let over_lost = below::devices(scene);
     let wrong = scene.probes().filter(|seen| {
-        let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_fuse);
+        let on_fuse = seen.mount.as_ref().is_some_and(MountView::is_served);
         // A producer with its own mount does not read another's.
         scene.role_of(&seen.actor) != Some(Role::Producer)
             && matches!(seen.outcome, Outcome::WrongContent { .. } | Outcome::Empty)

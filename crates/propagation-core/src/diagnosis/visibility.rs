@@ -116,7 +116,7 @@ pub(super) fn visibility_of_existing(
     to: &str,
 ) -> Option<Explanation> {
     let table = graph.table(from)?;
-    let bottom = table.stack_at(path).into_iter().find(|mount| mount.is_fuse())?;
+    let bottom = table.stack_at(path).into_iter().find(|mount| mount.is_served())?;
     ask(graph, from, table.by_id(bottom.parent_id)?, path, to)
 }
 

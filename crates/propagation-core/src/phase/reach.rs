@@ -9,7 +9,7 @@ use crate::mountinfo::MountTable;
 use crate::observation::Actor;
 use crate::plan::{Plan, WorkloadSpec};
 
-/// The consumers, of these, whose mount namespaces the node's FUSE mount has not reached.
+/// The consumers, of these, whose mount namespaces the node's mount has not reached.
 ///
 /// # Errors
 /// As [`Node::mount_tables`](crate::Node::mount_tables).
@@ -32,7 +32,7 @@ pub(super) async fn beyond<'s>(
 /// that mount, and then the table does not say.
 fn is_beyond(plan: &Plan, node: &MountTable, spec: &WorkloadSpec, table: &MountTable) -> bool {
     let mounted = node.at(&plan.bridge.fuse_path().as_str().into());
-    let Some(mounted) = mounted.filter(|mount| mount.is_fuse()) else { return false };
+    let Some(mounted) = mounted.filter(|mount| mount.is_served()) else { return false };
     let volume = spec.paths(&plan.bridge).destination.as_str().into();
     !table.iter().any(|mount| {
         let overlaid = mount.fs_type == "overlay" && mount.mount_point.starts_with(&volume);

@@ -25,12 +25,12 @@ impl View<'_> {
     }
 
     fn fuse(&self) -> Option<&MountEntry> {
-        self.top().filter(|mount| mount.is_fuse())
+        self.top().filter(|mount| mount.is_served())
     }
 
     /// The topmost of its mounts that is not FUSE: on it a new mount would be made.
     fn volume(&self) -> Option<&MountEntry> {
-        self.mounts.iter().rev().find(|mount| !mount.is_fuse()).copied()
+        self.mounts.iter().rev().find(|mount| !mount.is_served()).copied()
     }
 }
 
@@ -93,7 +93,7 @@ fn card_mount(mount: &MountEntry, top: Option<&MountEntry>, accused: bool) -> Ca
         fs_type: mount.fs_type.clone(),
         shared: mount.shared,
         master: mount.master,
-        is_fuse: mount.is_fuse(),
+        is_fuse: mount.is_served(),
         hidden,
         accused,
     }
