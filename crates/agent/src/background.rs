@@ -67,13 +67,22 @@ impl Background {
     /// # Errors
     /// When /proc cannot be read. What becomes of the program is a result.
     pub fn spawn(&self) -> Result<Spawned, Errno> {
+        self.spawn_as().map(|(spawned, _)| spawned)
+    }
+
+    /// The same, with the process that was started, if one was.
+    pub(crate) fn spawn_as(&self) -> Result<(Spawned, Option<Pid>), Errno> {
         let began_ns = now_ns();
+        let mut pid = None;
         let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
         let before = self.mounted(&proc);
         let state = match self.taken() {
             Some(address) => Ok(SpawnState::NotStarted(format!("{address} is in use already"))),
             None => match self.start() {
-                Ok(mut program) => self.wait(&mut program, &proc, before),
+                Ok(mut program) => {
+                    pid = Some(Pid::from_raw(program.id().cast_signed()));
+                    self.wait(&mut program, &proc, before)
+                }
                 Err(why) => Ok(SpawnState::NotStarted(why)),
             },
         };
@@ -85,7 +94,8 @@ impl Background {
             }
         }
         let state = state?;
-        Ok(Spawned { state, began_ns, known_ns: now_ns(), output: self.last_words() })
+        let output = self.last_words();
+        Ok((Spawned { state, began_ns, known_ns: now_ns(), output }, pid))
     }
 
     /// The address that the program should listen at, if another program listens there: it would be mistaken for
@@ -108,8 +118,9 @@ impl Background {
             .and_then(|out| Ok((out.try_clone()?, out)))
             .map_err(|error| failed(&format!("open {}", self.log.display()), &error))?;
         // Programs inherit the mask.
+        let mask = SigSet::thread_get_mask();
         let _ = SigSet::all().thread_unblock();
-        Command::new(&self.command[0])
+        let started = Command::new(&self.command[0])
             .args(&self.command[1..])
             .env_clear()
             .env("PATH", PATH)
@@ -122,8 +133,9 @@ impl Background {
             .stderr(err)
             // Whoever started this process may kill its group.
             .process_group(0)
-            .spawn()
-            .map_err(|error| failed(&format!("execute {}", self.command[0]), &error))
+            .spawn();
+        let _ = mask.map(|mask| mask.thread_set_mask());
+        started.map_err(|error| failed(&format!("execute {}", self.command[0]), &error))
     }
 
     fn wait(
@@ -228,7 +240,9 @@ pub fn signal(tag: &str, signal: Signal, deadline_ms: u64) -> Result<Signalled, 
     let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
     let number = rustix::process::Signal::from_named_raw(signal as i32).ok_or(Errno::EINVAL)?;
     // Descriptors: a number may be another's by now.
-    let processes: Vec<OwnedFd> = tagged(&proc, &[tag])?.into_iter().filter_map(watch).collect();
+    let processes = tagged(&proc, &[tag])?.into_iter();
+    let processes: Vec<OwnedFd> =
+        processes.filter_map(|pid| proc.own_number(pid)).filter_map(watch).collect();
     let at_ns = now_ns();
     for process in &processes {
         // One that has just ended needs none.

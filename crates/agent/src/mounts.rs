@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 use propagation_model::plan::Propagation;
 use propagation_protocol::Failure;
 
@@ -260,6 +261,21 @@ impl Proc {
         let mut content = Vec::new();
         File::from(file).read_to_end(&mut content).map_err(|error| errno_of(&error))?;
         Ok(content)
+    }
+
+    /// A process by its number in the pid namespace of the caller, where it has one there: this may be the /proc of
+    /// another one.
+    pub(crate) fn own_number(&self, pid: Pid) -> Option<Pid> {
+        let numbers = |name: &str| -> Option<Vec<i32>> {
+            let status = self.read(&format!("{name}/status")).ok()?;
+            let text = String::from_utf8_lossy(&status).into_owned();
+            let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?.to_owned();
+            line.split_whitespace().map(|number| number.parse().ok()).collect()
+        };
+        // One for each namespace below that of this /proc, down to the process's own.
+        let depth = numbers("thread-self")?.len();
+        let number = *numbers(&pid.to_string())?.get(depth.checked_sub(1)?)?;
+        Some(Pid::from_raw(number))
     }
 
     /// Device and inode behind a name in it, which identify a namespace.

@@ -31,6 +31,8 @@ pub(crate) fn capabilities() -> Capabilities {
             Feature::NodePrograms,
             // What a node's kernel has is known once there is a node, which is too late to skip a file.
             Feature::KernelFilesystems,
+            // Its programs would need an image, and its client the node's kernel and rights: `compare` does that.
+            Feature::Transport,
         ])
 }
 
@@ -39,6 +41,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
+    use propagation_core::comparison::Transport;
     use propagation_core::plan::{Fault, Role, WorkloadSpec};
     use propagation_core::{Plan, scenario};
 
@@ -68,10 +71,12 @@ mod tests {
     #[test]
     fn what_is_not_done_is_named() {
         let mounts = Plan::default().with(|plan| plan.filesystems = vec!["nfs4".into()]);
+        let served = Plan::default().with(|plan| plan.fuse.transport = Some(Transport::SmbRclone));
         let loaded = WorkloadSpec::new("outside", Role::Consumer).with(|spec| spec.readers = 3);
         for (plan, words) in [
             (Plan::default().with(|plan| plan.fault = Fault::Oom), "oom"),
             (mounts, "kernel_filesystems"),
+            (served, "no server and its client in the producer's place (transport)"),
             (Plan::default().with(|plan| plan.workloads = vec![loaded]), "workload \"outside\""),
         ] {
             assert!(reason(&plan).is_some_and(|reason| reason.contains(words)), "{words}");

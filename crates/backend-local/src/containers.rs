@@ -85,7 +85,7 @@ fn container_spec(
         marker_ms: plan.deadlines.marker_ms,
         probe_ms: plan.deadlines.probe_ms,
         fuse: fuse.clone(),
-        supervised: spec.supervised,
+        supervised: plan.is_supervised(spec),
         readers: spec.readers,
         writers: spec.writers,
     }

@@ -6,13 +6,18 @@ use propagation_core::plan::Plan;
 
 /// Which filesystem of a plan this kernel does not have, in words; none when it has all.
 pub(crate) fn missing(plan: &Plan) -> Option<String> {
-    plan.filesystems.iter().find_map(|name| match has(name) {
+    plan.filesystems.iter().find_map(|name| missing_one(name))
+}
+
+/// Why a filesystem of the kernel cannot be had, in words; none when it can.
+pub(crate) fn missing_one(name: &str) -> Option<String> {
+    match has(name) {
         Ok(true) => None,
         Ok(false) => Some(format!(
             "this kernel has no filesystem {name}, and no module for it (modprobe {name})"
         )),
         Err(reason) => Some(format!("whether this kernel has {name}: {reason}")),
-    })
+    }
 }
 
 /// Whether the kernel has a filesystem: what the agent says.

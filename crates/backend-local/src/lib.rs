@@ -25,6 +25,7 @@ mod mounts;
 mod node;
 mod programs;
 mod runtime;
+mod transports;
 mod within;
 mod workload;
 
@@ -78,6 +79,7 @@ impl Backend for LocalBackend {
         }
         filesystems::missing(plan)
             .or_else(|| runtime::missing(plan))
+            .or_else(|| transports::missing(plan))
             .or_else(|| device_missing(plan))
     }
 

@@ -14,7 +14,7 @@ pub(crate) fn missing(plan: &Plan) -> Option<&str> {
 }
 
 /// Whether there is a program. Paths below a node's own directories are the scenario's own business.
-fn exists(program: &str) -> bool {
+pub(crate) fn exists(program: &str) -> bool {
     let mut directories = PATH.split(':');
     if program.contains('/') {
         let machines = directories.any(|directory| program.starts_with(directory));

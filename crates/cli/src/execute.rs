@@ -52,6 +52,7 @@ pub(crate) async fn carry_out(
         .with_hurry(interruption.clean_up.clone())
         .with_keep(options.keep || options.cluster.detach_cleanup)
         .with_secrets(options.with_secrets)
+        .with_files_by_handle(options.files_by_handle())
         .with_events(Arc::new(move |event| {
             sink.take(event);
             if matches!(event, Event::NodeReady { .. }) {

@@ -72,7 +72,7 @@ fn is_a_chain(plan: &Plan) -> bool {
     let producers = plan.workloads.iter().map(|workload| plan.fuse_of(workload));
     plan.node.runtime.is_builtin()
         && plan.steps.iter().all(of_the_tool)
-        && producers.into_iter().all(|fuse| fuse.command.is_empty() && fuse.prepare.is_empty())
+        && producers.into_iter().all(|fuse| fuse.is_builtin() && fuse.prepare.is_empty())
         && plan.workloads.iter().map(|workload| workload.replicas).sum::<u32>() <= AT_MOST
 }
 

@@ -7,6 +7,8 @@ mod refused;
 #[path = "command_line/runs.rs"]
 mod runs;
 mod support;
+#[path = "command_line/transports.rs"]
+mod transports;
 #[path = "command_line/written.rs"]
 mod written;
 
@@ -45,6 +47,10 @@ fn main() {
         beside::probe_tells_states_apart,
         written::no_color_without_a_terminal,
         runs::the_five_phases_run_with_any_daemon,
+        transports::the_five_phases_run_over_smb_by_rclone,
+        transports::the_five_phases_run_over_smb_by_smbnetfs,
+        transports::the_five_phases_run_over_fuse_that_smbd_serves_again,
+        transports::what_a_transport_lacks_is_said_before_anything_runs,
         refused::a_comparison_takes_one_node
     ]);
 }

@@ -7,6 +7,7 @@ use propagation_model::report::{CheckId, Deed, PhaseReport, Report, Status};
 use propagation_model::verdict::{Answer, Expectations, ScenarioOutcome, Verdict, VerdictOutcome};
 
 use crate::act::ended_by_probe;
+use crate::diagnosis::mount_stays;
 use crate::diagnosis::text::shell;
 
 /// Whether a list of phases has all five that an [`Answer`] needs. Custom phases may run beside them.
@@ -51,10 +52,14 @@ fn for_this_host(report: &Report, mut answer: Answer) -> Answer {
 }
 
 /// What works, and where: a simulated node says nothing of a host that is unlike it.
-fn works(report: &Report) -> &'static str {
+fn works(report: &Report) -> String {
+    let way = match report.plan.served_by() {
+        Some(transport) => format!("Propagation of {transport}"),
+        None => "FUSE propagation".into(),
+    };
     match report.environment.as_ref().and_then(HostFacts::unlike_machine) {
-        Some(_) => "FUSE propagation works on the simulated node",
-        None => "FUSE propagation works",
+        Some(_) => format!("{way} works on the simulated node"),
+        None => format!("{way} works"),
     }
 }
 
@@ -81,9 +86,10 @@ fn answer(report: &Report) -> Answer {
     }
     if let Some(phase) = failed(PhaseName::Producer) {
         let why = why(report, phase);
+        let limit = report.plan.served_by().map_or("FUSE".to_owned(), |served| served.to_string());
         let summary = format!(
             "The producer's mount did not reach the node: {why}. This is configuration, not a limit \
-             of FUSE."
+             of {limit}."
         );
         return inconclusive(summary, fixes_and_again(report));
     }
@@ -198,12 +204,18 @@ fn full_success(report: &Report) -> Answer {
         .measurements
         .remount_to_fresh_read_ms
         .map(|ms| format!(" {ms:.1} ms after the producer serves again"));
-    let summary = format!(
-        "{}: consumers see the mount, notice its death, and read the fresh one{}, with no intervention.{}",
-        works(report),
-        after.unwrap_or_default(),
-        until_the_probe(report).unwrap_or_default()
-    );
+    let (works, after) = (works(report), after.unwrap_or_default());
+    let until = until_the_probe(report).unwrap_or_default();
+    let summary = match mount_stays(report) {
+        true => format!(
+            "{works}: consumers see the mount, notice that its server is away, and read what is fresh on the \
+             same mount{after}, with no intervention.{until}"
+        ),
+        false => format!(
+            "{works}: consumers see the mount, notice its death, and read the fresh one{after}, with no \
+             intervention.{until}"
+        ),
+    };
     Answer::new(VerdictOutcome::FullSuccess, summary, Vec::new())
 }
 

@@ -45,6 +45,7 @@ pub struct Runner {
     hurry: CancellationToken,
     keep: bool,
     secrets: bool,
+    files_by_handle: bool,
     /// Whether the plan's own steps are run.
     own_steps: bool,
     lab: Option<Lab>,
@@ -74,6 +75,7 @@ impl Runner {
             hurry: CancellationToken::new(),
             keep: false,
             secrets: false,
+            files_by_handle: false,
             own_steps: true,
             lab: None,
             bare: false,
@@ -148,6 +150,15 @@ impl Runner {
         self
     }
 
+    /// Allows servers of the plan's transports to open files by their handles, as nfs-ganesha has to: where containers have
+    /// the machine's rights, these are all files of the machine. Without it a plan with a transport of NFS is
+    /// not run.
+    #[must_use]
+    pub fn with_files_by_handle(mut self, allowed: bool) -> Self {
+        self.files_by_handle = allowed;
+        self
+    }
+
     /// Lets the runner try single changes on simulated nodes of `bench`, within the budget, when the run
     /// does not come out as it should. What they show is in [`Report::experiments`], decides the order of
     /// causes, and makes the [`Report::advice`].
@@ -219,18 +230,28 @@ impl Runner {
             hurry,
             keep,
             secrets,
+            files_by_handle,
             own_steps,
             lab,
             bare,
         } = self;
         let started = Instant::now();
-        let run = Run { id: run_id.clone(), started, keep, files_by_handle: false };
+        let run = Run { id: run_id.clone(), started, keep, files_by_handle };
         let started_at = jiff::Timestamp::now();
         let limit = Duration::from_millis(plan.deadlines.run_ms);
         if let Some(reason) = refusal(backend, &plan) {
             let operation = format!("run this plan on the backend {}", backend.name());
             return Err(Error::new(ErrorKind::Unsupported, operation, reason)
                 .with_fix("use another backend, or leave out what is named"));
+        }
+        if let Some(transport) = plan.served_by().filter(|one| one.is_nfs() && !files_by_handle) {
+            let reason = format!(
+                "the server of {transport} opens files by their handles, and so may reach every file of the machine; a \
+                 file does not allow that"
+            );
+            let operation = format!("run this plan on the backend {}", backend.name());
+            return Err(Error::new(ErrorKind::Unsupported, operation, reason)
+                .with_fix("allow it where the run is started: files by handle"));
         }
         let node = tokio::select! {
             biased;
@@ -346,6 +367,12 @@ async fn try_changes(report: &mut Report, lab: Lab, cancellation: &CancellationT
         return;
     }
     let started = Instant::now();
+    let lab = match report.plan.served_by() {
+        Some(_) => Lab::Missing(
+            "a client of a server takes longer to connect than experiments wait".into(),
+        ),
+        None => lab,
+    };
     let tried = match &lab {
         Lab::On(bench, budget) => experiments::run(report, &**bench, *budget, cancellation).await,
         Lab::Missing(reason) => experiments::not_tried(report, reason),

@@ -59,6 +59,7 @@ features! {
     Reopening = "reopening", "descriptor that is held from outside and opened again",
     Load = "load", "readers and writers",
     ExternalDaemon = "external_daemon", "FUSE daemon other than the built-in one",
+    Transport = "transport", "server and its client in the producer's place",
     UnprivilegedProducer = "unprivileged_producer", "producer that is not root",
     Keeper = "keeper", "keeper of a producer's descriptor",
     Replicas = "replicas", "workload with several replicas",

@@ -1,8 +1,9 @@
 //! The commands that repeat a run.
 
 use propagation_model::cause::Cause;
+use propagation_model::comparison::Transport;
 use propagation_model::plan::{
-    Bridge, Covering, Deadlines, Fault, Plan, Propagation, Role, Volume, WorkloadSpec,
+    Bridge, Covering, Deadlines, Engine, Fault, Plan, Propagation, Role, Volume, WorkloadSpec,
 };
 use propagation_model::report::Report;
 
@@ -92,6 +93,9 @@ pub fn arguments(plan: &Plan) -> Option<Vec<String>> {
     if !plan.fuse.allow_other {
         words.push("--no-allow-other".into());
     }
+    if let Some(transport) = plan.fuse.transport {
+        words.extend(["--transport".into(), transport.to_string()]);
+    }
     (*plan == as_the_options_make_it(plan, consumer, producer, consumers)).then_some(words)
 }
 
@@ -123,6 +127,11 @@ fn as_the_options_make_it(
         new.workloads = workloads;
         new.fault = plan.fault.clone();
         new.fuse.allow_other = plan.fuse.allow_other;
+        new.fuse.transport = plan.fuse.transport;
+        // The options have their containers made by crun.
+        if plan.fuse.transport.is_some_and(Transport::needs_machine_rights) {
+            new.node.runtime.engine = Engine::Crun;
+        }
         new.deadlines.run_ms = plan.deadlines.run_ms;
         new.node.covering = plan.node.covering;
         new.node.container_fuse_conf.clone_from(&plan.node.container_fuse_conf);
@@ -188,6 +197,18 @@ mod tests {
     #[test]
     fn the_default_plan_needs_no_option() {
         assert_eq!(commands_of(Plan::default()), ["propagation run"]);
+    }
+
+    #[test]
+    fn a_transport_is_named_with_the_runtime_that_it_has() {
+        let mut plan = Plan::default();
+        plan.fuse.transport = Some(Transport::SmbRclone);
+        assert_eq!(commands_of(plan.clone()), ["propagation run --transport smb-rclone"]);
+        plan.fuse.transport = Some(Transport::Nfs);
+        plan.node.runtime.engine = Engine::Crun;
+        assert_eq!(commands_of(plan.clone()), ["propagation run --transport nfs"]);
+        plan.node.runtime.engine = Engine::Runc;
+        assert_eq!(commands_of(plan).len(), 2);
     }
 
     #[test]

@@ -53,6 +53,13 @@ impl Daemon {
         Ok(Self { pid: child.pid, inner, output, last_words, before, stopped, mount_until })
     }
 
+    /// A process that has started and serves.
+    pub(super) fn of(pid: Pid) -> Self {
+        let (last_words, before) = (String::new(), Vec::new());
+        let (inner, output, stopped, mount_until) = (None, None, false, None);
+        Self { pid, inner, output, last_words, before, stopped, mount_until }
+    }
+
     /// Passes on what the built-in filesystem reports.
     pub(super) fn relay(&mut self, reporter: &Reporter) {
         let Some(pipe) = &mut self.inner else { return };

@@ -7,6 +7,7 @@
 mod daemon;
 mod external;
 mod mount;
+mod served;
 mod told;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,6 +28,7 @@ use crate::pipe::Pipe;
 use crate::reporter::{Reporter, timestamp};
 use crate::sys::{in_ms, now_ns};
 use daemon::{Daemon, any_child};
+use served::Served;
 
 pub(crate) use told::Supervisor;
 
@@ -42,6 +44,8 @@ struct Supervising<'a> {
     signals: SignalFd,
     commands: Option<Pipe>,
     daemon: Option<Daemon>,
+    /// The programs of a transport, of which the daemon is the one that faults hit.
+    served: Option<Served>,
     /// SIGTERM has been passed on: the end of the daemon is the end.
     ending: bool,
 }
@@ -74,9 +78,10 @@ impl<'a> Supervising<'a> {
         let mounts = proc.of_thread("mountinfo").map_err(failed)?;
         let node = reporter.node().map(|pipe| pipe.as_fd().try_clone_to_owned());
         let commands = node.and_then(Result::ok).map(Pipe::new);
+        let served = Served::of(&told);
         let (daemon, ending) = (None, false);
         let mut supervising =
-            Self { told, reporter, proc, mounts, signals, commands, daemon, ending };
+            Self { told, reporter, proc, mounts, signals, commands, daemon, served, ending };
         supervising.start()?;
         Ok(supervising)
     }
@@ -84,8 +89,14 @@ impl<'a> Supervising<'a> {
     /// Starts the daemon, the first time or again.
     fn start(&mut self) -> Result<(), String> {
         let producer = &self.told.producer;
-        let before =
-            mount::fuse_mounts(producer, &self.proc)?.iter().map(|mount| mount.mount_id).collect();
+        if let Some(served) = &mut self.served {
+            self.daemon = Some(served.start(&self.told, &self.proc, self.reporter)?);
+            return Ok(());
+        }
+        let before = mount::served_mounts(producer, &self.proc)?
+            .iter()
+            .map(|mount| mount.mount_id)
+            .collect();
         let mut daemon = if producer.fuse.is_builtin() {
             Daemon::start_builtin(producer)?
         } else {
@@ -105,6 +116,12 @@ impl<'a> Supervising<'a> {
                 return Ok(code);
             }
             self.obey().map_err(failed)?;
+            // What a start has waited for may have hidden the end of another program.
+            if self.served.is_some()
+                && let Some(code) = self.reap()
+            {
+                return Ok(code);
+            }
             let Some(daemon) = &mut self.daemon else { continue };
             daemon.relay(self.reporter);
             daemon.read_output(self.reporter);
@@ -141,6 +158,11 @@ impl<'a> Supervising<'a> {
                 Ok(WaitStatus::StillAlive) | Err(_) => return None,
                 Ok(status) => status,
             };
+            if let (Some(served), WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) =
+                (&mut self.served, status)
+            {
+                served.ended(pid, self.reporter);
+            }
             let own = self.daemon.as_ref().map(|daemon| daemon.pid);
             if let Some(daemon) = self.daemon.as_mut().filter(|one| Some(one.pid) == status.pid()) {
                 daemon.stopped = matches!(status, WaitStatus::Stopped(..));
@@ -175,9 +197,10 @@ impl<'a> Supervising<'a> {
         daemon.read_output(self.reporter);
         daemon.relay(self.reporter);
         // A program that has put itself into the background: its children are ours.
-        let detached = state == (ProgramState::Exited { code: 0 })
+        let detached = self.served.is_none()
+            && state == (ProgramState::Exited { code: 0 })
             && daemon.inner.is_none()
-            && mount::fuse_mounts(&self.told.producer, &self.proc).is_ok_and(|mounts| {
+            && mount::served_mounts(&self.told.producer, &self.proc).is_ok_and(|mounts| {
                 mounts.last().is_some_and(|mount| !daemon.before.contains(&mount.mount_id))
             });
         if detached && let Some(pid) = any_child(&self.proc) {
@@ -203,6 +226,9 @@ impl<'a> Supervising<'a> {
         while let Some(signal) = self.signals.read_signal()? {
             if signal.ssi_signo == Signal::SIGTERM as u32 {
                 self.ending = true;
+                if let Some(served) = &self.served {
+                    served.unmount();
+                }
                 signal_all(Signal::SIGTERM);
             }
         }
@@ -232,7 +258,9 @@ impl<'a> Supervising<'a> {
                         self.reporter.event(&ProgramEvent::Obeyed { evidence });
                     }
                     if let Ok(signal) = signal {
-                        signal_all(signal);
+                        self.served
+                            .as_ref()
+                            .map_or_else(|| signal_all(signal), |served| served.signal(signal));
                     }
                 }
                 ProgramCommand::StartDaemon { marker, stale } => {
@@ -260,7 +288,10 @@ impl<'a> Supervising<'a> {
 
     /// Kills the daemon and waits for its end, no longer than [`KILLED_WITHIN_MS`].
     fn end_daemon(&mut self) -> Result<Result<(), String>, Errno> {
-        signal_all(Signal::SIGKILL);
+        match &self.served {
+            Some(served) => served.signal(Signal::SIGKILL),
+            None => signal_all(Signal::SIGKILL),
+        }
         let until = in_ms(KILLED_WITHIN_MS);
         loop {
             // The exit code is for a supervisor that ends with its daemon: this one starts another.

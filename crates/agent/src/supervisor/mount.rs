@@ -20,11 +20,11 @@ use crate::mounts::{Proc, errno_of};
 use crate::producer::Producer;
 use crate::sys::now_ns;
 
-/// The FUSE mounts that are stacked at the mountpoint.
-pub(super) fn fuse_mounts(producer: &Producer, proc: &Proc) -> Result<Vec<MountEntry>, String> {
+/// The mounts that daemons and servers have at the mountpoint, the topmost last.
+pub(super) fn served_mounts(producer: &Producer, proc: &Proc) -> Result<Vec<MountEntry>, String> {
     let table = proc.mount_table().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
     let path = MountPath::from(producer.mountpoint.as_str());
-    Ok(table.stack_at(&path).into_iter().filter(|m| m.is_fuse()).cloned().collect())
+    Ok(table.stack_at(&path).into_iter().filter(|m| m.is_served()).cloned().collect())
 }
 
 /// Takes off what earlier daemons have left dead, where that is asked for.
@@ -43,7 +43,7 @@ pub(super) fn look_for(
 ) -> Result<Option<ProgramEvent>, String> {
     let Some(until) = daemon.mount_until else { return Ok(None) };
     let wanted = told.producer.fuse.fs_type.as_deref();
-    let there = fuse_mounts(&told.producer, proc)?.into_iter().next_back();
+    let there = served_mounts(&told.producer, proc)?.into_iter().next_back();
     let there = there.filter(|mount| !daemon.before.contains(&mount.mount_id));
     let fits = |mount: &MountEntry| wanted.is_none_or(|fs_type| mount.fs_type == fs_type);
     let event = match there {
@@ -70,7 +70,7 @@ pub(super) fn look_for(
 }
 
 /// Writes the marker through the mount where that is asked for, and reads it once, in a child.
-fn first_look(told: &Supervisor, proc: &Proc) -> Result<(), String> {
+pub(super) fn first_look(told: &Supervisor, proc: &Proc) -> Result<(), String> {
     let producer = &told.producer;
     let through = producer.fuse.marker == MarkerPlace::Mount;
     let path = Path::new(&producer.mountpoint).join(MARKER_FILE);

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
+use propagation_core::comparison::Transport;
 use propagation_core::experiments::Budget;
 use propagation_core::plan::{
-    Bridge, Covering, Engine, Fault, NodeSpec, Plan, Propagation, StartOrder, Volume, WorkloadSpec,
+    Bridge, Covering, Engine, Fault, NodeSpec, Plan, Propagation, RuntimeSpec, StartOrder, Volume,
+    WorkloadSpec,
 };
 use propagation_core::{Error, ErrorKind};
 
@@ -41,7 +43,7 @@ pub(crate) struct RunOptions {
     /// Scenario file or directory to run instead of the five phases; may be repeated.
     #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["bridge", "fault", "volume",
           "propagation", "consumers", "producer_uid", "producer_command", "producer_liveness_probe",
-          "no_allow_other",
+          "transport", "no_allow_other",
           "covering", "container_fuse_conf"])]
     pub(crate) scenario: Vec<PathBuf>,
     /// Container runtime for every scenario, instead of the scenario's own: `builtin`, `runc`, `crun`, or the
@@ -85,6 +87,15 @@ pub(crate) struct RunOptions {
     /// Give the producer a liveness probe, which ends a daemon that does not answer after the fault.
     #[arg(long)]
     producer_liveness_probe: bool,
+    /// Transport in the FUSE daemon's place: a server and its client, made as `propagation compare` makes them. The fault hits
+    /// the server; its client stays, and nothing is mounted anew. One whose client is the kernel has its containers made by
+    /// crun.
+    #[arg(long, value_name = "NAME", value_parser = one_of(transports()),
+          conflicts_with_all = ["producer_uid", "producer_command", "no_allow_other"])]
+    transport: Option<Transport>,
+    /// Let servers of NFS in scenarios open files by their handles, which reaches every file of the machine.
+    #[arg(long, requires = "scenario")]
+    files_by_handle: bool,
     /// Mount without allow_other.
     #[arg(long)]
     no_allow_other: bool,
@@ -161,14 +172,21 @@ impl RunOptions {
             plan.fuse.command =
                 ["/bin/sh", "-c", &format!("exec {command}")].map(str::to_owned).into();
         }
+        plan.fuse.transport = self.transport;
         self.limit(&mut plan);
         plan.node = NodeSpec {
+            runtime: self.transport.map(runtime_for).unwrap_or_default(),
             covering: self.covering,
             // fusermount3 ignores a last line without an end.
             container_fuse_conf: self.container_fuse_conf.as_ref().map(|text| format!("{text}\n")),
             ..NodeSpec::default()
         };
         plan
+    }
+
+    /// Whether servers of NFS may open files by their handles: where the user says so, or has named such a transport.
+    pub(crate) fn files_by_handle(&self) -> bool {
+        self.files_by_handle || self.transport.is_some_and(Transport::is_nfs)
     }
 
     /// Time for experiments; none without experiments.
@@ -207,6 +225,19 @@ impl RunOptions {
         Err(Error::new(ErrorKind::InvalidInput, "read --format", reason)
             .with_fix("use text or json; --report DIR writes each report in every format"))
     }
+}
+
+/// The runtime of a transport.
+fn runtime_for(transport: Transport) -> RuntimeSpec {
+    let engine = if transport.needs_machine_rights() { Engine::Crun } else { Engine::default() };
+    RuntimeSpec { engine, ..RuntimeSpec::default() }
+}
+
+/// The transports that mount something, except for `daemon`, which is `--producer-command`.
+fn transports() -> Vec<(PossibleValue, Transport)> {
+    let mounts = |one: &Transport| !matches!(one, Transport::Native | Transport::Daemon);
+    let all = Transport::ALL.into_iter().filter(mounts);
+    all.map(|one| (PossibleValue::new(one.as_str()), one)).collect()
 }
 
 fn faults() -> Vec<(PossibleValue, Fault)> {

@@ -129,6 +129,7 @@ pub(crate) const NOT_DONE: &[(CauseId, &str)] = &[
         CauseId::LowerFilesystemExposed,
         "it stands first when it is over, and its fix is for the next time",
     ),
+    (CauseId::ServerAway, "its fix is what the phase recovery does"),
     (
         CauseId::MountOutlivesDaemon,
         "who else holds a connection ends with its daemon on a simulated node",

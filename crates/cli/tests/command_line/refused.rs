@@ -24,6 +24,8 @@ pub(crate) fn values_that_cannot_be_meant_are_2() -> TestResult {
     for (arguments, part) in [
         (&["probe", "/proc", "--sentinel", "../x"][..], "it is a path"),
         (&["run", "--producer-command", ""], "it is empty"),
+        (&["run", "--transport", "native"], "possible values: fuse, fuse-passthrough, smb-rclone"),
+        (&["run", "--transport", "nfs", "--producer-uid", "1000"], "cannot be used with"),
         (&["run", "--producer-command", "bindfs -f {source} {mountpoint"], "has no {mountpoint}"),
         (&["matrix", "--axes", axes], "no axis in it"),
         (&["manifests", "out", "--namespace", "Bad_NS"], "cannot be the name of a namespace"),

@@ -46,8 +46,9 @@ pub(crate) async fn inject(
     let done = failures.into();
     context.end_act(act, proofs.clone(), &done);
     if done == Done::Ok {
-        let expected = format!("the fault is done: {fault}");
-        let check = Check::new(CheckId::Fault, true, expected, fault.to_string());
+        let words = context.plan.words_of(fault);
+        let expected = format!("the fault is done: {words}");
+        let check = Check::new(CheckId::Fault, true, expected, words);
         context.check(check.with_evidence(proofs));
         probe_producers(context).await?;
     }

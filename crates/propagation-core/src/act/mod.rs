@@ -10,7 +10,7 @@ mod workloads;
 use std::time::Duration;
 
 pub(crate) use fault::ended_by_probe;
-pub(crate) use repair::repair;
+pub(crate) use repair::{repair, serve_again};
 pub(crate) use run::actor;
 pub(crate) use workloads::start_together;
 

@@ -79,7 +79,7 @@ async fn start_producers(
     let names = or_first(context, on);
     for spec in specs(context, names.as_ref(), |spec| spec.role == Role::Producer) {
         let workload = context.workload(&spec.name).filter(|_| context.runs(&spec.name));
-        let lives = match workload.filter(|_| spec.supervised) {
+        let lives = match workload.filter(|_| context.plan.is_supervised(&spec)) {
             Some(workload) => workload.status().await?.program == ProgramState::Running,
             None => false,
         };
@@ -87,6 +87,11 @@ async fn start_producers(
         restart_one(context, &spec, Restart { scope, stale }).await?;
     }
     Ok(Done::Ok)
+}
+
+/// Starts the first producer again: the daemon or server alone where a supervisor has outlived it.
+pub(crate) async fn serve_again(context: &mut RunContext<'_>) -> Result<(), Error> {
+    start_producers(context, None, None).await.map(drop)
 }
 
 /// Running consumers among the named workloads.

@@ -151,3 +151,22 @@ fn a_check_of_ones_own_is_known_by_its_id_and_not_by_how_it_begins() {
     report.phases[0].checks = vec![Check::new("fault", false, "it is done", "it is not")];
     assert_eq!(expectations(&report).unmet, 0);
 }
+
+#[test]
+fn what_a_server_serves_is_not_told_of_fuse() {
+    let mut report = five(&[]);
+    report.plan.fuse.transport = Some(propagation_model::comparison::Transport::SmbCifs);
+    let full = answer(&report).summary;
+    assert!(full.starts_with("Propagation of smb-cifs works"), "{full}");
+    assert!(full.contains("on the same mount") && !full.contains("FUSE"), "{full}");
+    // With its pod the client goes too, and what is fresh is another mount.
+    for act in &mut report.acts {
+        if let propagation_model::report::Deed::Fault { fault } = &mut act.deed {
+            *fault = propagation_model::plan::Fault::Delete;
+        }
+    }
+    let full = answer(&report).summary;
+    assert!(full.contains("notice its death") && !full.contains("same mount"), "{full}");
+    report.phases[3].status = Status::Failed;
+    assert!(!answer(&report).summary.contains("FUSE"));
+}

@@ -34,6 +34,7 @@
 //! | `leftover` | `unmount-busy`, `mount-left-behind`, `recovery-races-unpublish` |
 //! | `silent` | `lower-filesystem-written`, `source-made-as-directory`, `lower-filesystem-exposed`, `mount-gone`, `mounted-but-wrong-content`, `deleted-through-mount`, `unmount-from-shared-copy`, `consumer-did-not-notice` |
 //! | `own_copy` | `mount-gone` of one consumer |
+//! | `served` | `server-away` |
 //! | `nothing` | `unexplained`, `nothing-wrong` |
 //!
 //! [`host`], [`runtime_apart`] and [`chain`] examine a host on which nothing runs yet. [`visibility`]
@@ -74,6 +75,7 @@ mod recursion;
 mod runtime;
 mod scene;
 mod security_module;
+mod served;
 mod silence;
 mod silent;
 mod stacking;
@@ -90,6 +92,7 @@ pub use cause::{Cause, CauseId, Confidence, Fix, FixKind};
 pub use chain::{chain, draw_chain};
 pub(crate) use hang::RESUME;
 pub use host::host;
+pub(crate) use served::mount_stays;
 pub use visibility::{Broken, Explanation, Place, visibility};
 
 use crate::observation::Actor;
@@ -233,8 +236,9 @@ pub fn explain(report: &Report) -> Vec<Cause> {
 
 /// The causes, and how many of them, from the last one back, are mere hazards.
 pub(crate) fn with_hazards(report: &Report) -> (Vec<Cause>, usize) {
-    let scene = Scene::new(report);
-    let mut causes: Vec<Cause> = Vec::new();
+    let (away, rest) = served::apart(report);
+    let scene = Scene::new(&rest);
+    let mut causes: Vec<Cause> = Vec::from_iter(away);
     for rule in RULES {
         let mut found = rule(&scene);
         found.sort_by_key(|cause| cause.confidence);

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::comparison::Transport;
 use crate::confinement::{Confinement, DomainDenied, FuseNeed};
 use crate::errno::Errno;
 use crate::mountinfo::{MountEntry, MountRef, MountTable};
@@ -661,4 +662,25 @@ proptest! {
             prop_assert!([CauseId::NothingWrong, CauseId::DaemonDead].contains(&id), "{id}");
         }
     }
+}
+
+#[test]
+fn a_server_that_is_away_has_no_cause_of_fuse() {
+    let mut report = stopped();
+    assert!(!ids(&report).contains(&CauseId::ServerAway));
+    report.plan.fuse.transport = Some(Transport::SmbRclone);
+    assert_eq!(ids(&report), [CauseId::ServerAway]);
+    let cause = explain(&report).remove(0);
+    assert!(cause.title.contains("smb-rclone") && cause.fix.text.is_empty(), "{cause:?}");
+    assert!(cause.actors.contains(&Actor::Node) && !cause.evidence.is_empty(), "{cause:?}");
+    // A client that has died is as stale as any FUSE mount.
+    see(&mut report, |seen| {
+        if matches!(seen.outcome, Outcome::Hang { .. }) {
+            seen.outcome = Outcome::errno(Errno::ENOTCONN, "open");
+        }
+    });
+    assert!(!ids(&report).contains(&CauseId::ServerAway));
+    // The kernel's client says it itself.
+    report.plan.fuse.transport = Some(Transport::SmbCifs);
+    assert_eq!(ids(&report).first(), Some(&CauseId::ServerAway));
 }

@@ -130,6 +130,7 @@ impl FakeBackend {
             Feature::Reopening,
             Feature::Load,
             Feature::ExternalDaemon,
+            Feature::Transport,
             Feature::Programs,
             Feature::NodePrograms,
             Feature::KernelFilesystems,

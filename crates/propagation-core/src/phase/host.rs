@@ -1,6 +1,7 @@
 //! Checks before anything starts: can this node share FUSE mounts at all?
 
 use crate::backend::Feature;
+use crate::comparison::Transport;
 use crate::context::RunContext;
 use crate::error::Error;
 use crate::facts::{FuseDevice, HostFacts, PathState};
@@ -46,14 +47,19 @@ async fn make_bridge(context: &mut RunContext<'_>) -> Check {
 
 /// Judges facts: the checks of `host_setup`, without touching anything.
 pub fn check_host(facts: &HostFacts, plan: &Plan) -> Vec<Check> {
-    vec![
-        fuse_device(facts, plan),
-        fusermount(facts, plan),
-        user_allow_other(facts, plan),
-        covering_mount(facts, plan),
-        bridge(facts, plan),
-        kernel(facts),
-    ]
+    // The kernel is the client of CIFS and of NFS.
+    let without_fuse = matches!(plan.served_by(), Some(Transport::SmbCifs | Transport::Nfs));
+    let device = (!without_fuse).then(|| fuse_device(facts, plan));
+    device
+        .into_iter()
+        .chain([
+            fusermount(facts, plan),
+            user_allow_other(facts, plan),
+            covering_mount(facts, plan),
+            bridge(facts, plan),
+            kernel(facts),
+        ])
+        .collect()
 }
 
 fn fuse_device(facts: &HostFacts, plan: &Plan) -> Check {

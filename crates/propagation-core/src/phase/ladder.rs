@@ -1,7 +1,5 @@
 //! The ladder of repairs: who comes back, and with how little help?
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 
 use super::consumer::readers;
@@ -103,7 +101,7 @@ async fn all_fresh(
     consumers: &[WorkloadSpec],
 ) -> Result<(bool, String), Error> {
     let generation = context.marker()?.generation;
-    let deadline = Duration::from_millis(context.plan.deadlines.recovery_ms);
+    let deadline = context.plan.recovery_deadline();
     let until = Until::SeesGeneration(generation);
     let beyond = beyond(context, consumers).await?;
     let reached = consumers.iter().filter(|spec| !beyond.contains(&spec.name.as_str()));

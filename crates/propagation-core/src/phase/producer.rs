@@ -72,8 +72,9 @@ pub(super) async fn shows_on_node(context: &mut RunContext<'_>) -> Result<(), Er
     let uids: &[u32] =
         if context.capabilities().has(Feature::OtherUids) { &[0, OTHER_UID] } else { &[0] };
     let fuse = context.observe(&[Actor::Node], &Look::default().as_users(uids)).await?;
-    context.check(propagation(&fuse));
-    let allow_other = allow_other(&fuse, context.plan.fuse.allow_other);
+    let served = context.plan.served_by().is_some();
+    context.check(propagation(&fuse, served));
+    let allow_other = allow_other(&fuse, context.plan.fuse.allow_other, served);
     context.check(allow_other);
     Ok(())
 }
@@ -89,22 +90,24 @@ fn sharing(seen: &[Observation]) -> Check {
     .with_evidence(evidence(&all))
 }
 
-fn propagation(seen: &[Observation]) -> Check {
+fn propagation(seen: &[Observation], served: bool) -> Check {
+    let mount = if served { "mount" } else { "FUSE mount" };
     let as_root: Vec<&Observation> = seen.iter().filter(|o| o.uid == 0).collect();
-    let in_table = as_root.iter().all(|o| o.mount.as_ref().is_some_and(MountView::is_fuse));
+    let in_table = as_root.iter().all(|o| o.mount.as_ref().is_some_and(MountView::is_served));
     let read = as_root.iter().all(|o| o.outcome.is_ok());
     Check::new(
         CheckId::Propagation,
         in_table && read && !as_root.is_empty(),
-        "the FUSE mount is in the host's mount table and its marker reads back the nonce",
-        format!("its FUSE mount, {}", tally(&as_root)),
+        format!("the {mount} is in the host's mount table and its marker reads back the nonce"),
+        format!("its {mount}, {}", tally(&as_root)),
     )
     .with_evidence(evidence(&as_root))
 }
 
-fn allow_other(seen: &[Observation], asked_for: bool) -> Check {
+fn allow_other(seen: &[Observation], asked_for: bool, served: bool) -> Check {
     let others: Vec<&Observation> = seen.iter().filter(|o| o.uid != 0).collect();
     let expected = match asked_for {
+        true if served => format!("uid {OTHER_UID} reads it too"),
         true => format!("uid {OTHER_UID} reads it too (allow_other)"),
         false => format!("uid {OTHER_UID} is kept out (no allow_other)"),
     };

@@ -59,7 +59,11 @@ pub(super) fn of(phase: PhaseName, plan: &Plan) -> Vec<Step> {
         ],
         PhaseName::Recovery => vec![
             Step::See(See::SomethingBroke),
-            Step::Do(Action::Restart(producer.unwrap_or(Names::Several(Vec::new())))),
+            match plan.served_by() {
+                // The client of a server stays, and so does its mount.
+                Some(_) => Step::ServeAgain,
+                None => Step::Do(Action::Restart(producer.unwrap_or(Names::Several(Vec::new())))),
+            },
             Step::See(See::ServesAgain),
             Step::See(See::NodeIsFresh),
             Step::Ladder(plan.recovery.clone()),
@@ -79,6 +83,8 @@ pub(super) enum Step {
     Do(Action),
     /// Starts workloads together: those of the plan in their order, or one outside of it.
     Start(Vec<WorkloadSpec>),
+    /// Starts the server of the producer again, and what has ended with it.
+    ServeAgain,
     /// Takes the mount tables.
     Capture,
     /// Looks.
@@ -117,6 +123,7 @@ impl Step {
         match self {
             Self::Do(action) => done(context, action).await,
             Self::Start(specs) => act::start_together(context, &specs, None).await.map(|_| true),
+            Self::ServeAgain => act::serve_again(context).await.map(|()| true),
             Self::Capture => context.capture().await.map(|_| true),
             Self::See(what) => see(context, what).await,
             Self::Ladder(rungs) => ladder::climb(context, &rungs).await.map(|()| true),

@@ -112,6 +112,7 @@ cause_ids! {
     SourceTypeMismatch = "source-type-mismatch": "A volume's source and its place in the container are not both files or both directories.",
     StalePublishPath = "stale-publish-path": "A bind of the mount at another path is dead, and nobody has bound the fresh one there.",
     DescriptorHeld = "descriptor-held": "A descriptor that was opened before stays on the dead connection.",
+    ServerAway = "server-away": "The server of a mount is away: the mount stays, and its client waits or fails until there is one again.",
     MountOutlivesDaemon = "mount-outlives-daemon": "The mount goes on after its daemon has ended.",
     ConsumerDied = "consumer-died": "A consumer ended because of the dead mount.",
     CleanUnmountWhereStackNeeded = "clean-unmount-where-stack-needed": "The stale mount was unmounted before the new one was made, which cut off the mounts that were bound to it.",

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
+use crate::comparison::Transport;
+
 /// What a producer does with dead mounts that lie on its mountpoint when it starts.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
@@ -33,7 +35,7 @@ pub enum MarkerPlace {
     Mount,
 }
 
-/// The FUSE filesystem: the built-in one, or any program.
+/// The FUSE filesystem: the built-in one, any program, or a transport.
 ///
 /// In `command`, `prepare` and `environment`, `{mountpoint}` is where to mount, `{source}` a fresh
 /// directory with the marker in it, `{work}` a fresh empty directory.
@@ -61,6 +63,11 @@ pub struct FuseSpec {
     /// filesystem.
     #[serde(deserialize_with = "a_program", skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// The transport that makes the mount instead of a daemon: a server and its client, both in the producer's container.
+    /// Faults hit the server, or the FUSE filesystem that it serves again; when it starts again, the client stays and
+    /// nothing is mounted anew. Not `native`, which mounts nothing, nor `daemon`, which is `command`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
     /// Programs that run before it, in order, each to its end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prepare: Vec<Vec<String>>,
@@ -100,6 +107,7 @@ impl Default for FuseSpec {
             stale: Stale::default(),
             keeper: false,
             command: Vec::new(),
+            transport: None,
             prepare: Vec::new(),
             environment: BTreeMap::new(),
             fs_type: None,
@@ -111,7 +119,7 @@ impl Default for FuseSpec {
 impl FuseSpec {
     /// Whether it is the built-in filesystem.
     pub fn is_builtin(&self) -> bool {
-        self.command.is_empty()
+        self.command.is_empty() && self.transport.is_none()
     }
 
     /// Removes the values of the variables; their names stay.

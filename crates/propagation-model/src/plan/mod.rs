@@ -18,6 +18,7 @@ mod requires;
 mod resolved;
 mod step;
 mod step_problems;
+mod transport;
 mod user;
 mod validate;
 mod workload;
@@ -61,7 +62,8 @@ pub struct Deadlines {
     pub probe_ms: u64,
     /// Breakage to be noticed after a fault.
     pub breakage_ms: u64,
-    /// The fresh marker to reach existing consumers by itself, once the producer serves again.
+    /// The fresh marker to reach existing consumers by itself, once the producer serves again; at least 30 s where their
+    /// mount is the client of a server.
     pub recovery_ms: u64,
     /// The whole run.
     pub run_ms: u64,

@@ -171,7 +171,7 @@ fn impossible(plan: &Plan, fault: &Fault, spec: &WorkloadSpec) -> Option<(String
             let reason = "only the built-in filesystem can answer slowly or with errors";
             Some((reason.into(), "leave out `command`, or use stop"))
         }
-        Fault::Oom if !builtin || spec.supervised => {
+        Fault::Oom if !builtin || plan.is_supervised(spec) => {
             let reason = "only a built-in daemon that is process 1 can outgrow its memory limit";
             Some((reason.into(), "leave out `command` and `supervised`, or use kill"))
         }

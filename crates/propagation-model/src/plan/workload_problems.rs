@@ -4,6 +4,7 @@ use super::bounds::time_problem;
 use super::path_problems::{absolute_problem, path_problem};
 use super::placeholder;
 use super::problem::Problem;
+use super::transport::transport_problem;
 use super::{BindSpec, Plan, Propagation, Role, StartOrder, Volume, WorkloadSpec};
 
 /// The API server's rules for a volume that is read-only with everything below it.
@@ -156,6 +157,9 @@ impl Plan {
         }
         let fuse = self.fuse_of(workload);
         let at = if workload.fuse.is_some() { format!("{at}.fuse") } else { "fuse".into() };
+        if let Some(problem) = transport_problem(&at, fuse, workload) {
+            return Some(problem);
+        }
         if fuse.keeper && !fuse.is_builtin() {
             return Some(Problem::new(
                 format!("{at}.keeper"),

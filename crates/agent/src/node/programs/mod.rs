@@ -166,7 +166,11 @@ impl Container {
                     answers.extend(self.waiting.settle(obeyed, &evidence));
                 }
                 ProgramEvent::DaemonEnded { state } => {
-                    let evidence = format!("the daemon of {}: {state}", self.spec.name);
+                    let transport = self.spec.fuse.transport;
+                    let server =
+                        transport.is_some_and(|one| one.has_server() && !one.is_re_export());
+                    let what = if server { "server" } else { "daemon" };
+                    let evidence = format!("the {what} of {}: {state}", self.spec.name);
                     self.connection = self.connection.filter(|_| self.kept.is_some());
                     let ended = |awaited| awaited == Awaited::DaemonEnd;
                     answers.extend(self.waiting.settle(ended, &evidence));
