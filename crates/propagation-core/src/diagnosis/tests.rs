@@ -674,11 +674,11 @@ fn a_server_that_is_away_has_no_cause_of_fuse() {
     assert!(cause.title.contains("smb-rclone") && cause.fix.text.is_empty(), "{cause:?}");
     assert!(cause.actors.contains(&Actor::Node) && !cause.evidence.is_empty(), "{cause:?}");
     // A client that has died is as stale as any FUSE mount.
-    see(&mut report, |seen| {
+    for seen in &mut report.timeline {
         if matches!(seen.outcome, Outcome::Hang { .. }) {
             seen.outcome = Outcome::errno(Errno::ENOTCONN, "open");
         }
-    });
+    }
     assert!(!ids(&report).contains(&CauseId::ServerAway));
     // The kernel's client says it itself.
     report.plan.fuse.transport = Some(Transport::SmbCifs);
