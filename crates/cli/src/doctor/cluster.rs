@@ -75,7 +75,7 @@ async fn look(node: &dyn Node, plan: &Plan) -> Result<Examination, Error> {
     let (node, runtime) = (tables.next().unwrap_or_default(), tables.next().unwrap_or_default());
     let is_apart = ids(&node) != ids(&runtime);
     let runtime = is_apart.then(|| ("the runtime".to_owned(), runtime));
-    Ok(Examination::new(facts, &Mounts { node, runtime }, &plan))
+    Ok(Examination::new(facts, &Mounts { node, own_namespace: false, runtime }, &plan))
 }
 
 /// Mounts have ids of their own in every mount namespace.

@@ -297,7 +297,7 @@ impl<'a> Bench<'a> {
             tried.added = match for_good {
                 true => match self.add_again(&changed, &tried, all[0]).await {
                     // The time beside others was too short to tell.
-                    Err(Unsure) if all.len() > 1 => return Ok(Attempt::TooShort),
+                    Err(Unsure) if all.len() > 1 => return Ok(Attempt::TooShort(tried)),
                     added => added.ok().flatten(),
                 },
                 // What is done once removes what a fault did, and everything worked before that.

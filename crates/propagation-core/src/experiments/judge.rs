@@ -7,7 +7,9 @@ use super::deeds;
 use super::fared::{Ends, Fared, failed, five, is_hang, is_late, probes};
 use crate::observation::{Access, Actor};
 use crate::plan::{Fault, PhaseName, Plan, Role, WorkloadSpec};
-use crate::report::{After, CheckId, Deed, JudgedBy, Report, SideEffect, Since, Status, Tried};
+use crate::report::{
+    After, CheckId, Deed, FailureOf, JudgedBy, Report, SideEffect, Since, Status, Tried,
+};
 use crate::verdict::{RunOutcome, VerdictOutcome};
 
 /// Whether a consumer of the run is wrong.
