@@ -293,6 +293,17 @@ fn outlived(scene: &Scene<'_>) -> Option<Cause> {
     if check.evidence.is_empty() {
         return None;
     }
+    if let Some(transport) = scene.report.plan.served_by() {
+        return Some(cause(
+            CauseId::ServerAway,
+            format!("the client of {transport} answers from its cache while the server is away"),
+            check.evidence.clone(),
+            Fix::words(
+                "let the client ask its server each time: cache=none and actimeo=0 of mount.cifs(8), actimeo=0 of nfs(5)",
+            ),
+            probe(&scene.fuse_path),
+        ));
+    }
     Some(Cause {
         confidence: Confidence::Likely,
         ..cause(

@@ -680,6 +680,12 @@ fn a_server_that_is_away_has_no_cause_of_fuse() {
         }
     }
     assert!(!ids(&report).contains(&CauseId::ServerAway));
+    // Nobody holds a connection where a client answers from its cache.
+    let mut cached = in_order();
+    cached.plan.fuse.transport = Some(Transport::SmbCifs);
+    fail(&mut cached, "stale_mount", "breakage_seen", "node: ok");
+    assert!(ids(&cached).contains(&CauseId::ServerAway));
+    assert!(!ids(&cached).contains(&CauseId::MountOutlivesDaemon));
     // The kernel's client says it itself.
     report.plan.fuse.transport = Some(Transport::SmbCifs);
     assert_eq!(ids(&report).first(), Some(&CauseId::ServerAway));
