@@ -68,8 +68,12 @@ impl Producer {
     fn serve(&self, reporter: &Reporter) -> Result<End, String> {
         let mountpoint = Path::new(&self.mountpoint);
         let signals = block_signals()?;
-        self.write_plain_file()?;
+        // A mount that is dead makes every access below it fail: it goes first.
         let over_stale = self.handle_stale(mountpoint, reporter)?;
+        // Where it mounts on its volume itself, the file would lie in the mount that is left.
+        if !over_stale || self.volume != self.mountpoint {
+            self.write_plain_file()?;
+        }
         // What a dead mount lies on is a directory, and asking for it would fail.
         if !over_stale {
             make_directory(mountpoint)

@@ -30,6 +30,28 @@ steps:
     }
 }
 
+#[tokio::test]
+async fn a_producer_that_mounts_on_its_volume_mounts_anew_where_it_died() {
+    let text = "looks: asked
+workloads:
+  - {name: fuse, role: producer, host: true, volume: {path: /var/lower}}
+  - {name: app, role: consumer, volume: {path: /var/lower}}
+steps:
+  - run: [mkdir, -p, /var/lower]
+  - start: all
+    expect: {app: ok}
+  - fault: kill
+    expect: {app: ENOTCONN}
+";
+    for (repair, layers) in [("remount", 1), ("mount_on_top", 2)] {
+        let repair = format!(
+            "  - repair: {repair}\n  - run: [sh, -c, \"cat /var/lower/producer-marker.txt && \
+             test $(grep -c ' /var/lower ' /proc/self/mountinfo) = {layers}\"]\n    expect: {{run: {{exit: 0}}}}\n"
+        );
+        assert_eq!(failed(&format!("{text}{repair}")).await, [""; 0], "{repair}");
+    }
+}
+
 /// Changes the modes of the marker or its directory; who is refused then, and who is not.
 #[tokio::test]
 async fn modes_and_owners_decide_with_default_permissions() {

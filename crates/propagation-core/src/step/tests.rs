@@ -99,10 +99,10 @@ fn what_cannot_be_expected_is_refused() {
 
 #[test]
 fn a_supervised_producer_has_no_keeper() {
-    for (fuse, own, at) in [
-        ("{keeper: true}", "", "fuse.keeper"),
-        ("{}", ", fuse: {keeper: true}", "workloads[0].fuse.keeper"),
-    ] {
+    // Where it is said: of all producers in the first line, of one in the second.
+    for (fuse, own, at) in
+        [("{keeper: true}", "", "s.yaml:1:"), ("{}", ", fuse: {keeper: true}", "s.yaml:2:")]
+    {
         let error = said(&format!(
             "fuse: {fuse}\nworkloads: [{{name: p, role: producer, supervised: true{own}}}]\n\
              steps: [{{start: all}}]\n"
