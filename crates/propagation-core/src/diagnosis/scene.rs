@@ -464,9 +464,13 @@ impl<'r> Scene<'r> {
         }
         let node =
             self.report.captures.iter().filter_map(|one| Some((one, one.table(&Actor::Node)?)));
-        let stacks = node.map(|(one, table)| (one, table.stack_at(&at)));
-        let (capture, mut stack) =
-            stacks.into_iter().find(|(_, stack)| stack.iter().any(|one| one.device == device))?;
+        let mut stacks: Vec<_> = node.map(|(one, table)| (one, table.stack_at(&at))).collect();
+        let has = |stack: &[&MountEntry]| stack.iter().any(|one| one.device == device);
+        stacks.drain(..stacks.iter().position(|(_, stack)| has(stack))?);
+        // The kernel gives the number of a superblock that is gone to another one.
+        let is_other =
+            stacks.iter().skip_while(|(_, stack)| has(stack)).any(|(_, stack)| has(stack));
+        let (capture, mut stack) = stacks.into_iter().next().filter(|_| !is_other)?;
         stack.retain(|mount| mount.is_fuse());
         let mut started: Vec<&str> = Vec::new();
         for act in self.report.acts.iter().filter(|act| act.from_us <= capture.at_us) {
