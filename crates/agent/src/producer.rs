@@ -18,7 +18,7 @@ use propagation_model::marker::{Marker, PLAIN_FILE};
 use propagation_model::plan::{FuseSpec, Stale};
 use propagation_protocol::{ProgramCommand, ProgramEvent};
 
-use crate::failure::errno_text;
+use crate::failure::{errno_and_fix, errno_text};
 use crate::fuse_fs::{Behaviour, MarkerFilesystem};
 use crate::fuse_mount::{FS_TYPE, Options, clear_dead, mount_fuse, unmount};
 use crate::mounts::{Proc, errno_of, make_directory};
@@ -172,7 +172,7 @@ impl Producer {
             // exits all the same, and the connection ends with it.
             Some(end) => unmount(Path::new(&self.mountpoint)).map(|()| end),
             None => match serving.join() {
-                Ok(result) => result.map(|()| End::Asked).map_err(|e| format!("serve: {e}")),
+                Ok(result) => result.map(|()| End::Asked).map_err(|error| not_served(&error)),
                 Err(_) => Err("the FUSE thread panicked".into()),
             },
         }
@@ -248,6 +248,14 @@ fn ended_within(signals: &SignalFd, ms: u64) -> Result<bool, String> {
     let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
     let ended = poll(&mut descriptors, timeout);
     ended.map(|ready| ready > 0).map_err(|errno| format!("wait to serve: {}", errno_text(errno)))
+}
+
+/// Why the daemon serves no longer, and what to do about it.
+fn not_served(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => format!("serve: {}", errno_and_fix(Errno::from_raw(number))),
+        None => format!("serve: {error}"),
+    }
 }
 
 /// Waits until the daemon is to end, and obeys what the node says meanwhile; `None` when the session

@@ -280,6 +280,13 @@ fn found_since() -> Vec<Case> {
             ..Case::new("modes-that-deny", CauseId::FileModeDenies)
         },
         Case {
+            never: &[CauseId::DaemonDenies],
+            fixed: Some(Fixed::Yaml(
+                "  - start: all\n    expect: {app: ok}\n  - run: [chmod, \"600\", \"{marker}\"]\n    expect: {node: ok, app: ok}\n",
+            )),
+            ..Case::new("modes-that-were-changed", CauseId::FileModeDenies)
+        },
+        Case {
             fixed: Some(Fixed::Steps(NODE_AND_APP)),
             ..Case::new("a-recovery-that-was-too-early", CauseId::RecoveryBeforeMount)
         },

@@ -3,6 +3,7 @@
 use super::below;
 use super::cause::{Cause, CauseId, Fix};
 use super::dead::{cause, probe};
+use super::permission;
 use super::read_only;
 use super::scene::{Scene, Spell, first_replicas};
 use crate::Class;
@@ -16,7 +17,9 @@ pub(super) fn rule(scene: &Scene<'_>) -> Option<Cause> {
     let answers = |seen: &Observation| {
         let by_the_kernel = match seen.outcome.class() {
             Class::Errno(Errno::ENOTCONN | Errno::ECONNABORTED) => true,
-            Class::Errno(Errno::EACCES | Errno::EPERM) => !scene.is_answered(seen),
+            Class::Errno(Errno::EACCES | Errno::EPERM) => {
+                !scene.is_answered(seen) || permission::modes_deny(scene, seen)
+            }
             Class::Errno(Errno::EROFS) => read_only::mount_of(scene, seen).is_some(),
             _ => !matches!(seen.outcome, Outcome::Errno { .. }),
         };

@@ -105,7 +105,7 @@ fn kept_out(scene: &Scene<'_>) -> Vec<Cause> {
         let denied = scene.report.timeline.iter().filter(|seen| {
             seen.via == Via::Probe
                 && matches!(&seen.outcome, Outcome::Errno { errno, .. } if *errno == denied)
-                && !scene.is_answered(seen)
+                && (!scene.is_answered(seen) || modes_deny(scene, seen))
                 && !groups::explains(scene, seen)
         });
         denied.collect()
@@ -204,6 +204,20 @@ fn place(scene: &Scene<'_>, denied: &[&Observation]) -> String {
     at.to_string_lossy().into_owned()
 }
 
+/// Whether the kernel compares users with the modes of the files of a FUSE mount.
+fn compares_modes(mount: &MountEntry) -> bool {
+    mount.super_options.split(',').any(|option| option == "default_permissions")
+}
+
+/// Whether EACCES is the kernel's word on a mode: root passes every one.
+pub(super) fn modes_deny(scene: &Scene<'_>, seen: &Observation) -> bool {
+    let of_it =
+        |mount: &MountEntry| seen.mount.as_ref().is_some_and(|one| one.device == mount.device);
+    seen.uid != 0
+        && seen.outcome.class() == Class::Errno(Errno::EACCES)
+        && scene.fuse_mounts().iter().any(|(_, mount)| of_it(mount) && compares_modes(mount))
+}
+
 /// The kernel compares users and groups with the modes of the files.
 fn file_mode_denies(
     scene: &Scene<'_>,
@@ -256,10 +270,7 @@ fn daemon_denies(scene: &Scene<'_>, denied: &[&Observation], looks: Vec<String>)
     let mounts = scene.fuse_mounts();
     let mount = mounts.iter().find(|(_, mount)| Some(mount.device) == device);
     evidence.extend(mount.map(|(actor, mount)| line(actor, mount)));
-    let by_mode = mount.is_some_and(|(_, mount)| {
-        mount.super_options.split(',').any(|option| option == "default_permissions")
-    });
-    if by_mode {
+    if mount.is_some_and(|(_, mount)| compares_modes(mount)) {
         return file_mode_denies(scene, denied, name, errno, &uids, evidence);
     }
     Cause {

@@ -17,6 +17,9 @@ pub(super) fn rule(scene: &Scene<'_>) -> Vec<Cause> {
     refused(scene).into_iter().chain(not_inherited(scene)).collect()
 }
 
+/// The option of mount(8) that changes a mount which is there.
+const REMOUNT: &str = "remount";
+
 /// A consumer writes through a mount that lies below its read-only volume.
 fn not_inherited(scene: &Scene<'_>) -> Option<Cause> {
     let through = |seen: &&Observation| seen.access == Access::Write && seen.outcome.is_ok();
@@ -205,7 +208,7 @@ fn remounted<'r>(
     };
     let acts = scene.report.acts.iter().rev().filter(|act| act.from_us <= seen.at_us);
     let mut remounts = acts.filter(|act| match &act.deed {
-        Deed::Run { command } => command.iter().any(|word| word.contains("remount")),
+        Deed::Run { command } => command.iter().any(|word| word.contains(REMOUNT)),
         _ => false,
     });
     remounts.find(|act| changed(act))
