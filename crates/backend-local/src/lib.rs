@@ -37,7 +37,7 @@ use propagation_core::{Backend, Capabilities, Error, Node, Plan, Run};
 
 pub use clean::{Leftover, Removed, leftovers, remove};
 pub use facts::host_facts;
-pub use mounts::{HostMounts, RuntimeMounts, host_mounts};
+pub use mounts::{HostMounts, RuntimeMounts, host_mounts, own_mounts};
 pub use node::LocalNode;
 
 /// Makes simulated nodes on this machine.

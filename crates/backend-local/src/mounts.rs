@@ -33,12 +33,9 @@ pub struct RuntimeMounts {
 pub fn host_mounts() -> Result<HostMounts, Error> {
     let (own, first) = (own_mounts(), read(Path::new("/proc/1")));
     let own_namespace =
-        first.as_ref().zip(own.as_ref()).is_some_and(|(first, own)| apart(own, first));
+        first.as_ref().zip(own.as_ref().ok()).is_some_and(|(first, own)| apart(own, first));
     // In the same namespace process 1 sees what a chroot hides.
-    let node = first.filter(|_| !own_namespace).or(own).ok_or_else(|| {
-        Error::new(ErrorKind::Environment, "read /proc/self/mountinfo", "it is not there")
-            .with_fix("mount /proc")
-    })?;
+    let node = first.filter(|_| !own_namespace).map_or(own, Ok)?;
     let runtime = runtime_apart().and_then(|(name, pid)| {
         let table = read(&Path::new("/proc").join(pid.to_string()))?;
         Some(RuntimeMounts { process: format!("{name} (process {pid})"), table })
@@ -54,8 +51,14 @@ fn apart(own: &MountTable, first: &MountTable) -> bool {
 }
 
 /// The mounts of this process.
-pub(crate) fn own_mounts() -> Option<MountTable> {
-    read(Path::new("/proc/self"))
+///
+/// # Errors
+/// [`ErrorKind::Environment`] when /proc cannot be read.
+pub fn own_mounts() -> Result<MountTable, Error> {
+    read(Path::new("/proc/self")).ok_or_else(|| {
+        Error::new(ErrorKind::Environment, "read /proc/self/mountinfo", "it is not there")
+            .with_fix("mount /proc")
+    })
 }
 
 fn read(process: &Path) -> Option<MountTable> {

@@ -77,7 +77,7 @@ impl Node for LocalNode {
     async fn facts(&self) -> Result<HostFacts, Error> {
         let mut facts = self.client.facts().await?;
         let bridge = self.client.plan.bridge.path.as_str().into();
-        let machine = crate::mounts::own_mounts();
+        let machine = crate::mounts::own_mounts().ok();
         facts.machine_covering_mount = machine.and_then(|table| table.covering(&bridge).cloned());
         Ok(facts)
     }

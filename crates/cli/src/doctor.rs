@@ -9,13 +9,15 @@ use std::io;
 use std::time::Duration;
 
 use propagation_core::Error;
-use propagation_core::diagnosis::{self, Cause, Explanation, chain, draw_chain, visibility};
-use propagation_core::facts::HostFacts;
+use propagation_core::diagnosis::{
+    self, Cause, CauseId, Explanation, chain, draw_chain, visibility,
+};
+use propagation_core::facts::{HostFacts, PathState};
 use propagation_core::like::{runtime_namespace, shape};
 use propagation_core::mountinfo::{MountEntry, MountGraph, MountPath, MountTable};
 use propagation_core::phase::check_host;
 use propagation_core::plan::Plan;
-use propagation_core::report::{Check, Status};
+use propagation_core::report::{Check, CheckId, Status};
 use propagation_report::text::{Colour, lay_out, one_line, sign, write_cause};
 use serde::Serialize;
 
@@ -34,8 +36,16 @@ pub(crate) fn main(options: &DoctorOptions) -> Result<Exit, Error> {
         return cluster::main(options, &plan);
     }
     options.cluster.refuse_any()?;
-    let facts = crate::runtime()?.block_on(facts(&options.bridge, options.timeout))?;
-    let examination = Examination::new(facts, &mounts()?, &plan);
+    let (facts, dead) = crate::runtime()?.block_on(async {
+        let facts = facts(&options.bridge, options.timeout).await?;
+        let dead = dead_mountpoint(&plan, &facts, options.timeout).await;
+        Ok::<_, Error>((facts, dead))
+    })?;
+    let mut examination = Examination::new(facts, &mounts()?, &plan);
+    if let Some(Dead { check, cause }) = dead {
+        examination.checks.push(check);
+        examination.causes.push(cause);
+    }
     match options.format {
         Format::Json => output::json(&examination.to_json()?)?,
         Format::Text => {
@@ -165,7 +175,14 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Shapes the simulated node of a plan by this host.
 pub(crate) async fn make_like_this_host(plan: &mut Plan) -> Result<(), Error> {
-    shape(&mut plan.node, &facts(&plan.bridge.path, LOOK).await?);
+    let own = own_mounts()?;
+    let chain = chain(&own, &MountPath::from(plan.bridge.path.as_str()));
+    let facts = facts(&plan.bridge.path, LOOK).await?;
+    shape(&mut plan.node, &facts, &chain);
+    if let Some(Dead { cause, .. }) = dead_mountpoint(plan, &facts, LOOK).await {
+        let (title, fix) = (one_line(&cause.title), one_line(&cause.fix.text));
+        eprintln!("warning: {title}; the simulated node has none there. Take it off: {fix}");
+    }
     let mounts = mounts()?;
     if let Some((_, runtime)) = &mounts.runtime {
         let path = MountPath::from(plan.bridge.fuse_path().as_str());
@@ -174,6 +191,30 @@ pub(crate) async fn make_like_this_host(plan: &mut Plan) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// What is wrong at the mountpoint in the bridge.
+struct Dead {
+    check: Check,
+    cause: Cause,
+}
+
+/// What is wrong at the mountpoint in the bridge of a host: a dead FUSE mount lies there. Of one that hangs nothing is
+/// known within the time.
+async fn dead_mountpoint(plan: &Plan, host: &HostFacts, timeout: Duration) -> Option<Dead> {
+    if host.bridge != PathState::Directory {
+        return None;
+    }
+    let mut there = plan.clone();
+    there.bridge.path = plan.bridge.fuse_path();
+    let found = facts(&there.bridge.path, timeout).await.ok()?;
+    if !matches!(found.bridge, PathState::Error { .. }) {
+        return None;
+    }
+    let check = check_host(&found, &there).into_iter().find(|check| check.id == CheckId::Bridge)?;
+    let mut causes = diagnosis::host(&found, &there, None).into_iter();
+    let cause = causes.find(|cause| cause.id == CauseId::BridgeUnusable)?;
+    Some(Dead { check: check.with_id("mountpoint"), cause })
 }
 
 /// Mounts must propagate between the runtime and the node in both directions.
@@ -205,6 +246,16 @@ fn mounts() -> Result<Mounts, Error> {
     Ok(Mounts { node: found.node, own_namespace: found.own_namespace, runtime })
 }
 
+#[cfg(target_os = "linux")]
+fn own_mounts() -> Result<MountTable, Error> {
+    propagation_backend_local::own_mounts()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn own_mounts() -> Result<MountTable, Error> {
+    Err(crate::runtime::linux_only())
+}
+
 #[cfg(not(target_os = "linux"))]
 async fn facts(_bridge: &str, _timeout: Duration) -> Result<HostFacts, Error> {
     Err(crate::runtime::linux_only())
@@ -217,10 +268,8 @@ fn mounts() -> Result<Mounts, Error> {
 
 #[cfg(test)]
 mod tests {
-    use propagation_core::diagnosis::CauseId;
-
     use super::*;
-    use propagation_core::facts::{FuseConf, FuseDevice, PathState};
+    use propagation_core::facts::{FuseConf, FuseDevice};
 
     fn table(lines: &str) -> MountTable {
         MountTable::parse(lines.as_bytes()).expect("mountinfo")

@@ -31,6 +31,8 @@ fn main() {
         in_a_chroot_doctor_names_the_covering_mount,
         doctor_in_a_mount_namespace_of_its_own_speaks_of_that_alone,
         a_node_like_a_private_host_gives_the_answer_of_that_host,
+        a_node_like_a_host_with_a_private_mount_names_that_mount,
+        a_dead_mount_in_the_bridge_is_told,
         nothing_is_written_where_others_can_write,
         without_a_home_there_is_no_log_and_nothing_in_tmp
     ]);
@@ -102,16 +104,64 @@ fn doctor_in_a_mount_namespace_of_its_own_speaks_of_that_alone() -> TestResult {
     PASSED
 }
 
+/// Makes a host, runs on a node that is like it, does the fix that is printed, and runs again: with the command that is
+/// printed to repeat the run.
+fn mended_as_printed(host: &str, options: &str, fix: &str) -> TestResult {
+    let result = run(&format!(
+        "{host}; export PATH=$SCRATCH:$PATH; code=0; \
+         $PROPAGATION run {options} --like-this-host --experiments off > $SCRATCH/first || code=$?; cat $SCRATCH/first; \
+         fix=$(sed -n 's/^ *\\(mount --make-rshared .*\\)$/\\1/p' $SCRATCH/first | tail -n 1); \
+         again=$(sed -n 's/^Reproduce: //p' $SCRATCH/first); \
+         echo \"code $code, fix: $fix\"; sh -c \"$fix\"; sh -c \"$again --experiments off\""
+    ));
+    let text = stdout(&result);
+    expect_part(&text, &format!("code 5, fix: {fix}"))?;
+    expect_part(&text, "is private, as on the simulated node")?;
+    expect_part(&text, "covering-private")?;
+    expect_part(&text, "--like-this-host")?;
+    expect_part(&text, "Verdict: full_success")?;
+    expect_code(&result, 0)?;
+    PASSED
+}
+
 fn a_node_like_a_private_host_gives_the_answer_of_that_host() -> TestResult {
     needs_root!();
     let private = "mount --make-rprivate /; exec $PROPAGATION run --experiments off";
     let simulated = run(private);
     expect_code(&simulated, 0)?;
-    expect_part(&stdout(&simulated), "is private, so the answer here would be another")?;
-    let alike = run(&format!("{private} --like-this-host"));
-    expect_code(&alike, 5)?;
-    expect_part(&stdout(&alike), "is private, as on the simulated node")?;
-    expect_part(&stdout(&alike), "covering-private")?;
+    let text = stdout(&simulated);
+    expect_part(&text, "is private, so the answer here would be another")?;
+    expect_part(&text, "First on this host: `mount --make-rshared ")?;
+    if text.contains("works here") {
+        return Err(format!("an answer for another host:\n{text}").into());
+    }
+    // The mount that covers the bridge is named, whichever it is on this machine.
+    let covering = run("findmnt -n -o TARGET --target /tmp");
+    let covering = stdout(&covering);
+    let fix = format!("mount --make-rshared {}\n", covering.trim());
+    mended_as_printed("mount --make-rprivate /", "", &fix)
+}
+
+fn a_node_like_a_host_with_a_private_mount_names_that_mount() -> TestResult {
+    needs_root!();
+    let host = "mount --make-rshared /; mount -t tmpfs none /mnt; mkdir /mnt/y; mount -t tmpfs none /mnt/y; \
+                mount --make-private /mnt/y";
+    mended_as_printed(host, "--bridge /mnt/y/bridge", "mount --make-rshared /mnt/y\n")
+}
+
+fn a_dead_mount_in_the_bridge_is_told() -> TestResult {
+    needs_root!();
+    // A connection whose only descriptor is closed is dead.
+    let dead = "mkdir -p $SCRATCH/bridge/dfs; exec 9<>/dev/fuse; \
+                mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none $SCRATCH/bridge/dfs; exec 9>&-";
+    let doctor = run(&format!("{dead}; exec $PROPAGATION doctor --bridge $SCRATCH/bridge"));
+    expect_part(&stdout(&doctor), "a dead FUSE mount lies on")?;
+    expect_part(&stdout(&doctor), "/bridge/dfs")?;
+    expect_part(&stdout(&doctor), "umount --lazy ")?;
+    let alike = run(&format!(
+        "{dead}; exec $PROPAGATION run --bridge $SCRATCH/bridge --like-this-host --experiments off"
+    ));
+    expect_part(&stderr(&alike), "warning: a dead FUSE mount lies on")?;
     PASSED
 }
 

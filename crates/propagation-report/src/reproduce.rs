@@ -80,9 +80,15 @@ pub fn arguments(plan: &Plan) -> Option<Vec<String>> {
     option("--propagation", consumer.propagation.to_string(), usual);
     option("--consumers", consumers.to_string(), "2".into());
     option("--producer-uid", producer.uid.to_string(), "0".into());
-    option("--covering", covering(plan.node.covering)?.into(), "shared".into());
+    let is_like_a_host = is_like_a_host(plan);
+    if !is_like_a_host {
+        option("--covering", covering(plan.node.covering)?.into(), "shared".into());
+    }
     let usual = Deadlines::default().run_ms;
     option("--timeout", format!("{}ms", plan.deadlines.run_ms), format!("{usual}ms"));
+    if is_like_a_host {
+        words.push("--like-this-host".into());
+    }
     if let Some(text) = &plan.node.container_fuse_conf {
         // The option adds the end of the line.
         words.extend(["--container-fuse-conf".into(), text.strip_suffix('\n')?.to_owned()]);
@@ -133,9 +139,17 @@ fn as_the_options_make_it(
             new.node.runtime.engine = Engine::Crun;
         }
         new.deadlines.run_ms = plan.deadlines.run_ms;
+        if is_like_a_host(plan) {
+            new.node = plan.node.clone();
+        }
         new.node.covering = plan.node.covering;
         new.node.container_fuse_conf.clone_from(&plan.node.container_fuse_conf);
     })
+}
+
+/// Whether the node is shaped by the host that it is on, and not by a scenario file.
+fn is_like_a_host(plan: &Plan) -> bool {
+    plan.name.is_none() && !plan.node.mounts.is_empty()
 }
 
 fn fault(fault: &Fault) -> Option<&'static str> {
@@ -182,6 +196,7 @@ pub(crate) fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use propagation_model::plan::NodeMount;
     use propagation_model::report::ClusterAccess;
 
     use super::*;
@@ -209,6 +224,17 @@ mod tests {
         assert_eq!(commands_of(plan.clone()), ["propagation run --transport nfs"]);
         plan.node.runtime.engine = Engine::Runc;
         assert_eq!(commands_of(plan).len(), 2);
+    }
+
+    #[test]
+    fn a_node_like_this_host_is_made_so_again() {
+        let mut plan = Plan::default();
+        plan.node.covering = Covering::Private;
+        plan.node.fuse_conf = Some("user_allow_other\n".into());
+        plan.node.mounts.push(NodeMount { at: "/".into(), propagation: Covering::Private });
+        assert_eq!(commands_of(plan.clone()), ["propagation run --like-this-host"]);
+        plan.name = Some("file".into());
+        assert_eq!(commands_of(plan).len(), 2, "a file says more than options");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::failure::system;
 use crate::fuse_mount::FUSERMOUNT3;
 use crate::mounts::{
     bind, bind_recursive, change_root, errno_of, make_all_private, make_directory, proc, propagate,
-    propagate_recursive, read_only, remount_read_only, tmpfs,
+    propagate_recursive, read_only, remount_read_only, tmpfs, unmount_lazily,
 };
 
 /// The runtime's disk on the node: the containers' image, their root filesystems, its own program.
@@ -267,6 +267,9 @@ pub(super) fn fill_rootfs(rootfs: &Path, fuse_conf: Option<&str>) -> std::io::Re
 /// The mount that covers the bridge, with the propagation that was asked for.
 fn covering(setup: &NodeSetup) -> Result<(), Failure> {
     let spec = &setup.spec;
+    if !spec.mounts.is_empty() {
+        return on_the_way(setup);
+    }
     if spec.covering == Covering::Shared && !spec.read_only {
         return Ok(());
     }
@@ -285,6 +288,45 @@ fn covering(setup: &NodeSetup) -> Result<(), Failure> {
         propagate(&top, MsFlags::MS_SLAVE).map_err(failed)?;
     } else if spec.covering == Covering::Private {
         propagate(&top, MsFlags::MS_PRIVATE).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The mounts on the way to the bridge, each at its place and with its propagation, and no others.
+fn on_the_way(setup: &NodeSetup) -> Result<(), Failure> {
+    let failed = |errno| system("build the node: make the mounts on the way to the bridge", errno);
+    let mounts = &setup.spec.mounts;
+    let tmp = Path::new("/tmp");
+    if Path::new(&setup.bridge).starts_with(tmp) && mounts.iter().all(|mount| mount.at != "/tmp") {
+        unmount_lazily(tmp).map_err(failed)?;
+        let open = fs::Permissions::from_mode(0o1777);
+        fs::set_permissions(tmp, open).map_err(|e| failed(errno_of(&e)))?;
+    }
+    for (number, mount) in mounts.iter().enumerate() {
+        let at = Path::new("/").join(&mount.at);
+        let is_there = at == Path::new("/") || at == tmp;
+        let is_in_use = || fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some());
+        if !is_there && is_in_use() {
+            // What the node needs lies below it and stays: programs, the runtime's disk.
+            bind_recursive(&at, &at).map_err(failed)?;
+            propagate(&at, MsFlags::MS_PRIVATE).map_err(failed)?;
+        } else if !is_there {
+            make_directory(&at).map_err(failed)?;
+            tmpfs(&at, "mode=1777").map_err(failed)?;
+        }
+        match mount.propagation {
+            Covering::Shared | Covering::Tmpfs => propagate(&at, MsFlags::MS_SHARED),
+            Covering::Private => propagate(&at, MsFlags::MS_PRIVATE),
+            Covering::Slave => {
+                // A slave needs a master: a second mount of the same directory.
+                let master = PathBuf::from(format!("/run/propagation/master{number}"));
+                make_directory(&master)
+                    .and_then(|()| propagate(&at, MsFlags::MS_SHARED))
+                    .and_then(|()| bind(&at, &master))
+                    .and_then(|()| propagate(&at, MsFlags::MS_SLAVE))
+            }
+        }
+        .map_err(failed)?;
     }
     Ok(())
 }

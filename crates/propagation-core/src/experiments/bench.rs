@@ -93,7 +93,7 @@ pub(super) fn shaped(report: &Report, bench: &str) -> Plan {
         workload.replicas = 1;
     }
     if let Some(facts) = report.environment.as_ref().filter(|_| report.backend != bench) {
-        shape(&mut plan.node, facts);
+        shape(&mut plan.node, facts, &[]);
         // What is known of the runtime's namespace is what the mounts have shown.
         if report.diagnosis.iter().any(|cause| cause.id == CauseId::RuntimeOwnNamespace) {
             plan.node.runtime.namespace = RuntimeNamespace::Private;

@@ -324,6 +324,9 @@ pub(super) fn definition(what: What) -> Definition {
                 if plan.node.covering != Covering::Tmpfs {
                     plan.node.covering = Covering::Shared;
                 }
+                if let Some(covering) = plan.node.mounts.last_mut() {
+                    covering.propagation = Covering::Shared;
+                }
             }),
         },
         What::RuntimeOnNode => Definition {

@@ -92,7 +92,16 @@ impl World {
         let spec = self.plan.node.clone();
         let bridge = self.plan.bridge.clone();
         let top = covering_directory(&bridge.path);
-        if spec.covering != Covering::Shared || spec.read_only {
+        for mount in &spec.mounts {
+            if mount.at != "/" && mount.at != "/tmp" {
+                let own = self.kernel.add_superblock(tmpfs(Files::default()));
+                self.kernel.mount(self.node, &mount.at, own);
+            }
+            let shared = matches!(mount.propagation, Covering::Shared | Covering::Tmpfs);
+            let slave = mount.propagation == Covering::Slave;
+            self.kernel.connect(self.node, &mount.at, shared, slave);
+        }
+        if spec.mounts.is_empty() && (spec.covering != Covering::Shared || spec.read_only) {
             if top != "/" && (spec.covering == Covering::Tmpfs || top != "/tmp") {
                 let own = self.kernel.add_superblock(tmpfs(Files::default()));
                 self.kernel.mount(self.node, &top, own);

@@ -36,7 +36,7 @@ pub use bind::{BindSpec, HostPathType};
 pub use expect::{Aspect, Device, Expected, Subject};
 pub use fault::{Fault, FaultKind, Operation, PerOperation};
 pub use fuse::{FuseSpec, MarkerPlace, Stale};
-pub use node::{BridgeState, Covering, Engine, NodeSpec, RuntimeNamespace, RuntimeSpec};
+pub use node::{BridgeState, Covering, Engine, NodeMount, NodeSpec, RuntimeNamespace, RuntimeSpec};
 pub use problem::Problem;
 pub use repair::Repair;
 pub use resolved::ResolvedPath;

@@ -22,6 +22,16 @@ pub enum Covering {
     Tmpfs,
 }
 
+/// A mount of a simulated node on the way from `/` to its bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeMount {
+    /// Its mountpoint, an absolute path.
+    pub at: String,
+    /// Its propagation; `tmpfs` is the same as `shared` here.
+    pub propagation: Covering,
+}
+
 /// Mount namespace of the container runtime on a simulated node.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
@@ -146,6 +156,10 @@ impl RuntimeSpec {
 pub struct NodeSpec {
     /// Propagation of the mount that covers the bridge.
     pub covering: Covering,
+    /// The mounts on the way from `/` to the bridge, in that order; where there are some, they are made in place of the
+    /// one that `covering` stands for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<NodeMount>,
     /// Content of the node's `/etc/fuse.conf`; none leaves the file out.
     pub fuse_conf: Option<String>,
     /// Content of the containers' own `/etc/fuse.conf`; none leaves the file out.

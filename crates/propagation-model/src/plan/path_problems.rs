@@ -1,5 +1,7 @@
 //! Validation of paths: the bridge, and where directories are made.
 
+use std::path::Path;
+
 use super::Plan;
 use super::problem::Problem;
 
@@ -23,6 +25,32 @@ impl Plan {
         }
         None
     }
+
+    /// Problem of the mounts on the way from `/` to the bridge.
+    pub(super) fn mounts_problem(&self) -> Option<Problem> {
+        let mut above: Option<&str> = None;
+        for (number, mount) in self.node.mounts.iter().enumerate() {
+            let (at, path) = (format!("node.mounts[{number}].at"), mount.at.as_str());
+            if let Some(problem) = absolute_problem(&at, path).filter(|_| path != "/") {
+                return Some(problem);
+            }
+            if !lies_in(&self.bridge.path, path) {
+                let reason = format!("{path:?} is not on the way to {}", self.bridge.path);
+                return Some(Problem::new(at, reason, "use a directory above the bridge"));
+            }
+            if let Some(above) = above.filter(|above| *above == path || !lies_in(path, above)) {
+                let reason = format!("{path:?} does not lie below {above:?}");
+                return Some(Problem::new(at, reason, "list every mount once, from / downwards"));
+            }
+            above = Some(path);
+        }
+        None
+    }
+}
+
+/// Whether a path is a directory or lies below it.
+fn lies_in(path: &str, directory: &str) -> bool {
+    Path::new(path).starts_with(directory)
 }
 
 pub(super) fn absolute_problem(at: &str, path: &str) -> Option<Problem> {
@@ -73,7 +101,7 @@ pub(super) fn path_problem(at: &str, path: &str) -> Option<Problem> {
 mod tests {
     use super::*;
     use crate::ErrorKind;
-    use crate::plan::Bridge;
+    use crate::plan::{Bridge, Covering, NodeMount};
 
     fn with_bridge(path: &str) -> Plan {
         Plan { bridge: Bridge { path: path.into(), ..Bridge::default() }, ..Plan::default() }
@@ -104,6 +132,24 @@ mod tests {
     fn odd_but_possible_bridges_are_accepted() {
         for path in ["/tmp/a b", "/tmp/new\nline", "/tmp/tab\there", "/tmp/ü#\\"] {
             with_bridge(path).validate().expect(path);
+        }
+    }
+
+    #[test]
+    fn mounts_lie_on_the_way_to_the_bridge_in_order() {
+        let with_mounts = |paths: &[&str]| {
+            let mut plan = with_bridge("/srv/x/bridge");
+            plan.node.mounts.extend(
+                paths
+                    .iter()
+                    .map(|at| NodeMount { at: (*at).into(), propagation: Covering::Private }),
+            );
+            plan.validate()
+        };
+        with_mounts(&["/", "/srv", "/srv/x", "/srv/x/bridge"]).expect("a way");
+        for wrong in [&["srv"][..], &["/srv/"], &["/var"], &["/srv/x", "/srv"], &["/srv", "/srv"]] {
+            let error = with_mounts(wrong).expect_err("not a way");
+            assert!(error.fix().is_some(), "{wrong:?}");
         }
     }
 }

@@ -30,7 +30,7 @@ impl Plan {
         problems.extend(self.name_problem());
         problems.extend(self.cause_problem());
         problems.extend(self.filesystem_problem());
-        problems.extend(self.bridge_problem());
+        problems.extend(self.bridge_problem().or_else(|| self.mounts_problem()));
         let mut names = BTreeSet::new();
         for (index, workload) in self.workloads.iter().enumerate() {
             let at = format!("workloads[{index}]");
