@@ -1,6 +1,8 @@
 //! Every file of the scenario library shows on the real kernel what it says; the atlas in the documents is
 //! what the kernel does.
 
+#[path = "scenarios/answers.rs"]
+mod answers;
 #[path = "scenarios/index.rs"]
 mod index;
 #[path = "scenarios/library.rs"]
@@ -36,6 +38,7 @@ fn main() {
     }));
     tests.extend(tests![
         library::every_report_of_the_library_is_sound,
+        answers::an_answer_does_not_contradict_itself,
         index::the_library_is_listed_and_explained,
         index::every_cause_is_first_somewhere,
         the_schema_accepts_every_scenario_file,

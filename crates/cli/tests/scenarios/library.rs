@@ -1,6 +1,7 @@
 //! What holds of every report of the scenario library.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use libtest_mimic::Failed;
@@ -29,17 +30,18 @@ const CONTRADICTIONS: [(CauseId, CauseId); 8] = [
 /// The reports of the whole library, which is run once for all tests.
 pub(crate) fn reports() -> Result<&'static [Report], Failed> {
     static REPORTS: OnceLock<Result<Vec<Report>, String>> = OnceLock::new();
-    match REPORTS.get_or_init(|| run().map_err(|error| error.to_string())) {
+    match REPORTS
+        .get_or_init(|| run(&super::root().join("scenarios")).map_err(|error| error.to_string()))
+    {
         Ok(reports) => Ok(reports),
         Err(reason) => Err(reason.into()),
     }
 }
 
-/// Runs the library. What is skipped has no report.
-fn run() -> Result<Vec<Report>, Box<dyn std::error::Error>> {
+/// The reports of a directory of scenarios. What is skipped has none.
+pub(crate) fn run(directory: &Path) -> Result<Vec<Report>, Box<dyn std::error::Error>> {
     let scratch = scratch();
-    let library = super::root().join("scenarios");
-    let library = library.to_string_lossy();
+    let library = directory.to_string_lossy();
     let ran = output(scratch.path(), &["run", "--scenario", &library, "--format", "json"]);
     let all: Vec<Value> = serde_json::from_slice(&ran.stdout)?;
     let reports = all.iter().filter_map(|document| document.get("report"));
@@ -57,7 +59,7 @@ pub(crate) fn every_report_of_the_library_is_sound() -> TestResult {
         for check in [nothing_before_its_cause, nothing_after_the_end, marks_are_in_order] {
             wrong.extend(check(report).into_iter().map(|words| format!("{name}: {words}")));
         }
-        for check in [nothing_twice, no_contradictions] {
+        for check in [nothing_twice, no_contradictions, the_answer_is_of_one_piece] {
             wrong.extend(check(report).into_iter().map(|words| format!("{name}: {words}")));
         }
     }
@@ -104,6 +106,13 @@ fn marks_are_in_order(report: &Report) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Of a file with the five phases only: its answer, decision and line about this host fit together.
+fn the_answer_is_of_one_piece(report: &Report) -> Vec<String> {
+    let facts = report.environment.as_ref();
+    let is_alike = facts.is_none_or(|facts| facts.unlike_machine().is_none());
+    super::answers::contradictions(report, is_alike)
 }
 
 /// A reader is told a thing once.
