@@ -46,6 +46,7 @@ pub(crate) fn recipe(transport: Transport, ask: Ask<'_>) -> Recipe {
             server: ask.server,
             producer_command: ask.producer_command,
             wrong_credentials: ask.wrong_credentials,
+            cached: true,
         },
     )
 }

@@ -64,6 +64,8 @@ impl Served {
                 server: None,
                 producer_command: "",
                 wrong_credentials: false,
+                // What is read must be what the server has now.
+                cached: false,
             },
         );
         let mountpoint = PathBuf::from(&told.producer.mountpoint);

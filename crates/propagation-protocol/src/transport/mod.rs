@@ -44,6 +44,8 @@ pub struct Given<'a> {
     pub producer_command: &'a str,
     /// Whether clients of SMB get a wrong password.
     pub wrong_credentials: bool,
+    /// Whether a client that is the kernel answers from what it has cached, as clients do that are fast.
+    pub cached: bool,
 }
 
 /// What a program does when it is ready.
@@ -127,6 +129,7 @@ pub struct Recipe {
     on_node: Option<(String, String)>,
     /// Where its server listens.
     address: Ipv4Addr,
+    cached: bool,
 }
 
 impl Recipe {
@@ -147,6 +150,7 @@ impl Recipe {
             shows: given.shows.to_owned(),
             on_node,
             address: server.unwrap_or_else(|| loopback(transport)),
+            cached: given.cached,
         };
         match transport {
             Transport::Native => Self { path: source.to_owned(), ..recipe },
@@ -239,6 +243,7 @@ pub fn needs(transport: Transport) -> Vec<Need> {
         server: None,
         producer_command: "",
         wrong_credentials: false,
+        cached: true,
     };
     Recipe::of(transport, given).needs
 }
@@ -273,6 +278,7 @@ mod tests {
             server: None,
             producer_command,
             wrong_credentials: false,
+            cached: true,
         }
     }
 
@@ -311,6 +317,22 @@ mod tests {
         let makes_up = |transport| recipe(transport, "").how().join(" ").contains(",noserverino");
         assert!(makes_up(Transport::FuseSmbCifs));
         assert!(!makes_up(Transport::SmbCifs));
+    }
+
+    #[test]
+    fn a_client_of_the_kernel_asks_its_server_each_time_where_it_has_no_cache() {
+        for (transport, option) in [
+            (Transport::SmbCifs, ",cache=none,"),
+            (Transport::FuseSmbCifs, ",cache=none,"),
+            (Transport::Nfs, ",noac,"),
+            (Transport::FuseNfs, ",noac,"),
+        ] {
+            let asks = |cached| {
+                let recipe = Recipe::of(transport, Given { cached, ..given("") });
+                recipe.how().join(" ").contains(option)
+            };
+            assert!(asks(false) && !asks(true), "{transport}");
+        }
     }
 
     #[test]

@@ -99,6 +99,9 @@ impl Recipe {
         if self.below.is_some() {
             options.push_str(",noserverino");
         }
+        if !self.cached {
+            options.push_str(",cache=none,actimeo=0,nolease");
+        }
         let files = self.on_node.as_ref().map_or(&self.work, |(_, files)| files);
         let secret = format!("pass={files}/home/password");
         self.mounted_by_the_kernel("cifs", &source, &options, &["--secret", &secret])
@@ -108,9 +111,12 @@ impl Recipe {
     pub(super) fn mounted_as_nfs(self) -> Self {
         let (address, port) = (&self.address, self.nfs_port());
         let source = format!("{address}:/data");
-        let options = format!(
+        let mut options = format!(
             "addr={address},clientaddr=127.0.0.1,vers={NFS_VERSION},proto=tcp,port={port},sec=sys"
         );
+        if !self.cached {
+            options.push_str(",noac,lookupcache=none");
+        }
         self.mounted_by_the_kernel("nfs4", &source, &options, &[])
     }
 
