@@ -42,11 +42,15 @@ impl Decision {
 
     fn fill(&mut self, report: &Report, outcome: VerdictOutcome) {
         let unlike = report.environment.as_ref().and_then(HostFacts::unlike_machine);
-        let works = works(unlike);
+        let served = report.plan.served_by();
+        let what = served.map_or("FUSE propagation".into(), |one| format!("Propagation of {one}"));
+        let works = works(&what, unlike);
         match outcome {
             VerdictOutcome::FullSuccess => {
                 let then = if unlike.is_some() { " once this host is alike" } else { "" };
-                self.say('A', format!("{works}. It can replace an SMB/CIFS layer{then}."));
+                let replaces = format!(" It can replace an SMB/CIFS layer{then}.");
+                let replaces = if served.is_some() { String::new() } else { replaces };
+                self.say('A', format!("{works}.{replaces}"));
                 self.then(&[
                     "Test with a real consumer of yours on a second node.",
                     "Measure throughput against the layer it would replace.",
@@ -118,11 +122,11 @@ impl Decision {
 }
 
 /// What works, and where; `unlike` is the mount of a host to which the answer of the simulated node does not apply yet.
-fn works(unlike: Option<&MountEntry>) -> String {
-    let Some(real) = unlike else { return "FUSE propagation works here".to_owned() };
+fn works(what: &str, unlike: Option<&MountEntry>) -> String {
+    let Some(real) = unlike else { return format!("{what} works here") };
     let (at, kind) = (real.mount_point.to_string(), real.propagation());
     format!(
-        "FUSE propagation works on the simulated node, whose mounts are not those of this host ({at} is {kind})"
+        "{what} works on the simulated node, whose mounts are not those of this host ({at} is {kind})"
     )
 }
 
@@ -151,6 +155,7 @@ fn liveness_probe(plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
+    use propagation_model::comparison::Transport;
     use propagation_model::mountinfo::MountTable;
 
     use super::*;
@@ -179,6 +184,14 @@ mod tests {
             assert!(decision.contains("works on the simulated node"), "{decision}");
             assert!(decision.contains("(/ is private)"), "{decision}");
         }
+    }
+
+    #[test]
+    fn a_decision_about_a_server_speaks_of_its_transport() {
+        let mut report = report("full_success");
+        report.plan.fuse.transport = Some(Transport::Nfs);
+        let decision = Decision::of(&report).expect("a decision").decision;
+        assert_eq!(decision, "Propagation of nfs works here.");
     }
 
     #[test]

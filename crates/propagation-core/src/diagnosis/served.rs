@@ -113,7 +113,7 @@ fn away(report: &Report, transport: Transport, seen: &[&Observation]) -> Cause {
     let (gave, server) =
         (classes.join(", "), if transport.is_nfs() { "nfs-ganesha" } else { "smbd" });
     let what = match transport.is_re_export() {
-        true => format!("the FUSE daemon that {server} serves again"),
+        true => format!("the FUSE daemon below {server}"),
         false => format!("the server of {transport} ({server})"),
     };
     let title = match (lost.is_empty(), again) {
@@ -139,6 +139,9 @@ fn away(report: &Report, transport: Transport, seen: &[&Observation]) -> Cause {
     let words = match lost.is_empty() {
         true => format!(
             "nothing has to be mounted anew; where a wait hurts, bound it at the client ({bound}), and keep the server up"
+        ),
+        false if transport == Transport::FuseNfs && again => format!(
+            "start {server} again too, and mount its client anew: both keep what they had of the dead FUSE mount"
         ),
         false => "start the server again: its client connects by itself, and nothing is mounted anew; mount anew only for a \
                   client that does not"

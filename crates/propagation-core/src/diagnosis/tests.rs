@@ -673,6 +673,15 @@ fn a_server_that_is_away_has_no_cause_of_fuse() {
     let cause = explain(&report).remove(0);
     assert!(cause.title.contains("smb-rclone") && cause.fix.text.is_empty(), "{cause:?}");
     assert!(cause.actors.contains(&Actor::Node) && !cause.evidence.is_empty(), "{cause:?}");
+    // A server that has the dead filesystem open is no help.
+    let mut lost = report.clone();
+    lost.plan.fuse.transport = Some(Transport::FuseNfs);
+    for seen in lost.timeline.iter_mut().filter(|seen| seen.step == "recovery") {
+        seen.outcome = Outcome::errno(Errno::EIO, "open");
+    }
+    let cause = explain(&lost).remove(0);
+    assert!(cause.title.starts_with("the FUSE daemon below nfs-ganesha serves again"), "{cause:?}");
+    assert!(cause.fix.words.starts_with("start nfs-ganesha again too"), "{cause:?}");
     // A client that has died is as stale as any FUSE mount.
     for seen in &mut report.timeline {
         if matches!(seen.outcome, Outcome::Hang { .. }) {
