@@ -13,8 +13,11 @@ use super::support::{PASSED, TestResult, library, scratch, skip};
 /// A guest gets so many seconds, also where the machine has other work.
 const SECONDS: u32 = 1200;
 
-/// The file of the library that needs a client of the kernel.
-const SCENARIO: &str = "167-cifs-server-dies.yaml";
+/// The files of the library that need a client of the kernel, and what they are called in a guest.
+const SCENARIOS: [(&str, &str); 2] = [
+    ("167-cifs-server-dies.yaml", "scenario.yaml"),
+    ("170-five-phases-smb-cifs.yaml", "phases-smb-cifs.yaml"),
+];
 
 /// What begins every script.
 const COMMON: &str = include_str!("real/common.sh");
@@ -34,7 +37,7 @@ const POLICY: &str = "PROPAGATION_SELINUX_POLICY";
 /// The script that needs it.
 const WITH_POLICY: &str = "selinux-policy";
 
-const GUESTS: [Guest; 6] = [
+const GUESTS: [Guest; 7] = [
     Guest {
         scripts: &[
             ("apparmor", include_str!("real/apparmor.sh")),
@@ -62,6 +65,10 @@ const GUESTS: [Guest; 6] = [
         ],
         options: "guest_modules=cifs,nfs,nfsv4",
     },
+    Guest {
+        scripts: &[("phases", include_str!("real/phases.sh"))],
+        options: "guest_modules=cifs,nfs,nfsv4",
+    },
     Guest { scripts: &[("selinux", include_str!("real/selinux.sh"))], options: SELINUX },
     Guest { scripts: &[(WITH_POLICY, include_str!("real/selinux-policy.sh"))], options: SELINUX },
 ];
@@ -83,7 +90,9 @@ fn run(kernel: &Kernel, guest: &Guest) -> TestResult {
     let scratch = scratch();
     let work = scratch.path();
     guest::copy_program(work)?;
-    fs::copy(library::root().join("scenarios").join(SCENARIO), work.join("scenario.yaml"))?;
+    for (file, called) in SCENARIOS {
+        fs::copy(library::root().join("scenarios").join(file), work.join(called))?;
+    }
     if guest.scripts.iter().any(|(name, _)| *name == WITH_POLICY) {
         let Ok(policy) = std::env::var(POLICY) else {
             return skip("kernels", &format!("{POLICY} names no policy; make test-kernels"));
