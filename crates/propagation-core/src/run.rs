@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, refusal};
+use crate::comparison::Transport;
 use crate::context::{self, RunContext};
 use crate::decide;
 use crate::diagnosis;
@@ -311,10 +312,12 @@ impl Runner {
             report.plan = report.plan.without_secrets();
         }
         events(&Event::Decided(&report));
+        let served = report.plan.served_by();
+        let servers_last = served.is_some_and(Transport::is_mounted_by_the_kernel);
         let cleaning = async {
             match keep || bare {
                 true => node.close().await,
-                false => clean_up(&*node, &done.workloads, done.journal).await,
+                false => clean_up(&*node, &done.workloads, done.journal, servers_last).await,
             }
         };
         report.cleanup = tokio::select! {
@@ -441,14 +444,16 @@ async fn clean_up(
     node: &dyn Node,
     workloads: &[Arc<dyn Workload>],
     mut journal: Journal,
+    servers_last: bool,
 ) -> Cleanup {
     let started = Instant::now();
     let mut cleanup = Cleanup::default();
     // Producers first: a process that waits for a daemon which does not answer can end only when
-    // the daemon has.
+    // the daemon has. One that waits for a server can end only while that is there.
     let (producers, others): (Vec<_>, Vec<_>) =
         workloads.iter().partition(|workload| workload.spec().role == Role::Producer);
-    for group in [producers, others] {
+    let groups = if servers_last { [others, producers] } else { [producers, others] };
+    for group in groups {
         let stops = group.iter().map(|workload| workload.stop());
         for (workload, result) in group.iter().zip(join_all(stops).await) {
             if let Err(error) = result {

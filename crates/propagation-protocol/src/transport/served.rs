@@ -107,7 +107,7 @@ impl Recipe {
         self.mounted_by_the_kernel("cifs", &source, &options, &["--secret", &secret])
     }
 
-    /// Mounted by the kernel with NFS.
+    /// Mounted by the kernel with NFS; without a cache also soft, so that no process of a run waits for good.
     pub(super) fn mounted_as_nfs(self) -> Self {
         let (address, port) = (&self.address, self.nfs_port());
         let source = format!("{address}:/data");
@@ -115,7 +115,7 @@ impl Recipe {
             "addr={address},clientaddr=127.0.0.1,vers={NFS_VERSION},proto=tcp,port={port},sec=sys"
         );
         if !self.cached {
-            options.push_str(",noac,lookupcache=none");
+            options.push_str(",noac,lookupcache=none,soft,timeo=20,retrans=1");
         }
         self.mounted_by_the_kernel("nfs4", &source, &options, &[])
     }
