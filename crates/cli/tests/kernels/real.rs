@@ -14,9 +14,10 @@ use super::support::{PASSED, TestResult, library, scratch, skip};
 const SECONDS: u32 = 1200;
 
 /// The files of the library that need a client of the kernel, and what they are called in a guest.
-const SCENARIOS: [(&str, &str); 2] = [
+const SCENARIOS: [(&str, &str); 3] = [
     ("167-cifs-server-dies.yaml", "scenario.yaml"),
     ("170-five-phases-smb-cifs.yaml", "phases-smb-cifs.yaml"),
+    ("171-five-phases-nfs.yaml", "phases-nfs.yaml"),
 ];
 
 /// What begins every script.

@@ -261,7 +261,7 @@ once more by itself. What needs a newer kernel says so in its file (`since`) and
 
 With the newest kernel, scripts in `crates/cli/tests/kernels/real` try what the library cannot: profiles of AppArmor that
 deny the mount, SELinux without a policy and with that of Debian 13, permissive and enforcing, automount, a FUSE mount that
-smbd or nfs-ganesha exports to the kernel's client and what a dead server does to it, phases over CIFS, idmapped
+smbd or nfs-ganesha exports to the kernel's client and what a dead server does to it, phases over CIFS and NFS, idmapped
 volumes, control groups of version 2 that deny `/dev/fuse` or kill the daemon or a consumer for its memory, re-binds under
 load, a root that is an initramfs, and `fs.fuse.default_request_timeout`.
 
