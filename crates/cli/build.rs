@@ -19,6 +19,10 @@ fn main() {
     // The profile `release` aborts on a panic: nobody looks an unwind table up.
     if profile().as_deref() == Some("release") {
         println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+        // Functions with the same code become one; only lld can.
+        if links_with_lld(&target) {
+            println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+        }
     }
 }
 
@@ -26,6 +30,19 @@ fn main() {
 fn profile() -> Option<String> {
     let out = env::var("OUT_DIR").ok()?;
     Some(Path::new(&out).ancestors().nth(3)?.file_name()?.to_str()?.to_owned())
+}
+
+/// Whether rustc links with the lld that it brings, as it does here from 1.90 on unless it is told otherwise.
+fn links_with_lld(target: &str) -> bool {
+    let is_told = |name: &str| env::var(name).is_ok_and(|value| value.contains("link"));
+    if target != "x86_64-unknown-linux-gnu" || is_told("CARGO_ENCODED_RUSTFLAGS") {
+        return false;
+    }
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let Ok(output) = Command::new(rustc).arg("--version").output() else { return false };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let minor = || text.strip_prefix("rustc 1.")?.split('.').next()?.parse::<u32>().ok();
+    env::var_os("RUSTC_LINKER").is_none() && minor().is_some_and(|minor| minor >= 90)
 }
 
 /// The version of this machine's glibc.
