@@ -1,5 +1,5 @@
 # SELinux with the policy of Debian 13, permissive and then enforcing. With it a domain for tests was compiled, which may
-# use FUSE filesystems once its booleans are on (scripts/selinux-test-domain.cil). Files get the labels that udev and an
+# use FUSE filesystems once its booleans are on (selinux-test-domain.cil). Files get the labels that udev and an
 # engine give them.
 selinux=/sys/fs/selinux
 in_test="runcon system_u:system_r:fuse_test_t:s0"
