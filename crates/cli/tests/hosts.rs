@@ -31,6 +31,7 @@ fn main() {
         in_a_chroot_doctor_names_the_covering_mount,
         doctor_in_a_mount_namespace_of_its_own_speaks_of_that_alone,
         a_node_like_a_private_host_gives_the_answer_of_that_host,
+        a_node_like_a_host_whose_root_is_a_slave_can_be_made,
         a_node_like_a_host_with_a_private_mount_names_that_mount,
         a_dead_mount_in_the_bridge_is_told,
         nothing_is_written_where_others_can_write,
@@ -140,6 +141,17 @@ fn a_node_like_a_private_host_gives_the_answer_of_that_host() -> TestResult {
     let covering = stdout(&covering);
     let fix = format!("mount --make-rshared {}\n", covering.trim());
     mended_as_printed("mount --make-rprivate /", "", &fix)
+}
+
+/// Where the root is a slave, as in the mount namespace of a service with `MountFlags=slave`.
+fn a_node_like_a_host_whose_root_is_a_slave_can_be_made() -> TestResult {
+    needs_root!();
+    // The shell stays: with the last master a slave would be private.
+    let result = run("mount --make-rshared /; unshare --mount --propagation slave \
+                      $PROPAGATION run --like-this-host --experiments off && code=0 || code=$?; exit $code");
+    expect_part(&stdout(&result), "Verdict: ")?;
+    expect_part(&stdout(&result), "slave")?;
+    PASSED
 }
 
 fn a_node_like_a_host_with_a_private_mount_names_that_mount() -> TestResult {

@@ -284,7 +284,7 @@ fn covering(setup: &NodeSetup) -> Result<(), Failure> {
         // A slave needs a master: a second mount of the same directory.
         let master = Path::new("/run/propagation/master");
         make_directory(master).map_err(failed)?;
-        bind(&top, master).map_err(failed)?;
+        bind_recursive(&top, master).map_err(failed)?;
         propagate(&top, MsFlags::MS_SLAVE).map_err(failed)?;
     } else if spec.covering == Covering::Private {
         propagate(&top, MsFlags::MS_PRIVATE).map_err(failed)?;
@@ -322,7 +322,8 @@ fn on_the_way(setup: &NodeSetup) -> Result<(), Failure> {
                 let master = PathBuf::from(format!("/run/propagation/master{number}"));
                 make_directory(&master)
                     .and_then(|()| propagate(&at, MsFlags::MS_SHARED))
-                    .and_then(|()| bind(&at, &master))
+                    // Of the root a part alone cannot be bound: what lies below it is locked.
+                    .and_then(|()| bind_recursive(&at, &master))
                     .and_then(|()| propagate(&at, MsFlags::MS_SLAVE))
             }
         }
