@@ -225,7 +225,7 @@ fn until_the_probe(report: &Report) -> Option<String> {
     let fault = report.acts.iter().find(|act| matches!(act.deed, Deed::Fault { .. }))?;
     let ms = ended.until_us.saturating_sub(fault.from_us) as f64 / 1e3;
     Some(format!(
-        " Until the producer's liveness probe ended the daemon, {ms:.1} ms after the fault, accesses waited."
+        " Until the producer's liveness probe ended the daemon, {ms:.1} ms after the fault, accesses waited or failed."
     ))
 }
 

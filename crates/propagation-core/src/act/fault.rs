@@ -60,7 +60,8 @@ const PROBE: &str = "its liveness probe";
 
 /// Whether the liveness probe of a producer has ended its container.
 pub(crate) fn ended_by_probe(act: &Act) -> bool {
-    act.deed == Deed::Repair { repair: Repair::LivenessProbe }
+    act.refused.is_none()
+        && act.deed == Deed::Repair { repair: Repair::LivenessProbe }
         && act.proof.iter().any(|line| line.starts_with(PROBE))
 }
 

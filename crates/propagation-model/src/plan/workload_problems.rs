@@ -155,6 +155,16 @@ impl Plan {
         if workload.role != Role::Producer {
             return None;
         }
+        if workload.liveness_probe && self.is_supervised(workload) {
+            return Some(Problem::new(
+                format!("{at}.liveness_probe"),
+                format!(
+                    "{} has a supervisor, which outlives its daemon: there is nothing for a probe to end",
+                    workload.name
+                ),
+                "leave out `liveness_probe`, or `supervised` and `transport`",
+            ));
+        }
         let fuse = self.fuse_of(workload);
         let at = if workload.fuse.is_some() { format!("{at}.fuse") } else { "fuse".into() };
         if let Some(problem) = transport_problem(&at, fuse, workload) {
