@@ -61,8 +61,10 @@ impl Decision {
             }
             VerdictOutcome::PartialSuccess => self.partial(report, &works),
             VerdictOutcome::FundamentalFailure => {
-                self.say('C', "FUSE propagation does not work in this set-up.".into());
-                self.then(&["Keep the present SMB/CIFS layer until a run says otherwise."]);
+                self.say('C', format!("{what} does not work in this set-up."));
+                if served.is_none() {
+                    self.then(&["Keep the present SMB/CIFS layer until a run says otherwise."]);
+                }
                 self.migration_timeline = "No change needed.";
             }
             VerdictOutcome::Inconclusive => {
@@ -89,6 +91,10 @@ impl Decision {
             ]);
             self.migration_timeline = "1 week: add probes to existing pods.";
             self.liveness_probe = Some(liveness_probe(&report.plan));
+        } else if failed(CheckId::NoHang) && report.plan.served_by().is_some() {
+            self.say('B', format!("{works}, but accesses wait until the server is back."));
+            self.then(&["Accept accesses that wait until then, and keep the server up."]);
+            self.migration_timeline = "1-2 weeks to roll out.";
         } else if failed(CheckId::NoHang) {
             self.say(
                 'B',

@@ -72,7 +72,10 @@ pub(crate) fn measured(report: &Report) -> Vec<(&'static str, f64)> {
         ("restart to the last consumer's fresh read", measured.restart_to_recovery_ms),
         ("intervention to the last consumer's fresh read", measured.intervention_to_fresh_read_ms),
         ("fault to the restart, in which this program looked", measured.fault_to_restart_ms),
-        ("waited in vain by this program", Some(measured.waited_in_vain_ms).filter(|ms| *ms > 0.0)),
+        (
+            "waited in vain by this program, in all",
+            Some(measured.waited_in_vain_ms).filter(|ms| *ms > 0.0),
+        ),
         ("waited for the kubelet until the verdict", split.map(|split| split.kubelet_ms)),
         ("waited for the container runtime", split.map(|split| split.runtime_ms)),
         ("everything else until the verdict", split.map(|split| split.own_ms)),
