@@ -1,8 +1,9 @@
 //! Makes the program smaller, by what the linker can leave out.
 
 use std::env;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -19,9 +20,10 @@ fn main() {
     // The profile `release` aborts on a panic: nobody looks an unwind table up.
     if profile().as_deref() == Some("release") {
         println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-        // Functions with the same code become one; only lld can.
-        if links_with_lld(&target) {
-            println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+        // Functions with the same code become one; of the usual linkers only lld does it.
+        let fold = "-Wl,--icf=all";
+        if links_with(fold) {
+            println!("cargo:rustc-link-arg-bins={fold}");
         }
     }
 }
@@ -32,17 +34,23 @@ fn profile() -> Option<String> {
     Some(Path::new(&out).ancestors().nth(3)?.file_name()?.to_str()?.to_owned())
 }
 
-/// Whether rustc links with the lld that it brings, as it does here from 1.90 on unless it is told otherwise.
-fn links_with_lld(target: &str) -> bool {
-    let is_told = |name: &str| env::var(name).is_ok_and(|value| value.contains("link"));
-    if target != "x86_64-unknown-linux-gnu" || is_told("CARGO_ENCODED_RUSTFLAGS") {
-        return false;
-    }
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let Ok(output) = Command::new(rustc).arg("--version").output() else { return false };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let minor = || text.strip_prefix("rustc 1.")?.split('.').next()?.parse::<u32>().ok();
-    env::var_os("RUSTC_LINKER").is_none() && minor().is_some_and(|minor| minor >= 90)
+/// Whether the linker that rustc uses here takes an option: a program of one line is linked with it.
+fn links_with(option: &str) -> bool {
+    let program = || {
+        let out = Path::new(&env::var_os("OUT_DIR")?).join("linked");
+        let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+        let mut rustc = Command::new(env::var_os("RUSTC")?);
+        rustc.args(flags.split('\u{1f}').filter(|flag| !flag.is_empty()));
+        if let Ok(linker) = env::var("RUSTC_LINKER") {
+            rustc.arg(format!("-Clinker={linker}"));
+        }
+        rustc.args(["--crate-name", "linked", "-", "-o"]).arg(out);
+        rustc.arg(format!("-Clink-arg={option}")).stdin(Stdio::piped()).stderr(Stdio::null());
+        let mut linking = rustc.spawn().ok()?;
+        linking.stdin.take()?.write_all(b"fn main() {}").ok()?;
+        Some(linking.wait().ok()?.success())
+    };
+    program().unwrap_or(false)
 }
 
 /// The version of this machine's glibc.
