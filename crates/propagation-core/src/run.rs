@@ -245,14 +245,19 @@ impl Runner {
             return Err(Error::new(ErrorKind::Unsupported, operation, reason)
                 .with_fix("use another backend, or leave out what is named"));
         }
-        if let Some(transport) = plan.served_by().filter(|one| one.is_nfs() && !files_by_handle) {
+        let by_handle = |spec| plan.fuse_of(spec).transport.filter(|one| one.is_nfs());
+        let nfs = plan.with_role(Role::Producer).find_map(by_handle);
+        if let Some(transport) = nfs.filter(|_| !files_by_handle) {
             let reason = format!(
                 "the server of {transport} opens files by their handles, and so may reach every file of the machine; a \
                  file does not allow that"
             );
             let operation = format!("run this plan on the backend {}", backend.name());
             return Err(Error::new(ErrorKind::Unsupported, operation, reason)
-                .with_fix("allow it where the run is started: files by handle"));
+                .with_fix(
+                    "allow it where the run is started, with `Runner::with_files_by_handle`, which Python has not; or use \
+                     another transport",
+                ));
         }
         let node = tokio::select! {
             biased;

@@ -146,11 +146,11 @@ fn fresh_mount(proc: &Proc, path: &str) -> Result<MountEntry, Failure> {
     };
     let table = proc.mount_table()?;
     let Some(mount) = table.at(&MountPath::from(path)).filter(|mount| mount.is_served()) else {
-        return refuse(format!("no FUSE mount is at {path:?} on the node"));
+        return refuse(format!("no mount of a producer is at {path:?} on the node"));
     };
     match fs::metadata(path) {
         Ok(_) => Ok(mount.clone()),
-        // Whom the mount does not let in says nothing of its life.
+        // EACCES does not tell whether the daemon is alive.
         Err(error) if errno_of(&error) == Errno::EACCES => Ok(mount.clone()),
         Err(error) => {
             let words = errno_text(errno_of(&error));

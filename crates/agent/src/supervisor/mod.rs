@@ -212,7 +212,7 @@ impl<'a> Supervising<'a> {
             let text = format!("the daemon {state} before it mounted: {words}");
             self.reporter.event(&ProgramEvent::Failed { text });
         }
-        self.reporter.log(format!("[{}] The daemon {state}", timestamp()));
+        self.reporter.log(format!("[{}] The daemon ended: {state}", timestamp()));
         self.reporter.event(&ProgramEvent::DaemonEnded { state: state.clone() });
         let stays = self.told.outlives && !self.ending;
         (!stays).then_some(match state {

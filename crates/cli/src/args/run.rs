@@ -102,7 +102,7 @@ pub(crate) struct RunOptions {
     /// Propagation of the mount under the bridge on a simulated node.
     #[arg(long, value_parser = one_of(coverings()), default_value = "shared")]
     covering: Covering,
-    /// Shape the simulated node by this host: the mount that covers the bridge, fuse.conf, fusermount3, what lies at the
+    /// Shape the simulated node by this host: the mounts on the way to the bridge, fuse.conf, fusermount3, what lies at the
     /// bridge, and the mount namespace of the container runtime.
     #[arg(long, conflicts_with_all = ["scenario", "covering"])]
     pub(crate) like_this_host: bool,

@@ -109,7 +109,10 @@ fn covered(scene: &Scene<'_>, found: &[&(&Stranded<'_>, MadePrivate<'_>)]) -> Op
                 ),
                 lines.join("\n"),
             ),
-            format!("findmnt -n -o PROPAGATION --target {path}   # shared"),
+            format!(
+                "findmnt -n -o PROPAGATION --target {}   # shared",
+                shell(&path.to_string_lossy())
+            ),
         )
     })
 }
