@@ -116,7 +116,9 @@ fn shows_what_it_says(file: &Path) -> TestResult {
         // Nothing could be looked at: the reason is in the text.
         Some(5) => {
             let reason = text.lines().find(|line| line.contains("skipped")).unwrap_or("skipped");
-            skip("scenario", reason.trim())
+            // What no package brings is another requirement.
+            let of_the_kernel = reason.contains("this kernel has no filesystem");
+            skip(if of_the_kernel { "kernel-filesystems" } else { "scenario" }, reason.trim())
         }
         status => Err(format!("exit status {status:?}\n{text}{said}").into()),
     }

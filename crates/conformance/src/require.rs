@@ -7,7 +7,7 @@ use libtest_mimic::{Completion, Failed};
 pub const REQUIRE: &str = "PROPAGATION_REQUIRE";
 
 /// The words that the tests and lints of this workspace know, the Python ones included. `all` is every one.
-pub const KNOWN: [&str; 28] = [
+pub const KNOWN: [&str; 29] = [
     "all",
     "fake",
     "local",
@@ -21,6 +21,7 @@ pub const KNOWN: [&str; 28] = [
     "runc",
     "crun",
     "scenario",
+    "kernel-filesystems",
     "kernels",
     "runtimes",
     "chromium",
