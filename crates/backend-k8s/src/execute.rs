@@ -1,7 +1,7 @@
 //! Runs a program in a container. The runtime does it, so that the program has exactly the container's rights:
 //! its capabilities, its filter of system calls, its control groups.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::AttachParams;
 use propagation_core::host::Layout;
@@ -16,6 +16,9 @@ use crate::shared::Shared;
 /// How much longer than the program the way there and back may take.
 const WAY_WITHIN: Duration = Duration::from_secs(30);
 
+/// A container tells the host agent that it runs before its kubelet has seen it; so long the kubelet may take.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+
 /// Runs a program in the container of a pod. The agent there ends it when `deadline` has passed.
 pub(crate) async fn execute(
     shared: &Shared,
@@ -27,12 +30,28 @@ pub(crate) async fn execute(
     let mut words = vec![Layout::inside().agent(), "execute".into(), "--deadline-ms".into()];
     words.extend([deadline.as_millis().to_string(), "--".into()]);
     words.extend(command.iter().cloned());
-    let executed = tokio::time::timeout(deadline + WAY_WITHIN, ask(shared, pod, &operation, words));
+    let asked = async {
+        let until = Instant::now() + SEEN_WITHIN;
+        loop {
+            match ask(shared, pod, &operation, words.clone()).await {
+                Err(error) if is_unseen(&error) && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                answer => return answer,
+            }
+        }
+    };
+    let executed = tokio::time::timeout(deadline + WAY_WITHIN, asked);
     executed.await.unwrap_or_else(|_| {
         let reason = format!("no answer in {} s", (deadline + WAY_WITHIN).as_secs());
         Err(Error::new(ErrorKind::Timeout, operation.clone(), reason)
             .with_fix("see whether its kubelet runs: kubectl get nodes"))
     })
+}
+
+/// Whether the kubelet does not know the container: nothing was run.
+fn is_unseen(error: &Error) -> bool {
+    error.to_string().contains("container not found")
 }
 
 async fn ask(
