@@ -12,6 +12,8 @@ pub(super) struct Done {
     /// The workload; none for the node.
     on: Option<String>,
     ok: bool,
+    /// Whether the incident is another one without it.
+    needed: bool,
 }
 
 /// What the steps of a scenario did, in order. The five phases have checks of their own for it.
@@ -20,9 +22,10 @@ pub(super) fn of(report: &Report) -> Vec<Done> {
     let acts = report.acts.iter().filter(|act| !five(act));
     let each = acts.flat_map(|act| {
         let (what, ok) = (what(&act.deed), succeeded(report, act));
+        let needed = matches!(act.deed, Deed::Unpublish | Deed::Run { .. } | Deed::Fault { .. });
         let named = act.on.iter().map(|name| Some(name.clone()));
         let nobody = act.on.is_empty().then_some(None);
-        named.chain(nobody).map(move |on| Done { what, on, ok })
+        named.chain(nobody).map(move |on| Done { what, on, ok, needed })
     });
     each.collect()
 }
@@ -57,10 +60,9 @@ pub(super) fn fails(before: &[Done], now: &[Done]) -> Vec<String> {
     let mut failing = Vec::new();
     for (at, done) in before.iter().enumerate().filter(|(_, done)| done.ok) {
         let nth = before[..at].iter().filter(|other| same(done, other)).count();
-        let needed = matches!(done.what, "unpublish" | "run" | "fault");
         let fails = match now.iter().filter(|other| same(done, other)).nth(nth) {
             Some(other) => !other.ok,
-            None => needed,
+            None => done.needed,
         };
         if fails {
             let on = done.on.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     fn done(what: &'static str, on: Option<&str>, ok: bool) -> Done {
-        Done { what, on: on.map(ToOwned::to_owned), ok }
+        Done { what, on: on.map(ToOwned::to_owned), ok, needed: what != "restart" }
     }
 
     #[test]
