@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mountinfo::MountPath;
+use mountinfo::{MountEntry, MountPath};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -337,10 +337,19 @@ fn status_number(proc: &Proc, name: &str, field: &str) -> u64 {
 /// Those of umount2(2).
 pub fn unmount(path: &Path) -> Result<u64, Errno> {
     let proc = Proc::open().map_err(|_| Errno::ENOENT)?;
+    unmount_while(&proc, path, |_| true)
+}
+
+/// The same from the topmost mount down to the first that is to stay.
+pub(crate) fn unmount_while(
+    proc: &Proc,
+    path: &Path,
+    fits: impl Fn(&MountEntry) -> bool,
+) -> Result<u64, Errno> {
     let mut taken = 0;
     loop {
         let table = proc.mount_table().map_err(|_| Errno::EIO)?;
-        if table.at(&MountPath::from(path)).is_none() {
+        if !table.at(&MountPath::from(path)).is_some_and(&fits) {
             return Ok(taken);
         }
         crate::mounts::unmount_lazily(path)?;

@@ -19,6 +19,9 @@ const WAY_WITHIN: Duration = Duration::from_secs(30);
 /// A container tells the host agent that it runs before its kubelet has seen it; so long the kubelet may take.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
+/// Between two requests to a kubelet that has not seen the container: only a request tells whether it has.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
 /// Runs a program in the container of a pod. The agent there ends it when `deadline` has passed.
 pub(crate) async fn execute(
     shared: &Shared,
@@ -35,7 +38,7 @@ pub(crate) async fn execute(
         loop {
             match ask(shared, pod, &operation, words.clone()).await {
                 Err(error) if is_unseen(&error) && Instant::now() < until => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    tokio::time::sleep(AGAIN_AFTER).await;
                 }
                 answer => return answer,
             }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use mountinfo::{MountEntry, MountPath};
+use mountinfo::MountEntry;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use propagation_model::marker::{MARKER_FILE, Marker};
@@ -94,9 +94,10 @@ impl Served {
             if self.runs(&program, told, proc)? {
                 continue;
             }
-            // A dead mount of its own, as whoever mounts again finds it.
+            // What an earlier one of it has mounted goes; the volume that may be there stays.
             if let Some(at) = &program.mountpoint {
-                take_off(at, proc)?;
+                background::unmount_while(proc, Path::new(at), MountEntry::is_served)
+                    .map_err(|errno| format!("unmount {at}: {}", errno_text(errno)))?;
             }
             at_ns = self.spawn(&program, reporter)?;
             mounted |= self.recipe.client.as_ref() == Some(&program);
@@ -229,18 +230,5 @@ impl Served {
             file.write_all((content + &"\n".repeat(lines)).as_bytes())?;
         }
         Ok(())
-    }
-}
-
-/// Takes off what daemons and servers have mounted at a path, and not the volume that may be there.
-fn take_off(at: &str, proc: &Proc) -> Result<(), String> {
-    let path = MountPath::from(at);
-    loop {
-        let table = proc.mount_table().map_err(|f| format!("{}: {}", f.operation, f.reason))?;
-        if !table.at(&path).is_some_and(MountEntry::is_served) {
-            return Ok(());
-        }
-        unmount_lazily(Path::new(at))
-            .map_err(|errno| format!("unmount {at}: {}", errno_text(errno)))?;
     }
 }

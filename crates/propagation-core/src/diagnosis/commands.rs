@@ -73,8 +73,8 @@ pub(super) fn bring_back(scene: &Scene<'_>, name: &str, at: &MountPath, layers: 
     lines.join("\n")
 }
 
-/// The command after which a consumer has a fresh bind. A bind of a subPath belongs to the pod, and where the start was
-/// refused there is no container to restart.
+/// The command after which a consumer has a fresh bind. A bind of a subPath belongs to the pod. A consumer
+/// whose start was refused has no container to restart, so its pod is deleted too.
 pub(super) fn bind_again(scene: &Scene<'_>, spec: &WorkloadSpec) -> String {
     let actor = Actor::workload(spec.name.clone());
     let runs = scene.report.captures.last().is_none_or(|last| last.table(&actor).is_some());

@@ -2,16 +2,19 @@
 
 mod failures;
 mod history;
+mod producers;
+mod stranded;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::Class;
 use crate::errno::Errno;
 use crate::mountinfo::{DeviceId, MountEntry, MountPath, MountTable};
-use crate::observation::{Access, Actor, Observation, Outcome, Via};
+use crate::observation::{Access, Actor, Observation, Via};
 use crate::plan::{Repair, Role, Subject, Volume, VolumePaths, WorkloadSpec};
 use crate::report::{Act, Capture, Check, CheckId, Deed, Report, Status};
 pub(super) use history::{History, Spell, When};
+pub(super) use stranded::Stranded;
 
 /// How many actors a cause names; the rest are counted.
 const NAMED: usize = 8;
@@ -41,25 +44,6 @@ pub(super) struct Scene<'r> {
 /// A superblock: its device number, which the kernel gives again once it is free, and how often a producer had been
 /// started by then.
 type Superblock = (DeviceId, usize);
-
-/// A workload of which replicas could not use the mount while the node could.
-#[derive(Clone)]
-pub(super) struct Stranded<'r> {
-    pub(super) name: &'r str,
-    pub(super) spec: &'r WorkloadSpec,
-    /// The last such observation of each replica, the first few.
-    pub(super) seen: Vec<&'r Observation>,
-    /// How many replicas.
-    pub(super) replicas: usize,
-    /// Path on the node of the mount that it should see.
-    pub(super) at: MountPath,
-    /// What was seen of that mount at that time: by the node at the bridge, by its producer elsewhere.
-    pub(super) node: &'r Observation,
-    /// The first look of the same trouble of the first replica, with what was seen of that mount then.
-    pub(super) first: Option<(&'r Observation, &'r Observation)>,
-    /// Whether it lasts to the end.
-    pub(super) lasts: bool,
-}
 
 /// Observations that the runner asked for, of every actor as its own user, in order of time.
 fn as_themselves(report: &Report) -> Vec<&Observation> {
@@ -257,77 +241,6 @@ impl<'r> Scene<'r> {
         })
     }
 
-    /// The node's last look in each step decides what counts in that step; where it did not look,
-    /// what it saw before does. At other paths the producer's look does.
-    fn find_stranded(&mut self) {
-        let by_step: HashMap<&str, &Observation> =
-            self.node.iter().map(|seen| (seen.step.as_str(), *seen)).collect();
-        let of_producers: HashMap<(&str, &str), &Observation> = self
-            .reads()
-            .filter_map(|seen| match &seen.actor {
-                Actor::Workload { name, .. } => Some(((name.as_str(), seen.step.as_str()), seen)),
-                _ => None,
-            })
-            .collect();
-        let mut before = None;
-        let mut without: BTreeMap<(&str, u32), Vec<(&Observation, &Observation)>> = BTreeMap::new();
-        for seen in self.reads() {
-            let elsewhere = match &seen.actor {
-                Actor::Workload { name, .. } => {
-                    self.spec(name).filter(|spec| !self.is_on_bridge(spec))
-                }
-                _ => None,
-            };
-            let node = match elsewhere.and_then(|spec| self.producer_elsewhere(spec)) {
-                Some(producer) => {
-                    of_producers.get(&(producer.name.as_str(), seen.step.as_str())).copied()
-                }
-                None => by_step.get(seen.step.as_str()).copied().or(before),
-            };
-            if seen.actor == Actor::Node {
-                before = Some(seen);
-            }
-            if let (Actor::Workload { name, replica }, Some(node)) = (&seen.actor, node)
-                && node.outcome.is_ok()
-                && !matches!(seen.outcome, Outcome::Ok | Outcome::Skipped { .. })
-            {
-                without.entry((name, *replica)).or_default().push((seen, node));
-            }
-        }
-        for ((name, _), looks) in without {
-            let Some((seen, node)) = looks.last().copied() else { continue };
-            let first = looks.iter().find(|(one, _)| self.history.is_same(one, seen)).copied();
-            let consumes = |spec: &&WorkloadSpec| spec.role == Role::Consumer;
-            let Some(spec) = self.spec(name).filter(consumes) else { continue };
-            let elsewhere = self.producer_elsewhere(spec).map(|producer| self.on_node(producer));
-            let at = match (self.is_on_bridge(spec), elsewhere) {
-                (true, _) => self.fuse_path.clone(),
-                // Whose volume lies above it looks elsewhere.
-                (false, Some(at))
-                    if MountPath::from(self.paths(spec).source.as_str()).starts_with(&at) =>
-                {
-                    at
-                }
-                (false, _) => continue,
-            };
-            let lasts = self.history.lasts(seen);
-            let first =
-                Stranded { name, spec, seen: vec![seen], replicas: 1, at, node, first, lasts };
-            match self.stranded.last_mut().filter(|known| known.name == name) {
-                // Replicas that recovered are left out where others did not.
-                Some(known) if known.lasts && !lasts => {}
-                Some(known) if lasts && !known.lasts => *known = first,
-                Some(known) => {
-                    known.replicas += 1;
-                    if known.seen.len() < NAMED {
-                        known.seen.push(seen);
-                    }
-                }
-                None => self.stranded.push(first),
-            }
-        }
-    }
-
     /// Whether the five phases came out as they should: the breakage that they cause is not trouble.
     pub(super) fn is_in_order(&self) -> bool {
         self.report.plan.is_five_phases() && self.failures().next().is_none()
@@ -430,102 +343,6 @@ impl<'r> Scene<'r> {
         })
     }
 
-    /// The producer that serves, or served, a superblock at a time; where none is known to have had it, the one with the
-    /// latest act on it.
-    pub(super) fn producer_of(
-        &self,
-        device: Option<DeviceId>,
-        at_us: u64,
-    ) -> Option<&'r WorkloadSpec> {
-        let known = device.and_then(|device| self.maker_of(device, at_us));
-        known.or_else(|| self.latest(self.report.plan.with_role(Role::Producer).collect(), at_us))
-    }
-
-    /// The producer that had a superblock mounted at its own path; of several the one with the latest act on it.
-    pub(super) fn maker_of(&self, device: DeviceId, at_us: u64) -> Option<&'r WorkloadSpec> {
-        let had = |spec: &&WorkloadSpec| {
-            let actor = Actor::workload(spec.name.clone());
-            let path = self.path_of(&actor);
-            let mut tables = self.report.captures.iter().filter_map(|one| one.table(&actor));
-            tables.any(|table| table.stack_at(&path).iter().any(|mount| mount.device == device))
-        };
-        let had: Vec<&WorkloadSpec> =
-            self.report.plan.with_role(Role::Producer).filter(had).collect();
-        self.by_layer(&had, device).or_else(|| self.latest(had, at_us))
-    }
-
-    /// Of several producers that mount on one path, and so have all its layers in their tables, the one whose turn it was when
-    /// a layer was made: who started first lies at the bottom.
-    fn by_layer(&self, of: &[&'r WorkloadSpec], device: DeviceId) -> Option<&'r WorkloadSpec> {
-        let (first, others) = of.split_first().filter(|(_, others)| !others.is_empty())?;
-        let at = self.on_node(first);
-        if others.iter().any(|spec| self.on_node(spec) != at) {
-            return None;
-        }
-        let node =
-            self.report.captures.iter().filter_map(|one| Some((one, one.table(&Actor::Node)?)));
-        let mut stacks: Vec<_> = node.map(|(one, table)| (one, table.stack_at(&at))).collect();
-        let has = |stack: &[&MountEntry]| stack.iter().any(|one| one.device == device);
-        stacks.drain(..stacks.iter().position(|(_, stack)| has(stack))?);
-        // The kernel gives the number of a superblock that is gone to another one.
-        let is_other =
-            stacks.iter().skip_while(|(_, stack)| has(stack)).any(|(_, stack)| has(stack));
-        let (capture, mut stack) = stacks.into_iter().next().filter(|_| !is_other)?;
-        stack.retain(|mount| mount.is_fuse());
-        let mut started: Vec<&str> = Vec::new();
-        for act in self.report.acts.iter().filter(|act| act.from_us <= capture.at_us) {
-            let starts = matches!(act.deed, Deed::Start | Deed::Restart { .. });
-            let named = of.iter().filter(|spec| act.on.contains(&spec.name));
-            if !starts && named.clone().next().is_some() {
-                return None;
-            }
-            let mut order: Vec<&str> = named.map(|spec| spec.name.as_str()).collect();
-            order.sort_by_key(|name| act.on.iter().position(|one| one == name));
-            started.extend(order);
-        }
-        let layer = stack.iter().position(|mount| mount.device == device)?;
-        let name = started.get(layer).filter(|_| started.len() == stack.len())?;
-        of.iter().find(|spec| spec.name == **name).copied()
-    }
-
-    /// Of several producers the one with the latest act on it before a time.
-    fn latest(&self, of: Vec<&'r WorkloadSpec>, at_us: u64) -> Option<&'r WorkloadSpec> {
-        let touched = |spec: &&WorkloadSpec| self.last_act(spec, at_us).map(|act| act.from_us);
-        of.into_iter().rev().max_by_key(touched)
-    }
-
-    /// The last act on a workload before a time.
-    pub(super) fn last_act(&self, spec: &WorkloadSpec, at_us: u64) -> Option<&'r Act> {
-        self.acts_on(spec).filter(|act| act.from_us <= at_us).last()
-    }
-
-    /// What was done to a workload, in order.
-    pub(super) fn acts_on(&self, spec: &WorkloadSpec) -> impl Iterator<Item = &'r Act> {
-        let first = self.report.plan.producer().map(|producer| producer.name.as_str());
-        let is_first = first == Some(&*spec.name);
-        let name = spec.name.clone();
-        self.report.acts.iter().filter(move |act| {
-            let meant = match (&act.deed, act.on.is_empty()) {
-                (Deed::Fault { fault }, true) => !fault.is_on_the_node() && is_first,
-                (Deed::Repair { repair }, true) => *repair == Repair::HandOver && is_first,
-                (Deed::Run { .. }, _) => false,
-                _ => act.on.contains(&name),
-            };
-            meant && act.refused.is_none()
-        })
-    }
-
-    /// Whether a workload was started again after a time.
-    pub(super) fn is_succeeded(&self, spec: &WorkloadSpec, at_us: u64) -> bool {
-        self.acts_on(spec).any(|act| {
-            let starts = matches!(
-                act.deed,
-                Deed::Start | Deed::Restart { .. } | Deed::Repair { repair: Repair::HandOver }
-            );
-            starts && act.from_us > at_us
-        })
-    }
-
     /// The superblock of a look, by the look itself or by the mount table of that time.
     pub(super) fn device_of(&self, seen: &Observation) -> Option<DeviceId> {
         let told = seen.mount.as_ref().map(|mount| mount.device);
@@ -578,26 +395,6 @@ impl<'r> Scene<'r> {
                 spec.map_or_else(|| self.fuse_path.clone(), |path| path.as_str().into())
             }
             Actor::Node | Actor::Runtime => self.fuse_path.clone(),
-        }
-    }
-}
-
-impl Stranded<'_> {
-    /// The last observation of the first replica that is stranded.
-    pub(super) fn sample(&self) -> &Observation {
-        self.seen[0]
-    }
-
-    /// The actors, for the field of a cause.
-    pub(super) fn actors(&self) -> Vec<Actor> {
-        self.seen.iter().map(|seen| seen.actor.clone()).collect()
-    }
-
-    /// The actors, in words.
-    pub(super) fn title(&self) -> String {
-        match self.replicas {
-            1 => self.name.to_owned(),
-            count => format!("{} ({count} replicas)", self.name),
         }
     }
 }

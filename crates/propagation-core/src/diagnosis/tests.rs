@@ -1,6 +1,9 @@
 //! Rules on reports of real runs. What a simulated node cannot be made to do is written into such a
 //! report: one observation, one line of mountinfo, one answer of a runtime.
 
+mod denied;
+mod ended;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -186,116 +189,6 @@ fn a_control_that_sees_the_mount_comes_first() {
     assert_eq!(causes[0].actors, [Actor::workload("control")]);
 }
 
-#[test]
-fn the_errno_tells_a_security_module_from_a_capability() {
-    for (said, expected) in [
-        ("fusermount3: mount failed: Permission denied", CauseId::LsmDenies),
-        ("mount(2) of fuse.x on /mnt/dfs: Permission denied (EACCES)", CauseId::LsmDenies),
-        (
-            "mount(2) of fuse.x on /mnt/dfs: Operation not permitted (EPERM)",
-            CauseId::CapabilityMissing,
-        ),
-        ("run fusermount3: No such file or directory (ENOENT)", CauseId::Fusermount3Absent),
-        (
-            "fusermount3: option allow_other only allowed if 'user_allow_other' is set in \
-             /etc/fuse.conf",
-            CauseId::UserAllowOtherMissing,
-        ),
-    ] {
-        let mut report = up_to("producer");
-        report.timeline.clear();
-        fail(&mut report, "producer", "mounted", said);
-        assert_eq!(ids(&report), [expected], "{said}");
-    }
-}
-
-#[test]
-fn the_errno_tells_a_dead_source_from_a_denied_one() {
-    for (errno, expected) in [
-        ("transport endpoint is not connected", CauseId::StaleSourceBlocksStart),
-        ("permission denied", CauseId::LsmDenies),
-        ("operation not permitted", CauseId::CapabilityMissing),
-    ] {
-        let mut report = in_order();
-        let said = format!("failed to stat {FUSE_POINT:?}: stat {FUSE_POINT}: {errno}");
-        fail(&mut report, "stale_mount", "new_consumer_starts", &said);
-        assert_eq!(ids(&report), [expected], "{errno}");
-    }
-}
-
-#[test]
-fn a_dead_source_explains_why_the_producer_does_not_come_back() {
-    let mut report = up_to("stale_mount");
-    let said = format!("failed to stat {FUSE_POINT:?}: transport endpoint is not connected");
-    fail(&mut report, "stale_mount", "producer_restarts", &said);
-    assert_eq!(ids(&report), [CauseId::StaleSourceBlocksStart]);
-    assert_eq!(ids(&up_to("stale_mount")), [CauseId::DaemonDead]);
-}
-
-#[test]
-fn access_that_is_denied_in_spite_of_allow_other_is_somebody_elses_doing() {
-    let mut report = in_order();
-    see(&mut report, |seen| {
-        if seen.uid == 1000 && !is_node(seen) {
-            seen.outcome = Outcome::errno(Errno::EACCES, "open");
-        }
-    });
-    assert_eq!(ids(&report), [CauseId::LsmDenies]);
-}
-
-/// A run in order with these answers of SELinux's policy for a domain.
-fn under_selinux(what: &[FuseNeed], own: bool) -> Report {
-    let mut report = in_order();
-    let (domain, boolean) = ("app_t".to_owned(), Some("app_use_fusefs".to_owned()));
-    let denied = DomainDenied { domain, own, what: what.to_vec(), boolean };
-    let facts = report.environment.as_mut().expect("facts of the node");
-    facts.confinement = vec![Confinement::SelinuxEnforcing, Confinement::SelinuxDenies(denied)];
-    report
-}
-
-#[test]
-fn a_denial_that_is_the_policys_names_selinux_and_its_boolean() {
-    let consumers_denied = |own: bool| {
-        let mut report = under_selinux(&[FuseNeed::Files], own);
-        see(&mut report, |seen| seen.outcome = Outcome::errno(Errno::EACCES, "open"));
-        report
-    };
-    let causes = explain(&consumers_denied(true));
-    assert_eq!(causes[0].id, CauseId::LsmDenies, "the node is in the same domain");
-    assert!(causes[0].title.contains("domain app_t use files"), "{}", causes[0].title);
-    assert_eq!(causes[0].fix.text, "setsebool -P app_use_fusefs on");
-    // Programs of a simulated node are in this program's domain, whatever that of containers may.
-    assert_eq!(ids(&consumers_denied(false)), [CauseId::DaemonDenies]);
-    let mut cluster = consumers_denied(false);
-    cluster.backend = "k8s".to_owned();
-    cluster.timeline.retain(|seen| !is_node(seen));
-    let causes = explain(&cluster);
-    assert_eq!(
-        (&causes[0].id, causes[0].fix.text.as_str()),
-        (&CauseId::LsmDenies, "setsebool -P app_use_fusefs on")
-    );
-}
-
-#[test]
-fn a_producer_is_told_what_its_domain_may_not() {
-    let said = |what, words: &str| {
-        let mut report = under_selinux(&[what], true);
-        report.timeline.clear();
-        report.phases.truncate(2);
-        fail(&mut report, "producer", "mounted", words);
-        explain(&report).remove(0)
-    };
-    let mount = said(FuseNeed::Mount, "mount(2) of fuse.x on /mnt/dfs: Permission denied (EACCES)");
-    assert!(mount.title.contains("does not let the domain app_t mount"), "{}", mount.title);
-    assert!(mount.fix.text.starts_with("runcon"), "{}", mount.fix.text);
-    let device = said(FuseNeed::Device, "open /dev/fuse: Permission denied (EACCES)");
-    assert!(
-        device.title.contains("SELinux denies /dev/fuse to the domain app_t"),
-        "{}",
-        device.title
-    );
-}
-
 /// The producer has its mount, the node has not.
 fn not_sent(volume_tags: &str) -> Report {
     let mut report = up_to("producer");
@@ -392,123 +285,6 @@ fn an_error_of_the_daemon_is_not_its_death() {
     last.outcome = Outcome::errno(Errno::EIO, "read");
     let found = ids(&report);
     assert_eq!(found, [CauseId::DaemonAnswersErrors]);
-}
-
-/// A node that could read, and then got `errno` from the same device number; with the time of that look.
-fn denied_after_reading(errno: Errno) -> (Report, u64) {
-    let mut report = in_order();
-    let last = report.timeline.iter_mut().rfind(|seen| is_node(seen)).expect("the node looked");
-    last.outcome = Outcome::errno(errno, "read");
-    let (mut before, at_us) = (last.clone(), last.at_us);
-    (before.outcome, before.at_us) = (Outcome::Ok, at_us - 1);
-    let index = report.timeline.iter().rposition(is_node).expect("the node looked");
-    report.timeline.insert(index, before);
-    (report, at_us)
-}
-
-#[test]
-fn an_errno_that_a_reader_got_from_the_daemon_is_its_own() {
-    for (errno, expected) in [
-        (Errno::EACCES, CauseId::DaemonDenies),
-        (Errno::EPERM, CauseId::DaemonDenies),
-        (Errno::ESTALE, CauseId::DaemonAnswersErrors),
-    ] {
-        let (report, _) = denied_after_reading(errno);
-        assert_eq!(ids(&report), [expected], "{errno}");
-    }
-}
-
-/// Something that was done to `on`.
-fn act(step: &str, at_us: u64, deed: Deed, on: &[&str]) -> Act {
-    Act::new(step, at_us, deed, on.iter().map(|&name| name.to_owned()))
-}
-
-#[test]
-fn a_device_number_that_is_given_again_is_another_mount() {
-    let (mut report, at_us) = denied_after_reading(Errno::EACCES);
-    report.acts.push(act("recovery", at_us, Deed::Restart { recreate: true }, &["producer"]));
-    let actors = [Actor::Node, Actor::workload("producer"), Actor::workload("consumer-late")];
-    for actor in actors {
-        rewrite(&mut report, &actor, |line| Some(line.replace(",allow_other", "")));
-    }
-    assert_eq!(ids(&report), [CauseId::AllowOtherMissing]);
-}
-
-#[test]
-fn only_a_repair_that_found_no_mount_came_too_early() {
-    let of = |kind| Some(Refusal { kind, errno: None });
-    for (repair, refusal, early) in [
-        (Repair::RebindConsumer, None, true),
-        (Repair::RebindHost, of(RefusalKind::DeadSource), true),
-        (Repair::RebindConsumer, of(RefusalKind::Kernel), false),
-        (Repair::ReconnectConsumer, None, false),
-    ] {
-        let mut report = up_to("stale_mount");
-        let refused = Some("it was refused".to_owned());
-        let mut done = act("stale_mount", u64::MAX, Deed::Repair { repair }, &["consumer-late"]);
-        (done.refused, done.refusal) = (refused, refusal);
-        report.acts.push(done);
-        let found = ids(&report).contains(&CauseId::RecoveryBeforeMount);
-        assert_eq!(found, early, "{repair} {refusal:?}");
-    }
-}
-
-#[test]
-fn a_write_to_a_mount_that_is_read_only_is_refused_by_the_kernel() {
-    for (read_only, expected) in
-        [(true, CauseId::MountReadOnly), (false, CauseId::DaemonAnswersErrors)]
-    {
-        let mut report = in_order();
-        let last = report.timeline.iter().rfind(|seen| is_node(seen)).expect("the node looked");
-        let mut write = last.clone();
-        write.access = Access::Write;
-        write.outcome = Outcome::errno(Errno::EROFS, "open");
-        let step = write.step.clone();
-        report.timeline.push(write);
-        if read_only {
-            rewrite(&mut report, &Actor::Node, |line| {
-                let is_fuse = line.contains(" fuse.");
-                Some(if is_fuse { line.replacen(" rw", " ro", 1) } else { line })
-            });
-        }
-        let causes = explain(&report);
-        assert_eq!(causes[0].id, expected);
-        if read_only {
-            assert!(causes[0].evidence[1].contains(" ro"), "{:?}", causes[0].evidence);
-            // Where it was to be refused it may be what is wanted.
-            let phase = report.phases.iter_mut().find(|phase| phase.id == step).expect("a phase");
-            let check = CheckId::Expect("node.write".to_owned());
-            phase.checks.push(Check::new(check, true, "EROFS", "EROFS"));
-            assert_eq!(explain(&report)[0].confidence, super::Confidence::Possible);
-        }
-    }
-}
-
-#[test]
-fn a_daemon_that_was_killed_is_not_stopped_whatever_is_started_later() {
-    for (keeper, expected) in
-        [(true, CauseId::DaemonKilledKeeperHolds), (false, CauseId::MountOutlivesDaemon)]
-    {
-        let mut plan = Plan::default();
-        plan.fuse.keeper = keeper;
-        let mut report = load(include_str!("fixtures/stopped.json"), &plan);
-        let hung = |seen: &&Observation| matches!(seen.outcome, Outcome::Hang { .. });
-        let last_us = report.timeline.iter().rfind(hung).expect("somebody waited").at_us;
-        let fault = report.acts.iter_mut().find(|act| matches!(act.deed, Deed::Fault { .. }));
-        fault.expect("a fault").deed = Deed::Fault { fault: Fault::Kill };
-        report.acts.retain(|act| act.from_us < last_us);
-        let started = Deed::Restart { recreate: false };
-        report.acts.push(act("stale_mount", last_us, started, &["producer"]));
-        assert_eq!(explain(&report)[0].id, expected);
-    }
-}
-
-#[test]
-fn a_daemon_that_was_killed_for_its_memory_is_told_as_that() {
-    let mut report = up_to("stale_mount");
-    let fault = report.acts.iter_mut().find(|act| matches!(act.deed, Deed::Fault { .. }));
-    fault.expect("a fault").deed = Deed::Fault { fault: Fault::Oom };
-    assert_eq!(ids(&report), [CauseId::DaemonOutOfMemory]);
 }
 
 #[test]
@@ -673,7 +449,7 @@ fn a_server_that_is_away_has_no_cause_of_fuse() {
     let cause = explain(&report).remove(0);
     assert!(cause.title.contains("smb-rclone") && cause.fix.text.is_empty(), "{cause:?}");
     assert!(cause.actors.contains(&Actor::Node) && !cause.evidence.is_empty(), "{cause:?}");
-    // A server that has the dead filesystem open is no help.
+    // nfs-ganesha keeps the dead filesystem open, so a new server alone does not heal.
     let mut lost = report.clone();
     lost.plan.fuse.transport = Some(Transport::FuseNfs);
     for seen in lost.timeline.iter_mut().filter(|seen| seen.step == "recovery") {

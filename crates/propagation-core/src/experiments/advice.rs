@@ -59,7 +59,7 @@ fn head(report: &Report, for_good: &[&Experiment], now: &[&Experiment]) -> Strin
         _ => {
             let none = in_vain(report);
             let short = |one: &&Experiment| one.tried().is_some_and(|tried| tried.short_of_time);
-            match report.experiments.iter().find(short) {
+            match experiments.iter().find(short) {
                 Some(one) => {
                     let none = none.trim_end_matches('.');
                     format!("{none}; the time was too short for one: {}.", one.words)

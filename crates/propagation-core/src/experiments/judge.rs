@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::deeds;
 use super::fared::{Ends, Fared, failed, five, is_hang, is_late, probes};
 use crate::observation::{Access, Actor};
-use crate::plan::{Fault, PhaseName, Plan, Role, WorkloadSpec};
+use crate::plan::{Action, Fault, PhaseName, Plan, Role, WorkloadSpec};
 use crate::report::{
     After, CheckId, Deed, FailureOf, JudgedBy, Report, SideEffect, Since, Status, Tried,
 };
@@ -76,9 +76,9 @@ pub(super) fn ran_out_of_time(before: &Fared, report: &Report, plan: &Plan, trie
 /// within its deadline. The five phases wait at every turn.
 pub(super) fn may_need_longer(report: &Report, tried: &Tried) -> bool {
     let not_served = || report.failures.iter().any(|failure| failure.of == FailureOf::Serve);
-    let is_waited_for = |(phase, _): (&str, &CheckId)| phase.ends_with("-wait");
-    let waited =
-        || not_served() || failed(report).any(is_waited_for) || probes(report).any(is_hang);
+    let waits = || report.plan.any_step(&|step| matches!(step.action, Action::Wait(_)));
+    let in_vain = || waits() && failed(report).any(|(_, check)| check.is_expectation());
+    let waited = || not_served() || in_vain() || probes(report).any(is_hang);
     !tried.heals && (five(report) || !tried.not_healed.is_empty() && waited())
 }
 

@@ -273,16 +273,19 @@ impl Plan {
 
     /// Whether an expectation holds from a kernel on.
     pub fn names_a_kernel(&self) -> bool {
-        fn any(steps: &[Step]) -> bool {
-            steps.iter().any(|step| {
-                let inner = match &step.action {
-                    Action::Repeat { steps, .. } => any(steps),
-                    _ => false,
-                };
-                inner || step.expect.values().any(|expected| expected.since.is_some())
+        let names = |step: &Step| step.expect.values().any(|expected| expected.since.is_some());
+        self.since.is_some() || self.any_step(&names)
+    }
+
+    /// Whether something holds of a step, those of repetitions among them.
+    pub fn any_step(&self, holds: &dyn Fn(&Step) -> bool) -> bool {
+        fn any(steps: &[Step], holds: &dyn Fn(&Step) -> bool) -> bool {
+            steps.iter().any(|step| match &step.action {
+                Action::Repeat { steps, .. } => holds(step) || any(steps, holds),
+                _ => holds(step),
             })
         }
-        self.since.is_some() || any(&self.steps)
+        any(&self.steps, holds)
     }
 
     /// The workload called `name`.
@@ -394,14 +397,9 @@ impl Plan {
 
     /// Whether a step runs a program in a workload's mount namespace.
     pub fn runs_programs_in(&self, name: &str) -> bool {
-        fn any(steps: &[Step], name: &str) -> bool {
-            steps.iter().any(|step| match &step.action {
-                Action::Execute { inside, .. } => inside == name,
-                Action::Repeat { steps, .. } => any(steps, name),
-                _ => false,
-            })
-        }
-        any(&self.steps, name)
+        let runs =
+            |step: &Step| matches!(&step.action, Action::Execute { inside, .. } if inside == name);
+        self.any_step(&runs)
     }
 
     /// The deadline for one access.
