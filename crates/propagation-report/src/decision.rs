@@ -92,8 +92,8 @@ impl Decision {
             self.migration_timeline = "1 week: add probes to existing pods.";
             self.liveness_probe = Some(liveness_probe(&report.plan));
         } else if failed(CheckId::NoHang) && report.plan.served_by().is_some() {
-            self.say('B', format!("{works}, but accesses wait until the server is back."));
-            self.then(&["Accept accesses that wait until then, and keep the server up."]);
+            self.say('B', format!("{works}, but accesses hang until the server is back."));
+            self.then(&["Accept accesses that hang until then, and keep the server up."]);
             self.migration_timeline = "1-2 weeks to roll out.";
         } else if failed(CheckId::NoHang) {
             self.say(
